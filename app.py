@@ -1,0 +1,52 @@
+"""Settings, workbench, pages, launch: the app, and the Space's entry point."""
+
+import argparse
+import os
+import tempfile
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("GRADIO_TEMP_DIR", os.path.join(tempfile.gettempdir(), "rgtg-gradio"))
+
+import gradio as gr  # noqa: E402  the two variables above are read at import
+
+from pages import compare, theme  # noqa: E402
+from rgtg.config import Settings  # noqa: E402
+from rgtg.workbench import Workbench  # noqa: E402
+
+MAX_WAITING = 16
+
+
+def build_app(workbench: Workbench) -> gr.Blocks:
+    """All pages on one Blocks; nothing is loaded here."""
+    with gr.Blocks(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as demo:
+        gr.Navbar(visible=False)  # the header has the links
+        compare.build(workbench)
+    return demo.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
+
+
+def launch_settings(settings: Settings) -> dict:
+    """What `launch` is given besides address and port, in public mode and on a laptop."""
+    shared = dict(
+        theme=theme.theme(), css=theme.css(), head=theme.head(), ssr_mode=False, footer_links=[], run_history=False, share=False, mcp_server=False,
+        allowed_paths=[], blocked_paths=[str(settings.data_dir)], strict_cors=True, enable_monitoring=False,
+    )  # fmt: skip
+    if settings.public:
+        return shared | dict(show_error=False, max_file_size="2mb", state_session_capacity=500)
+    return shared | dict(show_error=True, max_file_size="50mb")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The workbench for reward-guided text generation, in a browser.")
+    parser.add_argument("--base-lm", metavar="DIR|ID", help="a base language model besides the starter one")
+    parser.add_argument("--reward-model", metavar="DIR|ID", action="append", default=[], help="a reward model; may be given several times")
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    args = parser.parse_args()
+    settings = Settings.from_environment()
+    workbench = Workbench(settings, base_lm=args.base_lm, reward_models=tuple(args.reward_model))
+    workbench.start_loading()
+    build_app(workbench).launch(server_name=args.host, server_port=args.port, **launch_settings(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The guidance methods: token rules and sequence methods, each as in its paper."""

@@ -1,0 +1,199 @@
+"""The one door by which a model enters: a folder or a hub id, safetensors only, no code of others.
+
+Checks before it loads, and says what is wrong, what was found and what to do. Knows nothing of prefixes, rewards or methods.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+
+from rgtg.errors import ModelNotFound, ModelRefused, TokenizerMismatch
+from rgtg.records import ModelCard, ModelRef
+
+logger = logging.getLogger(__name__)
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
+WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model and its tokenizer in memory, with where they came from."""
+
+    ref: ModelRef
+    folder: Path
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    card: ModelCard | None
+
+    @property
+    def context(self) -> int:
+        config = self.model.config.get_text_config()
+        found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"))
+        return next((n for n in found if n), 2048)
+
+    @property
+    def pad_id(self) -> int:
+        """Fills unused places; never read."""
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the embedding: ids below it can be read."""
+        return self.model.get_input_embeddings().weight.shape[0]
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Every id that ends a response: of the generation config, the config and the tokenizer."""
+        sources = (getattr(self.model, "generation_config", None), self.model.config.get_text_config(), self.tokenizer)
+        found: set[int] = set()
+        for source in sources:
+            ids = getattr(source, "eos_token_id", None)
+            found |= set(ids) if isinstance(ids, (list, tuple)) else {ids}
+        return frozenset(i for i in found if i is not None)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """cuda, then mps, then cpu; or the device that is named."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def resolve(name: str) -> tuple[Path, str]:
+    """A folder or hub id (`owner/name`, `owner/name@<commit>`) -> (folder on this machine, revision).
+
+    A hub repository is looked at before any weights come: code, a missing config and pickled weights are refused.
+    Raises ModelNotFound or ModelRefused.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        check_folder(folder, sorted(p.name for p in folder.iterdir()))
+        return folder.resolve(), ""
+    if not HUB_ID.fullmatch(name):
+        raise ModelNotFound(
+            f"There is no model `{name}`.",
+            "It is neither a folder here nor a hub id.",
+            "Give a folder with config.json and model.safetensors, or owner/name.",
+        )
+    return _from_hub(*name.partition("@")[::2])
+
+
+def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        try:
+            files = HfApi().model_info(repo, revision=commit or None, timeout=10)
+            names, commit = [s.rfilename for s in files.siblings or ()], files.sha or commit
+            config = Path(hf_hub_download(repo, "config.json", revision=commit)) if "config.json" in names else None
+            check_files(repo, names, config)
+        except HfHubHTTPError:
+            raise
+        except (OfflineModeIsEnabled, OSError) as offline:  # no network: what was fetched before is still good
+            logger.info("no hub: %s", offline)
+        local = snapshot_download(repo, revision=commit or None, allow_patterns=WANTED)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        found = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFound(
+            f"The hub did not give `{repo}`.", found, "Check the id and the network, log in if it is gated, or give a folder."
+        ) from error
+    folder = Path(local)
+    check_folder(folder, sorted(p.name for p in folder.iterdir()))
+    return folder, folder.name
+
+
+def check_folder(folder: Path, names: Iterable[str]) -> None:
+    config = folder / "config.json"
+    check_files(str(folder), list(names), config if config.is_file() else None)
+
+
+def check_files(name: str, files: list[str], config: Path | None) -> None:
+    """Refuses what must not be loaded, from the list of files and config.json alone."""
+    if config is None:
+        raise ModelRefused(f"`{name}` is no model folder.", "There is no config.json in it.", "Give a folder saved by `save_pretrained`.")
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelRefused(f"`{name}` cannot be read.", f"Its config.json is not JSON: {error}.") from error
+    if found.get("auto_map"):
+        raise ModelRefused(
+            f"`{name}` wants to run code of its own.", "Its config.json has an `auto_map`.", "Only model families that transformers knows are loaded."
+        )
+    if not any(f.endswith(".safetensors") for f in files):
+        pickled = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        raise ModelRefused(
+            f"`{name}` has no safetensors weights.",
+            f"Found {', '.join(pickled)}, which can hold code." if pickled else "No weights were found.",
+            "Save it again with `save_pretrained` (safetensors is the default).",
+        )
+
+
+def load_causal_lm(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:
+    """A decoder language model from a folder or hub id. Raises ModelNotFound or ModelRefused."""
+    return _load(AutoModelForCausalLM, name, title, device, dtype)
+
+
+def load_classifier(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:
+    """A decoder with a trained scalar head (`num_labels=1`) from a folder or hub id. Raises ModelNotFound or ModelRefused."""
+    folder, _ = resolve(name)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    labels = len(config.get("id2label") or {}) or config.get("num_labels")
+    if labels not in (None, 1):
+        raise ModelRefused(f"`{title or name}` has no scalar head.", f"Its head has {labels} labels.", "A reward model needs `num_labels=1`.")
+    return _load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=1)
+
+
+def _load(kind: type, name: str, title: str | None, device: str, dtype: str, **extra) -> Loaded:
+    folder, revision = resolve(name)
+    title = title or (name if HUB_ID.fullmatch(name) and not Path(name).is_dir() else folder.name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, info = kind.from_pretrained(
+            folder, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **extra
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelRefused(
+            f"`{title}` could not be loaded.", str(error).strip().splitlines()[0] if str(error) else type(error).__name__, "See the log for the rest."
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        head = [key for key in missing if key.split(".")[0] in ("score", "classifier")]
+        wrong = f"`{title}` has no trained head: its rewards would be random." if head else f"`{title}` lacks weights."
+        do = "Choose a trained reward model, or train one from it." if head else "Save it again, whole."
+        raise ModelRefused(wrong, f"The checkpoint holds no {', '.join(missing[:3])}.", do)
+    model = model.to(pick_device(device)).eval().requires_grad_(False)
+    return Loaded(ModelRef(title, revision or weights_hash(folder)), folder, model, tokenizer, ModelCard.read(folder))
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over the safetensors files of a folder, in order of their names, shortened to 16 digits."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def check_same_tokens(reward_model: Loaded, base_lm: Loaded) -> None:
+    """Raises TokenizerMismatch unless both number their tokens alike and the reward model can read all ids of the base LM."""
+    ours, theirs = reward_model.tokenizer.get_vocab(), base_lm.tokenizer.get_vocab()
+    do = "Choose a reward model trained for this base LM."
+    if ours != theirs:
+        differ = len(set(ours.items()) ^ set(theirs.items()))
+        found = f"`{reward_model.ref.name}` has {len(ours)} tokens, `{base_lm.ref.name}` has {len(theirs)}; {differ} entries differ."
+        raise TokenizerMismatch(f"Reward model `{reward_model.ref.name}` and base LM `{base_lm.ref.name}` do not share a tokenizer.", found, do)
+    if reward_model.vocabulary_size < base_lm.vocabulary_size:
+        found = f"`{reward_model.ref.name}` reads {reward_model.vocabulary_size} ids, `{base_lm.ref.name}` can choose {base_lm.vocabulary_size}."
+        raise TokenizerMismatch(f"Reward model `{reward_model.ref.name}` cannot read every token of base LM `{base_lm.ref.name}`.", found, do)

@@ -1,0 +1,75 @@
+"""Traces as Plotly figures. Pure: no screen, no models, no database.
+
+Colours say which column; blue and red stay with the sign of a reward, so no line has them. Letters at the lines' ends
+and dashes say the same without colour.
+"""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from rgtg.records import Trace
+
+COLUMN_COLOURS = {"A": "#7d8590", "B": "#c2760a", "C": "#0d9488", "D": "#8b5fbf", "E": "#7d8590", "F": "#c2760a", "G": "#0d9488", "H": "#8b5fbf"}
+DASHES = {"A": "solid", "B": "solid", "C": "solid", "D": "solid", "E": "dot", "F": "dot", "G": "dot", "H": "dot"}
+SYMBOLS = {"A": "circle", "B": "square", "C": "diamond", "D": "triangle-up", "E": "circle-open", "F": "square-open", "G": "diamond-open", "H": "triangle-up-open"}
+MID_GREY = "#888888"
+HEIGHT = 268
+
+
+def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, str] | None = None) -> go.Figure:
+    """Reward of every prefix, a line a trace. `measure` names the reward model; "" is each column's own guide, or else
+    the first that observed it. `titles` are the methods' names by column. A point's customdata is (column, index of the token)."""
+    figure = go.Figure(layout=_layout(measure))
+    for trace in traces:
+        points = curve_points(trace, measure)
+        if points:
+            _add_line(figure, trace, points, (titles or {}).get(trace.column, trace.run.method))
+    if not figure.data:
+        words = "no rewards were measured" if traces else "the curve comes with the first answer"
+        figure.add_annotation(text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
+    return figure
+
+
+def curve_points(trace: Trace, measure: str = "") -> list[tuple[int, float]]:
+    """(index of the token, reward of the prefix that ends with it), tokens without that reward left out. A branch
+    begins with the token before it leaves its parent."""
+    name = measure or (trace.run.reward_model.name if trace.run.reward_model else "")
+    if not name:
+        name = next((step.rewards[0][0] for step in trace.steps if step.rewards), "")
+    first = max(0, (trace.branch_position or 0) - 1)
+    return [(i, value) for i, step in enumerate(trace.steps) if i >= first and (value := step.reward(name)) is not None]
+
+
+def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], title: str) -> None:
+    colour = COLUMN_COLOURS[trace.column]
+    figure.add_trace(
+        go.Scatter(
+            x=[i + 1 for i, _ in points],
+            y=[value for _, value in points],
+            customdata=[(trace.column, i) for i, _ in points],
+            text=[trace.steps[i].text.replace("<", "‹").replace("&", "＆") for i, _ in points],  # plotly reads a few tags in labels
+            mode="lines+markers",
+            name=trace.column,
+            line={"color": colour, "width": 1.6, "dash": DASHES[trace.column]},
+            marker={"size": 5, "symbol": SYMBOLS[trace.column]},
+            hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{y:+.3f}}<extra></extra>",
+        )
+    )
+    last, value = points[-1]
+    figure.add_annotation(x=last + 1, y=value, text=trace.column, showarrow=False, xanchor="left", xshift=6, font={"color": colour, "size": 12})
+
+
+def _layout(measure: str) -> go.Layout:
+    axis = {"gridcolor": "rgba(136,136,136,0.18)", "zerolinecolor": "rgba(136,136,136,0.55)", "linecolor": "rgba(136,136,136,0.4)", "color": MID_GREY}
+    return go.Layout(
+        height=HEIGHT,
+        margin={"l": 44, "r": 26, "t": 8, "b": 34},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": MID_GREY, "size": 11},
+        showlegend=False,
+        hovermode="closest",
+        xaxis=axis | {"title": {"text": "token", "standoff": 4}, "zeroline": False, "tickformat": "d"},
+        yaxis=axis | {"title": {"text": f"reward ({measure})" if measure else "reward (own guide)", "standoff": 4}},
+    )

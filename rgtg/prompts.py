@@ -1,0 +1,95 @@
+"""The one place where prompt and response become ids, and ids become text again.
+
+Works on tokenizers alone. Knows nothing of models, methods or the screen.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+from rgtg.errors import BadSettings, PromptTooLong
+
+TEMPLATES = ("plain",)  # stored in every card; a chat template joins here
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, template: str = "plain") -> tuple[int, ...]:
+    """The ids a response follows: the tokenizer's own start token, if it has one, and the prompt.
+
+    Markers of special tokens inside the prompt stay text. Raises BadSettings where nothing is left to start from.
+    """
+    if template not in TEMPLATES:
+        raise BadSettings(f"There is no template `{template}`.", f"The templates are: {', '.join(TEMPLATES)}.")
+    ids = list(tokenizer(prompt, split_special_tokens=True)["input_ids"])
+    while ids and ids[-1] == tokenizer.eos_token_id and ids[-1] != tokenizer.bos_token_id:
+        ids.pop()  # some tokenizers close every text; a prompt goes on
+    if not ids:
+        start = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), None)
+        if start is None:
+            raise BadSettings("The prompt is empty.", "This tokenizer has no start token to begin from.", "Type a prompt, or pick an example.")
+        ids = [start]
+    return tuple(ids)
+
+
+def check_fits(num_prompt_tokens: int, max_new_tokens: int, name: str, context: int) -> None:
+    """Raises PromptTooLong, with both numbers, where prompt and answer do not fit the context of a model."""
+    if num_prompt_tokens + max_new_tokens > context:
+        raise PromptTooLong(
+            f"The prompt has {num_prompt_tokens:,} tokens; `{name}` reads {context:,} and {max_new_tokens:,} are kept for the answer.",
+            "",
+            "Shorten it, or lower the answer's length.",
+        )
+
+
+class TextStream:
+    """Turns ids into text as they come; bytes wait until their character is whole.
+
+    Joined, the pieces are the text of the response exactly. End tokens add nothing.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], eos_ids: frozenset[int] = frozenset()):
+        self._tokenizer, self._eos = tokenizer, eos_ids
+        self._window = list(prompt_ids[-4:])  # what stands before decides on leading spaces
+        self._done = self._decode()
+
+    def _decode(self) -> str:
+        return self._tokenizer.decode(self._window, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def push(self, token_id: int) -> str:
+        """What this token adds, "" while a character is incomplete."""
+        if token_id in self._eos:
+            return ""
+        self._window.append(token_id)
+        text = self._decode()
+        if text.endswith("\ufffd"):
+            return ""
+        new, self._done = text[len(self._done) :], text
+        if len(self._window) > 32:  # a short window is enough to decode the next piece
+            self._window = self._window[-8:]
+            self._done = self._decode()
+        return new
+
+    def finish(self) -> str:
+        """What is still waiting at the end: the replacement character for bytes that never became one."""
+        text = self._decode()
+        new, self._done = text[len(self._done) :], text
+        return new
+
+
+class TokenTexts:
+    """What single tokens look like in a table of candidates; asked often, so remembered."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        special = set(tokenizer.all_special_ids)
+
+        @lru_cache(maxsize=65536)
+        def text(token_id: int) -> str:
+            shown = tokenizer.decode([token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            piece = tokenizer.convert_ids_to_tokens(token_id)
+            if token_id not in special and isinstance(piece, str) and piece.startswith("\u2581") and not shown.startswith(" "):
+                shown = " " + shown  # SentencePiece drops the leading space of a lone piece
+            if "\ufffd" in shown or not shown:
+                return f"⟨{piece}⟩"
+            return shown
+
+        self.text = text

@@ -1,0 +1,281 @@
+"""What happened, as frozen records with tuples inside: they hash, compare, go to JSON and back unchanged.
+
+Knows nothing of tensors, models, the database or the screen.
+"""
+
+import json
+import types
+import typing
+import uuid
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from rgtg.config import GenerationConfig
+
+CARD_FILE = "card.json"
+STOP_REASONS = ("eos", "max_new_tokens", "stopped", "error")
+VERDICTS = ("best", "tie", "all_bad", "skip", "withdrawn")
+STATES = ("open", "closed", "expired", "abandoned")
+Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
+Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))
+
+
+def new_id() -> str:
+    """A random id that tells nothing."""
+    return uuid.uuid4().hex
+
+
+def now() -> str:
+    """UTC, for people; order comes from the database."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which weights: the name on screen and the hash of the safetensors, or the hub's commit."""
+
+    name: str
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One token that could have been taken. Log probability in nats over the whole vocabulary, ranks from 1.
+
+    `rewards` holds the guide's reward of prefix + token (empty where nothing guided); `score` is what selection
+    compared; `prob_after` is its share among the candidates after guidance, at the run's temperature.
+    """
+
+    token_id: int
+    text: str
+    log_prob: float
+    score: float
+    rank_before: int
+    rank_after: int
+    prob_after: float
+    rewards: Rewards = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of a response and the candidates it was selected from (the selected one among them).
+
+    `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the
+    prefix that ends here: the guide's and each observer's. `kl` is the step's KL to the base LM in nats (methods
+    2.13 and segment methods have none: None).
+    """
+
+    position: int
+    token_id: int
+    text: str
+    log_prob: float
+    score: float
+    rank_before: int
+    rank_after: int
+    prob_before: float
+    prob_after: float
+    kl: float | None = None
+    rewards: Rewards = ()
+    candidates: tuple[Candidate, ...] = ()
+
+    def reward(self, name: str) -> float | None:
+        return dict(self.rewards).get(name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything needed to do it again in another process.
+
+    `forced_ids` are response tokens that are given, not chosen: a branch repeats its parent's up to the branch and
+    takes another token there. `observers` see every prefix and never guide.
+    """
+
+    prompt: str
+    method: str
+    base_lm: ModelRef
+    params: Params = ()
+    reward_model: ModelRef | None = None
+    observers: tuple[ModelRef, ...] = ()
+    generation: GenerationConfig = GenerationConfig()
+    seed: int = 0
+    prompt_ids: tuple[int, ...] = ()
+    forced_ids: tuple[int, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A run and what came of it. `column` is A to H; `place` the position on screen, from 0.
+
+    `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in.
+    """
+
+    id: str
+    column: str
+    run: Run
+    steps: tuple[Step, ...] = ()
+    response: str = ""
+    stop_reason: str = "stopped"
+    error: str = ""
+    place: int = 0
+    parent_trace_id: str | None = None
+    branch_position: int | None = None
+    seconds: float = 0.0
+    lm_forwards: int = 0
+    reward_forwards: int = 0
+    created_at: str = ""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return tuple(step.token_id for step in self.steps)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return (len(self.steps) - len(self.run.forced_ids)) / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prompt and its traces, branches included. `pair_rule` says how the pair was chosen (`manual` on Compare)."""
+
+    id: str
+    prompt: str
+    traces: tuple[Trace, ...] = ()
+    state: str = "closed"
+    rater_id: str | None = None
+    pair_rule: str = "manual"
+    blind: bool = False
+    created_at: str = ""
+    guideline_version: str = ""
+
+    def trace(self, trace_id: str) -> Trace | None:
+        return next((t for t in self.traces if t.id == trace_id), None)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A fact: what a person said of the traces that were there to be seen. A change of mind is a new one.
+
+    `best_trace_id` is given exactly when the verdict is `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1. `id` is made by the
+    client: the same id with the same content is one vote. `revision` counts a rater's votes on the comparison.
+    """
+
+    id: str
+    comparison_id: str
+    verdict: str
+    best_trace_id: str | None = None
+    seen_trace_ids: tuple[str, ...] = ()
+    rater_id: str | None = None
+    strength: int | None = None
+    reasons: tuple[str, ...] = ()
+    comment: str = ""
+    guideline_version: str = ""
+    dwell_ms: int | None = None
+    revision: int = 0
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A mark on a response: tokens start … end - 1 are `good` or `bad`, or it `goes_wrong` from start on."""
+
+    id: str
+    trace_id: str
+    start: int
+    end: int
+    label: str
+    rater_id: str | None = None
+    comment: str = ""
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A derived preference between two responses to one prompt; never stored. `num_common` is the number of leading
+    tokens that both share by construction: the branch position, 0 for two independent answers."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    comparison_id: str
+    vote_id: str
+    chosen_trace_id: str
+    rejected_trace_id: str
+    prompt_ids: tuple[int, ...] = ()
+    chosen_ids: tuple[int, ...] = ()
+    rejected_ids: tuple[int, ...] = ()
+    num_common: int = 0
+    margin: float = 0.0
+    rater_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model was taught, on what, and how well it does on data that trained nothing; `card.json` beside the weights.
+
+    `kind` is base_lm, reward_model or judge (observes, never guides). `zero` is the reward with equal error on both
+    sides. `accuracy` is {prefix length or "end": {"accuracy", "n"}}.
+    """
+
+    kind: str
+    name: str
+    taught: str = ""
+    source: str = ""
+    objective: str = ""
+    base_lm: str = ""
+    template: str = "plain"
+    num_texts: int = 0
+    num_pairs: int = 0
+    pairs_sha256: str = ""
+    zero: float = 0.0
+    accuracy: dict = field(default_factory=dict, hash=False)
+    metrics: dict = field(default_factory=dict, hash=False)
+    training: dict = field(default_factory=dict, hash=False)
+
+    def write(self, folder: Path) -> None:
+        (folder / CARD_FILE).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "ModelCard | None":
+        """The card of a model folder; None where the folder has none (a model from elsewhere)."""
+        path = folder / CARD_FILE
+        return from_dict(cls, json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def to_json(record: object) -> str:
+    """Compact JSON of a record; NaN and infinity are refused."""
+    return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def from_json(kind: type, text: str) -> object:
+    """The record back from `to_json`: equal to the one that was written."""
+    return from_dict(kind, json.loads(text))
+
+
+def from_dict(kind: type, found: dict) -> object:
+    """A record of `kind` from plain dicts and lists; unknown keys are passed over, missing ones take their default."""
+    return kind(**{name: _build(hint, found[name]) for name, hint in _hints(kind).items() if name in found})
+
+
+@cache
+def _hints(kind: type) -> dict[str, object]:
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields(kind) if f.init}
+
+
+def _build(hint: object, value: object) -> object:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if value is None:
+        return None
+    if origin in (typing.Union, types.UnionType):
+        kinds = [a for a in args if is_dataclass(a)]
+        return _build(kinds[0], value) if kinds and isinstance(value, dict) else value
+    if origin is tuple:
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_build(args[0], v) for v in value)
+        return tuple(_build(a, v) for a, v in zip(args, value, strict=True))
+    if is_dataclass(hint):
+        return from_dict(hint, value)
+    return float(value) if hint is float and isinstance(value, int) else value

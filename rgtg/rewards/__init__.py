@@ -1,0 +1,1 @@
+"""Reward models of several kinds behind one face."""

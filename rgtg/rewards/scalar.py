@@ -1,0 +1,98 @@
+"""Reward models with a scalar head: the reward of a prefix is one number at its last token.
+
+Calls the backbone and the head itself; the pooled output of a sequence classifier looks for "the last token that is not
+pad", which is wrong for a candidate equal to pad. Knows nothing of methods, text or the screen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rgtg.errors import ModelRefused
+from rgtg.models.loading import Loaded
+from rgtg.models.prefix import Backbone, GrowingRows, ModelPrefixes, choose_strategy
+
+
+class ScalarPrefixes(ModelPrefixes):
+    """Growing prefixes under a scalar reward model, one row a response."""
+
+    def __init__(self, reward_model: "ScalarRewardModel", rows: GrowingRows):
+        super().__init__(rows)
+        self.reward_model = reward_model
+
+    @torch.inference_mode()
+    def rewards(self) -> Tensor:
+        """(rows,) float32: reward of each prefix as it stands."""
+        return self.reward_model.head(self.rows.last())[..., 0].float()
+
+    @torch.inference_mode()
+    def score(self, candidate_ids: Sequence[Sequence[int]]) -> Tensor:
+        """(rows, k) ids -> (rows, k) float32: reward of prefix + candidate; 0 in rows that have finished."""
+        return self.reward_model.head(self.rows.value(candidate_ids))[..., 0].float()
+
+    def fork(self, rows: Sequence[int]) -> "ScalarPrefixes":
+        return ScalarPrefixes(self.reward_model, self.rows.fork(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class ScalarRewardModel:
+    """A causal model with a scalar head, ready to score prefixes."""
+
+    loaded: Loaded
+    backbone: Backbone
+    head: torch.nn.Module
+
+    @property
+    def name(self) -> str:
+        return self.loaded.ref.name
+
+    @property
+    def context(self) -> int:
+        return self.loaded.context
+
+    @property
+    def guides(self) -> bool:
+        """A judge only observes."""
+        return self.loaded.card is None or self.loaded.card.kind != "judge"
+
+    @property
+    def cost(self) -> str:
+        """What a guided token costs, for the screen."""
+        return {
+            "siblings": "one forward a token for all candidates",
+            "rows": "one forward a token, candidates as rows",
+            "reencode": "every candidate is read from its first token: slow",
+        }[self.backbone.strategy]
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> "ScalarRewardModel":
+        """From loaded weights. Raises ModelRefused where there is no per-position head."""
+        model = loaded.model
+        head = getattr(model, "score", None)
+        if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
+            found = f"`{type(model).__name__}` has no `score` layer with one output."
+            raise ModelRefused(
+                f"`{loaded.ref.name}` cannot score prefixes.", found, "Use a decoder saved with AutoModelForSequenceClassification and num_labels=1."
+            )
+
+        def hidden(**inputs) -> Tensor:
+            return model.base_model(**inputs).last_hidden_state
+
+        strategy = choose_strategy(Backbone.of(model, hidden, loaded.pad_id), loaded.vocabulary_size)
+        return cls(loaded, Backbone.of(model, hidden, loaded.pad_id, strategy), head)
+
+    def start(self, prompts: Sequence[Sequence[int]], reserve: int = 64) -> ScalarPrefixes:
+        """Growing prefixes from prompt ids, one row each; equal prompts are read once."""
+        return ScalarPrefixes(self, GrowingRows(self.backbone, prompts, reserve))
+
+    @torch.inference_mode()
+    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The reward of every prefix of each response, from one forward: entry t after t + 1 response tokens."""
+        texts = [[*prompt_ids, *response] for response in responses]
+        longest = max(map(len, texts))
+        ids = torch.tensor([text + [self.backbone.pad_id] * (longest - len(text)) for text in texts], device=self.backbone.device)
+        hidden = self.backbone.forward(input_ids=ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=False)
+        scores = self.head(hidden)[..., 0].float().cpu()
+        return [scores[i, len(prompt_ids) : len(text)].tolist() for i, text in enumerate(texts)]

@@ -1,0 +1,206 @@
+"""How `data/starter/` was made: a base LM, two guides and a judge from a folder of labelled sentences.
+
+The folder holds `train.positive.txt`, `train.negative.txt`, `dev.positive.txt`, `dev.negative.txt`, one sentence a line.
+Each stage writes one model folder and is passed over when that folder is there, so a broken run goes on.
+Knows nothing of the engine, the store or the screen.
+"""
+
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rgtg.config import TrainingConfig
+from rgtg.errors import BadData
+from rgtg.evaluation.metrics import equal_error_threshold
+from rgtg.records import ModelCard
+from rgtg.training.data import Ids, TokenPair
+from rgtg.training.trainer import (
+    Progress,
+    held_out_accuracy,
+    negative_log_likelihood,
+    pair_rewards,
+    perplexity,
+    train_lm,
+    train_reward_model,
+)
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train.positive", "train.negative", "dev.positive", "dev.negative")
+VOCABULARY = 4096
+CONTEXT = 2048
+PACKED_LENGTH = 512  # one row in forty is many reviews in a row, so that late positions are taught too
+SOURCE = (
+    "Review sentences from star ratings (the Yelp sentiment set of the repository shentianxiao/language-style-transfer, "
+    "Apache-2.0; the text itself stands under Yelp's terms). Lower-cased, space-tokenised, one sentence a line."
+)
+BASE = TrainingConfig(num_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, report_every=50)
+REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, report_every=50)
+GUIDES = {"partial": ("partial", "A"), "full": ("full", "A"), "judge": ("full", "B")}
+
+
+def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
+    """Trains what is missing of base-lm, partial, full and judge under `out`; `only` names the stages to run."""
+    lines = read_corpus(corpus)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "base-lm").exists() and (not only or "base-lm" in only):
+        _make_base_lm(lines, out / "base-lm")
+    for name, (objective, half) in GUIDES.items():
+        if not (out / name).exists() and (not only or name in only):
+            _make_reward_model(lines, out, name, replace(REWARD, objective=objective), half)
+
+
+def read_corpus(corpus: Path) -> dict[str, list[str]]:
+    """{"train.positive": [line, …], …} without empty lines and repeats; raises BadData naming the file that is missing."""
+    found = {}
+    for split in SPLITS:
+        path = corpus / f"{split}.txt"
+        if not path.is_file():
+            raise BadData(
+                f"The corpus needs the file `{path.name}`.",
+                f"Nothing is at {path}.",
+                "Give a folder that holds " + ", ".join(f"{s}.txt" for s in SPLITS) + ".",
+            )
+        found[split] = list(dict.fromkeys(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()))
+    return found
+
+
+def half_of(line: str) -> str:
+    """`A` or `B`, by the sentence's own hash: the halves are disjoint whatever the order of the file."""
+    return "AB"[hashlib.sha256(line.encode()).digest()[0] & 1]
+
+
+def train_tokenizer(lines: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with `<s>`, `</s>` and `<pad>`; a text is encoded behind `<s>`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "</s>", "<pad>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        lines, trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        model_max_length=CONTEXT, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+
+
+def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
+    train = lines["train.positive"] + lines["train.negative"]
+    tokenizer = train_tokenizer(train)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8,
+            max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=2,
+        )
+    )  # fmt: skip
+    rows = [text_ids(tokenizer, line) for line in train]
+    started = ""
+    for progress in train_lm(model, rows + packed(rows, len(rows) // 40 // 35), 2, BASE):
+        started = _report("base-lm", progress)
+    dev = lines["dev.positive"] + lines["dev.negative"]
+    nats, num_tokens = negative_log_likelihood(model, [text_ids(tokenizer, line) for line in dev], 2)
+    card = ModelCard(
+        kind="base_lm", name="starter", taught="to continue review sentences and to end them", source=SOURCE,
+        num_texts=len(train), training=asdict(BASE) | {"last": started},
+        metrics={
+            "perplexity_per_token": round(perplexity(nats, num_tokens), 3), "num_tokens": num_tokens,
+            "nats_per_word": round(nats / sum(len(line.split()) for line in dev), 4), "num_sentences": len(dev),
+        },
+    )  # fmt: skip
+    logger.info("base-lm: %s", card.metrics)
+    save_model(model, tokenizer, card, folder)
+
+
+def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config: TrainingConfig, half: str) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "base-lm")
+    torch.manual_seed(config.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        out / "base-lm", num_labels=1, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+    )
+    torch.nn.init.zeros_(model.score.weight)
+    pairs = half_pairs(tokenizer, lines, half, seed=config.seed)
+    taught = ""
+    for progress in train_reward_model(model, pairs, 2, config):
+        taught = _report(name, progress)
+    held_out = dev_pairs(tokenizer, lines)
+    chosen, rejected, chosen_lengths, rejected_lengths, _ = pair_rewards(model, held_out, 2)
+    ends = [r.gather(1, (n - 1)[:, None])[:, 0].tolist() for r, n in ((chosen, chosen_lengths), (rejected, rejected_lengths))]
+    card = ModelCard(
+        kind="judge" if name == "judge" else "reward_model", name=name, objective=config.objective, base_lm="starter", template="plain",
+        taught="which of two review sentences is positive" + (", at every prefix length" if config.objective == "partial" else ", at the end only"),
+        source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
+        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=pairs_hash(pairs), training=asdict(config) | {"last": taught},
+        zero=round(equal_error_threshold(*ends), 4), accuracy=held_out_accuracy(model, held_out, 2),
+        metrics={"num_held_out_pairs": len(held_out)},
+    )  # fmt: skip
+    logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})
+    save_model(model, tokenizer, card, out / name)
+
+
+def _report(name: str, progress: Progress) -> str:
+    line = f"step {progress.step} of {progress.num_steps}, loss {progress.loss:.4f}, {progress.seconds:.0f} s"
+    logger.info("%s: %s", name, line)
+    return line
+
+
+def text_ids(tokenizer: PreTrainedTokenizerFast, line: str) -> Ids:
+    """`<s>` text `</s>` as ids."""
+    return tuple(tokenizer(line)["input_ids"]) + (tokenizer.eos_token_id,)
+
+
+def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed: int = 0) -> list[Ids]:
+    """`num_rows` rows of up to `length` ids, each made of whole texts in random order."""
+    luck, out = random.Random(seed), []
+    for _ in range(num_rows):
+        row: Ids = ()
+        while len(row) + len(text := luck.choice(rows)) <= length:
+            row += text
+        out.append(row)
+    return out
+
+
+def half_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
+    """Each positive sentence of the half against a random negative one of the half, without a prompt."""
+    luck = random.Random(seed)
+    sides = []
+    for split in ("train.positive", "train.negative"):
+        ids = [text_ids(tokenizer, line)[1:] for line in lines[split] if half_of(line) == half]
+        luck.shuffle(ids)
+        sides.append(ids)
+    positive, negative = sides
+    start = (tokenizer.bos_token_id,)
+    return [TokenPair(start, chosen, negative[i % len(negative)]) for i, chosen in enumerate(positive)]
+
+
+def dev_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]]) -> list[TokenPair]:
+    """Line i of dev.positive against line i of dev.negative, without a prompt."""
+    sides = ([text_ids(tokenizer, line)[1:] for line in lines[split]] for split in ("dev.positive", "dev.negative"))
+    return [TokenPair((tokenizer.bos_token_id,), a, b) for a, b in zip(*sides, strict=False)]
+
+
+def pairs_hash(pairs: Sequence[TokenPair]) -> str:
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.prompt_ids, pair.chosen_ids, pair.rejected_ids], separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def save_model(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, card: ModelCard, folder: Path) -> None:
+    """A plain transformers folder in float16 safetensors with `card.json` beside it, put in place by one rename."""
+    staging = folder.with_name(f".{folder.name}.staging")
+    model.half().save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    card.write(staging)
+    staging.rename(folder)

@@ -1,0 +1,248 @@
+"""Laws of generation: weight 0 is the base, batched is single, the same run gives the same tokens, faults end one column."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import FAMILIES, tiny_lm, tiny_reward
+
+from rgtg.config import GenerationConfig
+from rgtg.engine import Ended, Models, Working, generate, make_run
+from rgtg.errors import BadSettings, ModelRefused, PromptTooLong, TokenizerMismatch
+from rgtg.records import ModelCard, Step
+
+
+def models(family: str = "llama") -> Models:
+    return Models(tiny_lm(family), {"one": tiny_reward(family, 1, "one"), "two": tiny_reward(family, 2, "two")})
+
+
+def run(found: Models, method: str, seed: int = 3, tokens: int = 14, prompt: str = "the food", observers=(), forced=(), **params):
+    generation = GenerationConfig(max_new_tokens=tokens, **{k: params.pop(k) for k in ("top_k", "top_p", "temperature") if k in params})
+    guide = params.pop("reward_model", "one") if method != "base" else None
+    return make_run(prompt, method, found, tuple(params.items()), guide, observers, generation, seed, forced)
+
+
+def collect(runs, found: Models, **kw) -> tuple[list[list[Step]], list[Ended]]:
+    steps, ends = [[] for _ in runs], [None] * len(runs)
+    for column, event in generate(runs, found, **kw):
+        assert ends[column] is None, "nothing comes after the end"
+        if isinstance(event, Step):
+            steps[column].append(event)
+        elif isinstance(event, Ended):
+            ends[column] = event
+    assert all(ends)
+    return steps, ends
+
+
+def ids(steps: list[Step]) -> list[int]:
+    return [s.token_id for s in steps]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weight_zero_is_the_base_token_for_token_with_the_reward_model_at_work(family):
+    found = models(family)
+    names = ("args", "pargs", "base")
+    steps, ends = collect([run(found, m, **({"beta": 0.0} if m != "base" else {})) for m in names], found)
+    assert ids(steps[0]) == ids(steps[1]) == ids(steps[2]) and len(steps[0]) > 3
+    assert ends[0].reward_forwards > 0 and ends[1].reward_forwards > 0 and ends[2].reward_forwards == 0
+    assert [s.log_prob for s in steps[0]] == pytest.approx([s.log_prob for s in steps[2]], abs=1e-4)
+
+
+def test_greedy_pick_with_weight_zero_is_the_greedy_base():
+    found = models()
+    steps, _ = collect([run(found, "pargs-greedy", beta=0.0), run(found, "base", temperature=0.0)], found)
+    assert ids(steps[0]) == ids(steps[1])
+    assert all(s.rank_before == 1 for s in steps[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_columns_together_give_what_each_gives_alone(family):
+    found = models(family)
+    runs = [
+        run(found, "base", observers=("one", "two")),
+        run(found, "args", beta=1.5, observers=("two",)),
+        run(found, "pargs", beta=3.0, reward_model="two", top_k=5, observers=("one",)),
+        run(found, "best-of-n", n=3, prompt="my wife and i"),
+        run(found, "pargs-greedy", beta=0.7, prompt="x"),
+    ]
+    together, _ = collect(runs, found)
+    for i, r in enumerate(runs):
+        alone, _ = collect([r], found)
+        assert ids(alone[0]) == ids(together[i])
+        for a, b in zip(alone[0], together[i], strict=True):
+            assert a.log_prob == pytest.approx(b.log_prob, abs=1e-4)
+            assert dict(a.rewards) == pytest.approx(dict(b.rewards), abs=1e-4)
+            assert a.text == b.text
+
+
+def test_rewards_of_every_step_are_those_of_the_plain_prefix_for_guide_and_observers():
+    found = models()
+    runs = [
+        run(found, "args", beta=2.0, observers=("two",)),
+        run(found, "pargs", reward_model="two", observers=("one",)),
+        run(found, "base", observers=("two",)),
+    ]
+    steps, _ = collect(runs, found)
+    for r, column in zip(runs, steps, strict=True):
+        names = {n for s in column for n, _ in s.rewards}
+        assert names == {m.name for m in ([r.reward_model] if r.reward_model else []) + list(r.observers)}
+        for name in names:
+            along = found.reward_models[name].along(r.prompt_ids, [ids(column)])[0]
+            assert [s.reward(name) for s in column] == pytest.approx(along, abs=1e-4)
+
+
+def test_score_is_log_prob_plus_beta_times_reward_and_the_highest_is_taken():
+    found = models()
+    (steps,), _ = collect([run(found, "pargs-greedy", beta=2.5)], found)
+    for step in steps:
+        assert len(step.candidates) == 10
+        for c in step.candidates:
+            assert c.score == pytest.approx(c.log_prob + 2.5 * dict(c.rewards)["one"], abs=1e-5)
+        assert step.score == max(c.score for c in step.candidates) and step.rank_after == 1
+        assert [c.rank_before for c in step.candidates] == list(range(1, 11))
+        assert sum(c.prob_after for c in step.candidates) == pytest.approx(1)
+        assert step.kl == pytest.approx(-step.log_prob)
+
+
+def test_one_lm_forward_a_round_and_one_for_each_reward_model():
+    found = models()
+    steps, ends = collect([run(found, "args"), run(found, "pargs", beta=2.0), run(found, "pargs", reward_model="two", observers=("one",))], found)
+    for number, (column, end) in enumerate(zip(steps, ends, strict=True)):
+        assert end.lm_forwards == len(column)  # the prompt's forward gives the first token
+        # the prompt, where several columns share it, is read once and first
+        assert end.reward_forwards == [len(column) + 1, len(column) + 1, 2 * len(column) + 1][number]
+
+
+def test_best_of_one_is_the_base_and_best_of_n_is_the_best_of_its_draws():
+    found = models()
+    steps, _ = collect([run(found, "best-of-n", n=1), run(found, "base")], found)
+    assert ids(steps[0]) == ids(steps[1])
+    (best,), _ = collect([run(found, "best-of-n", n=5)], found)
+    last = {n: collect([run(found, "best-of-n", n=n)], found)[0][0][-1].reward("one") for n in (1, 2, 5)}
+    assert last[1] <= last[2] + 1e-6 <= last[5] + 2e-6 and last[5] == best[-1].reward("one")
+
+
+def test_best_of_n_says_that_it_is_at_work():
+    found = models()
+    events = [e for _, e in generate([run(found, "best-of-n", n=2)], found)]
+    assert isinstance(events[0], Working) and events[0].note == "2 answers, token 1"
+
+
+def test_the_end_of_sequence_is_a_candidate_scored_like_any_other():
+    found = models()
+    (steps,), (end,) = collect([run(found, "pargs", beta=2.0, tokens=60, top_k=90, seed=5)], found)
+    r = run(found, "pargs", beta=2.0)
+    seen = [(i, c) for i, s in enumerate(steps) for c in s.candidates if c.token_id == 1]
+    assert seen, "</s> is among the candidates"
+    i, c = seen[0]
+    plain = found.reward_models["one"].along(r.prompt_ids, [ids(steps)[:i] + [1]])[0][-1]
+    assert dict(c.rewards)["one"] == pytest.approx(plain, abs=1e-4)
+    assert end.stop_reason == ("eos" if ids(steps)[-1] == 1 else "max_new_tokens")
+
+
+def test_a_column_that_ends_early_leaves_the_others_as_they_are():
+    found = models()
+    long = run(found, "pargs", beta=1.0, tokens=20)
+    steps, ends = collect([run(found, "base", tokens=3), long, run(found, "base", tokens=7)], found)
+    assert [len(s) for s in steps] == [3, 20, 7] or ends[1].stop_reason == "eos"
+    assert ids(steps[1]) == ids(collect([long], found)[0][0])
+
+
+def test_a_branch_repeats_the_prefix_and_the_same_token_gives_the_original():
+    found = models()
+    parent = run(found, "pargs", beta=1.5, observers=("two",))
+    (steps,), _ = collect([parent], found)
+    (again,), _ = collect([replace(parent, forced_ids=tuple(ids(steps)[:5]))], found)
+    assert ids(again) == ids(steps)[4:] and again[0].position == 4
+    assert again[0].rewards[1][0] == "two"
+    other = next(c.token_id for c in steps[4].candidates if c.token_id not in (steps[4].token_id, 1))
+    (road,), _ = collect([replace(parent, forced_ids=(*ids(steps)[:4], other))], found)
+    assert road[0].token_id == other and road[0].log_prob == pytest.approx(
+        next(c.log_prob for c in steps[4].candidates if c.token_id == other), abs=1e-4
+    )
+
+
+def test_stop_ends_every_column_with_what_it_has():
+    found = models()
+    asked = iter([False, False, True, True])
+    steps, ends = collect([run(found, "base"), run(found, "best-of-n", n=2)], found, stop=lambda: next(asked))
+    assert [len(s) for s in steps] == [2, 2] and {e.stop_reason for e in ends} == {"stopped"}
+
+
+class Broken(torch.nn.Linear):
+    """A head that is sound for `good` calls and gives NaN afterwards."""
+
+    good = 3
+
+    def forward(self, x):
+        self.good -= 1
+        return super().forward(x) * (1.0 if self.good >= 0 else float("nan"))
+
+
+def test_nan_rewards_end_that_column_with_a_named_error_and_the_others_go_on():
+    found = models()
+    broken = Broken(32, 1, bias=False)
+    found = Models(found.base_lm, found.reward_models | {"one": replace(found.reward_models["one"], head=broken)})
+    base = run(found, "base")
+    steps, ends = collect([base, run(found, "args"), run(found, "pargs", reward_model="two")], found)
+    assert ends[1].stop_reason == "error" and "`one`" in ends[1].error and "not a number" in ends[1].error
+    assert len(steps[1]) == 3
+    assert ids(steps[0]) == ids(collect([base], found)[0][0]) and len(steps[2]) == len(
+        collect([run(found, "pargs", reward_model="two")], found)[0][0]
+    )
+
+
+def test_what_cannot_run_is_refused_before_the_first_forward():
+    found = models()
+    with pytest.raises(PromptTooLong, match=r"The prompt has 142 tokens; `llama-lm` reads 128 and 14 are kept"):
+        run(found, "base", prompt="x" * 141)
+    with pytest.raises(BadSettings, match="no method `nonsense`"):
+        run(found, "nonsense")
+    with pytest.raises(BadSettings, match="no parameter `gamma`"):
+        run(found, "args", gamma=1)
+    with pytest.raises(BadSettings, match=r"`beta` has to be between 0 and 20\. Found -1"):
+        run(found, "args", beta=-1)
+    with pytest.raises(BadSettings, match="`beta` has to be a number"):
+        run(found, "args", beta=float("nan"))
+    with pytest.raises(BadSettings, match="no reward model `three`"):
+        run(found, "args", reward_model="three")
+    judge = replace(found.reward_models["one"], loaded=replace(found.reward_models["one"].loaded, card=ModelCard("judge", "one")))
+    with pytest.raises(ModelRefused, match="observes and never guides"):
+        run(Models(found.base_lm, {"one": judge}), "args")
+    bigger = tiny_reward("gpt2", 1, "one")
+    bigger.loaded.tokenizer.add_tokens(["foreign"])
+    try:
+        with pytest.raises(TokenizerMismatch, match="do not share a tokenizer"):
+            run(Models(found.base_lm, {"one": bigger}), "args")
+    finally:
+        tiny_reward.cache_clear()
+
+
+CHILD = """
+import json, sys
+sys.path.insert(0, "tests")
+from test_engine import models, run, collect, ids
+found = models()
+steps, _ = collect([run(found, "base", seed=11), run(found, "pargs", beta=2.0, seed=11), run(found, "best-of-n", n=3, seed=11)], found)
+print(json.dumps([ids(s) for s in steps]))
+"""
+
+
+def test_the_same_run_in_another_process_gives_the_same_tokens():
+    found = models()
+    steps, _ = collect([run(found, m, seed=11, **p) for m, p in (("base", {}), ("pargs", {"beta": 2.0}), ("best-of-n", {"n": 3}))], found)
+    root = Path(__file__).resolve().parent.parent
+    out = subprocess.run([sys.executable, "-c", CHILD], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert json.loads(out.splitlines()[-1]) == [ids(s) for s in steps]
+
+
+def test_texts_of_the_steps_join_to_the_response():
+    found = models()
+    (steps,), _ = collect([run(found, "base", tokens=30)], found)
+    text = "".join(s.text for s in steps)
+    wanted = found.base_lm.loaded.tokenizer.decode([t for t in ids(steps) if t != 1])
+    assert text == wanted

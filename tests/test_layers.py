@@ -1,0 +1,182 @@
+"""Imports go one way: app → pages → workbench → … → records. Read with `ast`, so that imports inside functions count too."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A room may import from itself and from every level below its own. A room is `app`, `pages`, or what follows `rgtg.`
+LEVELS = (
+    ("app",),
+    ("pages",),
+    ("__main__", "cli", "bench", "workbench"),
+    ("engine", "training", "evaluation"),
+    ("guidance", "models", "rewards", "store", "ratings"),
+    ("prompts", "pairs", "plots"),
+    ("records", "config", "errors"),
+    ("rgtg",),  # the package's own __init__: loaded with everything, so it imports nothing of ours
+)
+LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
+
+# Within a level only these.
+WITHIN = {
+    "__main__": ("rgtg.cli",),
+    "cli": ("rgtg.workbench", "rgtg.bench"),
+    "evaluation": ("rgtg.engine",),
+    "training": ("rgtg.evaluation.metrics",),
+    "rewards": ("rgtg.models",),
+    "guidance": ("rgtg.rewards",),
+    "store": ("rgtg.ratings",),
+    "records": ("rgtg.config", "rgtg.errors"),
+    "config": ("rgtg.errors",),
+}
+
+# Whatever the level says. `rgtg` as a whole never imports gradio, see `violations`.
+NEVER = {
+    "engine": ("rgtg.store",),
+    "store": ("torch", "transformers"),
+    "ratings": ("torch", "transformers"),
+    "pairs": ("torch", "transformers"),
+    "plots": ("torch", "transformers"),
+}
+
+# A page talks to the workbench only. Besides, it may know names and pure records (what a run is called, what a setting is, a figure
+# drawn from records); none of these has a verb that loads, generates or stores.
+PAGES_KNOW = ("rgtg.workbench", "rgtg.records", "rgtg.config", "rgtg.errors", "rgtg.plots", "rgtg.guidance.methods")
+
+
+def room_of(module: str) -> str | None:
+    """`rgtg.store.writer` -> `store`, `pages.compare` -> `pages`, `rgtg` and names from its __init__ -> `rgtg`, `torch` -> None."""
+    top, *rest = module.split(".")
+    if top != "rgtg":
+        return top if top in LEVEL else None
+    return rest[0] if rest and rest[0] in LEVEL else "rgtg"
+
+
+def lies_in(module: str, places: tuple[str, ...]) -> bool:
+    return any(module == place or module.startswith(place + ".") for place in places)
+
+
+def imported(module: str, source: str) -> Iterator[tuple[int, str]]:
+    """(line, full name) of each import in the file, wherever it stands; `from a import b` gives `a.b`, for b may be a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")[: -node.level] if node.level else []
+            start = ".".join(package + ([node.module] if node.module else []))
+            yield from ((node.lineno, f"{start}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__"):
+                yield node.lineno, node.args[0].value
+
+
+def violations(module: str, source: str) -> list[str]:
+    """Each import that goes the wrong way, as a sentence with its line. A package is given as `rgtg.store.__init__`."""
+    room, top = room_of(module), module.split(".")[0]
+    if room is None or (room == "rgtg" and module != "rgtg.__init__"):
+        return [f"{module} has no place in LEVELS"]
+    found = []
+    for line, target in imported(module, source):
+        where, to = f"{module}, line {line}: ", room_of(target)
+        if lies_in(target, NEVER.get(room, ())):
+            found.append(f"{where}{room} never imports {target}")
+        elif top == "rgtg" and lies_in(target, ("gradio",)):
+            found.append(f"{where}rgtg never imports gradio")
+        elif to is None or to == room or lies_in(target, WITHIN.get(room, ())):
+            continue
+        elif LEVEL[to] <= LEVEL[room]:
+            found.append(f"{where}{room} does not import {to} ({target})")
+        elif room == "pages" and to != "rgtg" and not lies_in(target, PAGES_KNOW):
+            found.append(f"{where}a page talks to the workbench, not to {target}")
+    return found
+
+
+def our_files() -> Iterator[tuple[str, Path]]:
+    for path in [*ROOT.glob("app.py"), *sorted(ROOT.glob("pages/**/*.py")), *sorted(ROOT.glob("rgtg/**/*.py"))]:
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
+
+
+def test_imports_go_one_way():
+    files = dict(our_files())
+    assert "rgtg.records" in files
+    wrong = [sentence for module, path in files.items() for sentence in violations(module, path.read_text(encoding="utf-8"))]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("rgtg.records", "from rgtg.engine import generate"),
+        ("rgtg.records", "import rgtg.store.store as s"),
+        ("rgtg.errors", "from rgtg.config import Settings"),
+        ("rgtg.engine", "def f():\n    from rgtg.store.store import Store"),
+        ("rgtg.engine", "from rgtg import store"),
+        ("rgtg.engine", "from rgtg.training import trainer"),
+        ("rgtg.store.store", "import torch.nn as nn"),
+        ("rgtg.store.export", "if True:\n    from transformers import AutoTokenizer"),
+        ("rgtg.store.store", "from ..engine import generate"),
+        ("rgtg.store.__init__", "from ..guidance import METHODS"),
+        ("rgtg.pairs", "import torch"),
+        ("rgtg.plots", "from rgtg.pairs import pairs"),
+        ("rgtg.training.data", "from rgtg.evaluation import sweep"),
+        ("rgtg.training.data", "from rgtg.evaluation import metrics, sweep"),
+        ("rgtg.rewards.scalar", "from rgtg.guidance.rules import RewardShift"),
+        ("rgtg.models.lm", "from rgtg.rewards import scalar"),
+        ("rgtg.workbench", "from rgtg.cli import main"),
+        ("rgtg.workbench", "import gradio as gr"),
+        ("rgtg.cli", "import importlib\nimportlib.import_module('gradio')"),
+        ("rgtg.cli", "from pages import compare"),
+        ("rgtg.__init__", "from rgtg.records import Run"),
+        ("rgtg.something_new", ""),
+        ("pages.compare", "from rgtg.engine import generate"),
+        ("pages.compare", "from rgtg import store"),
+        ("pages.compare", "from rgtg.guidance.rules import RewardShift"),
+        ("pages.compare", "import app"),
+    ],
+)
+def test_the_checker_finds_an_import_that_goes_the_wrong_way(module: str, source: str):
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("app", "import gradio as gr\nfrom pages import compare\nfrom rgtg.config import Settings\nfrom rgtg.workbench import Workbench"),
+        (
+            "pages.compare",
+            "import gradio as gr\nfrom rgtg import __version__, plots\nfrom rgtg.guidance.methods import METHODS\nfrom . import columns",
+        ),
+        ("rgtg.__main__", "from rgtg.cli import main"),
+        ("rgtg.cli", "from rgtg import bench, workbench\nfrom rgtg.evaluation import sweep"),
+        ("rgtg.bench", "import torch\nfrom rgtg.engine import generate"),
+        ("rgtg.evaluation.sweep", "from rgtg.engine import generate\nfrom .metrics import distinct"),
+        ("rgtg.training.trainer", "from rgtg.evaluation.metrics import prefix_accuracy\nfrom rgtg.evaluation import metrics"),
+        ("rgtg.guidance.rules", "from torch import Tensor\nfrom rgtg.rewards.scalar import ScalarReward"),
+        ("rgtg.store.store", "import sqlite3\nfrom rgtg import ratings\nfrom rgtg.store.writer import Writer\nfrom rgtg.pairs import pairs"),
+        ("rgtg.records", "from rgtg.config import GenerationConfig"),
+    ],
+)
+def test_the_checker_lets_the_allowed_pass(module: str, source: str):
+    assert violations(module, source) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("rgtg", "gradio"),
+        ("rgtg.store.store", "torch"),
+        ("rgtg.workbench", "gradio"),
+        ("rgtg.workbench", "torch"),
+    ],
+)
+def test_importing_leaves_the_heavy_ones_out(module: str, absent: str):
+    code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr or f"`import {module}` loads {absent}"

@@ -85,6 +85,16 @@ class Step:
 
 
 @dataclass(frozen=True)
+class ColumnSpec:
+    """What a person sets for one column. `generation` overrides the comparison's settings for this column alone."""
+
+    method: str
+    params: Params = ()
+    reward_model: str | None = None
+    generation: GenerationConfig | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything needed to do it again in another process.
 

@@ -6,6 +6,7 @@ Pure functions of tensors, lists and strings. Knows nothing of models, files or 
 import math
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) 
     pos, neg = sorted(positive), sorted(negative)
     best, found = math.inf, 0.0
     i = j = 0
-    for low, high in zip(values, values[1:], strict=False):
+    for low, high in pairwise(values):
         while i < len(pos) and pos[i] <= low:
             i += 1
         while j < len(neg) and neg[j] <= low:

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rgtg.errors import ModelNotFound, ModelRefused, TokenizerMismatch
 from rgtg.records import ModelCard, ModelRef
 
 logger = logging.getLogger(__name__)
+set_verbosity_error()
+disable_progress_bar()  # what is loaded is said by the status line and the log
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
 WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]

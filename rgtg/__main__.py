@@ -1,0 +1,7 @@
+"""python -m rgtg …"""
+
+import sys
+
+from rgtg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,289 @@
+"""The verbs of the workbench in a terminal: python -m rgtg generate | score | sweep | export | models | starter | bench.
+
+Prints what a person or a script reads; an error is one JSON line on stderr and exit status 2. Knows nothing of Gradio.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from rgtg.config import GenerationConfig, Settings
+from rgtg.errors import BadData, BadSettings, RgtgError
+from rgtg.guidance.methods import METHODS, method
+from rgtg.records import ColumnSpec, Trace
+from rgtg.workbench import Workbench
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; 0 where it went well, 2 with a JSON line on stderr where it did not."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level="INFO" if options.verbose else "WARNING", format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        options.run_command(options)
+    except RgtgError as error:
+        print(json.dumps({"error": error.wrong, "found": error.found, "do": error.do}, ensure_ascii=False), file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rgtg", description="Reward-guided text generation in a terminal.")
+    parser.add_argument("--verbose", action="store_true", help="log what is loaded and trained")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    generate = _command(commands, "generate", _generate, "one prompt or a file of prompts, under one or several methods")
+    _prompt_options(generate)
+    _run_options(generate)
+    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--save", action="store_true", help="store the comparison in the database")
+    generate.add_argument("--json", action="store_true", help="one JSON object a line, a column each")
+
+    score = _command(commands, "score", _score, "the reward of every prefix of a response")
+    score.add_argument("--reward-model", required=True, metavar="NAME|PATH")
+    score.add_argument("--prompt", default="")
+    score.add_argument("--response", required=True)
+    _model_options(score)
+
+    sweep = _command(commands, "sweep", _sweep, "methods and weights over many prompts: a table with intervals")
+    sweep.add_argument("--prompts", required=True, type=Path, action="append", help="a prompt a line, or JSON lines with `prompt`; may be repeated")
+    sweep.add_argument("--limit", type=int, help="only the first so many lines of each file")
+    sweep.add_argument("--first-words", type=int, help="only the first so many words of each line")
+    sweep.add_argument("--seeds", type=int, default=1, help="how many seeds for each prompt")
+    sweep.add_argument("--observe", default="judge", metavar="NAME", help="the judge whose zero decides what is positive")
+    sweep.add_argument("--out", type=Path, required=True, help="folder for cells.jsonl, table.json and table.md; a broken sweep goes on")
+    _run_options(sweep)
+
+    export = _command(commands, "export", _export, "votes as training data")
+    export.add_argument("--format", default="preference", choices=("preference", "preference_tokens"))
+    export.add_argument("--out", type=Path, required=True, help="the JSON lines file to write")
+
+    models = _command(commands, "models", _models, "what is installed")
+    models.add_argument("--json", action="store_true")
+    _model_options(models)
+
+    starter = _command(commands, "starter", _starter, "train the starter models from a folder of labelled sentences")
+    starter.add_argument("--corpus", type=Path, required=True)
+    starter.add_argument("--out", type=Path, required=True)
+    starter.add_argument("--only", action="append", default=[], help="base-lm, partial, full or judge; may be repeated")
+
+    bench = _command(commands, "bench", _bench, "speed, side by side in one run")
+    bench.add_argument("what", choices=("decode", "start", "store"))
+    bench.add_argument("--json", action="store_true")
+    bench.add_argument("--seconds", type=float, default=300.0, help="time to take at most, about")
+    return parser
+
+
+def _command(commands, name: str, run, help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    parser.set_defaults(run_command=run)
+    return parser
+
+
+def _prompt_options(parser: argparse.ArgumentParser) -> None:
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--prompt")
+    given.add_argument("--prompt-file", type=Path, help="a prompt a line, or JSON lines with `prompt`")
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base-lm", metavar="NAME|PATH", help="an installed base LM, a folder or a hub id")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", action="append", default=[], metavar="METHOD[:key=value,…]", help=f"one of {', '.join(METHODS)}; may be repeated")
+    for f in fields(GenerationConfig):
+        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f.metadata["help"] + f" ({f.default})")
+    _model_options(parser)
+
+
+def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
+    """`pargs:beta=2,reward_model=partial,top_k=10` -> a column; parameters of the method, `reward_model`, and generation settings."""
+    name, _, rest = text.partition(":")
+    known = {p.name: type(p.default) for p in method(name).parameters}
+    shared = {f.name: type(f.default) for f in fields(GenerationConfig)}
+    params, changes, reward_model = [], {}, None
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if key == "reward_model" and equals:
+            reward_model = value
+        elif key in known and equals:
+            params.append((key, _number(known[key], key, value)))
+        elif key in shared and equals:
+            changes[key] = _number(shared[key], key, value)
+        else:
+            raise BadSettings(
+                f"`--run {text}` cannot be read.", f"`{item}` is no setting of `{name}`.", f"It has: {', '.join([*known, 'reward_model', *shared])}."
+            )
+    return ColumnSpec(name, tuple(params), reward_model, GenerationConfig(**asdict(generation) | changes) if changes else None)
+
+
+def _number(kind: type, key: str, value: str) -> float | int | str:
+    try:
+        return kind(value)
+    except ValueError:
+        raise BadSettings(f"`{key}` has to be a {'whole number' if kind is int else 'number'}.", f"Found `{value}`.") from None
+
+
+def read_prompts(path: Path) -> list[str]:
+    """A prompt a line, or JSON lines with `prompt`; raises BadData naming the line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadData(f"`{path}` cannot be read as prompts.", f"{error}.", "Give a text file in UTF-8.") from error
+    prompts = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if path.suffix in (".jsonl", ".json") or line.startswith("{"):
+            try:
+                prompts.append(str(json.loads(line)["prompt"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise BadData(
+                    f"Line {number} of `{path}` has no prompt.", f"{error}.", 'A line is JSON with the key "prompt", or plain text.'
+                ) from error
+        else:
+            prompts.append(line.strip())
+    if not prompts:
+        raise BadData(f"`{path}` holds no prompt.", f"It has {len(lines)} lines, all empty.")
+    return prompts
+
+
+def _workbench(options: argparse.Namespace) -> Workbench:
+    settings = Settings.from_environment(device=getattr(options, "device", None), dtype=getattr(options, "dtype", None))
+    base_lm = getattr(options, "base_lm", None)
+    workbench = Workbench(settings)
+    if base_lm and base_lm not in [m.name for m in workbench.base_lms()]:
+        options.base_lm = workbench.catalog.add(base_lm, "base_lm").name
+    return workbench
+
+
+def _columns(workbench: Workbench, options: argparse.Namespace) -> tuple[list[ColumnSpec], GenerationConfig]:
+    generation = GenerationConfig(**{f.name: getattr(options, f.name) for f in fields(GenerationConfig)})
+    columns = [parse_run(text, generation) for text in options.run] or workbench.default_columns()
+    for column in columns:
+        if column.reward_model and Path(column.reward_model).is_dir():
+            workbench.catalog.add(column.reward_model, "reward_model")
+    return columns, generation
+
+
+def _generate(options: argparse.Namespace) -> None:
+    workbench = _workbench(options)
+    columns, generation = _columns(workbench, options)
+    for prompt in [options.prompt] if options.prompt is not None else read_prompts(options.prompt_file):
+        # a comparison holds a few columns; a longer list runs in several
+        for start in range(0, len(columns), 4):
+            live = workbench.compare(prompt, columns[start : start + 4], generation, options.seed, options.base_lm, save=options.save)
+            for _ in live:
+                pass
+            for i, trace in enumerate(live.traces):
+                _print_trace(trace, chr(ord("A") + start + i), options.json)
+    workbench.close()
+
+
+def trace_json(trace: Trace, column: str) -> dict:
+    """One column as the JSON object that `generate --json` prints."""
+    run = trace.run
+    guide = [run.reward_model.name] if run.reward_model else []
+    tokens = [
+        {
+            "id": s.token_id, "text": s.text, "log_prob": s.log_prob, "rewards": dict(s.rewards), "score": s.score,
+            "rank_before": s.rank_before, "rank_after": s.rank_after, "prob_after": s.prob_after, "kl": s.kl,
+            "candidates": [asdict(c) | {"id": c.token_id, "rewards": dict(c.rewards)} for c in s.candidates],
+        }
+        for s in trace.steps
+    ]  # fmt: skip
+    return {
+        "prompt": run.prompt,
+        "column": column,
+        "method": run.method,
+        "params": dict(run.params) | asdict(run.generation),
+        "base_lm": run.base_lm.name,
+        "reward_models": guide,
+        "observers": [o.name for o in run.observers],
+        "seed": run.seed,
+        "text": trace.response,
+        "tokens": tokens,
+        "stop_reason": trace.stop_reason,
+        "error": trace.error,
+        "num_tokens": len(trace.steps),
+        "seconds": round(trace.seconds, 4),
+        "tokens_per_second": round(trace.tokens_per_second, 2),
+        "lm_forwards": trace.lm_forwards,
+        "reward_forwards": trace.reward_forwards,
+    }
+
+
+def _print_trace(trace: Trace, column: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(trace_json(trace, column), ensure_ascii=False, allow_nan=False), flush=True)
+        return
+    guide = f" · {trace.run.reward_model.name}" if trace.run.reward_model else ""
+    params = "".join(f" {k}={v:g}" if isinstance(v, float) else f" {k}={v}" for k, v in trace.run.params)
+    rewards = "  ".join(f"{name} {value:+.2f}" for name, value in (trace.steps[-1].rewards if trace.steps else ()))
+    print(f"{column}  {trace.run.method}{guide}{params}")
+    print(f"   {trace.run.prompt}|{trace.response}")
+    print(f"   {len(trace.steps)} tokens, {trace.tokens_per_second:.0f}/s, {trace.stop_reason}  {rewards}{trace.error}", flush=True)
+
+
+def _score(options: argparse.Namespace) -> None:
+    workbench = _workbench(options)
+    if Path(options.reward_model).is_dir():
+        workbench.catalog.add(options.reward_model, "reward_model")
+    print(json.dumps(workbench.score(options.reward_model, options.prompt, options.response), ensure_ascii=False, allow_nan=False))
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from rgtg.evaluation.sweep import write_table
+
+    workbench = _workbench(options)
+    columns, generation = _columns(workbench, options)
+    prompts = []
+    for path in options.prompts:
+        found = read_prompts(path)[: options.limit]
+        prompts += [" ".join(p.split()[: options.first_words]) for p in found]
+    cells = workbench.sweep(columns, prompts, generation, range(options.seeds), options.observe, options.out, options.base_lm)
+    print(write_table(cells, options.out))
+    workbench.close()
+
+
+def _export(options: argparse.Namespace) -> None:
+    workbench = _workbench(options)
+    report = workbench.export(options.out, options.format)
+    print(json.dumps({"path": str(report.path), "num_pairs": report.num_pairs, "skipped": dict(report.skipped)}, ensure_ascii=False))
+    workbench.close()
+
+
+def _models(options: argparse.Namespace) -> None:
+    workbench = _workbench(options)
+    for info in workbench.catalog.of_kind("base_lm", "reward_model", "judge"):
+        if options.json:
+            print(
+                json.dumps(
+                    {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)},
+                    ensure_ascii=False,
+                )
+            )
+        else:
+            print(f"{info.name:<24} {info.kind:<13} {info.card.taught if info.card else ''}")
+
+
+def _starter(options: argparse.Namespace) -> None:
+    from rgtg.training.starter import make_starter
+
+    logging.getLogger("rgtg").setLevel("INFO")
+    make_starter(options.corpus, options.out, options.only)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from rgtg import bench
+
+    for line in getattr(bench, options.what)(options.seconds):
+        print(json.dumps(line) if options.json else bench.text(line), flush=True)

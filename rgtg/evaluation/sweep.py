@@ -1,0 +1,186 @@
+"""Methods and weights over many prompts: cells that are kept one by one, and a table with intervals.
+
+A judge that guides nothing says what is positive. Knows nothing of the store or the screen.
+"""
+
+import hashlib
+import json
+import logging
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rgtg import __version__
+from rgtg.config import GenerationConfig
+from rgtg.engine import Ended, Models, generate, make_run
+from rgtg.errors import BadData
+from rgtg.evaluation.metrics import distinct_n, mean_interval
+from rgtg.records import ColumnSpec, Run, Step, from_json, to_json
+from rgtg.rewards.scalar import ScalarRewardModel
+
+logger = logging.getLogger(__name__)
+BATCH = 40  # runs that advance together
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting on one prompt with one seed. `judge` is the judge's reward of the answer as it ended, minus its zero;
+    `log_prob` the mean a token under the base LM; `kl` the sum over tokens (None where a method has no step distribution)."""
+
+    key: str
+    setting: str
+    prompt: str
+    seed: int
+    text: str
+    token_ids: tuple[int, ...]
+    stop_reason: str
+    judge: float
+    guide: float | None
+    log_prob: float
+    kl: float | None
+
+
+def run_sweep(
+    models: Models,
+    columns: Sequence[ColumnSpec],
+    prompts: Sequence[str],
+    generation: GenerationConfig,
+    seeds: Sequence[int],
+    judge: ScalarRewardModel,
+    out: Path,
+) -> list[Cell]:
+    """All cells, those kept in `out/cells.jsonl` from before included; each is written as soon as its batch ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "cells.jsonl"
+    kept = {cell.key: cell for cell in _read(path)}
+    cells: list[Cell] = []
+    with path.open("a", encoding="utf-8") as file:
+        for column in columns:
+            runs = []
+            for seed in seeds:
+                for number, prompt in enumerate(prompts):
+                    # a seed of its own for each prompt, the same for every setting: comparisons are paired
+                    run = make_run(
+                        prompt,
+                        column.method,
+                        models,
+                        column.params,
+                        column.reward_model,
+                        (),
+                        column.generation or generation,
+                        seed * 100_003 + number,
+                    )
+                    runs.append((cell_key(run, judge), run))
+            todo = [(key, run) for key, run in runs if key not in kept]
+            size = max(1, BATCH // dict(column.params).get("n", 1))
+            for start in range(0, len(todo), size):
+                for cell in _cells(todo[start : start + size], models, judge):
+                    kept[cell.key] = cell
+                    file.write(to_json(cell) + "\n")
+                file.flush()
+            cells += [kept[key] for key, _ in runs]
+            logger.info("%s: %d cells", label(runs[0][1]), len(runs))
+    return cells
+
+
+def _read(path: Path) -> Iterator[Cell]:
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            yield from_json(Cell, line)
+        except (ValueError, TypeError) as error:
+            raise BadData(f"Line {number} of {path} is no cell.", f"{error}.", "Delete that line; its cell is made again.") from error
+
+
+def cell_key(run: Run, judge: ScalarRewardModel) -> str:
+    """Hash of everything the cell depends on: the run, the judge's weights and the version of the code."""
+    what = to_json(replace(run, versions=())) + judge.loaded.ref.revision + __version__
+    return hashlib.sha256(what.encode()).hexdigest()[:24]
+
+
+def label(run: Run) -> str:
+    """`pargs · partial · beta 2`: what the row of the table is called."""
+    params = dict(run.params)
+    parts = [run.method] + ([run.reward_model.name] if run.reward_model else [])
+    parts += [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items() if name != "pick"]
+    usual = GenerationConfig(max_new_tokens=run.generation.max_new_tokens)
+    parts += [f"{k} {v:g}" for k, v in asdict(run.generation).items() if v != getattr(usual, k)]
+    return " · ".join(parts)
+
+
+def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: ScalarRewardModel) -> Iterator[Cell]:
+    steps: list[list[Step]] = [[] for _ in batch]
+    ends: list[Ended | None] = [None] * len(batch)
+    for index, event in generate([run for _, run in batch], models):
+        if isinstance(event, Step):
+            steps[index].append(event)
+        elif isinstance(event, Ended):
+            ends[index] = event
+    for (key, run), taken, end in zip(batch, steps, ends, strict=True):
+        if end.stop_reason == "error":
+            raise BadData(f"`{label(run)}` failed on {run.prompt!r}.", end.error)
+        ids = tuple(s.token_id for s in taken)
+        kl = None if any(s.kl is None for s in taken) else sum(s.kl for s in taken)
+        guide = taken[-1].reward(run.reward_model.name) if run.reward_model else None
+        zero = judge.loaded.card.zero if judge.loaded.card else 0.0
+        yield Cell(
+            key, label(run), run.prompt, run.seed, "".join(s.text for s in taken), ids, end.stop_reason,
+            judge.along(run.prompt_ids, [ids])[0][-1] - zero, guide, statistics.fmean(s.log_prob for s in taken), kl,
+        )  # fmt: skip
+
+
+def summary(cells: Sequence[Cell]) -> list[dict]:
+    """A row a setting, in order: each figure with n and a 95 % bootstrap interval over prompts and seeds.
+
+    `positive_minus_first` is paired with the first setting, prompt by prompt and seed by seed.
+    """
+    settings = {}
+    for cell in cells:
+        settings.setdefault(cell.setting, []).append(cell)
+    first = next(iter(settings.values()))
+    rows = []
+    for setting, found in settings.items():
+        pairs = {(c.prompt, c.seed): c for c in first}
+        differences = [float(c.judge > 0) - float(pairs[c.prompt, c.seed].judge > 0) for c in found if (c.prompt, c.seed) in pairs]
+        kls = [c.kl for c in found if c.kl is not None]
+        rows.append(
+            {
+                "setting": setting,
+                "n": len(found),
+                "positive": mean_interval([float(c.judge > 0) for c in found]),
+                "positive_minus_first": mean_interval(differences),
+                "ended": mean_interval([float(c.stop_reason == "eos") for c in found]),
+                "log_prob": mean_interval([c.log_prob for c in found]),
+                "kl": mean_interval(kls) if kls else None,
+                "judge": mean_interval([c.judge for c in found]),
+                "num_tokens": statistics.fmean(len(c.token_ids) for c in found),
+                "distinct_2": distinct_n([c.token_ids for c in found], 2),
+            }
+        )
+    return rows
+
+
+def write_table(cells: Sequence[Cell], out: Path) -> str:
+    """The summary as Markdown, also kept as `table.md` and `table.json` in `out`."""
+    rows = summary(cells)
+    lines = [
+        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, nats | tokens | distinct-2 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        kl = _cell(r["kl"], 1, 1) if r["kl"] else "–"
+        lines.append(
+            f"| {r['setting']} | {r['n']} | {_cell(r['positive'], 100)} | {_cell(r['positive_minus_first'], 100)} | {_cell(r['ended'], 100)} "
+            f"| {_cell(r['log_prob'], 1, 2)} | {kl} | {r['num_tokens']:.1f} | {r['distinct_2']:.2f} |"
+        )
+    text = "\n".join(lines) + "\n"
+    (out / "table.md").write_text(text, encoding="utf-8")
+    (out / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return text
+
+
+def _cell(interval: tuple[float, float, float], factor: float, digits: int = 0) -> str:
+    mean, low, high = (factor * v for v in interval)
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,87 @@
+"""Which models are installed: folders, their kind and card, read without loading a weight.
+
+Knows nothing of torch or transformers, so that a page can list models at once.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rgtg.errors import ModelNotFound
+from rgtg.records import ModelCard
+
+KINDS = ("base_lm", "reward_model", "judge")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """An installed model: its name on screen, what it is, and where its weights are (a folder or a hub id)."""
+
+    name: str
+    kind: str
+    folder_or_id: str
+    card: ModelCard | None = None
+
+    def fits(self, base_lm: str) -> bool:
+        """Taught for this base LM, or without a card that says otherwise (its tokenizer is compared when it is used)."""
+        return self.card is None or not self.card.base_lm or self.card.base_lm == base_lm
+
+
+class Catalog:
+    """All models installed, by name. Models that a person names come first; a name that is taken gets a number."""
+
+    def __init__(self, folders: Sequence[Path], base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
+        self._models: dict[str, ModelInfo] = {}
+        for name in base_lms:
+            self.add(name, "base_lm")
+        for name in reward_models:
+            self.add(name, "reward_model")
+        for parent in folders:
+            for folder in sorted(p for p in parent.iterdir() if (p / "config.json").is_file()) if parent.is_dir() else ():
+                if not folder.name.startswith("."):
+                    self.add(str(folder))
+
+    def add(self, folder_or_id: str, kind: str | None = None) -> ModelInfo:
+        """Lists a folder or hub id; the kind is read from its card or config where none is given. A model listed before stays."""
+        folder = Path(folder_or_id).expanduser()
+        found = next((m for m in self._models.values() if _same(m.folder_or_id, folder_or_id) and kind in (None, m.kind)), None)
+        if found:
+            return found
+        card = ModelCard.read(folder) if folder.is_dir() else None
+        if card is not None and (kind is None or card.kind == "judge"):
+            kind = card.kind
+        name = base = (card.name if card else "") or (folder.resolve().name if folder.is_dir() else folder_or_id)
+        number = 2
+        while name in self._models:
+            name, number = f"{base} {number}", number + 1
+        info = ModelInfo(name, kind or _kind_of(folder), folder_or_id, card)
+        self._models[name] = info
+        return info
+
+    def get(self, name: str, kinds: Sequence[str] = KINDS) -> ModelInfo:
+        """The model of that name, or at that folder or hub id; raises ModelNotFound with the names there are."""
+        fitting = [m for m in self._models.values() if m.kind in kinds]
+        found = next((m for m in fitting if m.name == name), None) or next((m for m in fitting if _same(m.folder_or_id, name)), None)
+        if found is None:
+            there = [m.name for m in self._models.values() if m.kind in kinds]
+            word = "base LM" if "base_lm" in kinds and len(kinds) == 1 else "reward model" if "base_lm" not in kinds else "model"
+            raise ModelNotFound(
+                f"There is no {word} `{name}` on this machine.", f"Installed: {', '.join(there) or 'none'}.", "Choose one of these, or give a folder."
+            )
+        return found
+
+    def of_kind(self, *kinds: str) -> list[ModelInfo]:
+        return [m for m in self._models.values() if m.kind in kinds]
+
+
+def _same(a: str, b: str) -> bool:
+    return a == b or (Path(a).is_dir() and Path(b).is_dir() and Path(a).resolve() == Path(b).resolve())
+
+
+def _kind_of(folder: Path) -> str:
+    try:
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    except (OSError, ValueError):
+        return "base_lm"
+    return "reward_model" if "SequenceClassification" in names[0] else "base_lm"

@@ -169,9 +169,14 @@ def _columns(workbench: Workbench, options: argparse.Namespace) -> tuple[list[Co
     generation = GenerationConfig(**{f.name: getattr(options, f.name) for f in fields(GenerationConfig)})
     columns = [parse_run(text, generation) for text in options.run] or workbench.default_columns()
     for column in columns:
-        if column.reward_model and Path(column.reward_model).is_dir():
-            workbench.catalog.add(column.reward_model, "reward_model")
+        _list_folder(workbench, column.reward_model)
     return columns, generation
+
+
+def _list_folder(workbench: Workbench, name: str | None) -> None:
+    """A reward model or judge may be named by its folder."""
+    if name and Path(name).is_dir():
+        workbench.catalog.add(name, "reward_model")
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -235,8 +240,7 @@ def _print_trace(trace: Trace, column: str, as_json: bool) -> None:
 
 def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
-    if Path(options.reward_model).is_dir():
-        workbench.catalog.add(options.reward_model, "reward_model")
+    _list_folder(workbench, options.reward_model)
     print(json.dumps(workbench.score(options.reward_model, options.prompt, options.response), ensure_ascii=False, allow_nan=False))
 
 
@@ -245,6 +249,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
     workbench = _workbench(options)
     columns, generation = _columns(workbench, options)
+    _list_folder(workbench, options.observe)
     prompts = []
     for path in options.prompts:
         found = read_prompts(path)[: options.limit]

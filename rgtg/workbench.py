@@ -347,7 +347,7 @@ class Workbench:
 
     def rater(self) -> str:
         """The person at this machine."""
-        return self.store.rater("local", "local")
+        return self.store.rater()
 
     def num_votes(self) -> int:
         return self.store.num_votes()

@@ -24,7 +24,7 @@ from transformers import (
 
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
-from rgtg.records import ModelRef
+from rgtg.records import ModelCard, ModelRef
 from rgtg.rewards.scalar import ScalarRewardModel
 
 VOCABULARY = 99
@@ -77,6 +77,29 @@ def tiny_lm(family: str = "llama", seed: int = 0) -> BaseLM:
 def tiny_reward(family: str = "llama", seed: int = 1, name: str | None = None) -> ScalarRewardModel:
     model = tiny(family, AutoModelForSequenceClassification, seed)
     return ScalarRewardModel.of(Loaded(ModelRef(name or f"{family}-rm", f"test{seed}"), Path(), model, byte_tokenizer(), None))
+
+
+def save(folder, kind, seed: int, card: ModelCard | None = None) -> str:
+    model = tiny("llama", kind, seed)
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    if card:
+        card.write(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> dict[str, str]:
+    """Model folders on disk: a base LM, two guides, a judge, and a base LM that somebody takes for a reward model."""
+    root = tmp_path_factory.mktemp("models")
+    classifier = AutoModelForSequenceClassification
+    return {
+        "lm": save(root / "lm", AutoModelForCausalLM, 0, ModelCard("base_lm", "tiny")),
+        "partial": save(root / "p", classifier, 1, ModelCard("reward_model", "p", objective="partial", base_lm="tiny")),
+        "full": save(root / "f", classifier, 2, ModelCard("reward_model", "f", objective="full", base_lm="tiny")),
+        "judge": save(root / "j", classifier, 3, ModelCard("judge", "j", objective="full", base_lm="tiny")),
+        "headless": save(root / "headless", AutoModelForCausalLM, 4),
+    }
 
 
 @pytest.fixture

@@ -1,0 +1,121 @@
+"""Votes become pairs of a chosen and a rejected response; what gives no pair is counted by its cause.
+
+Pure: knows nothing of the store, of models or of how pairs are trained on.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rgtg.records import Comparison, Pair, Trace, Vote
+
+MARGINS = {None: 0.0, 1: 0.0, 2: 0.5, 3: 1.0}  # by the strength of a vote; one that does not say is not taken for strong
+CAUSES = {
+    "tie": "votes for a tie",
+    "all_bad": "votes that all are bad",
+    "skip": "comparisons skipped",
+    "withdrawn": "votes taken back",
+    "no_vote": "comparisons without a vote",
+    "one_answer": "votes that saw one answer only",
+    "equal_texts": "pairs of equal texts",
+    "error": "pairs with an answer that failed",
+    "no_tokens": "pairs with an answer that has no token",
+}
+
+
+def derive_pairs(comparison: Comparison, votes: Iterable[Vote]) -> tuple[tuple[Pair, ...], Counter[str]]:
+    """The pairs of one comparison, and a count for each of `CAUSES` that gave none.
+
+    Of each rater only the last vote counts. The best of n answers seen gives n - 1 pairs; an answer that was not there
+    to be seen gives none. Verdicts are counted by vote, the other causes by pair.
+
+    >>> from rgtg.records import ModelRef, Run, Step
+    >>> run = Run("hi", "base", ModelRef("toy"))
+    >>> step = Step(0, 5, "x", -1.0, -1.0, 1, 1, 0.4, 0.4)
+    >>> a, b = Trace("a", "A", run, (step,), "yes"), Trace("b", "B", run, (step,), "no")
+    >>> pairs, _ = derive_pairs(Comparison("c", "hi", (a, b)), [Vote("v", "c", "best", "b", ("a", "b"))])
+    >>> [(pair.chosen, pair.rejected) for pair in pairs]
+    [('no', 'yes')]
+    """
+    pairs, skipped = [], Counter()
+    last = last_votes(votes)
+    if not last:
+        skipped["no_vote"] += 1
+    for vote in last:
+        if vote.verdict != "best":
+            skipped[vote.verdict] += 1
+            continue
+        best, others = _seen(comparison, vote)
+        if not others:
+            skipped["one_answer"] += 1
+        for other in others:
+            if cause := _cause(best, other):
+                skipped[cause] += 1
+            else:
+                pairs.append(_pair(comparison, vote, best, other))
+    return tuple(pairs), skipped
+
+
+def last_votes(votes: Iterable[Vote]) -> tuple[Vote, ...]:
+    """Of each rater the vote with the highest revision, `withdrawn` ones too, in the order the raters first voted."""
+    last: dict[str | None, Vote] = {}
+    for vote in votes:
+        if vote.rater_id not in last or vote.revision >= last[vote.rater_id].revision:
+            last[vote.rater_id] = vote
+    return tuple(last.values())
+
+
+def num_common(a: Trace, b: Trace, comparison: Comparison) -> int:
+    """How many leading tokens two traces share by construction: up to where one branched off the other, or the earlier
+    of the positions at which both left a common ancestor; 0 for independent answers."""
+    of_a, of_b = _kept(a, comparison), _kept(b, comparison)
+    return max((min(of_a[trace_id], of_b[trace_id]) for trace_id in of_a.keys() & of_b.keys()), default=0)
+
+
+def _kept(trace: Trace, comparison: Comparison) -> dict[str, int]:
+    """{id of the trace or an ancestor: number of its leading tokens that the trace has}."""
+    num_kept = len(trace.steps)
+    kept = {trace.id: num_kept}
+    while trace.parent_trace_id is not None and trace.parent_trace_id not in kept:
+        num_kept = min(num_kept, trace.branch_position or 0)
+        kept[trace.parent_trace_id] = num_kept
+        parent = comparison.trace(trace.parent_trace_id)
+        if parent is None:
+            break
+        trace = parent
+    return kept
+
+
+def _seen(comparison: Comparison, vote: Vote) -> tuple[Trace, list[Trace]]:
+    """The best answer and the others that were there to be seen."""
+    best = comparison.trace(vote.best_trace_id)
+    if vote.comparison_id != comparison.id or best is None:
+        raise ValueError(f"vote `{vote.id}` names no answer of comparison `{comparison.id}`")
+    return best, [trace for trace in comparison.traces if trace.id in vote.seen_trace_ids and trace is not best]
+
+
+def _cause(best: Trace, other: Trace) -> str | None:
+    """Why two answers give no pair; None where they give one."""
+    if "error" in (best.stop_reason, other.stop_reason):
+        return "error"
+    if not best.steps or not other.steps:
+        return "no_tokens"
+    return "equal_texts" if best.response == other.response else None
+
+
+def _pair(comparison: Comparison, vote: Vote, best: Trace, other: Trace) -> Pair:
+    same_ids = best.run.prompt_ids == other.run.prompt_ids  # two tokenizers number differently: then texts only
+    return Pair(
+        prompt=comparison.prompt,
+        chosen=best.response,
+        rejected=other.response,
+        comparison_id=comparison.id,
+        vote_id=vote.id,
+        chosen_trace_id=best.id,
+        rejected_trace_id=other.id,
+        prompt_ids=best.run.prompt_ids if same_ids else (),
+        chosen_ids=best.token_ids if same_ids else (),
+        rejected_ids=other.token_ids if same_ids else (),
+        num_common=num_common(best, other, comparison) if same_ids else 0,
+        margin=MARGINS[vote.strength],
+        rater_id=vote.rater_id,
+    )

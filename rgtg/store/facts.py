@@ -1,0 +1,123 @@
+"""A fact is kept once and found as it was: the SQL of comparisons, traces and votes, on a connection that is given.
+
+Knows nothing of threads, files or transactions: a caller that writes stands in a task of the writer.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+
+from rgtg.errors import StoreError, UnknownRecord
+from rgtg.records import STATES, VERDICTS, Comparison, Vote
+from rgtg.store import rows
+
+UNDECIDABLE = ("expired", "abandoned")
+DAMAGED, RESTORE = "The database is damaged.", "Restore the newest backup that passes."
+
+
+def check_vote(conn: sqlite3.Connection, vote: Vote, state: str) -> None:
+    if vote.verdict not in VERDICTS:
+        raise StoreError(f"A verdict is one of {', '.join(VERDICTS)}.", f"Found `{vote.verdict}`.")
+    if state in UNDECIDABLE:
+        raise StoreError("The vote was not stored.", f"This comparison is {state}.", "Generate a new one.")
+    ours = {row["id"] for row in conn.execute("SELECT id FROM traces WHERE comparison_id = ?", (vote.comparison_id,))}
+    foreign = {*vote.seen_trace_ids, *([vote.best_trace_id] if vote.best_trace_id else ())} - ours
+    if foreign:
+        raise StoreError("The vote was not stored: it names an answer of another comparison.", f"Found {', '.join(sorted(foreign))}.")
+    if (vote.verdict == "best") != (vote.best_trace_id is not None):
+        raise StoreError("The verdict `best` names the best answer; the others name none.", f"Found `{vote.verdict}` with {vote.best_trace_id!r}.")
+    if vote.best_trace_id and vote.best_trace_id not in vote.seen_trace_ids:
+        raise StoreError("The best answer has to be among those that were there to be seen.", f"Seen: {', '.join(vote.seen_trace_ids) or 'none'}.")
+    if vote.verdict in ("tie", "all_bad") and not vote.seen_trace_ids:
+        raise StoreError("A vote says which answers were there to be seen.", "It names none.")
+
+
+def is_new(conn: sqlite3.Connection, table: str, row: rows.Row) -> bool:
+    stored = one(conn, f"SELECT * FROM {table} WHERE id = ?", row["id"])
+    changed = rows.differing(row, stored) if stored else []
+    if changed:
+        found = f"`{row['id']}` in `{table}` differs in {', '.join(changed)}."
+        raise StoreError("What is stored does not change.", found, "Store it under a new id.")
+    return stored is None
+
+
+def insert(conn: sqlite3.Connection, table: str, row: rows.Row) -> None:
+    names = ", ".join(f'"{name}"' for name in row)
+    conn.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+
+
+def keep(conn: sqlite3.Connection, table: str, row: rows.Row) -> bool:
+    """Insert what is new; whether it was."""
+    new = is_new(conn, table, row)
+    if new:
+        insert(conn, table, row)
+    return new
+
+
+def keep_traces(conn: sqlite3.Connection, traces: list[rows.Row]) -> None:
+    for row in traces:
+        if is_new(conn, "traces", row):
+            if one(conn, 'SELECT 1 FROM traces WHERE comparison_id = ? AND "column" = ?', row["comparison_id"], row["column"]):
+                raise StoreError(f"Column {row['column']} of this comparison is taken by another answer.", "", "Use the next free letter.")
+            insert(conn, "traces", row)
+    for row in traces:
+        parent = row["parent_trace_id"]
+        if parent and not one(conn, "SELECT 1 FROM traces WHERE id = ? AND comparison_id = ?", parent, row["comparison_id"]):
+            raise StoreError("A branch needs its parent in the same comparison.", f"Found parent `{parent}`.")
+
+
+def move(conn: sqlite3.Connection, comparison_id: str, state: str) -> None:
+    found = need(conn, "comparisons", comparison_id, "comparison")["state"]
+    if state not in STATES:
+        raise StoreError(f"A state is one of {', '.join(STATES)}.", f"Found `{state}`.")
+    if found == "open":
+        conn.execute("UPDATE comparisons SET state = ? WHERE id = ?", (state, comparison_id))
+    elif state not in (found, "open"):
+        raise StoreError(f"A comparison that is {found} stays so.", f"Asked for: {state}.")
+
+
+def one(conn: sqlite3.Connection, sql: str, *values: object) -> sqlite3.Row | None:
+    return conn.execute(sql, values).fetchone()
+
+
+def need(conn: sqlite3.Connection, table: str, row_id: str, what: str) -> sqlite3.Row:
+    row = one(conn, f"SELECT * FROM {table} WHERE id = ?", row_id)
+    if row is None:
+        raise UnknownRecord(f"There is no {what} `{row_id}` in this database.")
+    return row
+
+
+def current(conn: sqlite3.Connection, comparison_id: str, rater_id: str) -> Vote | None:
+    row = one(conn, "SELECT * FROM current_votes WHERE comparison_id = ? AND rater_id = ?", comparison_id, rater_id)
+    return rows.vote_of(row) if row else None
+
+
+def votes(conn: sqlite3.Connection, comparison_id: str, checked: bool = False) -> tuple[Vote, ...]:
+    found = conn.execute("SELECT * FROM votes WHERE comparison_id = ? ORDER BY seq", (comparison_id,)).fetchall()
+    return tuple(rows.vote_of(_checked("votes", row) if checked else row) for row in found)
+
+
+def comparison(conn: sqlite3.Connection, row: sqlite3.Row, checked: bool = False) -> Comparison:
+    found = conn.execute("SELECT * FROM traces WHERE comparison_id = ? ORDER BY seq", (row["id"],)).fetchall()
+    return rows.comparison_of(row, [rows.trace_of(_checked("traces", trace) if checked else trace) for trace in found])
+
+
+def checked_facts(conn: sqlite3.Connection) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+    """Every comparison with its votes, oldest first; StoreError naming the first row that does not fit its hash."""
+    conn.text_factory = lambda content: content.decode("utf-8", "surrogateescape")  # damaged text is named, it does not stop the query
+    for row in conn.execute("SELECT * FROM comparisons ORDER BY seq"):
+        if rows.sha256(row["prompt"]) != row["prompt_sha256"]:
+            raise _damaged("comparisons", row)
+        yield comparison(conn, row, checked=True), votes(conn, row["id"], checked=True)
+    found = one(conn, "PRAGMA integrity_check(1)")[0]  # hashes do not see a row that its index has lost
+    if found != "ok":
+        raise StoreError(DAMAGED, f"SQLite says: {found}.", RESTORE)
+
+
+def _checked(table: str, row: sqlite3.Row) -> sqlite3.Row:
+    if rows.row_hash(row) != row["row_sha256"]:
+        raise _damaged(table, row)
+    return row
+
+
+def _damaged(table: str, row: sqlite3.Row) -> StoreError:
+    return StoreError(DAMAGED, f"Row {row['seq']} of `{table}` (id {row['id']}) does not fit its hash.", RESTORE)

@@ -1,0 +1,188 @@
+"""How the database file is opened: whose file it is, who may write it, which connection is given out.
+
+Knows nothing of comparisons or votes. Nobody but SQLite ever opens the live file: closing any other descriptor of it
+would drop the locks of the whole process, and with them rows that were acknowledged.
+"""
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from sqlite_utils import Migrations
+
+from rgtg.errors import StoreBusy, StoreError
+from rgtg.store.schema import APPLICATION_ID, migrate, migrations, newest
+
+log = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_MS = 10_000
+WRITER_PRAGMAS = {  # not trusted_schema=OFF: SQLite 3.40 then takes the json_valid of our CHECKs for unsafe
+    "journal_mode": "WAL",  # readers do not wait for votes
+    "synchronous": "FULL",  # WAL with NORMAL may forget the last commits when the power goes
+    "fullfsync": "ON",  # macOS: there fsync stops at the drive's cache
+    "foreign_keys": "ON",
+    "cell_size_check": "ON",
+    "wal_autocheckpoint": "1000",
+    "journal_size_limit": str(64 * 1024**2),
+}
+
+
+@dataclass
+class Opened:
+    """The writing connection with its lock, or, where `reason` says why not, neither."""
+
+    conn: sqlite3.Connection | None
+    lock: FileLock | None
+    reason: str = ""
+
+
+def open_store(path: Path, known: Migrations = migrations) -> Opened:
+    """Open for writing: a missing file is created, an older one backed up and migrated.
+
+    Read-only, with the reason, where another process writes or the file is from a newer rgtg. StoreError where the
+    file is empty, damaged or another program's; it is left as it is.
+    """
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # one process writes: SQLite before 3.51.3 can lose pages where two connections checkpoint at once
+    log.info("SQLite %s, database %s", sqlite3.sqlite_version, path)
+    lock = FileLock(f"{path}.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _wait_for(path)
+        identify(path, known)
+        return Opened(None, None, f"`{path.name}` is read-only here: another process has it open for writing. Close that one and open again.")
+    except OSError as error:
+        identify(path, known)
+        return Opened(None, None, f"`{path.name}` is read-only here: its folder cannot be written ({error.strerror}).")
+    try:
+        return _open_locked(path, lock, known)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_locked(path: Path, lock: FileLock, known: Migrations) -> Opened:
+    if not path.exists():
+        _create(path, known)
+    version = identify(path, known)
+    if version > newest(known):
+        lock.release()
+        found = f"its schema is number {version}, this rgtg knows {newest(known)}"
+        return Opened(None, None, f"`{path.name}` is read-only here: it was written by a newer rgtg ({found}). Update rgtg to write.")
+    if version < newest(known):
+        backup = back_up(path, path.with_name(f"{path.stem}.v{version}.{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"))
+        try:
+            with closing(_connect(path, "rw")) as conn:
+                migrate(conn, known)
+        except Exception as error:
+            wrong = f"`{path.name}` could not be brought to schema {newest(known)}."
+            raise StoreError(wrong, f"Found: {error}.", f"It is as before; a copy is `{backup.name}`.") from error
+    conn = _connect(path, "rw")
+    for pragma, value in WRITER_PRAGMAS.items():
+        conn.execute(f"PRAGMA {pragma}={value}")
+    return Opened(conn, lock)
+
+
+def _create(path: Path, known: Migrations) -> None:
+    """A whole database appears by rename, so a kill on the way leaves no empty file behind."""
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists():
+        raise StoreError(f"`{path.name}` is missing but `{wal.name}` is there.", "", "Put the database back beside it, or move the `-wal` file away.")
+    staged = path.with_name(f".{path.name}.new")
+    for leftover in (staged, staged.with_name(staged.name + "-journal")):
+        leftover.unlink(missing_ok=True)
+    with closing(sqlite3.connect(staged)) as conn:
+        migrate(conn, known)
+    staged.rename(path)
+    _sync(path.parent)
+
+
+def identify(path: Path, known: Migrations = migrations) -> int:
+    """The schema number of our database at `path`; StoreError where it is none of ours."""
+    do = "Move the file aside or choose another path; it was left as it is."
+    if path.exists() and path.stat().st_size == 0:
+        raise StoreError(f"`{path.name}` is not a database.", "It is an empty file (0 bytes).", do)
+    try:
+        with closing(_connect(path, "ro")) as conn:
+            application_id, version = (conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+            ours = application_id == APPLICATION_ID and version >= 1
+            genesis = ours and conn.execute("SELECT 1 FROM meta WHERE key = 'genesis'").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"`{path.name}` cannot be read as a database.", f"SQLite says: {error}.", do) from error
+    if not genesis:
+        raise StoreError(f"`{path.name}` is not a database of rgtg.", f"Its application id is {application_id:#x}, ours is {APPLICATION_ID:#x}.", do)
+    return version
+
+
+def back_up(path: Path, copy: Path) -> Path:
+    """A sound copy of the live database as it is at this moment, by `VACUUM INTO`; appears by rename."""
+    part = copy.with_name(f".{copy.name}.part")
+    with closing(_connect(path, "ro")) as conn:  # without query_only, which refuses VACUUM INTO
+        conn.execute("VACUUM INTO ?", (str(part),))
+    identify(part)
+    with closing(_connect(part, "ro")) as conn:
+        found = conn.execute("PRAGMA integrity_check").fetchone()[0]
+    if found != "ok":
+        raise StoreError(f"The copy of `{path.name}` is not sound.", f"SQLite says: {found}.", "The database was left as it is.")
+    _sync(part)
+    part.rename(copy)
+    _sync(copy.parent)
+    return copy
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write, in one read transaction: all its queries see one moment."""
+    try:
+        with closing(_connect(path, "ro")) as conn:
+            conn.execute("PRAGMA query_only=ON")
+            conn.execute("BEGIN")
+            yield conn
+    except sqlite3.Error as error:
+        raise named(error) from error
+
+
+def named(error: sqlite3.Error) -> StoreError:
+    """What SQLite said, as an error with a way out."""
+    if "is full" in str(error):
+        return StoreError("Nothing was stored: the disk is full.", f"SQLite says: {error}.", "Free some space and do it again.")
+    if "locked" in str(error) or "busy" in str(error):
+        return StoreBusy("The database is held by another program.", f"SQLite says: {error}.", "Close that program and do it again.")
+    if "malformed" in str(error) or "not a database" in str(error):
+        return StoreError("The database is damaged.", f"SQLite says: {error}.", "Restore the newest backup that passes.")
+    return StoreError("The database refused this.", f"SQLite says: {error}.", "What was stored before is whole.")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    try:
+        conn = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
+    except sqlite3.Error as error:
+        raise StoreError(f"`{path}` cannot be opened.", f"SQLite says: {error}.", "Check that the file exists and may be read.") from error
+    conn.row_factory = sqlite3.Row
+    return conn
+
+
+def _wait_for(path: Path) -> None:
+    """Another process has the lock and may still be making the file; it appears whole."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "posix":  # Windows cannot fsync a folder
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,234 @@
+"""Records ↔ rows: every value is cleaned on its way in, every fact carries the hash of its row.
+
+Knows nothing of connections, SQL or the order of writes. STRICT tables let infinity and NUL pass and turn NaN into
+NULL, so numbers and texts go through `text`, `whole`, `real` or `json_text`, which convert or refuse with a StoreError.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from rgtg.errors import StoreError
+from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Vote, from_dict
+
+Row = dict[str, str | int | float | None]
+UNHASHED = ("seq", "row_sha256")
+NOT_CONTENT = ("created_at", "revision", "dwell_ms", "row_sha256", "state")  # a retry of the same fact may differ in these
+
+
+def text(value: object, what: str) -> str:
+    """The text as typed; NUL and lone surrogates are refused."""
+    if not isinstance(value, str):
+        raise StoreError(f"{what} has to be text.", f"Found {value!r}.")
+    bad = next((char for char in value if char == "\0" or "\ud800" <= char <= "\udfff"), None)
+    if bad is not None:
+        raise StoreError(f"{what} has a character that cannot be stored.", f"Found U+{ord(bad):04X}.", "Remove it and do it again.")
+    return str(value)
+
+
+def mended(value: object, what: str) -> str:
+    """Text that a model or an exception made: what cannot be stored becomes U+FFFD, so that no vote is lost over it."""
+    if not isinstance(value, str):
+        return text(value, what)
+    return "".join("\ufffd" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in value)
+
+
+def whole(value: object, what: str) -> int:
+    """A Python int of 64 bits; numpy and torch scalars are converted."""
+    found = _scalar(value)
+    if type(found) is not int or not -(2**63) <= found < 2**63:
+        raise StoreError(f"{what} has to be a whole number of 64 bits.", f"Found {value!r}.")
+    return int(found)
+
+
+def real(value: object, what: str) -> float:
+    """A finite Python float; numpy and torch scalars are converted. Minus zero becomes zero, as SQLite would make it."""
+    found = _scalar(value)
+    if type(found) not in (int, float) or not -1e300 < found < 1e300:  # NaN is not between
+        raise StoreError(f"{what} has to be a finite number.", f"Found {value!r}.")
+    return float(found) + 0.0
+
+
+def json_text(value: object, what: str) -> str:
+    """Compact JSON; NaN, infinity, whole numbers beyond 64 bits and lone surrogates are refused. NUL is escaped by JSON."""
+    return json.dumps(_plain(value, what), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def row_hash(row: Mapping[str, Any]) -> str:
+    """SHA-256 of the row's canonical JSON. What is NULL is left out, so that a later column leaves older hashes true."""
+    found = {name: row[name] for name in row.keys() if name not in UNHASHED and row[name] is not None}  # noqa: SIM118, a sqlite3.Row iterates over values
+    return sha256(json.dumps(found, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
+
+
+def sha256(content: str) -> str:
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def differing(row: Row, stored: Mapping[str, Any]) -> list[str]:
+    """The columns in which a fact that comes again differs from the one stored."""
+    return [name for name, value in row.items() if name not in NOT_CONTENT and value != stored[name]]
+
+
+def comparison_row(comparison: Comparison, created_at: str) -> Row:
+    prompt = text(comparison.prompt, "The prompt")
+    return {
+        "id": text(comparison.id, "The comparison's id"),
+        "created_at": text(comparison.created_at or created_at, "The time"),
+        "prompt": prompt,
+        "prompt_sha256": sha256(prompt),
+        "rater_id": _optional(text, comparison.rater_id, "The rater"),
+        "state": text(comparison.state, "The state"),
+        "pair_rule": text(comparison.pair_rule, "The pair rule"),
+        "blind": int(bool(comparison.blind)),
+        "guideline_version": text(comparison.guideline_version, "The guideline version"),
+    }
+
+
+def comparison_of(row: Mapping[str, Any], traces: Sequence[Trace]) -> Comparison:
+    names = ("id", "prompt", "state", "rater_id", "pair_rule", "created_at", "guideline_version")
+    return Comparison(traces=tuple(traces), blind=bool(row["blind"]), **{name: row[name] for name in names})
+
+
+def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
+    row = {
+        "id": text(trace.id, "The trace's id"),
+        "created_at": text(trace.created_at or created_at, "The time"),
+        "comparison_id": text(comparison_id, "The comparison's id"),
+        "column": text(trace.column, "The column"),
+        "place": whole(trace.place, "The place"),
+        "run": json_text(asdict(trace.run), "The run"),
+        "response": mended(trace.response, "The response"),
+        "steps": steps_json(trace.steps),
+        "stop_reason": text(trace.stop_reason, "The stop reason"),
+        "error": mended(trace.error, "The error"),
+        "parent_trace_id": _optional(text, trace.parent_trace_id, "The parent's id"),
+        "branch_position": _optional(whole, trace.branch_position, "The branch position"),
+        "seconds": real(trace.seconds, "The seconds"),
+        "lm_forwards": whole(trace.lm_forwards, "The number of LM forwards"),
+        "reward_forwards": whole(trace.reward_forwards, "The number of reward forwards"),
+    }
+    return row | {"row_sha256": row_hash(row)}
+
+
+def trace_of(row: Mapping[str, Any]) -> Trace:
+    plain = {f.name: row[f.name] for f in fields(Trace) if f.name not in ("run", "steps")}
+    return Trace(run=from_dict(Run, json.loads(row["run"])), steps=steps_of(row["steps"]), **plain)
+
+
+def vote_row(vote: Vote, created_at: str) -> Row:
+    """`vote` with its rater and revision."""
+    row = {
+        "id": text(vote.id, "The vote's id"),
+        "created_at": text(vote.created_at or created_at, "The time"),
+        "comparison_id": text(vote.comparison_id, "The comparison's id"),
+        "rater_id": text(vote.rater_id, "The rater"),
+        "revision": whole(vote.revision, "The revision"),
+        "verdict": text(vote.verdict, "The verdict"),
+        "best_trace_id": _optional(text, vote.best_trace_id, "The best answer"),
+        "seen_trace_ids": json_text([text(seen, "An answer's id") for seen in vote.seen_trace_ids], "The answers seen"),
+        "strength": _optional(whole, vote.strength, "The strength"),
+        "reasons": json_text([text(reason, "A reason") for reason in vote.reasons], "The reasons"),
+        "comment": text(vote.comment, "The comment"),
+        "guideline_version": text(vote.guideline_version, "The guideline version"),
+        "dwell_ms": _optional(whole, vote.dwell_ms, "The dwell time"),
+    }
+    return row | {"row_sha256": row_hash(row)}
+
+
+def vote_of(row: Mapping[str, Any]) -> Vote:
+    plain = {f.name: row[f.name] for f in fields(Vote) if f.name not in ("seen_trace_ids", "reasons")}
+    return Vote(seen_trace_ids=tuple(json.loads(row["seen_trace_ids"])), reasons=tuple(json.loads(row["reasons"])), **plain)
+
+
+def mark_row(span: Span, created_at: str) -> Row:
+    """`span` with its rater."""
+    row = {
+        "id": text(span.id, "The mark's id"),
+        "created_at": text(span.created_at or created_at, "The time"),
+        "trace_id": text(span.trace_id, "The answer"),
+        "rater_id": text(span.rater_id, "The rater"),
+        "start": whole(span.start, "The mark's start"),
+        "end": whole(span.end, "The mark's end"),
+        "label": text(span.label, "The label"),
+        "comment": text(span.comment, "The comment"),
+    }
+    return row | {"row_sha256": row_hash(row)}
+
+
+def span_of(row: Mapping[str, Any]) -> Span:
+    return Span(**{f.name: row[f.name] for f in fields(Span)})
+
+
+def steps_json(steps: Sequence[Step]) -> str:
+    """The steps as arrays under one list of names: {"step": [names], "candidate": [names], "rewards": [names], "steps": [[…], …]}.
+
+    A candidate's rewards are a flat [index, value, index, value]; floats are written whole. Names travel with the
+    data, so a field added later finds its default in older rows.
+    """
+    names: dict[str, int] = {}
+    packed = [_packed(step, names) for step in steps]
+    head = {"step": [f.name for f in fields(Step)], "candidate": [f.name for f in fields(Candidate)], "rewards": list(names)}
+    return json_text(head | {"steps": packed}, "The steps")
+
+
+def steps_of(content: str) -> tuple[Step, ...]:
+    found = json.loads(content)
+    names = found["rewards"]
+
+    def unpacked(kind: type, values: list) -> Any:
+        known = {f.name for f in fields(kind)}
+        record = {name: value for name, value in zip(found[kind.__name__.lower()], values, strict=True) if name in known}
+        record["rewards"] = _rewards(record["rewards"], names)
+        if "candidates" in record:
+            record["candidates"] = tuple(unpacked(Candidate, candidate) for candidate in record["candidates"])
+        return kind(**record)
+
+    return tuple(unpacked(Step, step) for step in found["steps"])
+
+
+def _packed(record: Step | Candidate, names: dict[str, int]) -> list:
+    values = dict(vars(record))  # in the order of the fields
+    values["rewards"] = [part for name, reward in record.rewards for part in (names.setdefault(name, len(names)), reward)]
+    if "candidates" in values:
+        values["candidates"] = [_packed(candidate, names) for candidate in record.candidates]
+    return list(values.values())
+
+
+def _rewards(flat: list, names: list[str]) -> Rewards:
+    return tuple((names[flat[i]], flat[i + 1]) for i in range(0, len(flat), 2))
+
+
+def _plain(value: Any, what: str) -> Any:
+    """What JSON can hold without loss."""
+    kind = type(value)
+    if kind is float:
+        if not math.isfinite(value):
+            raise StoreError(f"{what} may hold finite numbers only.", f"Found {value}.")
+        return value
+    if kind is int:
+        return value if -(2**63) <= value < 2**63 else whole(value, f"{what}: a number")
+    if value is None or kind is bool:
+        return value
+    if isinstance(value, str):
+        text(value.replace("\0", ""), what)
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_plain(key, what): _plain(item, what) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, what) for item in value]
+    found = _scalar(value)
+    if type(found) not in (int, float, bool):
+        raise StoreError(f"{what} holds something that cannot be stored.", f"Found {kind.__name__}: {value!r}.")
+    return _plain(found, what)
+
+
+def _scalar(value: Any) -> Any:
+    """The Python value of a numpy or torch scalar."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
+
+
+def _optional(clean: Any, value: Any, what: str) -> Any:
+    return None if value is None else clean(value, what)

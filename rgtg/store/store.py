@@ -1,0 +1,217 @@
+"""The verbs of the store: what is kept and found again. One transaction a verb.
+
+Knows nothing of how a row looks (`rows`), of files and locks (`opening`), of models or the screen.
+"""
+
+import hmac
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rgtg.errors import StoreError
+from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
+from rgtg.store import facts, rows
+from rgtg.store.opening import open_store, reading
+from rgtg.store.writer import Writer
+
+LABELS = ("good", "bad", "goes_wrong", "withdrawn")
+
+
+class Store:
+    """Everything kept in one SQLite file. Use as a context manager, or call `close`.
+
+    A blank `created_at` is filled in, a vote's or mark's rater that is None is the local rater. The same fact again
+    (same id, same content) is one fact; with other content it is a StoreError. `secret` keys the hashes of raters'
+    names; without one the database's own key is used.
+    """
+
+    def __init__(self, path: Path, secret: str = ""):
+        self.path = Path(path)
+        opened = open_store(self.path)
+        self.read_only = opened.reason  # "" while this process may write, else the reason why not
+        self._lock, self._writer = opened.lock, Writer(opened.conn) if opened.conn else None
+        with reading(self.path) as conn:
+            self._key = (secret or facts.one(conn, "SELECT value FROM meta WHERE key = 'rater_key'")["value"]).encode()
+
+    def close(self) -> None:
+        """Write what was accepted, then let the file go."""
+        if self._writer:
+            self._writer.close()
+            self._lock.release()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # writing
+
+    def add_comparison(self, comparison: Comparison, vote: Vote | None = None) -> Vote | None:
+        """Store the comparison, its traces and the vote, all or nothing; of a stored one only what is new. Returns the vote as stored.
+
+        A stored comparison that is still `open` takes the state given.
+        """
+        at = now()
+        row = rows.comparison_row(comparison, at)
+        traces = [rows.trace_row(trace, comparison.id, row["created_at"]) for trace in comparison.traces]
+
+        def task(conn: sqlite3.Connection) -> Vote | None:
+            if not facts.keep(conn, "comparisons", row):
+                facts.move(conn, row["id"], row["state"])
+            facts.keep_traces(conn, traces)
+            return self._keep_vote(conn, vote) if vote else None
+
+        return self._write(task)
+
+    def add_trace(self, comparison_id: str, trace: Trace) -> Trace:
+        """Store a branch; returns the trace as stored. UnknownRecord without its comparison."""
+        row = rows.trace_row(trace, comparison_id, now())
+
+        def task(conn: sqlite3.Connection) -> Trace:
+            facts.need(conn, "comparisons", comparison_id, "comparison")
+            facts.keep_traces(conn, [row])
+            return rows.trace_of(facts.need(conn, "traces", row["id"], "trace"))
+
+        return self._write(task)
+
+    def add_vote(self, vote: Vote) -> Vote:
+        """The vote as stored, with its revision, rater and time. It closes an open comparison.
+
+        StoreError where it names answers that are not this comparison's, or the comparison is expired or abandoned.
+        """
+        return self._write(lambda conn: self._keep_vote(conn, vote))
+
+    def withdraw(self, comparison_id: str, rater_id: str | None = None) -> Vote:
+        """Undo: append a `withdrawn` vote over the rater's current one; StoreError where there is none."""
+
+        def task(conn: sqlite3.Connection) -> Vote:
+            current = facts.current(conn, comparison_id, rater_id or self._local_rater(conn))
+            if current is None:
+                raise StoreError("There is nothing to undo.", "No vote of yours stands on this comparison.")
+            undone = replace(current, id=new_id(), verdict="withdrawn", best_trace_id=None, strength=None, dwell_ms=None, created_at="")
+            return self._keep_vote(conn, replace(undone, reasons=(), comment=""))
+
+        return self._write(task)
+
+    def set_state(self, comparison_id: str, state: str) -> None:
+        """Close, expire or abandon an open comparison."""
+        self._write(lambda conn: facts.move(conn, comparison_id, state))
+
+    def add_mark(self, span: Span) -> Span:
+        """The mark as stored. The label `withdrawn` on the same place takes the rater's mark there back."""
+
+        def task(conn: sqlite3.Connection) -> Span:
+            row = rows.mark_row(replace(span, rater_id=span.rater_id or self._local_rater(conn)), now())
+            if row["label"] not in LABELS:
+                raise StoreError(f"A mark is one of {', '.join(LABELS)}.", f"Found `{row['label']}`.")
+            facts.need(conn, "raters", row["rater_id"], "rater")
+            facts.need(conn, "traces", row["trace_id"], "trace")
+            num_tokens = facts.one(conn, "SELECT json_array_length(steps, '$.steps') AS num FROM traces WHERE id = ?", row["trace_id"])["num"]
+            if not 0 <= row["start"] < row["end"] <= num_tokens:
+                raise StoreError("A mark has to lie within its answer.", f"Found tokens {row['start']} to {row['end']} of {num_tokens}.")
+            facts.keep(conn, "marks", row)
+            return rows.span_of(facts.need(conn, "marks", row["id"], "mark"))
+
+        return self._write(task)
+
+    def rater(self, kind: str = "local", subject: str = "") -> str:
+        """The id of a rater (`local`, `anonymous`, `oauth`), the same for the same subject; only a keyed hash of the subject is kept."""
+        with reading(self.path) as conn:
+            found = facts.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac(kind, subject))
+        return found["id"] if found else self._write(lambda conn: self._keep_rater(conn, kind, subject))
+
+    def add_event(self, kind: str, actor: str = "", detail: Mapping[str, Any] | None = None) -> str:
+        """Note that something happened (an export, a model load, a setting); returns its id."""
+        row = {"id": new_id(), "created_at": now(), "kind": rows.text(kind, "The kind"), "actor": rows.text(actor, "The actor")}
+        row["detail"] = rows.json_text(dict(detail or {}), "The detail")
+        self._write(lambda conn: facts.keep(conn, "events", row))
+        return row["id"]
+
+    # reading: a connection a call, which sees one moment
+
+    def comparison(self, comparison_id: str) -> Comparison:
+        """The comparison with all its traces, equal to what was stored. UnknownRecord without it."""
+        with reading(self.path) as conn:
+            return facts.comparison(conn, facts.need(conn, "comparisons", comparison_id, "comparison"))
+
+    def comparisons(self, limit: int = 50, before: str | None = None, state: str | None = None) -> tuple[Comparison, ...]:
+        """The newest first; `before` is the id of the last one of the page before."""
+        with reading(self.path) as conn:
+            last = facts.need(conn, "comparisons", before, "comparison")["seq"] if before else None
+            sql = "SELECT * FROM comparisons WHERE (?1 IS NULL OR seq < ?1) AND (?2 IS NULL OR state = ?2) ORDER BY seq DESC LIMIT ?3"
+            return tuple(facts.comparison(conn, row) for row in conn.execute(sql, (last, state, limit)).fetchall())
+
+    def num_comparisons(self) -> int:
+        with reading(self.path) as conn:
+            return facts.one(conn, "SELECT count(*) AS num FROM comparisons")["num"]
+
+    def votes(self, comparison_id: str) -> tuple[Vote, ...]:
+        """All votes on the comparison, withdrawn ones included, in the order they came."""
+        with reading(self.path) as conn:
+            return facts.votes(conn, comparison_id)
+
+    def vote_of(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
+        """The rater's vote that stands; None where there is none or it was withdrawn."""
+        with reading(self.path) as conn:
+            local = None if rater_id else facts.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac("local", ""))
+            return facts.current(conn, comparison_id, rater_id or (local["id"] if local else ""))
+
+    def current_votes(self) -> tuple[Vote, ...]:
+        """The votes that stand, one for each rater and comparison, in the order they came."""
+        with reading(self.path) as conn:
+            return tuple(rows.vote_of(row) for row in conn.execute("SELECT * FROM current_votes ORDER BY seq"))
+
+    def num_votes(self) -> int:
+        """How many votes stand: one for each rater and comparison, withdrawn ones left out."""
+        with reading(self.path) as conn:
+            return facts.one(conn, "SELECT count(*) AS num FROM current_votes")["num"]
+
+    def marks(self, trace_id: str) -> tuple[Span, ...]:
+        """The marks that stand on an answer: of each rater the last one on each place, withdrawn ones left out."""
+        with reading(self.path) as conn:
+            found = [rows.span_of(row) for row in conn.execute("SELECT * FROM marks WHERE trace_id = ? ORDER BY seq", (trace_id,))]
+        last = {(span.rater_id, span.start, span.end): span for span in found}
+        return tuple(span for span in found if last[span.rater_id, span.start, span.end] is span and span.label != "withdrawn")
+
+    def facts(self) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+        """Every comparison with all its votes, oldest first, as they stood at one moment.
+
+        StoreError naming the row whose content does not fit its hash: bits that turned are found by nothing else.
+        """
+        with reading(self.path) as conn:
+            yield from facts.checked_facts(conn)
+
+    # inside a task
+
+    def _write(self, task: Any) -> Any:
+        if self._writer is None:
+            raise StoreError("Nothing was stored.", self.read_only)
+        return self._writer(task)
+
+    def _hmac(self, kind: str, subject: str) -> str:
+        return hmac.new(self._key, f"{kind}\n{rows.text(subject, 'The rater')}".encode(), "sha256").hexdigest()
+
+    def _keep_rater(self, conn: sqlite3.Connection, kind: str, subject: str) -> str:
+        subject_hmac = self._hmac(kind, subject)
+        row = (new_id(), now(), kind, subject_hmac)
+        conn.execute("INSERT INTO raters (id, created_at, kind, subject_hmac) VALUES (?, ?, ?, ?) ON CONFLICT (subject_hmac) DO NOTHING", row)
+        return facts.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", subject_hmac)["id"]
+
+    def _local_rater(self, conn: sqlite3.Connection) -> str:
+        return self._keep_rater(conn, "local", "")
+
+    def _keep_vote(self, conn: sqlite3.Connection, vote: Vote) -> Vote:
+        rater_id = vote.rater_id or self._local_rater(conn)
+        last = facts.one(conn, "SELECT max(revision) AS num FROM votes WHERE comparison_id = ? AND rater_id = ?", vote.comparison_id, rater_id)
+        row = rows.vote_row(replace(vote, rater_id=rater_id, revision=(last["num"] or 0) + 1), now())
+        if facts.is_new(conn, "votes", row):
+            comparison = facts.need(conn, "comparisons", row["comparison_id"], "comparison")
+            facts.need(conn, "raters", rater_id, "rater")
+            facts.check_vote(conn, vote, comparison["state"])
+            facts.insert(conn, "votes", row)
+            if comparison["state"] == "open":
+                facts.move(conn, comparison["id"], "closed")
+        return rows.vote_of(facts.need(conn, "votes", row["id"], "vote"))

@@ -1,0 +1,84 @@
+"""The one thread that writes: each task in a transaction of its own, first come, first served.
+
+Knows nothing of tables, records or how the file was opened.
+"""
+
+import atexit
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TypeVar
+
+from rgtg.errors import StoreBusy, StoreError
+from rgtg.store.opening import named
+
+T = TypeVar("T")
+MAX_WAITING = 1000
+PATIENCE_S = 5.0  # how long a caller waits for a place in the line
+
+
+class Writer:
+    """Runs each task in its own transaction, one after another, on the one connection that may write.
+
+    Calling it returns when the task is committed; what the task raises is raised here, and nothing of it is stored.
+    `close` lets everything that was accepted finish first.
+    """
+
+    def __init__(self, conn: sqlite3.Connection, max_waiting: int = MAX_WAITING):
+        self._conn, self._pid = conn, os.getpid()
+        self._tasks: queue.Queue = queue.Queue(maxsize=max_waiting)
+        self._door, self._open = threading.Lock(), True
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def __call__(self, task: Callable[[sqlite3.Connection], T]) -> T:
+        if os.getpid() != self._pid or threading.current_thread() is self._thread:
+            raise RuntimeError("the store cannot be written from a fork or from inside a task")
+        future: Future = Future()
+        with self._door:
+            if not self._open:
+                raise StoreError("The store is closed.", "", "Open it again to write.")
+            try:
+                self._tasks.put((task, future), timeout=PATIENCE_S)
+            except queue.Full:
+                found = f"{self._tasks.maxsize} are in line."
+                raise StoreBusy("Nothing was stored: too many writes are waiting.", found, "Try again in a moment.") from None
+        return future.result()
+
+    def close(self) -> None:
+        if os.getpid() != self._pid:
+            return  # a fork must not touch the connection it inherited
+        with self._door:
+            if self._open:
+                self._open = False
+                self._tasks.put(None)  # behind everything that was accepted
+        self._thread.join()
+        atexit.unregister(self.close)
+
+    def _run(self) -> None:
+        while (item := self._tasks.get()) is not None:
+            task, future = item
+            try:
+                self._conn.execute("BEGIN IMMEDIATE")  # a deferred BEGIN is refused at once where another has committed meanwhile
+                result = task(self._conn)
+                self._conn.commit()
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    self._conn.rollback()
+                future.set_exception(_told(error))
+            else:
+                future.set_result(result)
+        self._conn.close()
+
+
+def _told(error: BaseException) -> BaseException:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    told = named(error)
+    told.__cause__ = error
+    return told

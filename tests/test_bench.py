@@ -1,0 +1,27 @@
+"""The yardsticks of the benchmark give the same greedy tokens as ours, on tiny models; their speed is not judged here."""
+
+import pytest
+from conftest import tiny_lm, tiny_reward
+
+from rgtg import bench
+from rgtg.engine import Models
+
+
+@pytest.fixture
+def models() -> Models:
+    return Models(tiny_lm("gpt2"), {"guide": tiny_reward("gpt2", 1, "guide")})
+
+
+def test_every_yardstick_gives_the_same_greedy_tokens_as_ours(models):
+    for columns in (1, 3):
+        lines = list(bench._decode_case("starter", models, 20, columns, 60.0))
+        checked = [line for line in lines if "same_tokens" in line]
+        assert {line["what"] for line in checked} >= {"model.generate", "k-fold cached ARGS"}
+        assert all(line["same_tokens"] for line in checked), checked
+        assert all(line["tokens_per_second"] > 0 for line in lines)
+    assert [line["what"] for line in lines if line["k"] == 40] == ["unguided", "guided", "k-fold cached ARGS"]
+
+
+def test_the_store_benchmark_finds_every_vote_it_was_thanked_for():
+    (line,) = bench.store(10.0)
+    assert line["votes"] == line["stored"] == 800

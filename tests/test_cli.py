@@ -1,0 +1,111 @@
+"""The commands: what they print, what they refuse, and how."""
+
+import json
+
+import pytest
+
+from rgtg.cli import main, parse_run, read_prompts
+from rgtg.config import GenerationConfig
+from rgtg.errors import BadData, BadSettings
+from rgtg.records import ColumnSpec
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    return tmp_path
+
+
+def test_a_run_on_the_command_line_is_read_whole():
+    assert parse_run("base", GenerationConfig()) == ColumnSpec("base")
+    assert parse_run("pargs:beta=2,reward_model=partial,top_k=5", GenerationConfig(max_new_tokens=7)) == ColumnSpec(
+        "pargs", (("beta", 2.0),), "partial", GenerationConfig(max_new_tokens=7, top_k=5)
+    )
+    assert parse_run("best-of-n:n=8", GenerationConfig()).params == (("n", 8),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nonsense", "no method `nonsense`"),
+        ("args:gamma=1", "`gamma=1` is no setting"),
+        ("args:beta=much", "`beta` has to be a number"),
+        ("base:top_k=0", "`top_k` has to be between 1 and 200"),
+        ("best-of-n:n=2.5", "`n` has to be a whole number"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_refused(text, words):
+    with pytest.raises(BadSettings, match=words):
+        parse_run(text, GenerationConfig())
+
+
+def test_prompt_files_of_both_kinds_are_read_and_a_bad_line_is_named(tmp_path):
+    plain, rows, bad = tmp_path / "a.txt", tmp_path / "b.jsonl", tmp_path / "c.jsonl"
+    plain.write_text("one\n\n two \n")
+    rows.write_text('{"prompt": "one"}\n{"prompt": "two", "x": 1}\n')
+    bad.write_text('{"prompt": "one"}\n{"text": "two"}\n')
+    assert read_prompts(plain) == read_prompts(rows) == ["one", "two"]
+    with pytest.raises(BadData, match="Line 2 of"):
+        read_prompts(bad)
+    with pytest.raises(BadData, match="cannot be read"):
+        read_prompts(tmp_path / "missing.txt")
+
+
+def test_generate_prints_a_json_line_a_column(here, capsys, folders):
+    lm, guide = folders["lm"], folders["partial"]
+    arguments = ["generate", "--base-lm", lm, "--prompt", "the food", "--json", "--max-new-tokens", "6", "--seed", "3"]
+    assert main([*arguments, "--run", "base", "--run", f"pargs:beta=0,reward_model={guide}"]) == 0
+    base, guided = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (base["column"], guided["column"], base["method"], guided["reward_models"]) == ("A", "B", "base", ["p"])
+    assert [t["id"] for t in base["tokens"]] == [t["id"] for t in guided["tokens"]]
+    assert guided["reward_forwards"] > 0 and base["num_tokens"] == len(base["tokens"]) and len(base["tokens"][0]["candidates"]) == 10
+    assert "".join(t["text"] for t in base["tokens"]) == base["text"] and base["stop_reason"] in ("eos", "max_new_tokens")
+    assert guided["tokens"][0]["rewards"].keys() == {"p"} and base["tokens"][0]["rewards"].keys() == {"p"}
+    assert not (here / "data" / "rgtg.db").exists()
+
+
+def test_generate_with_save_stores_the_comparison(here, folders):
+    from rgtg.store.store import Store
+
+    assert main(["generate", "--base-lm", folders["lm"], "--prompt", "x", "--run", "base", "--max-new-tokens", "3", "--save"]) == 0
+    with Store(here / "data" / "rgtg.db") as store:
+        assert [c.prompt for c in store.comparisons()] == ["x"]
+
+
+def test_an_error_is_one_json_line_on_stderr_and_status_2(here, capsys, folders):
+    headless = folders["headless"]
+    for arguments, words in (
+        (["--base-lm", str(here / "nothing"), "--run", "base"], "There is no model"),
+        (["--base-lm", folders["lm"], "--run", "args:reward_model=missing"], "no reward model `missing`"),
+        (["--base-lm", folders["lm"], "--run", f"args:reward_model={headless}"], "no trained head"),
+        (["--base-lm", folders["lm"], "--run", "base", "--max-new-tokens", "128"], "reads 128 and 128 are kept"),
+    ):
+        assert main(["generate", "--prompt", "x", *arguments]) == 2
+        error = json.loads(capsys.readouterr().err.splitlines()[-1])
+        assert words in error["error"] + error["found"] and set(error) == {"error", "found", "do"}
+
+
+def test_score_prints_a_reward_for_each_token(here, capsys, folders):
+    assert main(["score", "--reward-model", folders["partial"], "--prompt", "ab", "--response", "cd"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tokens"] == ["c", "d"] and len(found["rewards"]) == 2
+
+
+def test_sweep_writes_its_table_and_goes_on_where_it_was(here, capsys, folders, monkeypatch):
+    prompts = here / "prompts.txt"
+    prompts.write_text("the food was good\nmy wife and i went\nservice was slow\n")
+    arguments = ["sweep", "--base-lm", folders["lm"], "--prompts", str(prompts), "--first-words", "2", "--limit", "2", "--max-new-tokens", "5"]
+    arguments += ["--run", "base", "--run", f"pargs:beta=2,reward_model={folders['partial']}", "--observe", folders["judge"], "--seeds", "2"]
+    assert main([*arguments, "--out", str(here / "out")]) == 0
+    table = capsys.readouterr().out
+    assert "| base | 4 |" in table and "| pargs · p · beta 2 | 4 |" in table
+    assert (here / "out" / "table.md").read_text() == table.rstrip("\n") + "\n"
+    assert len((here / "out" / "cells.jsonl").read_text().splitlines()) == 8
+
+    def never(*a, **kw):
+        raise AssertionError("every cell is kept")
+
+    monkeypatch.setattr("rgtg.evaluation.sweep.generate", never)
+    assert main([*arguments, "--out", str(here / "out")]) == 0
+    assert capsys.readouterr().out == table

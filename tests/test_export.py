@@ -1,0 +1,175 @@
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+from store_records import make_comparison, make_trace, make_vote
+
+from rgtg.errors import BadData, BadSettings, StoreError
+from rgtg.store.export import FORMATS, export_preferences
+from rgtg.store.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "rgtg.db") as store:
+        yield store
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def flip(path, marker):
+    """Turn one bit in the text after `marker`, as a failing disk would."""
+    content = bytearray(path.read_bytes())
+    at = content.index(marker.encode())
+    content[at] ^= 0x01
+    path.write_bytes(bytes(content))
+
+
+def test_a_pair_is_a_line_with_its_provenance(store, tmp_path):
+    vote = store.add_comparison(make_comparison(columns="AB", pair_rule="manual"), make_vote(best="B", seen="AB", guideline_version="2"))
+    report = export_preferences(store, tmp_path / "out" / "pairs.jsonl")
+    (line,) = lines(report.path)
+    assert (line["prompt"], line["chosen"], line["rejected"]) == ("the food was", " answer c1-B", " answer c1-A")
+    assert (line["comparison_id"], line["vote_id"], line["rater_id"], line["voted_at"]) == ("c1", "v1", vote.rater_id, vote.created_at)
+    assert (line["chosen_column"], line["rejected_column"], line["num_common"], line["num_seen"]) == ("B", "A", 0, 2)
+    assert (line["chosen_method"], line["chosen_params"]) == ("pargs", '{"beta": 2.0, "pick": "sample"}')
+    assert (line["chosen_base_lm"], line["chosen_reward_model"], line["chosen_seed"]) == ("base@abc123", "partial@def456", 17)
+    assert (line["chosen_stop_reason"], line["chosen_num_tokens"], line["guideline_version"], line["blind"]) == ("eos", 2, "2", True)
+    assert "margin" not in line and line["strength"] == 0
+    assert (report.num_pairs, report.num_comparisons, report.num_votes, report.has_margin, report.skipped) == (1, 1, 1, False, {})
+
+
+def test_margin_is_a_column_only_if_every_vote_gave_a_strength(store, tmp_path):
+    store.add_comparison(make_comparison("c1", "AB"), make_vote("v1", "c1", seen="AB", strength=1))
+    store.add_comparison(make_comparison("c2", "AB"), make_vote("v2", "c2", seen="AB", strength=3))
+    report = export_preferences(store, tmp_path / "pairs.jsonl")
+    assert report.has_margin and [line["margin"] for line in lines(report.path)] == [0.0, 1.0]
+    store.add_comparison(make_comparison("c3", "AB"), make_vote("v3", "c3", seen="AB"))
+    report = export_preferences(store, tmp_path / "pairs.jsonl")
+    assert not report.has_margin and all("margin" not in line for line in lines(report.path))
+
+
+def test_what_gave_no_pair_is_counted_by_cause(store, tmp_path):
+    for verdict in ("tie", "all_bad", "skip"):
+        store.add_comparison(make_comparison(verdict), make_vote(f"v-{verdict}", verdict, best=None, verdict=verdict))
+    store.add_comparison(make_comparison("undone"), make_vote("v-undone", "undone"))
+    store.withdraw("undone")
+    store.add_comparison(make_comparison("silent"))
+    traces = (
+        make_trace("m-A", "A"),
+        make_trace("m-B", "B", response=" answer m-A"),
+        make_trace("m-C", "C", stop_reason="error"),
+        make_trace("m-D", "D"),
+    )
+    store.add_comparison(replace(make_comparison("m"), traces=traces), make_vote("v-m", "m", best="A"))
+    report = export_preferences(store, tmp_path / "pairs.jsonl")
+    assert report.num_pairs == 1
+    assert report.skipped == {"all_bad": 1, "equal_texts": 1, "error": 1, "no_vote": 1, "skip": 1, "tie": 1, "withdrawn": 1}
+
+
+def test_token_format_has_prompt_and_answer_as_ids(store, tmp_path):
+    foreign = make_trace("c2-B", "B")
+    foreign = replace(foreign, run=replace(foreign.run, prompt_ids=()))
+    store.add_comparison(make_comparison("c1", "AB"), make_vote("v1", "c1", best="A", seen="AB"))
+    store.add_comparison(replace(make_comparison("c2", "A"), traces=(make_trace("c2-A", "A"), foreign)), make_vote("v2", "c2", best="A", seen="AB"))
+    report = export_preferences(store, tmp_path / "tokens.jsonl", "preference_tokens")
+    ids = {"chosen_ids": [3, 4, 5, 10, 11], "rejected_ids": [3, 4, 5, 10, 11], "num_prompt_ids": 3, "num_common": 0}
+    assert lines(report.path) == [ids | {"comparison_id": "c1", "vote_id": "v1"}]
+    assert report.skipped == {"no_token_ids": 1}
+
+
+def test_unknown_format_is_refused(store, tmp_path):
+    with pytest.raises(BadSettings, match="There are: preference, preference_tokens"):
+        export_preferences(store, tmp_path / "pairs.jsonl", "csv")
+
+
+def test_same_data_gives_the_same_bytes(store, tmp_path):
+    for name in ("c1", "c2", "c3"):
+        store.add_comparison(make_comparison(name), make_vote(f"v-{name}", name))
+    first = export_preferences(store, tmp_path / "first.jsonl")
+    second = export_preferences(store, tmp_path / "second.jsonl")
+    assert first.path.read_bytes() == second.path.read_bytes()
+    assert first.sha256 == second.sha256
+
+
+def test_no_pair_gives_an_empty_file_and_a_report(store, tmp_path):
+    report = export_preferences(store, tmp_path / "pairs.jsonl")
+    assert (report.num_pairs, report.path.read_bytes()) == (0, b"")
+
+
+def test_export_sees_one_moment_while_votes_come_in(store, tmp_path):
+    stop = threading.Event()
+
+    def vote():
+        i = 0
+        while not stop.is_set():
+            store.add_comparison(make_comparison(f"c{i}", "AB"), make_vote(f"v{i}", f"c{i}", "A", "AB"))
+            i += 1
+
+    voter = threading.Thread(target=vote)
+    voter.start()
+    try:
+        while store.num_votes() == 0:
+            stop.wait(0.001)
+        reports = [export_preferences(store, tmp_path / "pairs.jsonl") for _ in range(5)]
+    finally:
+        stop.set()
+        voter.join()
+    for report in reports:
+        assert report.num_pairs == report.num_comparisons == report.num_votes > 0 and report.skipped == {}
+
+
+@pytest.mark.parametrize(
+    ("marker", "row"),
+    [
+        (" answer c1-B", r"Row 2 of `traces` \(id c1-B\)"),
+        ("very kind", r"Row 1 of `votes` \(id v1\)"),
+        ("the soup was", r"Row 1 of `comparisons` \(id c1\)"),
+    ],
+)
+def test_flipped_bit_stops_the_export_and_names_the_row(tmp_path, marker, row):
+    path, out = tmp_path / "rgtg.db", tmp_path / "pairs.jsonl"
+    with Store(path) as store:
+        store.add_comparison(make_comparison(columns="AB", prompt="the soup was"), make_vote(seen="AB", comment="very kind"))
+        export_preferences(store, out)
+    before = out.read_bytes()
+    flip(path, marker)
+    with Store(path) as store, pytest.raises(StoreError, match=row + " does not fit its hash"):
+        export_preferences(store, out)
+    assert out.read_bytes() == before
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_byte_that_is_no_text_any_more_is_named_too(tmp_path):
+    path = tmp_path / "rgtg.db"
+    with Store(path) as store:
+        store.add_comparison(make_comparison(columns="AB"), make_vote(seen="AB", comment="very kind"))
+    path.write_bytes(path.read_bytes().replace(b"very kind", b"very \xffind"))
+    with Store(path) as store, pytest.raises(StoreError, match=r"Row 1 of `votes`"):
+        export_preferences(store, tmp_path / "pairs.jsonl")
+
+
+def test_export_never_lands_on_the_database(store):
+    for name in ("rgtg.db", "rgtg.db-wal", "rgtg.db.lock"):
+        with pytest.raises(BadData, match="is the database"):
+            export_preferences(store, store.path.with_name(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_datasets_loads_the_export_with_stable_columns(store, tmp_path, format):
+    import datasets
+
+    for name in ("c1", "c2"):
+        store.add_comparison(make_comparison(name), make_vote(f"v-{name}", name, strength=2, seen="ABCD"))
+    report = export_preferences(store, tmp_path / "pairs.jsonl", format)
+    loaded = datasets.load_dataset("json", data_files=str(report.path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.num_rows == 6
+    assert loaded[0] == lines(report.path)[0]
+    if format == "preference":
+        kinds = {name: feature.dtype for name, feature in loaded.features.items()}
+        assert {kinds[name] for name in ("prompt", "chosen", "rejected", "voted_at", "chosen_params")} <= {"string", "large_string"}
+        assert (kinds["margin"], kinds["strength"], kinds["blind"]) == ("float64", "int64", "bool")

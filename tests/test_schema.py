@@ -1,0 +1,166 @@
+import sqlite3
+from contextlib import closing
+
+import pytest
+from sqlite_utils import Migrations
+from store_records import make_comparison, make_vote
+
+from rgtg.errors import StoreError
+from rgtg.records import Span
+from rgtg.store.opening import back_up, identify, open_store
+from rgtg.store.schema import APPLICATION_ID, TABLES, m001_first_schema, migrate
+from rgtg.store.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "rgtg.db") as store:
+        yield store
+
+
+@pytest.fixture
+def conn(store):
+    """A second connection, as a program that knows nothing of our rules would have."""
+    with closing(sqlite3.connect(store.path)) as conn:
+        conn.execute("PRAGMA foreign_keys=ON")
+        yield conn
+
+
+def next_schema(raising: bool = False) -> Migrations:
+    known = Migrations("rgtg")
+    known(name="m001_first_schema")(m001_first_schema)
+
+    @known()
+    def m002_add_mood(db):
+        db.execute("ALTER TABLE votes ADD COLUMN mood TEXT")
+        if raising:
+            raise RuntimeError("half way")
+
+    return known
+
+
+def columns(conn, table):
+    return [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
+
+
+def test_table_list_is_the_expected_one(conn):
+    found = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    assert [name for (name,) in found] == sorted([*TABLES, "_sqlite_migrations"])
+    assert conn.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall() == [("current_votes",)]
+
+
+def test_every_table_is_strict_and_has_seq_id_and_time(conn):
+    strict = {row[1]: row[5] for row in conn.execute("PRAGMA table_list")}
+    assert {table: strict[table] for table in TABLES} == dict.fromkeys(TABLES, 1)
+    for table in TABLES:
+        assert columns(conn, table)[:3] == ["seq", "id", "created_at"]
+
+
+def test_file_says_whose_it_is(conn):
+    assert conn.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+    assert conn.execute("PRAGMA user_version").fetchone() == (1,)
+    assert conn.execute("SELECT value FROM meta WHERE key = 'genesis'").fetchone() == ('{"app": "rgtg", "schema": 1}',)
+
+
+@pytest.mark.parametrize("table", ["votes", "traces", "marks"])
+@pytest.mark.parametrize("change", ["UPDATE {} SET created_at = ''", "DELETE FROM {}"])
+def test_facts_refuse_update_and_delete(store, conn, table, change):
+    store.add_comparison(make_comparison(), make_vote())
+    store.add_mark(Span("m1", "c1-A", 0, 1, "bad"))
+    with pytest.raises(sqlite3.IntegrityError, match=f"{table} are facts"):
+        conn.execute(change.format(table))
+
+
+def insert_vote(conn, **changes):
+    rater = conn.execute("SELECT id FROM raters").fetchone()[0]
+    row = {"id": "v9", "created_at": "", "comparison_id": "c1", "rater_id": rater, "revision": 9, "verdict": "best", "best_trace_id": "c1-A"}
+    row |= {"seen_trace_ids": "[]", "reasons": "[]", "row_sha256": ""} | changes
+    conn.execute(f"INSERT INTO votes ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+
+
+def test_vote_that_breaks_no_rule_is_taken(store, conn):
+    store.add_comparison(make_comparison(), make_vote())
+    insert_vote(conn)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verdict": "tie"},  # names a best answer
+        {"best_trace_id": None},  # `best` names none
+        {"best_trace_id": "c2-A"},  # another comparison's
+        {"verdict": "left"},
+        {"strength": 4},
+        {"dwell_ms": -1},
+        {"revision": 1},  # taken
+        {"rater_id": "nobody"},
+        {"seen_trace_ids": "["},
+        {"comparison_id": "c9"},
+    ],
+)
+def test_schema_itself_refuses_a_wrong_vote(store, conn, changes):
+    store.add_comparison(make_comparison(), make_vote())
+    store.add_comparison(make_comparison("c2"))
+    with pytest.raises(sqlite3.IntegrityError):
+        insert_vote(conn, **changes)
+
+
+def test_one_active_job_a_device(conn):
+    sql = "INSERT INTO jobs (id, created_at, kind, state, device, config) VALUES (?, '', 'train', ?, ?, '{}')"
+    conn.execute(sql, ("j1", "running", "cpu"))
+    conn.execute(sql, ("j2", "queued", "cpu"))
+    conn.execute(sql, ("j3", "running", "cuda"))
+    with pytest.raises(sqlite3.IntegrityError):
+        conn.execute(sql, ("j4", "cancelling", "cpu"))
+
+
+def test_older_database_is_backed_up_and_migrated(tmp_path):
+    path = tmp_path / "rgtg.db"
+    with Store(path) as store:
+        store.add_comparison(make_comparison(), make_vote())
+    opened = open_store(path, next_schema())
+    assert "mood" in columns(opened.conn, "votes")
+    assert opened.conn.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+    opened.conn.close()
+    opened.lock.release()
+    assert identify(path, next_schema()) == 2
+    (backup,) = tmp_path.glob("rgtg.v1.*.db")
+    assert identify(backup) == 1
+    with Store(backup) as before:
+        assert before.num_votes() == 1
+
+
+def test_rows_written_before_a_migration_keep_their_hash(tmp_path):
+    path = tmp_path / "rgtg.db"
+    with Store(path) as store:
+        store.add_comparison(make_comparison(), make_vote())
+    opened = open_store(path, next_schema())
+    opened.conn.close()
+    opened.lock.release()
+    with Store(path) as newer:
+        assert [len(votes) for _, votes in newer.facts()] == [1]
+
+
+def test_migration_that_raises_halfway_changes_nothing(tmp_path):
+    path = tmp_path / "rgtg.db"
+    Store(path).close()
+    with pytest.raises(StoreError, match=r"could not be brought to schema 2\. Found: half way\. It is as before; a copy is `rgtg\.v1\."):
+        open_store(path, next_schema(raising=True))
+    with Store(path) as store, closing(sqlite3.connect(path)) as conn:
+        assert store.read_only == ""
+        assert "mood" not in columns(conn, "votes")
+
+
+def test_migrating_twice_is_migrating_once(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "twice.db")) as conn:
+        migrate(conn)
+        migrate(conn)
+        assert conn.execute("SELECT name FROM _sqlite_migrations").fetchall() == [("m001_first_schema",)]
+
+
+def test_backup_has_the_last_vote(store, tmp_path):
+    store.add_comparison(make_comparison(), make_vote())
+    copy = back_up(store.path, tmp_path / "copy.db")
+    with Store(copy) as copied:
+        assert copied.num_votes() == 1
+        assert copied.comparison("c1") == make_comparison()

@@ -1,0 +1,215 @@
+"""The verbs of the app on tiny models made here: compare, branch, vote while running, undo, reopen, export."""
+
+import json
+import threading
+
+import pytest
+
+from rgtg.config import GenerationConfig, Settings
+from rgtg.engine import Ended
+from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, StoreError, UnknownRecord
+from rgtg.records import ColumnSpec, Step
+from rgtg.workbench import Workbench
+
+
+@pytest.fixture
+def workbench(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    found = Workbench(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [folders["partial"], folders["full"], folders["judge"]])
+    yield found
+    found.close()
+
+
+GENERATION = GenerationConfig(max_new_tokens=12)
+
+
+def finished(live):
+    for _ in live:
+        pass
+    return live.comparison
+
+
+def test_models_are_listed_with_their_kind_and_a_judge_is_no_guide(workbench):
+    assert [m.name for m in workbench.base_lms()] == ["tiny"]
+    assert [m.name for m in workbench.guides()] == ["p", "f"]
+    assert [m.name for m in workbench.judges()] == ["j"]
+    assert [(c.method, c.reward_model) for c in workbench.default_columns()] == [("base", None), ("args", "f"), ("pargs", "p")]
+
+
+def test_loading_in_the_background_ends_ready(workbench):
+    assert workbench.status().state == "loading"
+    workbench.start_loading()
+    workbench.wait_until_ready(60)
+    assert workbench.status().state == "ready" and workbench.status().text == "tiny · cpu"
+
+
+def test_a_comparison_is_stored_whole_and_comes_back_equal(workbench):
+    comparison = finished(workbench.compare("the food", workbench.default_columns(), GENERATION, seed=5))
+    assert [t.column for t in comparison.traces] == ["A", "B", "C"]
+    assert comparison.state == "closed" and workbench.live(comparison.id) is None
+    stored = workbench.comparison(comparison.id)
+    assert [t.steps for t in stored.traces] == [t.steps for t in comparison.traces]
+    assert [t.run for t in stored.traces] == [t.run for t in comparison.traces]
+    base, full, partial = stored.traces
+    assert {name for name, _ in base.steps[0].rewards} == {"f", "p", "j"} and base.steps[0].candidates[0].rewards == ()
+    assert full.steps[0].rewards[0][0] == "f" and partial.steps[0].candidates[0].rewards[0][0] == "p"
+    assert base.response == "".join(s.text for s in base.steps)
+
+
+def test_a_stored_run_gives_the_same_tokens_again(workbench):
+    from rgtg.engine import generate
+
+    comparison = finished(workbench.compare("abc", workbench.default_columns(), GENERATION, seed=9))
+    runs = [t.run for t in workbench.comparison(comparison.id).traces]
+    again = [[] for _ in runs]
+    for column, event in generate(runs, workbench.models(None, ["p", "f", "j"])):
+        if isinstance(event, Step):
+            again[column].append(event.token_id)
+    assert [list(t.token_ids) for t in comparison.traces] == again
+
+
+def test_a_vote_while_it_runs_stops_it_and_stores_text_and_vote_together(workbench):
+    live = workbench.compare("the", workbench.default_columns(), GenerationConfig(max_new_tokens=60), seed=1)
+    stream = iter(live)
+    for _ in range(9):
+        next(stream)
+    vote = workbench.vote(live.id, "best", live.traces[1].id, vote_id="v1")
+    rest = list(stream)
+    stored = workbench.comparison(live.id)
+    assert len(rest) == 0 and [len(t.steps) for t in stored.traces] == [3, 3, 3]
+    assert {t.stop_reason for t in stored.traces} == {"stopped"}
+    assert workbench.current_vote(live.id) == vote and vote.seen_trace_ids == tuple(t.id for t in stored.traces)
+
+
+def test_a_listener_who_leaves_early_loses_nothing(workbench):
+    live = workbench.compare("the", [ColumnSpec("base")], GenerationConfig(max_new_tokens=60))
+    stream = iter(live)
+    next(stream), next(stream)
+    stream.close()
+    stored = workbench.comparison(live.id)
+    assert len(stored.traces[0].steps) == 2 and stored.traces[0].stop_reason == "stopped"
+
+
+def test_nothing_generated_is_an_abandoned_comparison(workbench):
+    live = workbench.compare("the", [ColumnSpec("base")], GENERATION)
+    live.close()
+    assert workbench.comparison(live.id).state == "abandoned"
+
+
+def test_votes_and_generation_in_two_threads_end_with_one_comparison_and_the_vote(workbench):
+    live = workbench.compare("the", workbench.default_columns(), GenerationConfig(max_new_tokens=60), seed=2)
+    begun = threading.Event()
+
+    def run():
+        for _ in live:
+            begun.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    begun.wait(30)
+    vote = workbench.vote(live.id, "tie")
+    thread.join(30)
+    stored = workbench.comparison(live.id)
+    assert workbench.current_vote(live.id).id == vote.id
+    assert [t.steps for t in stored.traces] == [t.steps for t in live.traces]
+
+
+def test_undo_takes_the_vote_back_and_a_second_undo_says_that_there_is_nothing(workbench):
+    comparison = finished(workbench.compare("the", [ColumnSpec("base")] * 2, GENERATION))
+    workbench.vote(comparison.id, "best", comparison.traces[0].id)
+    assert workbench.undo(comparison.id).verdict == "withdrawn"
+    assert workbench.current_vote(comparison.id) is None
+    with pytest.raises(StoreError):
+        workbench.undo(comparison.id)
+
+
+def test_a_branch_shares_the_prefix_and_names_its_parent(workbench):
+    comparison = finished(workbench.compare("the", workbench.default_columns(), GENERATION, seed=4))
+    parent = comparison.traces[2]
+    other = next(c for c in parent.steps[3].candidates if c.token_id not in (parent.steps[3].token_id, 1))
+    live = workbench.branch(comparison.id, parent.id, 3, other.token_id)
+    finished(live)
+    stored = workbench.comparison(comparison.id)
+    branch = stored.traces[3]
+    assert (branch.column, branch.parent_trace_id, branch.branch_position) == ("D", parent.id, 3)
+    assert branch.steps[:3] == parent.steps[:3] and branch.steps[3].token_id == other.token_id
+    assert [s.position for s in branch.steps] == list(range(len(branch.steps)))
+    assert branch.response == "".join(s.text for s in branch.steps)
+    same = workbench.branch(comparison.id, parent.id, 3, parent.steps[3].token_id)
+    assert finished(same).traces[-1].token_ids == parent.token_ids
+
+
+def test_a_branch_of_best_of_n_keeps_to_the_road_taken(workbench):
+    comparison = finished(workbench.compare("the", [ColumnSpec("best-of-n", (("n", 3),))], GENERATION, seed=4))
+    parent = comparison.traces[0]
+    other = next(c for c in parent.steps[2].candidates if c.token_id not in (parent.steps[2].token_id, 1))
+    branch = finished(workbench.branch(comparison.id, parent.id, 2, other.token_id)).traces[-1]
+    assert branch.token_ids[:3] == (*parent.token_ids[:2], other.token_id)
+    assert branch.stop_reason in ("eos", "max_new_tokens") and not branch.error
+
+
+def test_bad_branches_are_refused_and_nothing_is_stored(workbench):
+    comparison = finished(workbench.compare("the", [ColumnSpec("base")], GENERATION))
+    trace = comparison.traces[0]
+    with pytest.raises(UnknownRecord):
+        workbench.branch("nothing", trace.id, 0, 3)
+    with pytest.raises(UnknownRecord):
+        workbench.branch(comparison.id, "nothing", 0, 3)
+    with pytest.raises(BadSettings, match="one of the answer's tokens"):
+        workbench.branch(comparison.id, trace.id, 400, 3)
+    stranger = next(i for i in range(3, 99) if i not in [c.token_id for c in trace.steps[0].candidates])
+    with pytest.raises(BadSettings, match="one of the candidates"):
+        workbench.branch(comparison.id, trace.id, 0, stranger)
+    assert len(workbench.comparison(comparison.id).traces) == 1
+
+
+def test_a_vote_on_a_branch_exports_as_a_pair_with_the_common_prefix_known(workbench, tmp_path):
+    comparison = finished(workbench.compare("the", [ColumnSpec("base")], GENERATION, seed=8))
+    parent = comparison.traces[0]
+    other = next(c for c in parent.steps[2].candidates if c.token_id not in (parent.steps[2].token_id, 1))
+    branch = finished(workbench.branch(comparison.id, parent.id, 2, other.token_id)).traces[-1]
+    workbench.vote(comparison.id, "best", branch.id, (parent.id, branch.id))
+    report = workbench.export(tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in report.path.read_text().splitlines()]
+    assert report.num_pairs == len(rows) == 1
+    assert (rows[0]["prompt"], rows[0]["chosen"], rows[0]["rejected"]) == ("the", branch.response, parent.response)
+    assert rows[0]["comparison_id"] == comparison.id
+
+
+def test_what_cannot_run_is_refused_with_words(workbench, folders):
+    with pytest.raises(BadSettings, match="1 to 4 columns"):
+        workbench.compare("x", [], GENERATION)
+    with pytest.raises(BadSettings, match="seed"):
+        workbench.compare("x", [ColumnSpec("base")], GENERATION, seed=-1)
+    with pytest.raises(ModelNotFound, match="no reward model `helpful`"):
+        workbench.compare("x", [ColumnSpec("args", (), "helpful")], GENERATION)
+    with pytest.raises(ModelRefused, match="observes and never guides"):
+        workbench.compare("x", [ColumnSpec("args", (), "j")], GENERATION)
+    workbench.catalog.add(folders["headless"], "reward_model")
+    with pytest.raises(ModelRefused, match="no trained head"):
+        workbench.compare("x", [ColumnSpec("args", (), folders["headless"])], GENERATION)
+    with pytest.raises(UnknownRecord):
+        workbench.comparison("nothing")
+
+
+def test_a_failing_column_is_kept_with_its_error(workbench):
+    import torch
+
+    live = workbench.compare("x", workbench.default_columns(), GENERATION)
+    head = live._models.reward_models["f"].head.weight
+    kept = head.clone()
+    with torch.no_grad():
+        head.fill_(float("nan"))
+    try:
+        ends = {i: e for i, e in live if isinstance(e, Ended)}
+    finally:
+        with torch.no_grad():
+            head.copy_(kept)
+    assert ends[1].stop_reason == "error" and "`f`" in ends[1].error
+    stored = workbench.comparison(live.id)
+    assert stored.traces[1].error == ends[1].error
+
+
+def test_score_gives_a_reward_for_every_token(workbench):
+    found = workbench.score("p", "ab", "cde")
+    assert found["tokens"] == ["c", "d", "e"] and len(found["rewards"]) == 3

@@ -28,6 +28,8 @@ def check_ranges(config) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
             raise BadSettings(f"`{name}` has to be a number.", f"Found {value!r}.")
+        if isinstance(f.default, int) and not isinstance(value, int):
+            raise BadSettings(f"`{name}` has to be a whole number.", f"Found {value!r}.")
         if not f.metadata["min"] <= value <= f.metadata["max"]:
             wrong = f"`{name}` has to be between {f.metadata['min']:g} and {f.metadata['max']:g}."
             raise BadSettings(wrong, f"Found {value:g}.", f"Choose a value in that range; the default is {f.default:g}.")
@@ -90,3 +92,5 @@ class TrainingConfig:
     def __post_init__(self):
         if self.objective not in ("partial", "full"):
             raise BadSettings("`objective` has to be `partial` or `full`.", f"Found `{self.objective}`.")
+        if self.unequal not in ("hold", "drop"):
+            raise BadSettings("`unequal` has to be `hold` or `drop`.", f"Found `{self.unequal}`.")

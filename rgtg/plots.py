@@ -14,17 +14,17 @@ COLUMN_COLOURS = {"A": "#7d8590", "B": "#c2760a", "C": "#0d9488", "D": "#8b5fbf"
 DASHES = {"A": "solid", "B": "solid", "C": "solid", "D": "solid", "E": "dot", "F": "dot", "G": "dot", "H": "dot"}
 SYMBOLS = {"A": "circle", "B": "square", "C": "diamond", "D": "triangle-up", "E": "circle-open", "F": "square-open", "G": "diamond-open", "H": "triangle-up-open"}
 MID_GREY = "#888888"
-HEIGHT = 268
+HEIGHT = 300
 
 
 def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, str] | None = None) -> go.Figure:
     """Reward of every prefix, a line a trace. `measure` names the reward model; "" is each column's own guide, or else
     the first that observed it. `titles` are the methods' names by column. A point's customdata is (column, index of the token)."""
     figure = go.Figure(layout=_layout(measure))
-    for trace in traces:
-        points = curve_points(trace, measure)
-        if points:
-            _add_line(figure, trace, points, (titles or {}).get(trace.column, trace.run.method))
+    lines = {trace.column: (trace, points) for trace in traces if (points := curve_points(trace, measure))}
+    for column, (trace, points) in lines.items():
+        _add_line(figure, trace, points, (titles or {}).get(column, trace.run.method))
+    _add_letters(figure, {column: points[-1] for column, (_, points) in lines.items()})
     if not figure.data:
         words = "no rewards were measured" if traces else "the curve comes with the first answer"
         figure.add_annotation(text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
@@ -56,15 +56,25 @@ def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], 
             hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{y:+.3f}}<extra></extra>",
         )
     )
-    last, value = points[-1]
-    figure.add_annotation(x=last + 1, y=value, text=trace.column, showarrow=False, xanchor="left", xshift=6, font={"color": colour, "size": 12})
+
+
+def _add_letters(figure: go.Figure, ends: dict[str, tuple[int, float]]) -> None:
+    """Each column's letter at the end of its line; letters that would cover one another stand side by side."""
+    values = [value for _, value in ends.values()]
+    near = 0.06 * (max(values) - min(values)) if values else 0.0
+    placed: list[tuple[int, float]] = []
+    for column, (last, value) in ends.items():
+        crowd = sum(1 for x, y in placed if x == last and abs(y - value) <= near)
+        placed.append((last, value))
+        font = {"color": COLUMN_COLOURS[column], "size": 12}
+        figure.add_annotation(x=last + 1, y=value, text=column, showarrow=False, xanchor="left", xshift=6 + 11 * crowd, font=font)
 
 
 def _layout(measure: str) -> go.Layout:
     axis = {"gridcolor": "rgba(136,136,136,0.18)", "zerolinecolor": "rgba(136,136,136,0.55)", "linecolor": "rgba(136,136,136,0.4)", "color": MID_GREY}
     return go.Layout(
         height=HEIGHT,
-        margin={"l": 44, "r": 26, "t": 8, "b": 34},
+        margin={"l": 44, "r": 44, "t": 8, "b": 34},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": MID_GREY, "size": 11},

@@ -44,16 +44,28 @@ def check_fits(num_prompt_tokens: int, max_new_tokens: int, name: str, context: 
 class TextStream:
     """Turns ids into text as they come; bytes wait until their character is whole.
 
-    Joined, the pieces are the text of the response exactly. End tokens add nothing.
+    Joined, the pieces are the text of the response exactly. End tokens add nothing. (Where a tokenizer falls back to
+    bytes and the model follows whole characters by bytes that are none, its decoder takes the characters back; we do not.)
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], eos_ids: frozenset[int] = frozenset()):
         self._tokenizer, self._eos = tokenizer, eos_ids
-        self._window = list(prompt_ids[-4:])  # what stands before decides on leading spaces
-        self._done = self._decode()
+        self._window = list(prompt_ids)
+        self._shorten(4)  # what stands before decides on leading spaces
 
     def _decode(self) -> str:
         return self._tokenizer.decode(self._window, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def _shorten(self, num_ids: int) -> None:
+        """Keeps the last ids, from a whole character on: a byte without its first spoils all bytes behind it."""
+        whole = self._window
+        for n in range(num_ids, num_ids + 4):
+            self._window = whole[-n:]
+            self._done = self._decode()
+            if not self._done.startswith("\ufffd"):
+                return
+        self._window = whole
+        self._done = self._decode()
 
     def push(self, token_id: int) -> str:
         """What this token adds, "" while a character is incomplete."""
@@ -65,8 +77,7 @@ class TextStream:
             return ""
         new, self._done = text[len(self._done) :], text
         if len(self._window) > 32:  # a short window is enough to decode the next piece
-            self._window = self._window[-8:]
-            self._done = self._decode()
+            self._shorten(8)
         return new
 
     def finish(self) -> str:

@@ -243,6 +243,7 @@ class ModelCard:
     accuracy: dict = field(default_factory=dict, hash=False)
     metrics: dict = field(default_factory=dict, hash=False)
     training: dict = field(default_factory=dict, hash=False)
+    license: str = ""
 
     def write(self, folder: Path) -> None:
         (folder / CARD_FILE).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from conftest import FAMILIES, tiny_lm, tiny_reward
 from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, Working, generate, make_run
 from rgtg.errors import BadSettings, ModelRefused, PromptTooLong, TokenizerMismatch
+from rgtg.guidance.rules import Base
 from rgtg.records import ModelCard, Step
 
 
@@ -246,3 +247,18 @@ def test_texts_of_the_steps_join_to_the_response():
     text = "".join(s.text for s in steps)
     wanted = found.base_lm.loaded.tokenizer.decode([t for t in ids(steps) if t != 1])
     assert text == wanted
+
+
+def test_luck_differs_from_step_to_step_and_follows_the_scores():
+    rule, ids = Base(), torch.arange(3)
+    picks = [rule.pick_index(torch.tensor([0.5, 0.3, 0.2]).log(), 1.0, 7, step, ids) for step in range(3000)]
+    assert [picks.count(i) / 3000 for i in range(3)] == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+
+
+def test_an_observer_of_an_unguided_column_reads_one_token_a_round():
+    found, widths = models(), []
+    model = found.reward_models["one"].loaded.model.base_model
+    hook = model.register_forward_pre_hook(lambda m, a, kw: widths.append(kw["input_ids"].shape[1]), with_kwargs=True)
+    collect([run(found, "base", observers=("one",), tokens=5)], found)
+    hook.remove()
+    assert widths == [len("the food") + 1 + 1, 1, 1, 1, 1]

@@ -13,11 +13,11 @@ WORD = (1 << 64) - 1
 def gumbel(seed: int, step: int, token_ids: Tensor) -> Tensor:
     """Standard Gumbel noise, float64, for any ids: (k,) -> (k,). A subset gets what the whole vocabulary would.
 
-    A counter hash (the splitmix64 finaliser, https://doi.org/10.1145/2660193.2660195) gives 53 bits u; -log(-log u).
+    A counter hash (the splitmix64 finaliser, https://doi.org/10.1145/2660193.2660195) gives 52 bits u; -log(-log u).
     """
     key = _mix_int(_mix_int(seed & WORD) ^ (step & WORD))
     bits = _mix(token_ids.long() * _signed(GOLDEN) + _signed(key))
-    uniform = (_shift(bits, 11).double() + 0.5) * 2.0**-53  # never 0, never 1
+    uniform = (_shift(bits, 12).double() + 0.5) * 2.0**-52  # never 0, never 1: with 53 bits the half would be rounded off
     return -torch.log(-torch.log(uniform))
 
 

@@ -87,8 +87,6 @@ class BestOfN:
 
     def __post_init__(self):
         check_ranges(self)
-        if not isinstance(self.n, int):
-            raise BadSettings("`n` has to be a whole number.", f"Found {self.n!r}.")
 
     @property
     def num_rows(self) -> int:

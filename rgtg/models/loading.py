@@ -93,7 +93,7 @@ def resolve(name: str) -> tuple[Path, str]:
 
 def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub import errors
 
     try:
         try:
@@ -101,12 +101,12 @@ def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
             names, commit = [s.rfilename for s in files.siblings or ()], files.sha or commit
             config = Path(hf_hub_download(repo, "config.json", revision=commit)) if "config.json" in names else None
             check_files(repo, names, config)
-        except HfHubHTTPError:
+        except errors.HfHubHTTPError:
             raise
-        except (OfflineModeIsEnabled, OSError) as offline:  # no network: what was fetched before is still good
+        except (errors.HTTPError, OSError) as offline:  # no network: what was fetched before is still good
             logger.info("no hub: %s", offline)
         local = snapshot_download(repo, revision=commit or None, allow_patterns=WANTED)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (errors.HTTPError, errors.HFValidationError, OSError) as error:
         found = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotFound(
             f"The hub did not give `{repo}`.", found, "Check the id and the network, log in if it is gated, or give a folder."
@@ -129,6 +129,8 @@ def check_files(name: str, files: list[str], config: Path | None) -> None:
         found = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelRefused(f"`{name}` cannot be read.", f"Its config.json is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise ModelRefused(f"`{name}` cannot be read.", "Its config.json is no JSON object.")
     if found.get("auto_map"):
         raise ModelRefused(
             f"`{name}` wants to run code of its own.", "Its config.json has an `auto_map`.", "Only model families that transformers knows are loaded."

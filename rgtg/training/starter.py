@@ -42,6 +42,7 @@ SOURCE = (
     "Review sentences from star ratings (the Yelp sentiment set of the repository shentianxiao/language-style-transfer, "
     "Apache-2.0; the text itself stands under Yelp's terms). Lower-cased, space-tokenised, one sentence a line."
 )
+LICENSE = "other"  # weights that learned from text under somebody's terms
 BASE = TrainingConfig(num_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, report_every=50)
 REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, report_every=50)
 GUIDES = {"partial": ("partial", "A"), "full": ("full", "A"), "judge": ("full", "B")}
@@ -56,6 +57,7 @@ def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
     for name, (objective, half) in GUIDES.items():
         if not (out / name).exists() and (not only or name in only):
             _make_reward_model(lines, out, name, replace(REWARD, objective=objective), half)
+    (out / "README.md").write_text(describe(out), encoding="utf-8")
 
 
 def read_corpus(corpus: Path) -> dict[str, list[str]]:
@@ -112,7 +114,7 @@ def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
     dev = lines["dev.positive"] + lines["dev.negative"]
     nats, num_tokens = negative_log_likelihood(model, [text_ids(tokenizer, line) for line in dev], 2)
     card = ModelCard(
-        kind="base_lm", name="starter", taught="to continue review sentences and to end them", source=SOURCE,
+        kind="base_lm", name="starter", taught="to continue review sentences and to end them", source=SOURCE, license=LICENSE,
         num_texts=len(train), training=asdict(BASE) | {"last": started},
         metrics={
             "perplexity_per_token": round(perplexity(nats, num_tokens), 3), "num_tokens": num_tokens,
@@ -141,6 +143,7 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
         kind="judge" if name == "judge" else "reward_model", name=name, objective=config.objective, base_lm="starter", template="plain",
         taught="which of two review sentences is positive" + (", at every prefix length" if config.objective == "partial" else ", at the end only"),
         source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
+        license=LICENSE,
         num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=pairs_hash(pairs), training=asdict(config) | {"last": taught},
         zero=round(equal_error_threshold(*ends), 4), accuracy=held_out_accuracy(model, held_out, 2),
         metrics={"num_held_out_pairs": len(held_out)},
@@ -204,3 +207,33 @@ def save_model(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, card:
     tokenizer.save_pretrained(staging)
     card.write(staging)
     staging.rename(folder)
+
+
+def describe(out: Path) -> str:
+    """The README of the starter folder, from the cards of the models that are there."""
+    cards = {folder.name: ModelCard.read(folder) for folder in sorted(out.iterdir()) if (folder / "card.json").is_file()}
+    lines = [
+        "---",
+        f"license: {LICENSE}",
+        "---",
+        "",
+        "# Starter models",
+        "",
+        SOURCE,
+        "",
+        "Made by `python -m rgtg starter --corpus DIR --out data/starter`.",
+    ]
+    lines += ["The weights learned from that text, hence `license: other`; the code of the project is Apache-2.0.", ""]
+    for name, card in cards.items():
+        pairs = f", {card.num_pairs:,} pairs" if card.num_pairs else ""
+        figures = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in card.metrics.items())
+        lines.append(f"- **{name}** ({card.kind.replace('_', ' ')}): taught {card.taught}{pairs}. {figures}.")
+    taught = {name: card for name, card in cards.items() if card.accuracy}
+    if taught:
+        lines += ["", "Share of held-out pairs whose positive sentence has the higher reward, in %, by prefix length in tokens", ""]
+        lengths = list(next(iter(taught.values())).accuracy)
+        lines += [f"| model | {' | '.join(lengths)} |", "|---" * (len(lengths) + 1) + "|"]
+        for name in sorted(taught, key=lambda name: list(GUIDES).index(name) if name in GUIDES else len(GUIDES)):
+            lines.append(f"| {name} | " + " | ".join(f"{100 * taught[name].accuracy[n]['accuracy']:.1f}" for n in lengths) + " |")
+        lines += ["| n | " + " | ".join(f"{next(iter(taught.values())).accuracy[n]['n']:,}" for n in lengths) + " |"]
+    return "\n".join(lines) + "\n"

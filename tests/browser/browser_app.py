@@ -1,0 +1,118 @@
+"""What the browser tests share: tiny models that say hostile things, the app on a free port, and a visitor."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HOSTILE = (" `", " ${alert(1)}", " <img src=x onerror=alert(2)>", " </script>", " {{value}}", " <b>bold</b>", "\n", " 🧭", "  two", ' "q"', " \\n", " e\u0301")
+
+
+def hostile_tokenizer():
+    """<s>, </s>, the printable bytes, and the hostile pieces as one token each."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<s>", "</s>", "Ġ", *sorted(c for c in pre_tokenizers.ByteLevel.alphabet() if ord(c) < 256)]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    found = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    found.add_tokens(list(HOSTILE))
+    return found
+
+
+def make_models(folder: Path) -> tuple[str, list[str]]:
+    """A base LM that says hostile things and two reward models, as folders; returns their paths."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+    tokenizer = hostile_tokenizer()
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, bos_token_id=0, eos_token_id=1, pad_token_id=1, num_labels=1, **shape)
+    found = []
+    kinds = {"tiny-lm": LlamaForCausalLM, "tiny-partial": LlamaForSequenceClassification, "tiny-full": LlamaForSequenceClassification}
+    for seed, (name, kind) in enumerate(kinds.items()):
+        torch.manual_seed(seed)
+        model = kind(config).eval()
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.ndim == 2:
+                    weight.mul_(6.0)
+            if kind is LlamaForCausalLM:
+                model.lm_head.weight[3 : len(tokenizer) - len(HOSTILE)] *= 0.3  # the hostile tokens come often, the end never
+                model.lm_head.weight[1] = 0.0
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+        found.append(str(folder / name))
+    return found[0], found[1:]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@contextmanager
+def serving(workbench) -> Iterator[str]:
+    """The app of this workbench on a free port; yields its address."""
+    import app
+
+    port = free_port()
+    demo = app.build_app(workbench)
+    demo.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **app.launch_settings(workbench.settings))
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        demo.close(verbose=False)
+
+
+class Visitor:
+    """One person: a context of their own, a page, and all that must not happen on it."""
+
+    def __init__(self, browser, address: str, width: int = 1280, height: int = 900, query: str = ""):
+        self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+        self.page = self.context.new_page()
+        self.wrong: list[str] = []
+        self.page.on("console", lambda m: m.type == "error" and self.wrong.append(f"console: {m.text}"))
+        self.page.on("pageerror", lambda e: self.wrong.append(f"error: {e}"))
+        self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
+        self.page.on("request", lambda r: r.url.startswith(("http", "ws")) and not r.url.startswith(address) and self.wrong.append(f"request: {r.url}"))
+        self.page.goto(address + query)
+        self.page.wait_for_selector("#vote-A", timeout=30_000)
+        self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")
+
+    def tokens(self, column: str) -> int:
+        return self.page.locator(f"#view-{column} .tok").count()
+
+    def text(self, column: str) -> str:
+        return self.page.locator(f"#view-{column} .tokens").evaluate("node => node.textContent")
+
+    def set(self, name: str, value: object) -> None:
+        self.page.locator(f"#settings-{name}").fill(str(value))
+
+    def status(self) -> str:
+        return self.page.locator("#status .drawn").inner_text()
+
+    def wait_status(self, start: str, timeout: float = 60_000) -> None:
+        self.page.wait_for_function("start => document.querySelector('#status .drawn').textContent.startsWith(start)", arg=start, timeout=timeout)
+
+    def wait_note(self, part: str) -> None:
+        self.page.wait_for_function("part => document.querySelector('#vote-note').textContent.includes(part)", arg=part, timeout=15_000)
+
+    def generate(self, prompt: str = "the food was", end: str = "done", **settings: object) -> None:
+        """Types, generates, waits for the end."""
+        for name, value in settings.items():
+            self.set(name, value)
+        self.page.locator("#prompt textarea").fill(prompt)
+        self.page.locator("#generate").click()
+        self.wait_status("running")
+        if end:
+            self.wait_status(end)
+
+    def comparison_id(self) -> str:
+        self.page.wait_for_function("new URL(location.href).searchParams.get('comparison')")
+        return self.page.evaluate("new URL(location.href).searchParams.get('comparison')")

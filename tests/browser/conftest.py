@@ -1,0 +1,71 @@
+"""One workbench with tiny models, its app on a free port, and Debian's chromium to look at it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from browser_app import Visitor, make_models, serving
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/browser/" in item.path.as_posix():
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def workbench(tiny_models, tmp_path_factory: pytest.TempPathFactory):
+    from rgtg.config import Settings
+    from rgtg.workbench import Workbench
+
+    base_lm, reward_models = tiny_models
+    found = Workbench(Settings(data_dir=tmp_path_factory.mktemp("data")), base_lms=[base_lm], reward_models=reward_models)
+    found.start_loading()
+    found.wait_until_ready(120)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def address(workbench) -> Iterator[str]:
+    with serving(workbench) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's chromium; a skip, or with RGTG_REQUIRE_BROWSER=1 a failure, where it is missing."""
+    chromium = shutil.which("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    if chromium is None or sync_playwright is None:
+        reason = "needs Debian's chromium (apt install chromium) and playwright"
+        pytest.fail(reason) if os.environ.get("RGTG_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    with sync_playwright() as p:
+        found = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser, address: str):
+    """visit(width=…, query=…) opens the page as a new person; whatever went wrong on any of them fails the test."""
+    open_pages: list[Visitor] = []
+
+    def visit(**kwargs) -> Visitor:
+        open_pages.append(Visitor(browser, **{"address": address} | kwargs))
+        return open_pages[-1]
+
+    yield visit
+    wrong = [line for person in open_pages for line in person.wrong]
+    for person in open_pages:
+        person.context.close()
+    assert not wrong, wrong

@@ -37,13 +37,13 @@ def launch_settings(settings: Settings) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The workbench for reward-guided text generation, in a browser.")
-    parser.add_argument("--base-lm", metavar="DIR|ID", help="a base language model besides the starter one")
+    parser.add_argument("--base-lm", metavar="DIR|ID", action="append", default=[], help="a base language model; it comes before the starter one")
     parser.add_argument("--reward-model", metavar="DIR|ID", action="append", default=[], help="a reward model; may be given several times")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
     args = parser.parse_args()
     settings = Settings.from_environment()
-    workbench = Workbench(settings, base_lm=args.base_lm, reward_models=tuple(args.reward_model))
+    workbench = Workbench(settings, base_lms=args.base_lm, reward_models=args.reward_model)
     workbench.start_loading()
     build_app(workbench).launch(server_name=args.host, server_port=args.port, **launch_settings(settings))
 

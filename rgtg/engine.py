@@ -139,8 +139,9 @@ class _Column:
                 row.log_probs, row.candidate_ids = self._truncate(log_probs[j], ids[j])
 
     def _truncate(self, log_probs: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        k = min(self.config.top_k, int(log_probs.isfinite().sum()))
-        log_probs, ids = log_probs[:k], ids[:k]
+        log_probs, ids = log_probs[: self.config.top_k], ids[: self.config.top_k]
+        if float(log_probs[-1]) == -math.inf:  # what the model itself rules out is no candidate
+            log_probs, ids = log_probs[log_probs.isfinite()], ids[log_probs.isfinite()]
         if self.config.top_p < 1:
             mass = (log_probs / (self.config.temperature or 1.0)).softmax(0).cumsum(0)
             k = int((mass < self.config.top_p).sum()) + 1  # the token that crosses belongs to it
@@ -150,7 +151,7 @@ class _Column:
     def select(self, row: _Row, rewards: Tensor | None) -> int:
         """The index of the token to take among the row's candidates; keeps the step but for what observers say of it."""
         scores = self.token_rule.rescore(row.log_probs, rewards)
-        if not bool(scores.isfinite().all()):
+        if not all(map(math.isfinite, scores.tolist())):
             raise BadReward(
                 f"Method `{self.run.method}` gave a score that is not finite.",
                 f"Scores: {[round(s, 3) for s in scores.tolist()]}.",
@@ -173,15 +174,17 @@ class _Column:
         return int(found[0, 0])
 
     def _step(self, row: _Row, position: int, index: int, scores: Tensor, rewards: Tensor | None) -> Step:
-        log_probs, ids = row.log_probs.tolist(), row.candidate_ids.tolist()
+        # ten numbers: plain Python is faster here than a tensor operation each
+        log_probs, ids, values = row.log_probs.tolist(), row.candidate_ids.tolist(), scores.tolist()
         temperature = self.config.temperature
         greedy = temperature == 0 or getattr(self.token_rule, "pick", "sample") == "greedy"
-        shares = (scores.double() / (temperature or 1.0)).log_softmax(0)
-        after = shares.exp().tolist()
-        order = scores.argsort(descending=True, stable=True).tolist()
-        rank_after = {i: rank for rank, i in enumerate(order, 1)}
-        kl = -log_probs[index] if greedy else float((shares.exp() * (shares - row.log_probs.double())).sum())
-        values, said = scores.tolist(), rewards.tolist() if rewards is not None else None
+        highest = max(values)
+        weights = [math.exp((v - highest) / (temperature or 1.0)) for v in values]
+        total = sum(weights)
+        after = [w / total for w in weights]
+        rank_after = {i: rank for rank, i in enumerate(sorted(range(len(values)), key=lambda i: -values[i]), 1)}
+        kl = -log_probs[index] if greedy else sum(q * (math.log(q) - s) for q, s in zip(after, log_probs, strict=True) if q > 0)
+        said = rewards.tolist() if rewards is not None else None
         candidates = tuple(
             Candidate(
                 token, self.lm.token_texts.text(token), log_probs[i], values[i], i + 1, rank_after[i], after[i],

@@ -27,6 +27,7 @@ def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, s
     _add_letters(figure, {column: points[-1] for column, (_, points) in lines.items()})
     if not figure.data:
         words = "no rewards were measured" if traces else "the curve comes with the first answer"
+        figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})  # no numbers where none were measured
         figure.add_annotation(text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
     return figure
 

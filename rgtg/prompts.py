@@ -10,17 +10,26 @@ from transformers import PreTrainedTokenizerBase
 
 from rgtg.errors import BadSettings, PromptTooLong
 
-TEMPLATES = ("plain",)  # stored in every card; a chat template joins here
+TEMPLATES = ("plain", "chat")  # stored in every card, with the system prompt
+ROLES = ("system", "user", "assistant")
+Message = tuple[str, str]  # (role, content)
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, template: str = "plain") -> tuple[int, ...]:
-    """The ids a response follows: the tokenizer's own start token, if it has one, and the prompt.
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], template: str = "plain", system_prompt: str = ""
+) -> tuple[int, ...]:
+    """The ids a response follows.
 
+    `plain`: the tokenizer's own start token, if it has one, and the prompt as it is; of a conversation `transcript`.
+    `chat`: the tokenizer's chat template, with the system prompt, up to where the assistant's turn begins.
     Markers of special tokens inside the prompt stay text. Raises BadSettings where nothing is left to start from.
     """
     if template not in TEMPLATES:
         raise BadSettings(f"There is no template `{template}`.", f"The templates are: {', '.join(TEMPLATES)}.")
-    ids = list(tokenizer(prompt, split_special_tokens=True)["input_ids"])
+    if template == "chat":
+        return _encode_chat(tokenizer, prompt, system_prompt)
+    text = prompt if isinstance(prompt, str) else transcript(prompt)
+    ids = list(tokenizer(text, split_special_tokens=True)["input_ids"])
     while ids and ids[-1] == tokenizer.eos_token_id and ids[-1] != tokenizer.bos_token_id:
         ids.pop()  # some tokenizers close every text; a prompt goes on
     if not ids:
@@ -29,6 +38,42 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, template: str
             raise BadSettings("The prompt is empty.", "This tokenizer has no start token to begin from.", "Type a prompt, or pick an example.")
         ids = [start]
     return tuple(ids)
+
+
+def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], system_prompt: str) -> tuple[int, ...]:
+    if not getattr(tokenizer, "chat_template", None):
+        raise BadSettings("This tokenizer has no chat template.", "", "Choose the template `plain`, or a model made for chat.")
+    messages = [("user", prompt)] if isinstance(prompt, str) else list(prompt)
+    if system_prompt and (not messages or messages[0][0] != "system"):
+        messages.insert(0, ("system", system_prompt))
+    found = tokenizer.apply_chat_template(
+        [{"role": role, "content": content} for role, content in messages], tokenize=True, add_generation_prompt=True, return_dict=True
+    )
+    return tuple(found["input_ids"])
+
+
+def encode_response(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], prompt_ids: Sequence[int], response: str, template: str = "plain"
+) -> tuple[int, ...]:
+    """The ids of a response behind `prompt_ids`, without an end token: as one text with the prompt where that leaves the
+    prompt's ids as they are, else as a text of its own."""
+    if template == "plain":
+        together = encode_prompt(tokenizer, (prompt if isinstance(prompt, str) else transcript(prompt)) + response)
+        if together[: len(prompt_ids)] == tuple(prompt_ids):
+            return together[len(prompt_ids) :]
+    return tuple(tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """A conversation as plain text: one message of the user as it is, more as turns up to where the assistant's begins.
+
+    >>> transcript([("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")])
+    'Human: Hi\\n\\nAssistant: Hello.\\n\\nHuman: Why?\\n\\nAssistant:'
+    """
+    if len(messages) == 1 and messages[0][0] == "user":
+        return messages[0][1]
+    names = {"user": "Human: ", "assistant": "Assistant: "}
+    return "".join(f"{names.get(role, '')}{content}\n\n" for role, content in messages) + "Assistant:"
 
 
 def check_fits(num_prompt_tokens: int, max_new_tokens: int, name: str, context: int) -> None:

@@ -1,7 +1,7 @@
 """The yardsticks of the benchmark give the same greedy tokens as ours, on tiny models; their speed is not judged here."""
 
 import pytest
-from conftest import tiny_lm, tiny_reward
+from tiny_models import tiny_lm, tiny_reward
 
 from rgtg import bench
 from rgtg.engine import Models

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES, tiny_lm, tiny_reward
+from tiny_models import FAMILIES, tiny_lm, tiny_reward
 
 from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, Working, generate, make_run

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, OTHERS, VOCABULARY, tiny_lm, tiny_reward
+from tiny_models import FAMILIES, OTHERS, REAL_MODELS, VOCABULARY, save_with_head, tiny_lm, tiny_reward
 
+from rgtg.models.lm import BaseLM
+from rgtg.models.loading import load_causal_lm, load_classifier
 from rgtg.models.prefix import encode
+from rgtg.rewards.scalar import ScalarRewardModel
 
 TEXTS = [[0, 5, 17, 40, 8, 61, 23], [0, 9], [0, 33, 71, 12, 90]]
 
@@ -25,9 +28,8 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
-def test_cached_scores_equal_plain_ones_while_rows_grow_fork_are_cut_and_finish(family):
-    reward_model = tiny_reward(family)
+def law_of_rewards(reward_model) -> None:
+    """Cached equals plain, forked equals fresh, while rows grow, are cut and finish."""
     prefixes, texts = reward_model.start(TEXTS), [list(t) for t in TEXTS]
 
     def check(seed: int) -> list[list[int]]:
@@ -66,9 +68,8 @@ def test_cached_scores_equal_plain_ones_while_rows_grow_fork_are_cut_and_finish(
     close(prefixes.rewards(), plain_rewards(reward_model, texts))
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
-def test_cached_log_probs_equal_plain_ones(family):
-    lm = tiny_lm(family)
+def law_of_log_probs(lm) -> None:
+    """Cached equals plain, forked equals fresh, while rows grow and are cut."""
     prefixes, texts = lm.start(TEXTS), [list(t) for t in TEXTS]
     close(prefixes.log_probs(), plain_log_probs(lm, texts))
     for token in (4, 50, 93):
@@ -86,12 +87,39 @@ def test_cached_log_probs_equal_plain_ones(family):
     close(prefixes.log_probs(), plain_log_probs(lm, [texts[0] + [11], texts[1] + [12], texts[2] + [13]]))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_batched_equals_single(family):
-    reward_model, ids = tiny_reward(family), draw(3, 5, 0)
-    together = reward_model.start(TEXTS).score(ids)
+def law_of_batches(lm, reward_model) -> None:
+    """Batched equals single."""
+    ids = draw(3, 5, 0)
+    together, log_probs = reward_model.start(TEXTS).score(ids), lm.start(TEXTS).log_probs()
     for row, text in enumerate(TEXTS):
         close(reward_model.start([text]).score([ids[row]])[0], together[row])
+        close(lm.start([text]).log_probs()[0], log_probs[row])
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_cached_scores_equal_plain_ones_while_rows_grow_fork_are_cut_and_finish(family):
+    law_of_rewards(tiny_reward(family))
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_cached_log_probs_equal_plain_ones(family):
+    law_of_log_probs(tiny_lm(family))
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_batched_equals_single(family):
+    law_of_batches(tiny_lm(family), tiny_reward(family))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL_MODELS)
+def test_real_models_obey_the_laws(shared, tmp_path, name):
+    lm = BaseLM.of(load_causal_lm(str(shared / "models" / name), device="cpu"))
+    reward_model = ScalarRewardModel.of(load_classifier(str(save_with_head(shared / "models" / name, tmp_path / "rm")), device="cpu"))
+    law_of_log_probs(lm)
+    law_of_rewards(reward_model)
+    law_of_batches(lm, reward_model)
+    assert float(plain_rewards(reward_model, TEXTS).std()) > 0.1, "rewards that differ, or the laws say nothing"
 
 
 def test_equal_prompts_are_read_once_and_score_alike():

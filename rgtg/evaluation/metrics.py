@@ -25,8 +25,8 @@ def prefix_accuracy(
     """Share of pairs whose chosen prefix has the higher reward, by prefix length and at the end; ties count one half.
 
     Rewards are (pairs, positions) as in `training.objectives`. A response shorter than the length keeps its final
-    reward. A pair counts at a length once its sides differ there, and while at least one side is that long:
-    {"4": {"accuracy": 0.93, "n": 2951}, …, "end": …}.
+    reward. A pair counts at a length once its sides differ there, and while at least one side is that long; a length
+    at which none counts is left out: {"4": {"accuracy": 0.93, "n": 2951}, …, "end": …}.
     """
     out = {}
     longest = torch.maximum(chosen_lengths, rejected_lengths)
@@ -37,7 +37,7 @@ def prefix_accuracy(
         out[str(length)] = _accuracy(a[counts], b[counts])
     differs = num_common < longest
     out["end"] = _accuracy(_at(chosen, chosen_lengths)[differs], _at(rejected, rejected_lengths)[differs])
-    return out
+    return {length: found for length, found in out.items() if found["n"]}
 
 
 def _at(rewards: Tensor, lengths: Tensor) -> Tensor:
@@ -67,6 +67,31 @@ def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) 
         if gap < best:
             best, found = gap, (low + high) / 2
     return found
+
+
+def wilson_interval(wins: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share, wins of n (Wilson 1927); (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    share, spread = wins / n, z * z / n
+    middle, half = share + spread / 2, z * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
+
+
+def calibration(gaps: Tensor, num_bins: int = 5) -> tuple[float, list[dict[str, float | int]]]:
+    """How sure sigma(|gap|) is against how often the chosen side is ahead: expected error, and the bins from 0.5 to 1 that
+    are not empty, [{"sure": 0.62, "accuracy": 0.58, "n": 40}, …]."""
+    sure = torch.sigmoid(gaps.abs().double())
+    won = (gaps > 0).double() + 0.5 * (gaps == 0).double()
+    bins = ((sure - 0.5) * 2 * num_bins).long().clamp(max=num_bins - 1)
+    error, found = 0.0, []
+    for number in range(num_bins):
+        inside = bins == number
+        if n := int(inside.sum()):
+            mean_sure, accuracy = float(sure[inside].mean()), float(won[inside].mean())
+            error += n / gaps.numel() * abs(mean_sure - accuracy)
+            found.append({"sure": round(mean_sure, 4), "accuracy": round(accuracy, 4), "n": n})
+    return error, found
 
 
 def mean_interval(values: Sequence[float], seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:

@@ -16,6 +16,7 @@ from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import distinct_n, mean_interval
+from rgtg.guidance.methods import method
 from rgtg.records import ColumnSpec, Run, Step, from_json, to_json
 from rgtg.rewards.scalar import ScalarRewardModel
 
@@ -87,9 +88,14 @@ def run_sweep(
 def _read(path: Path) -> Iterator[Cell]:
     if not path.is_file():
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    *lines, torn = path.read_bytes().split(b"\n")  # not splitlines: a text may hold U+2028
+    if torn:
+        logger.warning("the last line of %s is torn; its cell is made again", path)
+        with path.open("r+b") as file:
+            file.truncate(sum(len(line) + 1 for line in lines))
+    for number, line in enumerate(lines, 1):
         try:
-            yield from_json(Cell, line)
+            yield from_json(Cell, line.decode())
         except (ValueError, TypeError) as error:
             raise BadData(f"Line {number} of {path} is no cell.", f"{error}.", "Delete that line; its cell is made again.") from error
 
@@ -104,7 +110,8 @@ def label(run: Run) -> str:
     """`pargs · partial · beta 2`: what the row of the table is called."""
     params = dict(run.params)
     parts = [run.method] + ([run.reward_model.name] if run.reward_model else [])
-    parts += [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items() if name != "pick"]
+    named = {p.name: p.default for p in method(run.method).parameters if p.choices}  # what the method's own name says
+    parts += [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items() if k not in named or v != named[k]]
     usual = GenerationConfig(max_new_tokens=run.generation.max_new_tokens)
     parts += [f"{k} {v:g}" for k, v in asdict(run.generation).items() if v != getattr(usual, k)]
     return " · ".join(parts)

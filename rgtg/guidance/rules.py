@@ -30,7 +30,9 @@ class TokenRule:
         from rgtg.guidance.noise import gumbel
 
         if temperature == 0 or getattr(self, "pick", "sample") == "greedy":
-            return int(token_ids.masked_fill(scores < scores.max(), token_ids.max() + 1).argmin())
+            values, ids = scores.tolist(), token_ids.tolist()
+            highest = max(values)
+            return min((i for i, v in enumerate(values) if v == highest), key=ids.__getitem__)
         return int((scores.double() / temperature + gumbel(seed, step, token_ids)).argmax())
 
 

@@ -74,6 +74,12 @@ class RowCache(Cache):
 
     def move(self, rows: Tensor, source: Tensor, target: Tensor) -> None:
         """Copies entry `source[i]` of row `rows[i]` to slot `target[i]`; all are (n,)."""
+        if len(rows) == 1:
+            row, old, new = int(rows), int(source), int(target)
+            for layer in self.filled:
+                layer.keys[row, :, new] = layer.keys[row, :, old]
+                layer.values[row, :, new] = layer.values[row, :, old]
+            return
         for layer in self.filled:
             layer.keys[rows, :, target] = layer.keys[rows, :, source]
             layer.values[rows, :, target] = layer.values[rows, :, source]

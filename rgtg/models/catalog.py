@@ -4,13 +4,15 @@ Knows nothing of torch or transformers, so that a page can list models at once.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rgtg.errors import ModelNotFound
+from rgtg.errors import BadData, ModelNotFound
 from rgtg.records import ModelCard
 
+logger = logging.getLogger(__name__)
 KINDS = ("base_lm", "reward_model", "judge")
 
 
@@ -40,17 +42,20 @@ class Catalog:
         for parent in folders:
             for folder in sorted(p for p in parent.iterdir() if (p / "config.json").is_file()) if parent.is_dir() else ():
                 if not folder.name.startswith("."):
-                    self.add(str(folder))
+                    try:
+                        self.add(str(folder))
+                    except BadData as error:  # one bad folder does not hide the others
+                        logger.warning("%s", error)
 
     def add(self, folder_or_id: str, kind: str | None = None) -> ModelInfo:
         """Lists a folder or hub id; the kind is read from its card or config where none is given. A model listed before stays."""
         folder = Path(folder_or_id).expanduser()
-        found = next((m for m in self._models.values() if _same(m.folder_or_id, folder_or_id) and kind in (None, m.kind)), None)
-        if found:
-            return found
         card = ModelCard.read(folder) if folder.is_dir() else None
         if card is not None and (kind is None or card.kind == "judge"):
             kind = card.kind
+        found = next((m for m in self._models.values() if _same(m.folder_or_id, folder_or_id) and kind in (None, m.kind)), None)
+        if found:
+            return found
         name = base = (card.name if card else "") or (folder.resolve().name if folder.is_dir() else folder_or_id)
         number = 2
         while name in self._models:

@@ -9,9 +9,11 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -36,23 +38,23 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     card: ModelCard | None
 
-    @property
+    @cached_property
     def context(self) -> int:
         config = self.model.config.get_text_config()
         found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"))
         return next((n for n in found if n), 2048)
 
-    @property
+    @cached_property
     def pad_id(self) -> int:
         """Fills unused places; never read."""
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
-    @property
+    @cached_property
     def vocabulary_size(self) -> int:
         """Rows of the embedding: ids below it can be read."""
         return self.model.get_input_embeddings().weight.shape[0]
 
-    @property
+    @cached_property
     def eos_ids(self) -> frozenset[int]:
         """Every id that ends a response: of the generation config, the config and the tokenizer."""
         sources = (getattr(self.model, "generation_config", None), self.model.config.get_text_config(), self.tokenizer)
@@ -92,9 +94,9 @@ def resolve(name: str) -> tuple[Path, str]:
 
 
 def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
-    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-    from huggingface_hub import errors
+    from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download
 
+    reached = True
     try:
         try:
             files = HfApi().model_info(repo, revision=commit or None, timeout=10)
@@ -105,7 +107,8 @@ def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
             raise
         except (errors.HTTPError, OSError) as offline:  # no network: what was fetched before is still good
             logger.info("no hub: %s", offline)
-        local = snapshot_download(repo, revision=commit or None, allow_patterns=WANTED)
+            reached = False  # asked again, it would be waited for in vain
+        local = snapshot_download(repo, revision=commit or None, allow_patterns=WANTED, local_files_only=not reached)
     except (errors.HTTPError, errors.HFValidationError, OSError) as error:
         found = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotFound(
@@ -153,10 +156,23 @@ def load_classifier(name: str, title: str | None = None, device: str = "auto", d
     """A decoder with a trained scalar head (`num_labels=1`) from a folder or hub id. Raises ModelNotFound or ModelRefused."""
     folder, _ = resolve(name)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    labels = len(config.get("id2label") or {}) or config.get("num_labels")
+    labels = len(config.get("id2label") or {}) or config.get("num_labels") or _head_rows(folder)  # two labels are not written down
     if labels not in (None, 1):
         raise ModelRefused(f"`{title or name}` has no scalar head.", f"Its head has {labels} labels.", "A reward model needs `num_labels=1`.")
     return _load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=1)
+
+
+def _head_rows(folder: Path) -> int | None:
+    """Outputs of the head among the weights; None where there is no head, or where the weights cannot be read."""
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, "pt") as weights:
+                for key in ("score.weight", "classifier.weight"):
+                    if key in weights.keys():  # noqa: SIM118
+                        return weights.get_slice(key).get_shape()[0]
+        except SafetensorError:
+            return None
+    return None
 
 
 def _load(kind: type, name: str, title: str | None, device: str, dtype: str, **extra) -> Loaded:
@@ -167,7 +183,7 @@ def _load(kind: type, name: str, title: str | None, device: str, dtype: str, **e
         model, info = kind.from_pretrained(
             folder, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **extra
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelRefused(
             f"`{title}` could not be loaded.", str(error).strip().splitlines()[0] if str(error) else type(error).__name__, "See the log for the rest."
         ) from error

@@ -6,6 +6,7 @@ Works on token ids and hidden states. Knows nothing of heads, rewards, methods o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -40,9 +41,16 @@ class Backbone:
         windows = {t: k.get("sliding_window") for t, k in zip(types, kwargs, strict=True)}
         return cls(forward, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy)
 
-    @property
+    @cached_property
     def shortest_window(self) -> float:
         return min((window for _, window in self.windows if window), default=float("inf"))
+
+    def even_mask(self, num_rows: int, length: int, pending: int, width: int) -> tuple[Tensor, Tensor]:
+        """The mask where all rows are alike, one for all of them (1, 1, width, length + width); and positions (rows, width)."""
+        block, offsets = _block(pending, width, self.dtype, self.device)
+        mask = torch.zeros(1, 1, width, length + width, dtype=self.dtype, device=self.device)
+        mask[..., length:] = block
+        return mask, (offsets + length).expand(num_rows, -1)
 
     def mask(self, lengths: Tensor, high: int, pending: Tensor, width: int) -> tuple[Tensor | dict[str, Tensor], Tensor]:
         """What each new position sees, additive (rows, 1, width, high + width), one a layer type if there are several; and positions.
@@ -65,6 +73,14 @@ class Backbone:
             # additive and float: a boolean mask is silently wrong under eager attention
             masks[name] = torch.zeros(visible.shape, dtype=self.dtype, device=self.device).masked_fill_(~visible, torch.finfo(self.dtype).min)
         return (masks if len(masks) > 1 else next(iter(masks.values()))), positions
+
+
+@lru_cache(maxsize=256)
+def _block(pending: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What new positions see of one another, additive (width, width), and how far each lies behind the text (1, width)."""
+    column = torch.arange(width, device=device)
+    visible = ((column[None] <= column[:, None]) & (column[None] < pending)) | torch.eye(width, dtype=torch.bool, device=device)
+    return torch.zeros(width, width, dtype=dtype, device=device).masked_fill_(~visible, torch.finfo(dtype).min), column.clamp(max=pending)[None]
 
 
 class GrowingRows:
@@ -207,42 +223,53 @@ class GrowingRows:
         ids = torch.tensor(inputs, device=backbone.device)
         pending = [len(block) for block in blocks]
         even = min(lengths) == high and min(pending) == longest
-        hidden = self._run(ids, lengths, high, pending, width, plain=even and not num_siblings and (high == 0 or width == 1))
+        hidden = self._run(ids, lengths, high, pending, width, num_siblings, even)
         self.num_forwards += 1
-        # a row's siblings stand right behind its own pending block
-        if self._last is None:
-            self._last = hidden.new_zeros(self.num_rows, hidden.shape[-1])
-        place = torch.arange(len(rows), device=backbone.device)
-        pend = torch.tensor(pending, device=backbone.device)
-        fed = [i for i, block in enumerate(blocks) if block]
-        if fed:
-            at = torch.tensor(fed, device=backbone.device)
-            self._last[torch.tensor([rows[i] for i in fed], device=backbone.device)] = hidden[at, pend[at] - 1]
-            self._compact(rows, lengths, pending, high)
+        if even and rows == list(range(self.num_rows)):  # nothing to gather, nothing to move
+            if longest:
+                self._last = hidden[:, longest - 1].clone()
+            found = hidden[:, longest:]
+        else:
+            found = self._gather(hidden, rows, lengths, pending, high, num_siblings)
         for row in rows:
             self._cached[row] = len(self.texts[row])
-        if not num_siblings:
-            return hidden[:, :0]
-        column = pend[:, None] + torch.arange(num_siblings, device=backbone.device)
-        found = hidden.new_zeros(self.num_rows, num_siblings, hidden.shape[-1])
-        found[torch.tensor(rows, device=backbone.device)] = hidden[place[:, None], column]
-        slots = [0] * self.num_rows
-        for row, block in zip(rows, blocks, strict=True):
-            slots[row] = high + len(block)
-        self._siblings = [list(map(int, ids)) for ids in candidate_ids], found, slots
+        if num_siblings:
+            slots = [0] * self.num_rows
+            for row, block in zip(rows, blocks, strict=True):
+                slots[row] = high + len(block)
+            self._siblings = [list(map(int, ids)) for ids in candidate_ids], found, slots
         return found
 
-    def _run(self, ids: Tensor, lengths: list[int], high: int, pending: list[int], width: int, plain: bool) -> Tensor:
+    def _gather(self, hidden: Tensor, rows: list[int], lengths: list[int], pending: list[int], high: int, num_siblings: int) -> Tensor:
+        """Takes each row's last pending state and its siblings, which stand right behind its own pending block."""
+        device = self.backbone.device
+        if self._last is None:
+            self._last = hidden.new_zeros(self.num_rows, hidden.shape[-1])
+        pend = torch.tensor(pending, device=device)
+        fed = [i for i, n in enumerate(pending) if n]
+        if fed:
+            at = torch.tensor(fed, device=device)
+            self._last[torch.tensor([rows[i] for i in fed], device=device)] = hidden[at, pend[at] - 1]
+            self._compact(rows, lengths, pending, high)
+        column = pend[:, None] + torch.arange(num_siblings, device=device)
+        found = hidden.new_zeros(self.num_rows, num_siblings, hidden.shape[-1])
+        found[torch.tensor(rows, device=device)] = hidden[torch.arange(len(rows), device=device)[:, None], column]
+        return found
+
+    def _run(self, ids: Tensor, lengths: list[int], high: int, pending: list[int], width: int, num_siblings: int, even: bool) -> Tensor:
         backbone, device = self.backbone, self.backbone.device
+        even = even and high + width <= backbone.shortest_window
         if backbone.strategy == "rows":  # alibi takes positions from a 2-D mask, holes and all
             slot, column = torch.arange(high, device=device), torch.arange(width, device=device)
             old = slot < torch.tensor(lengths, device=device)[:, None]
             new = column < torch.tensor(pending, device=device)[:, None].clamp(min=1)
             mask = torch.cat([old, new], 1).long()
             positions = (mask.cumsum(1) - 1).clamp(min=0)[:, high:]
-        elif plain and high + width <= backbone.shortest_window:
+        elif even and not num_siblings and (high == 0 or width == 1):
             mask = None  # every new position sees all before it: the fast kernel needs no mask
             positions = torch.arange(high, high + width, device=device)[None].expand(len(lengths), -1)
+        elif even and len(backbone.windows) == 1:
+            mask, positions = backbone.even_mask(len(lengths), high, pending[0], width)
         else:
             mask, positions = backbone.mask(torch.tensor(lengths, device=device), high, torch.tensor(pending, device=device), width)
         return backbone.forward(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self._cache, use_cache=True)
@@ -364,6 +391,9 @@ def _agrees(backbone: Backbone, texts: list[list[int]], candidates: list[list[in
         wanted = encode(backbone, [text + [c] for text, row in zip(grown.texts, candidates, strict=True) for c in row])
         return close(grown.value(candidates).flatten(0, 1), wanted)
 
+    grown = GrowingRows(backbone, [texts[1], texts[1][::-1]])  # rows of one length have a mask of their own
+    if not valued():
+        return False
     grown = GrowingRows(backbone, texts)
     if not valued():
         return False

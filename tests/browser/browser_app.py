@@ -42,7 +42,7 @@ def make_models(folder: Path) -> tuple[str, list[str]]:
                 if weight.ndim == 2:
                     weight.mul_(6.0)
             if kind is LlamaForCausalLM:
-                model.lm_head.weight[3 : len(tokenizer) - len(HOSTILE)] *= 0.3  # the hostile tokens come often, the end never
+                model.lm_head.weight[3 : len(tokenizer) - len(HOSTILE)] *= 0.05  # the hostile tokens come often, the end never
                 model.lm_head.weight[1] = 0.0
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
@@ -97,8 +97,13 @@ class Visitor:
     def status(self) -> str:
         return self.page.locator("#status .drawn").inner_text()
 
-    def wait_status(self, start: str, timeout: float = 60_000) -> None:
-        self.page.wait_for_function("start => document.querySelector('#status .drawn').textContent.startsWith(start)", arg=start, timeout=timeout)
+    def wait_status(self, start: str, timeout: float = 30_000) -> None:
+        words = "start => document.querySelector('#status .drawn').textContent.startsWith(start)"
+        try:
+            self.page.wait_for_function(words, arg=start, timeout=timeout)
+        except Exception:
+            feet = [self.page.locator(f"#view-{c} .facts").inner_text() for c in "ABC"]
+            raise AssertionError(f"waited for {start!r}, but it says {self.status()!r}, {feet}, {self.wrong}") from None
 
     def wait_note(self, part: str) -> None:
         self.page.wait_for_function("part => document.querySelector('#vote-note').textContent.includes(part)", arg=part, timeout=15_000)
@@ -108,8 +113,9 @@ class Visitor:
         for name, value in settings.items():
             self.set(name, value)
         self.page.locator("#prompt textarea").fill(prompt)
+        before = self.page.evaluate("rgtg.views.A.head?.trace ?? ''")
         self.page.locator("#generate").click()
-        self.wait_status("running")
+        self.page.wait_for_function("before => (rgtg.views.A.head?.trace ?? '') !== before", arg=before)
         if end:
             self.wait_status(end)
 

@@ -69,3 +69,21 @@ def visit(browser, address: str):
     for person in open_pages:
         person.context.close()
     assert not wrong, wrong
+
+
+@pytest.fixture
+def slow_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most some 40 tokens a second, so that there is time to act while it streams, on any machine."""
+    import time
+
+    import rgtg.engine
+
+    whole = rgtg.engine.generate
+
+    def slowly(*args, **kwargs):
+        for index, event in whole(*args, **kwargs):
+            if index == 0:
+                time.sleep(0.025)
+            yield index, event
+
+    monkeypatch.setattr(rgtg.engine, "generate", slowly)

@@ -137,7 +137,7 @@ def test_a_vote_and_its_undo_are_one_key_each(visit, workbench):
         assert workbench.current_vote(comparison.id).verdict == verdict
 
 
-def test_a_vote_while_it_streams_stops_it_and_keeps_what_was_seen(visit, workbench):
+def test_a_vote_while_it_streams_stops_it_and_keeps_what_was_seen(visit, slow_engine, workbench):
     person = visit()
     person.generate(end="", max_new_tokens=900)
     person.page.wait_for_function("document.querySelectorAll('#view-B .tok').length > 5")
@@ -151,7 +151,7 @@ def test_a_vote_while_it_streams_stops_it_and_keeps_what_was_seen(visit, workben
     assert [person.text(t.column) for t in stored.traces] == [t.response for t in stored.traces]
 
 
-def test_stop_freezes_the_text_and_says_where(visit, workbench):
+def test_stop_freezes_the_text_and_says_where(visit, slow_engine, workbench):
     person = visit()
     person.generate(end="", max_new_tokens=900)
     person.page.wait_for_function("document.querySelectorAll('#view-A .tok').length > 5")
@@ -215,7 +215,7 @@ def test_an_unknown_link_says_so_and_the_page_works(visit):
 
 def test_hostile_text_stays_text(visit, workbench):
     person = visit()
-    person.generate(HOSTILE_PROMPT, max_new_tokens=120)
+    person.generate(HOSTILE_PROMPT, max_new_tokens=300, temperature=3, top_k=200)
     stored = workbench.comparison(person.comparison_id())
     texts = [t.response for t in stored.traces]
     assert [person.text(t.column) for t in stored.traces] == texts
@@ -265,6 +265,7 @@ def test_wrong_numbers_are_named(visit):
     person.page.wait_for_selector(".toast-body")
     assert "`temperature` has to be a number between 0 and 5" in person.page.locator(".toast-body").inner_text()
     person.page.locator(".toast-close").first.click()
+    person.page.wait_for_selector(".toast-body", state="detached")
     person.page.locator("#prompt textarea").fill("   ")
     person.page.locator("#generate").click()
     person.page.wait_for_selector(".toast-body")
@@ -329,7 +330,7 @@ def test_the_page_answers_while_the_models_load(browser, tiny_models, tmp_path):
     slow.close()
 
 
-def test_a_second_visitor_waits_in_line_and_comes_next(visit):
+def test_a_second_visitor_waits_in_line_and_comes_next(visit, slow_engine):
     first, second = visit(), visit()
     first.generate(end="", max_new_tokens=900)
     second.set("max_new_tokens", 4)
@@ -340,7 +341,7 @@ def test_a_second_visitor_waits_in_line_and_comes_next(visit):
     second.wait_status("done")
 
 
-def test_a_new_generate_replaces_the_running_one(visit):
+def test_a_new_generate_replaces_the_running_one(visit, slow_engine):
     person = visit()
     person.generate(end="", max_new_tokens=900)
     person.page.wait_for_function("document.querySelectorAll('#view-A .tok').length > 3")

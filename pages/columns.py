@@ -1,0 +1,231 @@
+"""The strip of columns, the settings of a run and what goes with them: built here once, for Compare and for Annotate."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import gradio as gr
+
+from pages import ids
+from pages.handlers import read_json, read_number
+from pages.token_view import TokenView, _Drawn
+from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
+from rgtg.errors import BadSettings, RgtgError
+from rgtg.records import ColumnSpec, Run, Trace
+from rgtg.workbench import Workbench
+
+MAX_SEED = 2**31 - 1
+SHARED = ("max_new_tokens", "temperature", "top_k", "top_p")
+LABELS = {"max_new_tokens": "tokens", "top_k": "k", "top_p": "top p"}
+
+
+# ---- components drawn by static/forms.js ----------------------------------------------------------
+
+
+class Settings(_Drawn):
+    """Seed, length, temperature and so on; the value is JSON, `fields` describes the inputs. Event `base_lm` {name}."""
+
+    def __init__(self, value: str = "{}", *, fields: list[dict] | None = None, **kwargs):
+        super().__init__(value, js_on_load="rgtg.settings(element, props, trigger, watch, 'base_lm')", fields=fields or [], **kwargs)
+
+
+class ColumnSettings(_Drawn):
+    """One column's method, reward model and parameters, as JSON. `branch` is shown instead while the column holds a branch."""
+
+    def __init__(self, value: str = "{}", *, column: str = "A", branch: str = "", methods: list[dict] | None = None, models: list[dict] | None = None, **kwargs):
+        super().__init__(
+            value, js_on_load="rgtg.columnSettings(element, props, watch)", column=column, branch=branch, methods=methods or [], models=models or [], **kwargs
+        )
+
+
+class ColourBar(_Drawn):
+    """What colours the tokens. Event `measure` {measure}; the value is the name of the reward model, "" for each column's own."""
+
+    def __init__(self, channels: Sequence[tuple[str, str]] = (), **kwargs):
+        super().__init__("", js_on_load="rgtg.colourBar(element, props, trigger, watch, 'measure')", channels=[list(c) for c in channels], **kwargs)
+
+
+class Openings(_Drawn):
+    """Example prompts as buttons; the value is a JSON list. Event `pick` {text}."""
+
+    def __init__(self, texts: Sequence[str] = (), **kwargs):
+        super().__init__(json.dumps(list(texts)), js_on_load="rgtg.openings(element, props, trigger, watch, 'pick')", **kwargs)
+
+
+class Line(_Drawn):
+    """One line of words; `live` makes it the page's live region."""
+
+    def __init__(self, value: str = "", *, live: bool = False, **kwargs):
+        super().__init__(value, js_on_load="rgtg.line(element, props, watch)", live=live, **kwargs)
+
+
+class VoteBar(_Drawn):
+    """Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison}, `export`."""
+
+    def __init__(self, value: str = "{}", **kwargs):
+        super().__init__(value, js_on_load="rgtg.voteBar(element, props, trigger, watch, 'vote', 'undo', 'export')", **kwargs)
+
+
+# ---- layout -----------------------------------------------------------------------------------------
+
+
+class Columns:
+    """A to D with settings, E to H for branches: `views` and `settings` by letter."""
+
+    def __init__(self, workbench: Workbench, specs: Sequence[ColumnSpec]):
+        assert specs
+        self.views: dict[str, TokenView] = {}
+        self.settings: dict[str, ColumnSettings] = {}
+        methods, models = describe_methods(workbench), describe_models(workbench)
+        defaults = list(specs) + [specs[-1]] * MAX_COLUMNS
+        with gr.Row(elem_id=ids.COLUMNS):
+            for place, name in enumerate(COLUMN_NAMES):
+                with gr.Column(elem_id=ids.column(name), elem_classes=["rgtg-column"], min_width=0):
+                    value = write_spec(defaults[place]) if place < MAX_COLUMNS else "{}"
+                    own = {"methods": methods, "models": models} if place < MAX_COLUMNS else {"branch": "branch"}
+                    self.settings[name] = ColumnSettings(value, column=name, elem_id=ids.column_settings(name), **own)
+                    self.views[name] = TokenView(column=name, elem_id=ids.view(name))
+
+    @property
+    def inputs(self) -> list[ColumnSettings]:
+        """The settings of A to D, as a handler takes them."""
+        return [self.settings[name] for name in COLUMN_NAMES[:MAX_COLUMNS]]
+
+
+# ---- words for the page, and back ---------------------------------------------------------------------
+
+
+def describe_methods(workbench: Workbench) -> list[dict]:
+    """The methods with their parameters, as forms.js draws them."""
+    return [
+        {
+            "key": m.key,
+            "title": m.title,
+            "about": m.about,
+            "uses_reward": m.uses_reward,
+            "objective": m.objective,
+            "parameters": [asdict(p) for p in m.parameters],
+        }
+        for m in workbench.methods().values()
+    ]
+
+
+def describe_models(workbench: Workbench, base_lm: str | None = None) -> list[dict]:
+    """The reward models that may guide, with what their cards say; none where no base LM is installed."""
+    try:
+        guides = workbench.guides(base_lm)
+    except RgtgError:
+        return []
+    return [{"name": m.name, "objective": m.card.objective if m.card else "", "about": (m.card.taught or m.card.source) if m.card else ""} for m in guides]
+
+
+def default_columns(workbench: Workbench) -> list[ColumnSpec]:
+    """The workbench's line-up; the base LM alone where nothing is installed, so that the page opens and can say so."""
+    try:
+        return workbench.default_columns()[:MAX_COLUMNS]
+    except RgtgError:
+        return [ColumnSpec("base")]
+
+
+def setting_fields(workbench: Workbench) -> list[dict]:
+    """The inputs of a run, drawn from GenerationConfig."""
+    config = GenerationConfig.__dataclass_fields__
+    numbers = [
+        {
+            "name": n,
+            "label": LABELS.get(n, n),
+            "help": config[n].metadata["help"],
+            "min": config[n].metadata["min"],
+            "max": config[n].metadata["max"],
+            "step": 1 if config[n].type is int else "any",
+        }
+        for n in SHARED
+    ]
+    seed = {"name": "seed", "label": "seed", "help": "The luck that all columns share", "min": 0, "max": MAX_SEED, "step": 1}
+    lock = {"name": "lock", "label": "locked", "kind": "check", "help": "Keep this seed; unlocked, each Generate draws a new one"}
+    new = {"name": "new", "label": "new", "kind": "button", "help": "Draw a new seed"}
+    count = {"name": "columns", "label": "columns", "choices": list(range(1, MAX_COLUMNS + 1)), "whole": True, "help": "How many columns to generate"}
+    lms = {
+        "name": "base_lm",
+        "label": "base LM",
+        "choices": [m.name for m in workbench.base_lms()],
+        "help": "The language model that every column guides",
+    }
+    return [lms, count, seed, lock, new, *numbers]
+
+
+def default_settings(workbench: Workbench, num_columns: int) -> dict:
+    config, lms = GenerationConfig(), workbench.base_lms()
+    return {"base_lm": lms[0].name if lms else "", "columns": num_columns, "seed": 17, "lock": True} | {
+        name: getattr(config, name) for name in SHARED
+    }
+
+
+def write_spec(spec: ColumnSpec) -> str:
+    return json.dumps({"method": spec.method, "reward_model": spec.reward_model, "params": dict(spec.params)})
+
+
+def spec_of(run: Run) -> ColumnSpec:
+    """The column that would do this run again."""
+    return ColumnSpec(run.method, run.params, run.reward_model.name if run.reward_model else None)
+
+
+def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | None) -> ColumnSpec:
+    """A column as the browser describes it; raises BadSettings where method, reward model or a parameter is not known or out of range."""
+    found = read_json(text, f"settings of column {column}")
+    methods = workbench.methods()
+    if not isinstance(found.get("method"), str) or found["method"] not in methods:
+        raise BadSettings(f"Column {column} has no method that is known here.", f"The methods are: {', '.join(methods)}.")
+    method, given = methods[found["method"]], found.get("params")
+    given = given if isinstance(given, dict) else {}
+    params = tuple((p.name, _read_parameter(given[p.name], p, column)) for p in method.parameters if p.name in given)
+    if not method.uses_reward:
+        return ColumnSpec(method.key, params)
+    names, name = [m.name for m in workbench.guides(base_lm)], found.get("reward_model")
+    if name not in names:
+        there = f"There are: {', '.join(names)}." if names else "None is installed."
+        raise BadSettings(f"Column {column} needs a reward model that is on this machine.", there, "Choose one in the column's head.")
+    return ColumnSpec(method.key, params, name)
+
+
+def _read_parameter(value: object, parameter, column: str) -> float | int | str:
+    if parameter.choices:
+        if value not in parameter.choices:
+            raise BadSettings(
+                f"`{parameter.name}` in column {column} has to be one of: {', '.join(map(str, parameter.choices))}.", f"Found {value!r:.40}."
+            )
+        return value
+    if parameter.min is None or parameter.max is None:
+        raise BadSettings(f"`{parameter.name}` in column {column} cannot be set here.")
+    whole = isinstance(parameter.default, int)
+    return read_number(value, f"{parameter.name} in column {column}", parameter.min, parameter.max, whole)
+
+
+def read_settings(text: object, workbench: Workbench) -> dict:
+    """{base_lm, columns, seed, lock, generation}, each checked; raises BadSettings naming the field."""
+    found = read_json(text, "settings")
+    config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.base_lms()]
+    if found.get("base_lm") not in lms:
+        raise BadSettings("That base LM is not on this machine.", f"There are: {', '.join(lms) or 'none'}.", "Choose one of them.")
+    numbers = {
+        n: read_number(found.get(n), LABELS.get(n, n), config[n].metadata["min"], config[n].metadata["max"], config[n].type is int) for n in SHARED
+    }
+    count = read_number(found.get("columns"), "columns", 1, MAX_COLUMNS, whole=True)
+    seed = read_number(found.get("seed"), "seed", 0, MAX_SEED, whole=True)
+    return {
+        "base_lm": found["base_lm"],
+        "columns": count,
+        "seed": seed,
+        "lock": found.get("lock") is not False,
+        "generation": GenerationConfig(**numbers),
+    }
+
+
+def column_title(trace: Trace, workbench: Workbench) -> str:
+    """ "PARGS" — the method's name on screen; its key where the method is gone."""
+    method = workbench.methods().get(trace.run.method)
+    return method.title if method else trace.run.method
+
+
+def branch_label(trace: Trace, parent: str) -> str:
+    return f"branch of {parent} at token {(trace.branch_position or 0) + 1}"

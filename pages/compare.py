@@ -1,0 +1,415 @@
+"""Compare: one prompt side by side under several methods, why each token is there, and which answer is best."""
+
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import gradio as gr
+from gradio.context import Context
+
+from pages import ids, theme
+from pages.columns import (
+    ColourBar, Columns, Line, Openings, Settings, VoteBar, branch_label, column_title, default_columns, default_settings, describe_models,
+    read_settings, read_spec, setting_fields, spec_of, write_spec,
+)  # fmt: skip
+from pages.handlers import guarded, in_words, payload, read_id, shown, warn
+from pages.line import Line as WaitingLine
+from pages.line import Ticket
+from pages.token_view import ColumnStream, CurveBridge, Inspector, trace_text
+from rgtg.config import COLUMN_NAMES, MAX_COLUMNS
+from rgtg.errors import BadSettings, RgtgError
+from rgtg.plots import reward_curve
+from rgtg.records import Comparison, Step, new_id
+from rgtg.workbench import Live, Workbench
+
+TITLE = "Compare"
+MAX_PROMPT = 20_000
+EVERY = ((300, 0.08), (600, 0.16), (10**9, 0.32))  # up to so many tokens a column: seconds between updates
+DOUBLE_CLICK = 0.4
+CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
+VOTES = ("best", "tie", "all_bad", "skip")
+SAID = {"tie": "tie", "all_bad": "all bad", "skip": "skipped"}
+FOLLOW_ADDRESS = """(value) => {
+  const id = JSON.parse(value || "{}").comparison, address = new URL(location.href);
+  if (id && address.searchParams.get("comparison") !== id) { address.searchParams.set("comparison", id); history.replaceState(null, "", address); }
+}"""
+DOWNLOAD = "(file) => { const a = document.createElement('a'); a.href = file.url; a.download = file.orig_name || ''; document.body.append(a); a.click(); a.remove(); }"
+
+
+def build(workbench: Workbench, line: WaitingLine | None = None, pages: tuple[tuple[str, str], ...] = ((TITLE, "./"),)) -> None:
+    """Lays the page out in the open Blocks and wires it."""
+    page = _Page(workbench, line or WaitingLine(), pages)
+    page.wire(Context.root_block)
+
+
+class _Page:
+    """The components of the page by name, and the handlers that answer them."""
+
+    def __init__(self, workbench: Workbench, line: WaitingLine, pages: tuple[tuple[str, str], ...]):
+        self.workbench, self.line = workbench, line
+        specs = default_columns(workbench)
+        with gr.Row(elem_classes=["topline"]):
+            theme.header(TITLE, pages)
+            self.models = Line(workbench.status().text, elem_id=ids.MODEL_STATUS)
+        with gr.Row(elem_classes=["ask-row"]):
+            with gr.Column(min_width=0, elem_classes=["ask-left"]):
+                self.prompt = gr.Textbox(label="Prompt", show_label=False, lines=4, max_lines=4, placeholder="Pick an example, or type a prompt and press Ctrl+Enter.", elem_id=ids.PROMPT, container=False, autofocus=True)
+            with gr.Column(min_width=0, elem_classes=["ask-right"]):
+                self.settings = Settings(json.dumps(default_settings(workbench, len(specs))), fields=setting_fields(workbench), elem_id=ids.SETTINGS)
+                with gr.Row(elem_classes=["go-row"]):
+                    self.generate = gr.Button("Generate", variant="primary", elem_id=ids.GENERATE, min_width=0)
+                    self.stop = gr.Button("Stop", elem_id=ids.STOP, min_width=0)
+                    self.again = gr.Button("Run again", elem_id=ids.RUN_AGAIN, min_width=0, visible=False)
+                    self.status = Line("Pick an example, or type a prompt and press Ctrl+Enter.", live=True, elem_id=ids.STATUS)
+                self.openings = Openings(workbench.openings(), elem_id=ids.OPENINGS)
+        self.colour = ColourBar(CHANNELS, elem_id=ids.COLOUR)
+        self.columns = Columns(workbench, specs)
+        with gr.Row(elem_classes=["why-row"]):
+            self.inspector = Inspector(elem_id=ids.INSPECTOR)
+            with gr.Column(min_width=0, elem_classes=["curve-column"]):
+                self.curve = gr.Plot(reward_curve([]), show_label=False, container=False, elem_id=ids.CURVE)
+                CurveBridge(ids.CURVE, elem_id=ids.CURVE_BRIDGE)
+        self.vote = VoteBar(elem_id=ids.VOTE)
+        self.export_file = gr.File(visible="hidden", elem_id=ids.EXPORT_FILE)
+        self.timer = gr.Timer(0.5)
+
+    def wire(self, blocks: gr.Blocks) -> None:
+        drawn = [self.prompt, self.settings, self.status, self.curve, self.vote, self.again, self.colour, *self.columns.views.values(), *self.columns.settings.values()]
+        streams = {"show_progress": "hidden", "concurrency_limit": None}
+        quick = {"show_progress": "hidden", "concurrency_limit": None}
+        starts = [self.generate.click, self.again.click, self.openings.when("pick")]
+        asked = [self.prompt, self.settings, self.colour, *self.columns.inputs]
+        gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", api_name="generate", **streams)
+        self.stop.click(self._stop(), None, self.status, api_visibility="private", **quick)
+        self.inspector.branch(self._branch(), self.colour, drawn, trigger_mode="multiple", api_visibility="private", **streams)
+        self.vote.vote(self._vote(), None, self.vote, trigger_mode="multiple", api_visibility="private", **quick)
+        self.vote.undo(self._undo(), None, self.vote, trigger_mode="multiple", api_visibility="private", **quick)
+        self.vote.change(None, self.vote, None, js=FOLLOW_ADDRESS)
+        self.vote.export(self._export(), self.vote, [self.export_file, self.vote], api_visibility="private", **quick).success(None, self.export_file, None, js=DOWNLOAD)
+        self.colour.measure(self._measure(), self.vote, self.curve, trigger_mode="always_last", api_visibility="private", **quick)
+        self.settings.base_lm(self._models_of(), None, self.columns.inputs, api_visibility="private", **quick)
+        self.timer.tick(self._tick(), None, [self.models, self.timer, self.settings, *self.columns.inputs], api_visibility="private", **quick)
+        blocks.load(self._load(), None, [self.models, self.timer, *drawn], api_visibility="private", **quick)
+
+    # ---- generating -----------------------------------------------------------------------------
+
+    def _generate(self):
+        @guarded("Generation")
+        def generate(prompt: str, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = None) -> Iterator[dict]:
+            prompt = self._read_prompt(payload(event).get("text", prompt))
+            asked = read_settings(settings, self.workbench)
+            names = COLUMN_NAMES[: asked["columns"]]
+            specs = [read_spec(text, name, self.workbench, asked["base_lm"]) for name, text in zip(names, (a, b, c, d))]
+            if self.line.started_within(request.session_hash, DOUBLE_CLICK):
+                yield {self.status: gr.skip()}
+                return
+            seed = asked["seed"] if asked["lock"] else secrets.randbelow(1_000_000)
+            self.line.stop(request.session_hash)
+            ticket = self.line.enter(request.session_hash)
+            try:
+                yield {self.prompt: prompt, self.status: "started"}
+                if not (yield from self._wait(ticket)):
+                    return
+                live = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"])
+                fresh = {self.settings: json.dumps(json.loads(settings) | {"seed": seed}), self.again: gr.Button(visible=False)}
+                fresh |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(live.traces) :]}
+                fresh |= {settings: gr.update(branch="") for settings in self.columns.inputs}
+                yield from self._stream(live, ticket, measure, fresh)
+            finally:
+                self.line.leave(ticket)
+
+        return generate
+
+    def _branch(self):
+        @guarded("The branch")
+        def branch(measure: str, request: gr.Request, event: gr.EventData = None) -> Iterator[dict]:
+            asked = payload(event)
+            comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
+            trace = comparison.trace(read_id(asked.get("trace"), "answer"))
+            index, token_id = asked.get("index"), asked.get("token_id")
+            if trace is None or type(index) is not int or not 0 <= index < len(trace.steps):
+                raise BadSettings("That token is not part of this comparison.", "", "Reload the page.")
+            if token_id not in [c.token_id for c in trace.steps[index].candidates]:
+                raise BadSettings("That token is not among the candidates of this step.", "", "Choose one of the table.")
+            ticket = self.line.enter(request.session_hash)
+            try:
+                yield {self.status: f"branching from column {trace.column} at token {index + 1}"}
+                if not (yield from self._wait(ticket)):
+                    return
+                live = self.workbench.branch(comparison.id, trace.id, index, token_id)
+                yield from self._stream(live, ticket, measure, {})
+            finally:
+                self.line.leave(ticket)
+
+        return branch
+
+    def _wait(self, ticket: Ticket) -> Iterator[dict]:
+        """Words while others generate or the models load; returns whether it is this ticket's turn (False: stopped)."""
+        said = ""
+        while not ticket.stopped:
+            place, models = self.line.place(ticket), self.workbench.status()
+            if place == 0 and models.state != "loading":
+                self.workbench.wait_until_ready(0)
+                return True
+            words = "waiting: you are next" if place == 1 else f"waiting: {place} are before you"
+            words = words if place else f"the models are loading; your comparison starts then ({models.text})"
+            if words != said:
+                said = words
+                yield {self.status: words}
+            time.sleep(0.05)
+        yield {self.status: "stopped before it began"}
+        return False
+
+    def _stream(self, live: Live, ticket: Ticket, measure: str, fresh: dict) -> Iterator[dict]:
+        """Runs it, the text of each column growing; `fresh` goes with the first update."""
+        ticket.on_stop = live.stop
+        if ticket.stopped:
+            live.stop()
+        comparison, started = live.comparison, time.monotonic()
+        columns = [trace.column for trace in live.traces]
+        streams = {name: self._column_stream(comparison, trace) for name, trace in zip(columns, live.traces)}
+        try:
+            begun = {self.vote: self._vote_bar(comparison), self.status: f"running, seed {live.traces[0].run.seed}"}
+            yield fresh | begun | self._grown(streams, columns) | self._labels(comparison, columns)
+            shown_at, changed = 0.0, set()
+            for index, event in live:
+                self._take(streams[columns[index]], event, live.traces[index])
+                changed.add(columns[index])
+                longest = max(s.num_tokens for s in streams.values())
+                if time.monotonic() - shown_at >= next(seconds for limit, seconds in EVERY if longest <= limit):
+                    shown_at = time.monotonic()
+                    for name in changed:
+                        streams[name].pace(shown_at - started)
+                    yield self._grown(streams, changed)
+                    changed = set()
+        except Exception as error:
+            words = in_words(error, "Generation")
+            for stream in streams.values():
+                stream.fail(words)
+            yield self._grown(streams, columns) | {self.status: words}
+            raise shown(words) from None
+        finally:
+            live.close()
+        for name, trace in zip(columns, live.traces):
+            streams[name].end(trace)
+        yield self._grown(streams, columns) | {self.status: self._summary(live), self.curve: self._curve(live.comparison, measure)}
+
+    def _column_stream(self, comparison: Comparison, trace) -> ColumnStream:
+        parent = comparison.trace(trace.parent_trace_id) if trace.parent_trace_id else None
+        return ColumnStream(trace, comparison.id, column_title(trace, self.workbench), parent.column if parent else "")
+
+    @staticmethod
+    def _take(stream: ColumnStream, event: object, trace) -> None:
+        if isinstance(event, Step):
+            stream.step(event)
+        elif hasattr(event, "stop_reason"):
+            stream.end(trace)
+        elif hasattr(event, "note"):
+            stream.note(event.note)
+
+    def _grown(self, streams: dict[str, ColumnStream], columns: Iterable[str]) -> dict:
+        return {self.columns.views[name]: streams[name].text for name in columns}
+
+    def _labels(self, comparison: Comparison, columns: list[str]) -> dict:
+        """The heads of branches: where they come from."""
+        found = {}
+        for trace in comparison.traces:
+            parent = comparison.trace(trace.parent_trace_id) if trace.parent_trace_id else None
+            if parent and trace.column in columns:
+                found[self.columns.settings[trace.column]] = gr.update(branch=branch_label(trace, parent.column))
+        return found
+
+    @staticmethod
+    def _summary(live: Live) -> str:
+        """For the live region: "done, 24 tokens", "stopped at 12 of 24"."""
+        traces = live.traces
+        most = max(traces, key=lambda t: len(t.steps))
+        if any(t.stop_reason == "stopped" for t in traces):
+            return f"stopped at {len(most.steps)} of {most.run.generation.max_new_tokens}"
+        failed = [t.column for t in traces if t.stop_reason == "error"]
+        seconds = max((t.seconds for t in traces), default=0.0)
+        return f"done, {len(most.steps)} tokens in {seconds:.1f} s" + (f"; failed: {', '.join(failed)}" if failed else "")
+
+    def _curve(self, comparison: Comparison, measure: str):
+        titles = {t.column: column_title(t, self.workbench) for t in comparison.traces}
+        return reward_curve(comparison.traces, measure if isinstance(measure, str) else "", titles)
+
+    def _stop(self):
+        @guarded("Stop")
+        def stop(request: gr.Request) -> str:
+            return "stopping …" if self.line.stop(request.session_hash) else "nothing is running"
+
+        return stop
+
+    @staticmethod
+    def _read_prompt(prompt: object) -> str:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise BadSettings("There is no prompt.", "", "Type one, or pick an example.")
+        if len(prompt) > MAX_PROMPT:
+            raise BadSettings(f"The prompt has {len(prompt):,} characters; this page takes {MAX_PROMPT:,}.", "", "Shorten it.")
+        return prompt
+
+    # ---- voting ---------------------------------------------------------------------------------
+
+    def _vote_bar(self, comparison: Comparison, note: str = "") -> str:
+        """The bar's value: which answers there are and what was said of them."""
+        try:
+            vote = self.workbench.current_vote(comparison.id)
+        except RgtgError as error:  # the text is worth showing even where the database is not
+            vote, note = None, note or str(error)
+        traces = [[t.column, t.id] for t in comparison.traces]
+        found = {"comparison": comparison.id, "traces": traces, "verdict": vote.verdict if vote else None, "best": vote.best_trace_id if vote else None}
+        return json.dumps(found | {"note": note, "at": new_id()})
+
+    def _vote(self):
+        @guarded("The vote")
+        def vote(event: gr.EventData = None) -> str:
+            said = payload(event)
+            comparison = self.workbench.comparison(read_id(said.get("comparison"), "comparison"))
+            try:
+                self._store_vote(comparison, said)
+            except RgtgError as error:
+                warn(f"Your vote was not saved: {error}")
+                return self._vote_bar(comparison, f"not saved: {error}")
+            return self._vote_bar(self.workbench.comparison(comparison.id), self._thanks(comparison, said))
+
+        return vote
+
+    def _store_vote(self, comparison: Comparison, said: dict) -> None:
+        known = {t.id: t.column for t in comparison.traces}
+        verdict, best = said.get("verdict"), said.get("best")
+        if verdict not in VOTES or (verdict == "best") != (best in known):
+            raise BadSettings("That is no vote on this comparison.", "", "Reload the page.")
+        given = said.get("seen")
+        seen = tuple(t for t in known if isinstance(given, list) and t in given)
+        current = self.workbench.current_vote(comparison.id)
+        if current and (current.verdict, current.best_trace_id) == (verdict, best if verdict == "best" else None) and not self.workbench.live(comparison.id):
+            return  # a second click on the same answer says nothing new
+        dwell = said.get("dwell_ms")
+        dwell = dwell if type(dwell) is int and 0 <= dwell < 10**9 else None
+        best = best if verdict == "best" else None
+        self.workbench.vote(comparison.id, verdict, best, seen, vote_id=read_id(said.get("vote_id") or new_id(), "vote"), dwell_ms=dwell)
+
+    def _thanks(self, comparison: Comparison, said: dict) -> str:
+        column = next((t.column for t in comparison.traces if t.id == said.get("best")), "")
+        words = f"{column} is best" if said["verdict"] == "best" else SAID[said["verdict"]]
+        return f"saved: {words} · {self._counted()}"
+
+    def _counted(self) -> str:
+        count = self.workbench.num_votes()
+        return f"{count} vote{'' if count == 1 else 's'}"
+
+    def _undo(self):
+        @guarded("Undo")
+        def undo(event: gr.EventData = None) -> str:
+            comparison = self.workbench.comparison(read_id(payload(event).get("comparison"), "comparison"))
+            if self.workbench.current_vote(comparison.id) is None:
+                return self._vote_bar(comparison, "there is no vote to take back")
+            try:
+                self.workbench.undo(comparison.id)
+            except RgtgError as error:
+                return self._vote_bar(comparison, str(error))
+            return self._vote_bar(comparison, f"taken back · {self._counted()}")
+
+        return undo
+
+    def _export(self):
+        @guarded("The export")
+        def export(bar: str) -> dict:
+            folder = Path(tempfile.mkdtemp(prefix="rgtg-export-"))
+            report = self.workbench.export(folder / "preference.jsonl", "preference")
+            left_out = sum(report.skipped.values()) if isinstance(report.skipped, dict) else 0
+            note = f"exported {report.num_pairs} pairs" + (f", {left_out} votes give none" if left_out else "")
+            try:
+                value = json.loads(bar)
+            except (TypeError, ValueError):
+                value = {}
+            return {self.export_file: str(report.path), self.vote: json.dumps(value | {"note": note, "at": new_id()})}
+
+        return export
+
+    # ---- the page as it opens ---------------------------------------------------------------------
+
+    def _load(self):
+        @guarded("Opening the page")
+        def load(request: gr.Request) -> dict:
+            status = self.workbench.status()
+            found = {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")} | self._model_pickers()
+            asked = request.query_params.get("comparison")
+            if not asked:
+                return found
+            try:
+                comparison = self.workbench.comparison(read_id(asked, "comparison"))
+            except RgtgError as error:
+                warn(str(error))
+                return found | {self.status: str(error)}
+            return found | self._reopened(comparison)
+
+        return load
+
+    def _reopened(self, comparison: Comparison) -> dict:
+        """Every component as it was for this comparison."""
+        own = [t for t in comparison.traces if t.parent_trace_id is None]
+        by_column = {t.column: t for t in comparison.traces}
+        found = {self.prompt: comparison.prompt, self.vote: self._vote_bar(comparison), self.curve: self._curve(comparison, ""), self.again: gr.Button(visible=True)}
+        for name, view in self.columns.views.items():
+            trace = by_column.get(name)
+            parent = comparison.trace(trace.parent_trace_id) if trace and trace.parent_trace_id else None
+            found[view] = trace_text(trace, comparison.id, column_title(trace, self.workbench), parent.column if parent else "") if trace else ""
+        for trace in own:
+            models = describe_models(self.workbench, trace.run.base_lm.name)
+            found[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models)
+        found |= self._labels(comparison, list(by_column))
+        if own:
+            run, config = own[0].run, own[0].run.generation
+            shared = {n: getattr(config, n) for n in ("max_new_tokens", "temperature", "top_k", "top_p")}
+            found[self.settings] = gr.update(value=json.dumps({"base_lm": run.base_lm.name, "columns": len(own), "seed": run.seed, "lock": True} | shared), fields=setting_fields(self.workbench))
+        found[self.status] = f"stored comparison of {_day(comparison.created_at)}; “Run again” generates it anew"
+        return found
+
+    def _model_pickers(self) -> dict:
+        models = describe_models(self.workbench)
+        return {self.settings: gr.update(fields=setting_fields(self.workbench))} | {c: gr.update(models=models) for c in self.columns.inputs}
+
+    def _models_of(self):
+        @guarded("Choosing the base LM")
+        def models_of(event: gr.EventData = None) -> list:
+            name = payload(event).get("name")
+            if name not in [m.name for m in self.workbench.base_lms()]:
+                raise BadSettings("That base LM is not on this machine.")
+            models = describe_models(self.workbench, name)
+            return [gr.update(models=models) for _ in self.columns.inputs]
+
+        return models_of
+
+    def _tick(self):
+        @guarded("The status")
+        def tick() -> dict:
+            status = self.workbench.status()
+            words = status.text if status.state != "failed" else f"{status.text} {status.error}".strip()
+            if status.state == "loading":
+                return {self.models: words}
+            return {self.models: words, self.timer: gr.Timer(active=False)} | self._model_pickers()
+
+        return tick
+
+    def _measure(self):
+        @guarded("The curve")
+        def measure(bar: str, event: gr.EventData = None) -> object:
+            name, comparison = payload(event).get("measure"), json.loads(bar or "{}").get("comparison")
+            if not comparison:
+                return gr.skip()
+            return self._curve(self.workbench.comparison(read_id(comparison, "comparison")), name if isinstance(name, str) else "")
+
+        return measure
+
+
+def _day(created_at: str) -> str:
+    try:
+        return datetime.fromisoformat(created_at).strftime("%-d %B %Y, %H:%M UTC")
+    except ValueError:
+        return "an earlier day"

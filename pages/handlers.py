@@ -1,0 +1,99 @@
+"""What every handler shares: errors in words, and values from the browser that are checked before use."""
+
+import functools
+import html
+import inspect
+import json
+import logging
+import math
+import re
+import secrets
+
+import gradio as gr
+
+from rgtg.errors import BadSettings, RgtgError
+
+log = logging.getLogger(__name__)
+ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+def in_words(error: Exception, doing: str) -> str:
+    """The sentence for the screen: the error's own words, or a reference number that also stands in the log."""
+    if isinstance(error, RgtgError):
+        return str(error)
+    reference = secrets.token_hex(2)
+    log.error("%s failed (reference %s)", doing, reference, exc_info=error)
+    return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or pass the reference to whoever runs this."
+
+
+def shown(words: str) -> gr.Error:
+    """The words as a message that stays until it is closed. Escaped: Gradio shows messages as HTML, and a word may be a model's."""
+    return gr.Error(html.escape(words, quote=False), duration=None, print_exception=False)
+
+
+def warn(words: str) -> None:
+    gr.Warning(html.escape(words, quote=False), duration=None)
+
+
+def guarded(doing: str):
+    """Wraps a handler: any exception becomes a `gr.Error` with words; one that is a `gr.Error` already passes through."""
+
+    def wrap(fn):
+        if inspect.isgeneratorfunction(fn):
+
+            @functools.wraps(fn)
+            def stream(*args, **kwargs):
+                try:
+                    yield from fn(*args, **kwargs)
+                except gr.Error:
+                    raise
+                except Exception as error:
+                    raise shown(in_words(error, doing)) from None
+
+            return stream
+
+        @functools.wraps(fn)
+        def call(*args, **kwargs):
+            try:
+                return fn(*args, **kwargs)
+            except gr.Error:
+                raise
+            except Exception as error:
+                raise shown(in_words(error, doing)) from None
+
+        return call
+
+    return wrap
+
+
+def read_json(text: object, what: str) -> dict:
+    """A JSON object from the browser; raises BadSettings where it is something else or too long."""
+    try:
+        found = json.loads(text) if isinstance(text, str) and len(text) <= 20_000 else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise BadSettings(f"The {what} of this page could not be read.", "", "Reload the page.")
+    return found
+
+
+def read_number(value: object, name: str, low: float, high: float, whole: bool = False) -> float | int:
+    """A finite number between `low` and `high`; raises BadSettings naming the field and its range."""
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not ok or not low <= value <= high or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        raise BadSettings(f"`{name}` has to be {kind} between {low:g} and {high:g}.", f"Found {value!r:.40}.", "Correct it, then press Generate.")
+    return int(value) if whole else float(value)
+
+
+def read_id(value: object, what: str) -> str:
+    """An id as the records make them; raises BadSettings otherwise."""
+    if not isinstance(value, str) or not ID.fullmatch(value):
+        raise BadSettings(f"That {what} is not known here.", "", "Reload the page.")
+    return value
+
+
+def payload(event: gr.EventData | None) -> dict:
+    """What a component's own event carries; {} for a plain click."""
+    data = getattr(event, "_data", None)
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,37 @@
+"""Every id a page, a key, a style or a test refers to, in one place.
+
+Ids of parts that JavaScript draws are listed as comments: they are made from these.
+"""
+
+HEADER = "header"  # h1, links to the pages, #model-status
+MODEL_STATUS = "model-status"
+PROMPT = "prompt"  # textarea inside
+OPENINGS = "openings"  # buttons .opening
+SETTINGS = "settings"  # #settings-seed, -lock, -new-seed, -max_new_tokens, -temperature, -top_k, -top_p, -columns, -base_lm
+GENERATE = "generate"
+STOP = "stop"
+RUN_AGAIN = "run-again"
+STATUS = "status"  # the one live region
+COLOUR = "colour"  # #colour-channel, #colour-measure, .legend
+COLUMNS = "columns"  # the strip of columns
+INSPECTOR = "inspector"  # #inspector-sentence, table, .branch (one a candidate), #inspector-close
+CURVE = "reward-curve"
+CURVE_BRIDGE = "curve-bridge"
+VOTE = "vote"  # #vote-A … #vote-H, #vote-tie, #vote-all_bad, #vote-skip, #vote-undo, #vote-note, #copy-link, #export
+EXPORT_FILE = "export-file"
+TIMER = "model-timer"
+
+
+def column(name: str) -> str:
+    """The column of that letter: #column-A."""
+    return f"column-{name}"
+
+
+def column_settings(name: str) -> str:
+    """Its method and parameters: #settings-A; inside #settings-A-method, -reward_model, -<parameter>."""
+    return f"settings-{name}"
+
+
+def view(name: str) -> str:
+    """Its text: #view-A; inside .prompt, .tokens (spans .tok), .facts."""
+    return f"view-{name}"

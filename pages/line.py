@@ -1,0 +1,70 @@
+"""The waiting line: one generation at a time, in order of arrival, each visitor once.
+
+Knows nothing of models or the screen. A ticket is left in `finally`, so a closed tab frees its place.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from rgtg.errors import RgtgError
+
+MAX_WAITING = 16
+
+
+class LineFull(RgtgError):
+    """Too many people wait; the prompt is kept."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One place in the line. `stopped` is set by the Stop button; `on_stop` is called once if the run has begun."""
+
+    owner: str
+    started_at: float = field(default_factory=time.monotonic)
+    stopped: bool = False
+    on_stop: object = None
+
+
+class Line:
+    """First come, first served; `max_waiting` behind the one that runs."""
+
+    def __init__(self, max_waiting: int = MAX_WAITING):
+        self.max_waiting = max_waiting
+        self._tickets: list[Ticket] = []
+        self._lock = threading.Lock()
+
+    def enter(self, owner: str) -> Ticket:
+        """A place at the end; raises LineFull with what to do."""
+        with self._lock:
+            if len(self._tickets) > self.max_waiting:
+                raise LineFull(f"{len(self._tickets) - 1} people are waiting.", "", "Your prompt is kept; try again in about a minute.")
+            ticket = Ticket(owner)
+            self._tickets.append(ticket)
+            return ticket
+
+    def place(self, ticket: Ticket) -> int:
+        """0 when it is this ticket's turn, otherwise how many are before it."""
+        with self._lock:
+            return self._tickets.index(ticket)
+
+    def started_within(self, owner: str, seconds: float) -> bool:
+        """Whether this visitor came less than that ago and is still here: a double click."""
+        with self._lock:
+            return any(t.owner == owner and not t.stopped and time.monotonic() - t.started_at < seconds for t in self._tickets)
+
+    def leave(self, ticket: Ticket) -> None:
+        with self._lock:
+            if ticket in self._tickets:
+                self._tickets.remove(ticket)
+
+    def stop(self, owner: str) -> int:
+        """Stops what this visitor runs or waits for; how many tickets that were."""
+        with self._lock:
+            mine = [t for t in self._tickets if t.owner == owner and not t.stopped]
+            for ticket in mine:
+                ticket.stopped = True
+        for ticket in mine:
+            if ticket.on_stop:
+                ticket.on_stop()
+        return len(mine)

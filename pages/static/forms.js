@@ -1,0 +1,200 @@
+// Small forms drawn from what Python describes: the settings of a run, of a column, the colour, the examples.
+// Their value is JSON; the server checks every field again.
+rgtg.field = (spec, value, id, changed) => {
+  const { el } = rgtg;
+  const name = { id, "aria-label": spec.label, title: spec.help || null };
+  let input;
+  if (spec.choices) {
+    input = el("select", name, ...spec.choices.map((choice) => {
+      const [key, title] = Array.isArray(choice) ? choice : [choice, String(choice)];
+      return el("option", { value: key, text: title });
+    }));
+    if (value !== undefined && value !== null) input.value = String(value);
+  } else if (spec.kind === "check") {
+    input = el("input", { ...name, type: "checkbox" });
+    input.checked = !!value;
+  } else {
+    input = el("input", { ...name, type: "number", min: spec.min, max: spec.max, step: spec.step ?? "any", inputmode: "decimal" });
+    input.value = value ?? "";
+  }
+  const read = () => (spec.kind === "check" ? input.checked : spec.choices ? (spec.whole ? Number(input.value) : input.value) : input.value === "" ? null : Number(input.value));
+  input.addEventListener(spec.choices || spec.kind === "check" ? "change" : "input", () => {
+    if (input.type === "number") input.toggleAttribute("aria-invalid", !input.checkValidity());
+    changed(read());
+  });
+  return input;
+};
+rgtg.labelled = (spec, input) => rgtg.el("label", { class: "field " + (spec.kind === "check" ? "check" : ""), title: spec.help || null }, rgtg.el("span", { text: spec.label }), input);
+
+// The settings that all columns share.
+rgtg.settings = (element, props, trigger, watch) => {
+  const { el } = rgtg;
+  const root = element.querySelector(".drawn");
+  let value = {}, inputs = {};
+  const put = (changes) => {
+    value = { ...value, ...changes };
+    props.value = JSON.stringify(value);
+    rgtg.tell("settings", value);
+  };
+  const newSeed = () => { const seed = Math.floor(Math.random() * 1e6); inputs.seed.value = seed; put({ seed }); };
+  function build() {
+    inputs = {};
+    root.replaceChildren(...props.fields.map((spec) => {
+      if (spec.kind === "button") return el("button", { id: "settings-new-seed", type: "button", class: "small", title: spec.help, text: spec.label, onclick: newSeed });
+      inputs[spec.name] = rgtg.field(spec, value[spec.name], "settings-" + spec.name, (now) => {
+        put({ [spec.name]: now });
+        if (spec.name === "base_lm") trigger("base_lm", { name: now });
+      });
+      return rgtg.labelled(spec, inputs[spec.name]);
+    }));
+  }
+  function fill() {
+    if (props.value === JSON.stringify(value)) return;
+    value = JSON.parse(props.value || "{}");
+    for (const [name, input] of Object.entries(inputs)) {
+      if (input.type === "checkbox") input.checked = !!value[name];
+      else input.value = value[name] ?? "";
+      input.removeAttribute("aria-invalid");
+    }
+    rgtg.tell("settings", value);
+  }
+  rgtg.currentSettings = () => value;
+  watch("value", fill);
+  watch("fields", build);
+  build();
+  fill();
+};
+
+// One column's head: its letter, its method, its reward model, its weight; the rest opens over the text.
+rgtg.columnSettings = (element, props, watch) => {
+  const { el } = rgtg;
+  const root = element.querySelector(".drawn");
+  const id = (name) => `settings-${props.column}-${name}`;
+  let value = null;
+  const method = () => props.methods.find((m) => m.key === value.method) ?? props.methods[0];
+  const put = (changes) => {
+    value = { ...value, ...changes };
+    props.value = JSON.stringify(value);
+  };
+  const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });
+  function change(key) {
+    const next = props.methods.find((m) => m.key === key);
+    const params = Object.fromEntries(next.parameters.map((p) => [p.name, value.params?.[p.name] !== undefined && p.min !== null ? value.params[p.name] : p.default]));
+    const fit = props.models.find((m) => m.objective && m.objective === next.objective) ?? props.models.find((m) => m.name === value.reward_model) ?? props.models[0];
+    put({ method: key, params, reward_model: next.uses_reward ? (fit?.name ?? null) : null });
+    draw(true);
+    document.getElementById(id("method"))?.focus();
+  }
+  const spec = (p) => ({ label: p.name === "beta" ? "β" : p.name, help: p.help, min: p.min, max: p.max, step: Number.isInteger(p.default) && p.name !== "beta" ? 1 : "any", choices: p.choices.length ? p.choices : null });
+
+  function draw(force) {
+    if (!force && value && props.value === JSON.stringify(value)) return;
+    value = JSON.parse(props.value || "{}");
+    root.replaceChildren(el("span", { class: "letter", "data-column": props.column, text: props.column }));
+    if (props.branch) return void root.append(el("span", { class: "branch-label", title: props.branch, text: props.branch }));
+    const chosen = method(), methods = props.methods.map((m) => [m.key, m.title]);
+    root.append(rgtg.field({ label: `Method of column ${props.column}`, help: chosen.about, choices: methods }, value.method, id("method"), change));
+    if (chosen.uses_reward) {
+      const models = props.models.length ? props.models.map((m) => m.name) : ["no reward model"];
+      if (value.reward_model && !models.includes(value.reward_model)) models.push(value.reward_model);
+      root.append(rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, value.reward_model, id("reward_model"), (now) => put({ reward_model: now })));
+    }
+    const [first, ...rest] = chosen.parameters;
+    if (first) root.append(rgtg.labelled(spec(first), rgtg.field(spec(first), value.params?.[first.name] ?? first.default, id(first.name), (now) => putParam(first.name, now))));
+    const model = props.models.find((m) => m.name === value.reward_model);
+    const more = el("details", { class: "more" }, el("summary", { title: "More about this method", "aria-label": `More settings of column ${props.column}`, text: "⋯" }));
+    const inside = el("div", { class: "popover" }, el("p", { text: chosen.about }));
+    for (const p of rest) inside.append(rgtg.labelled(spec(p), rgtg.field(spec(p), value.params?.[p.name] ?? p.default, id(p.name), (now) => putParam(p.name, now))), el("p", { class: "help", text: p.help }));
+    if (first) inside.append(el("p", { class: "help", text: `${spec(first).label}: ${first.help}, ${first.min ?? ""}…${first.max ?? ""}` }));
+    if (chosen.uses_reward && model?.about) inside.append(el("p", { class: "help", text: `${model.name}: ${model.about}` }));
+    more.append(inside);
+    root.append(more);
+  }
+  function show() {
+    const home = element.closest(".rgtg-column"), index = "ABCDEFGH".indexOf(props.column);
+    if (!home) return;
+    const wanted = index < 4 && index < (rgtg.currentSettings?.().columns ?? 4), filled = !!rgtg.views[props.column]?.head;
+    home.classList.toggle("absent", !wanted && !filled);
+    home.classList.toggle("leaving", !wanted && filled && !props.branch);
+  }
+  rgtg.hear(element, "settings", show);
+  rgtg.hear(element, "column", show);
+  watch("value", () => draw());
+  watch(["methods", "models", "branch"], () => draw(true));
+  draw(true);
+  setTimeout(show);
+  document.addEventListener("click", (event) => { for (const open of root.querySelectorAll("details[open]")) if (!open.contains(event.target)) open.open = false; });
+};
+
+// Which value colours the tokens, by which reward model, and the scale.
+rgtg.colourBar = (element, props, trigger, watch) => {
+  const { el } = rgtg;
+  const root = element.querySelector(".drawn");
+  const legend = el("span", { class: "legend" });
+  const measure = el("select", { id: "colour-measure", "aria-label": "Reward model that colours and draws the curve" });
+  const channel = rgtg.field({ label: "Colour by", choices: props.channels }, "reward", "colour-channel", (now) => { rgtg.colour.channel = now; rgtg.paintAll(); });
+  measure.addEventListener("change", () => {
+    rgtg.colour.measure = measure.value;
+    rgtg.paintAll();
+    props.value = measure.value;
+    trigger("measure", { measure: measure.value });
+  });
+  function names() {
+    const found = new Set();
+    for (const view of Object.values(rgtg.views)) for (const name of Object.keys(view.steps[0]?.rs ?? {})) found.add(name);
+    const list = ["", ...[...found].sort()], now = [...measure.options].map((o) => o.value);
+    if (JSON.stringify(list) === JSON.stringify(now)) return;
+    measure.replaceChildren(...list.map((name) => el("option", { value: name, text: name || "own guide" })));
+    if (!list.includes(rgtg.colour.measure)) rgtg.colour.measure = "";
+    measure.value = rgtg.colour.measure;
+  }
+  function scale() {
+    names();
+    const kind = rgtg.CHANNELS[rgtg.colour.channel], half = rgtg.half();
+    legend.replaceChildren();
+    if (rgtg.colour.channel === "none") return;
+    const marks = kind.from0 ? [0, 0.25, 0.5, 0.75, 1] : [-1, -0.5, 0, 0.5, 1];
+    legend.append(el("span", { text: kind.from0 ? "0" : rgtg.plain(-half, 1) }));
+    for (const mark of marks) {
+      const swatch = el("i", { class: "tok " + (kind.from0 ? "high" : mark > 0 ? "pos" : mark < 0 ? "neg" : "") });
+      swatch.style.setProperty("--m", Math.abs(mark));
+      swatch.style.setProperty("--half-range", 1);
+      legend.append(swatch);
+    }
+    legend.append(el("span", { text: (kind.from0 ? rgtg.plain(half, 1) : rgtg.signed(half, 1)) + (kind.unit && " " + kind.unit) }));
+  }
+  root.append(rgtg.labelled({ label: "colour" }, channel), rgtg.labelled({ label: "by" }, measure), legend);
+  rgtg.hear(element, "scale", scale);
+  rgtg.hear(element, "end", names);
+  names();
+  scale();
+};
+
+// The examples: one click generates.
+rgtg.openings = (element, props, trigger, watch) => {
+  const root = element.querySelector(".drawn");
+  const AT_ONCE = 5; // the others are in a list
+  const button = (text) => rgtg.el("button", { type: "button", class: "opening", title: text, text, onclick: () => trigger("pick", { text }) });
+  const list = (texts) => {
+    const select = rgtg.field({ label: "More examples", choices: [["", "more …"], ...texts.map((text) => [text, text])] }, "", "openings-more", (text) => {
+      if (text) trigger("pick", { text });
+      select.value = "";
+    });
+    return select;
+  };
+  const draw = () => {
+    const texts = JSON.parse(props.value || "[]");
+    root.replaceChildren(...texts.slice(0, AT_ONCE).map(button), texts.length > AT_ONCE ? list(texts.slice(AT_ONCE)) : "");
+  };
+  watch("value", draw);
+  draw();
+};
+
+// One line of text from the server.
+rgtg.line = (element, props, watch) => {
+  const root = element.querySelector(".drawn");
+  if (props.live) root.setAttribute("role", "status");
+  const draw = () => { const text = props.value || ""; if (root.textContent !== text) root.textContent = text; };
+  watch("value", draw);
+  draw();
+};

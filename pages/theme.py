@@ -1,0 +1,41 @@
+"""How every page looks: theme, styles, scripts, and the line on top. Nothing here is fetched from outside."""
+
+import html
+from pathlib import Path
+
+import gradio as gr
+
+from pages import ids
+
+STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("core.js", "tokens.js", "inspector.js", "forms.js", "vote.js")
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+
+def theme() -> gr.themes.Base:
+    """Neutral, small, square; fonts of the reader's own machine."""
+    colours = gr.themes.colors
+    return gr.themes.Base(
+        primary_hue=colours.teal, secondary_hue=colours.gray, neutral_hue=colours.gray, font=FONTS, font_mono=MONO,
+        text_size=gr.themes.sizes.text_sm, spacing_size=gr.themes.sizes.spacing_sm, radius_size=gr.themes.sizes.radius_sm,
+    )  # fmt: skip
+
+
+def css() -> str:
+    return (STATIC / "style.css").read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """The scripts, in order, for `launch(head=…)`."""
+    scripts = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    assert "</script" not in scripts
+    return f"<script>\n{scripts}\n</script>"
+
+
+def header(active: str, pages: tuple[tuple[str, str], ...]) -> gr.HTML:
+    """The name, the pages, and room for the models' status; `pages` are (title, address)."""
+    links = "".join(
+        f'<a href="{html.escape(address)}"{" aria-current=page" if title == active else ""}>{html.escape(title)}</a>' for title, address in pages
+    )
+    return gr.HTML(f'<h1>rgtg</h1><nav aria-label="Pages">{links}</nav>', elem_id=ids.HEADER, apply_default_css=False, js_on_load=None)

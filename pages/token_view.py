@@ -1,0 +1,228 @@
+"""One column's text as clickable tokens, and the stream of lines that feeds it.
+
+The pure functions write NDJSON: a header, then a line a step, notes and an end between them. The drawing is in
+static/tokens.js; text reaches the page as `textContent` and in no other way.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+
+import gradio as gr
+from gradio.events import EventListener
+
+from rgtg.records import Step, Trace
+
+SHOWN_DECIMALS = 4  # one more than the table prints; every byte of a step is paid for again at each update
+MAX_CANDIDATES = 10
+
+
+def _number(value: float | None) -> float | None:
+    """Rounded for the wire; what is not finite is null, because JSON has no NaN."""
+    return None if value is None or not math.isfinite(value) else round(value, SHOWN_DECIMALS)
+
+
+def _line(found: dict) -> str:
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode("utf-8") + "\n"  # a lone surrogate cannot travel
+
+
+def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
+    """The first line of a column. A blind one names no method, model, parameter or weight."""
+    head = {"comparison": comparison_id, "trace": trace.id, "column": trace.column, "prompt": trace.run.prompt}
+    if blind:
+        return _line(head | {"blind": True})
+    run, params = trace.run, dict(trace.run.params)
+    head |= {"method": run.method, "title": title or run.method, "params": params, "base_lm": run.base_lm.name}
+    head |= {"guide": run.reward_model.name if run.reward_model else None, "beta": _number(params.get("beta"))}
+    head |= {"temperature": run.generation.temperature, "max": run.generation.max_new_tokens, "seed": run.seed}
+    if trace.branch_position is not None:
+        head |= {"parent": parent, "branch": trace.branch_position}
+    return _line(head)
+
+
+def step_line(step: Step, previous: Step | None = None, guide: str | None = None, blind: bool = False) -> str:
+    """One token. Keys: t text, x label of a token without text, id, lp, g, r, d, m, k, kl, rs, c (notes of the interface, 2.2).
+
+    >>> step_line(Step(0, 5, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6), blind=True)
+    '{"t":" ok"}\\n'
+    """
+    taken = next((c for c in step.candidates if c.token_id == step.token_id), None)
+    label = {} if step.text else {"x": _label(taken.text if taken else "")}
+    if blind:
+        return _line({"t": step.text} | label)
+    favourite = next((c for c in step.candidates if c.rank_before == 1), None)
+    reward = _reward(step, guide)
+    before = _reward(previous, guide) if previous else None
+    found = {"t": step.text} | label
+    found |= {"id": step.token_id, "lp": _number(step.log_prob), "g": _number(step.prob_after), "s": _number(step.score), "r": _number(reward)}
+    found |= {"d": _number(reward - before) if reward is not None and before is not None else None}
+    found |= {"m": _number(step.score - favourite.score) if favourite else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
+    found |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, guide) for c in _shown(step)]}
+    return _line(found)
+
+
+def _label(text: str) -> str:
+    """What stands for a token without text of its own: "⟨</s>⟩", "⟨â⟩"."""
+    return text if text.startswith("⟨") else f"⟨{text or '…'}⟩"
+
+
+def _reward(step: Step | None, guide: str | None) -> float | None:
+    """The guide's reward; without a guide the first that was measured."""
+    if step is None or not step.rewards:
+        return None
+    return dict(step.rewards).get(guide, step.rewards[0][1] if guide is None else None)
+
+
+def _shown(step: Step) -> list:
+    """At most MAX_CANDIDATES, best score first; the selected one and the base LM's favourite always among them."""
+    ranked = sorted(step.candidates, key=lambda c: c.rank_after)
+    must = [c for c in ranked if c.token_id == step.token_id or c.rank_before == 1]
+    kept = [c for c in ranked if c not in must][: MAX_CANDIDATES - len(must)]
+    return sorted(must + kept, key=lambda c: c.rank_after)
+
+
+def _row(candidate, guide: str | None) -> list:
+    rewards = dict(candidate.rewards)
+    reward = rewards.get(guide) if guide else None
+    if reward is None and candidate.rewards and guide is None:
+        reward = candidate.rewards[0][1]
+    c = candidate
+    return [c.token_id, c.text, _number(c.log_prob), _number(reward), _number(c.score), c.rank_before, c.rank_after, _number(c.prob_after)]
+
+
+def note_line(text: str) -> str:
+    """What the column's foot says from now on: "token 12 of 24 · 31 tok/s"."""
+    return _line({"note": text})
+
+
+def end_line(trace: Trace, blind: bool = False) -> str:
+    """The last line: why it ended, the facts of the whole answer in short, and all of them for who points at them."""
+    return _line({"end": trace.stop_reason, "note": end_note(trace, blind), "more": "" if blind else all_facts(trace)})
+
+
+def end_note(trace: Trace, blind: bool = False) -> str:
+    """ "24 tok · 310/s · r +3.10 · judge +0.80 · KL 5.8": r is the guide's reward of the whole answer, the other the last observer's."""
+    count = len(trace.steps)
+    if trace.stop_reason == "error":
+        return f"failed at token {count + 1}: {trace.error or 'see the log'}"
+    length = f"stopped at {count} of {trace.run.generation.max_new_tokens}" if trace.stop_reason == "stopped" else f"{count} tok"
+    if blind or not trace.steps:
+        return length
+    guide, rewards = _guide(trace), trace.steps[-1].rewards
+    shown = [("r", value) for name, value in rewards if name == guide] + [pair for pair in rewards[-1:] if pair[0] != guide]
+    pace = [f"{trace.tokens_per_second:.0f}/s"] if trace.tokens_per_second else []
+    return " · ".join([length, *pace, *(f"{name} {_signed(value)}" for name, value in shown), *_kl_fact(trace.steps)])
+
+
+def all_facts(trace: Trace) -> str:
+    """Every reward by name, KL to the base LM and negative log likelihood in nats, forwards."""
+    if not trace.steps:
+        return ""
+    rewards = [f"{name} {_signed(value)}" for name, value in trace.steps[-1].rewards]
+    nll = f"NLL {-sum(step.log_prob for step in trace.steps):.1f} nats"
+    forwards = f"{trace.lm_forwards} forwards of the LM, {trace.reward_forwards} of reward models"
+    return " · ".join([*rewards, *_kl_fact(trace.steps), nll, forwards])
+
+
+def _guide(trace: Trace) -> str | None:
+    return trace.run.reward_model.name if trace.run.reward_model else None
+
+
+def _signed(value: float) -> str:
+    return f"{'−' if value < 0 else '+'}{abs(value):.2f}"
+
+
+def _kl_fact(steps: Sequence[Step]) -> list[str]:
+    known = [step.kl for step in steps if step.kl is not None]
+    return [f"KL {sum(known):.1f}"] if known and len(known) == len(steps) else []
+
+
+def trace_text(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
+    """A whole column at once: what the stream would have come to."""
+    guide = _guide(trace)
+    pairs = zip(trace.steps, (None, *trace.steps))
+    lines = [step_line(step, previous, guide, blind) for step, previous in pairs]
+    return "".join([header_line(trace, comparison_id, title, parent, blind), *lines, end_line(trace, blind)])
+
+
+class ColumnStream:
+    """The growing text of one column: only ever appended to, as the page expects."""
+
+    def __init__(self, trace: Trace, comparison_id: str, title: str = "", parent: str = "", blind: bool = False):
+        self.text = header_line(trace, comparison_id, title, parent, blind)
+        self.num_tokens, self.num_given = 0, len(trace.run.forced_ids)
+        self._max, self._blind = trace.run.generation.max_new_tokens, blind
+        self._guide = _guide(trace)
+        self._previous: Step | None = None
+        self.ended = False
+        for step in trace.steps:  # a branch begins with what it copies
+            self.step(step)
+
+    def step(self, step: Step) -> None:
+        self.text += step_line(step, self._previous, self._guide, self._blind)
+        self._previous, self.num_tokens = step, self.num_tokens + 1
+
+    def note(self, text: str) -> None:
+        self.text += note_line(text)
+
+    def pace(self, seconds: float) -> None:
+        """The line under a column that still grows."""
+        if self.ended or not self.num_tokens:
+            return
+        rate = f" · {(self.num_tokens - self.num_given) / seconds:.0f}/s" if seconds > 0.2 and self.num_tokens > self.num_given else ""
+        self.note(f"token {self.num_tokens} of {self._max}" + ("" if self._blind else rate))
+
+    def fail(self, words: str) -> None:
+        """Ends a column that an exception cut short."""
+        if not self.ended:
+            self.text += _line({"end": "error", "note": words})
+            self.ended = True
+
+    def end(self, trace: Trace) -> None:
+        if not self.ended:
+            self.text += end_line(trace, self._blind)
+            self.ended = True
+
+
+class _Drawn(gr.HTML):
+    """A component that static/*.js draws: a still template, no styles of Gradio's, its value a string.
+
+    The template never holds a value: Gradio evaluates templates, so model text in one would run.
+    """
+
+    def __init__(self, value: str = "", *, js_on_load: str, html_template: str = '<div class="drawn"></div>', **kwargs):
+        super().__init__(value, html_template=html_template, css_template="", js_on_load=js_on_load, apply_default_css=False, **kwargs)
+
+    def postprocess(self, value: str | None) -> str | None:
+        return value  # the parent warns of `<script`, which here is text
+
+    def api_info(self) -> dict:
+        return {"type": "string"}
+
+    def when(self, event: str) -> EventListener:
+        """One of its own events as `gr.on` takes triggers (Gradio 6.31 gives a custom event no such form)."""
+        listener = EventListener(event_name=event)
+        listener.__self__ = self
+        return listener
+
+
+class TokenView(_Drawn):
+    """One column's text, fed by the NDJSON of this module."""
+
+    def __init__(self, value: str = "", *, column: str = "A", blind: bool = False, **kwargs):
+        super().__init__(value, js_on_load="rgtg.tokenView(element, props, watch)", column=column, blind=blind, **kwargs)
+
+
+class Inspector(_Drawn):
+    """Why this token: a sentence, the candidates, the same step elsewhere. Event `branch` {comparison, trace, index, token_id}."""
+
+    def __init__(self, **kwargs):
+        super().__init__("", js_on_load="rgtg.inspector(element, trigger, 'branch')", **kwargs)
+
+
+class CurveBridge(_Drawn):
+    """Joins the reward curve to the token views, both ways, inside the page."""
+
+    def __init__(self, curve_id: str, **kwargs):
+        super().__init__("", js_on_load=f"rgtg.curveBridge({json.dumps(curve_id)})", **kwargs)

@@ -1,0 +1,121 @@
+"""Which models are installed, read from folders and cards."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rgtg.errors import ModelNotFound
+from rgtg.models.catalog import Catalog
+from rgtg.records import ModelCard
+
+
+def put(parent: Path, name: str, card: ModelCard | None = None, architecture: str = "LlamaForCausalLM") -> Path:
+    folder = parent / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    if card:
+        card.write(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    put(tmp_path, "base-lm", ModelCard("base_lm", "starter"))
+    put(tmp_path, "full", ModelCard("reward_model", "full", base_lm="starter", objective="full"))
+    put(tmp_path, "judge", ModelCard("judge", "judge", base_lm="starter"))
+    return tmp_path
+
+
+def names(catalog: Catalog, *kinds: str) -> list[str]:
+    return [m.name for m in catalog.of_kind(*kinds)]
+
+
+def test_folders_are_listed_by_the_kind_and_name_of_their_card(folder):
+    catalog = Catalog([folder])
+    assert (names(catalog, "base_lm"), names(catalog, "reward_model"), names(catalog, "judge")) == (["starter"], ["full"], ["judge"])
+    assert catalog.get("full").card.objective == "full" and catalog.get("full").folder_or_id == str(folder / "full")
+
+
+def test_without_a_card_the_config_says_the_kind(tmp_path):
+    put(tmp_path, "a", architecture="GPT2LMHeadModel")
+    put(tmp_path, "b", architecture="GPT2ForSequenceClassification")
+    catalog = Catalog([tmp_path])
+    assert (names(catalog, "base_lm"), names(catalog, "reward_model")) == (["a"], ["b"])
+
+
+def test_hidden_unfinished_and_missing_folders_are_passed_over(folder):
+    put(folder, ".partial.staging", ModelCard("reward_model", "partial"))
+    (folder / "empty").mkdir()
+    (folder / "README.md").write_text("x")
+    assert names(Catalog([folder, folder / "nothing"]), "base_lm", "reward_model", "judge") == ["starter", "full", "judge"]
+
+
+def test_a_folder_with_a_broken_card_hides_no_other(folder, caplog):
+    (put(folder, "broken") / "card.json").write_text("{")
+    with caplog.at_level(logging.WARNING):
+        assert names(Catalog([folder]), "base_lm", "reward_model", "judge") == ["starter", "full", "judge"]
+    assert "card.json is no card of a model" in caplog.text
+
+
+def test_what_a_person_names_comes_first(folder, tmp_path):
+    mine = put(tmp_path / "elsewhere", "mine")
+    catalog = Catalog([folder], base_lms=[str(mine), "owner/model"], reward_models=["owner/rm"])
+    assert names(catalog, "base_lm") == ["mine", "owner/model", "starter"]
+    assert names(catalog, "reward_model") == ["owner/rm", "full"]
+
+
+def test_a_name_that_is_taken_gets_a_number(folder, tmp_path):
+    catalog = Catalog([folder])
+    found = [catalog.add(str(put(tmp_path / place, "full", ModelCard("reward_model", "full")))).name for place in ("x", "y")]
+    assert found == ["full 2", "full 3"]
+    assert catalog.get("full 3").folder_or_id == str(tmp_path / "y" / "full")
+
+
+@pytest.mark.parametrize("kind", [None, "reward_model", "judge"])
+def test_a_model_listed_before_stays_whatever_it_is_asked_for_as(folder, kind):
+    catalog = Catalog([folder])
+    assert catalog.add(str(folder / "judge"), kind) is catalog.get("judge")
+    assert catalog.add(str(folder / "full" / ".." / "judge"), kind).name == "judge"
+    assert names(catalog, "judge") == ["judge"]
+
+
+def test_a_judge_stays_a_judge_when_it_is_given_as_a_guide(folder):
+    assert Catalog([], reward_models=[str(folder / "judge")]).get("judge").kind == "judge"
+
+
+def test_a_base_lm_may_be_given_as_a_reward_model_and_is_listed_twice(folder):
+    catalog = Catalog([folder])
+    assert catalog.add(str(folder / "base-lm"), "reward_model").name == "starter 2"
+    assert catalog.get("starter").kind == "base_lm" and catalog.get("starter 2").kind == "reward_model"
+
+
+def test_a_model_is_found_by_name_folder_or_hub_id(folder):
+    catalog = Catalog([folder], reward_models=["owner/rm"])
+    assert catalog.get(str(folder / "full")) is catalog.get(f"{folder}/./full/") is catalog.get("full")
+    assert catalog.get("owner/rm").kind == "reward_model"
+
+
+def test_an_unknown_name_is_refused_with_those_there_are(folder):
+    catalog = Catalog([folder])
+    with pytest.raises(ModelNotFound, match=r"no base LM `x` on this machine\. Installed: starter\."):
+        catalog.get("x", ("base_lm",))
+    with pytest.raises(ModelNotFound, match=r"no reward model `starter` on this machine\. Installed: full, judge\."):
+        catalog.get("starter", ("reward_model", "judge"))
+    with pytest.raises(ModelNotFound, match=r"no model `x` on this machine\. Installed: none\."):
+        Catalog([]).get("x")
+
+
+def test_a_model_fits_the_base_it_was_taught_for_or_any_if_its_card_does_not_say(folder):
+    catalog = Catalog([folder], reward_models=["owner/rm"])
+    assert catalog.get("full").fits("starter") and not catalog.get("full").fits("other")
+    assert catalog.get("owner/rm").fits("other") and catalog.get("starter").fits("other")
+
+
+def test_models_are_listed_without_loading_torch():
+    code = "import sys, rgtg.models.catalog as c; c.Catalog([]); print({'torch', 'transformers'} & set(sys.modules))"
+    root = Path(__file__).resolve().parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout == "set()\n"

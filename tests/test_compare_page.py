@@ -1,0 +1,455 @@
+"""The handlers of Compare without a browser: what they accept, what they refuse, what they send."""
+
+import json
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+import app
+from pages import compare, theme
+from pages.columns import default_settings, describe_methods, read_settings, read_spec, setting_fields, write_spec
+from pages.handlers import guarded, read_number
+from pages.line import Line, LineFull
+from rgtg.config import GenerationConfig, Settings
+from rgtg.errors import BadSettings, RgtgError, UnknownRecord
+from rgtg.guidance.methods import METHODS
+from rgtg.models.catalog import ModelInfo
+from rgtg.records import Candidate, ColumnSpec, Comparison, ModelCard, ModelRef, Run, Step, Trace, Vote, new_id
+from rgtg.workbench import ModelStatus
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning outside of an app
+VISITOR = SimpleNamespace(session_hash="visitor")
+
+
+class StubLive:
+    """Steps without a model; `fails_at` raises there."""
+
+    def __init__(self, comparison: Comparison, num_tokens: int, fails_at: int | None = None):
+        self.id, self.comparison, self.num_tokens, self.fails_at = comparison.id, comparison, num_tokens, fails_at
+        self.stopped = self.closed = False
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        return self.comparison.traces
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __iter__(self):
+        for position in range(self.num_tokens):
+            for i, trace in enumerate(self.traces):
+                if self.stopped:
+                    return
+                if position == self.fails_at:
+                    raise ZeroDivisionError("a secret of the machine")
+                found = Candidate(7, " ok", -0.5, -0.5, 1, 1, 0.6)
+                step = Step(position, 7, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6, 0.1, (("judge", 0.5),), (found,))
+                traces = list(self.traces)
+                traces[i] = replace(trace, steps=(*trace.steps, step), response=trace.response + " ok", stop_reason="max_new_tokens")
+                self.comparison = replace(self.comparison, traces=tuple(traces))
+                yield i, step
+
+
+class StubWorkbench:
+    """As much of a workbench as the page asks for."""
+
+    def __init__(self, state: str = "ready", fails_at: int | None = None):
+        self.settings = Settings()
+        self.state, self.fails_at = state, fails_at
+        self.asked: list[tuple] = []
+        self.votes: list[Vote] = []
+        self.comparisons: dict[str, Comparison] = {}
+
+    def status(self) -> ModelStatus:
+        return ModelStatus(self.state, {"ready": "starter · cpu", "loading": "loading partial …"}.get(self.state, "no models"), "")
+
+    def wait_until_ready(self, timeout: float | None = None) -> None:
+        if self.state != "ready":
+            raise RgtgError("The models could not be loaded.", "The folder is gone.")
+
+    def methods(self):
+        return METHODS
+
+    def base_lms(self):
+        return [ModelInfo("starter", "base_lm", "starter")]
+
+    def guides(self, base_lm=None):
+        return [ModelInfo(n, "reward_model", n, ModelCard("reward_model", n, objective=n)) for n in ("full", "partial")]
+
+    def default_columns(self):
+        return [ColumnSpec("base"), ColumnSpec("args", (("beta", 2.0),), "full"), ColumnSpec("pargs", (("beta", 2.0),), "partial")]
+
+    def openings(self):
+        return ["the food was", "my wife and i"]
+
+    def compare(self, prompt, columns, generation, seed, base_lm=None, **_):
+        self.asked.append((prompt, tuple(columns), generation, seed, base_lm))
+        runs = [Run(prompt, c.method, ModelRef("starter"), c.params, c.reward_model and ModelRef(c.reward_model), (), generation, seed) for c in columns]
+        found = Comparison(new_id(), prompt, tuple(Trace(new_id(), "ABCD"[i], run, place=i) for i, run in enumerate(runs)))
+        self.comparisons[found.id] = found
+        return StubLive(found, 3, self.fails_at)
+
+    def live(self, comparison_id):
+        return None
+
+    def comparison(self, comparison_id):
+        if comparison_id not in self.comparisons:
+            raise UnknownRecord("There is no such comparison.", f"Found `{comparison_id}`.")
+        return self.comparisons[comparison_id]
+
+    def vote(self, comparison_id, verdict, best_trace_id=None, seen_trace_ids=(), vote_id=None, dwell_ms=None, **_):
+        self.votes.append(Vote(vote_id, comparison_id, verdict, best_trace_id, seen_trace_ids, dwell_ms=dwell_ms))
+        return self.votes[-1]
+
+    def undo(self, comparison_id, rater_id=None):
+        self.votes.append(Vote(new_id(), comparison_id, "withdrawn"))
+
+    def current_vote(self, comparison_id, rater_id=None):
+        last = next((v for v in reversed(self.votes) if v.comparison_id == comparison_id), None)
+        return last if last and last.verdict != "withdrawn" else None
+
+    def num_votes(self):
+        return len(self.votes)
+
+
+def a_page(workbench: StubWorkbench) -> compare._Page:
+    with gr.Blocks():
+        return compare._Page(workbench, Line(), (("Compare", "./"),))
+
+
+def columns_of(workbench: StubWorkbench) -> list[str]:
+    return [write_spec(spec) for spec in [*workbench.default_columns(), ColumnSpec("base")]]
+
+
+def settings_of(workbench: StubWorkbench, **changes) -> str:
+    return json.dumps(default_settings(workbench, 3) | changes)
+
+
+def run(page: compare._Page, prompt: str = "the food was", event=None, **changes) -> list[dict]:
+    return list(page._generate()(prompt, settings_of(page.workbench, **changes), "", *columns_of(page.workbench), VISITOR, event))
+
+
+def told(page: compare._Page, updates: list[dict]) -> list[str]:
+    return [u[page.status] for u in updates if page.status in u]
+
+
+def event(**data) -> SimpleNamespace:
+    return SimpleNamespace(_data=data)
+
+
+# ---- generating -------------------------------------------------------------------------------------
+
+
+def test_a_run_streams_every_column_and_ends_with_curve_and_vote_bar():
+    workbench = StubWorkbench()
+    page = a_page(workbench)
+    updates = run(page)
+    texts = [[json.loads(line) for line in updates[-1][page.columns.views[c]].splitlines()] for c in "ABC"]
+    for lines in texts:
+        assert "".join(line.get("t", "") for line in lines) == " ok ok ok" and lines[-1]["end"] == "max_new_tokens"
+    assert told(page, updates) == ["started", "running, seed 17", "done, 3 tokens in 0.0 s"]
+    assert page.curve in updates[-1]
+    bar = json.loads(next(u[page.vote] for u in updates if page.vote in u))
+    assert [letter for letter, _ in bar["traces"]] == ["A", "B", "C"] and bar["verdict"] is None
+    assert workbench.asked[0][1][2] == ColumnSpec("pargs", (("beta", 2.0),), "partial")
+
+
+def test_a_click_on_an_example_uses_its_text():
+    workbench = StubWorkbench()
+    updates = run(a_page(workbench), "what stood there", event(text="my wife and i"))
+    assert workbench.asked[0][0] == "my wife and i" and updates
+
+
+def test_an_unlocked_seed_is_drawn_anew_and_shown():
+    workbench = StubWorkbench()
+    page = a_page(workbench)
+    shown = [json.loads(next(u[page.settings] for u in run(page, lock=False) if page.settings in u))["seed"] for _ in range(2)]
+    assert shown == [asked[3] for asked in workbench.asked] and shown[0] != shown[1]
+
+
+def test_columns_that_are_not_asked_for_are_emptied_and_branches_forgotten():
+    page = a_page(StubWorkbench())
+    first = next(u for u in run(page) if page.columns.views["D"] in u)
+    assert all(first[page.columns.views[c]] == "" for c in "DEFGH")
+    assert all(first[settings]["branch"] == "" for settings in page.columns.inputs)
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n ", None, 7, "x" * 20_001])
+def test_a_prompt_that_cannot_be_read_is_refused_in_words(prompt):
+    workbench = StubWorkbench()
+    with pytest.raises(gr.Error, match="prompt"):
+        run(a_page(workbench), prompt)
+    assert not workbench.asked
+
+
+def test_an_exception_becomes_a_reference_number_and_every_column_says_so():
+    page = a_page(StubWorkbench(fails_at=1))
+    updates = []
+    with pytest.raises(gr.Error) as raised:
+        for update in page._generate()("the food was", settings_of(page.workbench), "", *columns_of(page.workbench), VISITOR):
+            updates.append(update)
+    assert "reference" in str(raised.value.message) and "secret" not in str(raised.value.message)
+    last = json.loads(updates[-1][page.columns.views["C"]].splitlines()[-1])
+    assert last["end"] == "error" and "reference" in last["note"]
+    page.workbench.fails_at = None
+    assert told(page, run(page))[-1].startswith("done")  # the line is free again
+
+
+def test_models_that_failed_to_load_are_named():
+    with pytest.raises(gr.Error, match="The models could not be loaded"):
+        run(a_page(StubWorkbench(state="failed")))
+
+
+def test_generate_waits_while_models_load_and_says_so():
+    workbench = StubWorkbench(state="loading")
+    page = a_page(workbench)
+    threading.Timer(0.3, lambda: setattr(workbench, "state", "ready")).start()
+    words = told(page, run(page))
+    assert words[1].startswith("the models are loading") and words[-1].startswith("done")
+
+
+def test_stop_while_waiting_begins_nothing():
+    workbench = StubWorkbench(state="loading")
+    page = a_page(workbench)
+    threading.Timer(0.3, lambda: page._stop()(VISITOR)).start()
+    assert told(page, run(page))[-1] == "stopped before it began" and not workbench.asked
+
+
+def test_a_double_click_is_one_run():
+    workbench = StubWorkbench()
+    page = a_page(workbench)
+    first = page._generate()("the food was", settings_of(workbench), "", *columns_of(workbench), VISITOR)
+    next(first)
+    run(page)
+    assert not workbench.asked and list(first) and len(workbench.asked) == 1
+
+
+# ---- values from the browser ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": "1"}, {"temperature": None}, {"temperature": float("nan")}, {"temperature": 99}, {"max_new_tokens": 2.5}, {"max_new_tokens": 0},
+        {"top_k": True}, {"top_p": -1}, {"seed": -1}, {"seed": 1e30}, {"seed": 1.5}, {"columns": 5}, {"columns": "3"}, {"base_lm": "../../etc/passwd"}, {"base_lm": ["starter"]},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(changes: dict):
+    workbench = StubWorkbench()
+    with pytest.raises(BadSettings):
+        read_settings(settings_of(workbench, **changes), workbench)
+
+
+@pytest.mark.parametrize("text", [None, 3, "", "[]", "null", "{", "{" * 30_000])
+def test_what_is_no_json_object_is_refused(text):
+    with pytest.raises(BadSettings):
+        read_settings(text, StubWorkbench())
+
+
+def test_settings_in_range_are_read_whole():
+    workbench = StubWorkbench()
+    found = read_settings(settings_of(workbench, temperature=0, max_new_tokens=40), workbench)
+    assert found == {"base_lm": "starter", "columns": 3, "seed": 17, "lock": True, "generation": GenerationConfig(max_new_tokens=40, temperature=0.0)}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"method": "rm -rf"}, {"method": None}, {"method": ["args"]}, {"method": "args"}, {"method": "args", "reward_model": "judge"},
+        {"method": "args", "reward_model": "full", "params": {"beta": 1e9}}, {"method": "args", "reward_model": "full", "params": {"beta": float("inf")}},
+        {"method": "args", "reward_model": "full", "params": {"pick": "worst"}}, {"method": "best-of-n", "reward_model": "full", "params": {"n": 2.5}},
+        {"method": "best-of-n", "reward_model": "full", "params": {"n": "4"}},
+    ],
+)  # fmt: skip
+def test_a_column_that_makes_no_sense_is_refused(spec: dict):
+    with pytest.raises(BadSettings):
+        read_spec(json.dumps(spec), "B", StubWorkbench(), "starter")
+
+
+def test_every_method_can_be_written_and_read_back():
+    workbench = StubWorkbench()
+    for method in METHODS.values():
+        params = tuple((p.name, p.default) for p in method.parameters)
+        spec = ColumnSpec(method.key, params, "full" if method.uses_reward else None)
+        assert read_spec(write_spec(spec), "A", workbench, "starter") == spec
+
+
+def test_every_parameter_has_what_its_input_needs():
+    for method in describe_methods(StubWorkbench()):
+        for parameter in method["parameters"]:
+            assert parameter["help"] and (parameter["choices"] or parameter["min"] is not None and parameter["max"] is not None)
+    assert all(field["label"] and field["help"] for field in setting_fields(StubWorkbench()))
+
+
+def test_a_number_keeps_its_kind():
+    assert read_number(4.0, "n", 1, 9, whole=True) == 4 and isinstance(read_number(4.0, "n", 1, 9, whole=True), int)
+    assert read_number(4, "n", 1, 9) == 4.0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {}, {"comparison": "../x"}, {"comparison": "unknown"}, {"trace": "unknown"}, {"trace": None}, {"index": 3}, {"index": -1}, {"index": True},
+        {"index": "0"}, {"index": 0, "token_id": 8}, {"index": 0, "token_id": "7"},
+    ],
+)  # fmt: skip
+def test_a_branch_from_what_is_not_there_is_refused(asked: dict):
+    workbench = StubWorkbench()
+    page = a_page(workbench)
+    run(page)
+    stored = next(iter(workbench.comparisons.values()))
+    step = Step(0, 7, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6, candidates=(Candidate(7, " ok", -0.5, -0.5, 1, 1, 0.6),))
+    stored = workbench.comparisons[stored.id] = replace(stored, traces=tuple(replace(t, steps=(step,)) for t in stored.traces))
+    good = {"comparison": stored.id, "trace": stored.traces[0].id, "index": 0, "token_id": 7}
+    with pytest.raises(gr.Error):
+        list(page._branch()("", VISITOR, event(**(good | asked if asked else {}))))
+
+
+# ---- votes --------------------------------------------------------------------------------------------------
+
+
+def a_voted_page() -> tuple[compare._Page, StubWorkbench, Comparison]:
+    workbench = StubWorkbench()
+    page = a_page(workbench)
+    run(page)
+    return page, workbench, next(iter(workbench.comparisons.values()))
+
+
+def test_a_vote_is_stored_with_what_was_seen_and_thanked_for():
+    page, workbench, comparison = a_voted_page()
+    best, seen = comparison.traces[1].id, [t.id for t in comparison.traces]
+    bar = json.loads(page._vote()(event(comparison=comparison.id, verdict="best", best=best, seen=[*seen, "stranger"], vote_id="v1", dwell_ms=900)))
+    assert workbench.votes == [Vote("v1", comparison.id, "best", best, tuple(seen), dwell_ms=900)]
+    assert bar["verdict"] == "best" and bar["best"] == best and bar["note"] == "saved: B is best · 1 vote"
+
+
+def test_the_same_answer_twice_is_one_vote_and_undo_takes_it_back():
+    page, workbench, comparison = a_voted_page()
+    for n in range(2):
+        page._vote()(event(comparison=comparison.id, verdict="tie", best=None, seen=[], vote_id=f"v{n}"))
+    assert len(workbench.votes) == 1
+    assert json.loads(page._undo()(event(comparison=comparison.id)))["verdict"] is None
+    assert "no vote" in json.loads(page._undo()(event(comparison=comparison.id)))["note"]
+    assert [v.verdict for v in workbench.votes] == ["tie", "withdrawn"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"verdict": "withdrawn"}, {"verdict": "best", "best": "stranger"}, {"verdict": "best"}, {"verdict": None}, {"verdict": "tie", "vote_id": "<script>"}],
+)
+def test_a_vote_that_makes_no_sense_is_not_stored_and_the_bar_says_so(said: dict):
+    page, workbench, comparison = a_voted_page()
+    bar = json.loads(page._vote()(event(**{"comparison": comparison.id} | said)))
+    assert not workbench.votes and bar["note"].startswith("not saved") and bar["verdict"] is None
+
+
+def test_a_vote_on_an_unknown_comparison_is_an_error_in_words():
+    page, _, _ = a_voted_page()
+    with pytest.raises(gr.Error, match="no such comparison"):
+        page._vote()(event(comparison="unknown", verdict="tie"))
+
+
+# ---- the page as it opens -----------------------------------------------------------------------------------
+
+
+def test_a_stored_comparison_opens_as_it_was():
+    page, workbench, comparison = a_voted_page()
+    done = replace(comparison, traces=tuple(replace(t, response=" ok", stop_reason="stopped") for t in comparison.traces), created_at="2026-03-12T10:31:00.000+00:00")
+    workbench.comparisons[comparison.id] = done
+    found = page._load()(SimpleNamespace(query_params={"comparison": comparison.id}))
+    assert found[page.prompt] == "the food was" and json.loads(found[page.settings]["value"])["seed"] == 17
+    assert json.loads(found[page.columns.settings["B"]]["value"]) == {"method": "args", "reward_model": "full", "params": {"beta": 2.0}}
+    assert found[page.columns.views["D"]] == "" and found[page.columns.views["A"]].startswith('{"comparison"')
+    assert "12 March 2026, 10:31 UTC" in found[page.status]
+
+
+@pytest.mark.parametrize("asked", ["unknown", "../../etc/passwd", "x" * 500, "<script>"])
+def test_a_link_to_nothing_opens_the_empty_tool(asked: str):
+    page = a_page(StubWorkbench())
+    found = page._load()(SimpleNamespace(query_params={"comparison": asked}))
+    assert page.prompt not in found and found[page.status]
+
+
+def test_the_timer_ends_when_the_models_are_there():
+    workbench = StubWorkbench(state="loading")
+    page = a_page(workbench)
+    assert page._tick()() == {page.models: "loading partial …"}
+    workbench.state = "ready"
+    assert page._tick()()[page.timer].active is False
+
+
+# ---- the line, errors, the app -------------------------------------------------------------------------------
+
+
+def test_the_line_is_first_come_first_served_and_has_an_end():
+    line = Line(max_waiting=2)
+    tickets = [line.enter(name) for name in "abc"]
+    assert [line.place(t) for t in tickets] == [0, 1, 2]
+    with pytest.raises(LineFull, match="2 people are waiting"):
+        line.enter("d")
+    line.leave(tickets[0])
+    assert line.place(tickets[1]) == 0
+
+
+def test_stop_reaches_only_ones_own_run():
+    line, stopped = Line(), []
+    mine, other = line.enter("me"), line.enter("you")
+    mine.on_stop, other.on_stop = lambda: stopped.append("mine"), lambda: stopped.append("other")
+    assert line.stop("me") == 1 and stopped == ["mine"] and mine.stopped and not other.stopped
+    assert line.stop("me") == 0
+
+
+def test_known_errors_keep_their_words_and_others_get_a_reference(caplog):
+    def fails(error):
+        @guarded("Saving")
+        def handler():
+            raise error
+
+        with pytest.raises(gr.Error) as raised:
+            handler()
+        return raised.value.message
+
+    assert fails(RgtgError("The disk is full.", "", "Free some space.")) == "The disk is full. Free some space."
+    assert "<img" not in fails(RgtgError("The branch cannot begin with `<img src=//elsewhere>`."))  # messages are shown as HTML
+    words = fails(KeyError("/home/someone/secret"))
+    assert "secret" not in words and "reference" in words
+    assert words.split("reference ")[1][:4] in caplog.text
+
+
+def test_the_app_is_built_with_the_launch_settings_that_keep_it_closed(tmp_path):
+    demo = app.build_app(StubWorkbench())
+    assert demo.api_open is False and demo._queue.max_size == app.MAX_WAITING and demo.analytics_enabled is False
+    for public in (False, True):
+        found = app.launch_settings(Settings(data_dir=tmp_path, public=public))
+        assert found["allowed_paths"] == [] and found["blocked_paths"] == [str(tmp_path)] and found["ssr_mode"] is False
+        assert found["run_history"] is False and found["enable_monitoring"] is False and found["footer_links"] == []
+        assert found["max_file_size"] and found["show_error"] is not public
+
+
+def test_the_page_brings_everything_along():
+    fonts = theme.theme()
+    assert not fonts._stylesheets
+    for text in (theme.css(), theme.head()):
+        assert "http://" not in text and "https://" not in text and "@import" not in text
+    assert "innerHTML" not in theme.head()
+
+
+def test_a_page_without_any_model_opens_and_says_so():
+    class Empty(StubWorkbench):
+        def base_lms(self):
+            return []
+
+        def guides(self, base_lm=None):
+            raise RgtgError("No base LM is installed.")
+
+        def default_columns(self):
+            raise RgtgError("No base LM is installed.")
+
+    page = a_page(Empty(state="failed"))
+    assert page._load()(SimpleNamespace(query_params={}))[page.models] == "no models"

@@ -1,0 +1,80 @@
+"""Settings: ranges, messages, environment."""
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from rgtg.config import ROOT, GenerationConfig, Settings, TrainingConfig
+from rgtg.errors import BadSettings
+
+RANGED = [f for f in fields(GenerationConfig) if "min" in f.metadata]
+
+
+def test_defaults_are_those_of_the_design():
+    assert GenerationConfig() == GenerationConfig(max_new_tokens=24, temperature=1.0, top_k=10, top_p=1.0)
+    assert Settings().database == ROOT / "data" / "local" / "rgtg.db"
+
+
+def test_every_generation_setting_has_help_and_a_range_that_holds_its_default():
+    assert [f.name for f in RANGED] == [f.name for f in fields(GenerationConfig)]
+    for f in RANGED:
+        assert f.metadata["help"] and f.metadata["min"] <= f.default <= f.metadata["max"]
+
+
+@pytest.mark.parametrize("name", [f.name for f in RANGED])
+def test_both_ends_of_a_range_are_allowed_and_what_lies_beyond_is_refused_by_name(name):
+    low, high = (GenerationConfig.__dataclass_fields__[name].metadata[end] for end in ("min", "max"))
+    assert getattr(GenerationConfig(**{name: low}), name) == low
+    assert getattr(GenerationConfig(**{name: high}), name) == high
+    for beyond in (low - 1, high + 1):
+        with pytest.raises(BadSettings, match=f"`{name}` has to be between {low:g} and {high:g}. Found {beyond:g}."):
+            GenerationConfig(**{name: beyond})
+
+
+@pytest.mark.parametrize("value", [float("nan"), "1", None, True, [1]])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(BadSettings, match="`temperature` has to be a number"):
+        GenerationConfig(temperature=value)
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "top_k"])
+def test_counts_are_whole_numbers(name):
+    with pytest.raises(BadSettings, match=f"`{name}` has to be a whole number. Found 2.5."):
+        GenerationConfig(**{name: 2.5})
+
+
+def test_a_whole_number_serves_as_a_temperature():
+    assert GenerationConfig(temperature=0).temperature == 0
+
+
+def test_infinity_is_out_of_range():
+    with pytest.raises(BadSettings, match="Found inf"):
+        GenerationConfig(temperature=float("inf"))
+
+
+def test_the_message_says_what_was_wrong_what_was_found_and_what_to_do():
+    with pytest.raises(BadSettings) as caught:
+        GenerationConfig(top_k=0)
+    assert (caught.value.wrong, caught.value.found) == ("`top_k` has to be between 1 and 200.", "Found 0.")
+    assert caught.value.do == "Choose a value in that range; the default is 10."
+
+
+def test_settings_are_frozen():
+    with pytest.raises(FrozenInstanceError):
+        GenerationConfig().top_k = 3
+
+
+def test_settings_come_from_the_environment_and_what_is_given_goes_before(monkeypatch, tmp_path):
+    monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("RGTG_PUBLIC", "1")
+    assert Settings.from_environment() == Settings(data_dir=tmp_path, public=True)
+    assert Settings.from_environment(public=False, device="cpu", dtype=None) == Settings(data_dir=tmp_path, device="cpu")
+    monkeypatch.setenv("RGTG_DATA_DIR", "")
+    monkeypatch.setenv("RGTG_PUBLIC", "0")
+    assert Settings.from_environment() == Settings()
+
+
+@pytest.mark.parametrize(("name", "value"), [("objective", "dpo"), ("unequal", "fold")])
+def test_training_refuses_what_it_does_not_know(name, value):
+    with pytest.raises(BadSettings, match=f"`{name}` has to be .* Found `{value}`"):
+        TrainingConfig(**{name: value})

@@ -1,0 +1,70 @@
+"""The list of methods: complete enough to draw sliders and flags from it."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from rgtg.errors import BadSettings
+from rgtg.guidance.methods import METHODS, method
+from rgtg.guidance.rules import Base, BestOfN, RewardShift
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_method_can_be_shown(key):
+    found = METHODS[key]
+    assert found.key == key and found.title
+    assert found.about.endswith(".") and len(found.about) > 20
+    assert set(found.settings) <= {f.name for f in fields(found.rule)}
+    assert found.uses_reward == (found.objective != ""), "a method that reads rewards says how its reward model is taught"
+
+
+@pytest.mark.parametrize(("key", "parameter"), [(key, p) for key, m in METHODS.items() for p in m.parameters], ids=str)
+def test_every_parameter_has_help_a_default_and_a_range_or_choices(key, parameter):
+    assert parameter.help and parameter.default is not None
+    if parameter.choices:
+        assert parameter.default in parameter.choices and parameter.min is parameter.max is None
+    else:
+        assert parameter.min <= parameter.default <= parameter.max
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_method_makes_its_rule_with_the_defaults_it_shows(key):
+    rule = METHODS[key].make()
+    assert isinstance(rule, METHODS[key].rule)
+    assert {p.name: p.default for p in METHODS[key].parameters} == {f.name: getattr(rule, f.name) for f in fields(rule)}
+
+
+def test_the_methods_are_settings_of_three_rules():
+    assert METHODS["base"].make() == Base()
+    assert METHODS["args"].make() == METHODS["pargs"].make() == RewardShift(1.0, "sample")
+    assert METHODS["pargs-greedy"].make() == RewardShift(1.0, "greedy")
+    assert METHODS["best-of-n"].make() == BestOfN(4)
+    assert {key: m.objective for key, m in METHODS.items()} == {
+        "base": "", "args": "full", "pargs": "partial", "pargs-greedy": "partial", "best-of-n": "full",
+    }  # fmt: skip
+
+
+def test_parameters_given_go_before_the_settings_of_the_method():
+    assert METHODS["pargs-greedy"].make((("beta", 2.5),)) == RewardShift(2.5, "greedy")
+    assert METHODS["pargs-greedy"].make((("pick", "sample"),)) == RewardShift(1.0, "sample")
+    assert METHODS["pargs-greedy"].make() == RewardShift(1.0, "greedy"), "what was given before is forgotten"
+
+
+def test_an_unknown_method_or_parameter_is_refused_with_those_there_are():
+    with pytest.raises(BadSettings, match="no method `dpo`. The methods are: base, args, pargs, pargs-greedy, best-of-n."):
+        method("dpo")
+    with pytest.raises(BadSettings, match="Method `pargs` has no parameter `gamma`. It has: beta, pick."):
+        method("pargs").make((("gamma", 1.0),))
+    with pytest.raises(BadSettings, match="Method `base` has no parameter `beta`. It has: none."):
+        method("base").make((("beta", 1.0),))
+    with pytest.raises(BadSettings, match="`beta` has to be between 0 and 20"):
+        method("args").make((("beta", 21.0),))
+
+
+def test_the_list_is_read_without_loading_torch():
+    code = "import sys, rgtg.guidance.methods as m; [x.parameters for x in m.METHODS.values()]; print('torch' in sys.modules)"
+    root = Path(__file__).resolve().parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,0 +1,102 @@
+"""Reward models with a scalar head: which are let in, and the reward of every prefix."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import FAMILIES, OTHERS, byte_tokenizer, tiny, tiny_lm, tiny_reward
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rgtg.errors import ModelRefused
+from rgtg.models.loading import Loaded
+from rgtg.records import ModelCard, ModelRef
+from rgtg.rewards.scalar import ScalarRewardModel
+
+PROMPT = (0, 5, 17)
+RESPONSES = [[40, 8, 61, 23], [9], [33, 71, 1]]  # 1 is the end token, and pad
+
+
+def one_by_one(reward_model, prompt, response) -> list[float]:
+    """Each prefix alone, through the model's own head, without padding."""
+    model = reward_model.loaded.model
+    out = []
+    for end in range(1, len(response) + 1):
+        ids = torch.tensor([[*prompt, *response[:end]]])
+        hidden = model.base_model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        out.append(float(model.score(hidden)[0, -1, 0].detach()))
+    return out
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_along_gives_the_reward_of_every_prefix_of_answers_of_different_length(family):
+    reward_model = tiny_reward(family)
+    found = reward_model.along(PROMPT, RESPONSES)
+    assert [len(f) for f in found] == [4, 1, 3]
+    for rewards, response in zip(found, RESPONSES, strict=True):
+        assert rewards == pytest.approx(one_by_one(reward_model, PROMPT, response), abs=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_reward_of_a_whole_text_is_what_transformers_gives(family):
+    reward_model = tiny_reward(family)
+    ids = torch.tensor([[*PROMPT, *RESPONSES[0]]])  # no pad in it, so the pooled output is that of the last token
+    assert reward_model.along(PROMPT, RESPONSES[:1])[0][-1] == pytest.approx(float(reward_model.loaded.model(ids).logits[0, 0]), abs=1e-4)
+
+
+def test_growing_prefixes_agree_with_along():
+    reward_model, response = tiny_reward(), RESPONSES[0]
+    along = reward_model.along(PROMPT, [response])[0]
+    prefixes = reward_model.start([PROMPT])
+    for token, wanted in zip(response, along, strict=True):
+        assert float(prefixes.score([[token, 3]])[0, 0]) == pytest.approx(wanted, abs=1e-4)
+        prefixes.append([token])
+        assert float(prefixes.rewards()[0]) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_an_answer_without_tokens_has_no_rewards():
+    assert tiny_reward().along(PROMPT, [[], [9]])[0] == []
+
+
+def test_a_fork_scores_as_its_parent_and_then_goes_its_own_way():
+    prefixes = tiny_reward().start([PROMPT, (0, 9)])
+    prefixes.append([4, 5])
+    forked = prefixes.fork([1, 1, 0])
+    a, b = prefixes.score([[7, 8], [7, 8]]), forked.score([[7, 8]] * 3)
+    torch.testing.assert_close(b, a[[1, 1, 0]], rtol=0, atol=1e-4)
+    forked.append([7, 8, 7])
+    torch.testing.assert_close(forked.rewards(), torch.stack([a[1, 0], a[1, 1], a[0, 0]]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(prefixes.score([[7, 8], [7, 8]]), a, rtol=0, atol=1e-4)
+
+
+def test_rewards_are_float32_whatever_the_weights():
+    model = tiny("llama", AutoModelForSequenceClassification, 1).to(torch.bfloat16)
+    half = ScalarRewardModel.of(Loaded(ModelRef("half"), Path(), model, byte_tokenizer(), None))
+    assert half.start([PROMPT]).score([[3, 4]]).dtype == torch.float32
+    # bfloat16 has 8 bits: one percent of a reward that comes from tens of additions
+    assert half.along(PROMPT, RESPONSES[:1])[0] == pytest.approx(tiny_reward().along(PROMPT, RESPONSES[:1])[0], rel=0.1, abs=0.3)
+
+
+def test_a_model_without_a_scalar_head_is_refused():
+    lm = tiny("llama", AutoModelForCausalLM, 0)
+    with pytest.raises(ModelRefused, match=r"`x` cannot score prefixes\. `LlamaForCausalLM` has no `score` layer with one output"):
+        ScalarRewardModel.of(Loaded(ModelRef("x"), Path(), lm, byte_tokenizer(), None))
+    config = FAMILIES["llama"]()
+    config.num_labels = 2
+    two = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(ModelRefused, match="cannot score prefixes"):
+        ScalarRewardModel.of(Loaded(ModelRef("x"), Path(), two, byte_tokenizer(), None))
+
+
+def test_a_judge_never_guides():
+    reward_model = tiny_reward()
+    cards = {None: True, "reward_model": True, "judge": False}
+    for kind, guides in cards.items():
+        loaded = replace(reward_model.loaded, card=ModelCard(kind, "x") if kind else None)
+        assert replace(reward_model, loaded=loaded).guides is guides
+
+
+def test_the_cost_is_said_for_every_way_of_growing():
+    assert tiny_reward("llama").cost == "one forward a token for all candidates"
+    assert tiny_reward("bloom").cost == "one forward a token, candidates as rows"
+    assert tiny_reward().name == "llama-rm" and tiny_reward().context == tiny_lm().context == 128

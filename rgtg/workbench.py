@@ -6,7 +6,7 @@ Knows nothing of Gradio or of what a page looks like. Loads no model and no torc
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, STARTER_DIR, GenerationConfig, Settings
 from rgtg.errors import BadSettings, RgtgError, UnknownRecord
 from rgtg.guidance.methods import METHODS, Method, method
+from rgtg.live import Live
 from rgtg.models.catalog import Catalog, ModelInfo
-from rgtg.records import ColumnSpec, Comparison, Run, Step, Trace, Vote, new_id, now
+from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
+from rgtg.workshop import Workshop
 
 if TYPE_CHECKING:
-    from rgtg.engine import Event, Models
+    from rgtg.engine import Models
     from rgtg.evaluation.sweep import Cell
     from rgtg.store.export import ExportReport
     from rgtg.store.store import Store
@@ -45,6 +47,7 @@ class Workbench:
         self._loading, self._store_lock, self._live_lock = threading.RLock(), threading.Lock(), threading.Lock()
         self._store: Store | None = None
         self._live: dict[str, Live] = {}
+        self.workshop = Workshop(self)
         self._status = ModelStatus("loading", "models are loading …")
         self._ready = threading.Event()
 
@@ -74,6 +77,7 @@ class Workbench:
                 except RgtgError as error:  # one bad reward model does not keep the page from working
                     logger.warning("%s", error)
             self._warm_up(lm.name)
+            logger.info("models ready: %s and %d reward models", lm.name, len(self.guides(lm.name)) + len(self.judges(lm.name)))
             self._status = ModelStatus("ready", f"{lm.name} · {lm.loaded.model.device.type}")
         except RgtgError as error:
             self._status = ModelStatus("failed", "no models", str(error))
@@ -90,6 +94,12 @@ class Workbench:
         runs, models = self._runs("a", self.default_columns(), GenerationConfig(max_new_tokens=2), 0, base_lm)
         for _ in generate(runs, models):
             pass
+
+    def forget(self, name: str) -> None:
+        """Out of the lists and out of memory."""
+        self.catalog.remove(name)
+        with self._loading:
+            self._loaded.pop(name, None)
 
     def base_lms(self) -> list[ModelInfo]:
         return self.catalog.of_kind("base_lm")
@@ -121,6 +131,14 @@ class Workbench:
         info = self.catalog.get(name, ("reward_model", "judge"))
         load = lambda: ScalarRewardModel.of(load_classifier(info.folder_or_id, info.name, self.settings.device, self.settings.dtype))  # noqa: E731
         return self._load(info, load)
+
+    def load(self, info: ModelInfo):
+        """The model behind a line of the catalog, in memory; raises RgtgError where it is refused."""
+        return self._base_lm(info.name) if info.kind == "base_lm" else self._reward_model(info.name)
+
+    def loaded(self, info: ModelInfo):
+        """Its weights and tokenizer."""
+        return self.load(info).loaded
 
     def _load(self, info: ModelInfo, load):
         with self._loading:  # one door, one at a time
@@ -222,7 +240,7 @@ class Workbench:
         runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]
         comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=rater_id, created_at=now())
-        return self._begin(Live(self, comparison, traces, models, save))
+        return self._begin(Live(comparison, traces, models, (lambda: self.store) if save else None, self._ended))
 
     def _runs(self, prompt, columns, generation, seed, base_lm, observers=None) -> tuple[list[Run], "Models"]:
         from rgtg.engine import make_run
@@ -268,7 +286,7 @@ class Workbench:
             new_id(), COLUMN_NAMES[place], run, parent.steps[:position], "".join(s.text for s in parent.steps[:position]), place=place,
             parent_trace_id=parent.id, branch_position=position, created_at=now(),
         )  # fmt: skip
-        return self._begin(Live(self, comparison, [trace], models, True))
+        return self._begin(Live(comparison, [trace], models, lambda: self.store, self._ended))
 
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:
@@ -306,6 +324,7 @@ class Workbench:
             return self._store
 
     def close(self) -> None:
+        self.workshop.close()
         with self._store_lock:
             if self._store is not None:
                 self._store.close()
@@ -357,96 +376,3 @@ class Workbench:
         from rgtg.store.export import export_preferences
 
         return export_preferences(self.store, out, format)
-
-
-class Live:
-    """One comparison, or one branch of it, while it runs. Iterating makes the tokens; what there is is stored at the end,
-    also where the listener leaves early."""
-
-    def __init__(self, workbench: Workbench, comparison: Comparison, traces: Sequence[Trace], models: "Models", save: bool):
-        self._workbench, self._before, self._models, self._save = workbench, comparison, models, save
-        self._traces = list(traces)
-        self._ended = [False] * len(self._traces)
-        self._stop, self._lock, self._keeping = threading.Event(), threading.Lock(), threading.Lock()
-        self._frozen = False
-        self._started = time.perf_counter()
-
-    @property
-    def id(self) -> str:
-        return self._before.id
-
-    @property
-    def traces(self) -> tuple[Trace, ...]:
-        with self._lock:
-            return tuple(self._traces)
-
-    @property
-    def comparison(self) -> Comparison:
-        """With all traces as they stand now."""
-        mine = {t.id: t for t in self.traces}
-        old = [mine.pop(t.id, t) for t in self._before.traces]
-        traces = (*old, *mine.values())
-        return replace(self._before, traces=traces, state="closed" if any(t.steps for t in traces) else "abandoned")
-
-    def stop(self) -> None:
-        """Ends at the next round."""
-        self._stop.set()
-
-    def __iter__(self) -> Iterator[tuple[int, "Event"]]:
-        from rgtg.engine import generate
-
-        self._started = time.perf_counter()
-        stream = generate([t.run for t in self._traces], self._models, stop=self._stop.is_set)
-        try:
-            for index, event in stream:
-                with self._lock:
-                    if self._frozen:  # a vote has stored what there was
-                        return
-                    self._note(index, event)
-                yield index, event
-        except Exception as error:
-            self._fail(error)
-            raise
-        finally:
-            stream.close()
-            self.keep()
-
-    def close(self) -> None:
-        self.stop()
-        self.keep()
-
-    def _note(self, index: int, event: "Event") -> None:
-        trace = self._traces[index]
-        if isinstance(event, Step):
-            self._traces[index] = replace(trace, steps=(*trace.steps, event), response=trace.response + event.text)
-        elif hasattr(event, "stop_reason"):
-            self._ended[index] = True
-            self._traces[index] = replace(
-                trace, stop_reason=event.stop_reason, error=event.error, seconds=event.seconds,
-                lm_forwards=event.lm_forwards, reward_forwards=event.reward_forwards,
-            )  # fmt: skip
-
-    def _fail(self, error: Exception) -> None:
-        words = str(error) if isinstance(error, RgtgError) else f"Generation failed: {type(error).__name__}."
-        with self._lock:
-            self._traces = [t if done else replace(t, stop_reason="error", error=words) for t, done in zip(self._traces, self._ended, strict=True)]
-            self._ended = [True] * len(self._traces)
-
-    def keep(self, vote: Vote | None = None) -> Vote | None:
-        """Stores the traces as they stand, once, with the vote where there is one, in one transaction."""
-        with self._keeping:  # whoever comes second waits until the first has stored
-            with self._lock:
-                first, self._frozen = not self._frozen, True
-                if first:
-                    seconds = time.perf_counter() - self._started
-                    self._traces = [
-                        t if done else replace(t, stop_reason="stopped", seconds=seconds) for t, done in zip(self._traces, self._ended, strict=True)
-                    ]
-            try:
-                if not self._save:
-                    return None
-                if first:
-                    return self._workbench.store.add_comparison(self.comparison, vote)
-                return self._workbench.store.add_vote(vote) if vote is not None else None
-            finally:
-                self._workbench._ended(self)

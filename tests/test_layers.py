@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("app",),
     ("pages",),
-    ("__main__", "cli", "bench", "workbench"),
+    ("__main__", "cli", "bench", "workbench", "workshop", "live"),
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
     ("prompts", "pairs", "plots"),
@@ -27,6 +27,8 @@ LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 WITHIN = {
     "__main__": ("rgtg.cli",),
     "cli": ("rgtg.workbench", "rgtg.bench"),
+    "workbench": ("rgtg.workshop", "rgtg.live"),
+    "workshop": ("rgtg.workbench",),  # its type alone
     "evaluation": ("rgtg.engine",),
     "training": ("rgtg.evaluation.metrics",),
     "rewards": ("rgtg.models",),
@@ -47,7 +49,7 @@ NEVER = {
 
 # A page talks to the workbench only. Besides, it may know names and pure records (what a run is called, what a setting is, a figure
 # drawn from records); none of these has a verb that loads, generates or stores.
-PAGES_KNOW = ("rgtg.workbench", "rgtg.records", "rgtg.config", "rgtg.errors", "rgtg.plots", "rgtg.guidance.methods")
+PAGES_KNOW = ("rgtg.workbench", "rgtg.workshop", "rgtg.records", "rgtg.config", "rgtg.errors", "rgtg.plots", "rgtg.guidance.methods")
 
 
 def room_of(module: str) -> str | None:

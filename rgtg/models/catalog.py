@@ -76,8 +76,12 @@ class Catalog:
             )
         return found
 
+    def remove(self, name: str) -> None:
+        """Out of the list; the folder stays as it is."""
+        self._models.pop(name, None)
+
     def of_kind(self, *kinds: str) -> list[ModelInfo]:
-        return [m for m in self._models.values() if m.kind in kinds]
+        return [m for m in list(self._models.values()) if m.kind in kinds]
 
 
 def _same(a: str, b: str) -> bool:

@@ -1,0 +1,113 @@
+"""One comparison, or one branch of it, while it runs.
+
+Gathers what the engine yields into traces, and stores them once. Knows nothing of how models are found or of the screen.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rgtg.errors import RgtgError
+from rgtg.records import Comparison, Step, Trace, Vote
+
+if TYPE_CHECKING:
+    from rgtg.engine import Event, Models
+    from rgtg.store.store import Store
+
+
+class Live:
+    """One comparison, or one branch of it, while it runs. Iterating makes the tokens; what there is is stored at the end,
+    also where the listener leaves early."""
+
+    def __init__(
+        self, comparison: Comparison, traces: Sequence[Trace], models: "Models", store: "Callable[[], Store] | None", ended: "Callable[[Live], None]"
+    ):
+        """`store` gives the database when it is needed, None keeps nothing; `ended` is told when there is nothing more to come."""
+        self._before, self._models, self._store, self._tell = comparison, models, store, ended
+        self._traces = list(traces)
+        self._ended = [False] * len(self._traces)
+        self._stop, self._lock, self._keeping = threading.Event(), threading.Lock(), threading.Lock()
+        self._frozen = False
+        self._started = time.perf_counter()
+
+    @property
+    def id(self) -> str:
+        return self._before.id
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        with self._lock:
+            return tuple(self._traces)
+
+    @property
+    def comparison(self) -> Comparison:
+        """With all traces as they stand now."""
+        mine = {t.id: t for t in self.traces}
+        old = [mine.pop(t.id, t) for t in self._before.traces]
+        traces = (*old, *mine.values())
+        return replace(self._before, traces=traces, state="closed" if any(t.steps for t in traces) else "abandoned")
+
+    def stop(self) -> None:
+        """Ends at the next round."""
+        self._stop.set()
+
+    def __iter__(self) -> Iterator[tuple[int, "Event"]]:
+        from rgtg.engine import generate
+
+        self._started = time.perf_counter()
+        stream = generate([t.run for t in self._traces], self._models, stop=self._stop.is_set)
+        try:
+            for index, event in stream:
+                with self._lock:
+                    if self._frozen:  # a vote has stored what there was
+                        return
+                    self._note(index, event)
+                yield index, event
+        except Exception as error:
+            self._fail(error)
+            raise
+        finally:
+            stream.close()
+            self.keep()
+
+    def close(self) -> None:
+        self.stop()
+        self.keep()
+
+    def _note(self, index: int, event: "Event") -> None:
+        trace = self._traces[index]
+        if isinstance(event, Step):
+            self._traces[index] = replace(trace, steps=(*trace.steps, event), response=trace.response + event.text)
+        elif hasattr(event, "stop_reason"):
+            self._ended[index] = True
+            self._traces[index] = replace(
+                trace, stop_reason=event.stop_reason, error=event.error, seconds=event.seconds,
+                lm_forwards=event.lm_forwards, reward_forwards=event.reward_forwards,
+            )  # fmt: skip
+
+    def _fail(self, error: Exception) -> None:
+        words = str(error) if isinstance(error, RgtgError) else f"Generation failed: {type(error).__name__}."
+        with self._lock:
+            self._traces = [t if done else replace(t, stop_reason="error", error=words) for t, done in zip(self._traces, self._ended, strict=True)]
+            self._ended = [True] * len(self._traces)
+
+    def keep(self, vote: Vote | None = None) -> Vote | None:
+        """Stores the traces as they stand, once, with the vote where there is one, in one transaction."""
+        with self._keeping:  # whoever comes second waits until the first has stored
+            with self._lock:
+                first, self._frozen = not self._frozen, True
+                if first:
+                    seconds = time.perf_counter() - self._started
+                    self._traces = [
+                        t if done else replace(t, stop_reason="stopped", seconds=seconds) for t, done in zip(self._traces, self._ended, strict=True)
+                    ]
+            try:
+                if self._store is None:
+                    return None
+                if first:
+                    return self._store().add_comparison(self.comparison, vote)
+                return self._store().add_vote(vote) if vote is not None else None
+            finally:
+                self._tell(self)

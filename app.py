@@ -4,14 +4,17 @@ import argparse
 import os
 import tempfile
 
+# read when torch is imported: threads that spin while they wait made decoding 30 times slower beside any other busy process
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# read when gradio is imported
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_TEMP_DIR", os.path.join(tempfile.gettempdir(), "rgtg-gradio"))
 
-import gradio as gr  # noqa: E402  the two variables above are read at import
+import gradio as gr
 
-from pages import compare, theme  # noqa: E402
-from rgtg.config import Settings  # noqa: E402
-from rgtg.workbench import Workbench  # noqa: E402
+from pages import compare, theme
+from rgtg.config import Settings
+from rgtg.workbench import Workbench
 
 MAX_WAITING = 16
 
@@ -26,13 +29,14 @@ def build_app(workbench: Workbench) -> gr.Blocks:
 
 def launch_settings(settings: Settings) -> dict:
     """What `launch` is given besides address and port, in public mode and on a laptop."""
-    shared = dict(
-        theme=theme.theme(), css=theme.css(), head=theme.head(), ssr_mode=False, footer_links=[], run_history=False, share=False, mcp_server=False,
-        allowed_paths=[], blocked_paths=[str(settings.data_dir)], strict_cors=True, enable_monitoring=False,
-    )  # fmt: skip
+    shared = {
+        "theme": theme.theme(), "css": theme.css(), "head": theme.head(), "ssr_mode": False, "footer_links": [], "run_history": False,
+        "share": False, "mcp_server": False, "allowed_paths": [], "blocked_paths": [str(settings.data_dir)], "strict_cors": True,
+        "enable_monitoring": False,
+    }  # fmt: skip
     if settings.public:
-        return shared | dict(show_error=False, max_file_size="2mb", state_session_capacity=500)
-    return shared | dict(show_error=True, max_file_size="50mb")
+        return shared | {"show_error": False, "max_file_size": "2mb", "state_session_capacity": 500}
+    return shared | {"show_error": True, "max_file_size": "50mb"}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pages.handlers import read_json, read_number
 from pages.token_view import TokenView, _Drawn
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.records import ColumnSpec, Run, Trace
+from rgtg.records import ColumnSpec, ModelCard, Run
 from rgtg.workbench import Workbench
 
 MAX_SEED = 2**31 - 1
@@ -32,9 +32,17 @@ class Settings(_Drawn):
 class ColumnSettings(_Drawn):
     """One column's method, reward model and parameters, as JSON. `branch` is shown instead while the column holds a branch."""
 
-    def __init__(self, value: str = "{}", *, column: str = "A", branch: str = "", methods: list[dict] | None = None, models: list[dict] | None = None, **kwargs):
+    def __init__(
+        self, value: str = "{}", *, column: str = "A", branch: str = "", methods: list[dict] | None = None, models: list[dict] | None = None, **kwargs
+    ):
         super().__init__(
-            value, js_on_load="rgtg.columnSettings(element, props, watch)", column=column, branch=branch, methods=methods or [], models=models or [], **kwargs
+            value,
+            js_on_load="rgtg.columnSettings(element, props, watch)",
+            column=column,
+            branch=branch,
+            methods=methods or [],
+            models=models or [],
+            **kwargs,
         )
 
 
@@ -52,7 +60,7 @@ class Openings(_Drawn):
         super().__init__(json.dumps(list(texts)), js_on_load="rgtg.openings(element, props, trigger, watch, 'pick')", **kwargs)
 
 
-class Line(_Drawn):
+class Words(_Drawn):
     """One line of words; `live` makes it the page's live region."""
 
     def __init__(self, value: str = "", *, live: bool = False, **kwargs):
@@ -116,7 +124,8 @@ def describe_models(workbench: Workbench, base_lm: str | None = None) -> list[di
         guides = workbench.guides(base_lm)
     except RgtgError:
         return []
-    return [{"name": m.name, "objective": m.card.objective if m.card else "", "about": (m.card.taught or m.card.source) if m.card else ""} for m in guides]
+    cards = [(m.name, m.card or ModelCard("reward_model", m.name)) for m in guides]
+    return [{"name": name, "objective": card.objective, "about": card.taught or card.source} for name, card in cards]
 
 
 def default_columns(workbench: Workbench) -> list[ColumnSpec]:
@@ -219,13 +228,3 @@ def read_settings(text: object, workbench: Workbench) -> dict:
         "lock": found.get("lock") is not False,
         "generation": GenerationConfig(**numbers),
     }
-
-
-def column_title(trace: Trace, workbench: Workbench) -> str:
-    """ "PARGS" — the method's name on screen; its key where the method is gone."""
-    method = workbench.methods().get(trace.run.method)
-    return method.title if method else trace.run.method
-
-
-def branch_label(trace: Trace, parent: str) -> str:
-    return f"branch of {parent} at token {(trace.branch_position or 0) + 1}"

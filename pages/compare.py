@@ -3,7 +3,6 @@
 import json
 import secrets
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,22 +12,34 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.columns import (
-    ColourBar, Columns, Line, Openings, Settings, VoteBar, branch_label, column_title, default_columns, default_settings, describe_models,
-    read_settings, read_spec, setting_fields, spec_of, write_spec,
-)  # fmt: skip
+    SHARED,
+    ColourBar,
+    Columns,
+    Openings,
+    Settings,
+    VoteBar,
+    Words,
+    default_columns,
+    default_settings,
+    describe_models,
+    read_settings,
+    read_spec,
+    setting_fields,
+    spec_of,
+    write_spec,
+)
 from pages.handlers import guarded, in_words, payload, read_id, shown, warn
-from pages.line import Line as WaitingLine
-from pages.line import Ticket
-from pages.token_view import ColumnStream, CurveBridge, Inspector, trace_text
-from rgtg.config import COLUMN_NAMES, MAX_COLUMNS
+from pages.line import Line, Ticket
+from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
+from pages.token_view import CurveBridge, Inspector
+from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.plots import reward_curve
-from rgtg.records import Comparison, Step, new_id
+from rgtg.records import Comparison, new_id
 from rgtg.workbench import Live, Workbench
 
 TITLE = "Compare"
 MAX_PROMPT = 20_000
-EVERY = ((300, 0.08), (600, 0.16), (10**9, 0.32))  # up to so many tokens a column: seconds between updates
 DOUBLE_CLICK = 0.4
 CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
 VOTES = ("best", "tie", "all_bad", "skip")
@@ -37,34 +48,40 @@ FOLLOW_ADDRESS = """(value) => {
   const id = JSON.parse(value || "{}").comparison, address = new URL(location.href);
   if (id && address.searchParams.get("comparison") !== id) { address.searchParams.set("comparison", id); history.replaceState(null, "", address); }
 }"""
-DOWNLOAD = "(file) => { const a = document.createElement('a'); a.href = file.url; a.download = file.orig_name || ''; document.body.append(a); a.click(); a.remove(); }"
+DOWNLOAD = """(file) => {
+  const link = Object.assign(document.createElement("a"), { href: file.url, download: file.orig_name || "" });
+  document.body.append(link); link.click(); link.remove();
+}"""
+HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 
 
-def build(workbench: Workbench, line: WaitingLine | None = None, pages: tuple[tuple[str, str], ...] = ((TITLE, "./"),)) -> None:
+def build(workbench: Workbench, line: Line | None = None, pages: tuple[tuple[str, str], ...] = ((TITLE, "./"),)) -> None:
     """Lays the page out in the open Blocks and wires it."""
-    page = _Page(workbench, line or WaitingLine(), pages)
+    page = _Page(workbench, line or Line(), pages)
     page.wire(Context.root_block)
 
 
 class _Page:
     """The components of the page by name, and the handlers that answer them."""
 
-    def __init__(self, workbench: Workbench, line: WaitingLine, pages: tuple[tuple[str, str], ...]):
+    def __init__(self, workbench: Workbench, line: Line, pages: tuple[tuple[str, str], ...]):
         self.workbench, self.line = workbench, line
         specs = default_columns(workbench)
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
-            self.models = Line(workbench.status().text, elem_id=ids.MODEL_STATUS)
+            self.models = Words(workbench.status().text, elem_id=ids.MODEL_STATUS)
         with gr.Row(elem_classes=["ask-row"]):
             with gr.Column(min_width=0, elem_classes=["ask-left"]):
-                self.prompt = gr.Textbox(label="Prompt", show_label=False, lines=4, max_lines=4, placeholder="Pick an example, or type a prompt and press Ctrl+Enter.", elem_id=ids.PROMPT, container=False, autofocus=True)
+                self.prompt = gr.Textbox(
+                    label="Prompt", show_label=False, lines=4, max_lines=4, placeholder=HINT, elem_id=ids.PROMPT, container=False
+                )
             with gr.Column(min_width=0, elem_classes=["ask-right"]):
                 self.settings = Settings(json.dumps(default_settings(workbench, len(specs))), fields=setting_fields(workbench), elem_id=ids.SETTINGS)
                 with gr.Row(elem_classes=["go-row"]):
                     self.generate = gr.Button("Generate", variant="primary", elem_id=ids.GENERATE, min_width=0)
                     self.stop = gr.Button("Stop", elem_id=ids.STOP, min_width=0)
                     self.again = gr.Button("Run again", elem_id=ids.RUN_AGAIN, min_width=0, visible=False)
-                    self.status = Line("Pick an example, or type a prompt and press Ctrl+Enter.", live=True, elem_id=ids.STATUS)
+                    self.status = Words(HINT, live=True, elem_id=ids.STATUS)
                 self.openings = Openings(workbench.openings(), elem_id=ids.OPENINGS)
         self.colour = ColourBar(CHANNELS, elem_id=ids.COLOUR)
         self.columns = Columns(workbench, specs)
@@ -78,32 +95,37 @@ class _Page:
         self.timer = gr.Timer(0.5)
 
     def wire(self, blocks: gr.Blocks) -> None:
-        drawn = [self.prompt, self.settings, self.status, self.curve, self.vote, self.again, self.colour, *self.columns.views.values(), *self.columns.settings.values()]
-        streams = {"show_progress": "hidden", "concurrency_limit": None}
-        quick = {"show_progress": "hidden", "concurrency_limit": None}
-        starts = [self.generate.click, self.again.click, self.openings.when("pick")]
+        drawn = [self.prompt, self.settings, self.status, self.curve, self.vote, self.again, self.colour]
+        drawn += [*self.columns.views.values(), *self.columns.settings.values()]
         asked = [self.prompt, self.settings, self.colour, *self.columns.inputs]
-        gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", api_name="generate", **streams)
-        self.stop.click(self._stop(), None, self.status, api_visibility="private", **quick)
-        self.inspector.branch(self._branch(), self.colour, drawn, trigger_mode="multiple", api_visibility="private", **streams)
-        self.vote.vote(self._vote(), None, self.vote, trigger_mode="multiple", api_visibility="private", **quick)
-        self.vote.undo(self._undo(), None, self.vote, trigger_mode="multiple", api_visibility="private", **quick)
+        pickers = [self.settings, *self.columns.inputs]
+        # Line and Live keep order; Gradio's own queue would only hide who waits for what
+        own = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        starts = [self.generate.click, self.again.click, self.openings.when("pick")]
+        gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", **own | {"api_visibility": "public", "api_name": "generate"})
+        self.stop.click(self._stop(), None, self.status, **own)
+        self.inspector.branch(self._branch(), self.colour, drawn, trigger_mode="multiple", **own)
+        self.vote.vote(self._vote(), None, self.vote, trigger_mode="multiple", **own)
+        self.vote.undo(self._undo(), None, self.vote, trigger_mode="multiple", **own)
         self.vote.change(None, self.vote, None, js=FOLLOW_ADDRESS)
-        self.vote.export(self._export(), self.vote, [self.export_file, self.vote], api_visibility="private", **quick).success(None, self.export_file, None, js=DOWNLOAD)
-        self.colour.measure(self._measure(), self.vote, self.curve, trigger_mode="always_last", api_visibility="private", **quick)
-        self.settings.base_lm(self._models_of(), None, self.columns.inputs, api_visibility="private", **quick)
-        self.timer.tick(self._tick(), None, [self.models, self.timer, self.settings, *self.columns.inputs], api_visibility="private", **quick)
-        blocks.load(self._load(), None, [self.models, self.timer, *drawn], api_visibility="private", **quick)
+        exported = self.vote.export(self._export(), self.vote, [self.export_file, self.vote], **own)
+        exported.success(None, self.export_file, None, js=DOWNLOAD)
+        self.colour.measure(self._measure(), self.vote, self.curve, trigger_mode="always_last", **own)
+        self.settings.base_lm(self._models_of(), None, self.columns.inputs, **own)
+        self.timer.tick(self._tick(), None, [self.models, self.timer, *pickers], **own)
+        blocks.load(self._load(), None, [self.models, self.timer, *drawn], **own)
 
     # ---- generating -----------------------------------------------------------------------------
 
     def _generate(self):
         @guarded("Generation")
-        def generate(prompt: str, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = None) -> Iterator[dict]:
+        def generate(
+            prompt: str, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = None
+        ) -> Iterator[dict]:
             prompt = self._read_prompt(payload(event).get("text", prompt))
             asked = read_settings(settings, self.workbench)
             names = COLUMN_NAMES[: asked["columns"]]
-            specs = [read_spec(text, name, self.workbench, asked["base_lm"]) for name, text in zip(names, (a, b, c, d))]
+            specs = [read_spec(text, name, self.workbench, asked["base_lm"]) for name, text in zip(names, (a, b, c, d), strict=False)]
             if self.line.started_within(request.session_hash, DOUBLE_CLICK):
                 yield {self.status: gr.skip()}
                 return
@@ -148,91 +170,40 @@ class _Page:
         return branch
 
     def _wait(self, ticket: Ticket) -> Iterator[dict]:
-        """Words while others generate or the models load; returns whether it is this ticket's turn (False: stopped)."""
-        said = ""
-        while not ticket.stopped:
-            place, models = self.line.place(ticket), self.workbench.status()
-            if place == 0 and models.state != "loading":
-                self.workbench.wait_until_ready(0)
-                return True
-            words = "waiting: you are next" if place == 1 else f"waiting: {place} are before you"
-            words = words if place else f"the models are loading; your comparison starts then ({models.text})"
-            if words != said:
-                said = words
-                yield {self.status: words}
-            time.sleep(0.05)
-        yield {self.status: "stopped before it began"}
-        return False
+        """Says what is waited for; returns whether it is this ticket's turn."""
+        words = wait(self.workbench, self.line, ticket)
+        while True:
+            try:
+                yield {self.status: next(words)}
+            except StopIteration as ended:
+                return ended.value
 
     def _stream(self, live: Live, ticket: Ticket, measure: str, fresh: dict) -> Iterator[dict]:
         """Runs it, the text of each column growing; `fresh` goes with the first update."""
         ticket.on_stop = live.stop
         if ticket.stopped:
             live.stop()
-        comparison, started = live.comparison, time.monotonic()
-        columns = [trace.column for trace in live.traces]
-        streams = {name: self._column_stream(comparison, trace) for name, trace in zip(columns, live.traces)}
+        texts = Texts(live, self.workbench)
         try:
-            begun = {self.vote: self._vote_bar(comparison), self.status: f"running, seed {live.traces[0].run.seed}"}
-            yield fresh | begun | self._grown(streams, columns) | self._labels(comparison, columns)
-            shown_at, changed = 0.0, set()
-            for index, event in live:
-                self._take(streams[columns[index]], event, live.traces[index])
-                changed.add(columns[index])
-                longest = max(s.num_tokens for s in streams.values())
-                if time.monotonic() - shown_at >= next(seconds for limit, seconds in EVERY if longest <= limit):
-                    shown_at = time.monotonic()
-                    for name in changed:
-                        streams[name].pace(shown_at - started)
-                    yield self._grown(streams, changed)
-                    changed = set()
+            begun = {self.vote: self._vote_bar(live.comparison), self.status: f"running, seed {live.traces[0].run.seed}"}
+            yield fresh | begun | self._into_views(texts.now()) | self._branch_labels(live.comparison, texts.columns)
+            for grown in texts:
+                yield self._into_views(grown)
         except Exception as error:
             words = in_words(error, "Generation")
-            for stream in streams.values():
-                stream.fail(words)
-            yield self._grown(streams, columns) | {self.status: words}
+            yield self._into_views(texts.fail(words)) | {self.status: words}
             raise shown(words) from None
         finally:
             live.close()
-        for name, trace in zip(columns, live.traces):
-            streams[name].end(trace)
-        yield self._grown(streams, columns) | {self.status: self._summary(live), self.curve: self._curve(live.comparison, measure)}
+        ended = {self.status: summary(live.traces), self.curve: self._curve(live.comparison, measure)}
+        yield self._into_views(texts.end()) | ended
 
-    def _column_stream(self, comparison: Comparison, trace) -> ColumnStream:
-        parent = comparison.trace(trace.parent_trace_id) if trace.parent_trace_id else None
-        return ColumnStream(trace, comparison.id, column_title(trace, self.workbench), parent.column if parent else "")
+    def _into_views(self, texts: dict[str, str]) -> dict:
+        return {self.columns.views[name]: text for name, text in texts.items()}
 
-    @staticmethod
-    def _take(stream: ColumnStream, event: object, trace) -> None:
-        if isinstance(event, Step):
-            stream.step(event)
-        elif hasattr(event, "stop_reason"):
-            stream.end(trace)
-        elif hasattr(event, "note"):
-            stream.note(event.note)
-
-    def _grown(self, streams: dict[str, ColumnStream], columns: Iterable[str]) -> dict:
-        return {self.columns.views[name]: streams[name].text for name in columns}
-
-    def _labels(self, comparison: Comparison, columns: list[str]) -> dict:
-        """The heads of branches: where they come from."""
-        found = {}
-        for trace in comparison.traces:
-            parent = comparison.trace(trace.parent_trace_id) if trace.parent_trace_id else None
-            if parent and trace.column in columns:
-                found[self.columns.settings[trace.column]] = gr.update(branch=branch_label(trace, parent.column))
-        return found
-
-    @staticmethod
-    def _summary(live: Live) -> str:
-        """For the live region: "done, 24 tokens", "stopped at 12 of 24"."""
-        traces = live.traces
-        most = max(traces, key=lambda t: len(t.steps))
-        if any(t.stop_reason == "stopped" for t in traces):
-            return f"stopped at {len(most.steps)} of {most.run.generation.max_new_tokens}"
-        failed = [t.column for t in traces if t.stop_reason == "error"]
-        seconds = max((t.seconds for t in traces), default=0.0)
-        return f"done, {len(most.steps)} tokens in {seconds:.1f} s" + (f"; failed: {', '.join(failed)}" if failed else "")
+    def _branch_labels(self, comparison: Comparison, columns: Iterable[str]) -> dict:
+        labels = {t.column: branch_label(comparison, t) for t in comparison.traces if t.column in columns}
+        return {self.columns.settings[name]: gr.update(branch=label) for name, label in labels.items() if label}
 
     def _curve(self, comparison: Comparison, measure: str):
         titles = {t.column: column_title(t, self.workbench) for t in comparison.traces}
@@ -261,9 +232,9 @@ class _Page:
             vote = self.workbench.current_vote(comparison.id)
         except RgtgError as error:  # the text is worth showing even where the database is not
             vote, note = None, note or str(error)
-        traces = [[t.column, t.id] for t in comparison.traces]
-        found = {"comparison": comparison.id, "traces": traces, "verdict": vote.verdict if vote else None, "best": vote.best_trace_id if vote else None}
-        return json.dumps(found | {"note": note, "at": new_id()})
+        found = {"comparison": comparison.id, "traces": [[t.column, t.id] for t in comparison.traces]}
+        found |= {"verdict": vote.verdict if vote else None, "best": vote.best_trace_id if vote else None}
+        return json.dumps(found | {"note": note, "at": new_id()})  # `at`: an equal value would not reach the bar
 
     def _vote(self):
         @guarded("The vote")
@@ -284,15 +255,15 @@ class _Page:
         verdict, best = said.get("verdict"), said.get("best")
         if verdict not in VOTES or (verdict == "best") != (best in known):
             raise BadSettings("That is no vote on this comparison.", "", "Reload the page.")
-        given = said.get("seen")
-        seen = tuple(t for t in known if isinstance(given, list) and t in given)
-        current = self.workbench.current_vote(comparison.id)
-        if current and (current.verdict, current.best_trace_id) == (verdict, best if verdict == "best" else None) and not self.workbench.live(comparison.id):
-            return  # a second click on the same answer says nothing new
-        dwell = said.get("dwell_ms")
-        dwell = dwell if type(dwell) is int and 0 <= dwell < 10**9 else None
         best = best if verdict == "best" else None
-        self.workbench.vote(comparison.id, verdict, best, seen, vote_id=read_id(said.get("vote_id") or new_id(), "vote"), dwell_ms=dwell)
+        current = self.workbench.current_vote(comparison.id)
+        if current and (current.verdict, current.best_trace_id) == (verdict, best) and not self.workbench.live(comparison.id):
+            return  # a second click on the same answer says nothing new
+        given, dwell = said.get("seen"), said.get("dwell_ms")
+        seen = tuple(t for t in known if isinstance(given, list) and t in given)
+        dwell = dwell if type(dwell) is int and 0 <= dwell < 10**9 else None
+        vote_id = read_id(said.get("vote_id") or new_id(), "vote")
+        self.workbench.vote(comparison.id, verdict, best, seen, vote_id=vote_id, dwell_ms=dwell)
 
     def _thanks(self, comparison: Comparison, said: dict) -> str:
         column = next((t.column for t in comparison.traces if t.id == said.get("best")), "")
@@ -354,20 +325,18 @@ class _Page:
     def _reopened(self, comparison: Comparison) -> dict:
         """Every component as it was for this comparison."""
         own = [t for t in comparison.traces if t.parent_trace_id is None]
-        by_column = {t.column: t for t in comparison.traces}
-        found = {self.prompt: comparison.prompt, self.vote: self._vote_bar(comparison), self.curve: self._curve(comparison, ""), self.again: gr.Button(visible=True)}
-        for name, view in self.columns.views.items():
-            trace = by_column.get(name)
-            parent = comparison.trace(trace.parent_trace_id) if trace and trace.parent_trace_id else None
-            found[view] = trace_text(trace, comparison.id, column_title(trace, self.workbench), parent.column if parent else "") if trace else ""
+        found = {self.prompt: comparison.prompt, self.vote: self._vote_bar(comparison), self.curve: self._curve(comparison, "")}
+        found |= {self.again: gr.Button(visible=True)}
+        found |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
         for trace in own:
             models = describe_models(self.workbench, trace.run.base_lm.name)
             found[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models)
-        found |= self._labels(comparison, list(by_column))
+        found |= self._branch_labels(comparison, COLUMN_NAMES)
         if own:
             run, config = own[0].run, own[0].run.generation
-            shared = {n: getattr(config, n) for n in ("max_new_tokens", "temperature", "top_k", "top_p")}
-            found[self.settings] = gr.update(value=json.dumps({"base_lm": run.base_lm.name, "columns": len(own), "seed": run.seed, "lock": True} | shared), fields=setting_fields(self.workbench))
+            settings = {"base_lm": run.base_lm.name, "columns": len(own), "seed": run.seed, "lock": True}
+            settings |= {name: getattr(config, name) for name in SHARED}
+            found[self.settings] = gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))
         found[self.status] = f"stored comparison of {_day(comparison.created_at)}; “Run again” generates it anew"
         return found
 

@@ -141,7 +141,7 @@ def _kl_fact(steps: Sequence[Step]) -> list[str]:
 def trace_text(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
     """A whole column at once: what the stream would have come to."""
     guide = _guide(trace)
-    pairs = zip(trace.steps, (None, *trace.steps))
+    pairs = zip(trace.steps, (None, *trace.steps), strict=False)  # the last one is before nothing
     lines = [step_line(step, previous, guide, blind) for step, previous in pairs]
     return "".join([header_line(trace, comparison_id, title, parent, blind), *lines, end_line(trace, blind)])
 

@@ -1,7 +1,10 @@
 """python -m rgtg …"""
 
+import os
 import sys
 
-from rgtg.cli import main
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve one another as soon as a core is busy elsewhere
+
+from rgtg.cli import main  # noqa: E402  the variable is read when torch loads
 
 sys.exit(main())

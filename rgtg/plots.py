@@ -8,11 +8,14 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from rgtg.config import COLUMN_NAMES
 from rgtg.records import Trace
 
-COLUMN_COLOURS = {"A": "#7d8590", "B": "#c2760a", "C": "#0d9488", "D": "#8b5fbf", "E": "#7d8590", "F": "#c2760a", "G": "#0d9488", "H": "#8b5fbf"}
-DASHES = {"A": "solid", "B": "solid", "C": "solid", "D": "solid", "E": "dot", "F": "dot", "G": "dot", "H": "dot"}
-SYMBOLS = {"A": "circle", "B": "square", "C": "diamond", "D": "triangle-up", "E": "circle-open", "F": "square-open", "G": "diamond-open", "H": "triangle-up-open"}
+COLOURS = ("#7d8590", "#c2760a", "#0d9488", "#8b5fbf")
+COLUMN_COLOURS = dict(zip(COLUMN_NAMES, COLOURS * 2, strict=True))  # E to H are A to D again, dotted
+DASHES = dict(zip(COLUMN_NAMES, ("solid",) * 4 + ("dot",) * 4, strict=True))
+SYMBOLS = ("circle", "square", "diamond", "triangle-up")
+COLUMN_SYMBOLS = dict(zip(COLUMN_NAMES, SYMBOLS + tuple(f"{s}-open" for s in SYMBOLS), strict=True))
 MID_GREY = "#888888"
 HEIGHT = 300
 
@@ -53,7 +56,7 @@ def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], 
             mode="lines+markers",
             name=trace.column,
             line={"color": colour, "width": 1.6, "dash": DASHES[trace.column]},
-            marker={"size": 5, "symbol": SYMBOLS[trace.column]},
+            marker={"size": 5, "symbol": COLUMN_SYMBOLS[trace.column]},
             hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{y:+.3f}}<extra></extra>",
         )
     )

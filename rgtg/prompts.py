@@ -120,7 +120,7 @@ class TextStream:
         text = self._decode()
         if text.endswith("\ufffd"):
             return ""
-        new, self._done = text[len(self._done) :], text
+        new, self._done = _shown(text[len(self._done) :]), text
         if len(self._window) > 32:  # a short window is enough to decode the next piece
             self._shorten(8)
         return new
@@ -128,8 +128,12 @@ class TextStream:
     def finish(self) -> str:
         """What is still waiting at the end: the replacement character for bytes that never became one."""
         text = self._decode()
-        new, self._done = text[len(self._done) :], text
+        new, self._done = _shown(text[len(self._done) :]), text
         return new
+
+
+def _shown(text: str) -> str:
+    return text.replace("\0", "\ufffd")  # no database and no screen takes NUL
 
 
 class TokenTexts:

@@ -105,11 +105,16 @@ class Workbench:
         return self.catalog.of_kind("base_lm")
 
     def guides(self, base_lm: str | None = None) -> list[ModelInfo]:
-        """Reward models that may guide this base LM; never a judge."""
-        return [m for m in self.catalog.of_kind("reward_model") if m.fits(base_lm or self._default_lm())]
+        """Reward models that may guide this base LM; never a judge. None where no base LM is installed."""
+        return self._fitting("reward_model", base_lm)
 
     def judges(self, base_lm: str | None = None) -> list[ModelInfo]:
-        return [m for m in self.catalog.of_kind("judge") if m.fits(base_lm or self._default_lm())]
+        """Reward models that only observe."""
+        return self._fitting("judge", base_lm)
+
+    def _fitting(self, kind: str, base_lm: str | None) -> list[ModelInfo]:
+        name = base_lm or next((m.name for m in self.base_lms()), None)
+        return [m for m in self.catalog.of_kind(kind) if name and m.fits(name)]
 
     def _default_lm(self) -> str:
         found = self.base_lms()

@@ -90,7 +90,8 @@ class StubWorkbench:
 
     def compare(self, prompt, columns, generation, seed, base_lm=None, **_):
         self.asked.append((prompt, tuple(columns), generation, seed, base_lm))
-        runs = [Run(prompt, c.method, ModelRef("starter"), c.params, c.reward_model and ModelRef(c.reward_model), (), generation, seed) for c in columns]
+        lm, guides = ModelRef("starter"), [c.reward_model and ModelRef(c.reward_model) for c in columns]
+        runs = [Run(prompt, c.method, lm, c.params, guide, (), generation, seed) for c, guide in zip(columns, guides, strict=True)]
         found = Comparison(new_id(), prompt, tuple(Trace(new_id(), "ABCD"[i], run, place=i) for i, run in enumerate(runs)))
         self.comparisons[found.id] = found
         return StubLive(found, 3, self.fails_at)
@@ -236,8 +237,9 @@ def test_a_double_click_is_one_run():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"temperature": "1"}, {"temperature": None}, {"temperature": float("nan")}, {"temperature": 99}, {"max_new_tokens": 2.5}, {"max_new_tokens": 0},
-        {"top_k": True}, {"top_p": -1}, {"seed": -1}, {"seed": 1e30}, {"seed": 1.5}, {"columns": 5}, {"columns": "3"}, {"base_lm": "../../etc/passwd"}, {"base_lm": ["starter"]},
+        {"temperature": "1"}, {"temperature": None}, {"temperature": float("nan")}, {"temperature": 99}, {"max_new_tokens": 2.5},
+        {"max_new_tokens": 0}, {"top_k": True}, {"top_p": -1}, {"seed": -1}, {"seed": 1e30}, {"seed": 1.5}, {"columns": 5}, {"columns": "3"},
+        {"base_lm": "../../etc/passwd"}, {"base_lm": ["starter"]},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(changes: dict):
@@ -262,9 +264,8 @@ def test_settings_in_range_are_read_whole():
     "spec",
     [
         {"method": "rm -rf"}, {"method": None}, {"method": ["args"]}, {"method": "args"}, {"method": "args", "reward_model": "judge"},
-        {"method": "args", "reward_model": "full", "params": {"beta": 1e9}}, {"method": "args", "reward_model": "full", "params": {"beta": float("inf")}},
-        {"method": "args", "reward_model": "full", "params": {"pick": "worst"}}, {"method": "best-of-n", "reward_model": "full", "params": {"n": 2.5}},
-        {"method": "best-of-n", "reward_model": "full", "params": {"n": "4"}},
+        *({"method": "args", "reward_model": "full", "params": params} for params in ({"beta": 1e9}, {"beta": float("inf")}, {"pick": "worst"})),
+        *({"method": "best-of-n", "reward_model": "full", "params": params} for params in ({"n": 2.5}, {"n": "4"})),
     ],
 )  # fmt: skip
 def test_a_column_that_makes_no_sense_is_refused(spec: dict):
@@ -283,7 +284,7 @@ def test_every_method_can_be_written_and_read_back():
 def test_every_parameter_has_what_its_input_needs():
     for method in describe_methods(StubWorkbench()):
         for parameter in method["parameters"]:
-            assert parameter["help"] and (parameter["choices"] or parameter["min"] is not None and parameter["max"] is not None)
+            assert parameter["help"] and (parameter["choices"] or (parameter["min"] is not None and parameter["max"] is not None))
     assert all(field["label"] and field["help"] for field in setting_fields(StubWorkbench()))
 
 
@@ -341,7 +342,13 @@ def test_the_same_answer_twice_is_one_vote_and_undo_takes_it_back():
 
 @pytest.mark.parametrize(
     "said",
-    [{"verdict": "withdrawn"}, {"verdict": "best", "best": "stranger"}, {"verdict": "best"}, {"verdict": None}, {"verdict": "tie", "vote_id": "<script>"}],
+    [
+        {"verdict": "withdrawn"},
+        {"verdict": "best", "best": "stranger"},
+        {"verdict": "best"},
+        {"verdict": None},
+        {"verdict": "tie", "vote_id": "<script>"},
+    ],
 )
 def test_a_vote_that_makes_no_sense_is_not_stored_and_the_bar_says_so(said: dict):
     page, workbench, comparison = a_voted_page()
@@ -360,7 +367,11 @@ def test_a_vote_on_an_unknown_comparison_is_an_error_in_words():
 
 def test_a_stored_comparison_opens_as_it_was():
     page, workbench, comparison = a_voted_page()
-    done = replace(comparison, traces=tuple(replace(t, response=" ok", stop_reason="stopped") for t in comparison.traces), created_at="2026-03-12T10:31:00.000+00:00")
+    done = replace(
+        comparison,
+        traces=tuple(replace(t, response=" ok", stop_reason="stopped") for t in comparison.traces),
+        created_at="2026-03-12T10:31:00.000+00:00",
+    )
     workbench.comparisons[comparison.id] = done
     found = page._load()(SimpleNamespace(query_params={"comparison": comparison.id}))
     assert found[page.prompt] == "the food was" and json.loads(found[page.settings]["value"])["seed"] == 17

@@ -75,6 +75,7 @@ rgtg.columnSettings = (element, props, watch) => {
   const put = (changes) => {
     value = { ...value, ...changes };
     props.value = JSON.stringify(value);
+    show();
   };
   const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });
   function change(key) {
@@ -111,16 +112,21 @@ rgtg.columnSettings = (element, props, watch) => {
     root.append(more);
   }
   function show() {
-    const home = element.closest(".rgtg-column"), index = "ABCDEFGH".indexOf(props.column);
+    const home = element.closest(".rgtg-column"), index = "ABCDEFGH".indexOf(props.column), head = rgtg.views[props.column]?.head;
     if (!home) return;
-    const wanted = index < 4 && index < (rgtg.currentSettings?.().columns ?? 4), filled = !!rgtg.views[props.column]?.head;
-    home.classList.toggle("absent", !wanted && !filled);
-    home.classList.toggle("leaving", !wanted && filled && !props.branch);
+    const wanted = index < 4 && index < (rgtg.currentSettings?.().columns ?? 4);
+    home.classList.toggle("absent", !wanted && !head);
+    home.classList.toggle("leaving", !wanted && !!head && !props.branch);
+    home.classList.toggle("changed", !!head?.params && !props.branch && !same(head));
   }
+  // whether the text below was made with what the head shows now
+  const same = (head) =>
+    head.method === value.method && (head.guide ?? null) === (value.reward_model ?? null) &&
+    Object.entries(value.params ?? {}).every(([name, now]) => head.params[name] === undefined || head.params[name] === now);
   rgtg.hear(element, "settings", show);
   rgtg.hear(element, "column", show);
-  watch("value", () => draw());
-  watch(["methods", "models", "branch"], () => draw(true));
+  watch("value", () => { draw(); show(); });
+  watch(["methods", "models", "branch"], () => { draw(true); show(); });
   draw(true);
   setTimeout(show);
   document.addEventListener("click", (event) => { for (const open of root.querySelectorAll("details[open]")) if (!open.contains(event.target)) open.open = false; });

@@ -46,7 +46,7 @@ rgtg.inspector = (element, trigger) => {
     const rows = step.c.map((row) =>
       el("tr", { class: row[0] === step.id ? "taken" : null, "data-token": row[0] }, ...columns.map(([title, cell]) => el("td", { "data-column": title || "branch" }, cell(row)))),
     );
-    const heads = columns.map(([title, , help]) => el("th", { scope: "col", title: help, text: title }));
+    const heads = columns.map(([title, , help]) => el("th", { scope: "col", title: help, "data-column": title || "branch", text: title }));
     return el("div", { class: "table" }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows)));
   }
   function candidate(row, step) {

@@ -71,6 +71,7 @@ document.addEventListener("keydown", (event) => {
     const popover = document.querySelector("details.more[open]");
     if (popover) { popover.open = false; popover.querySelector("summary").focus(); }
     else if (rgtg.running()) click("stop");
+    else if (event.target.closest?.("input, textarea, select")) event.target.blur();
     else rgtg.close();
     return;
   }

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-HOSTILE = (" `", " ${alert(1)}", " <img src=x onerror=alert(2)>", " </script>", " {{value}}", " <b>bold</b>", "\n", " 🧭", "  two", ' "q"', " \\n", " e\u0301")
+HOSTILE = (
+    " `", " ${alert(1)}", " <img src=x onerror=alert(2)>", " </script>", " {{value}}", " <b>bold</b>",
+    "\n", " 🧭", "  two", ' "q"', " \\n", " e\u0301",
+)  # fmt: skip
 
 
 def hostile_tokenizer():
@@ -25,29 +28,38 @@ def hostile_tokenizer():
 
 
 def make_models(folder: Path) -> tuple[str, list[str]]:
-    """A base LM that says hostile things and two reward models, as folders; returns their paths."""
+    """A base LM that says hostile things and two reward models, random but for that, as folders; returns their paths."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForSequenceClassification
 
     tokenizer = hostile_tokenizer()
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64}
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, bos_token_id=0, eos_token_id=1, pad_token_id=1, num_labels=1, **shape)
+    ids = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 2048}
     found = []
-    kinds = {"tiny-lm": LlamaForCausalLM, "tiny-partial": LlamaForSequenceClassification, "tiny-full": LlamaForSequenceClassification}
-    for seed, (name, kind) in enumerate(kinds.items()):
+    for seed, name in enumerate(("tiny-lm", "tiny-partial", "tiny-full")):
         torch.manual_seed(seed)
-        model = kind(config).eval()
+        if name == "tiny-lm":
+            model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=2048, tie_word_embeddings=False, **ids))
+        else:
+            model = LlamaForSequenceClassification(LlamaConfig(num_labels=1, **shape, **ids))
         with torch.no_grad():
             for weight in model.parameters():
                 if weight.ndim == 2:
                     weight.mul_(6.0)
-            if kind is LlamaForCausalLM:
-                model.lm_head.weight[3 : len(tokenizer) - len(HOSTILE)] *= 0.05  # the hostile tokens come often, the end never
-                model.lm_head.weight[1] = 0.0
+            if name == "tiny-lm":
+                _lean(model, len(tokenizer) - len(HOSTILE))
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
         found.append(str(folder / name))
     return found[0], found[1:]
+
+
+def _lean(model, first_hostile: int) -> None:
+    """The last layer norm's first place is 10 whatever was read, so that column of the head is a bias: hostile often, the end never."""
+    model.transformer.ln_f.weight[0], model.transformer.ln_f.bias[0] = 0.0, 10.0
+    model.lm_head.weight[:, 0] = 0.0
+    model.lm_head.weight[first_hostile:, 0] = 0.3
+    model.lm_head.weight[:2, 0] = -3.0
 
 
 def free_port() -> int:
@@ -80,7 +92,8 @@ class Visitor:
         self.page.on("console", lambda m: m.type == "error" and self.wrong.append(f"console: {m.text}"))
         self.page.on("pageerror", lambda e: self.wrong.append(f"error: {e}"))
         self.page.on("dialog", lambda d: (self.wrong.append(f"dialog: {d.message}"), d.dismiss()))
-        self.page.on("request", lambda r: r.url.startswith(("http", "ws")) and not r.url.startswith(address) and self.wrong.append(f"request: {r.url}"))
+        elsewhere = lambda url: url.startswith(("http", "ws")) and not url.startswith(address)  # noqa: E731
+        self.page.on("request", lambda r: elsewhere(r.url) and self.wrong.append(f"request: {r.url}"))
         self.page.goto(address + query)
         self.page.wait_for_selector("#vote-A", timeout=30_000)
         self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")

@@ -7,17 +7,25 @@ import pytest
 from browser_app import Visitor, serving
 
 HOSTILE_PROMPT = "`${alert(1)} <img src=x onerror=alert(2)></script>{{value}}"
-LUMINANCE = """(() => {
-  const parse = (c) => { const n = c.match(/[-\\d.]+/g).map(Number); return c.startsWith('color(srgb') ? n.slice(0, 4).map((v, i) => i < 3 ? v * 255 : v) : n; };
-  const over = (top, under) => { const a = top[3] ?? 1; return [0, 1, 2].map((i) => top[i] * a + under[i] * (1 - a)); };
-  const lum = (c) => { const [r, g, b] = c.map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const paper = parse(getComputedStyle(document.querySelector('.rgtg-column')).backgroundColor);
-  return Math.min(...[...document.querySelectorAll('.tokens .tok')].map((t) => {
-    const style = getComputedStyle(t), ground = over(parse(style.backgroundColor), paper), ink = parse(style.color);
-    const [hi, lo] = [lum(ground), lum(ink)].sort((a, b) => b - a);
-    return (hi + 0.05) / (lo + 0.05);
+CONTRAST = """(() => {
+  const parse = (colour) => {
+    const found = colour.match(/[-\\d.]+/g).map(Number);
+    return colour.startsWith("color(srgb") ? found.map((v, i) => (i < 3 ? v * 255 : v)) : found;
+  };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * (top[3] ?? 1) + under[i] * (1 - (top[3] ?? 1)));
+  const linear = (v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  const light = (c) => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
+  const paper = parse(getComputedStyle(document.querySelector(".rgtg-column")).backgroundColor);
+  return Math.min(...[...document.querySelectorAll(".tokens .tok")].map((token) => {
+    const style = getComputedStyle(token);
+    const [high, low] = [light(over(parse(style.backgroundColor), paper)), light(parse(style.color))].sort((a, b) => b - a);
+    return (high + 0.05) / (low + 0.05);
   }));
 })()"""
+SIZES = """[...new Set([...document.querySelectorAll(".tokens")].filter((t) => t.offsetParent).map((t) => getComputedStyle(t).fontSize))]"""
+NAMELESS = """[...document.querySelectorAll("button, input, select, textarea, a")]
+  .filter((e) => e.offsetParent && !e.textContent.trim() && !e.getAttribute("aria-label") && ![...(e.labels ?? [])].some((l) => l.textContent.trim()))
+  .map((e) => e.outerHTML.slice(0, 120))"""
 
 
 def number(cell: str) -> float:
@@ -45,7 +53,7 @@ def test_the_inspectors_numbers_add_up(visit):
     for index in (0, 3, 7):
         person.page.locator("#view-C .tok").nth(index).click()
         heads = person.page.locator("#inspector th").all_inner_texts()
-        rows = [dict(zip(heads, row.locator("td").all_inner_texts())) for row in person.page.locator("#inspector tbody tr").all()]
+        rows = [dict(zip(heads, row.locator("td").all_inner_texts(), strict=True)) for row in person.page.locator("#inspector tbody tr").all()]
         assert len(rows) == 10
         for row in rows:
             log_p, reward, score = number(row["log p"]), number(row["reward"]), number(row["score"])
@@ -80,7 +88,7 @@ def test_keys_walk_the_tokens_and_open_the_inspector(visit):
     keys.press("End")
     assert where.inner_text() == "A · token 8 of 8"
     assert person.page.locator('#view-A .tok[aria-pressed="true"]').count() == 1
-    assert "" != person.page.locator('#view-A .tok[aria-pressed="true"]').get_attribute("aria-label")
+    assert "reward" in person.page.locator('#view-A .tok[aria-pressed="true"]').get_attribute("aria-label")
     keys.press("Escape")
     assert "Click a token" in person.page.locator("#inspector-sentence").inner_text()
     assert person.page.locator('#view-A .tok[tabindex="0"]').count() == 1
@@ -215,12 +223,16 @@ def test_an_unknown_link_says_so_and_the_page_works(visit):
 
 def test_hostile_text_stays_text(visit, workbench):
     person = visit()
-    person.generate(HOSTILE_PROMPT, max_new_tokens=300, temperature=3, top_k=200)
-    stored = workbench.comparison(person.comparison_id())
-    texts = [t.response for t in stored.traces]
-    assert [person.text(t.column) for t in stored.traces] == texts
-    for needle in ("`", "${alert(1)}", "<img src=x onerror=alert(2)>", "</script>", "{{value}}"):
-        assert any(needle in text for text in texts), needle
+    missing = {"`", "${alert(1)}", "<img src=x onerror=alert(2)>", "</script>", "{{value}}"}
+    for seed in range(4):  # what the tiny model says is chance; each of these has to come up
+        person.generate(HOSTILE_PROMPT, max_new_tokens=150, top_k=40, seed=seed)
+        stored = workbench.comparison(person.comparison_id())
+        texts = [t.response for t in stored.traces]
+        assert [person.text(t.column) for t in stored.traces] == texts
+        missing -= {needle for needle in missing if any(needle in text for text in texts)}
+        if not missing:
+            break
+    assert not missing
     assert person.page.locator("#view-A .prompt").inner_text() == HOSTILE_PROMPT
     for index in range(0, 60, 7):
         person.page.locator("#view-B .tok").nth(index).click()
@@ -275,14 +287,15 @@ def test_wrong_numbers_are_named(visit):
 
 def test_export_gives_the_votes_as_a_file(visit):
     person = visit()
-    person.generate(max_new_tokens=5)
+    person.generate("a prompt of this test alone", max_new_tokens=5)
     person.page.locator("#vote-A").click()
     person.wait_note("saved")
     for _ in range(2):
         with person.page.expect_download() as found:
             person.page.locator("#export").click()
-        lines = [json.loads(line) for line in open(found.value.path(), encoding="utf-8")]
-        assert {"prompt", "chosen", "rejected"} <= set(lines[0]) and lines[-1]["prompt"] == "the food was"
+        lines = [json.loads(line) for line in found.value.path().read_text(encoding="utf-8").splitlines()]
+        assert {"prompt", "chosen", "rejected"} <= set(lines[0])
+        assert "a prompt of this test alone" in [line["prompt"] for line in lines]
         person.wait_note("exported")
 
 
@@ -294,19 +307,17 @@ def test_it_fits_a_small_screen_in_both_themes(visit, theme: str):
     person.page.wait_for_selector("#inspector table")
     assert person.page.evaluate("document.documentElement.scrollWidth") <= 390
     bar = person.page.locator("#vote-A").bounding_box()
-    assert 0 <= bar["y"] and bar["y"] + bar["height"] <= 844
+    assert bar["y"] >= 0 and bar["y"] + bar["height"] <= 844
     assert ("dark" in person.page.evaluate("document.body.className")) == (theme == "dark")
     for channel in ("reward", "surprisal"):
         person.page.locator("#colour-channel").select_option(channel)
-        assert person.page.evaluate(LUMINANCE) >= 4.5
-    sizes = person.page.evaluate("[...new Set([...document.querySelectorAll('.tokens')].filter((t) => t.offsetParent).map((t) => getComputedStyle(t).fontSize))]")
-    assert len(sizes) == 1
+        assert person.page.evaluate(CONTRAST) >= 4.5
+    assert len(person.page.evaluate(SIZES)) == 1
 
 
 def test_everything_has_a_name_and_the_page_one_heading(visit):
     person = visit()
-    nameless = person.page.evaluate("""[...document.querySelectorAll('button, input, select, textarea, a')].filter((e) => e.offsetParent &&
-        !(e.textContent.trim() || e.getAttribute('aria-label') || [...(e.labels ?? [])].some((l) => l.textContent.trim()))).map((e) => e.outerHTML.slice(0, 120))""")
+    nameless = person.page.evaluate(NAMELESS)
     assert nameless == []
     assert person.page.locator("h1").count() == 1
     assert person.page.locator("#status [role=status]").count() == 1
@@ -349,3 +360,48 @@ def test_a_new_generate_replaces_the_running_one(visit, slow_engine):
     person.generate("my wife and i", max_new_tokens=6)
     assert person.page.locator("#view-A .prompt").inner_text() == "my wife and i"
     assert [person.tokens(c) for c in "ABC"] == [6, 6, 6]
+
+
+def test_a_changed_setting_is_not_taken_for_the_texts_own(visit):
+    person = visit()
+    person.generate(max_new_tokens=4)
+    column = person.page.locator("#column-C")
+    assert "changed" not in column.get_attribute("class")
+    person.page.locator("#settings-C-beta").fill("7")
+    assert "changed" in column.get_attribute("class")
+    person.page.locator("#settings-C-beta").fill("2")
+    assert "changed" not in column.get_attribute("class")
+
+
+def test_fewer_columns_next_time_keep_what_there_is(visit):
+    person = visit()
+    person.generate(max_new_tokens=4)
+    person.page.locator("#settings-columns").select_option("2")
+    assert person.page.locator("#column-C").is_visible() and person.tokens("C") == 4
+    person.generate(max_new_tokens=5)
+    assert not person.page.locator("#column-C").is_visible() and person.tokens("B") == 5
+    person.page.locator("#settings-columns").select_option("4")
+    assert person.page.locator("#column-D").is_visible()
+
+
+def test_the_starter_models_are_there_and_the_judge_only_observes(browser, starter, tmp_path):
+    from rgtg.config import Settings
+    from rgtg.workbench import Workbench
+
+    if not (starter / "base-lm" / "config.json").is_file():
+        pytest.skip("needs data/starter: python -m rgtg starter")
+    bench = Workbench(Settings(data_dir=tmp_path))
+    bench.start_loading()
+    with serving(bench) as address:
+        person = Visitor(browser, address)
+        person.page.locator(".opening").first.click()
+        person.wait_status("done", timeout=120_000)
+        assert [person.page.locator(f"#settings-{c}-method").input_value() for c in "ABC"] == ["base", "args", "pargs"]
+        assert [person.page.locator(f"#settings-{c}-reward_model").input_value() for c in "BC"] == ["full", "partial"]
+        assert "judge" not in person.page.locator("#settings-B-reward_model option").all_inner_texts()
+        assert "judge" in person.page.locator("#view-A .facts").inner_text()
+        person.page.locator("#colour-measure").select_option("judge")
+        person.page.wait_for_function("document.querySelector('#reward-curve .js-plotly-plot')?.layout.yaxis.title.text === 'reward (judge)'")
+        person.context.close()
+        assert not person.wrong
+    bench.close()

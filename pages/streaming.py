@@ -1,0 +1,122 @@
+"""A running comparison as growing texts, a column each: what Compare and Annotate stream.
+
+Knows nothing of the page's layout: it gives words and texts, the page puts them into its components.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from pages.line import Line, Ticket
+from pages.token_view import ColumnStream, trace_text
+from rgtg.records import Comparison, Step, Trace
+from rgtg.workbench import Live, Workbench
+
+EVERY = ((300, 0.08), (600, 0.16), (10**9, 0.32))  # up to so many tokens a column: seconds between updates
+POLL = 0.05  # seconds
+
+
+def wait(workbench: Workbench, line: Line, ticket: Ticket) -> Iterator[str]:
+    """Words while others generate or the models load; returns whether it is this ticket's turn (False: stopped)."""
+    said = ""
+    while not ticket.stopped:
+        place, models = line.place(ticket), workbench.status()
+        if place == 0 and models.state != "loading":
+            workbench.wait_until_ready(0)
+            return True
+        words = "waiting: you are next" if place == 1 else f"waiting: {place} are before you"
+        words = words if place else f"the models are loading; your comparison starts then ({models.text})"
+        if words != said:
+            said = words
+            yield words
+        time.sleep(POLL)
+    yield "stopped before it began"
+    return False
+
+
+class Texts:
+    """The texts of a live comparison or branch by column; iterating runs it and gives the columns that have grown."""
+
+    def __init__(self, live: Live, workbench: Workbench, blind: bool = False):
+        self.live, self._workbench = live, workbench
+        comparison = live.comparison
+        self._streams = {t.column: self._stream(comparison, t, blind) for t in live.traces}
+        self.columns = tuple(self._streams)
+
+    def _stream(self, comparison: Comparison, trace: Trace, blind: bool) -> ColumnStream:
+        return ColumnStream(trace, comparison.id, column_title(trace, self._workbench), parent_column(comparison, trace), blind)
+
+    def now(self, columns: Iterable[str] | None = None) -> dict[str, str]:
+        """Column -> text so far, of all or of these."""
+        return {name: self._streams[name].text for name in (self.columns if columns is None else columns)}
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        """Paced: what came in between is sent together. The end is not sent here, see `end`."""
+        begun, shown, grown = time.monotonic(), 0.0, set()
+        for index, event in self.live:
+            name = self.columns[index]
+            self._take(self._streams[name], event, self.live.traces[index])
+            grown.add(name)
+            if time.monotonic() - shown >= self._interval():
+                shown = time.monotonic()
+                for changed in grown:
+                    self._streams[changed].pace(shown - begun)
+                yield self.now(grown)
+                grown = set()
+
+    def _interval(self) -> float:
+        longest = max(stream.num_tokens for stream in self._streams.values())
+        return next(seconds for limit, seconds in EVERY if longest <= limit)
+
+    @staticmethod
+    def _take(stream: ColumnStream, event: object, trace: Trace) -> None:
+        if isinstance(event, Step):
+            stream.step(event)
+        elif hasattr(event, "stop_reason"):
+            stream.end(trace)
+        elif hasattr(event, "note"):
+            stream.note(event.note)
+
+    def end(self) -> dict[str, str]:
+        """All texts with their last line."""
+        for name, trace in zip(self.columns, self.live.traces, strict=True):
+            self._streams[name].end(trace)
+        return self.now()
+
+    def fail(self, words: str) -> dict[str, str]:
+        """All texts, those that still grew closed by these words."""
+        for stream in self._streams.values():
+            stream.fail(words)
+        return self.now()
+
+
+def stored_texts(comparison: Comparison, workbench: Workbench, blind: bool = False) -> dict[str, str]:
+    """Column -> text of every trace: what the streams had come to."""
+    return {t.column: trace_text(t, comparison.id, column_title(t, workbench), parent_column(comparison, t), blind) for t in comparison.traces}
+
+
+def summary(traces: Iterable[Trace]) -> str:
+    """For the live region: "done, 24 tokens in 1.4 s", "stopped at 12 of 24"."""
+    traces = tuple(traces)
+    longest = max(traces, key=lambda t: len(t.steps))
+    if any(t.stop_reason == "stopped" for t in traces):
+        return f"stopped at {len(longest.steps)} of {longest.run.generation.max_new_tokens}"
+    failed = ", ".join(t.column for t in traces if t.stop_reason == "error")
+    return f"done, {len(longest.steps)} tokens in {max(t.seconds for t in traces):.1f} s" + (f"; failed: {failed}" if failed else "")
+
+
+def column_title(trace: Trace, workbench: Workbench) -> str:
+    """ "PARGS": the method's name on screen; its key where the method is gone."""
+    method = workbench.methods().get(trace.run.method)
+    return method.title if method else trace.run.method
+
+
+def parent_column(comparison: Comparison, trace: Trace) -> str:
+    """The letter of the column a branch came from; "" for a trace of its own."""
+    parent = comparison.trace(trace.parent_trace_id) if trace.parent_trace_id else None
+    return parent.column if parent else ""
+
+
+def branch_label(comparison: Comparison, trace: Trace) -> str:
+    """What stands over a branch: "branch of B at token 5"; "" for a trace of its own."""
+    parent = parent_column(comparison, trace)
+    return f"branch of {parent} at token {(trace.branch_position or 0) + 1}" if parent else ""

@@ -1,0 +1,74 @@
+"""Figures from records: which points, which names, and that no colour is borrowed from the sign of a reward."""
+
+from rgtg.plots import COLUMN_COLOURS, curve_points, reward_curve
+from rgtg.records import ModelRef, Run, Step, Trace
+
+
+def step(position: int, text: str = " ok", **rewards: float) -> Step:
+    return Step(position, 5, text, -0.5, -0.5, 1, 1, 0.6, 0.6, rewards=tuple(rewards.items()))
+
+
+def trace(column: str = "A", guide: str | None = None, steps: tuple[Step, ...] = (), **changes) -> Trace:
+    run = Run("the food was", "pargs" if guide else "base", ModelRef("lm"), reward_model=ModelRef(guide) if guide else None)
+    return Trace(f"trace-{column}", column, run, steps, **changes)
+
+
+def test_points_are_those_of_the_guide():
+    found = trace(guide="partial", steps=(step(0, judge=9.0, partial=1.0), step(1, judge=9.0, partial=2.5)))
+    assert curve_points(found) == [(0, 1.0), (1, 2.5)]
+
+
+def test_without_a_guide_the_first_observer_is_drawn():
+    assert curve_points(trace(steps=(step(0, judge=0.25, full=3.0),))) == [(0, 0.25)]
+
+
+def test_a_named_reward_model_is_drawn_for_every_column():
+    traces = [trace("A", None, (step(0, judge=0.25),)), trace("B", "partial", (step(0, partial=7.0, judge=0.5),))]
+    figure = reward_curve(traces, "judge")
+    assert [list(line.y) for line in figure.data] == [[0.25], [0.5]]
+    assert figure.layout.yaxis.title.text == "reward (judge)"
+
+
+def test_tokens_without_that_reward_are_left_out():
+    found = trace(guide="partial", steps=(step(0, partial=1.0), step(1), step(2, partial=3.0)))
+    assert curve_points(found) == [(0, 1.0), (2, 3.0)]
+    assert list(reward_curve([found]).data[0].x) == [1, 3]
+
+
+def test_a_branch_begins_with_the_token_before_it_leaves():
+    steps = tuple(step(i, partial=float(i)) for i in range(5))
+    assert curve_points(trace("E", "partial", steps, branch_position=3)) == [(2, 2.0), (3, 3.0), (4, 4.0)]
+    assert curve_points(trace("E", "partial", steps, branch_position=0)) == [(i, float(i)) for i in range(5)]
+
+
+def test_a_point_carries_its_column_and_token():
+    figure = reward_curve([trace("C", "partial", (step(0, partial=1.0), step(1, partial=2.0)))])
+    assert [tuple(point) for point in figure.data[0].customdata] == [("C", 0), ("C", 1)]
+    assert figure.data[0].mode == "lines+markers"  # a bare line has no points to click
+
+
+def test_markup_in_a_token_is_not_markup_in_the_label():
+    figure = reward_curve([trace("A", "partial", (step(0, '<a href="x">&lt;', partial=1.0),))])
+    assert "<" not in figure.data[0].text[0] and "&" not in figure.data[0].text[0]
+
+
+def test_letters_of_lines_that_end_together_stand_side_by_side():
+    traces = [trace(c, "partial", (step(0, partial=v),)) for c, v in (("A", 1.0), ("B", 1.0), ("C", 5.0))]
+    letters = {a.text: a.xshift for a in reward_curve(traces).layout.annotations}
+    assert letters["A"] != letters["B"] and letters["A"] == letters["C"]
+
+
+def test_nothing_measured_is_said_in_words():
+    assert "no rewards were measured" in reward_curve([trace(steps=(step(0),))]).layout.annotations[0].text
+    assert reward_curve([]).layout.annotations[0].text and not reward_curve([]).layout.xaxis.visible
+
+
+def test_a_figure_has_a_height_no_title_and_a_clear_ground():
+    layout = reward_curve([]).layout
+    assert layout.height and layout.title.text is None and layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0,0,0,0)"
+
+
+def test_no_line_is_blue_or_red():
+    for colour in COLUMN_COLOURS.values():
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        assert not (red > 2 * green and red > 2 * blue) and not (blue > 2 * red and blue > 1.5 * green)

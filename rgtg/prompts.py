@@ -133,7 +133,7 @@ class TextStream:
 
 
 def _shown(text: str) -> str:
-    return text.replace("\0", "\ufffd")  # no database and no screen takes NUL
+    return text.replace("\0", "\u2400")  # no database and no screen takes NUL; its symbol stands for it
 
 
 class TokenTexts:

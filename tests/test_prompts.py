@@ -42,7 +42,8 @@ def streamed(tokenizer, prompt_ids, ids) -> list[str]:
 def whole(tokenizer, prompt_ids, ids) -> str:
     """What the ids add to the text of the prompt, decoded at once."""
     before, after = (
-        tokenizer.decode(list(i), skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in (prompt_ids, [*prompt_ids, *ids])
+        tokenizer.decode(list(i), skip_special_tokens=False, clean_up_tokenization_spaces=False).replace("\0", "\u2400")
+        for i in (prompt_ids, [*prompt_ids, *ids])
     )
     assert after.startswith(before)
     return after[len(before) :]

@@ -5,6 +5,6 @@ import sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve one another as soon as a core is busy elsewhere
 
-from rgtg.cli import main  # noqa: E402  the variable is read when torch loads
+from rgtg.cli import main  # the variable is read when torch loads
 
 sys.exit(main())

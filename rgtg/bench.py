@@ -1,4 +1,4 @@
-"""Speed, side by side in one run: `python -m rgtg bench decode | start | store`.
+"""Speed, side by side in one run: `python -m rgtg bench decode | train | start | store`.
 
 Yardsticks are written here as plainly and as fast as the library allows, and give the same greedy tokens as ours, or the
 benchmark says so. Knows nothing of the screen.
@@ -218,6 +218,23 @@ def _uncached(models, prompts: Sequence[Sequence[int]], k: int, num_tokens: int)
             ids = torch.cat([ids, candidates.gather(1, best[:, None])], 1)
             stamps.append(time.perf_counter())
     return _until_eos(ids[:, first:].tolist(), models), stamps
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def train(seconds: float) -> Iterator[dict]:
+    """Our one pass over all prefixes against enumerated prefixes, and our full objective against TRL's RewardTrainer."""
+    import torch
+
+    from rgtg.training import speed
+
+    begun = time.perf_counter()
+    yield {"bench": "train", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__}
+    yield from speed.one_pass()
+    if time.perf_counter() - begun < seconds:
+        yield from speed.against_trl()
+    yield {"bench": "train", "seconds": round(time.perf_counter() - begun, 1)}
 
 
 # --- start ------------------------------------------------------------------------------------------------------------

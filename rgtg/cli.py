@@ -1,4 +1,4 @@
-"""The verbs of the workbench in a terminal: python -m rgtg generate | score | sweep | export | models | starter | bench.
+"""The verbs of the workbench in a terminal: python -m rgtg generate | score | train | sweep | export | models | starter | bench.
 
 Prints what a person or a script reads; an error is one JSON line on stderr and exit status 2. Knows nothing of Gradio.
 """
@@ -6,12 +6,15 @@ Prints what a person or a script reads; an error is one JSON line on stderr and 
 import argparse
 import json
 import logging
+import os
+import shutil
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from rgtg.config import GenerationConfig, Settings
+from rgtg.config import GenerationConfig, Settings, TrainingConfig
 from rgtg.errors import BadData, BadSettings, RgtgError
 from rgtg.guidance.methods import METHODS, method
 from rgtg.records import ColumnSpec, Trace
@@ -50,6 +53,21 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--response", required=True)
     _model_options(score)
 
+    train = _command(commands, "train", _train, "a reward model from votes, a file or a hub data set; `torchrun -m rgtg train` for several processes")
+    given = train.add_mutually_exclusive_group(required=True)
+    given.add_argument("--pairs", metavar="FILE|ID", help="JSON lines, JSON, CSV or Parquet, or a data set of the hub")
+    given.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
+    train.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
+    train.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
+    train.add_argument("--name", help="its name on screen (that of the folder)")
+    train.add_argument("--split", default="train", help="split of a hub data set (train)")
+    train.add_argument("--ensemble", type=int, default=1, metavar="N", help="so many models, with seeds from --seed on, in folders OUT-1 to OUT-N")
+    train.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint")
+    train.add_argument("--json", action="store_true", help="progress as JSON lines")
+    _training_options(train)
+    train.add_argument("--device", default="auto")
+    train.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the weights while training (float32)")
+
     sweep = _command(commands, "sweep", _sweep, "methods and weights over many prompts: a table with intervals")
     sweep.add_argument("--prompts", required=True, type=Path, action="append", help="a prompt a line, or JSON lines with `prompt`; may be repeated")
     sweep.add_argument("--limit", type=int, help="only the first so many lines of each file")
@@ -73,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     starter.add_argument("--only", action="append", default=[], help="base-lm, partial, full or judge; may be repeated")
 
     bench = _command(commands, "bench", _bench, "speed, side by side in one run")
-    bench.add_argument("what", choices=("decode", "start", "store"))
+    bench.add_argument("what", choices=("decode", "train", "start", "store"))
     bench.add_argument("--json", action="store_true")
     bench.add_argument("--seconds", type=float, default=300.0, help="time to take at most, about")
     return parser
@@ -102,6 +120,16 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     for f in fields(GenerationConfig):
         parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f.metadata["help"] + f" ({f.default})")
     _model_options(parser)
+
+
+def _training_options(parser: argparse.ArgumentParser) -> None:
+    """A flag for each field of TrainingConfig."""
+    for f in fields(TrainingConfig):
+        flag, help = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} ({f.default})".replace("%", "%%")
+        if isinstance(f.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=f.default, help=help)
+        else:
+            parser.add_argument(flag, type=type(f.default), default=f.default, choices=f.metadata.get("choices"), help=help)
 
 
 def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
@@ -242,6 +270,76 @@ def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     _list_folder(workbench, options.reward_model)
     print(json.dumps(workbench.score(options.reward_model, options.prompt, options.response), ensure_ascii=False, allow_nan=False))
+
+
+def _train(options: argparse.Namespace) -> None:
+    from rgtg.training.trainer import train_file
+
+    if options.ensemble < 1:
+        raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
+    config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
+    workbench = Workbench(Settings.from_environment(device=options.device))
+    installed = next((m for m in workbench.catalog.of_kind("base_lm", "reward_model") if m.name == options.base), None)
+    base = installed.folder_or_id if installed else options.base
+    first = int(os.environ.get("RANK", 0)) == 0  # of several processes only the first writes and speaks
+    source = options.pairs
+    for number in range(1, options.ensemble + 1):
+        out = options.out if options.ensemble == 1 else options.out.with_name(f"{options.out.name}-{number}")
+        work = out.with_name(f".{out.name}.training")
+        if first:
+            _make_room(out, work, options.resume)
+        if options.from_votes and source is None:
+            source = _frozen_votes(workbench, work / "pairs.jsonl", first)
+        card = train_file(
+            source, base, out, replace(config, seed=config.seed + number - 1), options.name or out.name, device=options.device, dtype=options.dtype,
+            emit=(lambda news: _print_news(news, options.json)) if first else lambda news: None, work=work, split=options.split,
+        )  # fmt: skip
+        if card is not None:
+            facts = {"path": str(out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
+            print(json.dumps(facts, ensure_ascii=False) if options.json else f"{out}: {card.verdict}", flush=True)
+            if (work / "pairs.jsonl").is_file():  # what it was trained on stays, beside the model and not in it
+                source = str((work / "pairs.jsonl").replace(out.with_name(f"{out.name}.pairs.jsonl")))
+            shutil.rmtree(work)
+    workbench.close()
+
+
+def _make_room(out: Path, work: Path, resume: bool) -> None:
+    if out.exists():
+        raise BadSettings(f"`{out}` is there already.", "", "Choose another folder with --out.")
+    if work.exists() and not resume:
+        raise BadSettings("This training was begun before.", f"Its checkpoints are in {work}.", "Add --resume to go on, or remove that folder.")
+    work.mkdir(parents=True, exist_ok=True)
+
+
+def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
+    """The votes as they stand, written once; the other processes wait for the file."""
+    from rgtg.training.votes import freeze_votes
+
+    if first and not path.is_file():
+        report = freeze_votes(workbench.store, path)
+        if not report.num_pairs:
+            counts = ", ".join(f"{cause} {number}" for cause, number in report.skipped.items()) or "there are no votes"
+            path.unlink()
+            path.parent.rmdir()
+            raise BadData("There is nothing to train on.", f"Found no pairs: {counts}.", "Vote for the better of two answers first.")
+    patience = time.monotonic() + 60
+    while not path.is_file() and time.monotonic() < patience:
+        time.sleep(0.1)
+    return str(path)
+
+
+def _print_news(news: dict, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(news, ensure_ascii=False), flush=True)
+    elif news.get("phase") == "data":
+        data = news["data"]
+        print(f"{data['num_used']} {data['kind']} on {data['num_prompts']} prompts, {data['num_held_out']} held out", flush=True)
+        for remark in data["remarks"]:
+            print(f"   {remark}", flush=True)
+    elif news.get("phase") == "training":
+        accuracy = news["held_out_accuracy"]
+        held_out = "" if accuracy is None else f"  held out {100 * accuracy:.0f} %"
+        print(f"step {news['step']} of {news['num_steps']}  loss {news['loss']:.4f}{held_out}  {news['seconds_left']:.0f} s left", flush=True)
 
 
 def _sweep(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from rgtg.config import GenerationConfig
+from rgtg.errors import BadData
 
 CARD_FILE = "card.json"
 STOP_REASONS = ("eos", "max_new_tokens", "stopped", "error")
@@ -226,7 +227,9 @@ class ModelCard:
     """What a model was taught, on what, and how well it does on data that trained nothing; `card.json` beside the weights.
 
     `kind` is base_lm, reward_model or judge (observes, never guides). `zero` is the reward with equal error on both
-    sides. `accuracy` is {prefix length or "end": {"accuracy", "n"}}.
+    sides. `accuracy` is {prefix length or "end": {"accuracy", "n"}}. `parent` is the reward model it was trained from,
+    `reference` the model that its implicit reward is a ratio to, `report` what the held-out pairs say (`training.report`),
+    `data` what it was trained on (`training.prepare.DataReport`).
     """
 
     kind: str
@@ -244,15 +247,24 @@ class ModelCard:
     metrics: dict = field(default_factory=dict, hash=False)
     training: dict = field(default_factory=dict, hash=False)
     license: str = ""
+    parent: str = ""
+    reference: str = ""
+    system_prompt: str = ""
+    verdict: str = ""
+    report: dict = field(default_factory=dict, hash=False)
+    data: dict = field(default_factory=dict, hash=False)
 
     def write(self, folder: Path) -> None:
         (folder / CARD_FILE).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "ModelCard | None":
-        """The card of a model folder; None where the folder has none (a model from elsewhere)."""
+        """The card of a model folder; None where the folder has none (a model from elsewhere). Raises BadData."""
         path = folder / CARD_FILE
-        return from_dict(cls, json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        try:
+            return from_dict(cls, json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        except (ValueError, TypeError) as error:
+            raise BadData(f"{path} is no card of a model.", f"{error}.", "Delete it, or put the right one there.") from error
 
 
 def to_json(record: object) -> str:
@@ -290,3 +302,54 @@ def _build(hint: object, value: object) -> object:
     if is_dataclass(hint):
         return from_dict(hint, value)
     return float(value) if hint is float and isinstance(value, int) else value
+
+
+@dataclass(frozen=True)
+class Job:
+    """A background training as the database knows it. `config` is what was asked for, `progress` the last line of news.
+
+    `error_code` and `error_text` say why it failed, was interrupted or cancelled; `reward_model` names what it published.
+    """
+
+    id: str
+    config: dict = field(default_factory=dict, hash=False)
+    kind: str = "train"
+    state: str = "queued"
+    device: str = "auto"
+    snapshot_id: str | None = None
+    attempt: int = 0
+    max_attempts: int = 3
+    pid: int | None = None
+    pid_created_at: float | None = None
+    heartbeat_at: str | None = None
+    progress: dict | None = field(default=None, hash=False)
+    cancel_requested_at: str | None = None
+    error_code: str | None = None
+    error_text: str | None = None
+    reward_model: str | None = None
+    created_at: str = ""
+    started_at: str | None = None
+    ended_at: str | None = None
+
+    @property
+    def active(self) -> bool:
+        """It holds its device."""
+        return self.state in ("running", "cancelling")
+
+
+@dataclass(frozen=True)
+class RewardModelRow:
+    """A reward model that was trained here: `parent` and `base_lm` are names, `sha256` is over its safetensors files
+    (a run's `ModelRef.revision` is its beginning), `status` one of ready, not_recommended, quarantined, deleted."""
+
+    id: str
+    name: str
+    base_lm: str
+    sha256: str
+    parent: str | None = None
+    template: str = "plain"
+    snapshot_id: str | None = None
+    job_id: str | None = None
+    metrics: dict = field(default_factory=dict, hash=False)
+    status: str = "ready"
+    created_at: str = ""

@@ -13,6 +13,7 @@ from typing import Any
 from rgtg.errors import StoreError
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import facts, rows
+from rgtg.store.jobs import JobRows
 from rgtg.store.opening import open_store, reading
 from rgtg.store.writer import Writer
 
@@ -32,6 +33,7 @@ class Store:
         opened = open_store(self.path)
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
         self._lock, self._writer = opened.lock, Writer(opened.conn) if opened.conn else None
+        self.jobs = JobRows(self._write, self.path)
         with reading(self.path) as conn:
             self._key = (secret or facts.one(conn, "SELECT value FROM meta WHERE key = 'rater_key'")["value"]).encode()
 

@@ -1,12 +1,12 @@
-"""Token ids of texts and pairs, in padded batches of similar length.
+"""Token ids of pairs and labelled texts, in padded batches of similar length.
 
-Knows nothing of models or losses. Rows are right-padded: a causal model's valid positions cannot see what follows
+Knows nothing of models, losses or files. Rows are right-padded: a causal model's valid positions cannot see what follows
 them, so no attention mask is needed (and none is made).
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ Ids = tuple[int, ...]
 class TokenPair:
     """One preference as token ids; both responses follow the same prompt and keep their end-of-sequence token.
 
+    `branch` is the number of tokens both share by construction, `marks` the factor on each prefix length (1 past its end).
+
     >>> TokenPair(prompt_ids=(0,), chosen_ids=(5, 6, 1), rejected_ids=(5, 7, 1)).num_common
     1
     """
@@ -25,6 +27,10 @@ class TokenPair:
     prompt_ids: Ids
     chosen_ids: Ids
     rejected_ids: Ids
+    margin: float = 0.0
+    weight: float = 1.0
+    branch: int = 0
+    marks: tuple[float, ...] = ()
 
     @property
     def num_common(self) -> int:
@@ -34,29 +40,128 @@ class TokenPair:
             if a != b:
                 break
             shared += 1
-        return shared
+        return max(shared, self.branch)
+
+    @property
+    def num_tokens(self) -> int:
+        return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
 
 
 @dataclass(frozen=True)
-class PairBatch:
-    """`ids` (2 * pairs, length): all chosen rows, then all rejected rows. The rest is (pairs,)."""
+class TokenText:
+    """A response with a label in [0, 1], as token ids."""
+
+    prompt_ids: Ids
+    response_ids: Ids
+    label: float
+    weight: float = 1.0
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+Item = TokenPair | TokenText
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    def to(self, device: torch.device) -> "_Tensors":
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class PairBatch(_Tensors):
+    """`ids` (2 * pairs, length): all chosen rows, then all rejected rows. `marks` is (pairs, positions), the rest (pairs,)."""
 
     ids: Tensor
     prompt_lengths: Tensor
     chosen_lengths: Tensor
     rejected_lengths: Tensor
     num_common: Tensor
+    margins: Tensor
+    weights: Tensor
+    marks: Tensor
 
 
-def collate_pairs(pairs: Sequence[TokenPair], pad_id: int) -> PairBatch:
-    rows = [p.prompt_ids + p.chosen_ids for p in pairs] + [p.prompt_ids + p.rejected_ids for p in pairs]
+@dataclass(frozen=True)
+class TextBatch(_Tensors):
+    """`ids` (texts, length), a text a row; the rest is (texts,)."""
+
+    ids: Tensor
+    prompt_lengths: Tensor
+    lengths: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+def collate_pairs(pairs: Sequence[TokenPair], pad_id: int, end_id: int | None = None) -> PairBatch:
+    """With `end_id` the shorter response of a pair goes on with end tokens up to the longer (PARGS's way of padding).
+
+    >>> collate_pairs([TokenPair((0,), (5, 1), (7, 8, 1))], 2).ids.tolist()
+    [[0, 5, 1, 2], [0, 7, 8, 1]]
+    """
+    sides = [(p.chosen_ids, p.rejected_ids) for p in pairs]
+    if end_id is not None:
+        longest = [max(map(len, side)) for side in sides]
+        sides = [tuple(ids + (end_id,) * (n - len(ids)) for ids in side) for side, n in zip(sides, longest, strict=True)]
+    rows = [p.prompt_ids + side[which] for which in (0, 1) for p, side in zip(pairs, sides, strict=True)]
+    width = max(max(map(len, side)) for side in sides)
     return PairBatch(
         ids=pad_right(rows, pad_id),
         prompt_lengths=torch.tensor([len(p.prompt_ids) for p in pairs]),
-        chosen_lengths=torch.tensor([len(p.chosen_ids) for p in pairs]),
-        rejected_lengths=torch.tensor([len(p.rejected_ids) for p in pairs]),
+        chosen_lengths=torch.tensor([len(chosen) for chosen, _ in sides]),
+        rejected_lengths=torch.tensor([len(rejected) for _, rejected in sides]),
         num_common=torch.tensor([p.num_common for p in pairs]),
+        margins=torch.tensor([p.margin for p in pairs], dtype=torch.float32),
+        weights=torch.tensor([p.weight for p in pairs], dtype=torch.float32),
+        marks=torch.tensor([[*p.marks[:width], *[1.0] * (width - len(p.marks))] for p in pairs], dtype=torch.float32),
     )
+
+
+def collate_texts(texts: Sequence[TokenText], pad_id: int) -> TextBatch:
+    return TextBatch(
+        ids=pad_right([t.prompt_ids + t.response_ids for t in texts], pad_id),
+        prompt_lengths=torch.tensor([len(t.prompt_ids) for t in texts]),
+        lengths=torch.tensor([len(t.response_ids) for t in texts]),
+        labels=torch.tensor([t.label for t in texts], dtype=torch.float32),
+        weights=torch.tensor([t.weight for t in texts], dtype=torch.float32),
+    )
+
+
+def texts_of(pair: TokenPair) -> tuple[TokenText, TokenText]:
+    """A pair as two labelled texts, chosen 1 and rejected 0."""
+    return tuple(TokenText(pair.prompt_ids, ids, label, pair.weight) for ids, label in ((pair.chosen_ids, 1.0), (pair.rejected_ids, 0.0)))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process computes of one step: its items, the sum of the weights of all processes' items, the pass over the data."""
+
+    items: tuple[Item, ...]
+    total: float
+    number_of_pass: int = 0
+
+
+def plan(items: Sequence[Item], size: int, num_steps: int, seed: int, num_processes: int = 1) -> list[Share]:
+    """All steps of a training: step s of process r is entry s * num_processes + r. The same for every number of processes.
+
+    >>> [len(share.items) for share in plan([TokenPair((0,), (1,), (2,))] * 5, size=4, num_steps=2, seed=0, num_processes=2)]
+    [2, 2, 2, 2]
+    """
+    luck, batches = random.Random(seed), []
+    size = min(size, len(items))
+    number_of_pass = 0
+    while len(batches) < num_steps:
+        batches += [(batch, number_of_pass) for batch in pair_batches(items, size, luck)]
+        number_of_pass += 1
+    shares = []
+    for batch, number in batches[:num_steps]:
+        total = sum(item.weight for item in batch)
+        for rank in range(num_processes):
+            mine = batch[rank::num_processes] or [replace(batch[0], weight=0.0)]  # every process takes part in every step
+            shares.append(Share(tuple(mine), total, number))
+    return shares
 
 
 def pad_right(rows: Sequence[Ids], pad_id: int) -> Tensor:
@@ -86,14 +191,14 @@ def token_batches(rows: Sequence[Ids], tokens_per_batch: int, luck: random.Rando
         yield from batches
 
 
-def pair_batches(pairs: Sequence[TokenPair], size: int, luck: random.Random, pool: int = 20) -> Iterator[list[TokenPair]]:
-    """One pass over `pairs` in random order, pairs of similar length together, `size` at a time; the last short batch is left out."""
+def pair_batches(pairs: Sequence[Item], size: int, luck: random.Random, pool: int = 20) -> Iterator[list[Item]]:
+    """One pass over `pairs` in random order, pairs of similar length together, `size` at a time; which pairs do not fill a batch is chance."""
     order = list(range(len(pairs)))
     luck.shuffle(order)
+    del order[len(order) // size * size :]  # before sorting: the longest pairs would be left out each time
     for start in range(0, len(order), pool * size):
-        part = sorted(order[start : start + pool * size], key=lambda i: len(pairs[i].chosen_ids) + len(pairs[i].rejected_ids))
+        part = sorted(order[start : start + pool * size], key=lambda i: pairs[i].num_tokens)
         batches = [part[i : i + size] for i in range(0, len(part), size)]
         luck.shuffle(batches)
         for batch in batches:
-            if len(batch) == size:
-                yield [pairs[i] for i in batch]
+            yield [pairs[i] for i in batch]

@@ -17,20 +17,15 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rgtg.config import TrainingConfig
+from rgtg.config import LMTrainingConfig, TrainingConfig
 from rgtg.errors import BadData
-from rgtg.evaluation.metrics import equal_error_threshold
+from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.records import ModelCard
 from rgtg.training.data import Ids, TokenPair
-from rgtg.training.trainer import (
-    Progress,
-    held_out_accuracy,
-    negative_log_likelihood,
-    pair_rewards,
-    perplexity,
-    train_lm,
-    train_reward_model,
-)
+from rgtg.training.language import negative_log_likelihood, perplexity, train_lm
+from rgtg.training.loop import Progress, make_teacher, train_reward_model
+from rgtg.training.objectives import last
+from rgtg.training.trainer import measure
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +38,8 @@ SOURCE = (
     "Apache-2.0; the text itself stands under Yelp's terms). Lower-cased, space-tokenised, one sentence a line."
 )
 LICENSE = "other"  # weights that learned from text under somebody's terms
-BASE = TrainingConfig(num_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, report_every=50)
-REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, report_every=50)
+BASE = LMTrainingConfig(num_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, report_every=50)
+REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, centring=0.0, report_every=50)
 GUIDES = {"partial": ("partial", "A"), "full": ("full", "A"), "judge": ("full", "B")}
 
 
@@ -71,7 +66,11 @@ def read_corpus(corpus: Path) -> dict[str, list[str]]:
                 f"Nothing is at {path}.",
                 "Give a folder that holds " + ", ".join(f"{s}.txt" for s in SPLITS) + ".",
             )
-        found[split] = list(dict.fromkeys(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BadData(f"`{path.name}` cannot be read as text.", f"{error}.", "Save it again in UTF-8.") from error
+        found[split] = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     return found
 
 
@@ -133,19 +132,19 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
     )
     torch.nn.init.zeros_(model.score.weight)
     pairs = half_pairs(tokenizer, lines, half, seed=config.seed)
-    taught = ""
-    for progress in train_reward_model(model, pairs, 2, config):
-        taught = _report(name, progress)
+    said: list[str] = []
+    train_reward_model(model, pairs, 2, config, listen=lambda progress: said.append(_report(name, progress)))
     held_out = dev_pairs(tokenizer, lines)
-    chosen, rejected, chosen_lengths, rejected_lengths, _ = pair_rewards(model, held_out, 2)
-    ends = [r.gather(1, (n - 1)[:, None])[:, 0].tolist() for r, n in ((chosen, chosen_lengths), (rejected, rejected_lengths))]
+    found = measure(make_teacher(model, config, 2, 1), model, held_out, [""] * len(held_out))
+    sides = (found.chosen, found.chosen_lengths), (found.rejected, found.rejected_lengths)
     card = ModelCard(
         kind="judge" if name == "judge" else "reward_model", name=name, objective=config.objective, base_lm="starter", template="plain",
         taught="which of two review sentences is positive" + (", at every prefix length" if config.objective == "partial" else ", at the end only"),
         source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
         license=LICENSE,
-        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=pairs_hash(pairs), training=asdict(config) | {"last": taught},
-        zero=round(equal_error_threshold(*ends), 4), accuracy=held_out_accuracy(model, held_out, 2),
+        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=pairs_hash(pairs), training=asdict(config) | {"last": said[-1]},
+        zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
+        accuracy=prefix_accuracy(found.chosen, found.rejected, found.chosen_lengths, found.rejected_lengths, found.num_common),
         metrics={"num_held_out_pairs": len(held_out)},
     )  # fmt: skip
     logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})

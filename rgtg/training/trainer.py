@@ -1,184 +1,195 @@
-"""Training loops as plain streams of progress: a language model on texts, a reward model on pairs.
+"""From a file of preferences to a reward model folder with its card: load, prepare, teach, measure, save.
 
-Knows nothing of the database, of files or of the screen: who listens writes down what it wants.
+Knows nothing of the database or of the screen: who listens gets dicts of progress. `run_job` is what a background job calls,
+`train_file` what the command line does; both are one way.
 """
 
-import math
+import hashlib
+import json
+import os
 import random
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from rgtg.config import TrainingConfig
-from rgtg.evaluation.metrics import prefix_accuracy
-from rgtg.training import objectives
-from rgtg.training.data import Ids, TokenPair, collate_pairs, pad_right, pair_batches, token_batches
+from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
+from rgtg.records import ModelCard
+from rgtg.training import checkpoints
+from rgtg.training.data import Item, TokenPair, TokenText
+from rgtg.training.faults import boundary
+from rgtg.training.files import read_examples
+from rgtg.training.loop import Progress, make_teacher, schedule, train_reward_model
+from rgtg.training.objectives import last
+from rgtg.training.prepare import Prepared, prepare
+from rgtg.training.report import LENGTHS, Measured, held_out_report, wins
+from rgtg.training.starts import Start, add_lora, load_start, save_folder
+from rgtg.training.teaching import Teacher
+
+MEASURED_LIVE = 100  # held-out pairs looked at while training
+Emit = Callable[[dict[str, Any]], None]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One line of a running training: `loss` is the mean since the line before, in nats; `seconds` since the start."""
+def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
+    """Train what `job.json` in the folder asks for and leave `model/` there, with its card; nothing where it was stopped.
 
-    step: int
-    num_steps: int
-    loss: float
-    seconds: float
-
-
-class Optimizers:
-    """Muon for the matrices inside the layers, AdamW for embeddings, norms and heads; linear warm-up, linear decay to 0.
-
-    Muon: https://kellerjordan.github.io/posts/muon, as in torch.optim (2.9 and newer). With `muon=False` AdamW takes all.
+    job: `training` (fields of TrainingConfig), `base` (folder or hub id), `base_lm`, `parent`, `name` (names for the card),
+    `pairs` (file in the folder), `seed`, and may have `device`, `dtype`. Run again, it goes on from its newest whole checkpoint.
     """
-
-    def __init__(self, model: nn.Module, config: TrainingConfig, num_steps: int):
-        matrices, rest = [], []
-        for name, weight in model.named_parameters():
-            hidden = weight.ndim == 2 and "embed" not in name and "score" not in name and "lm_head" not in name
-            (matrices if hidden and config.muon else rest).append(weight)
-        self.all = [torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
-        if matrices:
-            muon = torch.optim.Muon(matrices, lr=config.muon_learning_rate, momentum=0.95, weight_decay=config.weight_decay)
-            self.all.append(muon)
-        self.peaks = [o.param_groups[0]["lr"] for o in self.all]
-        self.num_steps, self.num_warmup = num_steps, max(1, int(config.warmup * num_steps))
-
-    def step(self, step: int) -> None:
-        share = min(1.0, (step + 1) / self.num_warmup, (self.num_steps - step) / (self.num_steps - self.num_warmup))
-        for optimizer, peak in zip(self.all, self.peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * share
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    config = TrainingConfig(**{"seed": job.get("seed") or 0} | dict(job.get("training") or {}))
+    facts = {"name": job["name"], "base_lm": job["base_lm"], "device": job.get("device") or "auto", "dtype": job.get("dtype") or "float32"}
+    train_file(folder / job["pairs"], job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, **facts)
 
 
-class Dropout:
-    """Dropout on what attention and MLP add to the stream, which Llama has no setting for; `remove()` takes it off."""
+def train_file(
+    source: str | Path,
+    base: str,
+    out: Path,
+    config: TrainingConfig,
+    name: str = "",
+    base_lm: str = "",
+    device: str = "auto",
+    dtype: str = "float32",
+    emit: Emit = lambda news: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    work: Path | None = None,
+    split: str = "train",
+) -> ModelCard | None:
+    """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
 
-    def __init__(self, model: nn.Module, p: float):
-        parts = [m for name, m in model.named_modules() if name.endswith((".self_attn", ".mlp"))]
-        self.handles = [part.register_forward_hook(self._hook(p)) for part in parts] if p > 0 else []
+    In `work` there are checkpoints while it trains.
+    """
+    place = _place(device)
+    start = load_start(base, config.objective, place, dtype)
+    prepared = prepare(read_examples(source, split), start.tokenizer, start.context, start.vocabulary, config)
+    emit({"phase": "data", "data": asdict(prepared.report)})
+    boundary("trainer:prepared")
+    writes = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    judge = _Judge(start, prepared, config)
+    parent = judge.measured(start.model) if start.taught and writes else None
+    trained = add_lora(start.model, config) if config.lora else start.model
+    config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
+    said: list[dict[str, Any]] = []
 
-    @staticmethod
-    def _hook(p: float) -> Callable:
-        def drop(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
-            if isinstance(output, tuple):
-                return (F.dropout(output[0], p, module.training), *output[1:])
-            return F.dropout(output, p, module.training)
+    def listen(progress: Progress) -> None:
+        said.append(_news(progress))
+        emit(said[-1])
 
-        return drop
-
-    def remove(self) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-
-def train_lm(model: nn.Module, rows: Sequence[Ids], pad_id: int, config: TrainingConfig) -> Iterator[Progress]:
-    """Next-token training on rows of ids (start and end tokens included), in place; yields progress."""
-    luck = random.Random(config.seed)
-    batches = [b for _ in range(config.num_epochs) for b in token_batches(rows, config.tokens_per_batch, luck)]
-
-    def loss(batch: list[Ids]) -> Tensor:
-        ids = pad_right(batch, pad_id).to(model.device)
-        targets = ids[:, 1:].clone()
-        for row, text in enumerate(batch):
-            targets[row, len(text) - 1 :] = -100  # by length: pad may be eos
-        logits = model(ids[:, :-1], use_cache=False).logits
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
-
-    yield from _train(model, batches, loss, config)
-
-
-def train_reward_model(model: nn.Module, pairs: Sequence[TokenPair], pad_id: int, config: TrainingConfig) -> Iterator[Progress]:
-    """Preference training of a scalar reward model, in place; yields progress. `config.objective` names the loss."""
-    luck = random.Random(config.seed)
-    batches: list[list[TokenPair]] = []
-    while len(batches) < config.num_steps:
-        batches += pair_batches(pairs, config.pairs_per_batch, luck)
-
-    def loss(batch: list[TokenPair]) -> Tensor:
-        data = collate_pairs(batch, pad_id)
-        scores = prefix_scores(model, data.ids.to(model.device)).float()
-        sides = response_rewards(scores, data.prompt_lengths)
-        lengths = data.chosen_lengths.to(model.device), data.rejected_lengths.to(model.device)
-        if config.objective == "full":
-            return objectives.full_bradley_terry(*sides, *lengths)
-        value = objectives.partial_bradley_terry(*sides, *lengths, data.num_common.to(model.device), unequal=config.unequal)
-        return value + config.centring * objectives.centring(*sides, *lengths)
-
-    yield from _train(model, batches[: config.num_steps], loss, config)
+    done = train_reward_model(
+        start.model, prepared.train, start.pad_id, config, listen, should_stop, judge.accuracy if prepared.held_out else None,
+        work, _run_key(start, prepared, config), start.tokenizer.eos_token_id,
+    )  # fmt: skip
+    if torch.distributed.is_initialized():
+        writes = torch.distributed.get_rank() == 0
+        torch.distributed.destroy_process_group()
+    if not done or not writes:
+        return None
+    boundary("trainer:taught")
+    model = (trained.merge_and_unload() if config.lora else start.model).eval()
+    model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
+    emit({"phase": "report"})
+    card = _card(start, prepared, config, judge.measured(model), parent, name or out.name, base_lm, said)
+    save_folder(model.to(start.stored_dtype), start.tokenizer, card, out)
+    if work is not None:
+        checkpoints.discard(work)
+    emit({"phase": "done", "verdict": card.verdict, "held_out_accuracy": card.metrics.get("accuracy")})
+    return card
 
 
-def _train(model: nn.Module, batches: Sequence, loss: Callable, config: TrainingConfig) -> Iterator[Progress]:
-    torch.manual_seed(config.seed)
-    optimizers, dropout = Optimizers(model, config, len(batches)), Dropout(model, config.dropout)
-    model.train()
-    started, total, since = time.monotonic(), 0.0, 0
-    for step, batch in enumerate(batches):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=config.autocast):
-            value = loss(batch)
-        value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizers.step(step)
-        total, since = total + value.item(), since + 1
-        if (step + 1) % config.report_every == 0 or step + 1 == len(batches):
-            yield Progress(step + 1, len(batches), total / since, time.monotonic() - started)
-            total, since = 0.0, 0
-    dropout.remove()
+class _Judge:
+    """Measures a model on the held-out items, as the objective's own rewards."""
+
+    def __init__(self, start: Start, prepared: Prepared, config: TrainingConfig):
+        self.teacher = make_teacher(start.model, config, start.pad_id, None)  # its reference is the start
+        self.items, self.prompts = prepared.held_out, prepared.held_out_prompts
+        self.seed = config.seed
+
+    def measured(self, model: nn.Module) -> Measured | None:
+        return measure(self.teacher, model, self.items, self.prompts, self.seed) if self.items else None
+
+    def accuracy(self, model: nn.Module) -> float | None:
+        """On some, while it trains: of complete responses."""
+        found = measure(self.teacher, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.seed)
+        return round(float(wins(found.ends()).mean()), 4) if found else None
+
+
+def measure(teacher: Teacher, model: nn.Module, items: Sequence[Item], prompts: Sequence[str], seed: int = 0) -> Measured | None:
+    """Rewards of every prefix of held-out items. Labelled texts are paired by chance, a higher label against a lower;
+    None where they all have one."""
+    was_training = model.training
     model.eval()
+    if isinstance(items[0], TokenPair):
+        sides = [[p.prompt_ids for p in items]] * 2, [[p.chosen_ids for p in items], [p.rejected_ids for p in items]]
+        common, keys = [p.num_common for p in items], tuple(prompts)
+    else:
+        couples = pair_up(items, prompts, seed)
+        if not couples:
+            return None
+        sides = [[c[i].prompt_ids for c in couples] for i in (0, 1)], [[c[i].response_ids for c in couples] for i in (0, 1)]
+        common, keys = [0] * len(couples), tuple(c[2] for c in couples)
+    rewards = [teacher.rewards(model, prompt, response) for prompt, response in zip(*sides, strict=True)]
+    width = max(r.shape[1] for r in rewards)
+    rewards = [nn.functional.pad(r, (0, width - r.shape[1])) for r in rewards]
+    lengths = [torch.tensor([len(response) for response in side]) for side in sides[1]]
+    model.train(was_training)
+    return Measured(*rewards, *lengths, torch.tensor(common), keys)
 
 
-def prefix_scores(model: nn.Module, ids: Tensor) -> Tensor:
-    """Reward of every prefix from one forward: right-padded ids (rows, length) -> (rows, length)."""
-    return model.score(model.base_model(ids, use_cache=False).last_hidden_state)[..., 0]
+def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> list[tuple[TokenText, TokenText, str]]:
+    """Each text of the higher half of the labels against one of a lower label, by chance; the prompt of the first."""
+    luck = random.Random(seed)
+    order = sorted(range(len(texts)), key=lambda i: texts[i].label)
+    low, high = order[: len(order) // 2], order[len(order) // 2 :]
+    luck.shuffle(low)
+    return [(texts[a], texts[b], prompts[a]) for a, b in zip(high, low, strict=False) if texts[a].label > texts[b].label]
 
 
-def response_rewards(scores: Tensor, prompt_lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Cuts the prompt off: (2 * pairs, length) -> chosen and rejected (pairs, positions), entry t after t + 1 response tokens."""
-    rows, width = scores.shape
-    first = prompt_lengths.to(scores.device).repeat(2)[:, None]
-    at = first + torch.arange(width - int(prompt_lengths.min()), device=scores.device)[None]
-    cut = scores.gather(1, at.clamp(max=width - 1))
-    return cut[: rows // 2], cut[rows // 2 :]
+def _card(
+    start: Start, prepared: Prepared, config: TrainingConfig, child: Measured | None, parent: Measured | None,
+    name: str, base_lm: str, said: Sequence[dict[str, Any]],
+) -> ModelCard:  # fmt: skip
+    report = held_out_report(child, parent, prepared.report.longer_chosen)
+    metrics: dict[str, Any] = {"num_held_out_pairs": report["num_pairs"], "verdict": report["verdict"]}
+    if report["recommended"] is not None:
+        metrics["recommended"] = report["recommended"]
+    zero, accuracy = 0.0, {}
+    if child is not None:
+        metrics |= {"accuracy": report["accuracy"]["mean"], "accuracy_along": report["accuracy_along"]["mean"]}
+        sides = (child.chosen, child.chosen_lengths), (child.rejected, child.rejected_lengths)
+        zero = round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4)
+        accuracy = prefix_accuracy(child.chosen, child.rejected, child.chosen_lengths, child.rejected_lengths, child.num_common, LENGTHS)
+    data = prepared.report
+    source = f"{data.num_used} {data.kind} on {data.num_prompts} prompts" + (f" by {data.num_raters} raters" if data.num_raters else "")
+    base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
+    return ModelCard(
+        kind="reward_model", name=name, objective=config.objective, base_lm=base_lm,
+        taught=f"{data.num_train} {data.kind}" + (", at every prefix length" if config.objective in ("partial", "regression", "bce") else ""),
+        source=source, template=config.template, system_prompt=config.system_prompt, license=start.card.license if start.card else "",
+        num_pairs=data.num_train, pairs_sha256=data.sha256, zero=zero, accuracy=accuracy, metrics=metrics,
+        training=asdict(config) | {"last": said[-1] if said else {}}, parent=start.name if start.taught else "",
+        reference=f"{start.name}@{start.revision}" if config.objective == "implicit" else "",
+        verdict=report["verdict"], report=report, data=asdict(data),
+    )  # fmt: skip
 
 
-@torch.inference_mode()
-def pair_rewards(model: nn.Module, pairs: Sequence[TokenPair], pad_id: int, size: int = 128) -> tuple[Tensor, ...]:
-    """Rewards of every prefix of every pair, without training: chosen, rejected (pairs, positions), their lengths, common."""
-    chosen, rejected, lengths = [], [], []
-    for start in range(0, len(pairs), size):
-        data = collate_pairs(pairs[start : start + size], pad_id)
-        a, b = response_rewards(prefix_scores(model, data.ids.to(model.device)).float().cpu(), data.prompt_lengths)
-        chosen += a.unbind()
-        rejected += b.unbind()
-        lengths.append(torch.stack([data.chosen_lengths, data.rejected_lengths, data.num_common]))
-    stacked = torch.cat(lengths, 1)
-    pad = nn.utils.rnn.pad_sequence
-    return pad(chosen, batch_first=True), pad(rejected, batch_first=True), *stacked
+def _news(progress: Progress) -> dict[str, Any]:
+    seconds_left = None if progress.seconds_left is None else round(progress.seconds_left, 1)
+    news = {"phase": "training", "step": progress.step, "num_steps": progress.num_steps, "loss": round(progress.loss, 6)}
+    return news | {"held_out_accuracy": progress.held_out_accuracy, "seconds_left": seconds_left}
 
 
-def held_out_accuracy(model: nn.Module, pairs: Sequence[TokenPair], pad_id: int) -> dict[str, dict[str, float | int]]:
-    """Accuracy by prefix length on pairs that trained nothing (see `metrics.prefix_accuracy`)."""
-    return prefix_accuracy(*pair_rewards(model, pairs, pad_id))
+def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:
+    """Whose checkpoints these are: the same start, data and settings."""
+    content = [start.revision, prepared.report.sha256, len(prepared.train), asdict(replace(config, report_every=1, checkpoint_every=0))]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-@torch.inference_mode()
-def negative_log_likelihood(model: nn.Module, rows: Sequence[Ids], pad_id: int, size: int = 128) -> tuple[float, int]:
-    """Total nats over the rows (all tokens after the first, ending included) and the number of tokens."""
-    total, num_tokens = 0.0, 0
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
-        ids = pad_right(batch, pad_id).to(model.device)
-        log_probs = model(ids[:, :-1], use_cache=False).logits.float().log_softmax(-1)
-        picked = log_probs.gather(2, ids[:, 1:, None])[..., 0]
-        inside = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < torch.tensor([len(r) - 1 for r in batch], device=ids.device)[:, None]
-        total -= float((picked * inside).sum())
-        num_tokens += int(inside.sum())
-    return total, num_tokens
-
-
-def perplexity(total_nats: float, num_tokens: int) -> float:
-    return math.exp(total_nats / num_tokens)
+def _place(device: str) -> str:
+    """Under torchrun each process has its own GPU."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device

@@ -1,0 +1,192 @@
+"""Jobs and reward models as rows: who is in line, who holds a device, what was published. One transaction a verb.
+
+Knows nothing of processes, folders or training; whoever asks has looked at them. A state changes only from the states
+named in the statement, so two who act at once cannot both succeed.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from rgtg.errors import StoreError, UnknownRecord
+from rgtg.records import Job, RewardModelRow, now
+from rgtg.store import facts, rows
+from rgtg.store.opening import reading
+
+ACTIVE = ("running", "cancelling")
+ENDED = ("succeeded", "failed", "cancelled", "interrupted")
+STATUSES = ("ready", "not_recommended", "quarantined", "deleted")
+
+# the oldest whose device is free; that two of one device are never active is kept by an index besides
+CLAIM = """
+UPDATE jobs SET state = 'running', attempt = attempt + 1, started_at = ?, ended_at = NULL,
+    pid = NULL, pid_created_at = NULL, heartbeat_at = NULL, error_code = NULL, error_text = NULL
+WHERE id = (
+    SELECT id FROM jobs AS waiting
+    WHERE state = 'queued' AND NOT EXISTS (
+        SELECT 1 FROM jobs AS busy WHERE busy.device = waiting.device AND busy.state IN ('running', 'cancelling')
+    )
+    ORDER BY seq LIMIT 1
+) RETURNING *
+"""
+
+
+class JobRows:
+    """The verbs of `store.jobs`."""
+
+    def __init__(self, write: Callable[[Callable[[sqlite3.Connection], Any]], Any], path: Path):
+        self._write, self._path = write, path
+
+    # jobs
+
+    def add(self, job: Job, snapshot: Mapping[str, Any] | None = None) -> Job:
+        """Put a job in line; `snapshot` ({"id", "filter", "num_votes", "last_vote_seq", "sha256"}) says what of the votes it saw."""
+        at = now()
+        seen = None
+        if snapshot is not None:
+            seen = {"id": rows.text(snapshot["id"], "The snapshot"), "created_at": at, "filter": rows.json_text(snapshot["filter"], "The filter")}
+            seen |= {name: rows.whole(snapshot[name], f"`{name}`") for name in ("num_votes", "last_vote_seq")}
+            seen["sha256"] = rows.text(snapshot["sha256"], "The hash")
+        row = job_row(replace(job, snapshot_id=seen["id"] if seen else job.snapshot_id, created_at=job.created_at or at))
+
+        def task(conn: sqlite3.Connection) -> Job:
+            if seen:
+                facts.insert(conn, "snapshots", seen)
+            facts.insert(conn, "jobs", row)
+            return job_of(facts.need(conn, "jobs", job.id, "job"))
+
+        return self._write(task)
+
+    def claim(self) -> Job | None:
+        """The oldest job in line whose device is free is running from now on; None where there is none."""
+
+        def task(conn: sqlite3.Connection) -> Job | None:
+            found = conn.execute(CLAIM, (now(),)).fetchall()
+            return job_of(found[0]) if found else None
+
+        return self._write(task)
+
+    def started(self, job_id: str, pid: int, pid_created_at: float) -> None:
+        """Which process trains it; a pid alone proves nothing, pids return."""
+        values = (rows.whole(pid, "The pid"), rows.real(pid_created_at, "The time"), job_id)
+        sql = f"UPDATE jobs SET pid = ?, pid_created_at = ? WHERE id = ? AND state IN {ACTIVE}"
+        self._write(lambda conn: conn.execute(sql, values).rowcount)
+
+    def beat(self, job_id: str, progress: Mapping[str, Any] | None) -> None:
+        """A sign of life, with the last line of progress."""
+        values = (now(), rows.json_text(progress, "The progress") if progress else None, job_id)
+        sql = f"UPDATE jobs SET heartbeat_at = ?, progress = coalesce(?, progress) WHERE id = ? AND state IN {ACTIVE}"
+        self._write(lambda conn: conn.execute(sql, values).rowcount)
+
+    def ask_cancel(self, job_id: str) -> Job:
+        """From the line it goes at once; a running one is `cancelling` until its process is dead. An ended one stays as it is."""
+
+        def task(conn: sqlite3.Connection) -> Job:
+            at = now()
+            gone = "UPDATE jobs SET state = 'cancelled', cancel_requested_at = ?, ended_at = ? WHERE id = ? AND state = 'queued'"
+            conn.execute(gone, (at, at, job_id))
+            conn.execute("UPDATE jobs SET state = 'cancelling', cancel_requested_at = ? WHERE id = ? AND state = 'running'", (at, job_id))
+            return job_of(facts.need(conn, "jobs", job_id, "job"))
+
+        return self._write(task)
+
+    def end(self, job_id: str, state: str, code: str = "", text: str = "") -> bool:
+        """An active job ended without a model; whether it was active. A cancel that came meanwhile wins."""
+        values = (state, rows.mended(code, "The code") or None, rows.mended(text, "The text") or None, now(), job_id)
+        sql = f"""UPDATE jobs SET state = CASE state WHEN 'cancelling' THEN 'cancelled' ELSE ? END,
+            error_code = ?, error_text = ?, ended_at = ? WHERE id = ? AND state IN {ACTIVE}"""
+        return self._write(lambda conn: conn.execute(sql, values).rowcount == 1)
+
+    def queue_again(self, job_id: str) -> Job:
+        """An interrupted or failed job is in line again, while it has attempts left; StoreError else."""
+
+        def task(conn: sqlite3.Connection) -> Job:
+            job = job_of(facts.need(conn, "jobs", job_id, "job"))
+            if job.state not in ("interrupted", "failed"):
+                raise StoreError("Only a job that was interrupted or failed can go on.", f"This one is {job.state}.", "Start a new one.")
+            if job.attempt >= job.max_attempts:
+                raise StoreError("This job was tried too often.", f"Found {job.attempt} attempts of {job.max_attempts}.", "Start a new one.")
+            conn.execute("UPDATE jobs SET state = 'queued', cancel_requested_at = NULL, ended_at = NULL WHERE id = ?", (job_id,))
+            return job_of(facts.need(conn, "jobs", job_id, "job"))
+
+        return self._write(task)
+
+    def job(self, job_id: str) -> Job:
+        """UnknownRecord without it."""
+        with reading(self._path) as conn:
+            return job_of(facts.need(conn, "jobs", job_id, "job"))
+
+    def jobs(self, states: Sequence[str] = (*ACTIVE, "queued", *ENDED), limit: int = 200) -> tuple[Job, ...]:
+        """The newest first."""
+        sql = f"SELECT * FROM jobs WHERE state IN ({', '.join('?' * len(states))}) ORDER BY seq DESC LIMIT ?"
+        with reading(self._path) as conn:
+            return tuple(job_of(row) for row in conn.execute(sql, (*states, limit)))
+
+    def last_vote_seq(self) -> int:
+        with reading(self._path) as conn:
+            return facts.one(conn, "SELECT coalesce(max(seq), 0) AS last FROM votes")["last"]
+
+    # reward models
+
+    def publish(self, model: RewardModelRow, states: Sequence[str] = ("running",)) -> bool:
+        """The model's row and its job's success, both or neither: False, and nothing stored, where the job is in none of `states`.
+
+        A model whose job this database does not know (it was restored from before) gets its row alone.
+        """
+        row = model_row(replace(model, created_at=model.created_at or now()))
+
+        def task(conn: sqlite3.Connection) -> bool:
+            for column, table in (("snapshot_id", "snapshots"), ("job_id", "jobs")):
+                if row[column] and not facts.one(conn, f"SELECT 1 FROM {table} WHERE id = ?", row[column]):
+                    row[column] = None
+            if row["job_id"]:
+                if facts.need(conn, "jobs", row["job_id"], "job")["state"] not in states:
+                    return False
+                sql = "UPDATE jobs SET state = 'succeeded', reward_model = ?, ended_at = ?, error_code = NULL, error_text = NULL WHERE id = ?"
+                conn.execute(sql, (row["name"], now(), row["job_id"]))
+            facts.insert(conn, "reward_models", row)
+            return True
+
+        return self._write(task)
+
+    def models(self, statuses: Sequence[str] = STATUSES) -> tuple[RewardModelRow, ...]:
+        """The newest first."""
+        sql = f"SELECT * FROM reward_models WHERE status IN ({', '.join('?' * len(statuses))}) ORDER BY seq DESC"
+        with reading(self._path) as conn:
+            return tuple(model_of(row) for row in conn.execute(sql, tuple(statuses)))
+
+    def set_status(self, name: str, status: str) -> None:
+        """UnknownRecord without the model."""
+        values = (rows.text(status, "The status"), name)
+
+        def task(conn: sqlite3.Connection) -> None:
+            if conn.execute("UPDATE reward_models SET status = ? WHERE name = ?", values).rowcount != 1:
+                raise UnknownRecord(f"No reward model `{name}` was trained here.")
+
+        self._write(task)
+
+
+def job_row(job: Job) -> rows.Row:
+    row = {f.name: getattr(job, f.name) for f in fields(Job)}
+    row["config"] = rows.json_text(job.config, "The settings of the job")
+    row["progress"] = rows.json_text(job.progress, "The progress") if job.progress else None
+    return {name: rows.text(value, f"`{name}`") if isinstance(value, str) else value for name, value in row.items()}
+
+
+def job_of(row: Mapping[str, Any]) -> Job:
+    plain = {f.name: row[f.name] for f in fields(Job) if f.name not in ("config", "progress")}
+    return Job(config=json.loads(row["config"]), progress=json.loads(row["progress"]) if row["progress"] else None, **plain)
+
+
+def model_row(model: RewardModelRow) -> rows.Row:
+    row = {f.name: getattr(model, f.name) for f in fields(RewardModelRow)}
+    row["metrics"] = rows.json_text(model.metrics, "The metrics")
+    return {name: rows.text(value, f"`{name}`") if isinstance(value, str) else value for name, value in row.items()}
+
+
+def model_of(row: Mapping[str, Any]) -> RewardModelRow:
+    plain = {f.name: row[f.name] for f in fields(RewardModelRow) if f.name != "metrics"}
+    return RewardModelRow(metrics=json.loads(row["metrics"]), **plain)

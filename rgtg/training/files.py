@@ -1,0 +1,274 @@
+"""Preferences and labelled texts from files and hub data sets: rows in any of the usual shapes become one shape.
+
+Knows nothing of tokenizers, models or the store. A row that cannot be read is refused by its number; nothing is guessed.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rgtg.errors import BadData
+from rgtg.prompts import Message, transcript
+
+Row = Mapping[str, Any]
+Prompt = str | tuple[Message, ...]
+Mark = tuple[int, int, str]  # first token, behind the last, `good`, `bad` or `goes_wrong`
+SHAPES = (
+    "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; "
+    "whole dialogues as `chosen`, `rejected`; or a text with a `label`"
+)
+ROLE_NAMES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+TURN = "\n\nAssistant:"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A preference as it stands in a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` says
+    whether the answer came to its end, so that an end token belongs to it."""
+
+    row: int
+    prompt: Prompt = ""
+    chosen: str = ""
+    rejected: str = ""
+    prompt_ids: tuple[int, ...] = ()
+    chosen_ids: tuple[int, ...] = ()
+    rejected_ids: tuple[int, ...] = ()
+    chosen_ended: bool = True
+    rejected_ended: bool = True
+    num_common: int = 0
+    margin: float = 0.0
+    weight: float = 1.0
+    rater: str = ""
+    chosen_marks: tuple[Mark, ...] = ()
+    rejected_marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One answer with a label in [0, 1]."""
+
+    row: int
+    prompt: Prompt = ""
+    response: str = ""
+    label: float = 0.0
+    weight: float = 1.0
+    rater: str = ""
+
+
+class NotThis(ValueError):
+    """The row is of this shape but cannot be read: what was found, what to do."""
+
+    def __init__(self, found: str, do: str = ""):
+        self.found, self.do = found, do
+        super().__init__(found)
+
+
+def read_examples(source: str | Path, split: str = "train") -> list[Example] | list[Labelled]:
+    """All rows of a file (.jsonl, .json, .csv, .parquet) or a hub data set. Raises BadData naming the row."""
+    name, found, kind = str(source), [], None
+    for number, row in rows(source, split):
+        shape = shape_of(row)
+        if shape is None:
+            keys = ", ".join(f"`{key}`" for key in row) if isinstance(row, Mapping) else type(row).__name__
+            raise BadData(f"Row {number} of `{name}` is no preference.", f"It has {keys}.", f"A row has {SHAPES}.")
+        try:
+            example = SHAPE_READERS[shape](number, row)
+        except NotThis as error:
+            raise BadData(f"Row {number} of `{name}` cannot be used.", error.found, error.do) from error
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise BadData(
+                f"Row {number} of `{name}` cannot be read as {shape}.", f"{type(error).__name__}: {error}.", "Mend or remove it."
+            ) from error
+        if kind not in (None, type(example)):
+            raise BadData(f"`{name}` mixes pairs and labelled texts.", f"Row {number} is the first of the other kind.", "Give two files.")
+        kind = type(example)
+        found.append(example)
+    if not found:
+        raise BadData(f"`{name}` holds no preferences.", "It has no rows.", f"A row has {SHAPES}.")
+    return found
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Row]]:
+    path = Path(source)
+    if not path.is_file():
+        yield from _hub_rows(str(source), split)
+        return
+    try:
+        if path.suffix == ".parquet":
+            import pandas
+
+            yield from enumerate(pandas.read_parquet(path).to_dict("records"), 1)
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                yield from enumerate(csv.DictReader(file), 1)
+        else:
+            yield from _json_rows(path)
+    except UnicodeDecodeError as error:
+        raise BadData(f"`{path.name}` cannot be read as text.", f"{error}.", "Save it again in UTF-8.") from error
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """One JSON value a line, or one list of all rows."""
+    text = path.read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        try:
+            yield from enumerate(json.loads(text), 1)
+        except ValueError as error:
+            raise BadData(f"`{path.name}` is not JSON.", f"{error}.") from error
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise BadData(f"Row {number} of `{path.name}` is not JSON.", f"{error}.", "A row is one line of JSON.") from error
+
+
+def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Row]]:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise BadData(f"There are no preferences at `{name}`.", "It is neither a file here nor a data set of the hub.", "Give a file, or owner/name.")
+    from datasets import load_dataset
+
+    try:
+        found = load_dataset(name, split=split)
+    except Exception as error:  # it raises whatever its network and its parsers raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadData(f"The hub did not give the data set `{name}`.", first, "Check the name, the split and the network.") from error
+    yield from enumerate(found, 1)
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def shape_of(row: Any) -> str | None:
+    """Which of SHAPE_READERS reads the row; None where none does."""
+    if not isinstance(row, Mapping):
+        return None
+    has = {key for key, value in row.items() if value is not None}
+    if {"chosen_ids", "rejected_ids"} <= has:
+        return "token ids"
+    if {"chosen", "rejected"} <= has:
+        if not isinstance(row["chosen"], str):
+            return "conversations"
+        return "texts" if "prompt" in has else "dialogues"
+    return "labelled text" if has & {"label", "kto_tag"} and has & {"text", "response", "completion", "messages", "conversations"} else None
+
+
+def _ids(number: int, row: Row) -> Example:
+    chosen, rejected = ([int(i) for i in row[key]] for key in ("chosen_ids", "rejected_ids"))
+    if row.get("prompt_ids") is not None:
+        prompt = [int(i) for i in row["prompt_ids"]]
+    else:
+        shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+        num_prompt = int(row["num_prompt_ids"]) if row.get("num_prompt_ids") is not None else shared
+        if chosen[:num_prompt] != rejected[:num_prompt]:
+            raise NotThis(f"The first {num_prompt} ids of its sides differ.", "Both answers have to follow the same prompt.")
+        prompt, chosen, rejected = chosen[:num_prompt], chosen[num_prompt:], rejected[num_prompt:]
+    if not prompt:
+        raise NotThis("Its sides have no first token in common.", "Give `prompt_ids`, or the start token in both.")
+    texts = {side: str(row.get(side) or "") for side in ("prompt", "chosen", "rejected")}
+    return Example(number, **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **_facts(row))
+
+
+def _texts(number: int, row: Row) -> Example:
+    return Example(number, _prompt(row["prompt"]), _text(row["chosen"]), _text(row["rejected"]), **_ended(row), **_facts(row))
+
+
+def _dialogues(number: int, row: Row) -> Example:
+    """HH's own shape: the same dialogue twice, another last turn."""
+    sides = []
+    for side in ("chosen", "rejected"):
+        before, turn, answer = _text(row[side]).rpartition(TURN)
+        if not turn:
+            raise NotThis(f"`{side}` has no turn that begins with `Assistant:`, and there is no `prompt`.", "Add a column `prompt`.")
+        sides.append((before + turn, answer))
+    return _same_prompt(number, sides[0], sides[1], row)
+
+
+def _conversations(number: int, row: Row) -> Example:
+    """Messages in the style of chat templates or of ShareGPT, with or without the prompt apart."""
+    before = row.get("prompt") if row.get("prompt") is not None else row.get("conversations", row.get("messages"))
+    shared = _messages(before) if before is not None and not isinstance(before, str) else (("user", before),) if before else ()
+    if row.get("system"):
+        shared = (("system", _text(row["system"])), *shared)
+    sides = []
+    for side in ("chosen", "rejected"):
+        turns = _messages([row[side]] if isinstance(row[side], Mapping) else row[side])
+        if not turns or turns[-1][0] != "assistant":
+            raise NotThis(f"`{side}` does not end with the assistant's answer.", "Remove what follows it.")
+        sides.append(((*shared, *turns[:-1]), turns[-1][1]))
+    return _same_prompt(number, sides[0], sides[1], row)
+
+
+def _same_prompt(number: int, chosen: tuple, rejected: tuple, row: Row) -> Example:
+    if chosen[0] != rejected[0]:
+        a, b = (p if isinstance(p, str) else transcript(p) for p in (chosen[0], rejected[0]))
+        at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        found = f"Its sides answer different prompts: from character {at + 1} on, {a[at : at + 30]!r} against {b[at : at + 30]!r}."
+        raise NotThis(found, "Both answers have to follow the same prompt; remove the row.")
+    return Example(number, chosen[0], chosen[1], rejected[1], **_ended(row), **_facts(row))
+
+
+def _labelled(number: int, row: Row) -> Labelled:
+    label = row["label"] if row.get("label") is not None else row["kto_tag"]
+    value = float(label)
+    if not 0 <= value <= 1:
+        raise NotThis(f"Its label is {value:g}.", "Labels lie between 0 and 1.")
+    facts = {"label": value, "weight": float(row.get("weight") or 1.0), "rater": str(row.get("rater_id") or "")}
+    turns = row.get("messages") if row.get("messages") is not None else row.get("conversations")
+    if turns is not None:
+        *before, (role, answer) = _messages(turns)
+        if role != "assistant":
+            raise NotThis("Its conversation does not end with the assistant's answer.")
+        return Labelled(number, tuple(before), answer, **facts)
+    response = next(row[key] for key in ("response", "completion", "text") if row.get(key) is not None)
+    return Labelled(number, _prompt(row.get("prompt") or ""), _text(response), **facts)
+
+
+def _prompt(value: Any) -> Prompt:
+    return value if isinstance(value, str) else _messages(value)
+
+
+def _messages(value: Any) -> tuple[Message, ...]:
+    """[{"role": "user", "content": "Hi"}] or [{"from": "human", "value": "Hi"}] -> (("user", "Hi"),)"""
+    found = []
+    for turn in value:
+        role = turn["role"] if "role" in turn else turn["from"]
+        if role not in ROLE_NAMES:
+            raise NotThis(f"A message is from `{role}`.", f"The roles are {', '.join(ROLE_NAMES)}.")
+        found.append((ROLE_NAMES[role], _text(turn["content"] if "content" in turn else turn["value"])))
+    return tuple(found)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise NotThis(f"{value!r} is no text.")
+    return value
+
+
+def _ended(row: Row) -> dict[str, bool]:
+    """An exported answer says why it stopped; any other is taken for complete."""
+    return {f"{side}_ended": row.get(f"{side}_stop_reason") in (None, "", "eos") for side in ("chosen", "rejected")}
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {"num_common": int(row.get("num_common") or 0), "margin": float(row.get("margin") or 0.0)}
+    found |= {"weight": 1.0 if row.get("weight") is None else float(row["weight"]), "rater": str(row.get("rater_id") or "")}
+    for side in ("chosen", "rejected"):
+        found[f"{side}_marks"] = tuple((int(start), int(end), str(label)) for start, end, label in row.get(f"{side}_marks") or ())
+    return found
+
+
+SHAPE_READERS: dict[str, Callable[[int, Row], Example | Labelled]] = {
+    "token ids": _ids,
+    "texts": _texts,
+    "dialogues": _dialogues,
+    "conversations": _conversations,
+    "labelled text": _labelled,
+}

@@ -1,0 +1,258 @@
+"""From examples to what is trained on: ids, kept and held out, and a report of what the data is before anything is trained.
+
+Knows tokenizers, no models. The split is by prompt and by its hash alone: a prompt that is held out now was held out from every
+earlier training, so a child and its parent can be measured on the same pairs.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from transformers import PreTrainedTokenizerBase
+
+from rgtg.config import TrainingConfig
+from rgtg.errors import BadData
+from rgtg.prompts import encode_prompt, encode_response, transcript
+from rgtg.training.data import Ids, Item, TokenPair, TokenText
+from rgtg.training.files import Example, Labelled, Mark
+
+CAUSES = {
+    "equal": "both answers are the same",
+    "duplicate": "the same pair by the same rater again",
+    "no_tokens": "an answer without a token",
+    "over_long": "longer than allowed",
+    "prompt_over_long": "the prompt alone is longer than allowed",
+    "equal_when_cut": "both answers are the same as far as they are read",
+    "no_weight": "weight 0",
+}
+FEW = 20  # pairs below which nothing can be said
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What the data is. `prompt_tokens` and `answer_tokens` are (median, 95 of 100, longest); `dropped` is (cause, number).
+
+    `num_contradictions` counts pairs whose opposite is there too (they stay), `num_cut` answers that are read in part,
+    `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
+    """
+
+    kind: str
+    num_rows: int
+    num_used: int
+    num_prompts: int
+    num_raters: int
+    num_train: int
+    num_held_out: int
+    num_held_out_prompts: int
+    prompt_tokens: tuple[int, int, int]
+    answer_tokens: tuple[int, int, int]
+    dropped: tuple[tuple[str, int], ...] = ()
+    num_contradictions: int = 0
+    num_cut: int = 0
+    num_marked: int = 0
+    longer_chosen: float = 0.5
+    sha256: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Items to train on, items to measure on with the prompt each belongs to, and the report."""
+
+    train: tuple[Item, ...]
+    held_out: tuple[Item, ...]
+    held_out_prompts: tuple[str, ...]
+    report: DataReport = field(repr=False)
+
+
+def prepare(
+    examples: Sequence[Example] | Sequence[Labelled], tokenizer: PreTrainedTokenizerBase, context: int, vocabulary: int, config: TrainingConfig
+) -> Prepared:
+    """Encode, drop what cannot be used, split. Raises BadData where nothing is left, or ids are not of this tokenizer."""
+    pairs = isinstance(examples[0], Example)
+    encoder = Encoder(tokenizer, min(context, config.max_length), vocabulary, config)
+    seen, contradictions, dropped = set(), 0, Counter()
+    items, keys, raters = [], [], set()
+    for example in examples:
+        item = encoder.pair(example) if pairs else encoder.text(example)
+        if not isinstance(item, str):
+            same = (item.prompt_ids, *answers_of(item), example.rater, getattr(item, "label", None))
+            item = "duplicate" if same in seen else item
+            seen.add(same)
+        if isinstance(item, str):
+            dropped[item] += 1
+            continue
+        items.append(item)
+        keys.append(prompt_key(example))
+        raters.add(example.rater)
+    if not items:
+        counts = ", ".join(f"{number} dropped ({CAUSES[cause]})" for cause, number in dropped.items())
+        raise BadData("There is nothing to train on.", f"Of {len(examples)} rows {counts}.", "Give other data, or change the limits.")
+    if pairs:
+        directions = {(i.prompt_ids, i.chosen_ids, i.rejected_ids) for i in items}
+        contradictions = sum((p, b, a) in directions for p, a, b in directions) // 2
+    held = [is_held_out(key, config.held_out) for key in keys]
+    if all(held):
+        held = [False] * len(items)
+    train = tuple(item for item, out in zip(items, held, strict=True) if not out)
+    held_out = tuple((item, key) for item, key, out in zip(items, keys, held, strict=True) if out)
+    report = DataReport(
+        kind="pairs" if pairs else "texts", num_rows=len(examples), num_used=len(items), num_prompts=len(set(keys)),
+        num_raters=len(raters - {""}), num_train=len(train), num_held_out=len(held_out),
+        num_held_out_prompts=len({key for _, key in held_out}), prompt_tokens=spread([len(i.prompt_ids) for i in items]),
+        answer_tokens=spread([len(side) for i in items for side in answers_of(i)]), dropped=tuple(sorted(dropped.items())),
+        num_contradictions=contradictions, num_cut=encoder.num_cut, num_marked=sum(bool(getattr(i, "marks", ())) for i in items),
+        longer_chosen=_longer_chosen(items) if pairs else 0.5, sha256=items_hash(items),
+    )  # fmt: skip
+    return Prepared(train, tuple(i for i, _ in held_out), tuple(k for _, k in held_out), replace(report, remarks=_remarks(report, encoder)))
+
+
+class Encoder:
+    """Examples as ids; counts what it had to change."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, vocabulary: int, config: TrainingConfig):
+        self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, max_length, vocabulary, config
+        self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+        self.num_cut = self.num_read_again = 0
+
+    def pair(self, example: Example) -> TokenPair | str:
+        """The pair, or the cause it is dropped for."""
+        if not example.weight:
+            return "no_weight"
+        prompt_ids, chosen, rejected = self._ids(example)
+        if not chosen or not rejected:
+            return "no_tokens"
+        if chosen == rejected:
+            return "equal"
+        room = self._max_length - len(prompt_ids)
+        if room < 1:
+            return "prompt_over_long"
+        if max(len(chosen), len(rejected)) > room:
+            if self._config.over_long == "drop":
+                return "over_long"
+            self.num_cut += (len(chosen) > room) + (len(rejected) > room)
+            chosen, rejected = chosen[:room], rejected[:room]
+            if chosen == rejected:
+                return "equal_when_cut"
+        marks = mark_weights(example.chosen_marks, example.rejected_marks, max(len(chosen), len(rejected)), self._config.mark_weight)
+        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._config.margin, example.weight, example.num_common, marks)
+
+    def text(self, example: Labelled) -> TokenText | str:
+        if not example.weight:
+            return "no_weight"
+        prompt_ids = self._prompt(example.prompt)
+        ids = self._response(example.prompt, prompt_ids, example.response, True)
+        room = self._max_length - len(prompt_ids)
+        if not ids or room < 1:
+            return "no_tokens" if not ids else "prompt_over_long"
+        if len(ids) > room:
+            if self._config.over_long == "drop":
+                return "over_long"
+            self.num_cut, ids = self.num_cut + 1, ids[:room]
+        return TokenText(prompt_ids, ids, example.label, example.weight)
+
+    def _ids(self, example: Example) -> tuple[Ids, Ids, Ids]:
+        """Ids as they were generated where they are of this tokenizer, else the texts encoded."""
+        if example.prompt_ids:
+            highest = max(max(example.prompt_ids), max(example.chosen_ids, default=0), max(example.rejected_ids, default=0))
+            has_texts = bool(example.prompt or example.chosen or example.rejected)
+            if highest < self._vocabulary and (not has_texts or encode_prompt(self._tokenizer, example.prompt) == example.prompt_ids):
+                prompt_ids = self._prompt(example.prompt) if has_texts else example.prompt_ids
+                return prompt_ids, example.chosen_ids, example.rejected_ids
+            if not has_texts:
+                found = f"It has id {highest}, the model reads {self._vocabulary} ids."
+                raise BadData(
+                    f"The ids of row {example.row} are not of this model's tokenizer.", found, "Give texts, or train from the model they are of."
+                )
+            self.num_read_again += 1
+        prompt_ids = self._prompt(example.prompt)
+        chosen = self._response(example.prompt, prompt_ids, example.chosen, example.chosen_ended)
+        return prompt_ids, chosen, self._response(example.prompt, prompt_ids, example.rejected, example.rejected_ended)
+
+    def _prompt(self, prompt: object) -> Ids:
+        return encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt)
+
+    def _response(self, prompt: object, prompt_ids: Ids, text: str, ended: bool) -> Ids:
+        ids = encode_response(self._tokenizer, prompt, prompt_ids, text, self._config.template)
+        return ids + self._end if ended and ids else ids
+
+
+def mark_weights(chosen: Sequence[Mark], rejected: Sequence[Mark], num_positions: int, weight: float) -> tuple[float, ...]:
+    """The factor on each prefix length: `weight` where the prefix ends under a mark that agrees with the vote (good on the
+    chosen, bad on the rejected side, from where it goes wrong), 1 / `weight` under one that says the opposite. () without marks.
+
+    >>> mark_weights([], [(1, 2, "bad")], 3, 3.0)
+    (1.0, 3.0, 1.0)
+    """
+    if not chosen and not rejected:
+        return ()
+    factors = [1.0] * num_positions
+    for marks, agrees in ((chosen, "good"), (rejected, "bad")):
+        for start, end, label in marks:
+            label, end = ("bad", num_positions) if label == "goes_wrong" else (label, end)
+            for position in range(start, min(end, num_positions)):
+                factors[position] = weight if label == agrees else 1 / weight
+    return tuple(factors)
+
+
+def prompt_key(example: Example | Labelled) -> str:
+    """What belongs together: the prompt as text; without one the answer (of a pair the first in order) stands for it."""
+    text = example.prompt if isinstance(example.prompt, str) else transcript(example.prompt)
+    if text:
+        return text
+    if isinstance(example, Labelled):
+        return example.response
+    if len(example.prompt_ids) > 1:
+        return json.dumps(example.prompt_ids)
+    return min(example.chosen or str(example.chosen_ids), example.rejected or str(example.rejected_ids))
+
+
+def is_held_out(prompt: str, share: float) -> bool:
+    """By the hash of the prompt alone, whatever else is in the data."""
+    return int.from_bytes(hashlib.sha256(b"held out\n" + prompt.encode()).digest()[:8]) < share * 2**64
+
+
+def answers_of(item: Item) -> tuple[Ids, ...]:
+    return (item.chosen_ids, item.rejected_ids) if isinstance(item, TokenPair) else (item.response_ids,)
+
+
+def spread(values: Sequence[int]) -> tuple[int, int, int]:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2], ordered[int(0.95 * (len(ordered) - 1))], ordered[-1]
+
+
+def items_hash(items: Sequence[Item]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        content = [item.prompt_ids, *answers_of(item), *((item.label,) if isinstance(item, TokenText) else ())]
+        digest.update(json.dumps(content, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def _longer_chosen(pairs: Sequence[TokenPair]) -> float:
+    lengths = [(len(p.chosen_ids), len(p.rejected_ids)) for p in pairs]
+    return round(sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(pairs), 4)
+
+
+def _remarks(report: DataReport, encoder: Encoder) -> tuple[str, ...]:
+    """Sentences for the screen, before training."""
+    found = []
+    if report.num_raters == 1:
+        found.append("All votes are one person's: the model learns that person's taste.")
+    if report.num_train < FEW:
+        found.append(f"{report.num_train} {report.kind} are few; the model may learn little.")
+    if report.num_held_out < FEW:
+        found.append(f"{report.num_held_out} {report.kind} are held out: too few to tell how good the model is.")
+    if report.num_contradictions:
+        found.append(f"{report.num_contradictions} pairs are there in both directions.")
+    if report.kind == "pairs" and abs(report.longer_chosen - 0.5) > 0.2:
+        side = "longer" if report.longer_chosen > 0.5 else "shorter"
+        share = max(report.longer_chosen, 1 - report.longer_chosen)
+        found.append(f"In {100 * share:.0f} of 100 pairs the {side} answer was chosen: length alone explains much.")
+    if report.num_cut:
+        found.append(f"{report.num_cut} answers are read in part.")
+    if encoder.num_read_again:
+        found.append(f"{encoder.num_read_again} pairs were generated by a model with other tokens; their texts are encoded again.")
+    return tuple(found)

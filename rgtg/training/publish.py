@@ -1,0 +1,120 @@
+"""A model folder becomes public whole or not at all: staged, sealed with a manifest of hashes, moved by one rename.
+
+Knows nothing of torch, processes or the database. `<models>/.staging/<job>` is where a folder waits, on the same file
+system as `<models>/<name>`; what lies in a folder whose name begins with a dot is in no list.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+STAGING, QUARANTINE = ".staging", ".quarantine"
+
+
+def staging_folder(models: Path, job_id: str) -> Path:
+    return models / STAGING / job_id
+
+
+def stage(model: Path, staging: Path) -> None:
+    """Move a finished model folder to where it waits; by copy where the two are on different file systems."""
+    discard(staging)
+    staging.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(model, staging)
+
+
+def seal(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the manifest: `facts`, {"files": {name: {"sha256", "size"}}} and "weights_sha256"; everything is on disk afterwards."""
+    files = {str(path.relative_to(folder).as_posix()): path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST}
+    listed = {name: {"sha256": _sha256(path), "size": path.stat().st_size} for name, path in files.items()}
+    write_json(folder / MANIFEST, {**facts, "weights_sha256": weights_sha256(folder), "files": listed})
+    for path in (*files.values(), *(p for p in folder.rglob("*") if p.is_dir()), folder):
+        sync(path)
+
+
+def manifest_of(folder: Path, hashes: bool = True) -> dict[str, Any] | None:
+    """The manifest if every file it names is there whole (without `hashes`: in its size), else None."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, known in manifest["files"].items():
+            path = folder / name
+            if path.stat().st_size != known["size"] or (hashes and _sha256(path) != known["sha256"]):
+                return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest
+
+
+def place(staging: Path, target: Path) -> None:
+    """The one step that makes it public. FileExistsError where something of that name is there."""
+    if target.exists():
+        raise FileExistsError(str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging.rename(target)
+    sync(target.parent)
+    sync(staging.parent)
+
+
+def set_aside(folder: Path, models: Path) -> Path:
+    """Out of every list but not deleted: into `.quarantine`; returns where it is now."""
+    target, number = models / QUARANTINE / folder.name, 2
+    while target.exists():
+        target, number = models / QUARANTINE / f"{folder.name} {number}", number + 1
+    place(folder, target)
+    return target
+
+
+def withdraw(folder: Path, models: Path, job_id: str) -> None:
+    """Delete a folder that is in lists: first out of sight by one rename, then file by file."""
+    staging = staging_folder(models, job_id)
+    discard(staging)
+    place(folder, staging)
+    discard(staging)
+
+
+def discard(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Over the safetensors files in the order of their names: `ModelRef.revision` is its beginning."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        _feed(digest, path)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Appears whole, by rename from the same folder."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, allow_nan=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def sync(path: Path) -> None:
+    if path.is_dir() and os.name != "posix":  # Windows cannot fsync a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    _feed(digest, path)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, path: Path) -> None:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)

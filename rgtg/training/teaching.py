@@ -1,0 +1,155 @@
+"""Model and items become a loss, or the rewards of every prefix: which forward and which objective belong together.
+
+Knows nothing of optimizers, files or processes. A scalar reward model says its reward at each position; of a causal model the
+logits at a position are values or log probabilities of the next token.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgtg.config import TrainingConfig
+from rgtg.training import objectives
+from rgtg.training.data import Item, PairBatch, TextBatch, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
+
+SCALAR = ("partial", "full", "regression", "bce")  # objectives of a scalar head; the others are a causal model's
+OF_TEXTS = ("regression", "bce")
+
+
+class Scorer(nn.Module):
+    """What is wrapped and trained: right-padded ids (rows, length) -> float32 rewards (rows, length) of a scalar head, or
+    logits (rows, length, vocabulary) of a causal model."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if isinstance(getattr(self.model, "score", None), nn.Module):
+            return prefix_scores(self.model, ids).float()
+        return self.model(ids, use_cache=False).logits.float()
+
+
+def prefix_scores(model: nn.Module, ids: Tensor) -> Tensor:
+    """Reward of every prefix from one forward: right-padded ids (rows, length) -> (rows, length)."""
+    return model.score(model.base_model(ids, use_cache=False).last_hidden_state)[..., 0]
+
+
+def responses_of(values: Tensor, prompt_lengths: Tensor) -> Tensor:
+    """Cuts the prompt off: (rows, length), (rows,) -> (rows, positions), entry t belongs to t + 1 response tokens."""
+    width = values.shape[1]
+    at = prompt_lengths.to(values.device)[:, None] + torch.arange(width - int(prompt_lengths.min()), device=values.device)[None]
+    return values.gather(1, at.clamp(max=width - 1))
+
+
+def response_rewards(scores: Tensor, prompt_lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """(2 * pairs, length), (pairs,) -> chosen and rejected (pairs, positions), without the prompt."""
+    cut = responses_of(scores, prompt_lengths.repeat(2))
+    return cut[: len(cut) // 2], cut[len(cut) // 2 :]
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """The objective of one training. `reference` is the frozen causal model of the implicit reward and of the soft value."""
+
+    config: TrainingConfig
+    pad_id: int
+    end_id: int
+    reference: nn.Module | None = None
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether single answers with a label are taught; a pair is two of them then."""
+        return self.config.objective in OF_TEXTS or (self.config.objective == "implicit" and self.config.implicit == "ce")
+
+    def loss(self, model: Callable[[Tensor], Tensor], items: Sequence[Item], total: float, number_of_pass: int, device: torch.device) -> Tensor:
+        """The part of these items in the mean over items of weight `total`."""
+        if isinstance(items[0], TokenText) or self.of_texts:
+            both = isinstance(items[0], TokenPair)
+            texts = [text for pair in items for text in texts_of(pair)] if both else items
+            return self._text_loss(model, collate_texts(texts, self.pad_id).to(device), 2 * total if both else total)
+        batch = collate_pairs(items, self.pad_id, self.end_id if self.config.unequal == "pad" else None).to(device)
+        return (self._scalar_loss if self.config.objective in SCALAR else self._causal_loss)(model, batch, total, number_of_pass)
+
+    def _scalar_loss(self, model: Callable, batch: PairBatch, total: float, number_of_pass: int) -> Tensor:
+        config = self.config
+        sides = *response_rewards(model(batch.ids), batch.prompt_lengths), batch.chosen_lengths, batch.rejected_lengths
+        shared = {"sample_weights": batch.weights, "total": total}
+        if config.objective == "full":
+            loss = objectives.full_bradley_terry(*sides, batch.margins, config.label_smoothing, **shared)
+        else:
+            loss = objectives.partial_bradley_terry(
+                *sides, batch.num_common, batch.margins, config.unequal, config.weights, config.stride, config.label_smoothing, batch.marks, **shared
+            )
+        return loss + config.centring * objectives.centring(*sides, only_last=config.objective == "full", **shared)
+
+    def _causal_loss(self, model: Callable, batch: PairBatch, total: float, number_of_pass: int) -> Tensor:
+        config, lengths = self.config, (batch.chosen_lengths, batch.rejected_lengths)
+        logits = model(batch.ids)
+        shared = {"label_smoothing": config.label_smoothing, "sample_weights": batch.weights, "total": total}
+        if config.objective == "vocabulary":
+            return self._vocabulary_loss(logits, batch, lengths, shared, number_of_pass)
+        sides = response_rewards(objectives.token_values(logits.log_softmax(-1), batch.ids), batch.prompt_lengths)
+        if config.objective == "autoregressive":
+            return objectives.autoregressive_bradley_terry(*sides, *lengths, config.beta, batch.margins, **shared)
+        reference = response_rewards(self._reference_log_probs(batch.ids), batch.prompt_lengths)
+        return objectives.implicit_dpo(*sides, *reference, *lengths, config.beta, batch.margins, **shared)
+
+    def _vocabulary_loss(self, logits: Tensor, batch: PairBatch, lengths: tuple, shared: dict, number_of_pass: int) -> Tensor:
+        """Pairs in even passes and the value constraint in odd ones, or both."""
+        config = self.config
+        values = response_rewards(objectives.token_values(logits, batch.ids), batch.prompt_lengths)
+        on_pairs = objectives.full_bradley_terry(*values, *lengths, batch.margins, **shared)
+        if config.constraint == "alternate" and number_of_pass % 2 == 0:
+            return on_pairs
+        half = len(batch.ids) // 2  # on the chosen responses
+        if config.tau == 0:
+            following = objectives.best_values(logits[:half])
+        else:
+            with torch.no_grad():
+                log_probs = self.reference(batch.ids[:half], use_cache=False).logits.float().log_softmax(-1)
+                following = objectives.soft_values(logits[:half].detach(), log_probs, config.tau)
+        following = responses_of(following, batch.prompt_lengths)
+        constraint = objectives.value_constraint(values[0], following, lengths[0], batch.weights, shared["total"])
+        return constraint if config.constraint == "alternate" else on_pairs + config.constraint_weight * constraint
+
+    def _text_loss(self, model: Callable, batch: TextBatch, total: float) -> Tensor:
+        facts = batch.lengths, batch.labels, batch.weights, total
+        if self.config.objective in SCALAR:
+            rewards = responses_of(model(batch.ids), batch.prompt_lengths)
+            return (objectives.prefix_regression if self.config.objective == "regression" else objectives.prefix_cross_entropy)(rewards, *facts)
+        log_probs, reference = (
+            responses_of(values, batch.prompt_lengths)
+            for values in (objectives.token_values(model(batch.ids).log_softmax(-1), batch.ids), self._reference_log_probs(batch.ids))
+        )
+        lengths, labels, weights, total = facts
+        return objectives.implicit_cross_entropy(log_probs, reference, lengths, labels, self.config.beta, weights, total)
+
+    @torch.no_grad()
+    def _reference_log_probs(self, ids: Tensor) -> Tensor:
+        return objectives.token_values(self.reference(ids, use_cache=False).logits.float().log_softmax(-1), ids)
+
+    @torch.no_grad()
+    def rewards(self, model: nn.Module, prompts: Sequence[tuple[int, ...]], responses: Sequence[tuple[int, ...]], size: int = 64) -> Tensor:
+        """The reward of every prefix of each response, as it guides: (responses, positions) float32 on the CPU."""
+        scorer, device = Scorer(model).eval(), next(model.parameters()).device
+        found: list[Tensor] = []
+        for start in range(0, len(responses), size):
+            part = [p + r for p, r in zip(prompts[start : start + size], responses[start : start + size], strict=True)]
+            ids = pad_right(part, self.pad_id).to(device)
+            prompt_lengths = torch.tensor([len(p) for p in prompts[start : start + size]])
+            found += responses_of(self._along(scorer(ids), ids), prompt_lengths).cpu().unbind()
+        rewards = nn.utils.rnn.pad_sequence(found, batch_first=True)
+        return rewards.cumsum(1) if self.config.objective in ("autoregressive", "implicit") else rewards
+
+    def _along(self, out: Tensor, ids: Tensor) -> Tensor:
+        """(rows, length): a scalar or vocabulary model's reward of each prefix, else each token's share of it."""
+        if out.ndim == 2:
+            return out
+        if self.config.objective == "vocabulary":
+            return objectives.token_values(out, ids)
+        log_probs = objectives.token_values(F.log_softmax(out, -1), ids)
+        return self.config.beta * (log_probs - (self._reference_log_probs(ids) if self.config.objective == "implicit" else 0))

@@ -1,0 +1,122 @@
+"""Rows of every usual shape become one shape; a row that cannot be read is refused by its number."""
+
+import json
+
+import pytest
+
+from rgtg.errors import BadData
+from rgtg.training.files import Example, Labelled, read_examples
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def one(tmp_path, row):
+    (found,) = read_examples(write(tmp_path / "rows.jsonl", [row]))
+    return found
+
+
+def test_prompt_chosen_rejected(tmp_path):
+    row = {"prompt": "the food was", "chosen": " good", "rejected": " bad", "margin": 0.5, "rater_id": "r", "chosen_stop_reason": "max_new_tokens"}
+    assert one(tmp_path, row) == Example(1, "the food was", " good", " bad", margin=0.5, rater="r", chosen_ended=False)
+
+
+def test_dialogues_are_cut_before_the_last_answer(tmp_path):
+    start = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant:"
+    found = one(tmp_path, {"chosen": start + " So.", "rejected": start + " No."})
+    assert (found.prompt, found.chosen, found.rejected) == (start, " So.", " No.")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "A"}, "rejected": {"from": "gpt", "value": "B"}},
+        {"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]},
+        {"prompt": "Hi", "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]},
+        {
+            "chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}],
+            "rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "B"}],
+        },
+    ],
+    ids=["ShareGPT", "chat lists", "a prompt as text", "prompt in both sides"],
+)
+def test_conversations(tmp_path, row):
+    assert one(tmp_path, row) == Example(1, (("user", "Hi"),), "A", "B")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt_ids": [0, 4], "chosen_ids": [5, 1], "rejected_ids": [6]},
+        {"num_prompt_ids": 2, "chosen_ids": [0, 4, 5, 1], "rejected_ids": [0, 4, 6]},
+        {"chosen_ids": [0, 4, 5, 1], "rejected_ids": [0, 4, 6]},
+    ],
+    ids=["prompt apart", "as the export writes it", "what both begin with"],
+)
+def test_token_ids(tmp_path, row):
+    found = one(tmp_path, row)
+    assert (found.prompt_ids, found.chosen_ids, found.rejected_ids) == ((0, 4), (5, 1), (6,))
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "label"),
+    [
+        ({"text": " good", "label": 1}, "", 1.0),
+        ({"prompt": "it is", "completion": " good", "label": 0.25}, "it is", 0.25),
+        ({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " good"}], "label": True}, (("user", "Hi"),), 1.0),
+    ],
+)
+def test_labelled_texts(tmp_path, row, prompt, label):
+    assert one(tmp_path, row) == Labelled(1, prompt, " good", label)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: y"}, "Row 2 .*different prompts: from character 10 on"),
+        ({"chosen": "x", "rejected": "y"}, "Row 2 .*no turn that begins with `Assistant:`"),
+        ({"num_prompt_ids": 2, "chosen_ids": [0, 4, 5], "rejected_ids": [0, 3, 6]}, "Row 2 .*first 2 ids of its sides differ"),
+        ({"prompt": "a", "answer": "b"}, "Row 2 .*is no preference. It has `prompt`, `answer`."),
+        ({"prompt": "a", "chosen": 3, "rejected": 4}, "Row 2 .*cannot be read as conversations"),
+        ({"text": "a", "label": 7}, "Row 2 .*label is 7. Labels lie between 0 and 1."),
+        ({"chosen": [{"role": "user", "content": "a"}], "rejected": [{"role": "user", "content": "b"}]}, "Row 2 .*does not end with the assistant"),
+        ({"text": "a", "label": 1}, "mixes pairs and labelled texts. Row 2"),
+        (["a"], "Row 2 .*is no preference. It has list."),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_its_row(tmp_path, row, said):
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}, row])
+    with pytest.raises(BadData, match=said):
+        read_examples(path)
+
+
+def test_other_files(tmp_path):
+    wanted = [Example(1, "a", "b", "c"), Example(2, "d", "e", "f")]
+    rows = [{"prompt": e.prompt, "chosen": e.chosen, "rejected": e.rejected} for e in wanted]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "rows.csv").write_text("prompt,chosen,rejected\na,b,c\nd,e,f\n")
+    assert read_examples(tmp_path / "rows.json") == read_examples(tmp_path / "rows.csv") == wanted
+
+
+def test_a_file_that_is_none_is_refused(tmp_path):
+    with pytest.raises(BadData, match="There are no preferences at `nowhere.jsonl`. It is neither a file here"):
+        read_examples("nowhere.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(BadData, match="holds no preferences"):
+        read_examples(tmp_path / "empty.jsonl")
+    (tmp_path / "torn.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": ')
+    with pytest.raises(BadData, match="Row 2 of `torn.jsonl` is not JSON"):
+        read_examples(tmp_path / "torn.jsonl")
+
+
+@pytest.mark.slow
+def test_the_real_files_are_read(shared):
+    folder = shared / "preferences"
+    pairs = read_examples(folder / "hh_human_pairs.jsonl")
+    assert len(pairs) == 4043 and pairs[0].prompt.endswith("Assistant:")
+    shareGPT = read_examples(folder / "sharegpt_dpo_demo.json")
+    assert len(shareGPT) == 300 and shareGPT[0].prompt[0][0] == "user"
+    texts = read_examples(folder / "sharegpt_kto_demo.json")
+    assert len(texts) == 300 and {text.label for text in texts} == {0.0, 1.0}

@@ -1,0 +1,58 @@
+"""What held-out pairs say: by prefix length, beside the parent and plain length, and when nothing can be said."""
+
+import pytest
+import torch
+
+from rgtg.training.report import BETTER, NOT_BETTER, TOO_FEW, Measured, along, by_length, held_out_report, judge
+
+
+def measured(gaps: list[list[float]], lengths: list[tuple[int, int]] | None = None, prompts=None, common=None) -> Measured:
+    """Rejected rewards are 0; chosen ones the gaps."""
+    chosen = torch.tensor(gaps)
+    lengths = lengths or [(chosen.shape[1], chosen.shape[1])] * len(gaps)
+    a, b = (torch.tensor([n[i] for n in lengths]) for i in (0, 1))
+    return Measured(chosen, torch.zeros_like(chosen), a, b, torch.tensor(common or [0] * len(gaps)), tuple(prompts or map(str, range(len(gaps)))))
+
+
+def test_accuracy_margin_and_counts_by_length():
+    found = by_length(measured([[1.0, -1.0, 2.0], [0.0, 3.0, 9.0]], [(3, 3), (2, 1)], common=[1, 0]), (1, 2, 3))
+    assert {name: (f["accuracy"], f["margin"], f["n"]) for name, f in found.items()} == {
+        "1": (0.5, 0.0, 1), "2": (0.5, 1.0, 2), "3": (1.0, 2.0, 1), "end": (1.0, 2.5, 2),
+    }  # fmt: skip
+    assert 0 < found["2"]["low"] < 0.5 < found["2"]["high"] < 1
+
+
+def test_a_pair_counts_by_its_share_of_lengths():
+    assert along(measured([[1.0, -1.0, 2.0, 0.0]])).tolist() == [2.5 / 4]
+
+
+def test_a_child_that_is_right_more_often_is_better_and_one_that_is_not_is_not():
+    good, coin = measured([[1.0, 1.0]] * 40), measured([[1.0, -1.0]] * 40)
+    report = held_out_report(good, coin)
+    assert report["verdict"] == BETTER and report["recommended"] is True
+    assert report["difference_along"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert report["parent"]["accuracy_along"]["mean"] == 0.5 and report["num_pairs"] == report["num_prompts"] == 40
+    worse = held_out_report(coin, good)
+    assert worse["verdict"] == NOT_BETTER and worse["recommended"] is False
+    assert held_out_report(good)["verdict"] == BETTER, "without a parent it is measured against a coin"
+
+
+def test_few_pairs_few_prompts_and_wide_intervals_say_nothing():
+    assert held_out_report(None)["verdict"] == held_out_report(measured([[1.0]] * 19))["verdict"] == TOO_FEW
+    assert held_out_report(measured([[1.0]] * 40, prompts=["a", "b"] * 20))["verdict"] == TOO_FEW
+    assert judge({"low": -0.15, "high": 0.15}, 30, 30) == TOO_FEW
+    assert judge({"low": -0.05, "high": 0.05}, 900, 900) == NOT_BETTER
+    assert held_out_report(measured([[1.0]] * 19))["recommended"] is None
+
+
+def test_plain_length_is_a_rival():
+    lengths = [(2, 1)] * 20 + [(1, 2)] * 20
+    report = held_out_report(measured([[1.0, 1.0]] * 40, lengths), longer_chosen=0.8)
+    assert report["length_only"]["bets_on"] == "longer" and report["length_only"]["accuracy"]["mean"] == 0.5
+    assert report["difference_to_length"]["low"] > 0
+    assert held_out_report(measured([[1.0, 1.0]] * 40, [(1, 2)] * 40), longer_chosen=0.1)["length_only"]["accuracy"]["mean"] == 1.0
+
+
+def test_pairs_of_one_prompt_count_as_one_voice():
+    report = held_out_report(measured([[1.0]] * 30 + [[-1.0]] * 10, prompts=["one"] * 30 + list(map(str, range(10)))))
+    assert report["accuracy"]["mean"] == pytest.approx(1 / 11, abs=1e-3)

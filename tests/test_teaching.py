@@ -1,0 +1,92 @@
+"""One forward gives what many would: losses and rewards of every prefix, on every family, for every objective."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import FAMILIES, VOCABULARY, tiny, tiny_reward
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rgtg.config import TrainingConfig
+from rgtg.training.data import TokenPair, TokenText
+from rgtg.training.loop import make_teacher
+from rgtg.training.teaching import Scorer
+
+CPU = torch.device("cpu")
+
+
+def pairs() -> list[TokenPair]:
+    """Prompts of 6 and 9 tokens, responses of 8 and 5, of 3 and 11; the second pair shares two tokens."""
+    draw = torch.Generator().manual_seed(0)
+    ids = lambda n: tuple(torch.randint(2, VOCABULARY, (n,), generator=draw).tolist())  # noqa: E731
+    shared = ids(2)
+    return [TokenPair(ids(6), ids(8), ids(5)), TokenPair(ids(9), shared + ids(1), shared + ids(9))]
+
+
+def last_reward(model, row: tuple[int, ...]) -> torch.Tensor:
+    return model.score(model.base_model(torch.tensor([row]), use_cache=False).last_hidden_state)[0, -1, 0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("unequal", ["hold", "pad", "drop"])
+def test_one_forward_is_every_truncated_pair_in_value_and_gradient(family, unequal):
+    model = tiny(family, AutoModelForSequenceClassification, 1).requires_grad_(True)
+    config = TrainingConfig(unequal=unequal, centring=0.0)
+    found = make_teacher(model, config, 1, 1).loss(Scorer(model), pairs(), 2.0, 0, CPU)
+    wanted = 0.0
+    for pair in pairs():
+        n, m = len(pair.chosen_ids), len(pair.rejected_ids)
+        lengths = [i for i in range(pair.num_common + 1, max(n, m) + 1) if unequal != "drop" or i <= min(n, m) or i == max(n, m)]
+        filled = [side + (1,) * (max(n, m) if unequal == "pad" else 0) for side in (pair.chosen_ids, pair.rejected_ids)]
+        for i in lengths:
+            gap = last_reward(model, pair.prompt_ids + filled[0][:i]) - last_reward(model, pair.prompt_ids + filled[1][:i])
+            wanted = wanted - F.logsigmoid(gap) / len(lengths) / 2
+    assert float(found.detach()) == pytest.approx(float(wanted.detach()), abs=1e-5)
+    weights = [w for w in model.parameters() if w.requires_grad]
+    for a, b in zip(torch.autograd.grad(found, weights, allow_unused=True), torch.autograd.grad(wanted, weights, allow_unused=True), strict=True):
+        if b is not None:
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * max(1.0, float(b.abs().max())))
+
+
+def test_rewards_along_are_those_that_guide():
+    reward_model = tiny_reward("llama")
+    teacher = make_teacher(reward_model.loaded.model, TrainingConfig(), 1, 1)
+    for pair in pairs():
+        sides = [pair.chosen_ids, pair.rejected_ids]
+        found = teacher.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
+        for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
+            assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_rewards_of_causal_models_are_read_at_the_position_before():
+    model = tiny("llama", AutoModelForCausalLM, 0)
+    prompt, response = (0, 5, 6), (7, 8, 1)
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + response])).logits[0]
+    values = [float(logits[2 + t, token]) for t, token in enumerate(response)]
+    log_probs = [float(logits[2 + t].log_softmax(-1)[token]) for t, token in enumerate(response)]
+    rewards = lambda **k: make_teacher(model, TrainingConfig(**k), 1, 1).rewards(model, [prompt], [response])[0].tolist()  # noqa: E731
+    assert rewards(objective="vocabulary") == pytest.approx(values, abs=1e-4)
+    sums = [0.5 * sum(log_probs[: t + 1]) for t in range(3)]
+    assert rewards(objective="autoregressive", beta=0.5) == pytest.approx(sums, abs=1e-4)
+    assert rewards(objective="implicit") == pytest.approx([0.0] * 3, abs=1e-5), "a model is its own reference"
+
+
+def test_the_vocabulary_objective_takes_pairs_and_values_in_turn_or_as_a_sum():
+    model = tiny("llama", AutoModelForCausalLM, 0)
+    loss = lambda number, **k: float(  # noqa: E731
+        make_teacher(model, TrainingConfig(objective="vocabulary", **k), 1, 1).loss(Scorer(model), pairs(), 2.0, number, CPU)
+    )
+    on_pairs, on_values = loss(0), loss(1)
+    assert on_pairs != on_values
+    assert loss(0, constraint="sum", constraint_weight=0.5) == pytest.approx(on_pairs + 0.5 * on_values, rel=1e-5)
+    assert loss(1, tau=1e-3) == pytest.approx(on_values, rel=1e-2), "the soft value at no temperature is the maximum"
+    assert loss(1, tau=1.0) != pytest.approx(on_values, rel=1e-2)
+
+
+def test_a_pair_serves_as_two_texts():
+    model = tiny("llama", AutoModelForSequenceClassification, 1)
+    for objective in ("regression", "bce"):
+        teacher = make_teacher(model, TrainingConfig(objective=objective), 1, 1)
+        texts = [TokenText(p.prompt_ids, ids, label) for p in pairs() for ids, label in ((p.chosen_ids, 1.0), (p.rejected_ids, 0.0))]
+        as_pairs, as_texts = (float(teacher.loss(Scorer(model), items, len(items), 0, CPU)) for items in (pairs(), texts))
+        assert as_pairs == pytest.approx(as_texts, rel=1e-5)

@@ -1,0 +1,299 @@
+"""Training reward models: every objective learns, a resume is the whole, memory that runs out changes nothing, a folder with its card comes out."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import byte_tokenizer, save_tiny, tiny
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rgtg.config import OBJECTIVES, TrainingConfig
+from rgtg.errors import BadData, BadReward, BadSettings, ModelRefused
+from rgtg.models.loading import load_causal_lm, load_classifier
+from rgtg.records import ModelCard
+from rgtg.training import checkpoints
+from rgtg.training.data import TokenPair, TokenText
+from rgtg.training.loop import PreferenceTrainer, Progress, schedule, train_reward_model
+from rgtg.training.teaching import SCALAR
+from rgtg.training.trainer import run_job, train_file
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = TrainingConfig(num_steps=6, pairs_per_batch=4, learning_rate=1e-3, dropout=0.0, report_every=1, autocast=False)
+
+
+def taste(num: int = 8) -> list[TokenPair]:
+    """The token 7 is liked wherever it stands."""
+    draw = torch.Generator().manual_seed(0)
+    ids = lambda n: tuple(torch.randint(10, 60, (n,), generator=draw).tolist())  # noqa: E731
+    return [TokenPair((0, *ids(2)), (*ids(i % 3), 7, *ids(2), 1), (*ids(2), 8, *ids(i % 4), 1)) for i in range(num)]
+
+
+def model_of(objective: str = "partial") -> torch.nn.Module:
+    kind = AutoModelForSequenceClassification if objective in SCALAR else AutoModelForCausalLM
+    return tiny("llama", kind, 1).requires_grad_(True)
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([w.detach().flatten() for w in model.parameters()])
+
+
+def taught(config: TrainingConfig = CONFIG, items=None, **more) -> tuple[torch.Tensor, list[Progress]]:
+    model, said = model_of(config.objective), []
+    train_reward_model(model, items or taste(), 1, config, said.append, **more)
+    return weights(model), said
+
+
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "implicit ce", "vocabulary soft sum", "partial pad linear"])
+def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
+    name, *more = objective.split()
+    options = {"ce": {"implicit": "ce"}, "soft": {"tau": 1.0}, "sum": {"constraint": "sum"}, "pad": {"unequal": "pad"}, "linear": {"weights": "linear"}}
+    config = replace(CONFIG, objective=name, pairs_per_batch=8, num_steps=10, learning_rate=3e-4, beta=0.1)
+    config = replace(config, **{k: v for key in more for k, v in options[key].items()})
+    _, said = taught(config)
+    losses = [line.loss for line in said]
+    step = 2 if name == "vocabulary" and config.constraint == "alternate" else 1  # pairs and values in turn
+    assert len(losses) == 10 and losses[-step] < losses[0], losses
+
+
+def test_labelled_texts_are_taught_by_their_objectives_alone():
+    texts = [TokenText((0,), (7, 5, 1), 1.0), TokenText((0,), (8, 5, 1), 0.0)]
+    _, said = taught(replace(CONFIG, objective="regression"), texts)
+    assert said[-1].loss < said[0].loss
+    with pytest.raises(BadData, match="The objective `partial` needs pairs. The data is single texts with labels."):
+        taught(CONFIG, texts)
+
+
+def test_nothing_to_train_on_is_refused():
+    with pytest.raises(BadData, match="nothing to train on"):
+        train_reward_model(model_of(), [], 1, CONFIG)
+
+
+def test_the_same_seed_gives_the_same_model_and_another_another():
+    config = replace(CONFIG, dropout=0.2)
+    first, second, other = taught(config)[0], taught(config)[0], taught(replace(config, seed=1))[0]
+    assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_steps_batch_and_learning_rate_go_by_the_data_and_the_model():
+    few, many = schedule(TrainingConfig(), 26, 4_000_000), schedule(TrainingConfig(), 100_000, 4_000_000)
+    assert (few.pairs_per_batch, few.num_steps, few.learning_rate) == (16, 52, 2e-4)
+    assert (many.pairs_per_batch, many.num_steps) == (64, 1563)
+    assert schedule(TrainingConfig(), 26, 10**9).learning_rate == 1e-5 and schedule(TrainingConfig(lora=True), 26, 10**6).learning_rate == 5e-4
+    assert schedule(CONFIG, 26, 10**9).num_steps == 6 and schedule(TrainingConfig(), 3, 10**6).pairs_per_batch == 3
+
+
+def test_progress_says_how_far_it_is_and_what_is_measured():
+    measured = iter(range(99))
+    _, said = taught(measure=lambda model: next(measured) / 100)
+    assert [line.step for line in said] == [1, 2, 3, 4, 5, 6] and {line.num_steps for line in said} == {6}
+    assert said[-1].seconds_left == 0 and said[0].seconds_left > 0 and said[2].held_out_accuracy is not None
+
+
+def test_a_loss_that_is_no_number_ends_it():
+    model = model_of()
+    with torch.no_grad():
+        model.score.weight.fill_(float("nan"))
+    with pytest.raises(BadReward, match="went astray. At step 1 the loss is nan"):
+        train_reward_model(model, taste(), 1, CONFIG)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def short_of_memory(monkeypatch, num_items: int) -> list[int]:
+    seen, compute = [], PreferenceTrainer.compute_loss
+
+    def loss(self, model, inputs, *args, **kwargs):
+        if len(inputs["share"].items) > num_items:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        seen.append(len(inputs["share"].items))
+        return compute(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(PreferenceTrainer, "compute_loss", loss)
+    return seen
+
+
+def test_where_memory_runs_out_a_step_is_taken_in_halves_and_stays_the_same_step(monkeypatch):
+    config = replace(CONFIG, pairs_per_batch=8)
+    whole, said = taught(config)
+    seen = short_of_memory(monkeypatch, 3)
+    parts, said_in_parts = taught(config)
+    assert seen == [2, 2, 2, 2] * 6, "eight pairs a step as before"
+    assert [line.loss for line in said_in_parts] == pytest.approx([line.loss for line in said], abs=1e-5)
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
+
+
+def test_where_a_single_pair_does_not_fit_it_ends_with_the_reason(monkeypatch):
+    short_of_memory(monkeypatch, 0)
+    with pytest.raises(MemoryError, match="One pair at a time does not fit, with gradient checkpointing either: CUDA out of memory"):
+        taught()
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def stopped_after(num_steps: int):
+    asked = iter(range(1, 99))
+    return lambda: next(asked) >= num_steps
+
+
+def test_a_resumed_training_is_the_training(tmp_path):
+    config = replace(CONFIG, dropout=0.2, checkpoint_every=2)
+    whole, said = taught(config)
+    assert train_reward_model(model_of(), taste(), 1, config, should_stop=stopped_after(3), folder=tmp_path, run="a") is False
+    assert [p.name for p in checkpoints.found(tmp_path)] == ["checkpoint-3", "checkpoint-2"]
+    resumed, rest = taught(config, folder=tmp_path, run="a")
+    assert [line.step for line in rest] == [4, 5, 6]
+    assert [line.loss for line in rest] == [line.loss for line in said[3:]]
+    assert torch.equal(resumed, whole)
+
+
+def test_a_damaged_checkpoint_and_one_of_another_training_are_passed_over(tmp_path):
+    config = replace(CONFIG, checkpoint_every=1)
+    train_reward_model(model_of(), taste(), 1, config, should_stop=stopped_after(4), folder=tmp_path, run="a")
+    newest = checkpoints.newest(tmp_path, "a")
+    assert newest.name == "checkpoint-4" and checkpoints.newest(tmp_path, "b") is None
+    content = bytearray((newest / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "weights.safetensors").write_bytes(content)
+    assert checkpoints.newest(tmp_path, "a").name == "checkpoint-3"
+    (tmp_path / "checkpoint-9.tmp").mkdir()
+    (tmp_path / "checkpoint-8").mkdir()
+    assert checkpoints.newest(tmp_path, "a").name == "checkpoint-3"
+
+
+# --- from a file to a folder ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("base") / "tiny")
+
+
+def job_folder(folder: Path, base: Path, num: int = 60, **job) -> Path:
+    rows = [{"prompt": f"p{i}", "chosen": f"a{i % 7}b", "rejected": f"c{i % 5}"} for i in range(num)]
+    folder.mkdir(parents=True)
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    training = {"num_steps": 6, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5, "report_every": 2}
+    found = {"training": training, "base": str(base), "base_lm": "tiny", "parent": None, "name": "mine", "pairs": "pairs.jsonl", "seed": 3}
+    (folder / "job.json").write_text(json.dumps(found | job))
+    return folder
+
+
+def test_a_job_leaves_a_model_with_its_card_and_says_how_far_it_is(tmp_path, base):
+    news = []
+    folder = job_folder(tmp_path / "job", base)
+    run_job(folder, news.append, lambda: False)
+    steps = [line for line in news if line["phase"] == "training"]
+    assert [line["step"] for line in steps] == [2, 4, 6]
+    assert set(steps[0]) >= {"step", "num_steps", "loss", "held_out_accuracy", "seconds_left"}
+    card = ModelCard.read(folder / "model")
+    assert (card.kind, card.name, card.objective, card.base_lm, card.parent, card.template) == ("reward_model", "mine", "partial", "tiny", "", "plain")
+    assert card.training["seed"] == 3 and card.data["num_rows"] == 60 and card.num_pairs == card.data["num_train"]
+    assert card.report["verdict"] == card.verdict == card.metrics["verdict"] and card.report["num_pairs"] == card.data["num_held_out"] >= 20
+    assert card.accuracy["end"]["n"] == card.report["num_pairs"] and card.report["by_length"]["1"]["n"] > 0
+    loaded = load_classifier(str(folder / "model"))
+    assert loaded.tokenizer.get_vocab() == byte_tokenizer().get_vocab()
+    assert not list(folder.glob("checkpoint-*")) and not list(folder.glob(".model*"))
+
+
+def test_a_child_of_a_reward_model_is_measured_beside_it(tmp_path, base):
+    run_job(job_folder(tmp_path / "a", base), lambda news: None, lambda: False)
+    run_job(job_folder(tmp_path / "b", tmp_path / "a" / "model", name="child"), lambda news: None, lambda: False)
+    card = ModelCard.read(tmp_path / "b" / "model")
+    assert card.parent == "mine" and card.base_lm == "tiny"
+    parent = ModelCard.read(tmp_path / "a" / "model")
+    assert card.report["parent"]["accuracy"] == parent.report["accuracy"], "the same prompts are held out, the same weights measured"
+
+
+def test_a_stopped_job_leaves_no_model_and_goes_on_from_there(tmp_path, base):
+    whole, stopped = job_folder(tmp_path / "whole", base), job_folder(tmp_path / "stopped", base)
+    run_job(whole, lambda news: None, lambda: False)
+    run_job(stopped, lambda news: None, stopped_after(3))
+    assert not (stopped / "model").exists() and checkpoints.found(stopped)
+    news = []
+    run_job(stopped, news.append, lambda: False)
+    assert [line["step"] for line in news if line["phase"] == "training"] == [4, 6]
+    files = [folder / "model" / "model.safetensors" for folder in (whole, stopped)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("objective", ["vocabulary", "autoregressive", "implicit"])
+def test_causal_objectives_leave_a_language_model(tmp_path, base, objective):
+    card = train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, objective=objective, held_out=0.5))
+    assert load_causal_lm(str(tmp_path / "out")).card.objective == objective
+    assert card.report["by_length"]["end"]["n"] > 0 and bool(card.reference) == (objective == "implicit")
+
+
+def test_labelled_texts_from_a_file(tmp_path, base):
+    rows = [{"prompt": f"p{i}", "response": "ab" if i % 2 else "cd", "label": i % 2} for i in range(60)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = replace(CONFIG, objective="bce", held_out=0.5, num_steps=12)
+    card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / "out", config)
+    assert card.data["kind"] == "texts" and card.report["num_pairs"] > 5
+
+
+def test_what_cannot_be_started_from_is_refused(tmp_path, base):
+    reward_model = save_tiny(tmp_path / "rm", AutoModelForSequenceClassification)
+    pairs = job_folder(tmp_path / "job", base) / "pairs.jsonl"
+    with pytest.raises(ModelRefused, match="cannot be trained by `autoregressive`. It has a scalar head"):
+        train_file(pairs, str(reward_model), tmp_path / "out", replace(CONFIG, objective="autoregressive"))
+
+
+def test_lora_trains_small_matrices_and_leaves_a_plain_folder(tmp_path, base):
+    pytest.importorskip("peft")
+    config = replace(CONFIG, lora=True, lora_rank=2, held_out=0.5)
+    card = train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", config)
+    before, after = load_causal_lm(str(base)).model.state_dict(), load_classifier(str(tmp_path / "out")).model.state_dict()
+    changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
+    assert changed and all("proj" in name for name in changed) and float(after["score.weight"].abs().sum()) > 0
+    assert card.training["lora"] is True and card.training["learning_rate"] == 1e-3
+
+
+def test_lora_without_its_library_says_what_to_do(tmp_path, base, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(BadSettings, match="LoRA needs the library peft. It is not installed. Run `pip install peft`"):
+        train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, lora=True))
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+TWO = """
+import sys, torch
+from pathlib import Path
+from rgtg.config import TrainingConfig
+from rgtg.training import loop
+from rgtg.training.trainer import train_file
+
+begin = loop.PreferenceTrainer.train
+def train(self, *args, **kwargs):
+    assert self.args.world_size == int(sys.argv[4]), self.args.world_size
+    return begin(self, *args, **kwargs)
+loop.PreferenceTrainer.train = train
+config = TrainingConfig(num_steps=4, pairs_per_batch=5, learning_rate=1e-3, dropout=0.0, held_out=0.5, report_every=1, autocast=False)
+said = []
+card = train_file(sys.argv[1], sys.argv[2], Path(sys.argv[3]), config, emit=said.append, work=Path(sys.argv[3] + ".work"), device="cpu")
+if card is not None:
+    Path(sys.argv[3] + ".losses").write_text(repr([line["loss"] for line in said if "loss" in line]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_only_the_first_writes(tmp_path, base):
+    pairs = job_folder(tmp_path / "job", base) / "pairs.jsonl"
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for number, start in ((1, [sys.executable]), (2, [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"])):
+        command = [*start, str(script), str(pairs), str(base), str(tmp_path / f"out{number}"), str(number)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (load_classifier(str(tmp_path / f"out{number}")).model for number in (1, 2))
+    torch.testing.assert_close(weights(two), weights(one), rtol=1e-4, atol=1e-5)
+    losses = [eval((tmp_path / f"out{number}.losses").read_text()) for number in (1, 2)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5) and len(losses[0]) == 4

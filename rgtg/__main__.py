@@ -3,7 +3,7 @@
 import os
 import sys
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve one another as soon as a core is busy elsewhere
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that spin for long starve one another where a core is busy
 
 from rgtg.cli import main  # the variable is read when torch loads
 

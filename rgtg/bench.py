@@ -91,7 +91,10 @@ def _starter():
 
     if not (STARTER_DIR / "partial").is_dir():
         return None
-    lm = BaseLM.of(load_causal_lm(str(STARTER_DIR / "base-lm"), device="cpu"))
+    loaded = load_causal_lm(str(STARTER_DIR / "base-lm"), device="cpu")
+    for source in (loaded.model.generation_config, loaded.model.config, loaded.tokenizer):
+        source.eos_token_id = None  # an answer that ends after two tokens measures nothing
+    lm = BaseLM.of(loaded)
     return Models(lm, {"guide": ScalarRewardModel.of(load_classifier(str(STARTER_DIR / "partial"), "guide", device="cpu"))})
 
 

@@ -163,7 +163,7 @@ def _number(kind: type, key: str, value: str) -> float | int | str:
 def read_prompts(path: Path) -> list[str]:
     """A prompt a line, or JSON lines with `prompt`; raises BadData naming the line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: U+2028 may stand in a prompt
     except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"`{path}` cannot be read as prompts.", f"{error}.", "Give a text file in UTF-8.") from error
     prompts = []

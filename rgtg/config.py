@@ -92,7 +92,7 @@ def check_choices(config) -> None:
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a reward model is taught preferences. A 0 in steps, batch or learning rate stands for: by the number of pairs
-    (and of weights), see `training.schedule`."""
+    (and of weights), see `training.loop.schedule`."""
 
     objective: str = _choice("partial", "What is taught: partial is PARGS, vocabulary FaRMA, autoregressive GenARM", OBJECTIVES)
     num_steps: int = _setting(0, "Steps of the optimizer; 0 = by the number of pairs", 0, 1_000_000)
@@ -108,7 +108,8 @@ class TrainingConfig:
     mark_weight: float = _setting(3.0, "How much more a prefix counts under a mark that agrees with the vote", 1.0, 100.0)
     margin: float = _setting(1.0, "Factor on the margin that a strong vote asks for; 0 = none", 0.0, 10.0)
     label_smoothing: float = _setting(0.0, "Share of the votes taken for mistakes", 0.0, 0.49)
-    centring: float = _setting(0.01, "Pull of the two rewards of a pair towards opposite numbers", 0.0, 10.0)
+    # 0: at 0.01 it pressed all good prefixes to one value and weakened guidance (92 % to 84 % judged positive at beta 2)
+    centring: float = _setting(0.0, "Pull of the two rewards of a pair towards opposite numbers", 0.0, 10.0)
     beta: float = _setting(0.1, "Factor on log probabilities: autoregressive and implicit", 0.001, 10.0)
     implicit: str = _choice("dpo", "Loss of the implicit reward: on pairs, or on single answers", ("dpo", "ce"))
     constraint: str = _choice("alternate", "Vocabulary: pairs and values in turn, one pass each, or as a sum", ("alternate", "sum"))

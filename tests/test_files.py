@@ -8,6 +8,9 @@ from rgtg.errors import BadData
 from rgtg.training.files import Example, Labelled, read_examples
 
 
+HI, A, B = ({"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "A"), ("assistant", "B")))
+
+
 def write(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
@@ -33,12 +36,9 @@ def test_dialogues_are_cut_before_the_last_answer(tmp_path):
     "row",
     [
         {"conversations": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "A"}, "rejected": {"from": "gpt", "value": "B"}},
-        {"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]},
-        {"prompt": "Hi", "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]},
-        {
-            "chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}],
-            "rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "B"}],
-        },
+        {"prompt": [HI], "chosen": [A], "rejected": [B]},
+        {"prompt": "Hi", "chosen": [A], "rejected": [B]},
+        {"chosen": [HI, A], "rejected": [HI, B]},
     ],
     ids=["ShareGPT", "chat lists", "a prompt as text", "prompt in both sides"],
 )

@@ -231,8 +231,10 @@ def test_a_model_fetched_before_is_loaded_without_the_hub_and_its_commit_recorde
 
 def test_a_commit_can_be_named(hub, unreachable):
     assert resolve(f"owner/tiny@{COMMIT}") == (hub, COMMIT)
+    started = time.monotonic()
     with pytest.raises(ModelNotFound, match="The hub did not give `owner/tiny`"):
         resolve(f"owner/tiny@{'f' * 40}")
+    assert time.monotonic() - started < 10, "a hub that was not reached is not asked again and again"
 
 
 def test_an_unknown_model_is_not_found_at_once(hub, unreachable):

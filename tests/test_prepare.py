@@ -63,8 +63,9 @@ def test_what_has_one_prompt_only_is_all_trained_on():
 def test_what_is_dropped_is_counted_by_its_cause():
     long = "x" * 80
     rows = [
-        Example(1, "a", "b", "c", rater="r"), Example(2, "a", "b", "c", rater="r"), Example(3, "a", "b", "c", rater="s"), Example(4, "a", "c", "b", rater="s"),
-        Example(5, "a", "b", "b"), Example(6, "a", "b", ""), Example(7, long, "b", "c"), Example(8, "a", long, "c"), Example(9, "a", long + "y", long),
+        Example(1, "a", "b", "c", rater="r"), Example(2, "a", "b", "c", rater="r"), Example(3, "a", "b", "c", rater="s"),
+        Example(4, "a", "c", "b", rater="s"), Example(5, "a", "b", "b"), Example(6, "a", "b", ""), Example(7, long, "b", "c"),
+        Example(8, "a", long, "c"), Example(9, "a", long + "y", long),
         Example(10, "a", "b", "d", weight=0.0),
     ]  # fmt: skip
     report = made(rows).report

@@ -1,0 +1,148 @@
+"""`python -m rgtg train`: a flag for every field, a file or the votes, what is printed, what is refused, going on."""
+
+import json
+from dataclasses import fields
+
+import pytest
+from store_records import make_comparison, make_trace, make_vote
+from tiny_models import byte_tokenizer, save_tiny
+
+from rgtg.cli import _parser, main
+from rgtg.config import Settings, TrainingConfig
+from rgtg.models.loading import load_classifier
+from rgtg.prompts import encode_prompt
+from rgtg.records import ModelCard, Span
+from rgtg.store.store import Store
+from rgtg.training import trainer
+from rgtg.training.files import read_examples
+from rgtg.training.votes import freeze_votes
+
+QUICK = ["--num-steps", "4", "--pairs-per-batch", "8", "--learning-rate", "1e-3", "--held-out", "0.4", "--device", "cpu"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    save_tiny(tmp_path / "tiny")
+    rows = [{"prompt": f"p{i}", "chosen": f"a{i % 7}b", "rejected": f"c{i % 5}"} for i in range(60)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def train(here, *more, source=None, out="mine") -> int:
+    source = source or ["--pairs", str(here / "pairs.jsonl")]
+    return main(["train", *source, "--base", str(here / "tiny"), "--out", str(here / out), *QUICK, *more])
+
+
+def test_every_field_of_the_config_is_a_flag_with_its_default():
+    options = _parser().parse_args(["train", "--pairs", "f", "--base", "b", "--out", "o"])
+    assert TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)}) == TrainingConfig()
+    words = "train --from-votes --base b --out o --objective full --lora --no-autocast --beta 0.5"
+    given = _parser().parse_args(words.split())
+    assert (given.objective, given.lora, given.autocast, given.beta) == ("full", True, False, 0.5)
+
+
+def test_a_file_becomes_a_model_and_every_line_is_json(here, capsys):
+    assert train(here, "--json", "--report-every", "2", "--seed", "5") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["phase"] == "data" and lines[0]["data"]["num_rows"] == 60
+    assert [line["step"] for line in lines if line.get("phase") == "training"] == [2, 4]
+    assert lines[-1]["path"] == str(here / "mine") and lines[-1]["verdict"] == ModelCard.read(here / "mine").verdict
+    card = ModelCard.read(here / "mine")
+    assert card.training["seed"] == 5 and card.base_lm == "tiny" and card.name == "mine"
+    load_classifier(str(here / "mine"))
+    assert not (here / ".mine.training").exists()
+
+
+def test_for_people_it_says_what_the_data_is_and_how_far_it_is(here, capsys):
+    assert train(here) == 0
+    said = capsys.readouterr().out
+    assert "60 pairs on 60 prompts" in said and "step 4 of 4  loss" in said and f"{here / 'mine'}: " in said
+
+
+def test_what_is_there_is_not_written_over(here, capsys):
+    (here / "mine").mkdir()
+    assert train(here) == 2
+    assert "is there already" in json.loads(capsys.readouterr().err)["error"]
+    (here / "mine").rmdir()
+    (here / ".mine.training").mkdir()
+    assert train(here) == 2
+    assert "--resume" in json.loads(capsys.readouterr().err)["do"]
+
+
+def test_it_goes_on_where_it_was_interrupted(here, capsys, monkeypatch):
+    whole = trainer.train_reward_model
+    asked = iter(range(1, 99))
+    monkeypatch.setattr(trainer, "train_reward_model", lambda *a: whole(*a[:5], lambda: next(asked) >= 2, *a[6:]))
+    assert train(here) == 0 and not (here / "mine").exists()
+    monkeypatch.setattr(trainer, "train_reward_model", whole)
+    capsys.readouterr()
+    assert train(here, "--resume", "--json", "--report-every", "1") == 0
+    steps = [json.loads(line).get("step") for line in capsys.readouterr().out.splitlines()]
+    assert [step for step in steps if step] == [3, 4]
+
+
+def test_an_ensemble_has_one_seed_each(here):
+    assert train(here, "--ensemble", "2", "--seed", "7") == 0
+    assert [ModelCard.read(here / f"mine-{n}").training["seed"] for n in (1, 2)] == [7, 8]
+
+
+def test_errors_are_one_json_line(here, capsys):
+    assert train(here, source=["--pairs", str(here / "nowhere.jsonl")]) == 2
+    assert json.loads(capsys.readouterr().err)["error"].startswith("There are no preferences at")
+    assert train(here, "--label-smoothing", "0.9", out="other") == 2
+    assert "`label_smoothing` has to be between 0 and 0.49" in json.loads(capsys.readouterr().err)["error"]
+
+
+# --- votes ------------------------------------------------------------------------------------------------------------
+
+
+def voted(num: int = 30) -> Store:
+    """Votes on answers of the tiny model, a branch and marks among them."""
+    store = Store(Settings.from_environment().database)
+    tokenizer = byte_tokenizer()
+    for i in range(num):
+        run = make_trace("x", "A").run
+        prompt = f"p{i}"
+        changes = {"run": type(run)(prompt, "base", run.base_lm, prompt_ids=encode_prompt(tokenizer, prompt))}
+        traces = (
+            make_trace(f"c{i}-A", "A", "ab", 3, **changes),
+            make_trace(f"c{i}-B", "B", "acd", 4, **changes),
+            make_trace(f"c{i}-C", "C", "ae", 5, parent_trace_id=f"c{i}-B", branch_position=2, **changes),
+        )
+        vote = make_vote(f"v{i}", f"c{i}", "B", "ABC", strength=2)
+        store.add_comparison(make_comparison(f"c{i}", prompt=prompt, traces=traces), vote)
+    store.add_mark(Span("m", "c0-A", 0, 1, "bad"))
+    store.add_mark(Span("n", "c1-B", 1, 3, "good", rater_id=None))
+    return store
+
+
+def test_votes_are_frozen_with_all_that_training_can_use(here):
+    store = voted(2)
+    report = freeze_votes(store, here / "frozen.jsonl")
+    assert (report.num_pairs, report.num_votes) == (4, 2)
+    first, branch, *_ = examples = read_examples(here / "frozen.jsonl")
+    assert first.prompt == "p0" and first.chosen_ids == (10, 11, 12, 13) and first.margin == 0.5 and first.rater
+    assert (first.num_common, branch.num_common) == (0, 2), "a branch trains prefixes behind the branch only"
+    assert first.rejected_marks == ((0, 1, "bad"),) and first.chosen_marks == ()
+    assert examples[2].chosen_marks == ((1, 3, "good"),)
+    before = (here / "frozen.jsonl").read_bytes()
+    freeze_votes(store, here / "again.jsonl")
+    assert (here / "again.jsonl").read_bytes() == before
+    store.close()
+
+
+def test_the_votes_become_a_model_and_their_frozen_file_stays_beside_it(here):
+    voted().close()
+    assert train(here, source=["--from-votes"]) == 0
+    card = ModelCard.read(here / "mine")
+    assert card.data["num_rows"] == 60 and card.data["num_prompts"] == 30 and card.data["num_raters"] == 1
+    assert card.data["num_marked"] == 3 and (here / "mine.pairs.jsonl").is_file()
+
+
+def test_without_votes_it_says_so(here, capsys):
+    Store(Settings.from_environment().database).close()
+    assert train(here, source=["--from-votes"]) == 2
+    assert json.loads(capsys.readouterr().err)["found"] == "Found no pairs: there are no votes."
+    assert not (here / ".mine.training").exists()

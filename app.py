@@ -1,6 +1,7 @@
 """Settings, workbench, pages, launch: the app, and the Space's entry point."""
 
 import argparse
+import logging
 import os
 import tempfile
 
@@ -46,6 +47,8 @@ def main() -> None:
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
     args = parser.parse_args()
+    logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("httpx").setLevel("WARNING")  # gradio asks itself whether it is up
     settings = Settings.from_environment()
     workbench = Workbench(settings, base_lms=args.base_lm, reward_models=args.reward_model)
     workbench.start_loading()

@@ -7,7 +7,6 @@ import pytest
 from rgtg.errors import BadData
 from rgtg.training.files import Example, Labelled, read_examples
 
-
 HI, A, B = ({"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "A"), ("assistant", "B")))
 
 

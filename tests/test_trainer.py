@@ -293,9 +293,9 @@ def test_two_processes_train_as_one_and_only_the_first_writes(tmp_path, base):
     script = tmp_path / "two.py"
     script.write_text(TWO)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    for number, start in ((1, [sys.executable]), (2, [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"])):
+    for number, start in ((1, [sys.executable]), (2, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"])):
         command = [*start, str(script), str(pairs), str(base), str(tmp_path / f"out{number}"), str(number)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (load_classifier(str(tmp_path / f"out{number}")).model for number in (1, 2))
     torch.testing.assert_close(weights(two), weights(one), rtol=1e-4, atol=1e-5)

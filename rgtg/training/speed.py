@@ -21,7 +21,7 @@ from rgtg.training.loop import make_teacher, train_reward_model
 from rgtg.training.starts import Start, load_start
 from rgtg.training.teaching import Scorer
 
-PAIRS_AT_ONCE = 8
+PAIRS_AT_ONCE = 4
 
 
 def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0, spread: int = 0) -> list[TokenPair]:

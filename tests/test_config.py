@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from rgtg.config import ROOT, GenerationConfig, Settings, TrainingConfig
+from rgtg.config import ROOT, GenerationConfig, LMTrainingConfig, Settings, TrainingConfig
 from rgtg.errors import BadSettings
 
 RANGED = [f for f in fields(GenerationConfig) if "min" in f.metadata]
@@ -77,4 +77,23 @@ def test_settings_come_from_the_environment_and_what_is_given_goes_before(monkey
 @pytest.mark.parametrize(("name", "value"), [("objective", "dpo"), ("unequal", "fold")])
 def test_training_refuses_what_it_does_not_know(name, value):
     with pytest.raises(BadSettings, match=f"`{name}` has to be .* Found `{value}`"):
+        TrainingConfig(**{name: value})
+
+
+@pytest.mark.parametrize("kind", [TrainingConfig, LMTrainingConfig])
+def test_every_training_setting_has_help_and_says_what_it_may_be(kind):
+    for f in fields(kind):
+        known = f.metadata
+        assert known["help"], f.name
+        if isinstance(f.default, bool):
+            continue
+        if isinstance(f.default, str):
+            assert f.name == "system_prompt" or f.default in known["choices"], f.name
+        else:
+            assert known["min"] <= f.default <= known["max"], f.name
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [("lora", "yes", "on or off"), ("system_prompt", 3, "text"), ("stride", 0, "between 1 and 64")])
+def test_training_refuses_values_that_cannot_be(name, value, said):
+    with pytest.raises(BadSettings, match=f"`{name}` has to be {said}"):
         TrainingConfig(**{name: value})

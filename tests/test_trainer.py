@@ -265,6 +265,18 @@ def test_lora_without_its_library_says_what_to_do(tmp_path, base, monkeypatch):
         train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, lora=True))
 
 
+@pytest.mark.slow
+def test_a_model_made_by_others_learns_which_review_is_positive(tmp_path, shared):
+    sides = [(shared / "reviews" / f"dev.{side}.txt").read_text().splitlines()[:600] for side in ("positive", "negative")]
+    rows = [{"prompt": "", "chosen": good, "rejected": bad} for good, bad in zip(*sides, strict=True)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = TrainingConfig(num_steps=60, pairs_per_batch=32, learning_rate=1e-3, held_out=0.3)
+    card = train_file(tmp_path / "pairs.jsonl", str(shared / "models" / "tinystories-656k"), tmp_path / "out", config, device="cpu")
+    assert card.verdict == "better than its parent" and card.metrics["accuracy"] > 0.7
+    assert card.report["length_only"]["accuracy"]["mean"] < card.report["accuracy"]["low"]
+    load_classifier(str(tmp_path / "out"))
+
+
 # --- several processes ------------------------------------------------------------------------------------------------
 
 TWO = """

@@ -100,9 +100,7 @@ class TrainingConfig:
     learning_rate: float = _setting(0.0, "Highest learning rate; 0 = by the size of the model", 0.0, 1.0)
     held_out: float = _setting(0.15, "Share of the prompts that is kept out to measure on", 0.0, 0.9)
 
-    unequal: str = _choice(
-        "hold", "Where an answer is over: it keeps its reward, goes on with end tokens, or is left out", ("hold", "pad", "drop")
-    )
+    unequal: str = _choice("hold", "Where an answer is over: it keeps its reward, goes on with end tokens, or is left out", ("hold", "pad", "drop"))
     weights: str = _choice("uniform", "Weight of each prefix length", ("uniform", "linear", "last-heavy"))
     stride: int = _setting(1, "Every how many tokens a prefix is taught", 1, 64)
     mark_weight: float = _setting(3.0, "How much more a prefix counts under a mark that agrees with the vote", 1.0, 100.0)

@@ -77,6 +77,7 @@ class Workbench:
                 except RgtgError as error:  # one bad reward model does not keep the page from working
                     logger.warning("%s", error)
             self._warm_up(lm.name)
+            self._open_store()
             logger.info("models ready: %s and %d reward models", lm.name, len(self.guides(lm.name)) + len(self.judges(lm.name)))
             self._status = ModelStatus("ready", f"{lm.name} · {lm.loaded.model.device.type}")
         except RgtgError as error:
@@ -86,6 +87,13 @@ class Workbench:
             self._status = ModelStatus("failed", "no models", f"Loading failed: {error}. The log says more.")
         finally:
             self._ready.set()
+
+    def _open_store(self) -> None:
+        """The database is there before the first comparison; what keeps it from opening is said where it is needed."""
+        try:
+            _ = self.store
+        except RgtgError as error:
+            logger.warning("%s", error)
 
     def _warm_up(self, base_lm: str) -> None:
         """A few tokens of the default line-up, so that the first click does not pay for what torch sets up on first use."""

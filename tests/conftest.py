@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads, and lose where a core is busy; before torch loads
+
 import pytest
 from tiny_models import save, tiny_lm, tiny_reward
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification

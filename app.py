@@ -13,18 +13,23 @@ os.environ.setdefault("GRADIO_TEMP_DIR", os.path.join(tempfile.gettempdir(), "rg
 
 import gradio as gr
 
-from pages import compare, theme
+from pages import compare, models, theme, train
 from rgtg.config import Settings
 from rgtg.workbench import Workbench
 
 MAX_WAITING = 16
+PAGES = ((compare.TITLE, "./"), (train.TITLE, "./train"), (models.TITLE, "./models"))
 
 
 def build_app(workbench: Workbench) -> gr.Blocks:
     """All pages on one Blocks; nothing is loaded here."""
     with gr.Blocks(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as demo:
         gr.Navbar(visible=False)  # the header has the links
-        compare.build(workbench)
+        compare.build(workbench, pages=PAGES)
+    for page in (train, models):
+        with demo.route(page.TITLE, page.TITLE.lower(), show_in_navbar=False):
+            gr.Navbar(visible=False)
+            page.build(workbench, PAGES)
     return demo.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
 
 

@@ -310,10 +310,12 @@ class _Page:
         def load(request: gr.Request) -> dict:
             status = self.workbench.status()
             found = {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")} | self._model_pickers()
-            asked = request.query_params.get("comparison")
-            if not asked:
+            asked, training = request.query_params.get("comparison"), request.query_params.get("lineup")
+            if not asked and not training:
                 return found
             try:
+                if not asked:
+                    return found | self._line_up(read_id(training, "training"))
                 comparison = self.workbench.comparison(read_id(asked, "comparison"))
             except RgtgError as error:
                 warn(str(error))
@@ -321,6 +323,18 @@ class _Page:
             return found | self._reopened(comparison)
 
         return load
+
+    def _line_up(self, job_id: str) -> dict:
+        """The columns that show what a training has made beside what it came from."""
+        job = self.workbench.workshop.jobs.job(job_id)
+        specs, base_lm = self.workbench.workshop.line_up(job), job.config["base_lm"]
+        models = describe_models(self.workbench, base_lm)
+        settings = default_settings(self.workbench, len(specs)) | {"base_lm": base_lm}
+        found = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
+        found |= {
+            self.columns.settings[name]: gr.update(value=write_spec(spec), models=models) for name, spec in zip(COLUMN_NAMES, specs, strict=False)
+        }
+        return found | {self.status: f"{job.reward_model} beside what it came from: {HINT[0].lower()}{HINT[1:]}"}
 
     def _reopened(self, comparison: Comparison) -> dict:
         """Every component as it was for this comparison."""

@@ -21,6 +21,27 @@ VOTE = "vote"  # #vote-A … #vote-H, #vote-tie, #vote-all_bad, #vote-skip, #vot
 EXPORT_FILE = "export-file"
 TIMER = "model-timer"
 
+# Train
+TRAIN_FORM = "train-form"  # #train-source, -path, -file, -upload, -start-model, -name, -more, and #train-<option>
+TRAIN_START = "train-start"
+TRAIN_LOOK = "train-look"
+TRAIN_STATUS = "train-status"
+DATA_VIEW = "data-view"  # #data-facts
+JOB_LIST = "job-list"  # buttons .job with data-job and data-state
+JOB_VIEW = "job-view"  # #job-state, #job-cancel, #job-resume, #job-error, #job-log, #try-in-compare
+TRAINING_CURVE = "training-curve"
+REPORT = "report"  # #verdict, #verdict-sentence, #report-facts, #calibration-table
+LENGTHS = "lengths"  # #accuracy-table
+ACCURACY = "accuracy-plot"
+
+# Models
+ADD_FORM = "add-form"  # #add-place, #add-kind, #add-model, #add-note
+MODEL_LIST = "model-list"  # buttons .model with data-model
+MODEL_CARD = "model-card"  # #card-facts, #delete-model, #delete-sure, #delete-not
+MODEL_REPORT = "model-report"
+MODEL_LENGTHS = "model-lengths"
+MODEL_ACCURACY = "model-accuracy-plot"
+
 
 def column(name: str) -> str:
     """The column of that letter: #column-A."""

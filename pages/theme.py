@@ -8,7 +8,8 @@ import gradio as gr
 from pages import ids
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("core.js", "tokens.js", "inspector.js", "forms.js", "vote.js")
+SCRIPTS = ("core.js", "tokens.js", "inspector.js", "forms.js", "vote.js", "train.js", "models.js")
+STYLES = ("style.css", "rooms.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
@@ -23,7 +24,7 @@ def theme() -> gr.themes.Base:
 
 
 def css() -> str:
-    return (STATIC / "style.css").read_text(encoding="utf-8")
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in STYLES)
 
 
 def head() -> str:

@@ -1,10 +1,11 @@
-"""Traces as Plotly figures. Pure: no screen, no models, no database.
+"""Traces, trainings and their figures as Plotly figures. Pure: no screen, no models, no database.
 
 Colours say which column; blue and red stay with the sign of a reward, so no line has them. Letters at the lines' ends
 and dashes say the same without colour.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -87,3 +88,80 @@ def _layout(measure: str) -> go.Layout:
         xaxis=axis | {"title": {"text": "token", "standoff": 4}, "zeroline": False, "tickformat": "d"},
         yaxis=axis | {"title": {"text": f"reward ({measure})" if measure else "reward (own guide)", "standoff": 4}},
     )
+
+
+# ---- trainings ----------------------------------------------------------------------------------------
+
+NEW, OLD = COLOURS[2], COLOURS[0]  # a new model and what it is measured against
+TRAINING_HEIGHT, ACCURACY_HEIGHT = 210, 250
+
+
+def training_curve(progress: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Loss (left, in nats) and accuracy on held-out pairs (right, in %) by step, from a training's lines of progress."""
+    lines = [line for line in progress if isinstance(line.get("step"), int)]
+    loss = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
+    accuracy = [(line["step"], 100 * line["held_out_accuracy"]) for line in lines if line.get("held_out_accuracy") is not None]
+    figure = go.Figure(layout=_plain_layout(TRAINING_HEIGHT, "step", "loss, nats", right=48))
+    if not loss:
+        return _say(figure, "the curve comes with the first steps")
+    _add_series(figure, loss, "loss", OLD, "step %{x}<br>loss %{y:.4f} nats")
+    steps = next((line["num_steps"] for line in reversed(lines) if line.get("num_steps")), loss[-1][0])
+    figure.update_xaxes(range=[0, steps * 1.02])
+    figure.update_yaxes(rangemode="tozero")
+    if accuracy:
+        _add_series(figure, accuracy, "held-out accuracy", NEW, "step %{x}<br>%{y:.1f} % right on held-out pairs", yaxis="y2", symbol="diamond")
+        figure.data[-1].line.shape = "hv"  # a line of progress repeats what was measured last
+        side = {"overlaying": "y", "side": "right", "range": [0, 104], "ticksuffix": " %", "color": NEW, "showgrid": False, "zeroline": False}
+        figure.update_layout(yaxis2=side)
+    return figure
+
+
+def accuracy_by_length(found: Mapping[str, Mapping[str, float]], parent: Mapping[str, Mapping[str, float]] | None = None) -> go.Figure:
+    """Share of held-out pairs that a reward model gets right, by length of the prefix, with its interval; the parent's beside it.
+
+    `found` is {"4": {"accuracy": 0.93, "low": 0.9, "high": 0.95, "n": 2951}, …, "end": …}; `low` and `high` may be missing.
+    """
+    lengths = sorted({*found, *(parent or {})}, key=lambda length: float("inf") if length == "end" else int(length))
+    figure = go.Figure(layout=_plain_layout(ACCURACY_HEIGHT, "tokens of the answer that are read", "right, %", right=16))
+    if not lengths:
+        return _say(figure, "nothing was held out to measure on")
+    for title, model, colour, symbol in (("its parent", parent, OLD, "circle"), ("this model", found, NEW, "diamond")):
+        points = [(length, 100 * model[length]["accuracy"], model[length].get("n", 0)) for length in lengths if length in model] if model else []
+        if points:
+            hover = f"{title}, %{{x}} tokens<br>%{{y:.1f}} % of %{{customdata}} pairs"
+            _add_series(figure, [p[:2] for p in points], title, colour, hover, symbol=symbol, customdata=[p[2] for p in points])
+    with_interval = [length for length in lengths if "low" in found.get(length, {})]
+    if with_interval:
+        up, down = (
+            [100 * abs(found[n][side] - found[n]["accuracy"]) if n in with_interval else 0 for n in lengths if n in found] for side in ("high", "low")
+        )
+        figure.data[-1].error_y = {"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 3, "color": NEW}
+    figure.add_hline(y=50, line={"color": "rgba(136,136,136,0.6)", "width": 1, "dash": "dot"})
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=lengths)
+    lowest = min(100 * model[n].get("low", model[n]["accuracy"]) for model in (found, parent or {}) for n in model)
+    figure.update_yaxes(range=[max(0, min(45, lowest - 5)), 102])
+    if parent:
+        figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.02, "yanchor": "bottom"})
+    return figure
+
+
+def _add_series(figure: go.Figure, points: Sequence[tuple], name: str, colour: str, hover: str, symbol: str = "circle", **extra) -> None:
+    x, y = zip(*points, strict=True)
+    line, marker = {"color": colour, "width": 1.6}, {"size": 5, "symbol": symbol}
+    figure.add_trace(
+        go.Scatter(x=x, y=y, name=name, mode="lines+markers", line=line, marker=marker, hovertemplate=hover + "<extra></extra>", **extra)
+    )
+
+
+def _say(figure: go.Figure, words: str) -> go.Figure:
+    """Words in place of what is not there yet."""
+    figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
+    figure.add_annotation(text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
+    return figure
+
+
+def _plain_layout(height: int, x_title: str, y_title: str, right: int) -> go.Layout:
+    layout = _layout("")
+    layout.update(height=height, margin={"l": 48, "r": right, "t": 8, "b": 34})
+    layout.xaxis.title.text, layout.yaxis.title.text = x_title, y_title
+    return layout

@@ -3,17 +3,18 @@
 The workbench owns it. Knows nothing of Gradio, and of torch only once it is asked to look at data.
 """
 
+import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rgtg.config import STARTER_DIR, TrainingConfig
 from rgtg.errors import BadSettings
-from rgtg.guidance.methods import Parameter
+from rgtg.guidance.methods import METHODS, Parameter
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Job, RewardModelRow
 
@@ -50,7 +51,8 @@ class Workshop:
     def data(self, source: str, start: str, config: TrainingConfig) -> "DataReport":
         """What the data is, before anything is trained: counts, lengths, what is left out and why. Raises BadData, BadSettings.
 
-        `source` is `votes`, a file or a hub data set; `start` the model to begin from, whose tokenizer reads the data.
+        `source` is `votes`, a file or a hub data set; `start` the model to begin from, whose tokenizer reads the data. What gave no
+        pair among the votes stands in `dropped` too; `why_dropped` has the words.
         """
         from rgtg.training.files import read_examples
         from rgtg.training.prepare import prepare
@@ -58,6 +60,7 @@ class Workshop:
 
         info = self._workbench.catalog.get(start, ("base_lm", "reward_model"))
         loaded = self._workbench.loaded(info)
+        no_pair: tuple[tuple[str, int], ...] = ()
         with TemporaryDirectory() as folder:
             if source == VOTES:
                 path = Path(folder) / "votes.jsonl"
@@ -67,8 +70,29 @@ class Workshop:
                     raise BadSettings(
                         "There is nothing to train on yet.", f"{report.num_votes} votes gave no pair ({causes or 'none stored'}).", "Vote on Compare."
                     )
-                source = str(path)
-            return prepare(read_examples(source), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config).report
+                source, no_pair = str(path), tuple(report.skipped.items())
+            found = prepare(read_examples(source), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config).report
+            return replace(found, dropped=(*no_pair, *found.dropped))
+
+    def why_dropped(self, cause: str) -> str:
+        """A cause of `DataReport.dropped` in words."""
+        from rgtg.pairs import CAUSES as OF_VOTES
+        from rgtg.training.prepare import CAUSES as OF_PAIRS
+
+        return (OF_VOTES | OF_PAIRS).get(cause, cause.replace("_", " "))
+
+    def free_name(self, stem: str) -> str:
+        """`stem`, or with the first number that makes it the name of nothing here."""
+        taken, number, name = self._names_taken(), 2, stem
+        while name.lower() in taken:
+            name, number = f"{stem}-{number}", number + 1
+        return name
+
+    def _names_taken(self) -> set[str]:
+        """In lower case, of what is installed, was trained here or is being trained."""
+        jobs = {job.config["name"] for job in self.jobs.jobs() if job.state in ("queued", "running", "cancelling")}
+        rows = {row.name for row in self._workbench.store.jobs.models()}  # deleted ones keep theirs
+        return {name.lower() for name in jobs | rows | {m.name for m in self.models()}}
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -89,14 +113,14 @@ class Workshop:
 
         info = self._workbench.catalog.get(start, ("base_lm", "reward_model"))
         config = TrainingConfig(**dict(training or {}))
+        if name.lower() in {m.name.lower() for m in self.models()}:
+            raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
         given = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
         if source == VOTES:
             return self.jobs.start(given, lambda path: freeze_votes(self._workbench.store, path), snapshot={"source": VOTES})
         path = Path(source).expanduser()
-        if not path.is_file():
-            raise BadSettings("There is no such file.", f"Found nothing at `{source}`.", "Give a file of JSON lines, or choose your votes.")
-        return self.jobs.start(given, lambda out: _copy(path, out))
+        return self.jobs.start(given, lambda out: _write_rows(str(path) if path.is_file() else source, out))
 
     def _base_of(self, info: ModelInfo) -> str:
         return (info.card.base_lm if info.card else "") or self._workbench.base_lms()[0].name
@@ -111,9 +135,11 @@ class Workshop:
         """Old and new side by side: the base LM, the parent where there is one, and the model that the job made."""
         if not job.reward_model:
             raise BadSettings("That training has made no model.", f"It is {job.state}.", "Wait for it, or start another.")
-        weight = (("beta", 2.0),)
-        old = [ColumnSpec("pargs", weight, job.config["parent"])] if job.config.get("parent") else []
-        return [ColumnSpec("base"), *old, ColumnSpec("pargs", weight, job.reward_model)]
+        names = [name for name in (job.config.get("parent"), job.reward_model) if name]
+        there = {m.name: m for m in self.models()}
+        if job.reward_model not in there:
+            raise BadSettings(f"`{job.reward_model}` is no longer installed.", "It was deleted.", "Train it again, or choose another.")
+        return [ColumnSpec("base"), *(_guided(there[name]) for name in names if name in there)]
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -163,5 +189,36 @@ def children(info: ModelInfo, models: Sequence[ModelInfo]) -> list[str]:
     return [m.name for m in models if m.card and info.name in (m.card.base_lm, getattr(m.card, "parent", None)) and m.name != info.name]
 
 
-def _copy(source: Path, out: Path) -> None:
-    out.write_bytes(source.read_bytes())
+def size(info: ModelInfo) -> int | None:
+    """Bytes on this disk; None where nothing of it is here."""
+    folder = Path(info.folder_or_id).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        repository, _, commit = info.folder_or_id.partition("@")
+        found = try_to_load_from_cache(repository, "config.json", revision=commit or None)
+        if not isinstance(found, str):
+            return None
+        folder = Path(found).parent
+    return sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+
+
+def _guided(info: ModelInfo) -> ColumnSpec:
+    """A column that this model guides, by the method its objective is taught for."""
+    objective = info.card.objective if info.card else ""
+    key = next((m.key for m in METHODS.values() if objective and m.objective == objective), "pargs")
+    return ColumnSpec(key, (("beta", 2.0),), info.name)
+
+
+def _write_rows(source: str, out: Path) -> None:
+    """The rows of a file or hub data set as JSON lines, whatever they came as; a row that cannot be read is refused now."""
+    from rgtg.training.files import read_examples, rows
+
+    read_examples(source)
+    with out.open("w", encoding="utf-8") as file:
+        for _, row in rows(source):
+            file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -61,6 +61,7 @@ class StubWorkbench:
 
     def __init__(self, state: str = "ready", fails_at: int | None = None):
         self.settings = Settings()
+        self.workshop = SimpleNamespace(fields=lambda: ())
         self.state, self.fails_at = state, fails_at
         self.asked: list[tuple] = []
         self.votes: list[Vote] = []

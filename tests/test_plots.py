@@ -1,6 +1,6 @@
 """Figures from records: which points, which names, and that no colour is borrowed from the sign of a reward."""
 
-from rgtg.plots import COLUMN_COLOURS, curve_points, reward_curve
+from rgtg.plots import COLUMN_COLOURS, accuracy_by_length, curve_points, reward_curve, training_curve
 from rgtg.records import ModelRef, Run, Step, Trace
 
 
@@ -72,3 +72,32 @@ def test_no_line_is_blue_or_red():
     for colour in COLUMN_COLOURS.values():
         red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
         assert not (red > 2 * green and red > 2 * blue) and not (blue > 2 * red and blue > 1.5 * green)
+
+
+# ---- trainings ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_has_a_line_for_loss_and_one_for_accuracy():
+    lines = [{"phase": "data"}] + [{"step": s, "num_steps": 20, "loss": 1 / s, "held_out_accuracy": 0.75 if s > 5 else None} for s in (5, 10, 15)]
+    loss, accuracy = training_curve(lines).data
+    assert list(loss.x) == [5, 10, 15] and list(loss.y) == [0.2, 0.1, 1 / 15]
+    assert list(accuracy.x) == [10, 15] and list(accuracy.y) == [75.0, 75.0] and accuracy.yaxis == "y2"
+
+
+def test_a_training_without_steps_or_with_a_lost_loss_has_words_or_gaps():
+    assert "first steps" in training_curve([]).layout.annotations[0].text
+    assert list(training_curve([{"step": 5, "num_steps": 9, "loss": None}, {"step": 9, "num_steps": 9, "loss": 0.5}]).data[0].x) == [9]
+
+
+def test_accuracy_by_length_stands_beside_the_parents_with_intervals():
+    found = {"end": {"accuracy": 0.9, "low": 0.8, "high": 0.95, "n": 40}, "4": {"accuracy": 0.7, "low": 0.6, "high": 0.8, "n": 30}}
+    parent, child = accuracy_by_length(found, {"4": {"accuracy": 0.6, "n": 30}}).data
+    assert list(child.x) == ["4", "end"] and list(child.y) == [70.0, 90.0] and list(child.customdata) == [30, 40]
+    assert [round(v) for v in child.error_y.array] == [10, 5] and [round(v) for v in child.error_y.arrayminus] == [10, 10]
+    assert list(parent.x) == ["4"] and parent.name == "its parent"
+
+
+def test_accuracy_without_intervals_or_figures_is_drawn_or_said():
+    (line,) = accuracy_by_length({"1": {"accuracy": 0.5, "n": 3}}).data
+    assert line.error_y.array is None
+    assert "nothing was held out" in accuracy_by_length({}).layout.annotations[0].text

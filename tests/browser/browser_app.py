@@ -95,6 +95,10 @@ class Visitor:
         elsewhere = lambda url: url.startswith(("http", "ws")) and not url.startswith(address)  # noqa: E731
         self.page.on("request", lambda r: elsewhere(r.url) and self.wrong.append(f"request: {r.url}"))
         self.page.goto(address + query)
+        self.opened()
+
+    def opened(self) -> None:
+        """Waits until the page can be used."""
         self.page.wait_for_selector("#vote-A", timeout=30_000)
         self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")
 

@@ -1,0 +1,236 @@
+"""Models: every base LM, reward model and judge with its card, its family and how well it does; add and delete."""
+
+import json
+
+import gradio as gr
+from gradio.context import Context
+
+from pages import ids, theme
+from pages.columns import Words
+from pages.handlers import guarded, in_words, payload
+from pages.reports import Lengths, Report, count, lengths_of, parent_lengths, report_words
+from pages.token_view import _Drawn
+from rgtg.errors import BadSettings, RgtgError
+from rgtg.plots import accuracy_by_length
+from rgtg.records import ModelCard
+from rgtg.workbench import Workbench
+from rgtg.workshop import children, ships, size
+
+TITLE = "Models"
+KINDS = {"base_lm": "base LM", "reward_model": "reward model", "judge": "judge"}
+GROUPS = {"base_lm": "Base language models", "reward_model": "Reward models", "judge": "Judges: they observe and never guide"}
+HEAD = ["name", "objective", "for", "from", "right at its end", "size"]
+STATUSES = {"not_recommended": "not recommended: not better than its parent, nor than length alone", "quarantined": "set aside: it fails its checks"}
+MAX_PLACE = 1_000
+
+
+class ModelList(_Drawn):
+    """The table of models. Event `open_model` {model}."""
+
+    def __init__(self, value: str = "{}", **kwargs):
+        super().__init__(value, js_on_load="rgtg.modelList(element, props, trigger, watch, 'open_model')", **kwargs)
+
+
+class ModelCardView(_Drawn):
+    """One model's card. Events `open_model` {model}, `delete_model` {model, sure}."""
+
+    def __init__(self, value: str = "{}", **kwargs):
+        super().__init__(value, js_on_load="rgtg.modelCard(element, props, trigger, watch, 'open_model', 'delete_model')", **kwargs)
+
+
+class AddForm(_Drawn):
+    """A folder or hub id. Event `add_model` {place, kind}; the value says what came of it."""
+
+    def __init__(self, value: str = "{}", **kwargs):
+        super().__init__(value, js_on_load="rgtg.addModel(element, props, trigger, watch, 'add_model')", **kwargs)
+
+
+def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
+    """Lays the page out in the open Blocks and wires it."""
+    page = _Page(workbench, pages)
+    page.wire(Context.root_block)
+
+
+class _Page:
+    """The components of the page by name, and the handlers that answer them."""
+
+    def __init__(self, workbench: Workbench, pages: tuple[tuple[str, str], ...]):
+        self.workbench, self.workshop = workbench, workbench.workshop
+        with gr.Row(elem_classes=["topline"]):
+            theme.header(TITLE, pages)
+            self.models = Words("", elem_id=ids.MODEL_STATUS)
+        self.add = None if workbench.settings.public else AddForm(elem_id=ids.ADD_FORM, elem_classes=["room"])
+        with gr.Row(elem_classes=["room", "models-grid"]):
+            with gr.Column(min_width=0):
+                self.list = ModelList(elem_id=ids.MODEL_LIST)
+            with gr.Column(min_width=0, elem_classes=["panel"]):
+                self.card = ModelCardView(elem_id=ids.MODEL_CARD)
+                with gr.Column(visible=False, min_width=0) as self.report_box:
+                    self.report = Report(elem_id=ids.MODEL_REPORT)
+                with gr.Column(visible=False, elem_id="model-accuracy-box", elem_classes=["plot-box"]) as self.accuracy_box:
+                    self.accuracy = gr.Plot(show_label=False, container=False, elem_id=ids.MODEL_ACCURACY)
+                self.lengths = Lengths(elem_id=ids.MODEL_LENGTHS)
+        self.timer = gr.Timer(1.0, active=False)
+
+    def wire(self, blocks: gr.Blocks) -> None:
+        drawn = [self.list, self.card, self.accuracy_box, self.accuracy, self.lengths, self.report_box, self.report]
+        own = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        blocks.load(self._load(), None, [*self._status_parts, *drawn], **own)
+        self.timer.tick(guarded("The status")(self._status), None, self._status_parts, **own)
+        self.list.open_model(self._open(), None, drawn, trigger_mode="always_last", **own)
+        self.card.open_model(self._open(), None, drawn, trigger_mode="always_last", **own)
+        if self.add is not None:
+            self.card.delete_model(self._delete(), None, drawn, **own)
+            self.add.add_model(self._add(), None, [self.add, *drawn], **own)
+
+    def _load(self):
+        @guarded("Opening the page")
+        def load(request: gr.Request) -> dict:
+            asked, names = request.query_params.get("model"), [m.name for m in self.workshop.models()]
+            first = asked if asked in names else names[0] if names else ""
+            words = f"There is no model `{asked:.80}` on this machine." if asked and asked not in names else ""
+            return self._status() | self._drawn(first, words)
+
+        return load
+
+    @property
+    def _status_parts(self) -> list:
+        return [self.models, self.timer]
+
+    def _status(self) -> dict:
+        """What is loaded; asked again while it loads."""
+        status = self.workbench.status()
+        return {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")}
+
+    def _open(self):
+        @guarded("Opening the model")
+        def open_model(event: gr.EventData = None) -> dict:
+            return self._drawn(self._known(payload(event).get("model")))
+
+        return open_model
+
+    def _known(self, name: object) -> str:
+        if name not in [m.name for m in self.workshop.models()]:
+            raise BadSettings("That model is not on this machine.", "", "Reload the page.")
+        return name
+
+    def _add(self):
+        @guarded("Adding the model")
+        def add(event: gr.EventData = None) -> dict:
+            asked = payload(event)
+            place, kind = asked.get("place"), asked.get("kind")
+            try:
+                self._refuse_in_public()
+                if not isinstance(place, str) or not place.strip() or len(place) > MAX_PLACE or "\0" in place:
+                    raise BadSettings("There is nothing to add.", "", "Give a folder on this machine, or owner/name on the hub.")
+                info = self.workshop.add_model(place.strip(), kind if isinstance(kind, str) else "")
+            except RgtgError as error:
+                return {self.add: _note(str(error), wrong=True)}
+            except Exception as error:
+                return {self.add: _note(in_words(error, "Adding the model"), wrong=True)}
+            return {self.add: _note(f"{info.name} is here until the app ends", done=True)} | self._drawn(info.name)
+
+        return add
+
+    def _delete(self):
+        @guarded("Deleting the model")
+        def delete(event: gr.EventData = None) -> dict:
+            asked = payload(event)
+            self._refuse_in_public()
+            name = self._known(asked.get("model"))
+            if name not in self.workshop.trained():
+                raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained here can be deleted.")
+            if asked.get("sure") is not True:
+                raise BadSettings("Deleting a model has to be confirmed.", "", "Press Delete once more.")
+            self.workshop.delete_model(name)
+            return self._drawn("", f"“{name}” was deleted. What was generated with it stays.")
+
+        return delete
+
+    def _refuse_in_public(self) -> None:
+        if self.workbench.settings.public:
+            raise BadSettings("Models cannot be added or deleted on a public server.", "", "Run rgtg on your own machine.")
+
+    # ---- what is shown ------------------------------------------------------------------------------
+
+    def _drawn(self, name: str, words: str = "") -> dict:
+        """The table, and this model's card."""
+        models = self.workshop.models()
+        info = next((m for m in models if m.name == name), None)
+        found = {self.list: json.dumps(list_words(models, name)), self.card: json.dumps({"words": words})}
+        card = info.card if info else None
+        if info:
+            public = self.workbench.settings.public
+            trained = {} if public else self.workshop.trained()
+            found[self.card] = json.dumps(card_words(info, models, trained.get(name), public))
+        measured = bool(card and lengths_of(card))
+        found |= {self.accuracy_box: gr.update(visible=measured), self.report_box: gr.update(visible=bool(card and card.report))}
+        found |= {self.report: report_words(card), self.lengths: report_words(card)}
+        return found | ({self.accuracy: accuracy_by_length(lengths_of(card), parent_lengths(card))} if measured else {})
+
+
+def _note(words: str, **more: bool) -> str:
+    return json.dumps({"note": words} | more)
+
+
+def list_words(models: list, open_name: str) -> dict:
+    """The table: a group a kind, a row a model."""
+    rows = {kind: [{"name": m.name, "cells": _cells(m)} for m in models if m.kind == kind] for kind in GROUPS}
+    return {"head": HEAD, "open": open_name, "groups": [{"title": title, "models": rows[kind]} for kind, title in GROUPS.items()]}
+
+
+def _cells(info) -> list[str]:
+    card = info.card or ModelCard(info.kind, info.name)
+    end = lengths_of(card).get("end")
+    return [card.objective, card.base_lm, card.parent, f"{100 * end['accuracy']:.1f} %" if end else "", size_words(size(info))]
+
+
+def card_words(info, models: list, row, public: bool) -> dict:
+    """A model's card as the page shows it; `row` is there for one that was trained here."""
+    card, here = info.card, {m.name for m in models}
+    facts = [["where", "ships with rgtg" if ships(info) else "trained here" if row else "added" if public else info.folder_or_id]]
+    facts.append(["size on disk", size_words(size(info))])
+    if row and row.status in STATUSES:
+        facts.insert(0, ["status", STATUSES[row.status]])
+    if card is None:
+        facts.append(["card", "none: it comes from elsewhere"])
+        return {"name": info.name, "kind": KINDS[info.kind], "facts": facts, "children": children(info, models)}
+    known = (
+        ("taught", card.taught),
+        ("objective", card.objective),
+        ("for", card.base_lm),
+        ("learned from", card.source),
+        ("template", card.template),
+        ("licence", card.license),
+    )
+    facts += [[label, words] for label, words in known if words and not (label == "template" and words == "plain")]
+    if card.num_pairs or card.num_texts:
+        facts.append(["trained on", count(card.num_pairs, "pair") if card.num_pairs else count(card.num_texts, "text")])
+    if info.kind != "base_lm":
+        facts.append(["its zero", f"{card.zero:+.3f}".replace("-", "−"), "The reward with equal error on both sides"])
+    known = {name: value for name, value in card.metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    facts += [
+        [name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in known.items() if not card.report
+    ]
+    parents = [name for name in (card.parent or card.base_lm,) if name in here and name != info.name]
+    if card.parent and card.parent not in here:
+        facts.append(["parent", f"{card.parent}, no longer here"])
+    training = [[name.replace("_", " "), _value(value)] for name, value in card.training.items() if name != "last"]
+    found = {"name": info.name, "kind": KINDS[info.kind], "facts": facts}
+    return found | {"parents": parents, "children": children(info, models), "training": training, "deletable": row is not None}
+
+
+def _value(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def size_words(num_bytes: int | None) -> str:
+    """ "8.8 MB", "15 GB"; where nothing is on this disk "–"."""
+    if num_bytes is None:
+        return "–"
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError

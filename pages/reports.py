@@ -1,0 +1,122 @@
+"""What the held-out pairs say of a reward model, in words and tables: built here once, for Train and for Models."""
+
+import json
+
+from pages.token_view import _Drawn
+from rgtg.records import ModelCard
+
+COIN = "It has no parent that is a reward model, so a coin stands for it."
+
+
+class Report(_Drawn):
+    """Verdict, figures and calibration; the value is the JSON of `report_words`."""
+
+    def __init__(self, value: str = "{}", **kwargs):
+        super().__init__(value, js_on_load="rgtg.report(element, props, watch)", **kwargs)
+
+
+class Lengths(_Drawn):
+    """The table of accuracy by length of the prefix, from the same value."""
+
+    def __init__(self, value: str = "{}", **kwargs):
+        super().__init__(value, js_on_load="rgtg.lengths(element, props, watch)", **kwargs)
+
+
+def lengths_of(card: ModelCard) -> dict[str, dict]:
+    """Accuracy by length of the prefix: with intervals where the report has them."""
+    return card.report.get("by_length") or card.accuracy
+
+
+def parent_lengths(card: ModelCard) -> dict[str, dict] | None:
+    return (card.report.get("parent") or {}).get("by_length")
+
+
+def report_words(card: ModelCard | None) -> str:
+    """The value of `Report`; "{}" where nothing was measured."""
+    if card is None or not (card.report or card.accuracy):
+        return "{}"
+    report = card.report
+    found: dict = {"facts": [], "lengths": _table(lengths_of(card), parent_lengths(card))}
+    if report:
+        found |= {"verdict": _sentence_case(report.get("verdict", "")), "sentence": _sentence(report), "facts": _facts(report)}
+    if report.get("calibration"):
+        rows = [[share(b.get("sure")), share(b.get("accuracy")), f"{b.get('n', 0):,}"] for b in report["calibration"]]
+        found["calibration"] = {"head": ["it says", "it is right", "pairs"], "rows": rows}
+    return json.dumps(found)
+
+
+def _sentence(report: dict) -> str:
+    pairs, prompts = report.get("num_pairs", 0), report.get("num_prompts", 0)
+    if not pairs:
+        return "No pairs were held out: vote on more prompts, or hold out a larger share."
+    where = f"Measured on {count(pairs, 'pair')} of {count(prompts, 'prompt')} that trained nothing."
+    return where if "parent" in report else f"{where} {COIN}"
+
+
+def _facts(report: dict) -> list[list[str]]:
+    """[label, words, help] a line."""
+    found, parent, length = [], report.get("parent") or {}, report.get("length_only") or {}
+    for name, label, about in (
+        ("accuracy_along", "along the answer", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance asks for"),
+        ("accuracy", "at its end", "Share of pairs whose chosen answer, read to its end, has the higher reward"),
+    ):
+        if name in report:
+            beside = f" · parent {interval(parent[name])}" if name in parent else ""
+            found.append([label, f"{interval(report[name])} right{beside}", about])
+    if difference := report.get("difference_along"):
+        than = "the parent" if parent else "a coin"
+        found.append([f"over {than}", f"{points(difference)}, along the answer", "With its interval of 95 in 100, by prompt"])
+    if length:
+        bets = f"{interval(length['accuracy'])} right, by taking the {length['bets_on']} answer"
+        found.append(["length alone", bets, "What one would get right by looking at nothing but the length"])
+    if against := report.get("difference_to_length"):
+        found.append(["over length", f"{points(against)}, at the end", "With its interval of 95 in 100, by prompt"])
+    return found
+
+
+def _table(found: dict[str, dict], parent: dict[str, dict] | None) -> dict | None:
+    """Rows by length, "end" last."""
+    if not found:
+        return None
+    lengths = sorted(found, key=lambda n: float("inf") if n == "end" else int(n))
+    with_interval = any("low" in found[n] for n in lengths)
+    head = ["tokens", "right", *(["95 in 100"] if with_interval else []), *(["parent"] if parent else []), "pairs"]
+    rows = []
+    for n in lengths:
+        row = [n, share(found[n]["accuracy"])]
+        row += [f"{100 * found[n]['low']:.0f}–{100 * found[n]['high']:.0f}" if "low" in found[n] else ""] if with_interval else []
+        row += [share(parent[n]["accuracy"]) if n in parent else "–"] if parent else []
+        rows.append([*row, f"{found[n].get('n', 0):,}"])
+    return {"head": head, "rows": rows}
+
+
+# ---- numbers in words -----------------------------------------------------------------------------------
+
+
+def share(value: float | None) -> str:
+    """0.7123 -> "71.2 %"."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(found: dict) -> str:
+    """ "71.2 % (65–77)"."""
+    if found.get("mean") is None:
+        return "–"
+    return f"{share(found['mean'])} ({100 * found['low']:.0f}–{100 * found['high']:.0f})"
+
+
+def points(found: dict) -> str:
+    """ "+11.1 points (+4.0 to +18.2)"."""
+    if found.get("mean") is None:
+        return "–"
+    mean, low, high = (f"{100 * found[name]:+.1f}".replace("-", "−") for name in ("mean", "low", "high"))
+    return f"{mean} points ({low} to {high})"
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 pair", "3,200 pairs"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _sentence_case(words: str) -> str:
+    return words[:1].upper() + words[1:]

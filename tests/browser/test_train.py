@@ -1,0 +1,200 @@
+"""Train and Models as a person meets them: the starter models, votes made through the workbench, a real short training."""
+
+import re
+
+import pytest
+from browser_app import Visitor, serving
+
+NAMELESS = """[...document.querySelectorAll("button, input, select, textarea, a")]
+  .filter((e) => e.offsetParent && !e.textContent.trim() && !e.getAttribute("aria-label") && ![...(e.labels ?? [])].some((l) => l.textContent.trim()))
+  .map((e) => e.outerHTML.slice(0, 120))"""
+STATE = "words => document.querySelector('#job-state')?.textContent.startsWith(words)"
+
+
+class Trainee(Visitor):
+    """A visitor of Train or Models; `page_name` is the address behind the slash."""
+
+    def opened(self) -> None:
+        self.page.wait_for_selector("#header nav a[aria-current]", timeout=30_000)
+        self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")
+
+    def data(self) -> str:
+        self.page.wait_for_selector("#data-facts", timeout=60_000)
+        return self.page.locator("#data-view").inner_text()
+
+
+@pytest.fixture(scope="module")
+def taught(starter, tmp_path_factory):
+    """A workbench with the starter models and twelve votes for the shorter answer."""
+    from rgtg.config import GenerationConfig, Settings
+    from rgtg.records import ColumnSpec
+    from rgtg.workbench import Workbench
+
+    if not (starter / "base-lm" / "config.json").is_file():
+        pytest.skip("needs data/starter: python -m rgtg starter")
+    bench = Workbench(Settings(data_dir=tmp_path_factory.mktemp("taught"), device="cpu"))
+    bench.start_loading()
+    bench.wait_until_ready(300)
+    columns = [ColumnSpec("base"), ColumnSpec("pargs", (("beta", 1.0),), "partial"), ColumnSpec("args", (("beta", 1.0),), "full")]
+    for number in range(12):
+        with_openings = bench.openings()[number % len(bench.openings())]
+        live = bench.compare(with_openings, columns, GenerationConfig(max_new_tokens=10), seed=number)
+        for _ in live:
+            pass
+        live.close()
+        shortest = min(live.traces, key=lambda t: len(t.response))
+        bench.vote(live.id, "best", shortest.id)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="module")
+def place(taught):
+    with serving(taught) as found:
+        yield found
+
+
+@pytest.fixture
+def go(browser, place):
+    """go("train") opens that page as a new person; whatever went wrong on any of them fails the test."""
+    people: list[Trainee] = []
+
+    def go(page_name: str, width: int = 1280, height: int = 900) -> Trainee:
+        people.append(Trainee(browser, place, width, height, page_name))
+        return people[-1]
+
+    yield go
+    wrong = [line for person in people for line in person.wrong]
+    for person in people:
+        person.context.close()
+    assert not wrong, wrong
+
+
+def train(person: Trainee, name: str, num_steps: int, start: str = "partial") -> None:
+    person.page.locator("#train-start-model").select_option(start)
+    person.page.locator("#train-num_steps").fill(str(num_steps))
+    person.page.locator("#train-name").fill(name)
+    person.page.locator("#train-start").click()
+    person.page.wait_for_function("name => document.querySelector('#job-view h2')?.textContent === name", arg=name, timeout=30_000)
+
+
+def test_from_votes_to_a_model_that_is_tried_in_compare(go, taught):
+    person = go("train")
+    assert re.search(r"my votes \(12\)", person.page.locator("#train-source").inner_text())
+    assert "Good to know" in person.data() and person.page.locator("#data-facts").inner_text().count("prompts") >= 2
+    assert person.page.locator("#train-name").input_value() == "starter-votes"
+    train(person, "short-ones", 40)
+    person.page.wait_for_selector("#training-curve .scatterlayer .trace", timeout=120_000)
+    person.page.wait_for_selector("#try-in-compare", timeout=180_000)
+    (job,) = taught.workshop.jobs.jobs()
+    assert (job.state, job.reward_model) == ("succeeded", "short-ones") and job.config["training"] == {"num_steps": 40}
+    assert person.page.locator("#job-state").inner_text() == "done"
+    assert person.page.locator("#verdict").inner_text() in ("Better than its parent", "Not better than its parent", "Too few to tell")
+    assert "parent" in person.page.locator("#report-facts").inner_text()
+    assert "length alone" in person.page.locator("#report-facts").inner_text()
+    assert person.page.locator("#accuracy-table th").all_inner_texts() == ["tokens", "right", "95 in 100", "parent", "pairs"]
+    person.page.wait_for_selector("#accuracy-plot .scatterlayer .trace")
+    assert person.page.locator("#accuracy-plot .scatterlayer .trace").count() == 2
+    assert person.page.locator("#calibration-table tbody tr").count() >= 1
+    assert "short-ones" in person.page.locator("#train-status").inner_text()
+    assert person.page.locator("#train-name").input_value() != "short-ones"  # the next name is free
+    person.page.locator("#try-in-compare").click()
+    person.page.wait_for_selector("#vote-A")
+    person.wait_status("short-ones beside")
+    shown = [person.page.locator(f"#settings-{c}-reward_model").input_value() for c in "BC"]
+    assert shown == ["partial", "short-ones"] and person.page.locator("#settings-A-method").input_value() == "base"
+    person.page.locator(".opening").first.click()
+    person.wait_status("done", timeout=60_000)
+    assert taught.comparison(person.comparison_id()).traces[2].run.reward_model.name == "short-ones"
+
+
+def test_a_cancelled_training_leaves_no_model(go, taught):
+    person = go("train")
+    person.data()
+    train(person, "never", 100_000)
+    person.page.wait_for_function(STATE, arg="step", timeout=120_000)
+    person.page.locator("#job-cancel").click()
+    person.page.wait_for_function(STATE, arg="cancelled", timeout=60_000)
+    assert "never" not in [m.name for m in taught.workshop.models()]
+    assert person.page.locator("#job-cancel, #try-in-compare").count() == 0
+    assert person.page.locator("#job-list .job").first.inner_text().split("\n")[0] == "never"
+    again = go("train")  # another visit finds it as it is
+    again.page.wait_for_function(STATE, arg="cancelled")
+
+
+def test_a_file_can_be_uploaded_and_what_is_wrong_with_one_is_said(go, tmp_path):
+    good, bad = tmp_path / "good ones.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("".join(f'{{"prompt": "the food {i}", "chosen": " was good .", "rejected": " was bad ."}}\n' for i in range(40)))
+    bad.write_text('{"text": 1}\n')
+    person = go("train")
+    person.page.locator("#train-source").select_option("file")
+    person.page.locator("#train-file").set_input_files(good)
+    person.page.wait_for_function("document.querySelector('#data-facts')?.textContent.includes('40 on 40 prompts')", timeout=60_000)
+    assert person.page.locator("#train-name").input_value() == "starter-good-ones"
+    person.page.locator("#train-file").set_input_files(bad)
+    person.page.wait_for_function("document.querySelector('#data-view .wrong')?.textContent.includes('Row 1')", timeout=30_000)
+    person.page.locator("#train-start").click()
+    person.page.wait_for_selector(".toast-body")
+    assert "Row 1" in person.page.locator(".toast-body").inner_text()
+
+
+def test_a_wrong_option_is_named_and_typing_is_kept(go):
+    person = go("train")
+    person.data()
+    person.page.locator("#train-more summary").click()
+    person.page.locator("#train-held_out").fill("0.4")
+    person.page.locator("#train-learning_rate").fill("7")
+    person.page.locator("#train-name").fill("mine alone")
+    person.page.wait_for_timeout(1500)
+    assert person.page.locator("#train-held_out").input_value() == "0.4" and person.page.locator("#train-name").input_value() == "mine alone"
+    person.page.locator("#train-start").click()
+    person.page.wait_for_selector(".toast-body")
+    assert "`learning_rate` has to be between 0 and 1" in person.page.locator(".toast-body").inner_text()
+
+
+def test_models_have_cards_and_a_trained_one_can_be_deleted(go, taught):
+    if "short-ones" not in taught.workshop.trained():
+        pytest.skip("needs the model of the first test")
+    person = go("models?model=short-ones")
+    person.page.wait_for_selector("#card-facts")
+    names = person.page.locator("#model-list .model").all_inner_texts()
+    assert {"starter", "partial", "full", "judge", "short-ones"} <= set(names)
+    person.page.wait_for_selector("#model-accuracy-plot .scatterlayer .trace")
+    person.page.locator('#model-card [data-model="partial"]').click()
+    person.page.wait_for_function("document.querySelector('#model-card h2').textContent === 'partial'")
+    assert "short-ones" in person.page.locator("#card-facts").inner_text() and person.page.locator("#delete-model").count() == 0
+    person.page.locator('#model-list [data-model="short-ones"]').click()
+    person.page.locator("#delete-model").click()
+    person.page.locator("#delete-not").click()
+    assert "short-ones" in [m.name for m in taught.workshop.models()]
+    person.page.locator("#delete-model").click()
+    person.page.locator("#delete-sure").click()
+    person.page.wait_for_function("document.querySelector('#model-card').textContent.includes('was deleted')")
+    assert "short-ones" not in [m.name for m in taught.workshop.models()]
+    assert "short-ones" not in person.page.locator("#model-list .model").all_inner_texts()
+
+
+def test_a_folder_is_added_and_a_wrong_one_is_refused_in_words(go, taught, tiny_models):
+    person = go("models")
+    person.page.wait_for_selector("#card-facts")
+    person.page.locator("#add-place").fill("nothing/at-all/here")
+    person.page.locator("#add-model").click()
+    person.page.wait_for_function("document.querySelector('#add-note').classList.contains('wrong')", timeout=60_000)
+    person.page.locator("#add-place").fill(tiny_models[0])
+    person.page.locator("#add-kind").select_option("base_lm")
+    person.page.locator("#add-model").click()
+    person.page.wait_for_function("document.querySelector('#model-card h2')?.textContent === 'tiny-lm'", timeout=60_000)
+    assert "tiny-lm" in person.page.locator("#model-list").inner_text()
+    taught.forget("tiny-lm")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page_name", ["train", "models"])
+def test_it_fits_a_small_screen_in_both_themes(go, page_name: str, theme: str):
+    person = go(f"{page_name}?__theme={theme}", width=390, height=844)
+    person.page.wait_for_selector("#data-facts" if page_name == "train" else "#card-facts", timeout=60_000)
+    if page_name == "train":
+        person.page.locator("#train-more summary").click()
+    assert person.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert ("dark" in person.page.evaluate("document.body.className")) == (theme == "dark")
+    assert person.page.evaluate(NAMELESS) == [] and person.page.locator("h1").count() == 1

@@ -1,0 +1,141 @@
+"""The handlers of Models without a browser: the table, the cards, what may be added and what may be deleted."""
+
+import json
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+import app
+from pages import models
+from pages.models import card_words, size_words
+from rgtg.config import Settings
+from rgtg.records import Job, ModelCard, RewardModelRow
+from rgtg.training.jobs import Jobs
+from rgtg.workbench import Workbench
+from rgtg.workshop import size
+
+
+@pytest.fixture
+def workbench(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(Jobs, "watch", lambda self: None)
+    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    found = Workbench(Settings(data_dir=tmp_path, device="cpu"), base_lms=[folders["lm"]], reward_models=[folders["partial"], folders["judge"]])
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def page(workbench):
+    with gr.Blocks():
+        return models._Page(workbench, app.PAGES)
+
+
+def train(workbench, folders, name: str = "mine") -> None:
+    """A model as a training leaves it: its folder, its row."""
+    import shutil
+
+    folder = workbench.settings.data_dir / "models" / name
+    shutil.copytree(folders["partial"], folder)
+    card = ModelCard("reward_model", name, objective="partial", base_lm="tiny", parent="p", accuracy={"end": {"accuracy": 0.75, "n": 8}})
+    card.write(folder)
+    workbench.store.jobs.add(Job("job-1", {"name": name, "base": folders["partial"], "base_lm": "tiny"}, state="running"))
+    workbench.store.jobs.publish(RewardModelRow("row-1", name, "tiny", "0" * 64, parent="p", job_id="job-1"))
+    workbench.catalog.add(str(folder))
+
+
+def event(**payload) -> SimpleNamespace:
+    return SimpleNamespace(_data=payload)
+
+
+def visit(**query) -> SimpleNamespace:
+    return SimpleNamespace(query_params=query)
+
+
+def test_every_model_is_in_the_table_by_kind(page, workbench):
+    found = page._load()(visit())
+    table = json.loads(found[page.list])
+    assert [[m["name"] for m in group["models"]] for group in table["groups"]] == [["tiny"], ["p"], ["j"]]
+    assert table["open"] == "tiny" and json.loads(found[page.card])["name"] == "tiny"
+    assert len(table["head"]) == 1 + len(table["groups"][0]["models"][0]["cells"])
+
+
+def test_a_card_tells_its_family_and_what_it_was_taught(page, workbench, folders):
+    train(workbench, folders)
+    assert json.loads(page._load()(visit(model="mine"))[page.card])["parents"] == ["p"]
+    parent = json.loads(page._open()(event(model="p"))[page.card])
+    assert parent["children"] == ["mine"] and parent["parents"] == ["tiny"] and parent["deletable"] is False
+    facts = {label: words for label, words, *_ in json.loads(page._open()(event(model="mine"))[page.card])["facts"]}
+    assert facts["where"] == "trained here" and facts["objective"] == "partial" and facts["for"] == "tiny"
+    cells = json.loads(page._load()(visit())[page.list])["groups"][1]["models"][1]["cells"]
+    assert cells[:4] == ["partial", "tiny", "p", "75.0 %"]
+
+
+def test_a_model_without_a_card_says_so(workbench, folders):
+    info = workbench.catalog.add(folders["headless"])
+    found = card_words(info, workbench.workshop.models(), None, False)
+    assert ["card", "none: it comes from elsewhere"] in found["facts"] and "deletable" not in found
+
+
+def test_an_unknown_address_says_so_and_shows_the_first(page):
+    found = page._load()(visit(model="<img>"))
+    assert json.loads(found[page.card])["name"] == "tiny"
+    with pytest.raises(gr.Error, match="not on this machine"):
+        page._open()(event(model="<img>"))
+
+
+def test_a_folder_is_added_and_one_that_cannot_score_is_not(page, workbench, folders):
+    found = page._add()(event(place=folders["full"], kind="reward_model"))
+    assert json.loads(found[page.add])["done"] and "f" in [m.name for m in workbench.workshop.models()]
+    found = page._add()(event(place=folders["headless"], kind="reward_model"))
+    assert json.loads(found[page.add])["wrong"] and "headless" not in [m.name for m in workbench.workshop.models()]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"place": 3}, {"place": "  "}, {"place": "x" * 5000}, {"place": "a\0b", "kind": "base_lm"}])
+def test_nothing_is_added_without_a_place(page, workbench, wrong):
+    before = workbench.workshop.models()
+    assert json.loads(page._add()(event(**wrong))[page.add])["wrong"]
+    assert workbench.workshop.models() == before
+
+
+def test_an_unknown_kind_is_refused(page, folders):
+    assert "base LM or a reward model" in json.loads(page._add()(event(place=folders["full"], kind="judge"))[page.add])["note"]
+
+
+def test_only_a_trained_model_is_deleted_and_only_confirmed(page, workbench, folders):
+    train(workbench, folders)
+    folder = workbench.settings.data_dir / "models" / "mine"
+    for wrong in (
+        {"model": "p", "sure": True},
+        {"model": "mine"},
+        {"model": "mine", "sure": "yes"},
+        {"model": "../p", "sure": True},
+        {"model": None},
+    ):
+        with pytest.raises(gr.Error):
+            page._delete()(event(**wrong))
+    assert folder.is_dir()
+    found = page._delete()(event(model="mine", sure=True))
+    assert not folder.exists() and "mine" not in [m.name for m in workbench.workshop.models()]
+    assert "was deleted" in json.loads(found[page.card])["words"]
+
+
+def test_a_public_server_shows_models_and_changes_none(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    bench = Workbench(Settings(data_dir=tmp_path, public=True, device="cpu"), base_lms=[folders["lm"]])
+    with gr.Blocks() as demo:
+        page = models._Page(bench, app.PAGES)
+        page.wire(demo)
+    assert page.add is None
+    names = {fn.fn.__qualname__ for fn in demo.fns.values() if fn.fn}
+    assert not any("_delete" in name or "_add" in name for name in names)
+    found = json.loads(page._load()(visit())[page.card])
+    assert found["deletable"] is False and str(folders["lm"]) not in json.dumps(found)
+    with pytest.raises(gr.Error, match="public"):
+        page._delete()(event(model="tiny", sure=True))
+    bench.close()
+
+
+def test_sizes_are_words(workbench, folders):
+    assert [size_words(n) for n in (None, 0, 812, 8_812_345, 15_400_000_000)] == ["–", "0 B", "812 B", "8.8 MB", "15 GB"]
+    assert size(workbench.workshop.models()[0]) > 1000

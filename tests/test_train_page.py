@@ -1,0 +1,330 @@
+"""The handlers of Train without a browser: what they read of the form, what they refuse, what they say of a training."""
+
+import json
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from store_records import make_comparison, make_vote
+
+import app
+from pages import compare, train
+from pages.line import Line
+from pages.reports import interval, points, report_words
+from pages.train import about, data_words, job_line, job_words, option_fields, phase_words, read_form, read_options, seconds_words
+from rgtg.config import Settings, TrainingConfig
+from rgtg.errors import BadSettings
+from rgtg.records import Job, ModelCard
+from rgtg.training.jobs import Jobs
+from rgtg.workbench import Workbench
+from rgtg.workshop import VOTES
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning outside of an app
+
+STEPS = [
+    {"phase": "data", "data": {"kind": "pairs", "num_train": 40, "num_held_out": 8}},
+    {"phase": "training", "step": 5, "num_steps": 20, "loss": 0.69, "held_out_accuracy": None, "seconds_left": 30.2},
+    {"phase": "training", "step": 10, "num_steps": 20, "loss": 0.5, "held_out_accuracy": 0.75, "seconds_left": 20.0},
+]
+VISIT = SimpleNamespace(query_params={})
+
+
+@pytest.fixture
+def workbench(folders, tmp_path, monkeypatch):
+    """Real, on tiny models; jobs stay in line, for nothing looks after them."""
+    monkeypatch.setattr(Jobs, "watch", lambda self: None)
+    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    found = Workbench(Settings(data_dir=tmp_path, device="cpu"), base_lms=[folders["lm"]], reward_models=[folders["partial"]])
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def page(workbench):
+    with gr.Blocks():
+        return train._Page(workbench, app.PAGES)
+
+
+def vote(workbench, number: int = 6) -> None:
+    for i in range(number):
+        workbench.store.add_comparison(make_comparison(f"c{i}", prompt=f"the food {i} was"), make_vote(f"v{i}", f"c{i}", "B" if i else None))
+
+
+def form(**changes) -> str:
+    return json.dumps({"source": VOTES, "path": "", "start": "tiny", "name": "mine", "training": {}} | changes)
+
+
+def event(**payload) -> SimpleNamespace:
+    return SimpleNamespace(_data=payload)
+
+
+# ---- the form -------------------------------------------------------------------------------------------------------
+
+
+def test_every_option_of_a_training_is_on_the_page(workbench):
+    fields = option_fields(workbench)
+    assert {f["name"] for f in fields} == set(TrainingConfig.__dataclass_fields__)
+    assert [f["name"] for f in fields if f["first"]] == list(train.FIRST)
+    assert [f["first"] for f in fields] == [True] * len(train.FIRST) + [False] * (len(fields) - len(train.FIRST))
+    kinds = {f["name"]: f["kind"] for f in fields}
+    assert (kinds["autocast"], kinds["system_prompt"], kinds["num_steps"]) == ("check", "text", "number")
+    assert all(f["help"] for f in fields)
+
+
+def test_only_options_that_differ_are_kept(workbench):
+    default = TrainingConfig()
+    found = read_options({"num_steps": None, "learning_rate": 0.001, "objective": default.objective, "lora": True, "stride": 1}, workbench)
+    assert found == {"learning_rate": 0.001, "lora": True}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"num_steps": -1}, {"num_steps": 1.5}, {"learning_rate": "fast"}, {"objective": "world peace"}, {"lora": 1}, {"margin": None}, {"held_out": 2}],
+)
+def test_a_wrong_option_is_named(workbench, given):
+    with pytest.raises(BadSettings, match=f"`{next(iter(given))}`"):
+        read_options(given, workbench)
+
+
+def test_an_unknown_option_is_refused(workbench):
+    with pytest.raises(BadSettings, match="no option `__class__`"):
+        read_options({"__class__": 1}, workbench)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"start": "gone"}, "not on this machine"),
+        ({"source": "file"}, "no file to train on"),
+        ({"source": "file", "path": 3}, "no file to train on"),
+        ({"source": "/etc/passwd"}, "votes or a file"),
+        ({"name": "  "}, "needs a name"),
+        ({"name": 5}, "needs a name"),
+    ],
+)
+def test_a_form_that_cannot_be_used_says_why(workbench, changes, words):
+    with pytest.raises(BadSettings, match=words):
+        read_form(form(**changes), workbench)
+
+
+def test_a_file_called_votes_is_a_file(workbench):
+    assert read_form(form(source="file", path="votes"), workbench)["source"] != VOTES
+
+
+# ---- looking at the data ------------------------------------------------------------------------------------------------
+
+
+def test_without_votes_the_page_says_so_unasked(page):
+    assert json.loads(list(page._look(asked=False)(form()))[-1])["words"] == train.NO_VOTES
+    found = json.loads(list(page._look()(form()))[-1])
+    assert found["wrong"] and "nothing to train on" in found["words"]
+
+
+def test_votes_are_counted_with_what_is_left_out(page, workbench):
+    vote(workbench)
+    found = json.loads(list(page._look()(form()))[-1])
+    facts = {label: words for label, words, *_ in found["facts"]}
+    assert facts["pairs"] == "15 on 5 prompts · 1 rater"  # five best votes among four answers, one tie
+    assert "votes for a tie: 1" in found["left_out"]
+    assert any("one person" in remark for remark in found["remarks"])
+
+
+def test_a_file_is_looked_at_and_a_bad_one_is_named(page, tmp_path):
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("".join(json.dumps({"prompt": f"p{i}", "chosen": "ab", "rejected": "c"}) + "\n" for i in range(30)))
+    bad.write_text('{"prompt": "p"}\n')
+    facts = {label: words for label, words, *_ in json.loads(list(page._look()(form(source="file", path=str(good))))[-1])["facts"]}
+    assert facts["pairs"] == "30 on 30 prompts" and facts["longer one chosen"] == "in 100 of 100 pairs"
+    found = json.loads(list(page._look()(form(source="file", path=str(bad))))[-1])
+    assert found["wrong"] and "Row 1" in found["words"]
+
+
+def test_causes_and_lengths_are_words():
+    report = SimpleNamespace(
+        kind="pairs", num_used=64, num_prompts=1, num_raters=0, num_train=60, num_held_out=4, num_held_out_prompts=1,
+        prompt_tokens=(1, 2, 3), answer_tokens=(8, 13, 1600), longer_chosen=0.25, num_marked=3, dropped=(("tie", 2), ("skip", 0)), remarks=("few",),
+    )  # fmt: skip
+    found = data_words(report, lambda cause: f"because of {cause}", TrainingConfig())
+    facts = {label: words for label, words, *_ in found["facts"]}
+    assert facts["pairs"] == "64 on 1 prompt" and facts["answers"] == "median 8 tokens, 95 % up to 13, longest 1,600"
+    assert found["left_out"] == ["because of tie: 2"] and found["remarks"] == ["few"]
+
+
+# ---- trainings ------------------------------------------------------------------------------------------------------------
+
+
+def test_start_puts_a_training_in_line_and_offers_another_name(page, workbench):
+    vote(workbench)
+    loaded = page._load()(VISIT)
+    name = json.loads(loaded[page.form]["value"])["name"]
+    assert name == "tiny-votes"
+    found = page._start()(form(name=name, training={"num_steps": 7}), {})
+    (job,) = workbench.workshop.jobs.jobs()
+    assert job.state == "queued" and job.config["name"] == name and job.config["training"] == {"num_steps": 7}
+    assert json.loads(found[page.form]["suggested"]) == {"name": "tiny-votes-2", "used": "tiny-votes"}
+    assert json.loads(found[page.job])["id"] == job.id and json.loads(found[page.job])["cancel"] is True
+    assert found[page.timer].active is True and "in line" in found[page.status]
+    with pytest.raises(gr.Error, match="taken"):
+        page._start()(form(name=name), {})
+
+
+def test_the_name_of_an_installed_model_is_taken(page, workbench):
+    vote(workbench)
+    with pytest.raises(gr.Error, match="`P` is taken"):
+        page._start()(form(name="P"), {})
+
+
+def test_a_reward_model_to_start_from_is_the_parent(page, workbench):
+    vote(workbench)
+    page._start()(form(start="p", name="child"), {})
+    config = workbench.workshop.jobs.jobs()[0].config
+    assert (config["parent"], config["base_lm"]) == ("p", "tiny")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
+def test_a_file_of_any_kind_is_frozen_as_json_lines(workbench, tmp_path, suffix):
+    import pandas
+
+    rows = pandas.DataFrame([{"prompt": f"p{i}", "chosen": "a", "rejected": "b"} for i in range(4)])
+    path = tmp_path / f"pairs.{suffix}"
+    write = {"csv": rows.to_csv, "parquet": rows.to_parquet, "json": rows.to_json}[suffix]
+    write(path, **({"orient": "records"} if suffix == "json" else {"index": False}))
+    job_id = workbench.workshop.train(str(path), "tiny", "mine")
+    lines = (workbench.workshop.jobs.folder / job_id / "pairs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == ["p0", "p1", "p2", "p3"]
+
+
+def test_a_file_that_is_not_there_starts_nothing(page, workbench, tmp_path):
+    with pytest.raises(gr.Error, match="no preferences"):
+        page._start()(form(source="file", path=str(tmp_path / "gone.jsonl")), {})
+    assert workbench.workshop.jobs.jobs() == ()
+
+
+def test_cancel_and_resume_answer_for_known_trainings_only(page, workbench):
+    vote(workbench)
+    page._start()(form(), {})
+    job = workbench.workshop.jobs.jobs()[0]
+    view = json.loads(page._cancel()({}, event(job=job.id))[page.job])
+    assert view["state"] == "cancelled" and view["cancel"] is False and view["resume"] is False
+    with pytest.raises(gr.Error):
+        page._resume()({}, event(job=job.id))
+    for handler in (page._open(), page._cancel(), page._resume()):
+        for wrong in ({"job": "../../etc"}, {"job": None}, {"job": "nothing-by-that-id"}, {}):
+            with pytest.raises(gr.Error):
+                handler({}, event(**wrong))
+
+
+def test_a_tick_sends_only_what_changed(page, workbench):
+    vote(workbench)
+    shown = page._start()(form(), {})[page.shown]
+    again = page._tick()(shown)
+    assert set(again) == {page.models, page.shown, page.timer}
+
+
+def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, folders):
+    with gr.Blocks():
+        compare_page = compare._Page(workbench, Line(), app.PAGES)
+    child = workbench.catalog.add(folders["full"], "reward_model")
+    config = {"name": child.name, "base": folders["partial"], "base_lm": "tiny", "parent": "p"}
+    workbench.store.jobs.add(Job("job-1", config, state="succeeded", reward_model=child.name))
+    found = compare_page._load()(SimpleNamespace(query_params={"lineup": "job-1"}))
+    specs = [json.loads(found[compare_page.columns.settings[c]]["value"]) for c in "ABC"]
+    assert [(s["method"], s["reward_model"]) for s in specs] == [("base", None), ("pargs", "p"), ("args", "f")]  # by what each was taught
+    assert json.loads(found[compare_page.settings]["value"])["columns"] == 3 and "f beside" in found[compare_page.status]
+    workbench.store.jobs.add(Job("job-2", config, state="failed"))
+    for wrong in ("job-2", "gone", "../x"):
+        found = compare_page._load()(SimpleNamespace(query_params={"lineup": wrong}))
+        assert found[compare_page.status] and compare_page.settings in found
+
+
+def test_a_public_server_has_no_training(folders, tmp_path):
+    bench = Workbench(Settings(data_dir=tmp_path, public=True), base_lms=[folders["lm"]])
+    demo = app.build_app(bench)
+    on_page = [block for block in demo.blocks.values() if getattr(block, "page", "") == "train"]
+    assert not any(isinstance(block, (gr.Button, train.TrainForm)) for block in on_page)
+    assert any(getattr(block, "value", None) == train.PUBLIC for block in on_page)
+    assert not [fn for fn in demo.fns.values() if fn.page == "train"]
+    vote(bench)
+    with pytest.raises(BadSettings, match="public"):
+        bench.workshop.train(VOTES, bench.base_lms()[0].name, "mine")
+    bench.close()
+
+
+# ---- words ------------------------------------------------------------------------------------------------------------------
+
+
+def job(state: str = "running", **changes) -> Job:
+    config = {"name": "mine", "base_lm": "tiny", "parent": None, "training": {"stride": 2}}
+    return Job("j1", config, state=state, created_at="2026-11-02T10:00:00+00:00", attempt=1, **changes)
+
+
+def test_a_running_training_says_how_far_it_is():
+    found = job_words(job(), STEPS, [job()], False)
+    assert found["words"] == "step 10 of 20 · 20 s left" and found["share"] == 0.5 and found["cancel"]
+    assert (
+        found["about"] == "partial, from tiny · 40 pairs to train on, 8 held out · loss 0.500 at step 10 · right on 75 % of held-out pairs · stride 2"
+    )
+    assert job_line(job(progress=STEPS[-1]))["words"] == "step 10 of 20"
+
+
+def test_each_phase_has_words():
+    assert "loading" in phase_words(None, {}) and "read" in phase_words("data", {})
+    assert "held-out" in phase_words("report", STEPS[-1]) and "saving" in phase_words("done", STEPS[-1])
+    assert [seconds_words(s) for s in (0.2, 59.6, 600, 9000)] == ["1 s", "60 s", "10 min", "2.5 h"]
+
+
+def test_a_training_in_line_counts_those_before_it():
+    first = Job("j0", {"name": "first"}, state="running", created_at="2026-11-02T09:00:00+00:00")
+    assert job_words(job("queued"), [], [first, job("queued")], False)["words"] == "waiting: 1 training before it"
+
+
+def test_an_ended_training_says_what_can_be_done():
+    failed = job_words(job("failed", error_text="The disk is full."), STEPS, [], False, "last words")
+    assert failed["error"] == "The disk is full." and failed["resume"] and not failed["cancel"] and failed["log"] == "last words"
+    done = job("succeeded", reward_model="mine", progress={"phase": "done", "verdict": "better than its parent"})
+    assert job_words(done, STEPS, [], True)["lineup"] == "./?lineup=j1" and job_line(done)["words"] == "better than its parent"
+    assert "deleted" in job_words(done, STEPS, [], False)["error"] and "lineup" not in job_words(done, STEPS, [], False)
+    assert "share" not in job_words(done, STEPS, [], True)
+
+
+def test_about_names_the_parent():
+    config = {"name": "mine", "base_lm": "tiny", "parent": "p", "training": {"objective": "full"}}
+    assert about(Job("j", config), []) == "full, from p"
+
+
+def report(**changes) -> dict:
+    mean = {"mean": 0.7123, "low": 0.65, "high": 0.77}
+    length = {"4": {"accuracy": 0.7, "low": 0.6, "high": 0.8, "n": 102}, "end": {"accuracy": 0.8, "low": 0.7, "high": 0.9, "n": 102}}
+    found = {"num_pairs": 102, "num_prompts": 60, "verdict": "better than its parent", "accuracy": mean, "accuracy_along": mean}
+    found |= {
+        "difference_along": {"mean": 0.111, "low": -0.04, "high": 0.18},
+        "by_length": length,
+        "calibration": [{"sure": 0.6, "accuracy": 0.5, "n": 4}],
+    }
+    found |= {"length_only": {"bets_on": "longer", "accuracy": mean}, "difference_to_length": mean}
+    return found | {"parent": {"accuracy": mean, "accuracy_along": mean, "by_length": {"4": {"accuracy": 0.6, "n": 102}}}} | changes
+
+
+def test_the_report_is_in_words_beside_the_parents():
+    found = json.loads(report_words(ModelCard("reward_model", "mine", report=report())))
+    assert found["verdict"] == "Better than its parent" and "102 pairs of 60 prompts" in found["sentence"] and "coin" not in found["sentence"]
+    facts = {label: words for label, words, *_ in found["facts"]}
+    assert facts["along the answer"] == "71.2 % (65–77) right · parent 71.2 % (65–77)"
+    assert facts["over the parent"] == "+11.1 points (−4.0 to +18.0), along the answer"
+    assert "longer" in facts["length alone"]
+    assert found["lengths"]["rows"] == [["4", "70.0 %", "60–80", "60.0 %", "102"], ["end", "80.0 %", "70–90", "–", "102"]]
+    assert found["calibration"]["rows"] == [["60.0 %", "50.0 %", "4"]]
+
+
+def test_a_report_without_parent_or_pairs_says_so():
+    alone = report()
+    del alone["parent"]
+    found = json.loads(report_words(ModelCard("reward_model", "mine", report=alone)))
+    assert "coin" in found["sentence"] and "over a coin" in {fact[0] for fact in found["facts"]}
+    none = json.loads(report_words(ModelCard("reward_model", "m", report={"num_pairs": 0, "num_prompts": 0, "verdict": "too few to tell"})))
+    assert none["verdict"] == "Too few to tell" and "No pairs were held out" in none["sentence"] and none["lengths"] is None
+    assert report_words(None) == report_words(ModelCard("base_lm", "lm")) == "{}"
+
+
+def test_numbers_that_are_missing_are_dashes():
+    assert interval({"mean": None}) == points({"mean": None}) == "–"

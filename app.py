@@ -6,7 +6,7 @@ import os
 import tempfile
 
 # read when torch is imported: threads that spin while they wait made decoding 30 times slower beside any other busy process
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that spin for long starve one another where a core is busy
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # read when gradio is imported
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_TEMP_DIR", os.path.join(tempfile.gettempdir(), "rgtg-gradio"))

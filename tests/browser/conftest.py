@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from browser_app import Visitor, make_models, serving
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as app.py sets it; torch reads it when it is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as app.py sets it; torch reads it when it is imported
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

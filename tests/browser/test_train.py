@@ -8,7 +8,7 @@ from browser_app import Visitor, serving
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("RGTG_TRAIN_BROWSER"),
-    reason="these pages are not finished: about one run in five waits for ever on Train; set RGTG_TRAIN_BROWSER=1 to run it",
+    reason="these pages are not finished: two of six runs waited for ever on Train, the cause is not found; set RGTG_TRAIN_BROWSER=1 to run it",
 )
 
 NAMELESS = """[...document.querySelectorAll("button, input, select, textarea, a")]

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     starter = _command(commands, "starter", _starter, "train the starter models from a folder of labelled sentences")
     starter.add_argument("--corpus", type=Path, required=True)
     starter.add_argument("--out", type=Path, required=True)
-    starter.add_argument("--only", action="append", default=[], help="base-lm, partial, full or judge; may be repeated")
+    starter.add_argument("--only", action="append", default=[], help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated")
 
     bench = _command(commands, "bench", _bench, "speed, side by side in one run")
     bench.add_argument("what", choices=("decode", "train", "start", "store"))

@@ -68,7 +68,9 @@ class GenerationConfig:
         check_ranges(self)
 
 
-OBJECTIVES = ("partial", "full", "vocabulary", "autoregressive", "implicit", "regression", "bce")
+SCALAR = ("partial", "full", "regression", "bce")  # objectives of a scalar head
+CAUSAL = ("vocabulary", "autoregressive", "implicit")  # objectives of a causal model, which says the reward of every next token
+OBJECTIVES = ("partial", "full", *CAUSAL, "regression", "bce")
 
 
 def _choice(default: str, help: str, choices: tuple[str, ...]):
@@ -110,8 +112,10 @@ class TrainingConfig:
     centring: float = _setting(0.0, "Pull of the two rewards of a pair towards opposite numbers", 0.0, 10.0)
     beta: float = _setting(0.1, "Factor on log probabilities: autoregressive and implicit", 0.001, 10.0)
     implicit: str = _choice("dpo", "Loss of the implicit reward: on pairs, or on single answers", ("dpo", "ce"))
+    compare: str = _choice("complete", "Vocabulary: complete answers, as in FaRMA, or every prefix length, as in PARGS", ("complete", "prefixes"))
     constraint: str = _choice("alternate", "Vocabulary: pairs and values in turn, one pass each, or as a sum", ("alternate", "sum"))
-    constraint_weight: float = _setting(1.0, "Weight of the value constraint in the sum", 0.0, 100.0)
+    constraint_weight: float = _setting(1.0, "Weight of the value constraint in the sum; 0 = none", 0.0, 100.0)
+    constraint_on: str = _choice("chosen", "Vocabulary: whose prefixes get values, as in FaRMA's code, or of both answers", ("chosen", "both"))
     tau: float = _setting(0.0, "Temperature of the soft value; 0 = the maximum, as in FaRMA", 0.0, 100.0)
 
     template: str = _choice("plain", "How a prompt becomes text: as it is, or in the tokenizer's chat template", ("plain", "chat"))
@@ -123,7 +127,7 @@ class TrainingConfig:
     warmup: float = _setting(0.05, "Share of the steps in which the learning rate rises", 0.0, 1.0)
     # 0.3: on 26 pairs it agreed with 300 fresh votes for short answers in 85 of 100 cases, 0.1 in 77; with other tastes alike
     dropout: float = _setting(0.3, "Share of what layers add that is dropped", 0.0, 0.9)
-    autocast: bool = _other(True, "Multiply in bfloat16")
+    autocast: bool = _other(True, "Multiply in bfloat16, where the hardware can")
     lora: bool = _other(False, "Train small matrices beside the weights (LoRA)")
     lora_rank: int = _setting(8, "Rank of these matrices", 1, 512)
     checkpointing: bool = _other(False, "Compute activations twice to save memory")
@@ -148,7 +152,7 @@ class LMTrainingConfig:
     weight_decay: float = _setting(0.1, "Weight decay of Muon", 0.0, 1.0)
     warmup: float = _setting(0.05, "Share of the steps in which the learning rate rises", 0.0, 1.0)
     dropout: float = _setting(0.1, "Share of what layers add that is dropped", 0.0, 0.9)
-    autocast: bool = _other(True, "Multiply in bfloat16")
+    autocast: bool = _other(True, "Multiply in bfloat16, where the hardware can")
     seed: int = _setting(0, "Order of the texts, dropout", 0, 2**31 - 1)
     report_every: int = _setting(20, "Steps between two lines of progress", 1, 10_000)
 

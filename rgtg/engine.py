@@ -21,9 +21,9 @@ from rgtg.guidance.noise import derived_seed
 from rgtg.guidance.rules import Base, BestOfN, TokenRule
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
-from rgtg.prompts import TextStream, check_fits, encode_prompt
+from rgtg.prompts import TextStream, check_fits
 from rgtg.records import Candidate, Params, Run, Step
-from rgtg.rewards.scalar import ScalarRewardModel
+from rgtg.rewards.face import RewardModel
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Models:
     """What a comparison runs on: one base LM and the reward models by name."""
 
     base_lm: BaseLM
-    reward_models: Mapping[str, ScalarRewardModel] = field(default_factory=dict)
+    reward_models: Mapping[str, RewardModel] = field(default_factory=dict)
 
-    def reward_model(self, name: str) -> ScalarRewardModel:
+    def reward_model(self, name: str) -> RewardModel:
         if name not in self.reward_models:
             raise BadSettings(f"There is no reward model `{name}` here.", f"Loaded: {', '.join(self.reward_models) or 'none'}.")
         return self.reward_models[name]
@@ -82,17 +82,23 @@ def make_run(
         if not guide.guides:
             raise ModelRefused(f"`{reward_model}` is a judge: it observes and never guides.", "", "Choose another reward model.")
     watching = [models.reward_model(name) for name in dict.fromkeys(observers) if guide is None or name != guide.name]
-    prompt_ids = encode_prompt(lm.loaded.tokenizer, prompt)
-    for model in (lm, *([guide] if guide else ()), *watching):
-        check_fits(len(prompt_ids), generation.max_new_tokens, model.name, model.context)
-    for model in (*([guide] if guide else ()), *watching):
-        check_same_tokens(model.loaded, lm.loaded)
+    prompt_ids = lm.loaded.encode_prompt(prompt)
+    check_fits(len(prompt_ids), generation.max_new_tokens, lm.name, lm.context)
     # every parameter is written down, defaults too: a later default changes no old run
     values = tuple((p.name, getattr(rule, p.name)) for p in chosen.parameters)
-    return Run(
+    run = Run(
         prompt, method_name, lm.loaded.ref, values, guide.loaded.ref if guide else None, tuple(m.loaded.ref for m in watching), generation,
         seed, prompt_ids, tuple(forced_ids), (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers"))),
     )  # fmt: skip
+    for model in (*([guide] if guide else ()), *watching):
+        check_same_tokens(model.loaded, lm.loaded)
+        check_fits(len(read_prompt(model, run, lm)), generation.max_new_tokens, model.name, model.context)
+    return run
+
+
+def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
+    """The prompt of a run as a reward model reads it: in the template of its card; the run's own ids where the base LM's is the same."""
+    return run.prompt_ids if model.loaded.template == lm.loaded.template else model.loaded.encode_prompt(run.prompt)
 
 
 @dataclass
@@ -222,14 +228,15 @@ class _Column:
             return [], "stopped"
         responses = [row.token_ids for row in drawn]
         guide = models.reward_model(self.run.reward_model.name)
-        along = guide.along(self.run.prompt_ids, responses)
+        along = guide.along(read_prompt(guide, self.run, self.lm), responses)
         self.forwards[guide.name] = 1
         if not all(math.isfinite(r[-1]) for r in along):
             raise _not_finite(guide.name, "at the end of an answer")
         best = self.rule.choose([rewards[-1] for rewards in along])
         said = {guide.name: along[best]}
         for observer in self.run.observers:
-            said[observer.name] = models.reward_model(observer.name).along(self.run.prompt_ids, [responses[best]])[0]
+            model = models.reward_model(observer.name)
+            said[observer.name] = model.along(read_prompt(model, self.run, self.lm), [responses[best]])[0]
             self.forwards[observer.name] = 1
         row, skip = drawn[best], len(self.run.forced_ids[:-1])
         steps = [
@@ -317,8 +324,10 @@ def _watchers(columns: Sequence[_Column], models: Models, reserve: int) -> dict[
     names |= dict.fromkeys(n for c in columns for n in c.watching)
     for name in names:
         members = [c for c in columns if c.guide == name or name in c.watching]
-        widest = max(c.config.top_k for c in members)
-        found[name] = models.reward_model(name).start([c.start for c in members], reserve=reserve + 2 * widest), members
+        widest, model = max(c.config.top_k for c in members), models.reward_model(name)
+        prompts = [read_prompt(model, c.run, models.base_lm) for c in members]
+        texts = [(*prompt, *c.run.forced_ids[:-1]) for prompt, c in zip(prompts, members, strict=True)]
+        found[name] = model.start(texts, reserve + 2 * widest, [len(prompt) for prompt in prompts]), members
     return found
 
 

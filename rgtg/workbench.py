@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, STARTER_DIR, GenerationConfig, Settings
-from rgtg.errors import BadSettings, RgtgError, UnknownRecord
+from rgtg.errors import BadSettings, ModelRefused, RgtgError, UnknownRecord
 from rgtg.guidance.methods import METHODS, Method, method
 from rgtg.live import Live
 from rgtg.models.catalog import Catalog, ModelInfo
-from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
+from rgtg.records import ColumnSpec, Comparison, ModelRef, Run, Trace, Vote, new_id, now
 from rgtg.workshop import Workshop
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
     from rgtg.evaluation.sweep import Cell
+    from rgtg.models.lm import BaseLM
     from rgtg.store.export import ExportReport
     from rgtg.store.store import Store
 
@@ -89,9 +90,10 @@ class Workbench:
             self._ready.set()
 
     def _open_store(self) -> None:
-        """The database is there before the first comparison; what keeps it from opening is said where it is needed."""
+        """The database is there before the first comparison, and what was trained since the last start is picked up; what keeps it
+        from opening is said where it is needed."""
         try:
-            _ = self.store
+            _ = self.store, self.workshop.jobs
         except RgtgError as error:
             logger.warning("%s", error)
 
@@ -138,12 +140,20 @@ class Workbench:
         return self._load(info, lambda: BaseLM.of(load_causal_lm(info.folder_or_id, info.name, self.settings.device, self.settings.dtype)))
 
     def _reward_model(self, name: str):
-        from rgtg.models.loading import load_classifier
-        from rgtg.rewards.scalar import ScalarRewardModel
+        from rgtg.rewards.kinds import load_reward_model
 
         info = self.catalog.get(name, ("reward_model", "judge"))
-        load = lambda: ScalarRewardModel.of(load_classifier(info.folder_or_id, info.name, self.settings.device, self.settings.dtype))  # noqa: E731
-        return self._load(info, load)
+        place = self.settings.device, self.settings.dtype
+        return self._load(info, lambda: load_reward_model(info.folder_or_id, info.name, *place, self._reference))
+
+    def _reference(self, ref: ModelRef) -> "BaseLM":
+        """The causal model that an implicit reward is a ratio to."""
+        info = self.catalog.get(ref.name)
+        found = self.load(info)
+        lm = found if info.kind == "base_lm" else getattr(found, "lm", None)
+        if lm is None:
+            raise ModelRefused(f"`{ref.name}` cannot be a reference.", "It has a scalar head in place of the vocabulary's.")
+        return lm
 
     def load(self, info: ModelInfo):
         """The model behind a line of the catalog, in memory; raises RgtgError where it is refused."""
@@ -192,12 +202,12 @@ class Workbench:
 
     def score(self, reward_model: str, prompt: str, response: str) -> dict[str, list]:
         """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens."""
-        from rgtg.prompts import check_fits, encode_prompt, encode_response
+        from rgtg.prompts import check_fits, encode_response
 
         found = self._reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
-        prompt_ids = encode_prompt(tokenizer, prompt)
-        ids = encode_response(tokenizer, prompt, prompt_ids, response)
+        prompt_ids = found.loaded.encode_prompt(prompt)
+        ids = encode_response(tokenizer, prompt, prompt_ids, response, found.loaded.template[0])
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
         check_fits(len(prompt_ids), len(ids), found.name, found.context)

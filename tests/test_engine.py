@@ -1,5 +1,6 @@
 """Laws of generation: weight 0 is the base, batched is single, the same run gives the same tokens, faults end one column."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, Working, generate, make_run
 from rgtg.errors import BadSettings, ModelRefused, PromptTooLong, TokenizerMismatch
 from rgtg.guidance.rules import Base
-from rgtg.records import ModelCard, Step
+from rgtg.prompts import encode_prompt
+from rgtg.records import ModelCard, ModelRef, Step
 
 
 def models(family: str = "llama") -> Models:
@@ -262,3 +264,46 @@ def test_an_observer_of_an_unguided_column_reads_one_token_a_round():
     collect([run(found, "base", observers=("one",), tokens=5)], found)
     hook.remove()
     assert widths == [len("the food") + 1 + 1, 1, 1, 1, 1]
+
+
+# --- each model reads the prompt as its card says ---------------------------------------------------------------------
+
+CHAT = "{% for m in messages %}[{{ m.role[0] }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[a]{% endif %}"
+
+
+def chatting() -> Models:
+    """A reward model that was taught with the chat template and a system prompt, beside a plain base LM and reward model."""
+    plain = tiny_reward("llama", 1, "one")
+    tokenizer = copy.deepcopy(plain.loaded.tokenizer)
+    tokenizer.chat_template = CHAT
+    card = ModelCard("reward_model", "chat", template="chat", system_prompt="be kind")
+    loaded = replace(plain.loaded, ref=ModelRef("chat"), tokenizer=tokenizer, card=card)
+    return Models(tiny_lm(), {"one": plain, "chat": replace(plain, loaded=loaded)})
+
+
+def test_a_reward_model_reads_the_prompt_in_the_template_it_was_taught_with():
+    found = chatting()
+    chat, tokenizer = found.reward_models["chat"], found.reward_models["chat"].loaded.tokenizer
+    as_chat = encode_prompt(tokenizer, "the food", "chat", "be kind")
+    assert tokenizer.decode(as_chat).endswith("[s]be kind[u]the food[a]")
+    runs = [
+        run(found, "pargs", reward_model="chat", observers=("one",)),
+        run(found, "args", observers=("chat",)),
+        run(found, "best-of-n", n=3, reward_model="chat", observers=("one",)),
+    ]
+    steps, _ = collect(runs, found)
+    for r, column in zip(runs, steps, strict=True):
+        assert r.prompt_ids == encode_prompt(tokenizer, "the food")
+        assert [s.reward("chat") for s in column] == pytest.approx(chat.along(as_chat, [ids(column)])[0], abs=1e-4)
+        assert [s.reward("one") for s in column] == pytest.approx(found.reward_models["one"].along(r.prompt_ids, [ids(column)])[0], abs=1e-4)
+    branch = run(found, "pargs", reward_model="chat", forced=(*ids(steps[0])[:2], steps[0][2].candidates[4].token_id))
+    (branched,), _ = collect([branch], found)
+    whole = [*ids(steps[0])[:2], *ids(branched)]
+    assert [s.reward("chat") for s in branched] == pytest.approx(chat.along(as_chat, [whole])[0][2:], abs=1e-4)
+
+
+def test_a_prompt_that_grows_too_long_by_a_template_is_refused_by_the_model_that_reads_it():
+    prompt = "x" * 110
+    run(chatting(), "pargs", prompt=prompt)
+    with pytest.raises(PromptTooLong, match="`chat` reads 128"):
+        run(chatting(), "pargs", prompt=prompt, reward_model="chat")

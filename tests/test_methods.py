@@ -39,11 +39,12 @@ def test_every_method_makes_its_rule_with_the_defaults_it_shows(key):
 
 def test_the_methods_are_settings_of_three_rules():
     assert METHODS["base"].make() == Base()
-    assert METHODS["args"].make() == METHODS["pargs"].make() == RewardShift(1.0, "sample")
+    assert METHODS["args"].make() == METHODS["pargs"].make() == METHODS["farma"].make() == METHODS["genarm"].make() == RewardShift(1.0, "sample")
     assert METHODS["pargs-greedy"].make() == RewardShift(1.0, "greedy")
     assert METHODS["best-of-n"].make() == BestOfN(4)
     assert {key: m.objective for key, m in METHODS.items()} == {
         "base": "", "args": "full", "pargs": "partial", "pargs-greedy": "partial", "best-of-n": "full",
+        "farma": "vocabulary", "genarm": "autoregressive",
     }  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_parameters_given_go_before_the_settings_of_the_method():
 
 
 def test_an_unknown_method_or_parameter_is_refused_with_those_there_are():
-    with pytest.raises(BadSettings, match="no method `dpo`. The methods are: base, args, pargs, pargs-greedy, best-of-n."):
+    with pytest.raises(BadSettings, match="no method `dpo`. The methods are: base, args, pargs, pargs-greedy, farma, genarm, best-of-n."):
         method("dpo")
     with pytest.raises(BadSettings, match="Method `pargs` has no parameter `gamma`. It has: beta, pick."):
         method("pargs").make((("gamma", 1.0),))

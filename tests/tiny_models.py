@@ -25,6 +25,7 @@ from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
 from rgtg.records import ModelCard, ModelRef
 from rgtg.rewards.scalar import ScalarRewardModel
+from rgtg.rewards.token import AutoregressiveRewardModel, TokenRewardModel, VocabularyRewardModel
 
 VOCABULARY = 99
 COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}  # pad is eos, as so often
@@ -105,3 +106,18 @@ def save_with_head(source: Path, folder: Path, seed: int = 0) -> Path:
 
 
 REAL_MODELS = ("stories260k", "tinystories-656k")
+
+
+TOKEN_KINDS = {
+    "vocabulary": lambda lm, reference: VocabularyRewardModel(lm),
+    "autoregressive": lambda lm, reference: AutoregressiveRewardModel(lm),
+    "implicit": lambda lm, reference: AutoregressiveRewardModel(lm, reference, 0.5),
+}
+
+
+@cache
+def tiny_token_reward(kind: str, family: str = "llama", seed: int = 5) -> TokenRewardModel:
+    """A reward model of one forward for all next tokens; the implicit one against other random weights, with beta 0.5."""
+    card, ref = ModelCard("reward_model", kind, objective=kind), ModelRef(kind, f"test{seed}")
+    weights = [tiny(family, AutoModelForCausalLM, seed + more) for more in (0, 1)]
+    return TOKEN_KINDS[kind](*(BaseLM.of(Loaded(ref, Path(), model, byte_tokenizer(), card)) for model in weights))

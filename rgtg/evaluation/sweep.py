@@ -13,12 +13,12 @@ from pathlib import Path
 
 from rgtg import __version__
 from rgtg.config import GenerationConfig
-from rgtg.engine import Ended, Models, generate, make_run
+from rgtg.engine import Ended, Models, generate, make_run, read_prompt
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import distinct_n, mean_interval
 from rgtg.guidance.methods import method
 from rgtg.records import ColumnSpec, Run, Step, from_json, to_json
-from rgtg.rewards.scalar import ScalarRewardModel
+from rgtg.rewards.face import RewardModel
 
 logger = logging.getLogger(__name__)
 BATCH = 40  # runs that advance together
@@ -48,7 +48,7 @@ def run_sweep(
     prompts: Sequence[str],
     generation: GenerationConfig,
     seeds: Sequence[int],
-    judge: ScalarRewardModel,
+    judge: RewardModel,
     out: Path,
 ) -> list[Cell]:
     """All cells, those kept in `out/cells.jsonl` from before included; each is written as soon as its batch ends."""
@@ -100,7 +100,7 @@ def _read(path: Path) -> Iterator[Cell]:
             raise BadData(f"Line {number} of {path} is no cell.", f"{error}.", "Delete that line; its cell is made again.") from error
 
 
-def cell_key(run: Run, judge: ScalarRewardModel) -> str:
+def cell_key(run: Run, judge: RewardModel) -> str:
     """Hash of everything the cell depends on: the run, the judge's weights and the version of the code."""
     what = to_json(replace(run, versions=())) + judge.loaded.ref.revision + __version__
     return hashlib.sha256(what.encode()).hexdigest()[:24]
@@ -117,7 +117,7 @@ def label(run: Run) -> str:
     return " · ".join(parts)
 
 
-def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: ScalarRewardModel) -> Iterator[Cell]:
+def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel) -> Iterator[Cell]:
     steps: list[list[Step]] = [[] for _ in batch]
     ends: list[Ended | None] = [None] * len(batch)
     for index, event in generate([run for _, run in batch], models):
@@ -134,7 +134,7 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: ScalarReward
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
         yield Cell(
             key, label(run), run.prompt, run.seed, "".join(s.text for s in taken), ids, end.stop_reason,
-            judge.along(run.prompt_ids, [ids])[0][-1] - zero, guide, statistics.fmean(s.log_prob for s in taken), kl,
+            judge.along(read_prompt(judge, run, models.base_lm), [ids])[0][-1] - zero, guide, statistics.fmean(s.log_prob for s in taken), kl,
         )  # fmt: skip
 
 

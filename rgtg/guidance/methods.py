@@ -68,6 +68,8 @@ METHODS: dict[str, Method] = {
         Method("args", "ARGS", RewardShift, {"pick": "sample"}, "full"),
         Method("pargs", "PARGS", RewardShift, {"pick": "sample"}, "partial"),
         Method("pargs-greedy", "PARGS-G", RewardShift, {"pick": "greedy"}, "partial"),
+        Method("farma", "FaRMA", RewardShift, {"pick": "sample"}, "vocabulary"),
+        Method("genarm", "GenARM", RewardShift, {"pick": "sample"}, "autoregressive"),
         Method("best-of-n", "Best-of-n", BestOfN, {}, "full"),
     )
 }

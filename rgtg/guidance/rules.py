@@ -54,7 +54,9 @@ class RewardShift(TokenRule):
     """Add the reward of each candidate, times a weight, to its log probability.
 
     score(v) = log p(v | prefix) + beta * r(prefix + v), as in ARGS (arXiv 2402.01694), where r was trained on complete
-    responses, and PARGS (arXiv 2406.07780), where r was trained on partial ones; PARGS-G picks the highest score. With
+    responses, and PARGS (arXiv 2406.07780), where r was trained on partial ones; PARGS-G picks the highest score. In FaRMA
+    (arXiv 2502.04517) r is a logit of a causal model, in GenARM (arXiv 2410.08193) the sum of log probabilities under one, so
+    that one forward knows all of them; both papers let every token be a candidate, here `top_k` of the base LM are. With
     beta = 0 this is the base LM. ARGS samples here by default, not greedily as in its paper, so that its column
     shares its luck with the others.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rgtg.models.loading import Loaded
+from rgtg.models.loading import HasWeights, Loaded
 from rgtg.models.prefix import Backbone, GrowingRows, ModelPrefixes, choose_strategy
 from rgtg.prompts import TokenTexts
 
@@ -24,11 +24,16 @@ class LMPrefixes(ModelPrefixes):
     @torch.inference_mode()
     def log_probs(self) -> Tensor:
         """(rows, vocab), nats, normalised over the whole vocabulary, float32; a row that has finished is NaN."""
+        return self.logits().log_softmax(-1)
+
+    @torch.inference_mode()
+    def logits(self) -> Tensor:
+        """(rows, vocab) float32, as the model gives them; a row that has finished is NaN."""
         last = self.rows.last()
         if bool(self.active.all()):
-            return self.lm.head(last).float().log_softmax(-1)
+            return self.lm.head(last).float()
         active = self.active.to(last.device)
-        found = self.lm.head(last[active]).float().log_softmax(-1)
+        found = self.lm.head(last[active]).float()
         return found.new_full((len(active), found.shape[-1]), torch.nan).masked_scatter_(active[:, None], found)
 
     def fork(self, rows: Sequence[int]) -> "LMPrefixes":
@@ -36,21 +41,13 @@ class LMPrefixes(ModelPrefixes):
 
 
 @dataclass(frozen=True, eq=False)
-class BaseLM:
-    """A causal language model, ready to continue prefixes. `context` is the number of tokens it can read."""
+class BaseLM(HasWeights):
+    """A causal language model, ready to continue prefixes."""
 
     loaded: Loaded
     backbone: Backbone
     head: torch.nn.Module
     token_texts: TokenTexts
-
-    @property
-    def name(self) -> str:
-        return self.loaded.ref.name
-
-    @property
-    def context(self) -> int:
-        return self.loaded.context
 
     @classmethod
     def of(cls, loaded: Loaded) -> "BaseLM":

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rgtg.errors import ModelNotFound, ModelRefused, TokenizerMismatch
+from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,15 @@ class Loaded:
     model: torch.nn.Module
     tokenizer: PreTrainedTokenizerBase
     card: ModelCard | None
+
+    @property
+    def template(self) -> tuple[str, str]:
+        """How this model reads a prompt, as its card says: template and system prompt."""
+        return (self.card.template, self.card.system_prompt) if self.card else ("plain", "")
+
+    def encode_prompt(self, prompt: str) -> tuple[int, ...]:
+        """The ids of a prompt in this model's template. Raises BadSettings."""
+        return encode_prompt(self.tokenizer, prompt, *self.template)
 
     @cached_property
     def context(self) -> int:
@@ -63,6 +73,20 @@ class Loaded:
             ids = getattr(source, "eos_token_id", None)
             found |= set(ids) if isinstance(ids, (list, tuple)) else {ids}
         return frozenset(i for i in found if i is not None)
+
+
+class HasWeights:
+    """What base LM and reward models say of the weights they stand on. `context` is the number of tokens they can read."""
+
+    loaded: Loaded
+
+    @property
+    def name(self) -> str:
+        return self.loaded.ref.name
+
+    @property
+    def context(self) -> int:
+        return self.loaded.context
 
 
 def pick_device(device: str = "auto") -> torch.device:

@@ -352,11 +352,16 @@ class GrowingRows:
         return found
 
 
-def encode(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
-    """(rows, width): hidden state of each text's last token, plainly: right-padded, no cache, no mask."""
+def encode_all(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
+    """(rows, longest, width): hidden states of whole texts, plainly: right-padded, no cache, no mask."""
     longest = max(map(len, texts))
     ids = torch.tensor([list(text) + [backbone.pad_id] * (longest - len(text)) for text in texts], device=backbone.device)
-    hidden = backbone.forward(input_ids=ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=False)
+    return backbone.forward(input_ids=ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=False)
+
+
+def encode(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
+    """(rows, width): hidden state of each text's last token, plainly."""
+    hidden = encode_all(backbone, texts)
     return hidden[torch.arange(len(texts), device=backbone.device), torch.tensor([len(text) - 1 for text in texts], device=backbone.device)]
 
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from rgtg.errors import ModelRefused
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import Backbone, GrowingRows, ModelPrefixes, choose_strategy
+from rgtg.models.prefix import Backbone, GrowingRows, choose_strategy, encode_all
+from rgtg.rewards.face import RewardModel, RewardPrefixes
 
 
-class ScalarPrefixes(ModelPrefixes):
+class ScalarPrefixes(RewardPrefixes):
     """Growing prefixes under a scalar reward model, one row a response."""
 
     def __init__(self, reward_model: "ScalarRewardModel", rows: GrowingRows):
@@ -24,12 +25,10 @@ class ScalarPrefixes(ModelPrefixes):
 
     @torch.inference_mode()
     def rewards(self) -> Tensor:
-        """(rows,) float32: reward of each prefix as it stands."""
         return self.reward_model.head(self.rows.last())[..., 0].float()
 
     @torch.inference_mode()
     def score(self, candidate_ids: Sequence[Sequence[int]]) -> Tensor:
-        """(rows, k) ids -> (rows, k) float32: reward of prefix + candidate; 0 in rows that have finished."""
         return self.reward_model.head(self.rows.value(candidate_ids))[..., 0].float()
 
     def fork(self, rows: Sequence[int]) -> "ScalarPrefixes":
@@ -37,7 +36,7 @@ class ScalarPrefixes(ModelPrefixes):
 
 
 @dataclass(frozen=True, eq=False)
-class ScalarRewardModel:
+class ScalarRewardModel(RewardModel):
     """A causal model with a scalar head, ready to score prefixes."""
 
     loaded: Loaded
@@ -45,21 +44,7 @@ class ScalarRewardModel:
     head: torch.nn.Module
 
     @property
-    def name(self) -> str:
-        return self.loaded.ref.name
-
-    @property
-    def context(self) -> int:
-        return self.loaded.context
-
-    @property
-    def guides(self) -> bool:
-        """A judge only observes."""
-        return self.loaded.card is None or self.loaded.card.kind != "judge"
-
-    @property
     def cost(self) -> str:
-        """What a guided token costs, for the screen."""
         return {
             "siblings": "one forward a token for all candidates",
             "rows": "one forward a token, candidates as rows",
@@ -83,16 +68,11 @@ class ScalarRewardModel:
         strategy = choose_strategy(Backbone.of(model, hidden, loaded.pad_id), loaded.vocabulary_size)
         return cls(loaded, Backbone.of(model, hidden, loaded.pad_id, strategy), head)
 
-    def start(self, prompts: Sequence[Sequence[int]], reserve: int = 64) -> ScalarPrefixes:
-        """Growing prefixes from prompt ids, one row each; equal prompts are read once."""
-        return ScalarPrefixes(self, GrowingRows(self.backbone, prompts, reserve))
+    def start(self, texts: Sequence[Sequence[int]], reserve: int = 64, prompt_lengths: Sequence[int] | None = None) -> ScalarPrefixes:
+        return ScalarPrefixes(self, GrowingRows(self.backbone, texts, reserve))
 
     @torch.inference_mode()
     def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
-        """The reward of every prefix of each response, from one forward: entry t after t + 1 response tokens."""
         texts = [[*prompt_ids, *response] for response in responses]
-        longest = max(map(len, texts))
-        ids = torch.tensor([text + [self.backbone.pad_id] * (longest - len(text)) for text in texts], device=self.backbone.device)
-        hidden = self.backbone.forward(input_ids=ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=False)
-        scores = self.head(hidden)[..., 0].float().cpu()
+        scores = self.head(encode_all(self.backbone, texts))[..., 0].float().cpu()
         return [scores[i, len(prompt_ids) : len(text)].tolist() for i, text in enumerate(texts)]

@@ -71,7 +71,7 @@ class Workshop:
                         "There is nothing to train on yet.", f"{report.num_votes} votes gave no pair ({causes or 'none stored'}).", "Vote on Compare."
                     )
                 source, no_pair = str(path), tuple(report.skipped.items())
-            found = prepare(read_examples(source), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config).report
+            found = prepare(read_examples(source), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card).report
             return replace(found, dropped=(*no_pair, *found.dropped))
 
     def why_dropped(self, cause: str) -> str:
@@ -108,11 +108,13 @@ class Workshop:
             return self._jobs
 
     def train(self, source: str, start: str, name: str, training: Mapping[str, Any] | None = None) -> str:
-        """Begin a training in the background and return its job id. Raises BadSettings, BadData (with counts) or StoreError."""
+        """Begin a training in the background and return its job id. Raises BadSettings, BadData (with counts), ModelRefused or StoreError."""
+        from rgtg.training.starts import check_start
         from rgtg.training.votes import freeze_votes
 
         info = self._workbench.catalog.get(start, ("base_lm", "reward_model"))
         config = TrainingConfig(**dict(training or {}))
+        check_start(info.folder_or_id, config.objective)
         if name.lower() in {m.name.lower() for m in self.models()}:
             raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
         given = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
@@ -132,14 +134,15 @@ class Workshop:
         self._workbench.forget(row.name)
 
     def line_up(self, job: Job) -> list[ColumnSpec]:
-        """Old and new side by side: the base LM, the parent where there is one, and the model that the job made."""
+        """Old and new side by side: the base LM, the parent or else what has guided until now, and the model that the job made."""
         if not job.reward_model:
             raise BadSettings("That training has made no model.", f"It is {job.state}.", "Wait for it, or start another.")
-        names = [name for name in (job.config.get("parent"), job.reward_model) if name]
         there = {m.name: m for m in self.models()}
         if job.reward_model not in there:
             raise BadSettings(f"`{job.reward_model}` is no longer installed.", "It was deleted.", "Train it again, or choose another.")
-        return [ColumnSpec("base"), *(_guided(there[name]) for name in names if name in there)]
+        old = job.config.get("parent") or self._workbench.guide_for("pargs", job.config["base_lm"])
+        names = dict.fromkeys(name for name in (old, job.reward_model) if name in there)
+        return [ColumnSpec("base"), *(_guided(there[name]) for name in names)]
 
     # --- models ---------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from tiny_models import VOCABULARY, byte_tokenizer
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadData
 from rgtg.prompts import encode_prompt, encode_response, transcript
+from rgtg.records import ModelCard
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.files import Example, Labelled
 from rgtg.training.prepare import is_held_out, mark_weights, prepare, prompt_key
@@ -121,3 +122,13 @@ def test_a_conversation_in_the_chat_template_and_as_plain_text():
     assert plain == encode_prompt(tokenizer, transcript(messages)) and plain[0] == 0
     assert encode_response(tokenizer, messages, chat, "d", "chat") == ids("d") == encode_response(tokenizer, messages, plain, "d")
     assert encode_prompt(tokenizer, (("user", "a"),)) == encode_prompt(tokenizer, "a")
+
+
+def test_a_parent_of_another_template_is_remarked():
+    parent = ModelCard("reward_model", "old", template="chat", system_prompt="be kind")
+
+    def remarks(card: ModelCard | None) -> tuple[str, ...]:
+        return prepare([Example(1, "ab", "c", "d")], byte_tokenizer(), 64, VOCABULARY, CONFIG, card).report.remarks
+
+    assert "`old` was taught with the template chat with the system prompt “be kind”, which is another." in remarks(parent)
+    assert not any("template" in r for card in (None, replace(parent, template="plain", system_prompt="")) for r in remarks(card))

@@ -1,9 +1,11 @@
 """What held-out pairs say: by prefix length, beside the parent and plain length, and when nothing can be said."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from rgtg.training.report import BETTER, NOT_BETTER, TOO_FEW, Measured, along, by_length, held_out_report, judge
+from rgtg.training.report import CHANCE, PARENT, TOO_FEW, Measured, along, by_length, held_out_report, judge
 
 
 def measured(gaps: list[list[float]], lengths: list[tuple[int, int]] | None = None, prompts=None, common=None) -> Measured:
@@ -29,19 +31,20 @@ def test_a_pair_counts_by_its_share_of_lengths():
 def test_a_child_that_is_right_more_often_is_better_and_one_that_is_not_is_not():
     good, coin = measured([[1.0, 1.0]] * 40), measured([[1.0, -1.0]] * 40)
     report = held_out_report(good, coin)
-    assert report["verdict"] == BETTER and report["recommended"] is True
+    assert report["verdict"] == "better than its parent" and report["recommended"] is True
     assert report["difference_along"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
     assert report["parent"]["accuracy_along"]["mean"] == 0.5 and report["num_pairs"] == report["num_prompts"] == 40
     worse = held_out_report(coin, good)
-    assert worse["verdict"] == NOT_BETTER and worse["recommended"] is False
-    assert held_out_report(good)["verdict"] == BETTER, "without a parent it is measured against a coin"
+    assert worse["verdict"] == "not better than its parent" and worse["recommended"] is False
+    assert held_out_report(good)["verdict"] == "better than chance", "without a parent"
+    assert held_out_report(coin)["verdict"] == "not better than chance"
 
 
 def test_few_pairs_few_prompts_and_wide_intervals_say_nothing():
     assert held_out_report(None)["verdict"] == held_out_report(measured([[1.0]] * 19))["verdict"] == TOO_FEW
     assert held_out_report(measured([[1.0]] * 40, prompts=["a", "b"] * 20))["verdict"] == TOO_FEW
-    assert judge({"low": -0.15, "high": 0.15}, 30, 30) == TOO_FEW
-    assert judge({"low": -0.05, "high": 0.05}, 900, 900) == NOT_BETTER
+    assert judge({"low": -0.15, "high": 0.15}, 30, 30, PARENT) == TOO_FEW
+    assert judge({"low": -0.05, "high": 0.05}, 900, 900, CHANCE) == "not better than chance"
     assert held_out_report(measured([[1.0]] * 19))["recommended"] is None
 
 
@@ -56,3 +59,11 @@ def test_plain_length_is_a_rival():
 def test_pairs_of_one_prompt_count_as_one_voice():
     report = held_out_report(measured([[1.0]] * 30 + [[-1.0]] * 10, prompts=["one"] * 30 + list(map(str, range(10)))))
     assert report["accuracy"]["mean"] == pytest.approx(1 / 11, abs=1e-3)
+
+
+def test_calibration_reads_a_gap_as_the_loss_does():
+    raw = measured([[40.0]] * 30)
+    assert held_out_report(raw)["calibration"][-1]["sure"] == pytest.approx(1.0, abs=1e-3)
+    scaled = replace(raw, log_odds=0.01)  # 40 nats under a beta of 0.01
+    assert held_out_report(scaled)["calibration"][-1]["sure"] == pytest.approx(0.5987, abs=1e-3)
+    assert by_length(scaled, (1,))["1"]["margin"] == 40.0 and by_length(scaled, (1,))["1"]["calibration_error"] == pytest.approx(0.4013, abs=1e-3)

@@ -220,11 +220,12 @@ def test_marks_stand_until_they_are_changed_or_taken_back(store):
     good, bad = Span("m1", "c1-A", 0, 1, "good"), Span("m2", "c1-A", 1, 2, "bad", comment="rude")
     kept = [store.add_mark(mark) for mark in (good, bad)]
     assert store.add_mark(good) == kept[0]
-    assert store.marks("c1-A") == tuple(kept)
+    assert store.marks("c1-A") == tuple(kept) == store.all_marks()["c1-A"]
     store.add_mark(Span("m3", "c1-A", 0, 1, "withdrawn"))
     changed = store.add_mark(Span("m4", "c1-A", 1, 2, "goes_wrong"))
     assert store.marks("c1-A") == (changed,)
     assert store.marks("c1-B") == ()
+    assert store.all_marks() == {"c1-A": (changed,)}
 
 
 def test_mark_outside_its_answer_is_refused(store):

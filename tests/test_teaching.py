@@ -1,15 +1,17 @@
 """One forward gives what many would: losses and rewards of every prefix, on every family, for every objective."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import FAMILIES, VOCABULARY, tiny, tiny_reward
+from tiny_models import FAMILIES, TOKEN_KINDS, VOCABULARY, tiny, tiny_reward, tiny_token_reward
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rgtg.config import TrainingConfig
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import make_teacher
-from rgtg.training.teaching import Scorer
+from rgtg.training.teaching import Scorer, Teacher
 
 CPU = torch.device("cpu")
 
@@ -57,6 +59,17 @@ def test_rewards_along_are_those_that_guide():
             assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", TOKEN_KINDS)
+def test_rewards_along_are_those_that_guide_of_models_that_score_all_tokens(kind):
+    reward_model = tiny_token_reward(kind)
+    teacher = Teacher(TrainingConfig(objective=kind, beta=0.5), 1, 1, reward_model.reference.loaded.model if reward_model.reference else None)
+    for pair in pairs():
+        sides = [pair.chosen_ids, pair.rejected_ids]
+        found = teacher.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
+        for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
+            assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
+
+
 def test_rewards_of_causal_models_are_read_at_the_position_before():
     model = tiny("llama", AutoModelForCausalLM, 0)
     prompt, response = (0, 5, 6), (7, 8, 1)
@@ -66,19 +79,31 @@ def test_rewards_of_causal_models_are_read_at_the_position_before():
     log_probs = [float(logits[2 + t].log_softmax(-1)[token]) for t, token in enumerate(response)]
     rewards = lambda **k: make_teacher(model, TrainingConfig(**k), 1, 1).rewards(model, [prompt], [response])[0].tolist()  # noqa: E731
     assert rewards(objective="vocabulary") == pytest.approx(values, abs=1e-4)
-    sums = [0.5 * sum(log_probs[: t + 1]) for t in range(3)]
-    assert rewards(objective="autoregressive", beta=0.5) == pytest.approx(sums, abs=1e-4)
+    assert rewards(objective="autoregressive", beta=0.5) == pytest.approx([sum(log_probs[: t + 1]) for t in range(3)], abs=1e-4)
     assert rewards(objective="implicit") == pytest.approx([0.0] * 3, abs=1e-5), "a model is its own reference"
 
 
 def test_the_vocabulary_objective_takes_pairs_and_values_in_turn_or_as_a_sum():
     model = tiny("llama", AutoModelForCausalLM, 0)
-    loss = lambda number, **k: float(  # noqa: E731
-        make_teacher(model, TrainingConfig(objective="vocabulary", **k), 1, 1).loss(Scorer(model), pairs(), 2.0, number, CPU)
-    )
+
+    def loss(number: int, items: list[TokenPair] = pairs(), **options) -> float:  # noqa: B008
+        teacher = make_teacher(model, TrainingConfig(objective="vocabulary", **options), 1, 1)
+        return float(teacher.loss(Scorer(model), items, 2.0, number, CPU))
+
     on_pairs, on_values = loss(0), loss(1)
     assert on_pairs != on_values
     assert loss(0, constraint="sum", constraint_weight=0.5) == pytest.approx(on_pairs + 0.5 * on_values, rel=1e-5)
+    swapped = [replace(p, chosen_ids=p.rejected_ids, rejected_ids=p.chosen_ids) for p in pairs()]
+    assert loss(1, constraint_on="both") == pytest.approx((on_values + loss(1, items=swapped)) / 2, rel=1e-5) != pytest.approx(on_values)
+    teacher = make_teacher(model, TrainingConfig(objective="vocabulary"), 1, 1)
+    assert loss(0, constraint="sum", constraint_weight=0.0) == on_pairs
+    wanted = 0.0
+    for pair in pairs():
+        lengths = range(pair.num_common + 1, max(len(pair.chosen_ids), len(pair.rejected_ids)) + 1)
+        a, b = (teacher.rewards(model, [pair.prompt_ids], [side])[0].tolist() for side in (pair.chosen_ids, pair.rejected_ids))
+        gaps = [a[min(i, len(a)) - 1] - b[min(i, len(b)) - 1] for i in lengths]
+        wanted -= sum(float(F.logsigmoid(torch.tensor(gap))) for gap in gaps) / len(gaps) / 2
+    assert loss(0, compare="prefixes") == pytest.approx(wanted, rel=1e-4)
     assert loss(1, tau=1e-3) == pytest.approx(on_values, rel=1e-2), "the soft value at no temperature is the maximum"
     assert loss(1, tau=1.0) != pytest.approx(on_values, rel=1e-2)
 
@@ -90,3 +115,10 @@ def test_a_pair_serves_as_two_texts():
         texts = [TokenText(p.prompt_ids, ids, label) for p in pairs() for ids, label in ((p.chosen_ids, 1.0), (p.rejected_ids, 0.0))]
         as_pairs, as_texts = (float(teacher.loss(Scorer(model), items, len(items), 0, CPU)) for items in (pairs(), texts))
         assert as_pairs == pytest.approx(as_texts, rel=1e-5)
+
+
+def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
+    of = lambda objective: Teacher(TrainingConfig(objective=objective, beta=0.25), 1, 1).log_odds  # noqa: E731
+    assert {objective: of(objective) for objective in ("partial", "vocabulary", "autoregressive", "implicit")} == {
+        "partial": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0,
+    }  # fmt: skip

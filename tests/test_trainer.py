@@ -12,14 +12,13 @@ import torch
 from tiny_models import byte_tokenizer, save_tiny, tiny
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.config import OBJECTIVES, TrainingConfig
+from rgtg.config import OBJECTIVES, SCALAR, TrainingConfig
 from rgtg.errors import BadData, BadReward, BadSettings, ModelRefused
 from rgtg.models.loading import load_causal_lm, load_classifier
 from rgtg.records import ModelCard
 from rgtg.training import checkpoints
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import PreferenceTrainer, Progress, schedule, train_reward_model
-from rgtg.training.teaching import SCALAR
 from rgtg.training.trainer import run_job, train_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,10 +47,16 @@ def taught(config: TrainingConfig = CONFIG, items=None, **more) -> tuple[torch.T
     return weights(model), said
 
 
-@pytest.mark.parametrize("objective", [*OBJECTIVES, "implicit ce", "vocabulary soft sum", "partial pad linear"])
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "implicit ce", "vocabulary soft sum both", "vocabulary prefixes", "partial pad linear"])
 def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
     name, *more = objective.split()
-    options = {"ce": {"implicit": "ce"}, "soft": {"tau": 1.0}, "sum": {"constraint": "sum"}}
+    options = {
+        "ce": {"implicit": "ce"},
+        "soft": {"tau": 1.0},
+        "sum": {"constraint": "sum"},
+        "both": {"constraint_on": "both"},
+        "prefixes": {"compare": "prefixes"},
+    }
     options |= {"pad": {"unequal": "pad"}, "linear": {"weights": "linear"}}
     config = replace(CONFIG, objective=name, pairs_per_batch=8, num_steps=10, learning_rate=3e-4, beta=0.1)
     config = replace(config, **{k: v for key in more for k, v in options[key].items()})
@@ -272,7 +277,7 @@ def test_a_model_made_by_others_learns_which_review_is_positive(tmp_path, shared
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = TrainingConfig(num_steps=60, pairs_per_batch=32, learning_rate=1e-3, held_out=0.3)
     card = train_file(tmp_path / "pairs.jsonl", str(shared / "models" / "tinystories-656k"), tmp_path / "out", config, device="cpu")
-    assert card.verdict == "better than its parent" and card.metrics["accuracy"] > 0.7
+    assert card.verdict == "better than chance" and card.metrics["accuracy"] > 0.7
     assert card.report["length_only"]["accuracy"]["mean"] < card.report["accuracy"]["low"]
     load_classifier(str(tmp_path / "out"))
 
@@ -291,6 +296,13 @@ def train(self, *args, **kwargs):
     assert self.args.world_size == int(sys.argv[4]), self.args.world_size
     return begin(self, *args, **kwargs)
 loop.PreferenceTrainer.train = train
+compute, parts = loop.PreferenceTrainer.compute_loss, []
+def loss(self, model, inputs, *args, **kwargs):
+    parts.append(len(inputs["share"].items))
+    if sys.argv[5] == "short" and self.args.process_index == 1 and parts[-1] > 1:  # memory runs out in one process only
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    return compute(self, model, inputs, *args, **kwargs)
+loop.PreferenceTrainer.compute_loss = loss
 config = TrainingConfig(num_steps=4, pairs_per_batch=5, learning_rate=1e-3, dropout=0.0, held_out=0.5, report_every=1, autocast=False)
 said = []
 card = train_file(sys.argv[1], sys.argv[2], Path(sys.argv[3]), config, emit=said.append, work=Path(sys.argv[3] + ".work"), device="cpu")
@@ -300,13 +312,14 @@ if card is not None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_only_the_first_writes(tmp_path, base):
+@pytest.mark.parametrize("memory", ["enough", "short"])
+def test_two_processes_train_as_one_and_only_the_first_writes(tmp_path, base, memory):
     pairs = job_folder(tmp_path / "job", base) / "pairs.jsonl"
     script = tmp_path / "two.py"
     script.write_text(TWO)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for number, start in ((1, [sys.executable]), (2, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"])):
-        command = [*start, str(script), str(pairs), str(base), str(tmp_path / f"out{number}"), str(number)]
+        command = [*start, str(script), str(pairs), str(base), str(tmp_path / f"out{number}"), str(number), memory]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (load_classifier(str(tmp_path / f"out{number}")).model for number in (1, 2))

@@ -4,10 +4,10 @@ Knows nothing of threads, files or transactions: a caller that writes stands in 
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rgtg.errors import StoreError, UnknownRecord
-from rgtg.records import STATES, VERDICTS, Comparison, Vote
+from rgtg.records import STATES, VERDICTS, Comparison, Span, Vote
 from rgtg.store import rows
 
 UNDECIDABLE = ("expired", "abandoned")
@@ -121,3 +121,9 @@ def _checked(table: str, row: sqlite3.Row) -> sqlite3.Row:
 
 def _damaged(table: str, row: sqlite3.Row) -> StoreError:
     return StoreError(DAMAGED, f"Row {row['seq']} of `{table}` (id {row['id']}) does not fit its hash.", RESTORE)
+
+
+def standing(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Of one answer's marks, in order, those that stand: of each rater the last one on each place, unless it was withdrawn."""
+    last = {(span.rater_id, span.start, span.end): span for span in spans}
+    return tuple(span for span in spans if last[span.rater_id, span.start, span.end] is span and span.label != "withdrawn")

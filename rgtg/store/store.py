@@ -175,8 +175,16 @@ class Store:
         """The marks that stand on an answer: of each rater the last one on each place, withdrawn ones left out."""
         with reading(self.path) as conn:
             found = [rows.span_of(row) for row in conn.execute("SELECT * FROM marks WHERE trace_id = ? ORDER BY seq", (trace_id,))]
-        last = {(span.rater_id, span.start, span.end): span for span in found}
-        return tuple(span for span in found if last[span.rater_id, span.start, span.end] is span and span.label != "withdrawn")
+        return facts.standing(found)
+
+    def all_marks(self) -> dict[str, tuple[Span, ...]]:
+        """The marks that stand, by the answer they are on, from one reading."""
+        found: dict[str, list[Span]] = {}
+        with reading(self.path) as conn:
+            for row in conn.execute("SELECT * FROM marks ORDER BY seq"):
+                span = rows.span_of(row)
+                found.setdefault(span.trace_id, []).append(span)
+        return {trace_id: facts.standing(spans) for trace_id, spans in found.items()}
 
     def facts(self) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
         """Every comparison with all its votes, oldest first, as they stood at one moment.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rgtg.config import LMTrainingConfig
 from rgtg.training.data import Ids, pad_right, token_batches
-from rgtg.training.loop import Dropout, Progress
+from rgtg.training.loop import Dropout, Progress, knows_bfloat16
 
 
 class Optimizers:
@@ -53,7 +53,7 @@ def train_lm(model: nn.Module, rows: Sequence[Ids], pad_id: int, config: LMTrain
     started, total, since = time.monotonic(), 0.0, 0
     try:
         for step, batch in enumerate(batches):
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=config.autocast):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=config.autocast and knows_bfloat16(model.device.type)):
                 value = next_token_loss(model, batch, pad_id)
             value.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -152,27 +152,37 @@ class PreferenceTrainer(Trainer):
         model.train()
         while True:
             try:
-                return self._share_step(model, inputs["share"])
+                value = self._share_step(model, inputs["share"])
+                break
             except (RuntimeError, MemoryError) as error:
-                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)) or self.args.world_size > 1:
+                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
                     raise
                 self._take_less(error)
                 model.zero_grad()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
+        self._add_up(model)
+        return value * self.args.world_size  # what is reported is averaged over processes
 
     def _share_step(self, model: nn.Module, share: Share) -> Tensor:
         torch.manual_seed((self.teacher.config.seed * 1_000_003 + self.state.global_step) * 1009 + self.args.process_index)
         value = torch.zeros((), device=self.args.device)
-        for start in range(0, len(share.items), self.at_once):
-            part = replace(share, items=share.items[start : start + self.at_once])
-            ends = start + self.at_once >= len(share.items)
-            with nullcontext() if ends else self.accelerator.no_sync(model):
-                # processes' gradients are averaged, and a step's mean is the sum of its parts
-                loss = self.compute_loss(model, {"share": part}) * self.args.world_size
+        with self.accelerator.no_sync(model):
+            for start in range(0, len(share.items), self.at_once):
+                loss = self.compute_loss(model, {"share": replace(share, items=share.items[start : start + self.at_once])})
                 self.accelerator.backward(loss)
-            value += loss.detach()
+                value += loss.detach()
         return value
+
+    def _add_up(self, model: nn.Module) -> None:
+        """A step's gradient is the sum of its parts, over processes too. Added here and not while each is computed: one that
+        computes its share in halves, or again, would leave the others waiting."""
+        if self.args.world_size > 1:
+            weights = [p for p in model.parameters() if p.requires_grad]
+            for weight in weights:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            for sent in [torch.distributed.all_reduce(weight.grad, async_op=True) for weight in weights]:
+                sent.wait()
 
     def _take_less(self, error: Exception) -> None:
         inner = self.accelerator.unwrap_model(self.model).model
@@ -246,10 +256,18 @@ class Listener(TrainerCallback):
         self.listen(Progress(state.global_step, state.max_steps, logs["loss"], seconds, left, self.accuracy))
 
 
+def knows_bfloat16(device: str) -> bool:
+    """Whether this hardware multiplies in bfloat16 itself; a CPU that has to imitate it takes three times as long as in float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities()
+    return device == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+
+
 def training_arguments(config: TrainingConfig, model: nn.Module, folder: Path) -> TrainingArguments:
     device = next(model.parameters()).device.type
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    bf16 = config.autocast and (device == "cpu" or (device == "cuda" and torch.cuda.is_bf16_supported()))
+    bf16 = config.autocast and knows_bfloat16(device)
     args = TrainingArguments(
         output_dir=str(folder), max_steps=config.num_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1,
         learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup * config.num_steps)),

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadData
 from rgtg.prompts import encode_prompt, encode_response, transcript
+from rgtg.records import ModelCard
 from rgtg.training.data import Ids, Item, TokenPair, TokenText
 from rgtg.training.files import Example, Labelled, Mark
 
@@ -68,9 +69,17 @@ class Prepared:
 
 
 def prepare(
-    examples: Sequence[Example] | Sequence[Labelled], tokenizer: PreTrainedTokenizerBase, context: int, vocabulary: int, config: TrainingConfig
+    examples: Sequence[Example] | Sequence[Labelled],
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+    vocabulary: int,
+    config: TrainingConfig,
+    parent: ModelCard | None = None,
 ) -> Prepared:
-    """Encode, drop what cannot be used, split. Raises BadData where nothing is left, or ids are not of this tokenizer."""
+    """Encode, drop what cannot be used, split. Raises BadData where nothing is left, or ids are not of this tokenizer.
+
+    `parent` is the card of the reward model that the training starts from: where it read prompts in another template, that is remarked.
+    """
     pairs = isinstance(examples[0], Example)
     encoder = Encoder(tokenizer, min(context, config.max_length), vocabulary, config)
     seen, contradictions, dropped = set(), 0, Counter()
@@ -106,7 +115,7 @@ def prepare(
         num_contradictions=contradictions, num_cut=encoder.num_cut, num_marked=sum(bool(getattr(i, "marks", ())) for i in items),
         longer_chosen=_longer_chosen(items) if pairs else 0.5, sha256=items_hash(items),
     )  # fmt: skip
-    return Prepared(train, tuple(i for i, _ in held_out), tuple(k for _, k in held_out), replace(report, remarks=_remarks(report, encoder)))
+    return Prepared(train, tuple(i for i, _ in held_out), tuple(k for _, k in held_out), replace(report, remarks=_remarks(report, encoder, parent)))
 
 
 class Encoder:
@@ -114,6 +123,7 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, vocabulary: int, config: TrainingConfig):
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, max_length, vocabulary, config
+        self.template = config.template, config.system_prompt
         self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
         self.num_cut = self.num_read_again = 0
 
@@ -236,9 +246,12 @@ def _longer_chosen(pairs: Sequence[TokenPair]) -> float:
     return round(sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(pairs), 4)
 
 
-def _remarks(report: DataReport, encoder: Encoder) -> tuple[str, ...]:
+def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> tuple[str, ...]:
     """Sentences for the screen, before training."""
-    found = []
+    found, here = [], encoder.template
+    if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != here:
+        system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""
+        found.append(f"`{parent.name}` was taught with the template {parent.template}{system}, which is another.")
     if report.num_raters == 1:
         found.append("All votes are one person's: the model learns that person's taste.")
     if report.num_train < FEW:

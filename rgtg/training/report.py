@@ -14,14 +14,17 @@ from torch import Tensor
 from rgtg.evaluation.metrics import PREFIX_LENGTHS, calibration, mean_interval, wilson_interval
 from rgtg.training.objectives import hold
 
-BETTER, NOT_BETTER, TOO_FEW = "better than its parent", "not better than its parent", "too few to tell"
+PARENT, CHANCE, TOO_FEW = "its parent", "chance", "too few to tell"  # the other verdicts: (not) better than …
 LEAST_PAIRS, LEAST_PROMPTS, WIDEST = 20, 10, 0.2  # below, or with a wider interval around 0, nothing is said
 LENGTHS = (*PREFIX_LENGTHS, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Rewards of every prefix of held-out pairs: (pairs, positions) and (pairs,); `prompts` says which belong together."""
+    """Rewards of every prefix of held-out pairs: (pairs, positions) and (pairs,); `prompts` says which belong together.
+
+    `log_odds` times a gap is the log-odds of the preference that the loss reads from it.
+    """
 
     chosen: Tensor
     rejected: Tensor
@@ -29,6 +32,7 @@ class Measured:
     rejected_lengths: Tensor
     num_common: Tensor
     prompts: tuple[str, ...]
+    log_odds: float = 1.0
 
     def gaps(self) -> tuple[Tensor, Tensor]:
         """r(chosen) - r(rejected) at every prefix length and where it counts, (pairs, positions): a finished response keeps
@@ -65,14 +69,14 @@ def by_length(measured: Measured, lengths: Sequence[int] = LENGTHS) -> dict[str,
         if n := gap.numel():
             won = float(wins(gap).sum())
             low, high = wilson_interval(won, n)
-            error = calibration(gap)[0]
+            error = calibration(gap * measured.log_odds)[0]
             figures = {"accuracy": won / n, "low": low, "high": high, "margin": float(gap.mean()), "calibration_error": error}
             out[name] = {key: round(value, 4) for key, value in figures.items()} | {"n": n}
     return out
 
 
 def held_out_report(child: Measured | None, parent: Measured | None = None, longer_chosen: float = 0.5) -> dict[str, Any]:
-    """The report of one training. Without a parent that is a reward model the child is measured against a coin.
+    """The report of one training. Without a parent that is a reward model the child is measured against chance.
 
     `longer_chosen`, the share of training pairs whose longer side was chosen, says which way the length baseline bets.
     """
@@ -84,26 +88,26 @@ def held_out_report(child: Measured | None, parent: Measured | None = None, long
     difference = _interval(along(child) - before, child.prompts)
     against_length = _interval(ends - wins(lengths), child.prompts)
     num_prompts = len(set(child.prompts))
-    verdict = judge(difference, len(ends), num_prompts)
+    verdict = judge(difference, len(ends), num_prompts, PARENT if parent else CHANCE)
     report = {"num_pairs": len(ends), "num_prompts": num_prompts, "verdict": verdict}
     report |= {"accuracy": _interval(ends, child.prompts), "accuracy_along": _interval(along(child), child.prompts)}
-    report |= {"difference_along": difference, "by_length": by_length(child), "calibration": calibration(child.ends())[1]}
+    report |= {"difference_along": difference, "by_length": by_length(child), "calibration": calibration(child.ends() * child.log_odds)[1]}
     report["length_only"] = {"bets_on": "longer" if longer_chosen >= 0.5 else "shorter", "accuracy": _interval(wins(lengths), child.prompts)}
     report["difference_to_length"] = against_length
     if parent:
         beside = {"accuracy": _interval(wins(parent.ends()), child.prompts), "accuracy_along": _interval(before, child.prompts)}
         report["parent"] = beside | {"by_length": by_length(parent)}
-    beaten = verdict == BETTER or against_length["low"] > 0
+    beaten = difference["low"] > 0 or against_length["low"] > 0
     return report | {"recommended": None if verdict == TOO_FEW else beaten}
 
 
-def judge(difference: dict[str, float], num_pairs: int, num_prompts: int) -> str:
-    """By the interval of the difference to the parent."""
+def judge(difference: dict[str, float], num_pairs: int, num_prompts: int, than: str) -> str:
+    """By the interval of the difference to the parent, or to chance."""
     if num_pairs < LEAST_PAIRS or num_prompts < LEAST_PROMPTS:
         return TOO_FEW
     if difference["low"] > 0:
-        return BETTER
-    return TOO_FEW if difference["high"] > 0 and difference["high"] - difference["low"] > WIDEST else NOT_BETTER
+        return f"better than {than}"
+    return TOO_FEW if difference["high"] > 0 and difference["high"] - difference["low"] > WIDEST else f"not better than {than}"
 
 
 def _interval(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:

@@ -6,16 +6,16 @@ Knows nothing of data or losses.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
-from rgtg.config import TrainingConfig
+from rgtg.config import SCALAR, TrainingConfig
 from rgtg.errors import BadSettings, ModelRefused
 from rgtg.models.loading import pick_device, resolve, weights_hash
 from rgtg.records import ModelCard
-from rgtg.training.teaching import SCALAR
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,16 +46,20 @@ class Start:
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
 
-def load_start(name: str, objective: str, device: str = "auto", dtype: str = "float32") -> Start:
-    """A base LM or an earlier reward model to train by `objective`; a new scalar head starts at 0. Raises ModelNotFound, ModelRefused."""
+def check_start(name: str, objective: str) -> tuple[Path, str, dict[str, Any]]:
+    """Folder, revision and config of a model that fits an objective, before any weight is read. Raises ModelNotFound, ModelRefused."""
     folder, revision = resolve(name)
     found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    card = ModelCard.read(folder)
-    architecture = (found.get("architectures") or [""])[0]
-    scalar = objective in SCALAR
-    if not scalar and "SequenceClassification" in architecture:
+    if objective not in SCALAR and "SequenceClassification" in (found.get("architectures") or [""])[0]:
         do = "Start from a base LM, or choose `partial` or `full`."
         raise ModelRefused(f"`{folder.name}` cannot be trained by `{objective}`.", "It has a scalar head in place of the vocabulary's.", do)
+    return folder, revision, found
+
+
+def load_start(name: str, objective: str, device: str = "auto", dtype: str = "float32") -> Start:
+    """A base LM or an earlier reward model to train by `objective`; a new scalar head starts at 0. Raises ModelNotFound, ModelRefused."""
+    folder, revision, found = check_start(name, objective)
+    card, scalar = ModelCard.read(folder), objective in SCALAR
     kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

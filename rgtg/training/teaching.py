@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgtg.config import TrainingConfig
+from rgtg.config import SCALAR, TrainingConfig
 from rgtg.training import objectives
 from rgtg.training.data import Item, PairBatch, TextBatch, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
 
-SCALAR = ("partial", "full", "regression", "bce")  # objectives of a scalar head; the others are a causal model's
 OF_TEXTS = ("regression", "bce")
 
 
@@ -81,10 +80,15 @@ class Teacher:
         if config.objective == "full":
             loss = objectives.full_bradley_terry(*sides, batch.margins, config.label_smoothing, **shared)
         else:
-            loss = objectives.partial_bradley_terry(
-                *sides, batch.num_common, batch.margins, config.unequal, config.weights, config.stride, config.label_smoothing, batch.marks, **shared
-            )
+            loss = self._at_every_prefix(*sides, batch, shared | {"label_smoothing": config.label_smoothing})
         return loss + config.centring * objectives.centring(*sides, only_last=config.objective == "full", **shared)
+
+    def _at_every_prefix(
+        self, chosen: Tensor, rejected: Tensor, chosen_lengths: Tensor, rejected_lengths: Tensor, batch: PairBatch, shared: dict
+    ) -> Tensor:
+        shape = {name: getattr(self.config, name) for name in ("unequal", "weights", "stride")}
+        sides = chosen, rejected, chosen_lengths, rejected_lengths
+        return objectives.partial_bradley_terry(*sides, batch.num_common, batch.margins, position_weights=batch.marks, **shape, **shared)
 
     def _causal_loss(self, model: Callable, batch: PairBatch, total: float, number_of_pass: int) -> Tensor:
         config, lengths = self.config, (batch.chosen_lengths, batch.rejected_lengths)
@@ -102,18 +106,23 @@ class Teacher:
         """Pairs in even passes and the value constraint in odd ones, or both."""
         config = self.config
         values = response_rewards(objectives.token_values(logits, batch.ids), batch.prompt_lengths)
-        on_pairs = objectives.full_bradley_terry(*values, *lengths, batch.margins, **shared)
-        if config.constraint == "alternate" and number_of_pass % 2 == 0:
+        if config.compare == "complete":
+            on_pairs = objectives.full_bradley_terry(*values, *lengths, batch.margins, **shared)
+        else:
+            on_pairs = self._at_every_prefix(*values, *lengths, batch, shared)
+        if number_of_pass % 2 == 0 if config.constraint == "alternate" else config.constraint_weight == 0:
             return on_pairs
-        half = len(batch.ids) // 2  # on the chosen responses
+        num_sides = 2 if config.constraint_on == "both" else 1
+        rows = num_sides * len(batch.ids) // 2
         if config.tau == 0:
-            following = objectives.best_values(logits[:half])
+            following = objectives.best_values(logits[:rows])
         else:
             with torch.no_grad():
-                log_probs = self.reference(batch.ids[:half], use_cache=False).logits.float().log_softmax(-1)
-                following = objectives.soft_values(logits[:half].detach(), log_probs, config.tau)
-        following = responses_of(following, batch.prompt_lengths)
-        constraint = objectives.value_constraint(values[0], following, lengths[0], batch.weights, shared["total"])
+                log_probs = self.reference(batch.ids[:rows], use_cache=False).logits.float().log_softmax(-1)
+                following = objectives.soft_values(logits[:rows].detach(), log_probs, config.tau)
+        following = responses_of(following, batch.prompt_lengths.repeat(num_sides))
+        sides = zip(values, following.chunk(num_sides), lengths, strict=False)  # chosen first
+        constraint = sum(objectives.value_constraint(*side, batch.weights, shared["total"]) for side in sides) / num_sides
         return constraint if config.constraint == "alternate" else on_pairs + config.constraint_weight * constraint
 
     def _text_loss(self, model: Callable, batch: TextBatch, total: float) -> Tensor:
@@ -134,7 +143,7 @@ class Teacher:
 
     @torch.no_grad()
     def rewards(self, model: nn.Module, prompts: Sequence[tuple[int, ...]], responses: Sequence[tuple[int, ...]], size: int = 64) -> Tensor:
-        """The reward of every prefix of each response, as it guides: (responses, positions) float32 on the CPU."""
+        """The reward of every prefix of each response, as it guides (`rgtg.rewards`): (responses, positions) float32 on the CPU."""
         scorer, device = Scorer(model).eval(), next(model.parameters()).device
         found: list[Tensor] = []
         for start in range(0, len(responses), size):
@@ -152,4 +161,9 @@ class Teacher:
         if self.config.objective == "vocabulary":
             return objectives.token_values(out, ids)
         log_probs = objectives.token_values(F.log_softmax(out, -1), ids)
-        return self.config.beta * (log_probs - (self._reference_log_probs(ids) if self.config.objective == "implicit" else 0))
+        return log_probs if self.config.objective == "autoregressive" else self.config.beta * (log_probs - self._reference_log_probs(ids))
+
+    @property
+    def log_odds(self) -> float:
+        """What a difference of two rewards is to be multiplied by for the log-odds of the preference, as the loss has it."""
+        return self.config.beta if self.config.objective == "autoregressive" else 1.0

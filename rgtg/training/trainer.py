@@ -66,7 +66,7 @@ def train_file(
     """
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
-    prepared = prepare(read_examples(source, split), start.tokenizer, start.context, start.vocabulary, config)
+    prepared = prepare(read_examples(source, split), start.tokenizer, start.context, start.vocabulary, config, start.card)
     emit({"phase": "data", "data": asdict(prepared.report)})
     boundary("trainer:prepared")
     writes = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -137,7 +137,7 @@ def measure(teacher: Teacher, model: nn.Module, items: Sequence[Item], prompts: 
     rewards = [nn.functional.pad(r, (0, width - r.shape[1])) for r in rewards]
     lengths = [torch.tensor([len(response) for response in side]) for side in sides[1]]
     model.train(was_training)
-    return Measured(*rewards, *lengths, torch.tensor(common), keys)
+    return Measured(*rewards, *lengths, torch.tensor(common), keys, teacher.log_odds)
 
 
 def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> list[tuple[TokenText, TokenText, str]]:
@@ -164,7 +164,8 @@ def _card(
         zero = round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4)
         accuracy = prefix_accuracy(child.chosen, child.rejected, child.chosen_lengths, child.rejected_lengths, child.num_common, LENGTHS)
     data = prepared.report
-    source = f"{data.num_used} {data.kind} on {data.num_prompts} prompts" + (f" by {data.num_raters} raters" if data.num_raters else "")
+    raters = f" by {data.num_raters} rater{'s' * (data.num_raters > 1)}" if data.num_raters else ""
+    source = f"{data.num_used} {data.kind} on {data.num_prompts} prompts{raters}"
     base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
     return ModelCard(
         kind="reward_model", name=name, objective=config.objective, base_lm=base_lm,

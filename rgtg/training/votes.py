@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.pairs import derive_pairs
-from rgtg.records import Pair
+from rgtg.records import Pair, Span
 from rgtg.store.export import ExportReport
 from rgtg.training.publish import sync
 
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
 def freeze_votes(store: "Store", out: Path) -> ExportReport:
     """Write every pair of the store as a JSON line to `out`, which appears whole; what gave none is counted by its cause."""
     lines, skipped, num_comparisons, num_votes = [], Counter(), 0, 0
+    marks = store.all_marks()
     for comparison, votes in store.facts():
         pairs, causes = derive_pairs(comparison, votes)
         num_comparisons, num_votes, skipped = num_comparisons + 1, num_votes + len(votes), skipped + causes
         for pair in pairs:
             chosen, rejected = comparison.trace(pair.chosen_trace_id), comparison.trace(pair.rejected_trace_id)
             stops = {"chosen_stop_reason": chosen.stop_reason, "rejected_stop_reason": rejected.stop_reason}
-            lines.append(line_of(pair) | stops | {"base_lm": chosen.run.base_lm.name} | _marks(store, pair))
+            lines.append(line_of(pair) | stops | {"base_lm": chosen.run.base_lm.name} | _marks(marks, pair))
     content = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines).encode()
     part = out.with_name(f".{out.name}.part")
     part.write_bytes(content)
@@ -47,9 +49,9 @@ def line_of(pair: Pair) -> dict[str, Any]:
     return line | {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
 
 
-def _marks(store: "Store", pair: Pair) -> dict[str, list]:
+def _marks(marks: Mapping[str, tuple[Span, ...]], pair: Pair) -> dict[str, list]:
     found = {}
     for side, trace_id in (("chosen_marks", pair.chosen_trace_id), ("rejected_marks", pair.rejected_trace_id)):
-        if marks := [[m.start, m.end, m.label] for m in store.marks(trace_id) if m.rater_id in (None, pair.rater_id)]:
-            found[side] = marks
+        if by_rater := [[m.start, m.end, m.label] for m in marks.get(trace_id, ()) if m.rater_id in (None, pair.rater_id)]:
+            found[side] = by_rater
     return found

@@ -13,13 +13,15 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
 
 from rgtg.errors import BadData
-from rgtg.models.loading import check_same_tokens, load_causal_lm, load_classifier
+from rgtg.models.loading import check_same_tokens, load_causal_lm
 from rgtg.records import ModelCard
+from rgtg.rewards.kinds import load_reward_model
 from rgtg.training import starter as recipe
 from rgtg.training.starter import dev_pairs, half_of, half_pairs, make_starter, packed, read_corpus, text_ids, train_tokenizer
 
 GOOD, BAD = ("good", "great", "tasty", "friendly", "fresh"), ("bad", "awful", "cold", "rude", "stale")
-MODELS = ("base-lm", "partial", "full", "judge")
+CAUSAL = ("base-lm", "vocabulary", "autoregressive")
+MODELS = (*CAUSAL, "partial", "full", "judge")
 
 
 def sentences(words: tuple[str, ...], num: int, seed: int) -> list[str]:
@@ -45,7 +47,7 @@ def lines(corpus) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def made(corpus, tmp_path_factory) -> Path:
-    """The four models, tiny, from a tiny corpus."""
+    """The models, tiny, from a tiny corpus."""
     out = tmp_path_factory.mktemp("made") / "starter"
     with pytest.MonkeyPatch.context() as patch:
         make_tiny(patch)
@@ -62,6 +64,7 @@ def make_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recipe, "train_tokenizer", lambda lines: train_tokenizer(lines, 300))
     patch.setattr(recipe, "CONTEXT", 64)
     patch.setattr(recipe, "BASE", replace(recipe.BASE, num_epochs=2, tokens_per_batch=512, report_every=100, autocast=False))
+    patch.setattr(recipe, "GUIDES", {name: ({"objective": settings["objective"]}, half) for name, (settings, half) in recipe.GUIDES.items()})
     patch.setattr(recipe, "REWARD", replace(recipe.REWARD, num_steps=3, pairs_per_batch=8, report_every=100, autocast=False))
 
 
@@ -138,7 +141,7 @@ def test_packed_rows_are_whole_texts_and_not_too_long():
 def test_each_folder_is_a_plain_transformers_folder_in_half_precision_with_its_card(made):
     assert sorted(p.name for p in made.iterdir()) == sorted([*MODELS, "README.md"])
     for name in MODELS:
-        folder, kind = made / name, AutoModelForCausalLM if name == "base-lm" else AutoModelForSequenceClassification
+        folder, kind = made / name, AutoModelForCausalLM if name in CAUSAL else AutoModelForSequenceClassification
         _, info = kind.from_pretrained(folder, output_loading_info=True)
         assert not any(info.values()), info
         assert {p.suffix for p in folder.iterdir()} <= {".json", ".safetensors", ".jinja", ".txt"}
@@ -154,6 +157,8 @@ def test_the_cards_say_what_each_was_taught(made):
         "base-lm": ("base_lm", "", ""),
         "partial": ("reward_model", "partial", "starter"),
         "full": ("reward_model", "full", "starter"),
+        "vocabulary": ("reward_model", "vocabulary", "starter"),
+        "autoregressive": ("reward_model", "autoregressive", "starter"),
         "judge": ("judge", "full", "starter"),
     }
     assert cards["partial"].pairs_sha256 == cards["full"].pairs_sha256 != cards["judge"].pairs_sha256, "the judge learned from other sentences"
@@ -165,7 +170,7 @@ def test_the_cards_say_what_each_was_taught(made):
 def test_what_was_made_fits_together_and_passes_the_door(made):
     lm = load_causal_lm(str(made / "base-lm"), device="cpu")
     for name in MODELS[1:]:
-        check_same_tokens(load_classifier(str(made / name), device="cpu"), lm)
+        check_same_tokens(load_reward_model(str(made / name), device="cpu").loaded, lm)
 
 
 def test_a_second_call_passes_over_what_is_there(made, corpus, monkeypatch):
@@ -226,16 +231,28 @@ def hidden_rows(model, rows: list[list[int]], head) -> list[torch.Tensor]:
     return found
 
 
+@torch.inference_mode()
+def rewards_along(model, rows: list[list[int]], objective: str) -> list[list[float]]:
+    """The reward of every prefix behind the start token, read off the model as its paper says."""
+    if objective not in ("vocabulary", "autoregressive"):
+        return [said[1:].tolist() for said in hidden_rows(model, rows, lambda states: model.score(states)[..., 0])]
+    found = []
+    for row, states in zip(rows, hidden_rows(model, rows, lambda states: states), strict=True):
+        logits = model.lm_head(states[:-1])
+        taken = (logits if objective == "vocabulary" else logits.log_softmax(-1))[range(len(row) - 1), row[1:]]
+        found.append((taken if objective == "vocabulary" else taken.cumsum(0)).tolist())
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS[1:])
 def test_cards_of_the_shipped_starter_are_what_the_weights_give(shipped, dev, name):
     card, tokenizer = ModelCard.read(shipped / name), AutoTokenizer.from_pretrained(shipped / name)
-    model = AutoModelForSequenceClassification.from_pretrained(shipped / name, dtype=torch.float32).eval()
-    rewards = {}
+    model = (AutoModelForCausalLM if name in CAUSAL else AutoModelForSequenceClassification).from_pretrained(shipped / name, dtype=torch.float32)
+    model, rewards = model.eval(), {}
     for side in dev:
         rows = [[0, *tokenizer(line, add_special_tokens=False)["input_ids"], 1] for line in dev[side]]
-        found = hidden_rows(model, rows, lambda states: model.score(states)[..., 0])
-        rewards[side] = [(row[1:], said[1:].tolist()) for row, said in zip(rows, found, strict=True)]
+        rewards[side] = [(row[1:], said) for row, said in zip(rows, rewards_along(model, rows, card.objective), strict=True)]
     for length in ("4", "end"):
         wins, n = 0.0, 0
         for (a_ids, a), (b_ids, b) in zip(rewards["positive"], rewards["negative"], strict=True):

@@ -5,7 +5,7 @@ import json
 from pages.token_view import _Drawn
 from rgtg.records import ModelCard
 
-COIN = "It has no parent that is a reward model, so a coin stands for it."
+CHANCE = "It has no parent that is a reward model, so it is measured against chance."
 
 
 class Report(_Drawn):
@@ -50,7 +50,7 @@ def _sentence(report: dict) -> str:
     if not pairs:
         return "No pairs were held out: vote on more prompts, or hold out a larger share."
     where = f"Measured on {count(pairs, 'pair')} of {count(prompts, 'prompt')} that trained nothing."
-    return where if "parent" in report else f"{where} {COIN}"
+    return where if "parent" in report else f"{where} {CHANCE}"
 
 
 def _facts(report: dict) -> list[list[str]]:
@@ -64,7 +64,7 @@ def _facts(report: dict) -> list[list[str]]:
             beside = f" · parent {interval(parent[name])}" if name in parent else ""
             found.append([label, f"{interval(report[name])} right{beside}", about])
     if difference := report.get("difference_along"):
-        than = "the parent" if parent else "a coin"
+        than = "the parent" if parent else "chance"
         found.append([f"over {than}", f"{points(difference)}, along the answer", "With its interval of 95 in 100, by prompt"])
     if length:
         bets = f"{interval(length['accuracy'])} right, by taking the {length['bets_on']} answer"

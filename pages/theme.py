@@ -8,7 +8,7 @@ import gradio as gr
 from pages import ids
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("core.js", "tokens.js", "inspector.js", "forms.js", "vote.js", "train.js", "models.js")
+SCRIPTS = ("stream.js", "core.js", "tokens.js", "inspector.js", "forms.js", "vote.js", "train.js", "models.js")
 STYLES = ("style.css", "rooms.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]

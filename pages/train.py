@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ NO_VOTES = "No votes yet. Compare answers and say which is best; a first trainin
 
 class TrainForm(_Drawn):
     """Data, start, options and name as JSON; `fields` describes the options, `suggested` {name, used} a name in place of one that
-    is used up. Event `chosen` where the data may look different now."""
+    is used up. Event `chosen` where the data may look different now; `asked` in the value counts how often."""
 
     def __init__(
         self, value: str = "{}", *, fields: list[dict], starts: list | None = None, sources: list | None = None, suggested: str = "{}", **kwargs
@@ -53,7 +54,7 @@ class TrainForm(_Drawn):
 
 
 class DataView(_Drawn):
-    """What the data is, as JSON {words, wrong, facts, left_out, remarks}."""
+    """What the data is, as JSON {asked, words, wrong, facts, left_out, remarks}; an answer to an older `asked` than the last is not drawn."""
 
     def __init__(self, value: str = "{}", **kwargs):
         super().__init__(value, js_on_load="rgtg.dataView(element, props, watch)", **kwargs)
@@ -89,6 +90,7 @@ class _Page:
 
     def __init__(self, workbench: Workbench, pages: tuple[tuple[str, str], ...]):
         self.workbench, self.workshop = workbench, workbench.workshop
+        self._one_at_a_time, self._starting = threading.Lock(), threading.Lock()
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
             self.models = Words("", elem_id=ids.MODEL_STATUS)
@@ -123,9 +125,11 @@ class _Page:
         own = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         opened = blocks.load(self._load(), None, [self.form, self.models, *drawn], **own)
         opened.then(self._look(asked=False), self.form, self.data, **own)
-        self.form.chosen(self._chosen(), self.form, [self.form, self.data], trigger_mode="always_last", **own)
+        # two handlers: of an update that a generator yields, Gradio's page may take what the next yield leaves of it
+        self.form.chosen(self._named(), self.form, self.form, trigger_mode="always_last", **own)
+        self.form.chosen(self._chosen(), self.form, self.data, trigger_mode="always_last", **own)
         self.look.click(self._look(), self.form, self.data, **own)
-        self.start.click(self._start(), [self.form, self.shown], [self.form, *drawn], **own)
+        self.start.click(self._start(), [self.form, self.shown], [self.form, *drawn], trigger_mode="multiple", **own)
         self.jobs.open_job(self._open(), self.shown, drawn, trigger_mode="always_last", **own)
         self.job.cancel_job(self._cancel(), self.shown, drawn, **own)
         self.job.resume_job(self._resume(), self.shown, drawn, **own)
@@ -161,26 +165,32 @@ class _Page:
         return look
 
     def _look_at(self, form: str) -> Iterator[str]:
-        yield json.dumps({"words": "reading …"})
+        """The words for DataView, with the `asked` of the form: a look may end after one that began later."""
+        asked = {"asked": read_json(form, "form").get("asked", 0)}
+        yield json.dumps(asked | {"words": "reading …"})
         try:
             found = read_form(form, self.workbench)
             report = self.workshop.data(found["source"], found["start"], found["config"])
-            yield json.dumps(data_words(report, self.workshop.why_dropped, found["config"]))
+            yield json.dumps(asked | data_words(report, self.workshop.why_dropped, found["config"]))
         except RgtgError as error:
-            yield json.dumps({"words": str(error), "wrong": True})
+            yield json.dumps(asked | {"words": str(error), "wrong": True})
         except Exception as error:
-            yield json.dumps({"words": in_words(error, "Looking at the data"), "wrong": True})
+            yield json.dumps(asked | {"words": in_words(error, "Looking at the data"), "wrong": True})
 
     def _chosen(self):
         @guarded("Looking at the data")
-        def chosen(form: str) -> Iterator[dict]:
-            found = read_json(form, "form")
-            yield {self.form: self._suggest(found)}
-            if found.get("source") != VOTES or self.workbench.num_votes() <= MAX_LOOK_AT:
-                for words in self._look_at(form):
-                    yield {self.data: words}
+        def chosen(form: str) -> Iterator[str]:
+            if read_json(form, "form").get("source") != VOTES or self.workbench.num_votes() <= MAX_LOOK_AT:
+                yield from self._look_at(form)
 
         return chosen
+
+    def _named(self):
+        @guarded("Naming the model")
+        def named(form: str) -> dict:
+            return self._suggest(read_json(form, "form"))
+
+        return named
 
     def _suggest(self, form: dict, used: str = "") -> dict:
         """A prop and not the value: what a person types meanwhile stays."""
@@ -198,7 +208,9 @@ class _Page:
         @guarded("Starting the training")
         def start(form: str, shown: dict) -> dict:
             found = read_form(form, self.workbench)
-            job_id = self.workshop.train(found["source"], found["start"], found["name"], found["training"])
+            with self._starting:  # the second half of a double click finds what the first has begun
+                begun = next((job.id for job in self.workshop.jobs.jobs() if job.state in ACTIVE and _asks_for(found, job)), None)
+                job_id = begun or self.workshop.train(found["source"], found["start"], found["name"], found["training"])
             return {self.form: self._suggest(read_json(form, "form"), found["name"])} | self._drawn(job_id, shown)
 
         return start
@@ -231,12 +243,24 @@ class _Page:
     def _tick(self):
         @guarded("The list of trainings")
         def tick(shown: dict) -> dict:
-            return {self.models: self.workbench.status().text} | self._drawn(shown.get("open", ""), shown)
+            return {self.models: self.workbench.status().text} | self._drawn(None, shown)
 
         return tick
 
-    def _drawn(self, job_id: str, shown: dict) -> dict:
-        """Every part that is not as it was shown last, with this training open."""
+    def _drawn(self, job_id: str | None, shown: dict) -> dict:
+        """Every part that is not as it was shown last, with this training open, or with None the one that is.
+
+        What a visitor does and the timer are answered side by side. `shown` is changed in place and by one at a time, so that a look
+        that began before a click does not put back what the click has replaced.
+        """
+        with self._one_at_a_time:
+            found = self._changed(shown.get("open", "") if job_id is None else job_id, shown)
+            shown.clear()
+            shown.update(found[self.shown])
+            return found | {self.shown: shown}
+
+    def _changed(self, job_id: str, shown: dict) -> dict:
+        """The parts that differ from `shown`, and what is shown with them."""
         jobs = self.workshop.jobs.jobs()
         job = next((j for j in jobs if j.id == job_id), None) or (self.workshop.jobs.job(job_id) if job_id else None)
         now, card = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None
@@ -307,6 +331,12 @@ def read_form(text: object, workbench: Workbench) -> dict:
         raise BadSettings("The new model needs a name.", "", "Type one.")
     training = read_options(form.get("training"), workbench)
     return {"source": source, "start": form["start"], "name": name.strip()[:MAX_TEXT], "training": training, "config": TrainingConfig(**training)}
+
+
+def _asks_for(found: dict, job: Job) -> bool:
+    """Whether this form is the one that the job came from."""
+    start = job.config.get("parent") or job.config.get("base_lm")
+    return (found["name"], found["start"], found["training"]) == (job.config.get("name"), start, job.config.get("training"))
 
 
 def read_options(found: object, workbench: Workbench) -> dict:

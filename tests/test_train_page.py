@@ -307,7 +307,7 @@ def report(**changes) -> dict:
 
 def test_the_report_is_in_words_beside_the_parents():
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=report())))
-    assert found["verdict"] == "Better than its parent" and "102 pairs of 60 prompts" in found["sentence"] and "coin" not in found["sentence"]
+    assert found["verdict"] == "Better than its parent" and "102 pairs of 60 prompts" in found["sentence"] and "chance" not in found["sentence"]
     facts = {label: words for label, words, *_ in found["facts"]}
     assert facts["along the answer"] == "71.2 % (65–77) right · parent 71.2 % (65–77)"
     assert facts["over the parent"] == "+11.1 points (−4.0 to +18.0), along the answer"
@@ -320,7 +320,7 @@ def test_a_report_without_parent_or_pairs_says_so():
     alone = report()
     del alone["parent"]
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=alone)))
-    assert "coin" in found["sentence"] and "over a coin" in {fact[0] for fact in found["facts"]}
+    assert "against chance" in found["sentence"] and "over chance" in {fact[0] for fact in found["facts"]}
     none = json.loads(report_words(ModelCard("reward_model", "m", report={"num_pairs": 0, "num_prompts": 0, "verdict": "too few to tell"})))
     assert none["verdict"] == "Too few to tell" and "No pairs were held out" in none["sentence"] and none["lengths"] is None
     assert report_words(None) == report_words(ModelCard("base_lm", "lm")) == "{}"

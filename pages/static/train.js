@@ -10,13 +10,14 @@ rgtg.when = (iso) => {
   return isNaN(date) ? "" : date.toLocaleString([], today ? { hour: "2-digit", minute: "2-digit" } : { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 };
 
-// Data, start, name and options. Event `chosen` {source, path, start} when something changes that the data depends on.
+// Data, start, name and options. Event `chosen` when something changes that the data depends on; `asked` in the value counts them.
 rgtg.trainForm = (element, props, trigger, watch, upload, chosen) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   let value = {};
   const put = (changes, tell) => {
     value = { ...value, ...changes };
+    if (tell) value.asked = (value.asked ?? 0) + 1;
     props.value = JSON.stringify(value);
     if (tell) trigger(chosen, {});
   };
@@ -88,12 +89,16 @@ rgtg.trainForm = (element, props, trigger, watch, upload, chosen) => {
   fill();
 };
 
-// What the data is: facts, what is left out and why, remarks; or why it cannot be used.
+// What the data is: facts, what is left out and why, remarks; or why it cannot be used. Looks run side by side, and one that was
+// asked for before the last choice may end after it: it is not drawn.
 rgtg.dataView = (element, props, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
+  let newest = 0;
   function draw() {
-    const found = JSON.parse(props.value || "{}");
+    const found = JSON.parse(props.value || "{}"), asked = found.asked ?? 0;
+    if (asked < newest) return;
+    newest = asked;
     const list = (items, cls) => (items?.length ? el("ul", { class: cls }, ...items.map((text) => el("li", { text }))) : null);
     rgtg.put(root,
       el("h2", { text: "The data" }),

@@ -85,9 +85,10 @@ def serving(workbench) -> Iterator[str]:
 class Visitor:
     """One person: a context of their own, a page, and all that must not happen on it."""
 
-    def __init__(self, browser, address: str, width: int = 1280, height: int = 900, query: str = ""):
+    def __init__(self, browser, address: str, width: int = 1280, height: int = 900, query: str = "", script: str = ""):
         self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
         self.page = self.context.new_page()
+        self.page.add_init_script(script)
         self.wrong: list[str] = []
         self.page.on("console", lambda m: m.type == "error" and self.wrong.append(f"console: {m.text}"))
         self.page.on("pageerror", lambda e: self.wrong.append(f"error: {e}"))

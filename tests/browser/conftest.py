@@ -1,12 +1,15 @@
 """One workbench with tiny models, its app on a free port, and Debian's chromium to look at it."""
 
+import faulthandler
 import os
 import shutil
 from collections.abc import Iterator
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from browser_app import Visitor, make_models, serving
 
+LIMIT_S = 600  # of one test with its fixtures; some calls of playwright have no limit of their own
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as app.py sets it; torch reads it when it is imported
 
 
@@ -14,6 +17,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/browser/" in item.path.as_posix():
             item.add_marker(pytest.mark.browser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """A test that hangs ends the run, with what every thread was at."""
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True, file=item.config.stash[fault_handler_stderr_fd_key])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

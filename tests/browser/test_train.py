@@ -1,19 +1,36 @@
 """Train and Models as a person meets them: the starter models, votes made through the workbench, a real short training."""
 
-import os
 import re
+import threading
+import time
 
 import pytest
 from browser_app import Visitor, serving
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("RGTG_TRAIN_BROWSER"),
-    reason="these pages are not finished: two of six runs waited for ever on Train, the cause is not found; set RGTG_TRAIN_BROWSER=1 to run it",
-)
-
 NAMELESS = """[...document.querySelectorAll("button, input, select, textarea, a")]
   .filter((e) => e.offsetParent && !e.textContent.trim() && !e.getAttribute("aria-label") && ![...(e.labels ?? [])].some((l) => l.textContent.trim()))
   .map((e) => e.outerHTML.slice(0, 120))"""
+# a network on which the end of a stream of answers comes late
+LATE_END = """(() => {
+  const ask = window.fetch, wait = (ms) => new Promise((over) => setTimeout(over, ms));
+  window.ending = 0;
+  window.fetch = async (input, options) => {
+    const found = await ask(input, options);
+    if (!String(input.url ?? input).includes("/queue/data")) return found;
+    const late = new TransformStream({
+      async transform(chunk, out) {
+        const text = new TextDecoder("latin1").decode(chunk), end = text.indexOf('data: {"msg":"close_stream"');  // a letter a byte
+        if (end < 0) return out.enqueue(chunk);
+        out.enqueue(chunk.slice(0, end));
+        window.ending += 1;
+        await wait(1500);
+        window.ending -= 1;
+        out.enqueue(chunk.slice(end));
+      },
+    });
+    return new Response(found.body.pipeThrough(late), { status: found.status, headers: found.headers });
+  };
+})()"""
 STATE = "words => document.querySelector('#job-state')?.textContent.startsWith(words)"
 
 
@@ -51,6 +68,8 @@ def taught(starter, tmp_path_factory):
         shortest = min(live.traces, key=lambda t: len(t.response))
         bench.vote(live.id, "best", shortest.id)
     yield bench
+    for job in bench.workshop.jobs.jobs():
+        bench.workshop.jobs.cancel(job.id)  # no trainer of a test that failed goes on; one that has ended stays as it is
     bench.close()
 
 
@@ -65,8 +84,8 @@ def go(browser, place):
     """go("train") opens that page as a new person; whatever went wrong on any of them fails the test."""
     people: list[Trainee] = []
 
-    def go(page_name: str, width: int = 1280, height: int = 900) -> Trainee:
-        people.append(Trainee(browser, place, width, height, page_name))
+    def go(page_name: str, width: int = 1280, height: int = 900, script: str = "") -> Trainee:
+        people.append(Trainee(browser, place, width, height, page_name, script))
         return people[-1]
 
     yield go
@@ -142,6 +161,93 @@ def test_a_file_can_be_uploaded_and_what_is_wrong_with_one_is_said(go, tmp_path)
     person.page.locator("#train-start").click()
     person.page.wait_for_selector(".toast-body")
     assert "Row 1" in person.page.locator(".toast-body").inner_text()
+
+
+def test_a_click_while_the_stream_of_answers_ends_is_answered(go):
+    person = go("train", script=LATE_END)
+    person.data()
+    person.page.wait_for_function("!window.ending")
+    person.page.locator("#train-more summary").click()
+    for rate, start in ((7, "partial"), (8, "full"), (9, "partial")):
+        person.page.locator("#train-learning_rate").fill(str(rate))
+        person.page.locator("#train-start-model").select_option(start)
+        person.page.wait_for_function("window.ending", timeout=30_000)
+        person.page.locator("#train-start").click()
+        said = "rate => document.querySelector('.toast-body')?.textContent.includes(`Found ${rate}`)"
+        person.page.wait_for_function(said, arg=rate, timeout=15_000)
+
+
+def test_a_second_training_can_be_started_while_the_first_is_being_begun(go, taught, monkeypatch):
+    begin = taught.workshop.train
+
+    def slowly(*args):
+        time.sleep(1.5)
+        return begin(*args)
+
+    monkeypatch.setattr(taught.workshop, "train", slowly)
+    person = go("train")
+    person.data()
+    for name, clicks in (("twice", 2), ("other", 1)):
+        person.page.locator("#train-num_steps").fill("100000")
+        person.page.locator("#train-name").fill(name)
+        person.page.locator("#train-start").click(click_count=clicks)
+    person.page.wait_for_function("document.querySelector('#job-view h2')?.textContent === 'other'", timeout=30_000)
+    found = [job for job in taught.workshop.jobs.jobs() if job.config["name"] in ("twice", "other")]
+    assert sorted(job.config["name"] for job in found) == ["other", "twice"]
+    assert person.page.locator(".toast-body").count() == 0
+    for job in found:
+        taught.workshop.jobs.cancel(job.id)
+
+
+def test_the_training_that_was_opened_stays_open_while_others_run(go, taught, monkeypatch):
+    person = go("train")
+    person.data()
+    for name in ("left", "right"):
+        train(person, name, 100_000)
+    person.page.locator(".job", has_text="left").click()
+    person.page.wait_for_function(STATE, arg="step", timeout=120_000)
+    jobs = taught.workshop.jobs.jobs
+
+    def slowly(*args, **kwargs):
+        found = jobs(*args, **kwargs)
+        time.sleep(0.6)  # most clicks come while the page is brought up to date
+        return found
+
+    monkeypatch.setattr(taught.workshop.jobs, "jobs", slowly)
+    opened = "name => [...document.querySelectorAll('#job-view h2, .job[aria-pressed=true] .name')].every((it) => it.textContent === name)"
+    for name in ("right", "left", "right", "left"):
+        person.page.locator(".job", has_text=name).click()
+        person.page.wait_for_function(opened, arg=name, timeout=15_000)
+        person.page.wait_for_timeout(1500)
+        assert person.page.evaluate(opened, name)
+    for job in jobs():
+        taught.workshop.jobs.cancel(job.id)  # one that has ended stays as it is
+
+
+def test_an_older_look_does_not_take_the_place_of_a_newer_one(go, taught, tmp_path, monkeypatch):
+    good = tmp_path / "good.jsonl"
+    good.write_text("".join(f'{{"prompt": "the food {i}", "chosen": " was good .", "rejected": " was bad ."}}\n' for i in range(40)))
+    look, newer, ended = taught.workshop.data, threading.Event(), threading.Event()
+
+    def slow_with_votes(source, start, config):
+        if source != "votes":
+            return look(source, start, config)
+        try:
+            newer.wait(30)
+            return look(source, start, config)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(taught.workshop, "data", slow_with_votes)
+    person = go("train")
+    person.page.locator("#train-source").select_option("file")
+    person.page.locator("#train-file").set_input_files(good)
+    of_file = "document.querySelector('#data-facts')?.textContent.includes('40 on 40 prompts')"
+    person.page.wait_for_function(of_file, timeout=30_000)
+    newer.set()
+    assert ended.wait(30)
+    person.page.wait_for_timeout(1000)  # what is not to appear has time to
+    assert person.page.evaluate(of_file)
 
 
 def test_a_wrong_option_is_named_and_typing_is_kept(go):

@@ -1,0 +1,58 @@
+// Gradio tells the page of its answers over one stream, which the server closes when nothing is under way. An event that is sent just
+// then gets its id while the page still takes the old stream for open: no other is opened, and the answer never comes (gradio 6.31,
+// client/js/src/utils/submit.ts and stream.ts). Here a stream that closes while an answer is missing goes on in the next one.
+(() => {
+  const ask = window.fetch.bind(window);
+  const missing = new Set(), early = new Set(); // ids of events: without their answer; answered before their id was known
+  let closing = null; // a promise while Gradio has not heard yet that its stream is closed
+
+  async function join(input, options) {
+    const response = await ask(input, options);
+    const { event_id: id } = response.ok ? await response.clone().json() : {};
+    while (closing) await closing;
+    if (id && !early.delete(id)) missing.add(id);
+    return response;
+  }
+
+  async function listen(input, options) {
+    const request = new Request(input, options), first = await ask(request.clone());
+    if (!first.ok) return first;
+    async function copy(out) {
+      const encoder = new TextEncoder();
+      for (let response = first; response; ) {
+        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+        let rest = "", next = null;
+        for (;;) {
+          const { done, value } = await reader.read();
+          if (done) break;
+          const messages = (rest + value).split("\n\n");
+          rest = messages.pop();
+          for (const message of messages) {
+            const { msg, event_id: id } = JSON.parse(message.slice("data:".length));
+            if (msg === "process_completed" && !missing.delete(id)) early.add(id);
+            if (msg === "close_stream" && missing.size) next = ask(request.clone());
+            else out.enqueue(encoder.encode(message + "\n\n"));
+            if (msg === "close_stream" && !next) {
+              // it has heard of it when it aborts its request
+              closing = new Promise((heard) => { request.signal.addEventListener("abort", heard); setTimeout(heard, 1000); }).then(() => { closing = null; });
+              return;
+            }
+          }
+          if (next) break;
+        }
+        response = await next;
+      }
+    }
+    const body = new ReadableStream({
+      start(out) {
+        copy(out).then(() => out.close()).catch((error) => { missing.clear(); out.error(error); });
+      },
+    });
+    return new Response(body, { status: first.status, headers: first.headers });
+  }
+
+  window.fetch = (input, options) => {
+    const path = new URL(input.url ?? input, location.href).pathname;
+    return path.endsWith("/queue/join") ? join(input, options) : path.endsWith("/queue/data") ? listen(input, options) : ask(input, options);
+  };
+})();

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Set
 from contextlib import closing, suppress
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import psutil
@@ -29,6 +31,7 @@ from rgtg.training.folder import OTHER_TRAINER, read_progress
 from rgtg.training.jobs import PHASES as APP_PHASES
 from rgtg.training.jobs import Jobs
 from rgtg.training.process import environment
+from rgtg.training.recovery import Sweep
 from rgtg.training.watching import Patience
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills with POSIX signals")
@@ -515,6 +518,63 @@ def test_staging_without_manifest_is_cleared(jobs, settings):
     assert staged(settings) == []
 
 
+MOMENTS = ("before", "folders", "starting", "rows", "after")  # of a sweep; what it reads, in its order
+
+
+@pytest.mark.parametrize(("begins", "ends"), combinations_with_replacement(MOMENTS, 2))
+def test_job_that_begins_while_a_restart_is_put_in_order_keeps_its_folder(jobs, begins, ends):
+    frozen, go, ids = threading.Event(), threading.Event(), []
+
+    def pairs(path):
+        frozen.set()
+        assert go.wait(20)
+        path.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+
+    starter = threading.Thread(target=lambda: ids.append(jobs.start(CONFIG, pairs)))
+
+    def reached(now: str) -> None:
+        if now == begins:
+            starter.start()
+            assert frozen.wait(20)
+        if now == ends:
+            go.set()
+            starter.join()
+
+    class Rows:
+        def __getattr__(self, name):
+            return getattr(jobs._store.jobs, name)
+
+        def jobs(self, **asked):
+            found = jobs._store.jobs.jobs(**asked)
+            reached("rows")
+            return found
+
+    class Starting(Set):
+        def __contains__(self, job_id):
+            return job_id in jobs._starting
+
+        def __len__(self):
+            return len(jobs._starting)
+
+        def __iter__(self):
+            found = tuple(jobs._starting)
+            reached("starting")
+            return iter(found)
+
+    class Folder(type(jobs.folder)):
+        def iterdir(self):
+            found = list(super().iterdir())
+            reached("folders")
+            return iter(found)
+
+    reached("before")
+    jobs.folder.mkdir(exist_ok=True)
+    sweep = Sweep(Rows(), Folder(jobs.folder), jobs.models_folder, Starting()).run()
+    reached("after")
+    assert not any(sweep.done.values())
+    assert (jobs.folder / jobs.job(ids[0]).id / "pairs.jsonl").is_file()
+
+
 def test_deleted_model_is_gone_and_its_name_stays_taken(jobs, settings, model):
     jobs.delete_model("mine")
     assert (jobs.models(), listed(settings), staged(settings)) == ((), [], [])
@@ -631,7 +691,8 @@ def test_saved_model_is_loaded_back_and_scored(folders):
     from rgtg.training.check import check_model
 
     assert len(set(check_model(Path(folders["partial"])))) == 2
-    assert len(check_model(Path(folders["lm"]))) == 2
+    with pytest.raises(ModelRefused, match="no trained head"):  # a folder that no card calls a reward model
+        check_model(Path(folders["lm"]))
 
 
 @pytest.mark.slow

@@ -170,7 +170,7 @@ class Jobs:
             return {}
         with self._lock:
             self._watcher.look()
-            sweep = Sweep(self._store.jobs, self.folder, self.models_folder, frozenset(self._starting)).run()
+            sweep = Sweep(self._store.jobs, self.folder, self.models_folder, self._starting).run()
         for row in sweep.gone:
             self._tell(self._withdrawn, row, self.models_folder / row.name)
         for row in sweep.come:

@@ -5,7 +5,7 @@ was cancelled and of a model that was deleted.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +21,24 @@ UNLUCKY = ("interrupted", "failed", "succeeded")  # a whole model of such a job 
 
 
 class Sweep:
-    """One pass; `done` says what, by DONE, `come` and `gone` which models a list of them has to learn of."""
+    """One pass; `done` says what, by DONE, `come` and `gone` which models a list of them has to learn of.
 
-    def __init__(self, rows: "JobRows", jobs_folder: Path, models_folder: Path, starting: frozenset[str] = frozenset()):
+    `starting` holds the ids of jobs that are not in line yet. It may change meanwhile: an id enters it before its folder is
+    made, and leaves it after its row is there.
+    """
+
+    def __init__(self, rows: "JobRows", jobs_folder: Path, models_folder: Path, starting: Set[str] = frozenset()):
         self.rows, self.jobs_folder, self.models_folder, self.starting = rows, jobs_folder, models_folder, starting
         self.done: dict[str, list[str]] = {what: [] for what in DONE}
         self.come: list[RewardModelRow] = []
         self.gone: list[RewardModelRow] = []
 
     def run(self) -> "Sweep":
+        folders = list(_folders(self.jobs_folder))  # first: of each that is seen here, one of the next two knows
+        starting = frozenset(self.starting)
         jobs = {job.id: job for job in self.rows.jobs(limit=-1)}
-        for folder in _folders(self.jobs_folder):
-            if folder.name not in jobs and folder.name not in self.starting and not (folder / PROCESS).exists():
+        for folder in folders:
+            if folder.name not in jobs and folder.name not in starting and not (folder / PROCESS).exists():
                 self._clear(folder)  # the app died before the job was in line: nobody was told of it
         for folder in _folders(self.models_folder / publish.STAGING):
             self._staged(folder, jobs.get(folder.name))

@@ -8,10 +8,9 @@ from gradio.context import Context
 from pages import ids, theme
 from pages.columns import Words
 from pages.handlers import guarded, in_words, payload
-from pages.reports import Lengths, Report, count, lengths_of, parent_lengths, report_words
+from pages.reports import Lengths, Report, accuracy_figure, count, lengths_of, report_words
 from pages.token_view import _Drawn
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.plots import accuracy_by_length
 from rgtg.records import ModelCard
 from rgtg.workbench import Workbench
 from rgtg.workshop import children, ships, size
@@ -166,7 +165,7 @@ class _Page:
         measured = bool(card and lengths_of(card))
         found |= {self.accuracy_box: gr.update(visible=measured), self.report_box: gr.update(visible=bool(card and card.report))}
         found |= {self.report: report_words(card), self.lengths: report_words(card)}
-        return found | ({self.accuracy: accuracy_by_length(lengths_of(card), parent_lengths(card))} if measured else {})
+        return found | ({self.accuracy: accuracy_figure(card)} if measured else {})
 
 
 def _note(words: str, **more: bool) -> str:

@@ -2,10 +2,13 @@
 
 import json
 
+import plotly.graph_objects as go
+
 from pages.token_view import _Drawn
+from rgtg.plots import accuracy_by_length
 from rgtg.records import ModelCard
 
-CHANCE = "It has no parent that is a reward model, so it is measured against chance."
+CHANCE = "Nothing stands beside it, so it is measured against chance."
 
 
 class Report(_Drawn):
@@ -27,8 +30,18 @@ def lengths_of(card: ModelCard) -> dict[str, dict]:
     return card.report.get("by_length") or card.accuracy
 
 
-def parent_lengths(card: ModelCard) -> dict[str, dict] | None:
-    return (card.report.get("parent") or {}).get("by_length")
+def rival_of(report: dict) -> tuple[str, dict]:
+    """The model that was measured beside this one, in a word, and its figures: "parent", the name of a guide, or ("", {})."""
+    guide = report.get("guide") or {}
+    if "parent" in report:
+        return "parent", report["parent"]
+    return (guide["name"], guide) if "by_length" in guide else ("", {})
+
+
+def accuracy_figure(card: ModelCard) -> go.Figure:
+    """Accuracy by length of the prefix, the rival's beside it."""
+    name, rival = rival_of(card.report)
+    return accuracy_by_length(lengths_of(card), rival.get("by_length"), "its parent" if name == "parent" else name)
 
 
 def report_words(card: ModelCard | None) -> str:
@@ -36,7 +49,7 @@ def report_words(card: ModelCard | None) -> str:
     if card is None or not (card.report or card.accuracy):
         return "{}"
     report = card.report
-    found: dict = {"facts": [], "lengths": _table(lengths_of(card), parent_lengths(card))}
+    found: dict = {"facts": [], "lengths": _table(lengths_of(card), *rival_of(report))}
     if report:
         found |= {"verdict": _sentence_case(report.get("verdict", "")), "sentence": _sentence(report), "facts": _facts(report)}
     if report.get("calibration"):
@@ -50,21 +63,27 @@ def _sentence(report: dict) -> str:
     if not pairs:
         return "No pairs were held out: vote on more prompts, or hold out a larger share."
     where = f"Measured on {count(pairs, 'pair')} of {count(prompts, 'prompt')} that trained nothing."
-    return where if "parent" in report else f"{where} {CHANCE}"
+    if "parent" in report:
+        return where
+    name, guide = rival_of(report)[0], report.get("guide") or {}
+    if name:
+        return f"{where} Beside it stands {name}, which has guided until now."
+    why_not = f"{guide['name']}, which has guided until now, cannot be measured on them: {guide['why_not']} " if guide.get("why_not") else ""
+    return f"{where} {why_not}{CHANCE}"
 
 
 def _facts(report: dict) -> list[list[str]]:
     """[label, words, help] a line."""
-    found, parent, length = [], report.get("parent") or {}, report.get("length_only") or {}
-    for name, label, about in (
+    found, (name, rival), length = [], rival_of(report), report.get("length_only") or {}
+    for key, label, about in (
         ("accuracy_along", "along the answer", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance asks for"),
         ("accuracy", "at its end", "Share of pairs whose chosen answer, read to its end, has the higher reward"),
     ):
-        if name in report:
-            beside = f" · parent {interval(parent[name])}" if name in parent else ""
-            found.append([label, f"{interval(report[name])} right{beside}", about])
+        if key in report:
+            beside = f" · {name} {interval(rival[key])}" if key in rival else ""
+            found.append([label, f"{interval(report[key])} right{beside}", about])
     if difference := report.get("difference_along"):
-        than = "the parent" if parent else "chance"
+        than = {"parent": "the parent", "": "chance"}.get(name, name)
         found.append([f"over {than}", f"{points(difference)}, along the answer", "With its interval of 95 in 100, by prompt"])
     if length:
         bets = f"{interval(length['accuracy'])} right, by taking the {length['bets_on']} answer"
@@ -74,18 +93,19 @@ def _facts(report: dict) -> list[list[str]]:
     return found
 
 
-def _table(found: dict[str, dict], parent: dict[str, dict] | None) -> dict | None:
+def _table(found: dict[str, dict], name: str, rival: dict) -> dict | None:
     """Rows by length, "end" last."""
+    other = rival.get("by_length")
     if not found:
         return None
     lengths = sorted(found, key=lambda n: float("inf") if n == "end" else int(n))
     with_interval = any("low" in found[n] for n in lengths)
-    head = ["tokens", "right", *(["95 in 100"] if with_interval else []), *(["parent"] if parent else []), "pairs"]
+    head = ["tokens", "right", *(["95 in 100"] if with_interval else []), *([name] if other else []), "pairs"]
     rows = []
     for n in lengths:
         row = [n, share(found[n]["accuracy"])]
         row += [f"{100 * found[n]['low']:.0f}–{100 * found[n]['high']:.0f}" if "low" in found[n] else ""] if with_interval else []
-        row += [share(parent[n]["accuracy"]) if n in parent else "–"] if parent else []
+        row += [share(other[n]["accuracy"]) if n in other else "–"] if other else []
         rows.append([*row, f"{found[n].get('n', 0):,}"])
     return {"head": head, "rows": rows}
 

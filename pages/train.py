@@ -13,11 +13,11 @@ from gradio.context import Context
 from pages import ids, theme
 from pages.columns import Words
 from pages.handlers import guarded, in_words, payload, read_id, read_json
-from pages.reports import Lengths, Report, count, lengths_of, parent_lengths, report_words
+from pages.reports import Lengths, Report, accuracy_figure, count, report_words
 from pages.token_view import _Drawn
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.plots import accuracy_by_length, training_curve
+from rgtg.plots import training_curve
 from rgtg.records import Job, ModelCard
 from rgtg.workbench import Workbench
 from rgtg.workshop import VOTES
@@ -287,7 +287,7 @@ class _Page:
             found |= {self.curve: training_curve(steps)} if now["steps"] else {}
         if now["report"] != shown.get("report"):
             found |= {self.report_box: gr.update(visible=card is not None), self.report: report_words(card), self.lengths: report_words(card)}
-            found |= {self.accuracy: accuracy_by_length(lengths_of(card), parent_lengths(card))} if card else {}
+            found |= {self.accuracy: accuracy_figure(card)} if card else {}
         return found
 
     def _card(self, job: Job) -> ModelCard | None:

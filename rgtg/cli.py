@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
     train.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
     train.add_argument("--name", help="its name on screen (that of the folder)")
+    train.add_argument("--guide", default="", metavar="DIR|ID", help="a reward model to measure beside it where the start is none")
     train.add_argument("--split", default="train", help="split of a hub data set (train)")
     train.add_argument("--ensemble", type=int, default=1, metavar="N", help="so many models, with seeds from --seed on, in folders OUT-1 to OUT-N")
     train.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint")
@@ -279,8 +280,8 @@ def _train(options: argparse.Namespace) -> None:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
     config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
     workbench = Workbench(Settings.from_environment(device=options.device))
-    installed = next((m for m in workbench.catalog.of_kind("base_lm", "reward_model") if m.name == options.base), None)
-    base = installed.folder_or_id if installed else options.base
+    installed = {m.name: m.folder_or_id for m in workbench.catalog.of_kind("base_lm", "reward_model")}
+    base, guide = (installed.get(name, name) for name in (options.base, options.guide))
     first = int(os.environ.get("RANK", 0)) == 0  # of several processes only the first writes and speaks
     source = options.pairs
     for number in range(1, options.ensemble + 1):
@@ -292,7 +293,7 @@ def _train(options: argparse.Namespace) -> None:
             source = _frozen_votes(workbench, work / "pairs.jsonl", first)
         card = train_file(
             source, base, out, replace(config, seed=config.seed + number - 1), options.name or out.name, device=options.device, dtype=options.dtype,
-            emit=(lambda news: _print_news(news, options.json)) if first else lambda news: None, work=work, split=options.split,
+            emit=(lambda news: _print_news(news, options.json)) if first else lambda news: None, work=work, split=options.split, guide=guide,
         )  # fmt: skip
         if card is not None:
             facts = {"path": str(out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}

@@ -116,16 +116,18 @@ def training_curve(progress: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def accuracy_by_length(found: Mapping[str, Mapping[str, float]], parent: Mapping[str, Mapping[str, float]] | None = None) -> go.Figure:
-    """Share of held-out pairs that a reward model gets right, by length of the prefix, with its interval; the parent's beside it.
+def accuracy_by_length(
+    found: Mapping[str, Mapping[str, float]], other: Mapping[str, Mapping[str, float]] | None = None, name: str = "its parent"
+) -> go.Figure:
+    """Share of held-out pairs that a reward model gets right, by length of the prefix, with its interval; another's beside it.
 
     `found` is {"4": {"accuracy": 0.93, "low": 0.9, "high": 0.95, "n": 2951}, …, "end": …}; `low` and `high` may be missing.
     """
-    lengths = sorted({*found, *(parent or {})}, key=lambda length: float("inf") if length == "end" else int(length))
+    lengths = sorted({*found, *(other or {})}, key=lambda length: float("inf") if length == "end" else int(length))
     figure = go.Figure(layout=_plain_layout(ACCURACY_HEIGHT, "tokens of the answer that are read", "right, %", right=16))
     if not lengths:
         return _say(figure, "nothing was held out to measure on")
-    for title, model, colour, symbol in (("its parent", parent, OLD, "circle"), ("this model", found, NEW, "diamond")):
+    for title, model, colour, symbol in ((name, other, OLD, "circle"), ("this model", found, NEW, "diamond")):
         points = [(length, 100 * model[length]["accuracy"], model[length].get("n", 0)) for length in lengths if length in model] if model else []
         if points:
             hover = f"{title}, %{{x}} tokens<br>%{{y:.1f}} % of %{{customdata}} pairs"
@@ -138,9 +140,9 @@ def accuracy_by_length(found: Mapping[str, Mapping[str, float]], parent: Mapping
         figure.data[-1].error_y = {"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 3, "color": NEW}
     figure.add_hline(y=50, line={"color": "rgba(136,136,136,0.6)", "width": 1, "dash": "dot"})
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=lengths)
-    lowest = min(100 * model[n].get("low", model[n]["accuracy"]) for model in (found, parent or {}) for n in model)
+    lowest = min(100 * model[n].get("low", model[n]["accuracy"]) for model in (found, other or {}) for n in model)
     figure.update_yaxes(range=[max(0, min(45, lowest - 5)), 102])
-    if parent:
+    if other:
         figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.02, "yanchor": "bottom"})
     return figure
 

@@ -119,10 +119,16 @@ class Workshop:
             raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
         given = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
+        given |= {"guide": self._guide(given["base_lm"])}
         if source == VOTES:
             return self.jobs.start(given, lambda path: freeze_votes(self._workbench.store, path), snapshot={"source": VOTES})
         path = Path(source).expanduser()
         return self.jobs.start(given, lambda out: _write_rows(str(path) if path.is_file() else source, out))
+
+    def _guide(self, base_lm: str) -> str | None:
+        """Folder or hub id of what guides this base LM until something better is trained."""
+        name = self._workbench.guide_for("pargs", base_lm)
+        return name and self._workbench.catalog.get(name).folder_or_id
 
     def _base_of(self, info: ModelInfo) -> str:
         return (info.card.base_lm if info.card else "") or self._workbench.base_lms()[0].name

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rgtg.training.report import CHANCE, PARENT, TOO_FEW, Measured, along, by_length, held_out_report, judge
+from rgtg.training.report import CHANCE, PARENT, TOO_FEW, Guide, Measured, along, by_length, held_out_report, judge
 
 
 def measured(gaps: list[list[float]], lengths: list[tuple[int, int]] | None = None, prompts=None, common=None) -> Measured:
@@ -38,6 +38,19 @@ def test_a_child_that_is_right_more_often_is_better_and_one_that_is_not_is_not()
     assert worse["verdict"] == "not better than its parent" and worse["recommended"] is False
     assert held_out_report(good)["verdict"] == "better than chance", "without a parent"
     assert held_out_report(coin)["verdict"] == "not better than chance"
+
+
+def test_without_a_parent_the_guide_until_now_stands_beside_it():
+    good, coin = (measured([[x, x]] * 40) for x in (1.0, 0.0))
+    report = held_out_report(good, None, 0.5, Guide("partial", coin))
+    assert report["verdict"] == "better than what guided until now" and "parent" not in report
+    assert (report["guide"]["name"], report["guide"]["accuracy"]["mean"], report["guide"]["by_length"]["2"]["n"]) == ("partial", 0.5, 40)
+    assert report["difference_along"]["mean"] == 0.5
+    worse = held_out_report(coin, None, 0.5, Guide("partial", good))
+    assert worse["verdict"] == "not better than what guided until now" and worse["recommended"] is False
+    apart = held_out_report(good, None, 0.5, Guide("partial", why_not="It reads other tokens."))
+    assert apart["verdict"] == "better than chance" and apart["guide"] == {"name": "partial", "why_not": "It reads other tokens."}
+    assert "guide" not in held_out_report(good, coin, 0.5, Guide("partial", coin)), "a parent comes first"
 
 
 def test_few_pairs_few_prompts_and_wide_intervals_say_nothing():

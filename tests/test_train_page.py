@@ -1,6 +1,7 @@
 """The handlers of Train without a browser: what they read of the form, what they refuse, what they say of a training."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -181,6 +182,13 @@ def test_a_reward_model_to_start_from_is_the_parent(page, workbench):
     assert (config["parent"], config["base_lm"]) == ("p", "tiny")
 
 
+def test_what_guides_until_now_goes_with_a_training_from_the_base_lm(page, workbench, folders):
+    vote(workbench)
+    page._start()(form(), {})
+    config = workbench.workshop.jobs.jobs()[0].config
+    assert (config["parent"], config["guide"]) == (None, str(Path(folders["partial"]).absolute()))
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
 def test_a_file_of_any_kind_is_frozen_as_json_lines(workbench, tmp_path, suffix):
     import pandas
@@ -314,6 +322,20 @@ def test_the_report_is_in_words_beside_the_parents():
     assert "longer" in facts["length alone"]
     assert found["lengths"]["rows"] == [["4", "70.0 %", "60–80", "60.0 %", "102"], ["end", "80.0 %", "70–90", "–", "102"]]
     assert found["calibration"]["rows"] == [["60.0 %", "50.0 %", "4"]]
+
+
+def test_the_guide_until_now_stands_beside_a_report_without_parent():
+    beside = report()
+    guide = {"name": "partial"} | beside.pop("parent")
+    found = json.loads(report_words(ModelCard("reward_model", "mine", report=beside | {"guide": guide})))
+    assert found["sentence"].endswith("Beside it stands partial, which has guided until now.")
+    facts = {label: words for label, words, *_ in found["facts"]}
+    assert facts["at its end"] == "71.2 % (65–77) right · partial 71.2 % (65–77)" and "over partial" in facts
+    assert found["lengths"]["head"] == ["tokens", "right", "95 in 100", "partial", "pairs"]
+    apart = {"name": "partial", "why_not": "It reads other tokens."}
+    found = json.loads(report_words(ModelCard("reward_model", "mine", report=beside | {"guide": apart})))
+    assert "partial, which has guided until now, cannot be measured on them: It reads other tokens. " in found["sentence"]
+    assert "against chance" in found["sentence"] and found["lengths"]["head"] == ["tokens", "right", "95 in 100", "pairs"]
 
 
 def test_a_report_without_parent_or_pairs_says_so():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -216,6 +217,32 @@ def test_a_child_of_a_reward_model_is_measured_beside_it(tmp_path, base):
     assert card.parent == "mine" and card.base_lm == "tiny"
     parent = ModelCard.read(tmp_path / "a" / "model")
     assert card.report["parent"]["accuracy"] == parent.report["accuracy"], "the same prompts are held out, the same weights measured"
+
+
+@pytest.mark.parametrize("objective", ["partial", "vocabulary", "autoregressive"])
+def test_what_guided_until_now_is_measured_beside_a_child_of_a_base_lm(tmp_path, base, objective):
+    training = {"objective": objective, "num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
+    run_job(job_folder(tmp_path / "a", base, training=training), lambda news: None, lambda: False)
+    run_job(job_folder(tmp_path / "b", base, name="new", guide=str(tmp_path / "a" / "model")), lambda news: None, lambda: False)
+    card, guide = ModelCard.read(tmp_path / "b" / "model"), ModelCard.read(tmp_path / "a" / "model")
+    assert (card.parent, card.report["guide"]["name"]) == ("", "mine") and "guided until now" in card.verdict
+    assert card.report["guide"]["accuracy"] == guide.report["accuracy"] and card.report["guide"]["by_length"] == guide.report["by_length"]
+
+
+def test_a_guide_that_cannot_be_measured_says_why_and_stops_nothing(tmp_path, base):
+    run_job(job_folder(tmp_path / "a", base), lambda news: None, lambda: False)
+    guide = tmp_path / "a" / "model"
+    cases = ({"objective": "implicit"}, "ratio to another model"), ({"template": "chat"}, "another template"), (None, "There is no model")
+    for number, (change, why_not) in enumerate(cases):
+        if change is None:
+            shutil.rmtree(guide)
+        else:
+            replace(ModelCard.read(guide), **{"objective": "partial"} | change).write(guide)
+        folder = job_folder(tmp_path / str(number), base, guide=str(guide))
+        run_job(folder, lambda news: None, lambda: False)
+        report = ModelCard.read(folder / "model").report
+        assert why_not in report["guide"]["why_not"] and "by_length" not in report["guide"]
+        assert "chance" in report["verdict"] or report["verdict"] == "too few to tell"
 
 
 def test_a_stopped_job_leaves_no_model_and_goes_on_from_there(tmp_path, base):

@@ -35,9 +35,14 @@ def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[st
         TrainingConfig(**training)
     except TypeError as error:
         raise BadSettings("The training has a setting that does not exist.", f"{error}.") from error
-    base = Path(config["base"]).expanduser()
-    place = str(base.absolute()) if base.is_dir() else str(config["base"])  # the trainer works in another folder
-    return {"parent": None, "seed": 0, **config, "base": place, "training": training}
+    places = {key: _place(config[key]) for key in ("base", "guide") if config.get(key)}
+    return {"parent": None, "seed": 0, **config, **places, "training": training}
+
+
+def _place(folder_or_id: str) -> str:
+    """A folder by its whole path, for the trainer works in another folder."""
+    folder = Path(folder_or_id).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else str(folder_or_id)
 
 
 def freeze(folder: Path, config: Mapping[str, Any], pairs: Pairs) -> tuple[str, Any]:

@@ -7,30 +7,26 @@ Knows nothing of the database or of the screen: who listens gets dicts of progre
 import hashlib
 import json
 import os
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from rgtg.config import TrainingConfig
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.records import ModelCard
 from rgtg.training import checkpoints
-from rgtg.training.data import Item, TokenPair, TokenText
 from rgtg.training.faults import boundary
 from rgtg.training.files import read_examples
-from rgtg.training.loop import Progress, make_teacher, schedule, train_reward_model
+from rgtg.training.loop import Progress, schedule, train_reward_model
+from rgtg.training.measuring import Judge
 from rgtg.training.objectives import last
 from rgtg.training.prepare import Prepared, prepare
-from rgtg.training.report import LENGTHS, Measured, held_out_report, wins
+from rgtg.training.report import LENGTHS, Measured, held_out_report
 from rgtg.training.starts import Start, add_lora, load_start, save_folder
-from rgtg.training.teaching import Teacher
 
-MEASURED_LIVE = 100  # held-out pairs looked at while training
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -38,11 +34,13 @@ def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
     """Train what `job.json` in the folder asks for and leave `model/` there, with its card; nothing where it was stopped.
 
     job: `training` (fields of TrainingConfig), `base` (folder or hub id), `base_lm`, `parent`, `name` (names for the card),
-    `pairs` (file in the folder), `seed`, and may have `device`, `dtype`. Run again, it goes on from its newest whole checkpoint.
+    `pairs` (file in the folder), `seed`, and may have `device`, `dtype`, `guide` (folder or hub id).
+    Run again, it goes on from its newest whole checkpoint.
     """
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     config = TrainingConfig(**{"seed": job.get("seed") or 0} | dict(job.get("training") or {}))
     facts = {"name": job["name"], "base_lm": job["base_lm"], "device": job.get("device") or "auto", "dtype": job.get("dtype") or "float32"}
+    facts["guide"] = job.get("guide") or ""
     train_file(folder / job["pairs"], job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, **facts)
 
 
@@ -59,10 +57,12 @@ def train_file(
     should_stop: Callable[[], bool] = lambda: False,
     work: Path | None = None,
     split: str = "train",
+    guide: str = "",
 ) -> ModelCard | None:
     """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
 
-    In `work` there are checkpoints while it trains.
+    In `work` there are checkpoints while it trains. `guide`, a folder or hub id, is the reward model that has guided until now: the
+    report has it beside the new one, unless `base` is a reward model itself.
     """
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
@@ -70,8 +70,9 @@ def train_file(
     emit({"phase": "data", "data": asdict(prepared.report)})
     boundary("trainer:prepared")
     writes = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-    judge = _Judge(start, prepared, config)
+    judge = Judge(start, prepared, config)
     parent = judge.measured(start.model) if start.taught and writes else None
+    before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
     trained = add_lora(start.model, config) if config.lora else start.model
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
     said: list[dict[str, Any]] = []
@@ -93,7 +94,9 @@ def train_file(
     model = (trained.merge_and_unload() if config.lora else start.model).eval()
     model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
     emit({"phase": "report"})
-    card = _card(start, prepared, config, judge.measured(model), parent, name or out.name, base_lm, said)
+    child = judge.measured(model)
+    report = held_out_report(child, parent, prepared.report.longer_chosen, before)
+    card = _card(start, prepared, config, report, child, name or out.name, base_lm, said)
     save_folder(model.to(start.stored_dtype), start.tokenizer, card, out)
     if work is not None:
         checkpoints.discard(work)
@@ -101,59 +104,10 @@ def train_file(
     return card
 
 
-class _Judge:
-    """Measures a model on the held-out items, as the objective's own rewards."""
-
-    def __init__(self, start: Start, prepared: Prepared, config: TrainingConfig):
-        self.teacher = make_teacher(start.model, config, start.pad_id, None)  # its reference is the start
-        self.items, self.prompts = prepared.held_out, prepared.held_out_prompts
-        self.seed = config.seed
-
-    def measured(self, model: nn.Module) -> Measured | None:
-        return measure(self.teacher, model, self.items, self.prompts, self.seed) if self.items else None
-
-    def accuracy(self, model: nn.Module) -> float | None:
-        """On some, while it trains: of complete responses."""
-        found = measure(self.teacher, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.seed)
-        return round(float(wins(found.ends()).mean()), 4) if found else None
-
-
-def measure(teacher: Teacher, model: nn.Module, items: Sequence[Item], prompts: Sequence[str], seed: int = 0) -> Measured | None:
-    """Rewards of every prefix of held-out items. Labelled texts are paired by chance, a higher label against a lower;
-    None where they all have one."""
-    was_training = model.training
-    model.eval()
-    if isinstance(items[0], TokenPair):
-        sides = [[p.prompt_ids for p in items]] * 2, [[p.chosen_ids for p in items], [p.rejected_ids for p in items]]
-        common, keys = [p.num_common for p in items], tuple(prompts)
-    else:
-        couples = pair_up(items, prompts, seed)
-        if not couples:
-            return None
-        sides = [[c[i].prompt_ids for c in couples] for i in (0, 1)], [[c[i].response_ids for c in couples] for i in (0, 1)]
-        common, keys = [0] * len(couples), tuple(c[2] for c in couples)
-    rewards = [teacher.rewards(model, prompt, response) for prompt, response in zip(*sides, strict=True)]
-    width = max(r.shape[1] for r in rewards)
-    rewards = [nn.functional.pad(r, (0, width - r.shape[1])) for r in rewards]
-    lengths = [torch.tensor([len(response) for response in side]) for side in sides[1]]
-    model.train(was_training)
-    return Measured(*rewards, *lengths, torch.tensor(common), keys, teacher.log_odds)
-
-
-def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> list[tuple[TokenText, TokenText, str]]:
-    """Each text of the higher half of the labels against one of a lower label, by chance; the prompt of the first."""
-    luck = random.Random(seed)
-    order = sorted(range(len(texts)), key=lambda i: texts[i].label)
-    low, high = order[: len(order) // 2], order[len(order) // 2 :]
-    luck.shuffle(low)
-    return [(texts[a], texts[b], prompts[a]) for a, b in zip(high, low, strict=False) if texts[a].label > texts[b].label]
-
-
 def _card(
-    start: Start, prepared: Prepared, config: TrainingConfig, child: Measured | None, parent: Measured | None,
+    start: Start, prepared: Prepared, config: TrainingConfig, report: dict[str, Any], child: Measured | None,
     name: str, base_lm: str, said: Sequence[dict[str, Any]],
 ) -> ModelCard:  # fmt: skip
-    report = held_out_report(child, parent, prepared.report.longer_chosen)
     metrics: dict[str, Any] = {"num_held_out_pairs": report["num_pairs"], "verdict": report["verdict"]}
     if report["recommended"] is not None:
         metrics["recommended"] = report["recommended"]

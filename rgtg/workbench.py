@@ -58,7 +58,7 @@ class Workbench:
         return self._status
 
     def start_loading(self) -> None:
-        """Loads the default base LM and what can guide or judge it, in the background; `status` tells how far it is."""
+        """Loads what the default line-up needs, in the background; `status` tells how far it is. Other models load when they are chosen."""
         threading.Thread(target=self._load_default, name="model-loader", daemon=True).start()
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
@@ -71,15 +71,13 @@ class Workbench:
     def _load_default(self) -> None:
         try:
             lm = self._base_lm(None)
-            for info in (*self.guides(lm.name), *self.judges(lm.name)):
-                self._status = ModelStatus("loading", f"loading {info.name} …")
-                try:
-                    self._reward_model(info.name)
-                except RgtgError as error:  # one bad reward model does not keep the page from working
-                    logger.warning("%s", error)
-            self._warm_up(lm.name)
+            self._status = ModelStatus("loading", "loading reward models …")
+            try:
+                self._warm_up(lm.name)
+            except RgtgError as error:  # a bad reward model does not keep the others from working
+                logger.warning("%s", error)
             self._open_store()
-            logger.info("models ready: %s and %d reward models", lm.name, len(self.guides(lm.name)) + len(self.judges(lm.name)))
+            logger.info("models ready: %s", ", ".join(self._loaded))
             self._status = ModelStatus("ready", f"{lm.name} · {lm.loaded.model.device.type}")
         except RgtgError as error:
             self._status = ModelStatus("failed", "no models", str(error))
@@ -98,7 +96,7 @@ class Workbench:
             logger.warning("%s", error)
 
     def _warm_up(self, base_lm: str) -> None:
-        """A few tokens of the default line-up, so that the first click does not pay for what torch sets up on first use."""
+        """A few tokens of the default line-up, so that the first click pays neither for its models nor for what torch sets up on first use."""
         from rgtg.engine import generate
 
         runs, models = self._runs("a", self.default_columns(), GenerationConfig(max_new_tokens=2), 0, base_lm)

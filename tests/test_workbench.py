@@ -2,13 +2,16 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
+from tiny_models import save
+from transformers import AutoModelForSequenceClassification
 
 from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, StoreError, UnknownRecord
-from rgtg.records import ColumnSpec, Step
+from rgtg.records import ColumnSpec, ModelCard, Step
 from rgtg.workbench import Workbench
 
 
@@ -41,6 +44,33 @@ def test_loading_in_the_background_ends_ready(workbench):
     workbench.start_loading()
     workbench.wait_until_ready(60)
     assert workbench.status().state == "ready" and workbench.status().text == "tiny · cpu"
+
+
+def test_at_the_start_only_what_the_first_line_up_needs_is_loaded(workbench):
+    card = ModelCard("reward_model", "more", objective="partial", base_lm="tiny")
+    workbench.catalog.add(save(workbench.settings.data_dir / "more", AutoModelForSequenceClassification, 5, card), "reward_model")
+    workbench.start_loading()
+    workbench.wait_until_ready(60)
+    assert set(workbench._loaded) == {"tiny", "p", "f", "j"}
+    chosen = finished(workbench.compare("the", [ColumnSpec("pargs", (), "more")], GENERATION))
+    assert chosen.traces[0].stop_reason != "error" and "more" in workbench._loaded
+
+
+def test_a_bad_reward_model_at_the_start_does_not_keep_the_page_from_working(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    card = ModelCard("reward_model", "bad", objective="partial", base_lm="tiny")
+    bad = Path(save(tmp_path / "bad", AutoModelForSequenceClassification, 5, card))
+    (bad / "model.safetensors").write_bytes(b"half")
+    bench = Workbench(Settings(data_dir=tmp_path / "data", device="cpu"), [folders["lm"]], [str(bad), folders["full"]])
+    try:
+        bench.start_loading()
+        bench.wait_until_ready(60)
+        assert bench.status().state == "ready"
+        with pytest.raises(ModelRefused, match="bad"):
+            bench.compare("the", bench.default_columns(), GENERATION)
+        assert finished(bench.compare("the", [ColumnSpec("args", (), "f")], GENERATION, observers=[])).traces[0].stop_reason != "error"
+    finally:
+        bench.close()
 
 
 def test_a_comparison_is_stored_whole_and_comes_back_equal(workbench):

@@ -127,7 +127,7 @@ class _Page:
                 return {self.add: _note(str(error), wrong=True)}
             except Exception as error:
                 return {self.add: _note(in_words(error, "Adding the model"), wrong=True)}
-            return {self.add: _note(f"{info.name} is here until the app ends", done=True)} | self._drawn(info.name)
+            return {self.add: _note(f"{info.name} is here", done=True)} | self._drawn(info.name)
 
         return add
 
@@ -137,8 +137,11 @@ class _Page:
             asked = payload(event)
             self._refuse_in_public()
             name = self._known(asked.get("model"))
+            if name in self.workshop.added():
+                self.workshop.take_off(name)
+                return self._drawn("", f"“{name}” was taken off the list. Its folder is as it was.")
             if name not in self.workshop.trained():
-                raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained here can be deleted.")
+                raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained or added here can go.")
             if asked.get("sure") is not True:
                 raise BadSettings("Deleting a model has to be confirmed.", "", "Press Delete once more.")
             self.workshop.delete_model(name)
@@ -160,8 +163,8 @@ class _Page:
         card = info.card if info else None
         if info:
             public = self.workbench.settings.public
-            trained = {} if public else self.workshop.trained()
-            found[self.card] = json.dumps(card_words(info, models, trained.get(name), public))
+            row, added = (None, False) if public else (self.workshop.trained().get(name), name in self.workshop.added())
+            found[self.card] = json.dumps(card_words(info, models, row, public) | {"added": added})
         measured = bool(card and lengths_of(card))
         found |= {self.accuracy_box: gr.update(visible=measured), self.report_box: gr.update(visible=bool(card and card.report))}
         found |= {self.report: report_words(card), self.lengths: report_words(card)}

@@ -48,6 +48,11 @@ class Settings:
     def database(self) -> Path:
         return self.data_dir / "rgtg.db"
 
+    @property
+    def added_models(self) -> Path:
+        """Which models were added by hand: JSON."""
+        return self.data_dir / "added-models.json"
+
     @classmethod
     def from_environment(cls, **changes) -> "Settings":
         """RGTG_DATA_DIR and RGTG_PUBLIC, overridden by `changes` that are not None."""

@@ -43,7 +43,7 @@ class Workbench:
 
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
-        self.catalog = Catalog([STARTER_DIR, settings.data_dir / "models"], base_lms, reward_models)
+        self.catalog = Catalog([STARTER_DIR, settings.data_dir / "models"], base_lms, reward_models, settings.added_models)
         self._loaded: dict[str, object] = {}
         self._loading, self._store_lock, self._live_lock = threading.RLock(), threading.Lock(), threading.Lock()
         self._store: Store | None = None

@@ -161,7 +161,10 @@ class Workshop:
         return {row.name: row for row in self.jobs.models()}
 
     def add_model(self, folder_or_id: str, kind: str) -> ModelInfo:
-        """Lists a folder or hub id and loads it once, so that what cannot be used is refused now. Raises RgtgError; not in public mode."""
+        """Lists a folder or hub id, from now on at every start, and loads it once, so that what cannot be used is refused now.
+
+        Raises RgtgError; not in public mode.
+        """
         if self._workbench.settings.public:
             raise BadSettings("Models cannot be added on a public server.", "", "Run rgtg on your own machine.")
         if kind not in ("base_lm", "reward_model"):
@@ -174,7 +177,19 @@ class Workshop:
             if info.name not in before:
                 self._workbench.forget(info.name)
             raise
+        if info.name not in before:
+            self._workbench.catalog.remember(info)
         return info
+
+    def added(self) -> list[str]:
+        """Names of those that were added by hand; these can be taken off the list."""
+        return self._workbench.catalog.remembered()
+
+    def take_off(self, name: str) -> None:
+        """Off the list and out of memory; its folder stays as it is. Raises BadSettings."""
+        if name not in self.added():
+            raise BadSettings(f"`{name}` was not added by hand.", "", "Models that ship stay; one that was trained here can be deleted.")
+        self._workbench.forget(name)
 
     def delete_model(self, name: str) -> None:
         """Deletes a model that was trained here; what ships and what a person added stays."""

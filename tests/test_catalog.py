@@ -119,3 +119,31 @@ def test_models_are_listed_without_loading_torch():
     code = "import sys, rgtg.models.catalog as c; c.Catalog([]); print({'torch', 'transformers'} & set(sys.modules))"
     root = Path(__file__).resolve().parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_what_was_remembered_is_listed_last_at_every_start_until_it_is_removed(folder, tmp_path, monkeypatch):
+    file = tmp_path / "data" / "added.json"
+    put(tmp_path / "elsewhere", "mine")
+    monkeypatch.chdir(tmp_path)
+    catalog = Catalog([folder], remembered=file)
+    for place, kind in (("elsewhere/mine", "base_lm"), ("elsewhere/mine", "reward_model"), ("owner/rm", "reward_model")):
+        catalog.remember(catalog.add(place, kind))
+    catalog.remember(catalog.get("owner/rm"))  # twice is once
+    assert catalog.remembered() == ["mine", "mine 2", "owner/rm"]
+    monkeypatch.chdir("/")  # the next start is elsewhere
+    again = Catalog([folder], remembered=file)
+    assert names(again, "base_lm", "reward_model", "judge") == ["starter", "full", "judge", "mine", "mine 2", "owner/rm"]
+    again.remove("mine 2")
+    again.remove("full")  # was not added by hand
+    assert names(Catalog([folder], remembered=file), "base_lm", "reward_model") == ["starter", "full", "mine", "owner/rm"]
+    (tmp_path / "elsewhere").rename(tmp_path / "away")
+    assert names(Catalog([], remembered=file), "base_lm", "reward_model") == ["owner/rm"]
+    (tmp_path / "away").rename(tmp_path / "elsewhere")
+    assert names(Catalog([], remembered=file), "base_lm", "reward_model") == ["mine", "owner/rm"], "a folder that was away comes back"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '[{"kind": "base_lm"}]', "3", '[{"folder_or_id": 3, "kind": "x"}]'])
+def test_a_list_that_cannot_be_read_hides_no_other_model(folder, tmp_path, content):
+    file = tmp_path / "added.json"
+    file.write_text(content)
+    assert names(Catalog([folder], remembered=file), "base_lm") == ["starter"]

@@ -1,6 +1,7 @@
 """The handlers of Models without a browser: the table, the cards, what may be added and what may be deleted."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -10,6 +11,7 @@ import app
 from pages import models
 from pages.models import card_words, size_words
 from rgtg.config import Settings
+from rgtg.errors import BadSettings
 from rgtg.records import Job, ModelCard, RewardModelRow
 from rgtg.training.jobs import Jobs
 from rgtg.workbench import Workbench
@@ -89,6 +91,20 @@ def test_a_folder_is_added_and_one_that_cannot_score_is_not(page, workbench, fol
     assert json.loads(found[page.add])["done"] and "f" in [m.name for m in workbench.workshop.models()]
     found = page._add()(event(place=folders["headless"], kind="reward_model"))
     assert json.loads(found[page.add])["wrong"] and "headless" not in [m.name for m in workbench.workshop.models()]
+
+
+def test_an_added_model_is_there_after_a_restart_until_it_is_taken_off(page, workbench, folders):
+    page._add()(event(place=folders["full"], kind="reward_model"))
+    found = page._open()(event(model="f"))
+    assert json.loads(found[page.card])["added"] is True and json.loads(page._open()(event(model="p"))[page.card])["added"] is False
+    again = Workbench(workbench.settings, [folders["lm"]], [folders["partial"]])
+    assert "f" in [m.name for m in again.guides()]
+    again.close()
+    found = page._delete()(event(model="f"))
+    assert "taken off the list" in json.loads(found[page.card])["words"] and Path(folders["full"]).is_dir()
+    assert "f" not in [m.name for m in workbench.workshop.models()] + [m.name for m in Workbench(workbench.settings).guides()]
+    with pytest.raises(BadSettings, match="not added by hand"):
+        workbench.workshop.take_off("p")
 
 
 @pytest.mark.parametrize("wrong", [{}, {"place": 3}, {"place": "  "}, {"place": "x" * 5000}, {"place": "a\0b", "kind": "base_lm"}])

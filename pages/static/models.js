@@ -35,9 +35,10 @@ rgtg.modelCard = (element, props, trigger, watch, openModel, deleteModel) => {
     };
     const rest = () => rgtg.put(ask, el("button", { type: "button", id: "delete-model", title: "Only models that were trained here can be deleted", text: "Delete …", onclick: first }));
     if (card.deletable) rest();
+    if (card.added) rgtg.put(ask, el("button", { type: "button", id: "take-off", title: "It was added by hand; its folder stays as it is", text: "Take off the list", onclick: (event) => { event.target.disabled = true; trigger(deleteModel, { model: card.name }); } }));
     const facts = rgtg.facts(card.facts ?? [], "card-facts");
     facts.append(...links("parent", card.parents), ...links("children", card.children));
-    rgtg.put(root, el("div", { class: "job-head" }, el("h2", { text: card.name }), el("span", { class: "quiet", text: card.kind }), card.deletable ? ask : null), facts,
+    rgtg.put(root, el("div", { class: "job-head" }, el("h2", { text: card.name }), el("span", { class: "quiet", text: card.kind }), card.deletable || card.added ? ask : null), facts,
       card.training?.length ? el("details", {}, el("summary", { text: "How it was trained" }), rgtg.facts(card.training)) : null);
   }
   watch("value", draw);

@@ -5,6 +5,8 @@ Knows nothing of torch or transformers, so that a page can list models at once.
 
 import json
 import logging
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +33,12 @@ class ModelInfo:
 
 
 class Catalog:
-    """All models installed, by name. Models that a person names come first; a name that is taken gets a number."""
+    """All models installed, by name. Models that a person names come first, those of the file `remembered` last; a name that is
+    taken gets a number."""
 
-    def __init__(self, folders: Sequence[Path], base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
+    def __init__(self, folders: Sequence[Path], base_lms: Sequence[str] = (), reward_models: Sequence[str] = (), remembered: Path | None = None):
         self._models: dict[str, ModelInfo] = {}
+        self._remembered, self._lock = remembered, threading.Lock()
         for name in base_lms:
             self.add(name, "base_lm")
         for name in reward_models:
@@ -46,6 +50,39 @@ class Catalog:
                         self.add(str(folder))
                     except BadData as error:  # one bad folder does not hide the others
                         logger.warning("%s", error)
+        for place, kind in self._read():
+            try:
+                if not os.path.isabs(place) or Path(place).is_dir():  # a folder that is away now may come back
+                    self.add(place, kind)
+            except BadData as error:
+                logger.warning("%s", error)
+
+    def remember(self, info: ModelInfo) -> None:
+        """Lists this model again at every start, until it is removed. Raises OSError."""
+        with self._lock:
+            self._write([*(entry for entry in self._read() if not _is(info, entry)), (_place(info), info.kind)])
+
+    def remembered(self) -> list[str]:
+        """Names of the models that are listed again at every start."""
+        entries = self._read()
+        return [m.name for m in list(self._models.values()) if any(_is(m, entry) for entry in entries)]
+
+    def _read(self) -> list[tuple[str, str]]:
+        if self._remembered is None or not self._remembered.is_file():
+            return []
+        try:
+            found = [(entry["folder_or_id"], entry["kind"]) for entry in json.loads(self._remembered.read_text(encoding="utf-8"))]
+            return [(place, kind) for place, kind in found if isinstance(place, str) and kind in KINDS]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            logger.warning("%s cannot be read, so models that were added by hand are not listed: %s", self._remembered, error)
+            return []
+
+    def _write(self, entries: Sequence[tuple[str, str]]) -> None:
+        if self._remembered is not None:
+            part = self._remembered.with_name(f".{self._remembered.name}.part")
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps([{"folder_or_id": place, "kind": kind} for place, kind in entries], indent=1) + "\n", encoding="utf-8")
+            part.replace(self._remembered)
 
     def add(self, folder_or_id: str, kind: str | None = None) -> ModelInfo:
         """Lists a folder or hub id; the kind is read from its card or config where none is given. A model listed before stays."""
@@ -77,8 +114,12 @@ class Catalog:
         return found
 
     def remove(self, name: str) -> None:
-        """Out of the list; the folder stays as it is."""
-        self._models.pop(name, None)
+        """Out of the list, at the next start too; the folder stays as it is."""
+        info = self._models.pop(name, None)
+        with self._lock:
+            entries = self._read() if info else []
+            if any(_is(info, entry) for entry in entries):
+                self._write([entry for entry in entries if not _is(info, entry)])
 
     def of_kind(self, *kinds: str) -> list[ModelInfo]:
         return [m for m in list(self._models.values()) if m.kind in kinds]
@@ -86,6 +127,16 @@ class Catalog:
 
 def _same(a: str, b: str) -> bool:
     return a == b or (Path(a).is_dir() and Path(b).is_dir() and Path(a).resolve() == Path(b).resolve())
+
+
+def _is(info: ModelInfo, entry: tuple[str, str]) -> bool:
+    return info.kind == entry[1] and _same(info.folder_or_id, entry[0])
+
+
+def _place(info: ModelInfo) -> str:
+    """A folder by its whole path: the next start may be elsewhere."""
+    folder = Path(info.folder_or_id).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else info.folder_or_id
 
 
 def _kind_of(folder: Path) -> str:

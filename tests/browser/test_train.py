@@ -297,7 +297,9 @@ def test_a_folder_is_added_and_a_wrong_one_is_refused_in_words(go, taught, tiny_
     person.page.locator("#add-model").click()
     person.page.wait_for_function("document.querySelector('#model-card h2')?.textContent === 'tiny-lm'", timeout=60_000)
     assert "tiny-lm" in person.page.locator("#model-list").inner_text()
-    taught.forget("tiny-lm")
+    person.page.locator("#take-off").click()
+    person.page.wait_for_function("!document.querySelector('#model-list').textContent.includes('tiny-lm')", timeout=30_000)
+    assert "taken off the list" in person.page.locator("#model-card").inner_text()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

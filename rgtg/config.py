@@ -49,6 +49,11 @@ class Settings:
         return self.data_dir / "rgtg.db"
 
     @property
+    def models_dir(self) -> Path:
+        """Of the reward models that were trained here; a whole path."""
+        return (self.data_dir / "models").absolute()
+
+    @property
     def added_models(self) -> Path:
         """Which models were added by hand: JSON."""
         return self.data_dir / "added-models.json"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rgtg.errors import RgtgError
+from rgtg.errors import RgtgError, StoreError
 from rgtg.records import Comparison, Step, Trace, Vote
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Live:
         self._traces = list(traces)
         self._ended = [False] * len(self._traces)
         self._stop, self._lock, self._keeping = threading.Event(), threading.Lock(), threading.Lock()
-        self._frozen = False
+        self._frozen = self._kept = False
         self._started = time.perf_counter()
 
     @property
@@ -94,20 +94,36 @@ class Live:
             self._ended = [True] * len(self._traces)
 
     def keep(self, vote: Vote | None = None) -> Vote | None:
-        """Stores the traces as they stand, once, with the vote where there is one, in one transaction."""
+        """Stores the traces as they stand, once, with the vote where there is one, in one transaction.
+
+        A vote that is refused leaves the answers stored without it; what could not be stored at all stays for the next call.
+        """
         with self._keeping:  # whoever comes second waits until the first has stored
-            with self._lock:
-                first, self._frozen = not self._frozen, True
-                if first:
-                    seconds = time.perf_counter() - self._started
-                    self._traces = [
-                        t if done else replace(t, stop_reason="stopped", seconds=seconds) for t, done in zip(self._traces, self._ended, strict=True)
-                    ]
-            try:
-                if self._store is None:
-                    return None
-                if first:
-                    return self._store().add_comparison(self.comparison, vote)
+            self._freeze()
+            if self._kept:
                 return self._store().add_vote(vote) if vote is not None else None
-            finally:
+            if self._store is None:
                 self._tell(self)
+                return None
+            try:
+                stored = self._store().add_comparison(self.comparison, vote)
+            except StoreError:
+                if vote is not None:
+                    self._store().add_comparison(self.comparison)
+                    self._is_kept()
+                raise
+            self._is_kept()
+            return stored
+
+    def _is_kept(self) -> None:
+        self._kept = True
+        self._tell(self)
+
+    def _freeze(self) -> None:
+        """No token comes after this."""
+        with self._lock:
+            if not self._frozen:
+                self._frozen, seconds = True, time.perf_counter() - self._started
+                self._traces = [
+                    t if done else replace(t, stop_reason="stopped", seconds=seconds) for t, done in zip(self._traces, self._ended, strict=True)
+                ]

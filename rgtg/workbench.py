@@ -43,7 +43,7 @@ class Workbench:
 
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
-        self.catalog = Catalog([STARTER_DIR, settings.data_dir / "models"], base_lms, reward_models, settings.added_models)
+        self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
         self._loaded: dict[str, object] = {}
         self._loading, self._store_lock, self._live_lock = threading.RLock(), threading.Lock(), threading.Lock()
         self._store: Store | None = None
@@ -106,8 +106,7 @@ class Workbench:
     def forget(self, name: str) -> None:
         """Out of the lists and out of memory."""
         self.catalog.remove(name)
-        with self._loading:
-            self._loaded.pop(name, None)
+        self._loaded.pop(name, None)
 
     def base_lms(self) -> list[ModelInfo]:
         return self.catalog.of_kind("base_lm")
@@ -162,12 +161,16 @@ class Workbench:
         return self.load(info).loaded
 
     def _load(self, info: ModelInfo, load):
+        if (found := self._loaded.get(info.name)) is not None:  # whatever else is being loaded
+            return found
         with self._loading:  # one door, one at a time
-            if info.name not in self._loaded:
+            if (found := self._loaded.get(info.name)) is None:
                 started = time.perf_counter()
-                self._loaded[info.name] = load()
+                found = load()
                 logger.info("loaded %s in %.2f s", info.name, time.perf_counter() - started)
-            return self._loaded[info.name]
+                if info in self.catalog.of_kind(info.kind):  # else it was taken off the list meanwhile
+                    self._loaded[info.name] = found
+            return found
 
     def models(self, base_lm: str | None = None, reward_models: Sequence[str] = ()) -> "Models":
         """A base LM and reward models, loaded; raises RgtgError naming what is missing or refused."""
@@ -369,10 +372,13 @@ class Workbench:
     ) -> Vote:
         """A fact about what was there to be seen. A run that still goes on stops; its traces and the vote are one transaction."""
         running = self.live(comparison_id)
+        seen = tuple(seen_trace_ids)
+        if best_trace_id and seen and best_trace_id not in seen:  # the run goes on
+            raise BadSettings("The best answer has to be among those that were there to be seen.", "It has no token yet.", "Wait for it.")
         if running is not None:
             running.stop()
         comparison = self.comparison(comparison_id)
-        seen = tuple(seen_trace_ids) or tuple(t.id for t in comparison.traces)
+        seen = seen or tuple(t.id for t in comparison.traces)
         vote = Vote(vote_id or new_id(), comparison_id, verdict, best_trace_id, seen, rater_id or self.rater(), strength, dwell_ms=dwell_ms)
         if running is not None:
             return running.keep(vote)

@@ -90,9 +90,12 @@ class Workshop:
 
     def _names_taken(self) -> set[str]:
         """In lower case, of what is installed, was trained here or is being trained."""
+        return self._names_of_trainings() | {m.name.lower() for m in self.models()}
+
+    def _names_of_trainings(self) -> set[str]:
         jobs = {job.config["name"] for job in self.jobs.jobs() if job.state in ("queued", "running", "cancelling")}
         rows = {row.name for row in self._workbench.store.jobs.models()}  # deleted ones keep theirs
-        return {name.lower() for name in jobs | rows | {m.name for m in self.models()}}
+        return {name.lower() for name in jobs | rows}
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -136,19 +139,24 @@ class Workshop:
     def _appeared(self, row: RewardModelRow, folder: Path) -> None:
         self._workbench.catalog.add(str(folder))
 
-    def _gone(self, row: RewardModelRow, folder: Path) -> None:
-        self._workbench.forget(row.name)
+    def _gone(self, folder: Path) -> None:
+        if info := self._workbench.catalog.at(folder):
+            self._workbench.forget(info.name)
+
+    def made_by(self, job: Job) -> ModelInfo | None:
+        """The model of a training as it is listed; None while there is none, and when it was deleted."""
+        return self._workbench.catalog.at(self._workbench.settings.models_dir / job.reward_model) if job.reward_model else None
 
     def line_up(self, job: Job) -> list[ColumnSpec]:
         """Old and new side by side: the base LM, the parent or else what has guided until now, and the model that the job made."""
         if not job.reward_model:
             raise BadSettings("That training has made no model.", f"It is {job.state}.", "Wait for it, or start another.")
-        there = {m.name: m for m in self.models()}
-        if job.reward_model not in there:
+        new = self.made_by(job)
+        if new is None:
             raise BadSettings(f"`{job.reward_model}` is no longer installed.", "It was deleted.", "Train it again, or choose another.")
         old = job.config.get("parent") or self._workbench.guide_for("pargs", job.config["base_lm"])
-        names = dict.fromkeys(name for name in (old, job.reward_model) if name in there)
-        return [ColumnSpec("base"), *(_guided(there[name]) for name in names)]
+        before = [m for m in self.models() if m.name == old and m != new]
+        return [ColumnSpec("base"), *map(_guided, (*before, new))]
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -157,8 +165,9 @@ class Workshop:
         return self._workbench.catalog.of_kind("base_lm", "reward_model", "judge")
 
     def trained(self) -> dict[str, RewardModelRow]:
-        """Those that were trained here, by name; these can be deleted."""
-        return {row.name: row for row in self.jobs.models()}
+        """Those that were trained here, by the name under which they are listed; these can be deleted."""
+        folder, catalog = self._workbench.settings.models_dir, self._workbench.catalog
+        return {info.name: row for row in self.jobs.models() if (info := catalog.at(folder / row.name))}
 
     def add_model(self, folder_or_id: str, kind: str) -> ModelInfo:
         """Lists a folder or hub id, from now on at every start, and loads it once, so that what cannot be used is refused now.
@@ -169,9 +178,13 @@ class Workshop:
             raise BadSettings("Models cannot be added on a public server.", "", "Run rgtg on your own machine.")
         if kind not in ("base_lm", "reward_model"):
             raise BadSettings("A model is a base LM or a reward model.", f"Found `{kind}`.")
-        before = {m.name for m in self.models()}
+        before, trained = {m.name for m in self.models()}, self._names_of_trainings()
         info = self._workbench.catalog.add(folder_or_id, kind)
         try:
+            if info.name not in before and info.name.lower() in trained:
+                raise BadSettings(
+                    f"The name `{info.name}` is taken.", "A model is being trained or was trained under it.", "Give it another name in its card."
+                )
             self._workbench.load(info)
         except Exception:
             if info.name not in before:
@@ -193,7 +206,8 @@ class Workshop:
 
     def delete_model(self, name: str) -> None:
         """Deletes a model that was trained here; what ships and what a person added stays."""
-        self.jobs.delete_model(name)
+        row = self.trained().get(name)
+        self.jobs.delete_model(row.name if row else name)
 
     def close(self) -> None:
         """Before the store is closed; a trainer at work goes on."""

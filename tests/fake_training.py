@@ -23,11 +23,11 @@ Emit, Stop = Callable[[dict], None], Callable[[], bool]
 
 def quick(folder: Path, emit: Emit, should_stop: Stop) -> None:
     """Four steps with a checkpoint each; goes on from the newest."""
-    done = max((int(p.name.split("-")[1]) for p in folder.glob("checkpoints/checkpoint-?")), default=0)
+    done = max((int(p.name.split("-")[1]) for p in folder.glob("checkpoint-?")), default=0)
     for step in range(done + 1, NUM_STEPS + 1):
         if should_stop():
             return
-        checkpoint = folder / "checkpoints" / f"checkpoint-{step}.tmp"
+        checkpoint = folder / f"checkpoint-{step}.tmp"
         checkpoint.mkdir(parents=True, exist_ok=True)
         emit({"step": step, "num_steps": NUM_STEPS, "loss": float("nan") if step == 1 else 1.0 / step})
         boundary(f"trainer:step{step}")

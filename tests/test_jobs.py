@@ -24,7 +24,7 @@ from rgtg.store.export import export_preferences
 from rgtg.store.jobs import CLAIM
 from rgtg.store.opening import _connect
 from rgtg.store.store import Store
-from rgtg.training import publish, watching
+from rgtg.training import checkpoints, publish, watching
 from rgtg.training.child import PHASES as TRAINER_PHASES
 from rgtg.training.child import finite, told
 from rgtg.training.folder import OTHER_TRAINER, read_progress
@@ -124,7 +124,7 @@ def test_job_trains_and_its_model_is_listed(jobs, settings):
     assert_published(jobs, settings, job_id)
     assert told_of == [("mine", settings.data_dir / "models" / "mine")]
     assert [line["step"] for line in jobs.progress(job_id)] == [1, 2, 3, 4]
-    assert not (jobs.folder / job_id / "checkpoints").exists()
+    assert checkpoints.found(jobs.folder / job_id) == []
     assert jobs.progress(job_id)[0]["loss"] is None  # not a number
     assert (job.progress["step"], job.heartbeat_at is not None) == (NUM_STEPS, True)
     assert (job.attempt, job.config["seed"], job.config["training"]) == (1, 0, {"num_steps": NUM_STEPS})
@@ -475,7 +475,7 @@ def model(jobs, settings):
 
 def test_row_without_folder_is_quarantined_and_comes_back(jobs, settings, model):
     gone, come = [], []
-    jobs._withdrawn, jobs._published = (lambda row, _: gone.append(row.name)), (lambda row, _: come.append(row.name))
+    jobs._withdrawn, jobs._published = (lambda folder: gone.append(folder.name)), (lambda row, _: come.append(row.name))
     aside = model.rename(settings.data_dir / "aside")
     assert jobs.reconcile()["quarantined"] == ["mine"]
     assert jobs.models()[0].status == "quarantined"

@@ -1,6 +1,7 @@
 """The handlers of Train without a browser: what they read of the form, what they refuse, what they say of a training."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -232,7 +233,7 @@ def test_a_tick_sends_only_what_changed(page, workbench):
 def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, folders):
     with gr.Blocks():
         compare_page = compare._Page(workbench, Line(), app.PAGES)
-    child = workbench.catalog.add(folders["full"], "reward_model")
+    child = workbench.catalog.add(shutil.copytree(folders["full"], workbench.settings.models_dir / "f"), "reward_model")
     config = {"name": child.name, "base": folders["partial"], "base_lm": "tiny", "parent": "p"}
     workbench.store.jobs.add(Job("job-1", config, state="succeeded", reward_model=child.name))
     found = compare_page._load()(SimpleNamespace(query_params={"lineup": "job-1"}))

@@ -1,5 +1,6 @@
 """The verbs of training on tiny models: what is refused before a job, every objective's model used in Compare, picked up after a restart."""
 
+import shutil
 import time
 
 import pytest
@@ -95,7 +96,7 @@ def test_from_votes_to_a_column_that_the_new_model_guides(bench, objective):
 
 
 def test_a_model_without_a_parent_is_shown_beside_what_has_guided_until_now(bench, folders):
-    bench.catalog.add(folders["full"], "reward_model")
+    bench.catalog.add(shutil.copytree(folders["full"], bench.settings.models_dir / "f"))
     made = {"name": "f", "base": folders["lm"], "base_lm": "tiny", "parent": None}
     columns = bench.workshop.line_up(Job("j", made, state="succeeded", reward_model="f"))
     assert [(c.method, c.reward_model) for c in columns] == [("base", None), ("pargs", "p"), ("args", "f")]

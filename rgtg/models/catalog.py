@@ -84,29 +84,31 @@ class Catalog:
             part.write_text(json.dumps([{"folder_or_id": place, "kind": kind} for place, kind in entries], indent=1) + "\n", encoding="utf-8")
             part.replace(self._remembered)
 
-    def add(self, folder_or_id: str, kind: str | None = None) -> ModelInfo:
+    def add(self, folder_or_id: str | Path, kind: str | None = None) -> ModelInfo:
         """Lists a folder or hub id; the kind is read from its card or config where none is given. A model listed before stays."""
+        folder_or_id = str(folder_or_id)
         folder = Path(folder_or_id).expanduser()
         card = ModelCard.read(folder) if folder.is_dir() else None
         if card is not None and (kind is None or card.kind == "judge"):
             kind = card.kind
-        found = next((m for m in self._models.values() if _same(m.folder_or_id, folder_or_id) and kind in (None, m.kind)), None)
-        if found:
-            return found
-        name = base = (card.name if card else "") or (folder.resolve().name if folder.is_dir() else folder_or_id)
-        number = 2
-        while name in self._models:
-            name, number = f"{base} {number}", number + 1
-        info = ModelInfo(name, kind or _kind_of(folder), folder_or_id, card)
-        self._models[name] = info
-        return info
+        with self._lock:
+            found = next((m for m in self._models.values() if _same(m.folder_or_id, folder_or_id) and kind in (None, m.kind)), None)
+            if found:
+                return found
+            name = base = (card.name if card else "") or (folder.resolve().name if folder.is_dir() else folder_or_id)
+            number = 2
+            while name in self._models:
+                name, number = f"{base} {number}", number + 1
+            info = ModelInfo(name, kind or _kind_of(folder), folder_or_id, card)
+            self._models[name] = info
+            return info
 
     def get(self, name: str, kinds: Sequence[str] = KINDS) -> ModelInfo:
         """The model of that name, or at that folder or hub id; raises ModelNotFound with the names there are."""
-        fitting = [m for m in self._models.values() if m.kind in kinds]
+        fitting = self.of_kind(*kinds)
         found = next((m for m in fitting if m.name == name), None) or next((m for m in fitting if _same(m.folder_or_id, name)), None)
         if found is None:
-            there = [m.name for m in self._models.values() if m.kind in kinds]
+            there = [m.name for m in fitting]
             word = "base LM" if "base_lm" in kinds and len(kinds) == 1 else "reward model" if "base_lm" not in kinds else "model"
             raise ModelNotFound(
                 f"There is no {word} `{name}` on this machine.", f"Installed: {', '.join(there) or 'none'}.", "Choose one of these, or give a folder."
@@ -115,14 +117,18 @@ class Catalog:
 
     def remove(self, name: str) -> None:
         """Out of the list, at the next start too; the folder stays as it is."""
-        info = self._models.pop(name, None)
         with self._lock:
+            info = self._models.pop(name, None)
             entries = self._read() if info else []
             if any(_is(info, entry) for entry in entries):
                 self._write([entry for entry in entries if not _is(info, entry)])
 
     def of_kind(self, *kinds: str) -> list[ModelInfo]:
         return [m for m in list(self._models.values()) if m.kind in kinds]
+
+    def at(self, folder: Path) -> ModelInfo | None:
+        """What is listed of a folder, which may be gone by now."""
+        return next((m for m in self.of_kind(*KINDS) if m.folder_or_id == str(folder)), None)
 
 
 def _same(a: str, b: str) -> bool:

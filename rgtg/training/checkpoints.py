@@ -50,6 +50,6 @@ def newest(folder: Path, run: str) -> Path | None:
 
 
 def discard(folder: Path) -> None:
-    """When the model is saved they are of no more use."""
+    """Once the model is safe they are of no more use."""
     for path in folder.glob("checkpoint-*"):
         publish.discard(path)

@@ -5,6 +5,7 @@ Knows nothing of the database or of processes. The folder is whole, and on disk,
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -35,6 +36,8 @@ def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[st
         TrainingConfig(**training)
     except TypeError as error:
         raise BadSettings("The training has a setting that does not exist.", f"{error}.") from error
+    if os.path.isabs(config["base"]) and not Path(config["base"]).is_dir():
+        raise BadSettings("The model to start from is gone.", f"There is no folder {config['base']}.", "Choose another.")
     places = {key: _place(config[key]) for key in ("base", "guide") if config.get(key)}
     return {"parent": None, "seed": 0, **config, **places, "training": training}
 

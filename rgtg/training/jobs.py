@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 AFTER_ERROR_S = 5.0
-Listener = Callable[[RewardModelRow, Path], None]
+Published, Withdrawn = Callable[[RewardModelRow, Path], None], Callable[[Path], None]
 # boundaries `app:<phase>`, after each
 PHASES = ("frozen", "queued", "claimed", "spawned", "running", "verified", "placed", "published", "cancelling", "withdrawn", "deleted")
 
@@ -41,15 +41,21 @@ class Jobs:
         self,
         store: "Store",
         settings: Settings,
-        published: Listener | None = None,
-        withdrawn: Listener | None = None,
+        published: Published | None = None,
+        withdrawn: Withdrawn | None = None,
         patience: Patience = Patience(),  # noqa: B008, frozen
     ):
         self._store, self._settings, self._patience = store, settings, patience
         self._published, self._withdrawn = published, withdrawn
-        self.folder, self.models_folder = (settings.data_dir / "jobs").absolute(), (settings.data_dir / "models").absolute()
-        appeared = lambda row, folder: self._tell(self._published, row, folder)  # noqa: E731
-        self._watcher = Watcher(store.jobs, self.folder, self.models_folder, patience, appeared)
+        self.folder, self.models_folder = (settings.data_dir / "jobs").absolute(), settings.models_dir
+        self._watcher = Watcher(
+            store.jobs,
+            self.folder,
+            self.models_folder,
+            patience,
+            lambda row, folder: self._tell(self._published, row, folder),
+            lambda folder: self._tell(self._withdrawn, folder),
+        )
         self._starting: set[str] = set()
         self._lock, self._wake, self._closed = threading.RLock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -80,7 +86,9 @@ class Jobs:
             seen |= {"last_vote_seq": last, "sha256": digest}
             job = Job(job_id, config, device=config["device"], max_attempts=max_attempts)
             try:
-                self._store.jobs.add(job, seen if snapshot is not None else None)
+                with self._lock:  # others may have acted while the pairs were frozen
+                    check_config(config, self._taken())
+                    self._store.jobs.add(job, seen if snapshot is not None else None)
             except BaseException:
                 publish.discard(self.folder / job_id)
                 raise
@@ -146,7 +154,7 @@ class Jobs:
             boundary("app:deleted")
             if folder.is_dir():
                 publish.withdraw(folder, self.models_folder, f"deleted-{row.id}")
-        self._tell(self._withdrawn, row, folder)
+        self._tell(self._withdrawn, folder)
 
     # looking after them
 
@@ -171,8 +179,8 @@ class Jobs:
         with self._lock:
             self._watcher.look()
             sweep = Sweep(self._store.jobs, self.folder, self.models_folder, self._starting).run()
-        for row in sweep.gone:
-            self._tell(self._withdrawn, row, self.models_folder / row.name)
+        for folder in sweep.gone:
+            self._tell(self._withdrawn, folder)
         for row in sweep.come:
             self._tell(self._published, row, self.models_folder / row.name)
         if any(sweep.done.values()):
@@ -210,9 +218,9 @@ class Jobs:
         return found | {job.config["name"].lower(): "a job that is not done" for job in waiting}
 
     @staticmethod
-    def _tell(listener: Listener | None, row: RewardModelRow, folder: Path) -> None:
+    def _tell(listener: Callable[..., None] | None, *found: Any) -> None:
         if listener is not None:
             try:
-                listener(row, folder)
-            except Exception:  # the model is public whatever a listener makes of it
-                log.exception("a listener failed over `%s`", row.name)
+                listener(*found)
+            except Exception:  # the model is public, or gone, whatever a listener makes of it
+                log.exception("a listener failed over %s", found[-1])

@@ -21,7 +21,7 @@ UNLUCKY = ("interrupted", "failed", "succeeded")  # a whole model of such a job 
 
 
 class Sweep:
-    """One pass; `done` says what, by DONE, `come` and `gone` which models a list of them has to learn of.
+    """One pass; `done` says what, by DONE, `come` and `gone` what a list of models has to learn of: rows, and folders.
 
     `starting` holds the ids of jobs that are not in line yet. It may change meanwhile: an id enters it before its folder is
     made, and leaves it after its row is there.
@@ -31,7 +31,7 @@ class Sweep:
         self.rows, self.jobs_folder, self.models_folder, self.starting = rows, jobs_folder, models_folder, starting
         self.done: dict[str, list[str]] = {what: [] for what in DONE}
         self.come: list[RewardModelRow] = []
-        self.gone: list[RewardModelRow] = []
+        self.gone: list[Path] = []
 
     def run(self) -> "Sweep":
         folders = list(_folders(self.jobs_folder))  # first: of each that is seen here, one of the next two knows
@@ -62,20 +62,22 @@ class Sweep:
         found = publish.manifest_of(folder)
         target = self.models_folder / found["name"] if found else folder
         wanted = found is not None and found["job_id"] == folder.name and (job is None or job.state in ("interrupted", "failed"))
-        if wanted and not target.exists() and found["name"] not in {row.name for row in self.rows.models()}:
+        if not wanted:
+            self._clear(folder)
+        elif not target.exists() and found["name"] not in {row.name for row in self.rows.models()}:
             publish.place(folder, target)
             self._adopt(found)
-        else:
-            self._clear(folder)
 
     def _unknown(self, folder: Path, job: Job | None) -> None:
         """It lies in public and has no row."""
         found = publish.manifest_of(folder)
         if job is not None and job.state == "cancelled":
             publish.withdraw(folder, self.models_folder, job.id)
+            self.gone.append(folder)
             self.done["cleared"].append(folder.name)
         elif found is None:
             publish.set_aside(folder, self.models_folder)
+            self.gone.append(folder)
             self.done["quarantined"].append(folder.name)
         elif job is None or job.state in UNLUCKY:
             self._adopt(found)
@@ -84,10 +86,13 @@ class Sweep:
         found = publish.manifest_of(folder, hashes=False)
         if row.status == "deleted":
             publish.withdraw(folder, self.models_folder, f"deleted-{row.id}")
+            self.gone.append(folder)
             self.done["cleared"].append(folder.name)
         elif found is None:
             publish.set_aside(folder, self.models_folder)
-            if row.status != "quarantined":
+            if row.status == "quarantined":
+                self.gone.append(folder)
+            else:
                 self._quarantine(row)
         elif row.status == "quarantined":
             self.rows.set_status(row.name, found["status"])
@@ -103,7 +108,7 @@ class Sweep:
     def _quarantine(self, row: RewardModelRow) -> None:
         self.rows.set_status(row.name, "quarantined")
         self.done["quarantined"].append(row.name)
-        self.gone.append(row)
+        self.gone.append(self.models_folder / row.name)
 
     def _clear(self, folder: Path) -> None:
         publish.discard(folder)

@@ -17,7 +17,6 @@ import torch
 from rgtg.config import TrainingConfig
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.records import ModelCard
-from rgtg.training import checkpoints
 from rgtg.training.faults import boundary
 from rgtg.training.files import read_examples
 from rgtg.training.loop import Progress, schedule, train_reward_model
@@ -61,8 +60,8 @@ def train_file(
 ) -> ModelCard | None:
     """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
 
-    In `work` there are checkpoints while it trains. `guide`, a folder or hub id, is the reward model that has guided until now: the
-    report has it beside the new one, unless `base` is a reward model itself.
+    In `work` there are checkpoints, for whoever has the model safe to clear away. `guide`, a folder or hub id, is the reward
+    model that has guided until now: the report has it beside the new one, unless `base` is a reward model itself.
     """
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
@@ -98,8 +97,6 @@ def train_file(
     report = held_out_report(child, parent, prepared.report.longer_chosen, before)
     card = _card(start, prepared, config, report, child, name or out.name, base_lm, said)
     save_folder(model.to(start.stored_dtype), start.tokenizer, card, out)
-    if work is not None:
-        checkpoints.discard(work)
     emit({"phase": "done", "verdict": card.verdict, "held_out_accuracy": card.metrics.get("accuracy")})
     return card
 

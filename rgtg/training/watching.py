@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.records import Job, RewardModelRow
-from rgtg.training import publish, recovery
+from rgtg.training import checkpoints, publish, recovery
 from rgtg.training.faults import boundary
 from rgtg.training.folder import CANCEL, DISK_FULL, HEARTBEAT, OTHER_TRAINER, OUTCOME, PROCESS, PROGRESS, read_mark, read_progress, tail
 from rgtg.training.process import Trainer, launch
@@ -53,13 +53,20 @@ class Watched:
 
 
 class Watcher:
-    """Looks after the jobs at work, one caller at a time. `published` is told the row and folder of a model that appears."""
+    """Looks after the jobs at work, one caller at a time. `published` is told the row and folder of a model that appears,
+    `withdrawn` the folder of one that was there for a moment."""
 
     def __init__(
-        self, rows: "JobRows", jobs_folder: Path, models_folder: Path, patience: Patience, published: Callable[[RewardModelRow, Path], None]
+        self,
+        rows: "JobRows",
+        jobs_folder: Path,
+        models_folder: Path,
+        patience: Patience,
+        published: Callable[[RewardModelRow, Path], None],
+        withdrawn: Callable[[Path], None],
     ):
         self._rows, self._folder, self._models_folder = rows, jobs_folder, models_folder
-        self._patience, self._published = patience, published
+        self._patience, self._published, self._withdrawn = patience, published, withdrawn
         self._watched: dict[str, Watched] = {}
 
     def look(self) -> None:
@@ -80,7 +87,11 @@ class Watcher:
         folder = self._folder / job.id
         for leftover in (CANCEL, OUTCOME, PROCESS, HEARTBEAT):
             (folder / leftover).unlink(missing_ok=True)
-        publish.discard(publish.staging_folder(self._models_folder, job.id))
+        staging = publish.staging_folder(self._models_folder, job.id)
+        if manifest := publish.manifest_of(staging):  # trained before, when its name was taken
+            self._make_public(job, manifest, staging, self._models_folder / job.config["name"])
+            return
+        publish.discard(staging)
         try:
             trainer = launch(folder, job.attempt, online=not Path(job.config["base"]).is_dir())
         except OSError as error:
@@ -178,14 +189,15 @@ class Watcher:
             self._drop(job, target)
             return
         boundary("app:published")
-        publish.discard(self._folder / job.id / "checkpoints")
+        checkpoints.discard(self._folder / job.id)
         self._published(row, target)
 
     def _drop(self, job: Job, placed: Path | None) -> None:
         if placed is not None:
             publish.withdraw(placed, self._models_folder, job.id)
-        for leftover in (publish.staging_folder(self._models_folder, job.id), self._folder / job.id / "checkpoints"):
-            publish.discard(leftover)
+            self._withdrawn(placed)
+        publish.discard(publish.staging_folder(self._models_folder, job.id))
+        checkpoints.discard(self._folder / job.id)
         boundary("app:withdrawn")
         self._rows.end(job.id, "cancelled", "cancelled", "Cancelled by request.")
 

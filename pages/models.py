@@ -11,7 +11,7 @@ from pages.handlers import guarded, in_words, payload
 from pages.reports import Lengths, Report, accuracy_figure, count, lengths_of, report_words
 from pages.token_view import _Drawn
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.records import ModelCard
+from rgtg.records import ModelCard, new_id
 from rgtg.workbench import Workbench
 from rgtg.workshop import children, ships, size
 
@@ -172,7 +172,7 @@ class _Page:
 
 
 def _note(words: str, **more: bool) -> str:
-    return json.dumps({"note": words} | more)
+    return json.dumps({"note": words, "at": new_id()} | more)  # `at`: an equal value would not reach the page
 
 
 def list_words(models: list, open_name: str) -> dict:

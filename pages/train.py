@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 from gradio.context import Context
@@ -18,7 +19,7 @@ from pages.token_view import _Drawn
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.plots import training_curve
-from rgtg.records import Job, ModelCard
+from rgtg.records import Job
 from rgtg.workbench import Workbench
 from rgtg.workshop import VOTES
 
@@ -263,19 +264,20 @@ class _Page:
         """The parts that differ from `shown`, and what is shown with them."""
         jobs = self.workshop.jobs.jobs()
         job = next((j for j in jobs if j.id == job_id), None) or (self.workshop.jobs.job(job_id) if job_id else None)
-        now, card = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None
+        now, card, coming = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None, False
         if job:
             lines = self.workshop.jobs.progress(job_id)
             jobs = [replace(j, progress=lines[-1]) if j.id == job_id and lines else j for j in jobs]  # its row is a second behind
             steps = [line for line in lines if "step" in line]
-            card = self._card(job)
+            model = self.workshop.made_by(job)
+            card, coming = model.card if model else None, self.workshop.not_listed_yet(job)
             log = self.workshop.jobs.log(job_id) if job.state in ("failed", "interrupted") else ""
-            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in ACTIVE], card is not None, log))}
+            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in ACTIVE], "" if coming else model and model.name, log))}
             now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in ACTIVE else "", "report": f"{job_id} report" if card else ""}
             now["status"] = f"“{job.config.get('name')}” {SAID[job.state]}"
         now["list"] = json.dumps({"open": job_id, "jobs": [job_line(j) for j in jobs]})
-        loading = self.workbench.status().state == "loading"
-        found = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in ACTIVE for j in jobs))}
+        goes_on = coming or self.workbench.status().state == "loading" or any(j.state in ACTIVE for j in jobs)
+        found = {self.shown: now, self.timer: gr.Timer(active=goes_on)}
         if now["list"] != shown.get("list"):
             found[self.jobs] = now["list"]
         if now["view"] != shown.get("view"):
@@ -289,10 +291,6 @@ class _Page:
             found |= {self.report_box: gr.update(visible=card is not None), self.report: report_words(card), self.lengths: report_words(card)}
             found |= {self.accuracy: accuracy_figure(card)} if card else {}
         return found
-
-    def _card(self, job: Job) -> ModelCard | None:
-        """The card of the model that a training has made; None while there is none."""
-        return next((m.card for m in self.workshop.models() if job.reward_model and m.name == job.reward_model), None)
 
 
 # ---- the form ---------------------------------------------------------------------------------------------
@@ -398,8 +396,12 @@ def job_line(job: Job) -> dict:
     return {"id": job.id, "name": job.config.get("name", "?"), "state": job.state, "words": words, "created_at": job.created_at}
 
 
-def job_words(job: Job, lines: list[dict], active: list[Job], has_card: bool, log: str = "") -> dict:
-    """The open training: how far it is in words, what can be done, and why it ended. `active` are the trainings that run or wait."""
+def job_words(job: Job, lines: list[dict], active: list[Job], made: str | None, log: str = "") -> dict:
+    """The open training: how far it is in words, what can be done, and why it ended.
+
+    `active` are the trainings that run or wait; `made` is the name under which its model is listed, "" before it is, None where
+    there is none any more.
+    """
     steps = [line for line in lines if "step" in line]
     last, phase = steps[-1] if steps else {}, lines[-1].get("phase") if lines else None
     share = last["step"] / last["num_steps"] if last.get("num_steps") else 0.0
@@ -415,10 +417,10 @@ def job_words(job: Job, lines: list[dict], active: list[Job], has_card: bool, lo
     found |= {"cancel": job.state in ("queued", "running"), "resume": job.state in ("failed", "interrupted") and job.attempt < job.max_attempts}
     if job.state in ("failed", "interrupted"):
         found |= {"error": job.error_text or "Its trainer is gone.", "log": log}
-    if job.state == "succeeded" and not has_card:
+    if job.state == "succeeded" and made is None:
         found["error"] = "The model that it made was deleted."
-    elif job.state == "succeeded":
-        found |= {"lineup": f"./?lineup={job.id}", "model": f"./models?model={job.reward_model}"}
+    elif job.state == "succeeded" and made:
+        found |= {"lineup": f"./?lineup={job.id}", "model": f"./models?model={quote(made)}"}
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, STARTER_DIR, GenerationConfig, Settings
-from rgtg.errors import BadSettings, ModelRefused, RgtgError, UnknownRecord
+from rgtg.errors import BadSettings, ModelRefused, RgtgError, StoreError, UnknownRecord
 from rgtg.guidance.methods import METHODS, Method, method
 from rgtg.live import Live
 from rgtg.models.catalog import Catalog, ModelInfo
@@ -47,6 +47,7 @@ class Workbench:
         self._loaded: dict[str, object] = {}
         self._loading, self._store_lock, self._live_lock = threading.RLock(), threading.Lock(), threading.Lock()
         self._store: Store | None = None
+        self._closed = False
         self._live: dict[str, Live] = {}
         self.workshop = Workshop(self)
         self._status = ModelStatus("loading", "models are loading …")
@@ -339,8 +340,10 @@ class Workbench:
 
     @property
     def store(self) -> "Store":
-        """The database, opened at first need."""
+        """The database, opened at first need. Raises StoreError, also once all is closed."""
         with self._store_lock:
+            if self._closed:
+                raise StoreError("The app is closing.", "", "Start it again.")
             if self._store is None:
                 from rgtg.store.store import Store
 
@@ -348,8 +351,10 @@ class Workbench:
             return self._store
 
     def close(self) -> None:
+        """Nothing is stored or trained after this."""
         self.workshop.close()
         with self._store_lock:
+            self._closed = True
             if self._store is not None:
                 self._store.close()
                 self._store = None

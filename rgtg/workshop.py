@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rgtg.config import STARTER_DIR, TrainingConfig
-from rgtg.errors import BadSettings
+from rgtg.errors import BadSettings, StoreError
 from rgtg.guidance.methods import METHODS, Parameter
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Job, RewardModelRow
@@ -34,6 +34,7 @@ class Workshop:
         self._workbench = workbench
         self._lock = threading.Lock()
         self._jobs: Jobs | None = None
+        self._closed = False
 
     # --- what a person can choose ---------------------------------------------------------------------------------
 
@@ -105,6 +106,8 @@ class Workshop:
         from rgtg.training.jobs import Jobs
 
         with self._lock:
+            if self._closed:
+                raise StoreError("The app is closing.", "", "Start it again.")
             if self._jobs is None:
                 self._jobs = Jobs(self._workbench.store, self._workbench.settings, self._appeared, self._gone)
                 self._jobs.watch()
@@ -146,6 +149,11 @@ class Workshop:
     def made_by(self, job: Job) -> ModelInfo | None:
         """The model of a training as it is listed; None while there is none, and when it was deleted."""
         return self._workbench.catalog.at(self._workbench.settings.models_dir / job.reward_model) if job.reward_model else None
+
+    def not_listed_yet(self, job: Job) -> bool:
+        """For a moment, after a training has succeeded and before its model stands in the lists."""
+        rows = {row.name for row in self.jobs.models() if row.status in ("ready", "not_recommended")}
+        return job.state == "succeeded" and job.reward_model in rows and self.made_by(job) is None
 
     def line_up(self, job: Job) -> list[ColumnSpec]:
         """Old and new side by side: the base LM, the parent or else what has guided until now, and the model that the job made."""
@@ -212,6 +220,7 @@ class Workshop:
     def close(self) -> None:
         """Before the store is closed; a trainer at work goes on."""
         with self._lock:
+            self._closed = True
             if self._jobs is not None:
                 self._jobs.close()
                 self._jobs = None

@@ -15,7 +15,7 @@ from rgtg.records import ModelCard
 from rgtg.training.faults import boundary
 
 NUM_STEPS = 4
-FAST = {"poll_s": 0.02, "heartbeat_s": 0.05, "row_s": 0.0, "silent_s": 5.0, "hung_s": 60.0, "term_after_s": 0.3, "kill_after_s": 0.3}
+FAST = {"poll_s": 0.02, "heartbeat_s": 0.05, "row_s": 0.0, "silent_s": 30.0, "hung_s": 60.0, "term_after_s": 0.3, "kill_after_s": 0.3}
 CONFIG = {"name": "mine", "base": str(Path(__file__).parent), "base_lm": "tiny", "parent": "partial", "training": {"num_steps": NUM_STEPS}}
 PAIRS = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 3
 Emit, Stop = Callable[[dict], None], Callable[[], bool]
@@ -57,9 +57,20 @@ def slow(folder: Path, emit: Emit, should_stop: Stop) -> None:
         time.sleep(0.02)
 
 
-def a_second(folder: Path, emit: Emit, should_stop: Stop) -> None:
-    time.sleep(0.8)
+def until_told(folder: Path, emit: Emit, should_stop: Stop) -> None:
+    """Waits for a file `go` in its folder."""
+    deadline = time.monotonic() + 60
+    while not (folder / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     quick(folder, emit, should_stop)
+
+
+def stopped_with_a_checkpoint(folder: Path, emit: Emit, should_stop: Stop) -> None:
+    emit({"step": 1, "num_steps": 2})
+    while not should_stop():
+        time.sleep(0.02)
+    (folder / "checkpoint-1").mkdir()
+    (folder / "checkpoint-2.tmp").mkdir()
 
 
 def stubborn(folder: Path, emit: Emit, should_stop: Stop) -> None:

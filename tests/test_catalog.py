@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,29 @@ def test_a_list_that_cannot_be_read_hides_no_other_model(folder, tmp_path, conte
     file = tmp_path / "added.json"
     file.write_text(content)
     assert names(Catalog([folder], remembered=file), "base_lm") == ["starter"]
+
+
+def test_two_threads_may_add_at_once(tmp_path):
+    folders = [put(tmp_path, f"m{i}") for i in range(60)]
+    catalog, wrong = Catalog([]), []
+
+    def add(part):
+        try:
+            for folder in part:
+                catalog.add(str(folder))
+                catalog.get(folder.name)
+        except RuntimeError as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=add, args=(folders[i::4],)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and len(names(catalog, "base_lm")) == 60
+
+
+def test_what_is_listed_of_a_folder_is_known_when_the_folder_is_gone(folder):
+    catalog = Catalog([folder])
+    (folder / "full").rename(folder / ".gone")
+    assert catalog.at(folder / "full").name == "full" and catalog.at(folder / "nothing") is None

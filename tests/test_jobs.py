@@ -70,7 +70,7 @@ def make_jobs(store: Store, settings: Settings, **changes) -> Jobs:
     return Jobs(store, settings, patience=Patience(**FAST | patience), **changes)
 
 
-def until(jobs: Jobs, job_id: str, *states: str, seconds: float = 30.0) -> Job:
+def until(jobs: Jobs, job_id: str, *states: str, seconds: float = 60.0) -> Job:
     """Tick until the job is in one of the states (any end, if none is named)."""
     deadline = time.monotonic() + seconds
     while (job := jobs.job(job_id)).state not in (states or ENDED):
@@ -237,7 +237,7 @@ def test_trainer_that_fails_says_why(jobs, monkeypatch, trainer, code, text):
 
 def test_hung_trainer_is_ended(store, settings, monkeypatch):
     monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:hung")
-    jobs = make_jobs(store, settings, hung_s=0.6)
+    jobs = make_jobs(store, settings, hung_s=3.0)
     job = until(jobs, jobs.start(CONFIG, PAIRS))
     assert (job.state, job.error_code) == ("failed", "hung")
     assert not psutil.pid_exists(job.pid)
@@ -245,7 +245,7 @@ def test_hung_trainer_is_ended(store, settings, monkeypatch):
 
 def test_stopped_process_is_hung_too(store, settings, monkeypatch):
     monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:slow")
-    jobs = make_jobs(store, settings, hung_s=1.0)
+    jobs = make_jobs(store, settings, hung_s=3.0)
     job = at_work(jobs, jobs.start(CONFIG, PAIRS))
     os.kill(job.pid, signal.SIGSTOP)
     assert until(jobs, job.id).error_code == "hung"
@@ -364,7 +364,7 @@ def test_app_killed_at_any_boundary(settings, phase):
     shown = run_app(settings, mode, RGTG_TEST_KILL_AT=f"app:{phase}", **trainer)
     listed(settings)  # whole, even before anybody has tidied up
     with Store(settings.database) as store:
-        jobs = make_jobs(store, settings, silent_s=0.1 if phase == "claimed" else 5.0)
+        jobs = make_jobs(store, settings, silent_s=0.1 if phase == "claimed" else 60.0)
         jobs.reconcile()
         found = [job.id for job in jobs.jobs()]
         if phase == "frozen":
@@ -389,7 +389,7 @@ def test_app_killed_at_any_boundary(settings, phase):
 
 
 def test_trainer_that_outlived_the_app_is_found_again(settings):
-    shown = run_app(settings, RGTG_TEST_KILL_AT="app:running", RGTG_TEST_RUN_JOB="fake_training:a_second")
+    shown = run_app(settings, RGTG_TEST_KILL_AT="app:running", RGTG_TEST_RUN_JOB="fake_training:until_told")
     with Store(settings.database) as store:
         jobs = make_jobs(store, settings)
         jobs.reconcile()
@@ -397,6 +397,7 @@ def test_trainer_that_outlived_the_app_is_found_again(settings):
         assert shown in ("", job.id)
         assert job.state == "running"
         assert psutil.pid_exists(job.pid)
+        (jobs.folder / job.id / "go").touch()
         assert until(jobs, job.id).attempt == 1
         assert_published(jobs, settings, job.id)
 
@@ -407,8 +408,11 @@ def test_app_and_trainer_both_killed(settings, monkeypatch):
         jobs = make_jobs(store, settings)
         (job,) = jobs.jobs()
         os.killpg(job.pid, signal.SIGKILL)
-        while psutil.pid_exists(job.pid) and psutil.Process(job.pid).status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
+        with suppress(psutil.NoSuchProcess):
+            deadline = time.monotonic() + 30
+            while (process := psutil.Process(job.pid)).status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < deadline, process
+                time.sleep(0.01)
         jobs.reconcile()
         assert (jobs.job(job.id).state, jobs.job(job.id).error_code) == ("interrupted", "gone")
         jobs.resume(job.id)
@@ -573,6 +577,87 @@ def test_job_that_begins_while_a_restart_is_put_in_order_keeps_its_folder(jobs, 
     reached("after")
     assert not any(sweep.done.values())
     assert (jobs.folder / jobs.job(ids[0]).id / "pairs.jsonl").is_file()
+
+
+def test_checkpoints_stay_until_the_model_is_public(jobs, monkeypatch):
+    monkeypatch.setenv("RGTG_TEST_KILL_AT", "trainer:staged")
+    job_id = jobs.start(CONFIG, PAIRS)
+    assert until(jobs, job_id).state == "interrupted"
+    assert checkpoints.found(jobs.folder / job_id)
+    monkeypatch.delenv("RGTG_TEST_KILL_AT")
+    jobs.resume(job_id)
+    assert until(jobs, job_id).state == "succeeded"
+    assert [(line["attempt"], line["step"]) for line in jobs.progress(job_id)] == [(1, 1), (1, 2), (1, 3), (1, 4)], "nothing was done again"
+    assert checkpoints.found(jobs.folder / job_id) == []
+
+
+def test_a_cancelled_job_leaves_no_checkpoints(jobs, monkeypatch):
+    monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:stopped_with_a_checkpoint")
+    job_id = jobs.start(CONFIG, PAIRS)
+    at_work(jobs, job_id)
+    jobs.cancel(job_id)
+    assert until(jobs, job_id).state == "cancelled"
+    assert list((jobs.folder / job_id).glob("checkpoint*")) == []
+
+
+@pytest.mark.parametrize("way", ["resume", "restart", "still taken"])
+def test_a_name_that_is_taken_costs_no_trained_model(jobs, settings, monkeypatch, way):
+    monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:until_told")
+    job_id = jobs.start(CONFIG, PAIRS)
+    at_work_without_news(jobs, job_id)
+    other = settings.data_dir / "models" / "mine"
+    other.mkdir(parents=True)
+    (jobs.folder / job_id / "go").touch()
+    assert until(jobs, job_id).error_code == "name_taken"
+    monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:crashing")  # it must not be trained again
+    if way == "still taken":
+        assert not any(jobs.reconcile().values())
+        with pytest.raises(BadSettings, match="taken"):
+            jobs.resume(job_id)
+    other.rmdir()
+    if way == "restart":
+        assert jobs.reconcile()["adopted"] == ["mine"]
+        assert_published(jobs, settings, job_id)
+        return
+    jobs.resume(job_id)
+    until(jobs, job_id)
+    assert_published(jobs, settings, job_id)
+
+
+def at_work_without_news(jobs: Jobs, job_id: str) -> None:
+    deadline = time.monotonic() + 30
+    while not (jobs.folder / job_id / "process.json").exists():
+        assert time.monotonic() < deadline, jobs.log(job_id)
+        jobs.tick()
+        time.sleep(0.01)
+
+
+def test_a_name_taken_while_the_pairs_are_frozen_is_refused(jobs, settings):
+    def pairs(path):
+        path.write_text("{}\n")
+        (settings.data_dir / "models" / "Mine").mkdir(parents=True)
+
+    with pytest.raises(BadSettings, match="taken"):
+        jobs.start(CONFIG, pairs)
+    assert jobs.jobs() == () and list(jobs.folder.iterdir()) == []
+
+
+def test_a_start_deleted_while_the_pairs_are_frozen_is_refused(jobs, model):
+    def pairs(path):
+        path.write_text("{}\n")
+        jobs.delete_model("mine")
+
+    with pytest.raises(BadSettings, match="The model to start from is gone"):
+        jobs.start(CONFIG | {"name": "child", "base": str(model), "parent": "mine"}, pairs)
+    assert len(jobs.jobs()) == 1
+
+
+def test_every_folder_that_leaves_the_public_place_is_told(jobs, settings, store, model):
+    gone = []
+    jobs._withdrawn = gone.append
+    store.jobs.set_status("mine", "deleted")  # and the app died
+    jobs.reconcile()
+    assert gone == [model] and not model.exists()
 
 
 def test_deleted_model_is_gone_and_its_name_stays_taken(jobs, settings, model):

@@ -1,6 +1,7 @@
 """The handlers of Models without a browser: the table, the cards, what may be added and what may be deleted."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,8 +36,6 @@ def page(workbench):
 
 def train(workbench, folders, name: str = "mine") -> None:
     """A model as a training leaves it: its folder, its row."""
-    import shutil
-
     folder = workbench.settings.data_dir / "models" / name
     shutil.copytree(folders["partial"], folder)
     card = ModelCard("reward_model", name, objective="partial", base_lm="tiny", parent="p", accuracy={"end": {"accuracy": 0.75, "n": 8}})
@@ -134,6 +133,28 @@ def test_only_a_trained_model_is_deleted_and_only_confirmed(page, workbench, fol
     found = page._delete()(event(model="mine", sure=True))
     assert not folder.exists() and "mine" not in [m.name for m in workbench.workshop.models()]
     assert "was deleted" in json.loads(found[page.card])["words"]
+
+
+def test_a_model_added_by_hand_does_not_stand_for_one_that_was_trained(page, workbench, folders, tmp_path):
+    train(workbench, folders)
+    foreign = Path(shutil.copytree(folders["partial"], tmp_path / "foreign"))
+    ModelCard("reward_model", "mine", objective="partial", base_lm="tiny").write(foreign)
+    workbench.close()
+    again = Workbench(workbench.settings, [folders["lm"]], [str(foreign)])  # named at a start it comes first
+    assert [m.name for m in again.guides()] == ["mine", "mine 2"] and list(again.workshop.trained()) == ["mine 2"]
+    done = Job("job-1", {"name": "mine", "base_lm": "tiny", "parent": None}, state="succeeded", reward_model="mine")
+    assert again.workshop.made_by(done).name == "mine 2" and again.workshop.line_up(done)[-1].reward_model == "mine 2"
+    again.workshop.delete_model("mine 2")
+    assert [m.name for m in again.guides()] == ["mine"] and foreign.is_dir()
+    again.close()
+
+
+def test_the_name_of_a_training_is_not_added(page, workbench, folders, tmp_path):
+    workbench.store.jobs.add(Job("job-9", {"name": "Soon", "base": "x", "base_lm": "tiny"}))
+    foreign = Path(shutil.copytree(folders["partial"], tmp_path / "foreign"))
+    ModelCard("reward_model", "soon", objective="partial", base_lm="tiny").write(foreign)
+    assert "`soon` is taken" in json.loads(page._add()(event(place=str(foreign), kind="reward_model"))[page.add])["note"]
+    assert "soon" not in [m.name for m in workbench.workshop.models()] and workbench.workshop.added() == []
 
 
 def test_a_public_server_shows_models_and_changes_none(folders, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from pages.reports import interval, points, report_words
 from pages.train import about, data_words, job_line, job_words, option_fields, phase_words, read_form, read_options, seconds_words
 from rgtg.config import Settings, TrainingConfig
 from rgtg.errors import BadSettings
-from rgtg.records import Job, ModelCard
+from rgtg.records import Job, ModelCard, RewardModelRow
 from rgtg.training.jobs import Jobs
 from rgtg.workbench import Workbench
 from rgtg.workshop import VOTES
@@ -230,6 +230,21 @@ def test_a_tick_sends_only_what_changed(page, workbench):
     assert set(again) == {page.models, page.shown, page.timer}
 
 
+def test_a_model_that_is_not_listed_yet_is_waited_for(page, workbench, folders):
+    config = {"name": "mine", "base": folders["lm"], "base_lm": "tiny", "parent": None}
+    workbench.store.jobs.add(Job("job-1", config, state="running"))
+    workbench.store.jobs.publish(RewardModelRow("row-1", "mine", "tiny", "0" * 64, job_id="job-1"))
+    found = page._open()({}, event(job="job-1"))
+    assert found[page.timer].active is True and "error" not in json.loads(found[page.job])
+    workbench.catalog.add(shutil.copytree(folders["full"], workbench.settings.models_dir / "mine"))
+    found = page._tick()(found[page.shown])
+    assert found[page.timer].active is False or workbench.status().state == "loading"
+    assert "lineup" in json.loads(found[page.job])
+    workbench.store.jobs.set_status("mine", "deleted")
+    workbench.catalog.remove(workbench.workshop.made_by(workbench.store.jobs.job("job-1")).name)
+    assert "was deleted" in json.loads(page._tick()(found[page.shown])[page.job])["error"]
+
+
 def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, folders):
     with gr.Blocks():
         compare_page = compare._Page(workbench, Line(), app.PAGES)
@@ -268,7 +283,7 @@ def job(state: str = "running", **changes) -> Job:
 
 
 def test_a_running_training_says_how_far_it_is():
-    found = job_words(job(), STEPS, [job()], False)
+    found = job_words(job(), STEPS, [job()], None)
     assert found["words"] == "step 10 of 20 · 20 s left" and found["share"] == 0.5 and found["cancel"]
     assert (
         found["about"] == "partial, from tiny · 40 pairs to train on, 8 held out · loss 0.500 at step 10 · right on 75 % of held-out pairs · stride 2"
@@ -284,16 +299,19 @@ def test_each_phase_has_words():
 
 def test_a_training_in_line_counts_those_before_it():
     first = Job("j0", {"name": "first"}, state="running", created_at="2026-11-02T09:00:00+00:00")
-    assert job_words(job("queued"), [], [first, job("queued")], False)["words"] == "waiting: 1 training before it"
+    assert job_words(job("queued"), [], [first, job("queued")], None)["words"] == "waiting: 1 training before it"
 
 
 def test_an_ended_training_says_what_can_be_done():
-    failed = job_words(job("failed", error_text="The disk is full."), STEPS, [], False, "last words")
+    failed = job_words(job("failed", error_text="The disk is full."), STEPS, [], None, "last words")
     assert failed["error"] == "The disk is full." and failed["resume"] and not failed["cancel"] and failed["log"] == "last words"
     done = job("succeeded", reward_model="mine", progress={"phase": "done", "verdict": "better than its parent"})
-    assert job_words(done, STEPS, [], True)["lineup"] == "./?lineup=j1" and job_line(done)["words"] == "better than its parent"
-    assert "deleted" in job_words(done, STEPS, [], False)["error"] and "lineup" not in job_words(done, STEPS, [], False)
-    assert "share" not in job_words(done, STEPS, [], True)
+    assert job_words(done, STEPS, [], "mine")["lineup"] == "./?lineup=j1" and job_line(done)["words"] == "better than its parent"
+    assert "deleted" in job_words(done, STEPS, [], None)["error"] and "lineup" not in job_words(done, STEPS, [], None)
+    assert "share" not in job_words(done, STEPS, [], "mine")
+    assert job_words(done, STEPS, [], "mine 2")["model"] == "./models?model=mine%202"
+    coming = job_words(done, STEPS, [], "")
+    assert "error" not in coming and "lineup" not in coming
 
 
 def test_about_names_the_parent():

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended
-from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, StoreError, UnknownRecord
+from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, StoreBusy, StoreError, UnknownRecord
 from rgtg.records import ColumnSpec, ModelCard, Step
 from rgtg.workbench import Workbench
 
@@ -243,3 +243,82 @@ def test_a_failing_column_is_kept_with_its_error(workbench):
 def test_score_gives_a_reward_for_every_token(workbench):
     found = workbench.score("p", "ab", "cde")
     assert found["tokens"] == ["c", "d", "e"] and len(found["rewards"]) == 3
+
+
+# --- nothing is lost ----------------------------------------------------------------------------------------------------
+
+
+def halfway(workbench, columns, steps: int):
+    """A comparison that has made so many tokens and waits."""
+    live = workbench.compare("the food", columns, GENERATION, seed=1)
+    stream = iter(live)
+    made = 0
+    while made < steps:
+        made += isinstance(next(stream)[1], Step)
+    return live, stream
+
+
+def test_a_vote_for_an_answer_without_a_token_is_refused_and_the_run_goes_on(workbench):
+    columns = [ColumnSpec("base"), ColumnSpec("best-of-n", (("n", 2),), "p")]
+    live, stream = halfway(workbench, columns, 2)
+    first, second = live.traces
+    assert (len(first.steps), len(second.steps)) == (2, 0)
+    with pytest.raises(BadSettings, match="no token yet"):
+        workbench.vote(live.id, "best", second.id, [first.id])
+    for _ in stream:
+        pass
+    assert len(workbench.comparison(live.id).traces[0].steps) > 2
+    assert workbench.vote(live.id, "best", second.id, [first.id, second.id]).best_trace_id == second.id
+
+
+def test_a_vote_that_is_refused_costs_no_answers(workbench):
+    live, stream = halfway(workbench, workbench.default_columns(), 6)
+    with pytest.raises(StoreError, match="another comparison"):
+        workbench.vote(live.id, "best", "gone", [live.traces[0].id, "gone"])
+    assert list(stream) == []
+    stored = workbench.store.comparison(live.id)
+    assert sum(len(t.steps) for t in stored.traces) == 6 and workbench.live(live.id) is None
+    assert workbench.vote(live.id, "tie").verdict == "tie"
+
+
+def test_what_could_not_be_stored_at_the_end_is_stored_with_the_next_vote(workbench, monkeypatch):
+    live = workbench.compare("the food", [ColumnSpec("base")], GENERATION, seed=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(workbench.store), "add_comparison", lambda *_: (_ for _ in ()).throw(StoreBusy("Nothing was stored.")))
+        with pytest.raises(StoreBusy):
+            for _ in live:
+                pass
+        with pytest.raises(StoreBusy):
+            workbench.vote(live.id, "tie")
+    assert workbench.comparison(live.id).traces[0].steps, "still there"
+    assert workbench.vote(live.id, "tie").verdict == "tie"
+    assert workbench.store.comparison(live.id).traces[0].steps and workbench.live(live.id) is None
+
+
+def test_a_model_in_memory_is_found_while_another_is_loading(workbench):
+    lm, slow, go = workbench.load(workbench.catalog.get("tiny")), threading.Event(), threading.Event()
+
+    def load():
+        slow.set()
+        assert go.wait(20)
+        return "loaded"
+
+    loader = threading.Thread(target=lambda: workbench._load(workbench.catalog.get("p"), load))
+    loader.start()
+    assert slow.wait(20)
+    found = []
+    asker = threading.Thread(target=lambda: (found.append(workbench.load(workbench.catalog.get("tiny"))), workbench.forget("p")))
+    asker.start()
+    asker.join(10)
+    assert found == [lm]
+    go.set()
+    loader.join(20)
+    assert "p" not in workbench._loaded, "it was taken off the list meanwhile"
+
+
+def test_after_closing_nothing_opens_again(folders, tmp_path):
+    bench = Workbench(Settings(data_dir=tmp_path, device="cpu"), [folders["lm"]])
+    bench.close()
+    for ask in (lambda: bench.store, lambda: bench.workshop.jobs):
+        with pytest.raises(StoreError, match="closing"):
+            ask()

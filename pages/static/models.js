@@ -29,13 +29,13 @@ rgtg.modelCard = (element, props, trigger, watch, openModel, deleteModel) => {
     const ask = el("span", { class: "ask" });
     const first = () => {
       rgtg.put(ask, el("span", { text: `Delete “${card.name}” for good?` }),
-        el("button", { type: "button", id: "delete-sure", text: "Delete", onclick: (event) => { event.target.disabled = true; trigger(deleteModel, { model: card.name, sure: true }); } }),
+        el("button", { type: "button", id: "delete-sure", text: "Delete", onclick: (event) => { rgtg.once(event.target); trigger(deleteModel, { model: card.name, sure: true }); } }),
         el("button", { type: "button", id: "delete-not", text: "Keep it", onclick: rest }));
       ask.querySelector("#delete-not").focus();
     };
     const rest = () => rgtg.put(ask, el("button", { type: "button", id: "delete-model", title: "Only models that were trained here can be deleted", text: "Delete …", onclick: first }));
     if (card.deletable) rest();
-    if (card.added) rgtg.put(ask, el("button", { type: "button", id: "take-off", title: "It was added by hand; its folder stays as it is", text: "Take off the list", onclick: (event) => { event.target.disabled = true; trigger(deleteModel, { model: card.name }); } }));
+    if (card.added) rgtg.put(ask, el("button", { type: "button", id: "take-off", title: "It was added by hand; its folder stays as it is", text: "Take off the list", onclick: (event) => { rgtg.once(event.target); trigger(deleteModel, { model: card.name }); } }));
     const facts = rgtg.facts(card.facts ?? [], "card-facts");
     facts.append(...links("parent", card.parents), ...links("children", card.children));
     rgtg.put(root, el("div", { class: "job-head" }, el("h2", { text: card.name }), el("span", { class: "quiet", text: card.kind }), card.deletable || card.added ? ask : null), facts,

@@ -5,6 +5,11 @@ rgtg.facts = (pairs, id) => rgtg.el("dl", { class: "facts-list", id }, ...pairs.
 rgtg.table = (head, rows, id) => rgtg.el("table", { class: "figures", id },
   rgtg.el("thead", {}, rgtg.el("tr", {}, ...head.map((text) => rgtg.el("th", { text, scope: "col" })))),
   rgtg.el("tbody", {}, ...rows.map((row) => rgtg.el("tr", {}, ...row.map((text) => rgtg.el("td", { text }))))));
+// For a moment a second press does nothing; what is refused can be pressed again.
+rgtg.once = (button) => {
+  button.disabled = true;
+  setTimeout(() => (button.disabled = false), 3000);
+};
 rgtg.when = (iso) => {
   const date = new Date(iso || NaN), today = new Date().toDateString() === date.toDateString();
   return isNaN(date) ? "" : date.toLocaleString([], today ? { hour: "2-digit", minute: "2-digit" } : { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
@@ -134,7 +139,7 @@ rgtg.jobView = (element, props, trigger, watch, cancelJob, resumeJob) => {
     const job = JSON.parse(props.value || "{}");
     if (!job.id) return void root.replaceChildren();
     const act = (name, event, text, title) => {
-      const button = el("button", { type: "button", id: name, title, text, onclick: () => { button.disabled = true; trigger(event, { job: job.id }); } });
+      const button = el("button", { type: "button", id: name, title, text, onclick: () => { rgtg.once(button); trigger(event, { job: job.id }); } });
       return button;
     };
     const bar = el("div", { class: "bar", role: "progressbar", "aria-label": "Share of the steps that are done", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(100 * (job.share ?? 0)) }, el("i"));

@@ -7,6 +7,8 @@ import time
 import pytest
 from browser_app import Visitor, serving
 
+from rgtg.records import Job
+
 NAMELESS = """[...document.querySelectorAll("button, input, select, textarea, a")]
   .filter((e) => e.offsetParent && !e.textContent.trim() && !e.getAttribute("aria-label") && ![...(e.labels ?? [])].some((l) => l.textContent.trim()))
   .map((e) => e.outerHTML.slice(0, 120))"""
@@ -264,6 +266,16 @@ def test_a_wrong_option_is_named_and_typing_is_kept(go):
     assert "`learning_rate` has to be between 0 and 1" in person.page.locator(".toast-body").inner_text()
 
 
+def test_a_resume_that_is_refused_can_be_pressed_again(go, taught):
+    taught.store.jobs.add(Job("left", {"name": "left", "base": "x", "base_lm": "starter"}, state="failed", attempt=1))
+    person = go("train?job=left")
+    for _ in range(2):  # its folder is gone
+        person.page.locator("#job-resume:not([disabled])").click(timeout=30_000)
+        person.page.wait_for_selector(".toast-body")
+        assert "folder is gone" in person.page.locator(".toast-body").first.inner_text()
+    taught.store.jobs.ask_cancel("left")
+
+
 def test_models_have_cards_and_a_trained_one_can_be_deleted(go, taught):
     if "short-ones" not in taught.workshop.trained():
         pytest.skip("needs the model of the first test")
@@ -292,6 +304,10 @@ def test_a_folder_is_added_and_a_wrong_one_is_refused_in_words(go, taught, tiny_
     person.page.locator("#add-place").fill("nothing/at-all/here")
     person.page.locator("#add-model").click()
     person.page.wait_for_function("document.querySelector('#add-note').classList.contains('wrong')", timeout=60_000)
+    person.page.locator("#add-model").click()  # the same again: it is answered again
+    person.page.wait_for_function(
+        "!document.querySelector('#add-model').disabled && document.querySelector('#add-note').textContent.includes('hub id')"
+    )
     person.page.locator("#add-place").fill(tiny_models[0])
     person.page.locator("#add-kind").select_option("base_lm")
     person.page.locator("#add-model").click()

@@ -227,7 +227,7 @@ def _uncached(models, prompts: Sequence[Sequence[int]], k: int, num_tokens: int)
 
 
 def train(seconds: float) -> Iterator[dict]:
-    """Our one pass over all prefixes against enumerated prefixes, and our full objective against TRL's RewardTrainer."""
+    """Our one pass over all prefixes against enumerated prefixes, our full objective against TRL's RewardTrainer, and throughput on a GPU."""
     import torch
 
     from rgtg.training import speed
@@ -237,6 +237,8 @@ def train(seconds: float) -> Iterator[dict]:
     yield from speed.one_pass()
     if time.perf_counter() - begun < seconds:
         yield from speed.against_trl()
+    if time.perf_counter() - begun < seconds:
+        yield from speed.throughput()
     yield {"bench": "train", "seconds": round(time.perf_counter() - begun, 1)}
 
 

@@ -1,6 +1,7 @@
-"""How fast training is: one forward for all prefixes against every prefix on its own, and ours against TRL's RewardTrainer.
+"""How fast training is: one forward for all prefixes against every prefix on its own, ours against TRL's RewardTrainer, and how
+many tokens a second a large model learns from on a GPU.
 
-Knows nothing of the screen. Both sides compute the same loss on the same pairs, or the line says so.
+Knows nothing of the screen. Where two are compared, both compute the same loss on the same pairs, or the line says so.
 """
 
 import copy
@@ -14,11 +15,12 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from rgtg.config import STARTER_DIR, TrainingConfig
 from rgtg.training.data import TokenPair, pad_right, plan
 from rgtg.training.loop import make_teacher, train_reward_model
-from rgtg.training.starts import Start, load_start
+from rgtg.training.starts import Start, add_lora, load_start
 from rgtg.training.teaching import Scorer
 
 PAIRS_AT_ONCE = 4
@@ -168,6 +170,45 @@ def _trl(start: Start, pairs: Sequence[TokenPair], config: TrainingConfig) -> tu
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return losses, stamps
+
+
+# --- throughput at the size of a real base LM ------------------------------------------------------------------------------
+
+A_BILLION = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 8192}
+A_BILLION |= {"vocab_size": 128_256, "max_position_embeddings": 2048, "tie_word_embeddings": True}  # the shape of Llama 3.2 1B
+
+
+def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, num_steps: int = 12, device: str = "cuda") -> Iterator[dict]:
+    """Tokens a second and peak memory of the partial objective on random weights in bfloat16: all weights, with gradient
+    checkpointing, and LoRA. Medians over the steps behind the first three."""
+    if device == "cuda" and not torch.cuda.is_available():
+        yield {"bench": "train", "what": "throughput at 1B parameters", "skipped": "there is no GPU here"}
+        return
+    pairs = random_pairs(num_steps * size, num_tokens, shape["vocab_size"])
+    for name, options in (("all weights", {}), ("all weights, checkpointing", {"checkpointing": True}), ("LoRA", {"lora": True})):
+        torch.manual_seed(0)
+        with torch.device(device):
+            model = LlamaForSequenceClassification(LlamaConfig(**shape, num_labels=1, pad_token_id=0)).to(torch.bfloat16)
+        num_parameters = sum(p.numel() for p in model.parameters())
+        config = TrainingConfig(num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-5, dropout=0.0, report_every=1, **options)
+        if config.lora:
+            add_lora(model, config)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        stamps: list[float] = []
+        train_reward_model(model, pairs, 0, config, lambda progress, stamps=stamps: stamps.append(time.perf_counter()))
+        seconds = statistics.median(b - a for a, b in pairwise(stamps[2:]))
+        line = {
+            "bench": "train", "what": "throughput at 1B parameters" if shape is A_BILLION else "throughput", "weights": name,
+            "parameters": num_parameters, "trained": sum(p.numel() for p in model.parameters() if p.requires_grad), "pairs_a_step": size,
+            "tokens_an_answer": num_tokens, "ms_a_step": round(1000 * seconds, 1), "tokens_per_second": round(2 * size * num_tokens / seconds),
+        }  # fmt: skip
+        if device == "cuda":
+            line |= {"peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2), "device": torch.cuda.get_device_name()}
+        yield line
+        del model
+        if device == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _start() -> Start:

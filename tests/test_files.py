@@ -38,11 +38,34 @@ def test_dialogues_are_cut_before_the_last_answer(tmp_path):
         {"prompt": [HI], "chosen": [A], "rejected": [B]},
         {"prompt": "Hi", "chosen": [A], "rejected": [B]},
         {"chosen": [HI, A], "rejected": [HI, B]},
+        {"prompt": "Hi", "chosen": [HI, A], "rejected": [HI, B]},
+        {"prompt": [HI], "chosen": [HI, A], "rejected": [B]},
+        {"prompt": "Hi\n", "chosen": [HI, A], "rejected": [HI, B]},
     ],
-    ids=["ShareGPT", "chat lists", "a prompt as text", "prompt in both sides"],
+    ids=["ShareGPT", "chat lists", "a prompt as text", "prompt in both sides", "UltraFeedback", "in one side too", "with a blank at its end"],
 )
 def test_conversations(tmp_path, row):
     assert one(tmp_path, row) == Example(1, (("user", "Hi"),), "A", "B")
+
+
+BE_KIND, WHY = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "Hi", "chosen": [HI, B, WHY, A], "rejected": [HI, B, WHY, B]}, "Hi B Why?"),
+        ({"prompt": "Why?", "chosen": [HI, B, WHY, A], "rejected": [HI, B, WHY, B]}, "Hi B Why?"),
+        ({"prompt": [HI, B], "chosen": [WHY, A], "rejected": [WHY, B]}, "Hi B Why?"),
+        ({"prompt": "Hi", "chosen": [BE_KIND, HI, A], "rejected": [BE_KIND, HI, B]}, "Be kind. Hi"),
+        ({"system": "Be kind.", "prompt": "Hi", "chosen": [HI, A], "rejected": [BE_KIND, HI, B]}, "Be kind. Hi"),
+        ({"system": "Be kind.", "chosen": [BE_KIND, HI, A], "rejected": [BE_KIND, HI, B]}, "Be kind. Hi"),
+    ],
+    ids=["first turn", "last turn", "turns before", "system in both sides", "system apart", "system twice"],
+)
+def test_no_turn_of_a_prompt_is_read_twice(tmp_path, row, prompt):
+    found = one(tmp_path, row)
+    assert (" ".join(content for _, content in found.prompt), found.chosen, found.rejected) == (prompt, "A", "B")
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,20 @@ def _conversations(number: int, row: Row) -> Example:
         turns = _messages([row[side]] if isinstance(row[side], Mapping) else row[side])
         if not turns or turns[-1][0] != "assistant":
             raise NotThis(f"`{side}` does not end with the assistant's answer.", "Remove what follows it.")
-        sides.append(((*shared, *turns[:-1]), turns[-1][1]))
+        sides.append((_behind(shared, turns[:-1]), turns[-1][1]))
     return _same_prompt(number, sides[0], sides[1], row)
+
+
+def _behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns before an answer, behind the prompt; a prompt that they hold already is not put before them again.
+
+    >>> _behind((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
+    (('user', 'Hi'), ('assistant', 'Hello.'), ('user', 'Why?'))
+    """
+    asked, there = ([(role, content.strip()) for role, content in side if role != "system"] for side in (shared, turns))
+    if asked not in (there[: len(asked)], there[len(there) - len(asked) :]):
+        return *shared, *turns
+    return *(turn for turn in shared if turn[0] == "system" and turn not in turns), *turns
 
 
 def _same_prompt(number: int, chosen: tuple, rejected: tuple, row: Row) -> Example:

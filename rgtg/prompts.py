@@ -132,6 +132,30 @@ class TextStream:
         return new
 
 
+def pieces(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[str]:
+    """What each id of a response adds to its text, as `TextStream` shows it; its end token adds nothing."""
+    stream = TextStream(tokenizer, prompt_ids)
+    last = len(response_ids) - 1 if response_ids and response_ids[-1] == tokenizer.eos_token_id else len(response_ids)
+    return [stream.push(token_id) if i < last else "" for i, token_id in enumerate(response_ids)]
+
+
+def says(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int], response: str) -> bool:
+    """Whether ids behind a prompt are this text, but for blanks at its ends: a special token may close them, half a character too."""
+    ids, text = list(response_ids), _shown(response)
+    if ids and ids[-1] in tokenizer.all_special_ids:
+        ids.pop()
+    before, after = (tokenizer.decode(i, skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ([*prompt_ids], [*prompt_ids, *ids]))
+    if after.startswith(before) and _shown(after[len(before) :]).strip() == text.strip():
+        return True
+    stream, at = TextStream(tokenizer, prompt_ids), 0
+    for token_id in ids:
+        piece = stream.push(token_id)
+        if not text.startswith(piece, at):
+            return False
+        at += len(piece)
+    return text[at:] in ("", stream.finish())
+
+
 def _shown(text: str) -> str:
     return text.replace("\0", "\u2400")  # no database and no screen takes NUL; its symbol stands for it
 

@@ -82,6 +82,16 @@ def test_token_ids(tmp_path, row):
     assert (found.prompt_ids, found.chosen_ids, found.rejected_ids) == ((0, 4), (5, 1), (6,))
 
 
+def test_marks_are_read_by_tokens_and_by_characters(tmp_path):
+    row = {"prompt": "a", "chosen": "bc", "rejected": "de", "chosen_marks": [[0, 1, "good"]], "rejected_spans": [[1, 2, "bad"]], "num_common": 1}
+    found = one(tmp_path, row)
+    assert (found.chosen_marks, found.rejected_spans, found.num_common) == (((0, 1, "good"),), ((1, 2, "bad"),), 1)
+    assert one(tmp_path, {"chosen_ids": [0, 4, 5, 1], "rejected_ids": [0, 4, 6], "num_common": 1}).num_common == 0, "the shared ids are its prompt"
+    for wrong in ([-1, 2, "bad"], [2, 1, "bad"], [0, 1, "nice"]):
+        with pytest.raises(BadData, match=r"Row 1 .*`rejected_marks` has \["):
+            one(tmp_path, row | {"rejected_marks": [wrong]})
+
+
 @pytest.mark.parametrize(
     ("row", "prompt", "label"),
     [

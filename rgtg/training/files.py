@@ -15,7 +15,8 @@ from rgtg.prompts import Message, transcript
 
 Row = Mapping[str, Any]
 Prompt = str | tuple[Message, ...]
-Mark = tuple[int, int, str]  # first token, behind the last, `good`, `bad` or `goes_wrong`
+Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
+MARKS = ("good", "bad", "goes_wrong")
 SHAPES = (
     "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; "
     "whole dialogues as `chosen`, `rejected`; or a text with a `label`"
@@ -27,7 +28,9 @@ TURN = "\n\nAssistant:"
 @dataclass(frozen=True)
 class Example:
     """A preference as it stands in a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` says
-    whether the answer came to its end, so that an end token belongs to it."""
+    whether the answer came to its end, so that an end token belongs to it. `num_common` and `…_marks` count tokens of the
+    row's own ids, `…_spans` are marks in characters of the text. Where `prompt_given` is False, `prompt_ids` are what both
+    sides begin with: they may end behind the prompt."""
 
     row: int
     prompt: Prompt = ""
@@ -44,6 +47,9 @@ class Example:
     rater: str = ""
     chosen_marks: tuple[Mark, ...] = ()
     rejected_marks: tuple[Mark, ...] = ()
+    chosen_spans: tuple[Mark, ...] = ()
+    rejected_spans: tuple[Mark, ...] = ()
+    prompt_given: bool = True
 
 
 @dataclass(frozen=True)
@@ -162,18 +168,21 @@ def shape_of(row: Any) -> str | None:
 
 def _ids(number: int, row: Row) -> Example:
     chosen, rejected = ([int(i) for i in row[key]] for key in ("chosen_ids", "rejected_ids"))
+    facts = _facts(row)
     if row.get("prompt_ids") is not None:
         prompt = [int(i) for i in row["prompt_ids"]]
     else:
         shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
-        num_prompt = int(row["num_prompt_ids"]) if row.get("num_prompt_ids") is not None else shared
+        given = row.get("num_prompt_ids") is not None
+        num_prompt = int(row["num_prompt_ids"]) if given else shared
+        facts |= {} if given else {"prompt_given": False, "num_common": 0}
         if chosen[:num_prompt] != rejected[:num_prompt]:
             raise NotThis(f"The first {num_prompt} ids of its sides differ.", "Both answers have to follow the same prompt.")
         prompt, chosen, rejected = chosen[:num_prompt], chosen[num_prompt:], rejected[num_prompt:]
     if not prompt:
         raise NotThis("Its sides have no first token in common.", "Give `prompt_ids`, or the start token in both.")
     texts = {side: str(row.get(side) or "") for side in ("prompt", "chosen", "rejected")}
-    return Example(number, **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **_facts(row))
+    return Example(number, **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **facts)
 
 
 def _texts(number: int, row: Row) -> Example:
@@ -273,7 +282,15 @@ def _facts(row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {"num_common": int(row.get("num_common") or 0), "margin": float(row.get("margin") or 0.0)}
     found |= {"weight": 1.0 if row.get("weight") is None else float(row["weight"]), "rater": str(row.get("rater_id") or "")}
     for side in ("chosen", "rejected"):
-        found[f"{side}_marks"] = tuple((int(start), int(end), str(label)) for start, end, label in row.get(f"{side}_marks") or ())
+        found |= {key: _marks(key, row.get(key)) for key in (f"{side}_marks", f"{side}_spans")}
+    return found
+
+
+def _marks(key: str, value: Any) -> tuple[Mark, ...]:
+    found = tuple((int(start), int(end), str(label)) for start, end, label in (() if value is None else value))
+    for start, end, label in found:
+        if not 0 <= start <= end or label not in MARKS:
+            raise NotThis(f"`{key}` has {[start, end, label]}.", f"A mark is [first, behind the last, label]; the labels are {', '.join(MARKS)}.")
     return found
 
 

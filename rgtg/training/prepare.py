@@ -9,12 +9,13 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 
 from transformers import PreTrainedTokenizerBase
 
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadData
-from rgtg.prompts import encode_prompt, encode_response, transcript
+from rgtg.prompts import encode_prompt, encode_response, pieces, says, transcript
 from rgtg.records import ModelCard
 from rgtg.training.data import Ids, Item, TokenPair, TokenText
 from rgtg.training.files import Example, Labelled, Mark
@@ -125,13 +126,13 @@ class Encoder:
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, max_length, vocabulary, config
         self.template = config.template, config.system_prompt
         self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
-        self.num_cut = self.num_read_again = 0
+        self.num_cut = self.num_read_again = self.num_marks_lost = 0
 
     def pair(self, example: Example) -> TokenPair | str:
         """The pair, or the cause it is dropped for."""
         if not example.weight:
             return "no_weight"
-        prompt_ids, chosen, rejected = self._ids(example)
+        prompt_ids, chosen, rejected, own = self._ids(example)
         if not chosen or not rejected:
             return "no_tokens"
         if chosen == rejected:
@@ -139,6 +140,7 @@ class Encoder:
         room = self._max_length - len(prompt_ids)
         if room < 1:
             return "prompt_over_long"
+        marks = self._marks(example, prompt_ids, (chosen, rejected), own)  # before they are cut: the texts are whole
         if max(len(chosen), len(rejected)) > room:
             if self._config.over_long == "drop":
                 return "over_long"
@@ -146,8 +148,20 @@ class Encoder:
             chosen, rejected = chosen[:room], rejected[:room]
             if chosen == rejected:
                 return "equal_when_cut"
-        marks = mark_weights(example.chosen_marks, example.rejected_marks, max(len(chosen), len(rejected)), self._config.mark_weight)
-        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._config.margin, example.weight, example.num_common, marks)
+        num_common = example.num_common if own else 0  # of other tokens it says nothing; what both begin with is counted anyway
+        weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._config.mark_weight)
+        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._config.margin, example.weight, num_common, weights)
+
+    def _marks(self, example: Example, prompt_ids: Ids, sides: tuple[Ids, Ids], own: bool) -> tuple[list[Mark], list[Mark]]:
+        """Of each side, by its tokens: as the row has them where the ids are its own, else from its characters."""
+        answers = (example.chosen, example.chosen_marks, example.chosen_spans), (example.rejected, example.rejected_marks, example.rejected_spans)
+        found, lost = [], False
+        for ids, (text, marks, spans) in zip(sides, answers, strict=True):
+            by_characters = marks_on_tokens(pieces(self._tokenizer, prompt_ids, ids), text, spans) if spans and not (own and marks) else []
+            found.append(list(marks) if own and marks else by_characters)
+            lost |= bool((marks or spans) and not found[-1])
+        self.num_marks_lost += lost
+        return tuple(found)
 
     def text(self, example: Labelled) -> TokenText | str:
         if not example.weight:
@@ -163,23 +177,38 @@ class Encoder:
             self.num_cut, ids = self.num_cut + 1, ids[:room]
         return TokenText(prompt_ids, ids, example.label, example.weight)
 
-    def _ids(self, example: Example) -> tuple[Ids, Ids, Ids]:
-        """Ids as they were generated where they are of this tokenizer, else the texts encoded."""
+    def _ids(self, example: Example) -> tuple[Ids, Ids, Ids, bool]:
+        """Prompt, chosen, rejected, and whether they are the row's own ids: as they were generated where they are of this
+        tokenizer, else the texts encoded."""
         if example.prompt_ids:
-            highest = max(max(example.prompt_ids), max(example.chosen_ids, default=0), max(example.rejected_ids, default=0))
-            has_texts = bool(example.prompt or example.chosen or example.rejected)
-            if highest < self._vocabulary and (not has_texts or encode_prompt(self._tokenizer, example.prompt) == example.prompt_ids):
-                prompt_ids = self._prompt(example.prompt) if has_texts else example.prompt_ids
-                return prompt_ids, example.chosen_ids, example.rejected_ids
-            if not has_texts:
-                found = f"It has id {highest}, the model reads {self._vocabulary} ids."
-                raise BadData(
-                    f"The ids of row {example.row} are not of this model's tokenizer.", found, "Give texts, or train from the model they are of."
-                )
+            foreign = self._foreign(example)
+            if not foreign:
+                starts = (self._tokenizer.bos_token_id,), (self._tokenizer.eos_token_id,)  # what an empty prompt is
+                known = example.prompt or example.prompt_ids in starts
+                prompt_ids = self._prompt(example.prompt) if known and _has_texts(example) else example.prompt_ids
+                return prompt_ids, example.chosen_ids, example.rejected_ids, True
+            if not (example.chosen or example.rejected):
+                do = "Give texts, or train from the model they are of."
+                raise BadData(f"The ids of row {example.row} are not of this model's tokenizer.", foreign, do)
             self.num_read_again += 1
         prompt_ids = self._prompt(example.prompt)
         chosen = self._response(example.prompt, prompt_ids, example.chosen, example.chosen_ended)
-        return prompt_ids, chosen, self._response(example.prompt, prompt_ids, example.rejected, example.rejected_ended)
+        return prompt_ids, chosen, self._response(example.prompt, prompt_ids, example.rejected, example.rejected_ended), False
+
+    def _foreign(self, example: Example) -> str:
+        """Why the ids of a row are not of this tokenizer; "" where they are."""
+        ids = (*example.prompt_ids, *example.chosen_ids, *example.rejected_ids)
+        if min(ids) < 0:
+            return f"It has id {min(ids)}."
+        if max(ids) >= self._vocabulary:
+            return f"It has id {max(ids)}, the model reads {self._vocabulary} ids."
+        for side, text, answer in (("chosen", example.chosen, example.chosen_ids), ("rejected", example.rejected, example.rejected_ids)):
+            if text and not says(self._tokenizer, example.prompt_ids, answer, text):
+                return f"Its `{side}_ids` are another text than its `{side}`."
+        if example.chosen or example.rejected or not example.prompt:
+            return ""
+        ours = encode_prompt(self._tokenizer, example.prompt), self._prompt(example.prompt)
+        return "" if example.prompt_ids in ours else "Its `prompt` has other ids here."  # without answers it says whose ids they are
 
     def _prompt(self, prompt: object) -> Ids:
         return encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt)
@@ -207,6 +236,22 @@ def mark_weights(chosen: Sequence[Mark], rejected: Sequence[Mark], num_positions
     return tuple(factors)
 
 
+def marks_on_tokens(texts: Sequence[str], text: str, spans: Sequence[Mark]) -> list[Mark]:
+    """Marks by characters of `text` as marks by tokens, of which `texts` says what each adds; [] where they do not hold the text.
+
+    >>> marks_on_tokens([" ab", "cd", ""], "abcd", [(1, 3, "bad"), (4, 4, "goes_wrong")])
+    [(0, 2, 'bad'), (2, 3, 'goes_wrong')]
+    """
+    before = "".join(texts).find(text)  # a space that parts it from the prompt is none of it
+    ends = [0, *accumulate(map(len, texts))]
+    found = []
+    for start, end, label in spans if before >= 0 else ():
+        end = ends[-1] + 1 if label == "goes_wrong" else end
+        under = [i for i, (a, b) in enumerate(pairwise(ends)) if a - before < end and (b - before > start or a - before >= start)]
+        found += [(under[0], under[-1] + 1, label)] if under else []
+    return found
+
+
 def prompt_key(example: Example | Labelled) -> str:
     """What belongs together: the prompt as text; without one the answer (of a pair the first in order) stands for it."""
     text = example.prompt if isinstance(example.prompt, str) else transcript(example.prompt)
@@ -222,6 +267,10 @@ def prompt_key(example: Example | Labelled) -> str:
 def is_held_out(prompt: str, share: float) -> bool:
     """By the hash of the prompt alone, whatever else is in the data."""
     return int.from_bytes(hashlib.sha256(b"held out\n" + prompt.encode()).digest()[:8]) < share * 2**64
+
+
+def _has_texts(example: Example) -> bool:
+    return bool(example.prompt or example.chosen or example.rejected)
 
 
 def answers_of(item: Item) -> tuple[Ids, ...]:
@@ -268,4 +317,6 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
         found.append(f"{report.num_cut} answers are read in part.")
     if encoder.num_read_again:
         found.append(f"{encoder.num_read_again} pairs were generated by a model with other tokens; their texts are encoded again.")
+    if encoder.num_marks_lost:
+        found.append(f"The marks of {encoder.num_marks_lost} pairs count tokens of another model; they are left out.")
     return tuple(found)

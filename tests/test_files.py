@@ -80,6 +80,7 @@ def test_no_turn_of_a_prompt_is_read_twice(tmp_path, row, prompt):
 def test_token_ids(tmp_path, row):
     found = one(tmp_path, row)
     assert (found.prompt_ids, found.chosen_ids, found.rejected_ids) == ((0, 4), (5, 1), (6,))
+    assert found.prompt_given is ("prompt_ids" in row or "num_prompt_ids" in row)
 
 
 def test_marks_are_read_by_tokens_and_by_characters(tmp_path):

@@ -13,7 +13,7 @@ from rgtg.prompts import encode_prompt, encode_response, transcript
 from rgtg.records import ModelCard
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.files import Example, Labelled
-from rgtg.training.prepare import is_held_out, mark_weights, prepare, prompt_key
+from rgtg.training.prepare import is_held_out, mark_weights, prepare, split_keys
 
 CONFIG = TrainingConfig(held_out=0.0)
 
@@ -207,8 +207,41 @@ def test_labelled_texts():
     assert found.report.kind == "texts"
 
 
-def test_without_a_prompt_the_answer_stands_for_it():
-    assert prompt_key(Labelled(1, "", "b")) == "b" and prompt_key(Example(1, "", "d", "c")) == "c" and prompt_key(Example(1, "a", "b", "c")) == "a"
+def test_what_belongs_together_is_named_by_its_prompt_and_without_one_by_the_first_of_its_answers():
+    assert split_keys([Labelled(1, "", "b"), Labelled(2, "a", "b")]) == ["b", "a"]
+    assert split_keys([Example(1, "", "d", "c"), Example(2, "a", "b", "c")]) == ["c", "a"]
+    assert split_keys([Example(1, (("user", "a"),), "b", "c")]) == ["a"]
+
+
+def test_pairs_without_a_prompt_that_share_an_answer_stay_together():
+    rows = [Example(1, "", "a", "b"), Example(2, "", "x", "c"), Example(3, "", "c", "b"), Example(4, "", "y", "z"), Example(5, "", "z", "w")]
+    assert split_keys(rows) == ["a", "a", "a", "w", "w"]
+    by_ids = [Example(1, prompt_ids=(0,), chosen_ids=(5,), rejected_ids=(6,)), Example(2, prompt_ids=(0,), chosen_ids=(7,), rejected_ids=(5,))]
+    assert len(set(split_keys(by_ids))) == 1
+
+
+def test_no_answer_without_a_prompt_stands_on_both_sides_of_the_split():
+    rows = [Example(i, "", f"a{i % 60}", f"b{i // 2}") for i in range(120)]
+    found = made(rows, TrainingConfig(held_out=0.5))
+    sides = [{side for pair in pairs for side in (pair.chosen_ids, pair.rejected_ids)} for pairs in (found.train, found.held_out)]
+    assert all(sides) and not sides[0] & sides[1]
+
+
+def test_rows_of_ids_belong_together_by_their_prompt_also_where_it_has_to_be_found():
+    def found(*prompts: tuple[int, ...], given: bool) -> list[str]:
+        return split_keys([Example(1, prompt_ids=ids, chosen_ids=(5,), rejected_ids=(6,), prompt_given=given) for ids in prompts])
+
+    assert found((0, 4, 9), (0, 4, 9, 30), given=True) == ["[0, 4, 9]", "[0, 4, 9, 30]"]
+    assert found((0, 4, 9, 30), (0, 4, 9), (0, 4, 9, 30, 7), (0, 4, 8), given=False) == ["[0, 4, 9]"] * 3 + ["[0, 4, 8]"]
+    known, guessed = (
+        Example(1, prompt_ids=ids, chosen_ids=(5,), rejected_ids=(6,), prompt_given=given) for ids, given in (((0, 4), True), ((0, 4, 9), False))
+    )
+    assert split_keys([guessed, known]) == ["[0, 4]", "[0, 4]"]
+
+
+def test_ids_whose_prompt_had_to_be_found_are_remarked():
+    rows = [Example(i, prompt_ids=(0, 4), chosen_ids=(5, i), rejected_ids=(6,), prompt_given=False) for i in (7, 8)]
+    assert "2 pairs do not say where their prompt ends: what both answers begin with is taken for it." in made(rows).report.remarks
 
 
 def test_a_conversation_in_the_chat_template_and_as_plain_text():
@@ -232,3 +265,12 @@ def test_a_parent_of_another_template_is_remarked():
 
     assert "`old` was taught with the template chat with the system prompt “be kind”, which is another." in remarks(parent)
     assert not any("template" in r for card in (None, replace(parent, template="plain", system_prompt="")) for r in remarks(card))
+
+
+def test_a_parent_that_was_trained_on_more_of_the_prompts_is_remarked():
+    def remarks(held_out: float, kind: str = "reward_model") -> tuple[str, ...]:
+        parent = ModelCard(kind, "old", training={"held_out": held_out})
+        return prepare([Example(1, "ab", "c", "d")], byte_tokenizer(), 64, VOCABULARY, TrainingConfig(held_out=0.15), parent).report.remarks
+
+    assert "`old` kept 5 of 100 prompts out of its training, here 15 are: it may know some of them." in remarks(0.05)
+    assert not any("kept" in remark for remark in (*remarks(0.15), *remarks(0.3), *remarks(0.05, "base_lm")))

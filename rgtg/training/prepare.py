@@ -1,7 +1,8 @@
 """From examples to what is trained on: ids, kept and held out, and a report of what the data is before anything is trained.
 
 Knows tokenizers, no models. The split is by prompt and by its hash alone: a prompt that is held out now was held out from every
-earlier training, so a child and its parent can be measured on the same pairs.
+earlier training whose `held_out` was as large, so a child and its parent can be measured on the same pairs. (A remark says where a
+parent's was smaller.) Answers without a prompt are held together by what they share, so there more data can change the side.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ CAUSES = {
     "equal_when_cut": "both answers are the same as far as they are read",
     "no_weight": "weight 0",
 }
+Name = str | Ids  # of what belongs together: a prompt as text or ids, an answer
 FEW = 20  # pairs below which nothing can be said
 
 
@@ -84,7 +86,7 @@ def prepare(
     pairs = isinstance(examples[0], Example)
     encoder = Encoder(tokenizer, min(context, config.max_length), vocabulary, config)
     seen, contradictions, dropped = set(), 0, Counter()
-    items, keys, raters = [], [], set()
+    items, used, raters = [], [], set()
     for example in examples:
         item = encoder.pair(example) if pairs else encoder.text(example)
         if not isinstance(item, str):
@@ -95,7 +97,7 @@ def prepare(
             dropped[item] += 1
             continue
         items.append(item)
-        keys.append(prompt_key(example))
+        used.append(example)
         raters.add(example.rater)
     if not items:
         counts = ", ".join(f"{number} dropped ({CAUSES[cause]})" for cause, number in dropped.items())
@@ -103,6 +105,7 @@ def prepare(
     if pairs:
         directions = {(i.prompt_ids, i.chosen_ids, i.rejected_ids) for i in items}
         contradictions = sum((p, b, a) in directions for p, a, b in directions) // 2
+    keys = split_keys(used)
     held = [is_held_out(key, config.held_out) for key in keys]
     if all(held):
         held = [False] * len(items)
@@ -124,9 +127,9 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, vocabulary: int, config: TrainingConfig):
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, max_length, vocabulary, config
-        self.template = config.template, config.system_prompt
+        self.template, self.held_out = (config.template, config.system_prompt), config.held_out
         self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
-        self.num_cut = self.num_read_again = self.num_marks_lost = 0
+        self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = 0
 
     def pair(self, example: Example) -> TokenPair | str:
         """The pair, or the cause it is dropped for."""
@@ -148,6 +151,7 @@ class Encoder:
             chosen, rejected = chosen[:room], rejected[:room]
             if chosen == rejected:
                 return "equal_when_cut"
+        self.num_prompts_found += own and not example.prompt_given
         num_common = example.num_common if own else 0  # of other tokens it says nothing; what both begin with is counted anyway
         weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._config.mark_weight)
         return TokenPair(prompt_ids, chosen, rejected, example.margin * self._config.margin, example.weight, num_common, weights)
@@ -252,16 +256,49 @@ def marks_on_tokens(texts: Sequence[str], text: str, spans: Sequence[Mark]) -> l
     return found
 
 
-def prompt_key(example: Example | Labelled) -> str:
-    """What belongs together: the prompt as text; without one the answer (of a pair the first in order) stands for it."""
+def split_keys(examples: Sequence[Example] | Sequence[Labelled]) -> list[str]:
+    """Of each example the name of what it belongs to: equal names come on the same side of the split.
+
+    The name is the prompt. Pairs without one belong together where they share an answer, named by the first of all their
+    answers; ids whose prompt had to be found belong to every prompt that they begin with, since theirs may go too far.
+
+    >>> split_keys([Example(1, "", "a", "b"), Example(2, "", "c", "b"), Example(3, "Hi", "c", "b")])
+    ['a', 'a', 'Hi']
+    """
+    parents: dict[Name, Name] = {}
+
+    def first(name: Name) -> Name:
+        while parents.setdefault(name, name) != name:
+            parents[name] = name = parents[parents[name]]
+        return name
+
+    def join(a: Name, b: Name) -> None:
+        a, b = sorted((first(a), first(b)))
+        parents[b] = a
+
+    names = [_names(example) for example in examples]
+    for name, *others in names:
+        for other in others:
+            join(name, other)
+    begins: list[Ids] = []  # prompts of which each is the beginning of the next
+    by_ids = [example for example, (name, *_) in zip(examples, names, strict=True) if isinstance(name, tuple)]
+    for ids, given in sorted({(example.prompt_ids, example.prompt_given) for example in by_ids}):
+        while begins and ids[: len(begins[-1])] != begins[-1]:
+            begins.pop()
+        for other in () if given else begins:
+            join(ids, other)
+        begins.append(ids)
+    return [name if isinstance(name, str) else json.dumps(name) for name in (first(name) for name, *_ in names)]
+
+
+def _names(example: Example | Labelled) -> tuple[Name, ...]:
+    """The prompt as text or ids; without one the answer, or both of a pair."""
     text = example.prompt if isinstance(example.prompt, str) else transcript(example.prompt)
-    if text:
-        return text
-    if isinstance(example, Labelled):
-        return example.response
+    if text or isinstance(example, Labelled):
+        return (text or example.response,)
     if len(example.prompt_ids) > 1:
-        return json.dumps(example.prompt_ids)
-    return min(example.chosen or str(example.chosen_ids), example.rejected or str(example.rejected_ids))
+        return (example.prompt_ids,)
+    return (example.chosen or str(example.chosen_ids), example.rejected or str(example.rejected_ids))
 
 
 def is_held_out(prompt: str, share: float) -> bool:
@@ -301,6 +338,10 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
     if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != here:
         system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""
         found.append(f"`{parent.name}` was taught with the template {parent.template}{system}, which is another.")
+    before = parent.training.get("held_out") if parent and parent.kind != "base_lm" else None
+    if isinstance(before, float) and before < encoder.held_out:
+        shares = f"{100 * before:.0f} of 100 prompts out of its training, here {100 * encoder.held_out:.0f} are"
+        found.append(f"`{parent.name}` kept {shares}: it may know some of them.")
     if report.num_raters == 1:
         found.append("All votes are one person's: the model learns that person's taste.")
     if report.num_train < FEW:
@@ -317,6 +358,8 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
         found.append(f"{report.num_cut} answers are read in part.")
     if encoder.num_read_again:
         found.append(f"{encoder.num_read_again} pairs were generated by a model with other tokens; their texts are encoded again.")
+    if encoder.num_prompts_found:
+        found.append(f"{encoder.num_prompts_found} pairs do not say where their prompt ends: what both answers begin with is taken for it.")
     if encoder.num_marks_lost:
         found.append(f"The marks of {encoder.num_marks_lost} pairs count tokens of another model; they are left out.")
     return tuple(found)

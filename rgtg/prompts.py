@@ -56,9 +56,13 @@ def encode_response(
     tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], prompt_ids: Sequence[int], response: str, template: str = "plain"
 ) -> tuple[int, ...]:
     """The ids of a response behind `prompt_ids`, without an end token: as one text with the prompt where that leaves the
-    prompt's ids as they are, else as a text of its own."""
+    prompt's ids as they are, else as a text of its own. In a plain conversation a space parts it from what is asked, as in
+    its earlier turns and as a model would go on; a prompt that is a text is followed as it is."""
     if template == "plain":
-        together = encode_prompt(tokenizer, (prompt if isinstance(prompt, str) else transcript(prompt)) + response)
+        text = prompt if isinstance(prompt, str) else transcript(prompt)
+        if not isinstance(prompt, str) and not text[-1:].isspace() and not response[:1].isspace() and text and response:
+            response = " " + response
+        together = encode_prompt(tokenizer, text + response)
         if together[: len(prompt_ids)] == tuple(prompt_ids):
             return together[len(prompt_ids) :]
     return tuple(tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"])

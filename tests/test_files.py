@@ -105,6 +105,11 @@ def test_labelled_texts(tmp_path, row, prompt, label):
     assert one(tmp_path, row) == Labelled(1, prompt, " good", label)
 
 
+def test_an_answer_that_nobody_asked_for_has_an_empty_prompt(tmp_path):
+    assert one(tmp_path, {"messages": [A], "label": 1}) == Labelled(1, "", "A", 1.0)
+    assert one(tmp_path, {"chosen": [A], "rejected": [B]}) == Example(1, "", "A", "B")
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -253,7 +253,8 @@ def test_a_conversation_in_the_chat_template_and_as_plain_text():
     assert transcript(messages) == "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
     plain = encode_prompt(tokenizer, messages)
     assert plain == encode_prompt(tokenizer, transcript(messages)) and plain[0] == 0
-    assert encode_response(tokenizer, messages, chat, "d", "chat") == ids("d") == encode_response(tokenizer, messages, plain, "d")
+    assert encode_response(tokenizer, messages, chat, "d", "chat") == ids("d")
+    assert encode_response(tokenizer, messages, plain, "d") == ids(" d"), "as behind `Assistant:` in an earlier turn"
     assert encode_prompt(tokenizer, (("user", "a"),)) == encode_prompt(tokenizer, "a")
 
 
@@ -274,3 +275,31 @@ def test_a_parent_that_was_trained_on_more_of_the_prompts_is_remarked():
 
     assert "`old` kept 5 of 100 prompts out of its training, here 15 are: it may know some of them." in remarks(0.05)
     assert not any("kept" in remark for remark in (*remarks(0.15), *remarks(0.3), *remarks(0.05, "base_lm")))
+
+
+@pytest.mark.parametrize("made_of", [lambda prompt, answer: Example(1, prompt, answer, "x"), lambda prompt, answer: Labelled(1, prompt, answer, 1.0)])
+def test_an_answer_of_a_conversation_is_taught_as_it_is_continued(made_of):
+    one, more = (("user", "is it good?"),), (("user", "Hi"), ("assistant", "A."), ("user", "Why?"))
+
+    def text(prompt, answer: str) -> str:
+        (item,) = made([made_of(prompt, answer)]).train
+        answer_ids = item.chosen_ids if isinstance(item, TokenPair) else item.response_ids
+        return byte_tokenizer().decode(item.prompt_ids[1:]) + "|" + byte_tokenizer().decode(answer_ids[:-1])
+
+    assert text(one, "yes") == "is it good?| yes" == text(one, " yes")
+    assert text(more, "So.") == "Human: HiĊĊAssistant: A.ĊĊHuman: Why?ĊĊAssistant:| So.".replace("Ċ", "")  # the tokenizer has no line ends
+    assert text((("user", "it is "),), "good") == "it is |good" and text("it is", "n't") == "it is|n't"
+
+
+def test_conversations_read_as_plain_text_are_remarked_where_there_is_a_chat_template():
+    def remarks(prompt, template: str = "plain", chat: str | None = "{{ messages[0].content }}") -> list[str]:
+        tokenizer = byte_tokenizer()
+        tokenizer.chat_template = chat
+        config = replace(CONFIG, template=template)
+        return [r for r in prepare([Example(1, prompt, "c", "d")], tokenizer, 64, VOCABULARY, config).report.remarks if "conversations" in r]
+
+    messages = (("user", "a"),)
+    assert remarks(messages) == [
+        "1 conversations are read as plain text, although this tokenizer has a chat template; the template `chat` reads them in it."
+    ]
+    assert remarks("a") == remarks(messages, "chat") == remarks(messages, chat=None) == []

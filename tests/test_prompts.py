@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from rgtg.errors import BadSettings, PromptTooLong
-from rgtg.prompts import TextStream, TokenTexts, check_fits, encode_prompt, pieces, says
+from rgtg.prompts import TextStream, TokenTexts, check_fits, encode_prompt, encode_response, pieces, says, transcript
 
 PIECES = ["the ", "food", " was", "  ", "\n", ".", "é", "ß", "北京", "😀", "👨‍👩‍👧", "👍🏽", "\u0301", "\ufeff", "\x00"]
 
@@ -162,6 +162,16 @@ def test_an_empty_prompt_begins_at_the_start_token():
     tokenizer.eos_token = None
     with pytest.raises(BadSettings, match="The prompt is empty. This tokenizer has no start token"):
         encode_prompt(tokenizer, "")
+
+
+@pytest.mark.parametrize("make", [byte_tokenizer, all_bytes, byte_fallback])
+def test_an_answer_follows_a_conversation_as_an_earlier_one_did(make):
+    tokenizer, asked = make(), (("user", "a"), ("assistant", "b."), ("user", "c"))
+    prompt_ids = encode_prompt(tokenizer, asked)
+    turns = encode_prompt(tokenizer, (*asked, ("assistant", "d e"), ("user", "f")))
+    answer = encode_response(tokenizer, asked, prompt_ids, "d e")
+    assert turns[: len(prompt_ids) + len(answer)] == prompt_ids + answer == encode_prompt(tokenizer, transcript(asked) + " d e")
+    assert encode_response(tokenizer, asked, prompt_ids, " d e") == answer
 
 
 def test_an_unknown_template_is_refused():

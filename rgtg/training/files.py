@@ -233,7 +233,7 @@ def _same_prompt(number: int, chosen: tuple, rejected: tuple, row: Row) -> Examp
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
         found = f"Its sides answer different prompts: from character {at + 1} on, {a[at : at + 30]!r} against {b[at : at + 30]!r}."
         raise NotThis(found, "Both answers have to follow the same prompt; remove the row.")
-    return Example(number, chosen[0], chosen[1], rejected[1], **_ended(row), **_facts(row))
+    return Example(number, chosen[0] or "", chosen[1], rejected[1], **_ended(row), **_facts(row))
 
 
 def _labelled(number: int, row: Row) -> Labelled:
@@ -247,7 +247,7 @@ def _labelled(number: int, row: Row) -> Labelled:
         *before, (role, answer) = _messages(turns)
         if role != "assistant":
             raise NotThis("Its conversation does not end with the assistant's answer.")
-        return Labelled(number, tuple(before), answer, **facts)
+        return Labelled(number, tuple(before) or "", answer, **facts)
     response = next(row[key] for key in ("response", "completion", "text") if row.get(key) is not None)
     return Labelled(number, _prompt(row.get("prompt") or ""), _text(response), **facts)
 

@@ -6,6 +6,7 @@ Works on tokenizers alone. Knows nothing of models, methods or the screen.
 from collections.abc import Sequence
 from functools import lru_cache
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from rgtg.errors import BadSettings, PromptTooLong
@@ -46,9 +47,12 @@ def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mess
     messages = [("user", prompt)] if isinstance(prompt, str) else list(prompt)
     if system_prompt and (not messages or messages[0][0] != "system"):
         messages.insert(0, ("system", system_prompt))
-    found = tokenizer.apply_chat_template(
-        [{"role": role, "content": content} for role, content in messages], tokenize=True, add_generation_prompt=True, return_dict=True
-    )
+    turns = [{"role": role, "content": content} for role, content in messages]
+    try:
+        found = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
+    except TemplateError as error:  # some templates take no system role, or only turns that alternate
+        do = "Choose the template `plain`." if messages[0][0] != "system" else "Leave the system prompt empty, or choose the template `plain`."
+        raise BadSettings("The chat template of this tokenizer refuses these messages.", f"It says: {error}.", do) from error
     return tuple(found["input_ids"])
 
 

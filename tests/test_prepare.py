@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from rgtg.config import TrainingConfig
-from rgtg.errors import BadData
+from rgtg.errors import BadData, BadSettings
 from rgtg.prompts import encode_prompt, encode_response, transcript
 from rgtg.records import ModelCard
 from rgtg.training.data import TokenPair, TokenText
@@ -303,3 +303,19 @@ def test_conversations_read_as_plain_text_are_remarked_where_there_is_a_chat_tem
         "1 conversations are read as plain text, although this tokenizer has a chat template; the template `chat` reads them in it."
     ]
     assert remarks("a") == remarks(messages, "chat") == remarks(messages, chat=None) == []
+
+
+def test_a_chat_template_that_takes_no_system_prompt_or_not_these_turns_is_a_matter_of_settings_or_of_the_row():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('No system role') }}{% endif %}[{{ m.content }}]{% endfor %}"
+    )
+    config = replace(CONFIG, template="chat")
+    with pytest.raises(
+        BadSettings, match="chat template of this tokenizer refuses these messages. It says: No system role. Leave the system prompt empty"
+    ):
+        prepare([Example(1, "a", "b", "c")], tokenizer, 64, VOCABULARY, replace(config, system_prompt="be kind"))
+    rows = [Example(1, "a", "b", "c"), Example(2, (("system", "be kind"), ("user", "a")), "b", "c")]
+    with pytest.raises(BadData, match="Row 2 cannot be read by this tokenizer. .*refuses these messages. It says: No system role."):
+        prepare(rows, tokenizer, 64, VOCABULARY, config)
+    assert len(prepare(rows, tokenizer, 64, VOCABULARY, CONFIG).train) == 2

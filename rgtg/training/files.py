@@ -5,6 +5,7 @@ Knows nothing of tokenizers, models or the store. A row that cannot be read is r
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,16 +108,27 @@ def rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Row]]:
         return
     try:
         if path.suffix == ".parquet":
-            import pandas
-
-            yield from enumerate(pandas.read_parquet(path).to_dict("records"), 1)
+            yield from enumerate(_parquet_rows(path), 1)
         elif path.suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
+            csv.field_size_limit(2**31 - 1)  # an answer may be longer than the 131,072 characters it begins with
+            with path.open(encoding="utf-8-sig", newline="") as file:  # Excel writes a mark before the first name
                 yield from enumerate(csv.DictReader(file), 1)
         else:
             yield from _json_rows(path)
     except UnicodeDecodeError as error:
         raise BadData(f"`{path.name}` cannot be read as text.", f"{error}.", "Save it again in UTF-8.") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    """What is missing is None, as in JSON (pandas would say NaN)."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BadData(f"`{path.name}` cannot be read as parquet.", f"{error}.", "Write it again, or give .jsonl, .json or .csv.") from error
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -167,10 +179,10 @@ def shape_of(row: Any) -> str | None:
 
 
 def _ids(number: int, row: Row) -> Example:
-    chosen, rejected = ([int(i) for i in row[key]] for key in ("chosen_ids", "rejected_ids"))
+    chosen, rejected = (_token_ids(row, key) for key in ("chosen_ids", "rejected_ids"))
     facts = _facts(row)
     if row.get("prompt_ids") is not None:
-        prompt = [int(i) for i in row["prompt_ids"]]
+        prompt = _token_ids(row, "prompt_ids")
     else:
         shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
         given = row.get("num_prompt_ids") is not None
@@ -181,8 +193,25 @@ def _ids(number: int, row: Row) -> Example:
         prompt, chosen, rejected = chosen[:num_prompt], chosen[num_prompt:], rejected[num_prompt:]
     if not prompt:
         raise NotThis("Its sides have no first token in common.", "Give `prompt_ids`, or the start token in both.")
-    texts = {side: str(row.get(side) or "") for side in ("prompt", "chosen", "rejected")}
-    return Example(number, **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **facts)
+    texts = {side: _answer(row.get(side)) for side in ("chosen", "rejected")}
+    return Example(
+        number, _prompt(row.get("prompt") or ""), **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **facts
+    )
+
+
+def _token_ids(row: Row, key: str) -> list[int]:
+    found = [int(i) for i in row[key]]
+    if min(found, default=0) < 0:
+        raise NotThis(f"`{key}` has {min(found)}.", "Ids count from 0.")
+    return found
+
+
+def _answer(value: Any) -> str:
+    """The text beside the ids of an answer: as it is, or the last turn of a conversation."""
+    if value is None or isinstance(value, str):
+        return _text(value or "")
+    turns = _messages([value] if isinstance(value, Mapping) else value)
+    return turns[-1][1] if turns else ""
 
 
 def _texts(number: int, row: Row) -> Example:
@@ -241,7 +270,7 @@ def _labelled(number: int, row: Row) -> Labelled:
     value = float(label)
     if not 0 <= value <= 1:
         raise NotThis(f"Its label is {value:g}.", "Labels lie between 0 and 1.")
-    facts = {"label": value, "weight": float(row.get("weight") or 1.0), "rater": str(row.get("rater_id") or "")}
+    facts = {"label": value, "weight": _number(row, "weight", 1.0), "rater": str(row.get("rater_id") or "")}
     turns = row.get("messages") if row.get("messages") is not None else row.get("conversations")
     if turns is not None:
         *before, (role, answer) = _messages(turns)
@@ -253,7 +282,7 @@ def _labelled(number: int, row: Row) -> Labelled:
 
 
 def _prompt(value: Any) -> Prompt:
-    return value if isinstance(value, str) else _messages(value)
+    return _text(value) if isinstance(value, str) else _messages(value)
 
 
 def _messages(value: Any) -> tuple[Message, ...]:
@@ -270,7 +299,21 @@ def _messages(value: Any) -> tuple[Message, ...]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise NotThis(f"{value!r} is no text.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        found = f"Character {error.start + 1} of a text is half of one ({value[error.start]!r})."
+        raise NotThis(found, "Write the file again from whole characters, or remove the row.") from error
     return value
+
+
+def _number(row: Row, key: str, default: float) -> float:
+    if row.get(key) in (None, ""):
+        return default
+    number = float(row[key])
+    if not (math.isfinite(number) and number >= 0):
+        raise NotThis(f"Its `{key}` is {number:g}.", "It has to be a number from 0 on.")
+    return number
 
 
 def _ended(row: Row) -> dict[str, bool]:
@@ -279,8 +322,8 @@ def _ended(row: Row) -> dict[str, bool]:
 
 
 def _facts(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = {"num_common": int(row.get("num_common") or 0), "margin": float(row.get("margin") or 0.0)}
-    found |= {"weight": 1.0 if row.get("weight") is None else float(row["weight"]), "rater": str(row.get("rater_id") or "")}
+    found: dict[str, Any] = {"num_common": int(_number(row, "num_common", 0)), "margin": _number(row, "margin", 0.0)}
+    found |= {"weight": _number(row, "weight", 1.0), "rater": str(row.get("rater_id") or "")}
     for side in ("chosen", "rejected"):
         found |= {key: _marks(key, row.get(key)) for key in (f"{side}_marks", f"{side}_spans")}
     return found

@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 from transformers import PreTrainedTokenizerBase
 
 from rgtg.config import TrainingConfig
-from rgtg.errors import BadData
+from rgtg.errors import BadData, BadSettings
 from rgtg.prompts import encode_prompt, encode_response, pieces, says, transcript
 from rgtg.records import ModelCard
 from rgtg.training.data import Ids, Item, TokenPair, TokenText
@@ -79,7 +79,8 @@ def prepare(
     config: TrainingConfig,
     parent: ModelCard | None = None,
 ) -> Prepared:
-    """Encode, drop what cannot be used, split. Raises BadData where nothing is left, or ids are not of this tokenizer.
+    """Encode, drop what cannot be used, split. Raises BadData where nothing is left, ids are not of this tokenizer or a row cannot
+    be read in the template, BadSettings where no row can.
 
     `parent` is the card of the reward model that the training starts from: where it read prompts in another template, that is remarked.
     """
@@ -88,7 +89,10 @@ def prepare(
     seen, contradictions, dropped = set(), 0, Counter()
     items, used, raters = [], [], set()
     for example in examples:
-        item = encoder.pair(example) if pairs else encoder.text(example)
+        try:
+            item = encoder.pair(example) if pairs else encoder.text(example)
+        except BadSettings as error:
+            raise BadData(f"Row {example.row} cannot be read by this tokenizer.", f"{error.wrong} {error.found}".strip(), error.do) from error
         if not isinstance(item, str):
             same = (item.prompt_ids, *answers_of(item), example.rater, getattr(item, "label", None))
             item = "duplicate" if same in seen else item
@@ -123,13 +127,14 @@ def prepare(
 
 
 class Encoder:
-    """Examples as ids; counts what it had to change."""
+    """Examples as ids; counts what it had to change. Raises BadSettings where no prompt can be read as the settings say."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, vocabulary: int, config: TrainingConfig):
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, max_length, vocabulary, config
         self.template, self.held_out = (config.template, config.system_prompt), config.held_out
         self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
         self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
+        self._prompt("a")
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
 
     def pair(self, example: Example) -> TokenPair | str:

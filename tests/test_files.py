@@ -106,6 +106,12 @@ def test_labelled_texts(tmp_path, row, prompt, label):
     assert one(tmp_path, row) == Labelled(1, prompt, " good", label)
 
 
+@pytest.mark.parametrize("turns", [[HI, A], [BE_KIND, HI, A]])
+def test_the_system_prompt_of_a_labelled_conversation_is_read_once(tmp_path, turns):
+    prompt = (("system", "Be kind."), ("user", "Hi"))
+    assert one(tmp_path, {"system": "Be kind.", "messages": turns, "label": 1}) == Labelled(1, prompt, "A", 1.0)
+
+
 def test_an_answer_that_nobody_asked_for_has_an_empty_prompt(tmp_path):
     assert one(tmp_path, {"messages": [A], "label": 1}) == Labelled(1, "", "A", 1.0)
     assert one(tmp_path, {"chosen": [A], "rejected": [B]}) == Example(1, "", "A", "B")

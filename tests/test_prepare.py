@@ -207,6 +207,15 @@ def test_labelled_texts():
     assert found.report.kind == "texts"
 
 
+def test_texts_with_more_than_one_label_are_counted_and_stay():
+    rows = [Labelled(1, "a", "b", 1.0, rater="r"), Labelled(2, "a", "b", 0.0, rater="s"), Labelled(3, "a", "b", 0.5, rater="t")]
+    rows += [Labelled(4, "a", "c", 1.0, rater="r"), Labelled(5, "a", "c", 1.0, rater="s"), Labelled(6, "x", "b", 0.0)]
+    report = made(rows).report
+    assert (report.num_contradictions, report.num_used) == (1, 6)
+    assert "1 texts are there with more than one label." in report.remarks
+    assert "1 pairs are there in both directions." in made([Example(1, "a", "b", "c"), Example(2, "a", "c", "b")]).report.remarks
+
+
 def test_what_belongs_together_is_named_by_its_prompt_and_without_one_by_the_first_of_its_answers():
     assert split_keys([Labelled(1, "", "b"), Labelled(2, "a", "b")]) == ["b", "a"]
     assert split_keys([Example(1, "", "d", "c"), Example(2, "a", "b", "c")]) == ["c", "a"]

@@ -233,8 +233,7 @@ def _conversations(number: int, row: Row) -> Example:
     """Messages in the style of chat templates or of ShareGPT, with or without the prompt apart."""
     before = row.get("prompt") if row.get("prompt") is not None else row.get("conversations", row.get("messages"))
     shared = _messages(before) if before is not None and not isinstance(before, str) else (("user", before),) if before else ()
-    if row.get("system"):
-        shared = (("system", _text(row["system"])), *shared)
+    shared = (*_system(row), *shared)
     sides = []
     for side in ("chosen", "rejected"):
         turns = _messages([row[side]] if isinstance(row[side], Mapping) else row[side])
@@ -242,6 +241,10 @@ def _conversations(number: int, row: Row) -> Example:
             raise NotThis(f"`{side}` does not end with the assistant's answer.", "Remove what follows it.")
         sides.append((_behind(shared, turns[:-1]), turns[-1][1]))
     return _same_prompt(number, sides[0], sides[1], row)
+
+
+def _system(row: Row) -> tuple[Message, ...]:
+    return (("system", _text(row["system"])),) if row.get("system") else ()
 
 
 def _behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -276,7 +279,7 @@ def _labelled(number: int, row: Row) -> Labelled:
         *before, (role, answer) = _messages(turns)
         if role != "assistant":
             raise NotThis("Its conversation does not end with the assistant's answer.")
-        return Labelled(number, tuple(before) or "", answer, **facts)
+        return Labelled(number, _behind(_system(row), tuple(before)) or "", answer, **facts)
     response = next(row[key] for key in ("response", "completion", "text") if row.get(key) is not None)
     return Labelled(number, _prompt(row.get("prompt") or ""), _text(response), **facts)
 

@@ -38,8 +38,8 @@ FEW = 20  # pairs below which nothing can be said
 class DataReport:
     """What the data is. `prompt_tokens` and `answer_tokens` are (median, 95 of 100, longest); `dropped` is (cause, number).
 
-    `num_contradictions` counts pairs whose opposite is there too (they stay), `num_cut` answers that are read in part,
-    `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
+    `num_contradictions` counts pairs whose opposite is there too, or texts with more than one label (they stay), `num_cut` answers
+    that are read in part, `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
     """
 
     kind: str
@@ -109,6 +109,9 @@ def prepare(
     if pairs:
         directions = {(i.prompt_ids, i.chosen_ids, i.rejected_ids) for i in items}
         contradictions = sum((p, b, a) in directions for p, a, b in directions) // 2
+    else:
+        labels = {(i.prompt_ids, i.response_ids, i.label) for i in items}
+        contradictions = sum(number > 1 for number in Counter((prompt, response) for prompt, response, _ in labels).values())
     keys = split_keys(used)
     held = [is_held_out(key, config.held_out) for key in keys]
     if all(held):
@@ -357,7 +360,8 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
     if report.num_held_out < FEW:
         found.append(f"{report.num_held_out} {report.kind} are held out: too few to tell how good the model is.")
     if report.num_contradictions:
-        found.append(f"{report.num_contradictions} pairs are there in both directions.")
+        how = "in both directions" if report.kind == "pairs" else "with more than one label"
+        found.append(f"{report.num_contradictions} {report.kind} are there {how}.")
     if report.kind == "pairs" and abs(report.longer_chosen - 0.5) > 0.2:
         side = "longer" if report.longer_chosen > 0.5 else "shorter"
         share = max(report.longer_chosen, 1 - report.longer_chosen)

@@ -328,3 +328,53 @@ def test_a_chat_template_that_takes_no_system_prompt_or_not_these_turns_is_a_mat
     with pytest.raises(BadData, match="Row 2 cannot be read by this tokenizer. .*refuses these messages. It says: No system role."):
         prepare(rows, tokenizer, 64, VOCABULARY, config)
     assert len(prepare(rows, tokenizer, 64, VOCABULARY, CONFIG).train) == 2
+
+
+# An id of `byte_tokenizer` is its character's code less 30: a 67, b 68, c 69, d 70, e 71, k 77, s 85, u 87, > 32; a space is 2.
+READ = {  # template and system prompt: what `ab` becomes, as a prompt and as the one turn of a conversation
+    ("plain", ""): (0, 67, 68),
+    ("plain", "k"): (0, 67, 68),
+    ("chat", ""): (87, 67, 68, 32),
+    ("chat", "k"): (85, 77, 87, 67, 68, 32),
+}
+
+
+@pytest.mark.parametrize(("template", "system_prompt"), READ)
+def test_every_kind_of_row_becomes_what_is_trained_on(template, system_prompt):
+    tokenizer, prompt_ids = byte_tokenizer(), READ[template, system_prompt]
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    config = TrainingConfig(held_out=0.0, template=template, system_prompt=system_prompt, margin=2.0, mark_weight=4.0)
+
+    def read(*rows):
+        return prepare(rows, tokenizer, 64, VOCABULARY, config).train
+
+    assert read(Example(1, "ab", "c", "de", margin=0.5, weight=3.0, rejected_ended=False, rejected_spans=((1, 2, "bad"),))) == (
+        TokenPair(prompt_ids, (69, 1), (70, 71), margin=1.0, weight=3.0, marks=(1.0, 4.0)),
+    )
+    space = (2,) if template == "plain" else ()
+    turn = (("user", "ab"),)
+    assert read(Example(1, turn, "c", "de")) == (TokenPair(prompt_ids, (*space, 69, 1), (*space, 70, 71, 1)),)
+    voted = {
+        "chosen_ids": (69, 70),
+        "rejected_ids": (69, 71, 1),
+        "num_common": 1,
+        "chosen_marks": ((0, 1, "bad"),),
+        "rejected_marks": ((1, 3, "bad"),),
+    }
+    wanted = TokenPair(prompt_ids, (69, 70), (69, 71, 1), margin=0.5, branch=1, marks=(0.25, 4.0, 4.0))
+    assert read(Example(1, "ab", "cd", "ce", prompt_ids=(0, 67, 68), margin=0.25, **voted)) == (wanted,), (
+        "ids as generated, the prompt in the template"
+    )
+    assert read(Example(1, prompt_ids=(0, 9), margin=0.25, **voted)) == (replace(wanted, prompt_ids=(0, 9)),), "ids alone stay as they are"
+    assert read(Labelled(1, "ab", "c", 0.5, weight=2.0), Labelled(2, turn, "de", 1.0)) == (
+        TokenText(prompt_ids, (69, 1), 0.5, 2.0),
+        TokenText(prompt_ids, (*space, 70, 71, 1), 1.0),
+    )
+
+
+def test_the_system_prompt_of_a_conversation_stands_for_that_of_the_settings():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}>"
+    config = replace(CONFIG, template="chat", system_prompt="e")
+    rows = [Example(1, (("system", "k"), ("user", "a")), "c", "d"), Example(2, (("user", "a"),), "c", "d")]
+    assert [pair.prompt_ids for pair in prepare(rows, tokenizer, 64, VOCABULARY, config).train] == [(77, 67, 32), (71, 67, 32)]

@@ -128,7 +128,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         for batch in parquet.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise BadData(f"`{path.name}` cannot be read as parquet.", f"{error}.", "Write it again, or give .jsonl, .json or .csv.") from error
+        found = str(error).rstrip(".")
+        raise BadData(f"`{path.name}` cannot be read as parquet.", f"{found}.", "Write it again, or give .jsonl, .json or .csv.") from error
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:

@@ -350,7 +350,7 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
         system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""
         found.append(f"`{parent.name}` was taught with the template {parent.template}{system}, which is another.")
     before = parent.training.get("held_out") if parent and parent.kind != "base_lm" else None
-    if isinstance(before, float) and before < encoder.held_out:
+    if isinstance(before, (int, float)) and before < encoder.held_out:
         shares = f"{100 * before:.0f} of 100 prompts out of its training, here {100 * encoder.held_out:.0f} are"
         found.append(f"`{parent.name}` kept {shares}: it may know some of them.")
     if report.num_raters == 1:

@@ -6,6 +6,7 @@ Works on tokenizers alone. Knows nothing of models, methods or the screen.
 from collections.abc import Sequence
 from functools import lru_cache
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from rgtg.errors import BadSettings, PromptTooLong
@@ -46,9 +47,12 @@ def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mess
     messages = [("user", prompt)] if isinstance(prompt, str) else list(prompt)
     if system_prompt and (not messages or messages[0][0] != "system"):
         messages.insert(0, ("system", system_prompt))
-    found = tokenizer.apply_chat_template(
-        [{"role": role, "content": content} for role, content in messages], tokenize=True, add_generation_prompt=True, return_dict=True
-    )
+    turns = [{"role": role, "content": content} for role, content in messages]
+    try:
+        found = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
+    except TemplateError as error:  # some templates take no system role, or only turns that alternate
+        do = "Choose the template `plain`." if messages[0][0] != "system" else "Leave the system prompt empty, or choose the template `plain`."
+        raise BadSettings("The chat template of this tokenizer refuses these messages.", f"It says: {error}.", do) from error
     return tuple(found["input_ids"])
 
 
@@ -56,9 +60,13 @@ def encode_response(
     tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], prompt_ids: Sequence[int], response: str, template: str = "plain"
 ) -> tuple[int, ...]:
     """The ids of a response behind `prompt_ids`, without an end token: as one text with the prompt where that leaves the
-    prompt's ids as they are, else as a text of its own."""
+    prompt's ids as they are, else as a text of its own. In a plain conversation a space parts it from what is asked, as in
+    its earlier turns and as a model would go on; a prompt that is a text is followed as it is."""
     if template == "plain":
-        together = encode_prompt(tokenizer, (prompt if isinstance(prompt, str) else transcript(prompt)) + response)
+        text = prompt if isinstance(prompt, str) else transcript(prompt)
+        if not isinstance(prompt, str) and not text[-1:].isspace() and not response[:1].isspace() and text and response:
+            response = " " + response
+        together = encode_prompt(tokenizer, text + response)
         if together[: len(prompt_ids)] == tuple(prompt_ids):
             return together[len(prompt_ids) :]
     return tuple(tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"])
@@ -130,6 +138,30 @@ class TextStream:
         text = self._decode()
         new, self._done = _shown(text[len(self._done) :]), text
         return new
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[str]:
+    """What each id of a response adds to its text, as `TextStream` shows it; its end token adds nothing."""
+    stream = TextStream(tokenizer, prompt_ids)
+    last = len(response_ids) - 1 if response_ids and response_ids[-1] == tokenizer.eos_token_id else len(response_ids)
+    return [stream.push(token_id) if i < last else "" for i, token_id in enumerate(response_ids)]
+
+
+def says(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int], response: str) -> bool:
+    """Whether ids behind a prompt are this text, but for blanks at its ends: a special token may close them, half a character too."""
+    ids, text = list(response_ids), _shown(response)
+    if ids and ids[-1] in tokenizer.all_special_ids:
+        ids.pop()
+    before, after = (tokenizer.decode(i, skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ([*prompt_ids], [*prompt_ids, *ids]))
+    if after.startswith(before) and _shown(after[len(before) :]).strip() == text.strip():
+        return True
+    stream, at = TextStream(tokenizer, prompt_ids), 0
+    for token_id in ids:
+        piece = stream.push(token_id)
+        if not text.startswith(piece, at):
+            return False
+        at += len(piece)
+    return text[at:] in ("", stream.finish())
 
 
 def _shown(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas
 import pytest
 
 from rgtg.errors import BadData
@@ -38,11 +39,34 @@ def test_dialogues_are_cut_before_the_last_answer(tmp_path):
         {"prompt": [HI], "chosen": [A], "rejected": [B]},
         {"prompt": "Hi", "chosen": [A], "rejected": [B]},
         {"chosen": [HI, A], "rejected": [HI, B]},
+        {"prompt": "Hi", "chosen": [HI, A], "rejected": [HI, B]},
+        {"prompt": [HI], "chosen": [HI, A], "rejected": [B]},
+        {"prompt": "Hi\n", "chosen": [HI, A], "rejected": [HI, B]},
     ],
-    ids=["ShareGPT", "chat lists", "a prompt as text", "prompt in both sides"],
+    ids=["ShareGPT", "chat lists", "a prompt as text", "prompt in both sides", "UltraFeedback", "in one side too", "with a blank at its end"],
 )
 def test_conversations(tmp_path, row):
     assert one(tmp_path, row) == Example(1, (("user", "Hi"),), "A", "B")
+
+
+BE_KIND, WHY = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "Hi", "chosen": [HI, B, WHY, A], "rejected": [HI, B, WHY, B]}, "Hi B Why?"),
+        ({"prompt": "Why?", "chosen": [HI, B, WHY, A], "rejected": [HI, B, WHY, B]}, "Hi B Why?"),
+        ({"prompt": [HI, B], "chosen": [WHY, A], "rejected": [WHY, B]}, "Hi B Why?"),
+        ({"prompt": "Hi", "chosen": [BE_KIND, HI, A], "rejected": [BE_KIND, HI, B]}, "Be kind. Hi"),
+        ({"system": "Be kind.", "prompt": "Hi", "chosen": [HI, A], "rejected": [BE_KIND, HI, B]}, "Be kind. Hi"),
+        ({"system": "Be kind.", "chosen": [BE_KIND, HI, A], "rejected": [BE_KIND, HI, B]}, "Be kind. Hi"),
+    ],
+    ids=["first turn", "last turn", "turns before", "system in both sides", "system apart", "system twice"],
+)
+def test_no_turn_of_a_prompt_is_read_twice(tmp_path, row, prompt):
+    found = one(tmp_path, row)
+    assert (" ".join(content for _, content in found.prompt), found.chosen, found.rejected) == (prompt, "A", "B")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +81,17 @@ def test_conversations(tmp_path, row):
 def test_token_ids(tmp_path, row):
     found = one(tmp_path, row)
     assert (found.prompt_ids, found.chosen_ids, found.rejected_ids) == ((0, 4), (5, 1), (6,))
+    assert found.prompt_given is ("prompt_ids" in row or "num_prompt_ids" in row)
+
+
+def test_marks_are_read_by_tokens_and_by_characters(tmp_path):
+    row = {"prompt": "a", "chosen": "bc", "rejected": "de", "chosen_marks": [[0, 1, "good"]], "rejected_spans": [[1, 2, "bad"]], "num_common": 1}
+    found = one(tmp_path, row)
+    assert (found.chosen_marks, found.rejected_spans, found.num_common) == (((0, 1, "good"),), ((1, 2, "bad"),), 1)
+    assert one(tmp_path, {"chosen_ids": [0, 4, 5, 1], "rejected_ids": [0, 4, 6], "num_common": 1}).num_common == 0, "the shared ids are its prompt"
+    for wrong in ([-1, 2, "bad"], [2, 1, "bad"], [0, 1, "nice"]):
+        with pytest.raises(BadData, match=r"Row 1 .*`rejected_marks` has \["):
+            one(tmp_path, row | {"rejected_marks": [wrong]})
 
 
 @pytest.mark.parametrize(
@@ -69,6 +104,17 @@ def test_token_ids(tmp_path, row):
 )
 def test_labelled_texts(tmp_path, row, prompt, label):
     assert one(tmp_path, row) == Labelled(1, prompt, " good", label)
+
+
+@pytest.mark.parametrize("turns", [[HI, A], [BE_KIND, HI, A]])
+def test_the_system_prompt_of_a_labelled_conversation_is_read_once(tmp_path, turns):
+    prompt = (("system", "Be kind."), ("user", "Hi"))
+    assert one(tmp_path, {"system": "Be kind.", "messages": turns, "label": 1}) == Labelled(1, prompt, "A", 1.0)
+
+
+def test_an_answer_that_nobody_asked_for_has_an_empty_prompt(tmp_path):
+    assert one(tmp_path, {"messages": [A], "label": 1}) == Labelled(1, "", "A", 1.0)
+    assert one(tmp_path, {"chosen": [A], "rejected": [B]}) == Example(1, "", "A", "B")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +154,85 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "torn.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": ')
     with pytest.raises(BadData, match="Row 2 of `torn.jsonl` is not JSON"):
         read_examples(tmp_path / "torn.jsonl")
+
+
+def test_a_parquet_file_that_is_none_is_refused(tmp_path):
+    (tmp_path / "rows.parquet").write_bytes(b"nonsense")
+    with pytest.raises(BadData, match=r"`rows.parquet` cannot be read as parquet\. [^.]*\. .*[^.]\. Write it again, or give"):
+        read_examples(tmp_path / "rows.parquet")
+
+
+def test_what_a_parquet_file_lacks_is_not_there(tmp_path):
+    columns = {
+        "prompt": [[HI], [HI]],
+        "chosen": [[A], [A]],
+        "rejected": [[B], [B]],
+        "margin": [0.5, None],
+        "weight": [None, 2],
+        "system": [None, "s"],
+    }
+    pandas.DataFrame(columns).to_parquet(tmp_path / "rows.parquet")
+    prompts = (("user", "Hi"),), (("system", "s"), ("user", "Hi"))
+    assert read_examples(tmp_path / "rows.parquet") == [Example(1, prompts[0], "A", "B", margin=0.5), Example(2, prompts[1], "A", "B", weight=2.0)]
+
+
+def test_ids_are_read_from_parquet(tmp_path):
+    pandas.DataFrame(
+        {"prompt": ["a"], "chosen": ["bc"], "rejected": ["d"], "chosen_ids": [[4, 5]], "rejected_ids": [[6]], "prompt_ids": [[0, 3]]}
+    ).to_parquet(tmp_path / "rows.parquet")
+    assert read_examples(tmp_path / "rows.parquet") == [Example(1, "a", "bc", "d", (0, 3), (4, 5), (6,))]
+
+
+def test_a_table_of_excel_with_long_fields_and_gaps_is_read(tmp_path):
+    (tmp_path / "rows.csv").write_text(f"\ufeffprompt,chosen,rejected,margin,weight\na,{'b' * 200_000},c,,\n", encoding="utf-8")
+    assert read_examples(tmp_path / "rows.csv") == [Example(1, "a", "b" * 200_000, "c")]
+
+
+@pytest.mark.parametrize("key", ["margin", "weight", "num_common"])
+@pytest.mark.parametrize(("value", "shown"), [(-1, "-1"), (float("nan"), "nan"), (float("inf"), "inf")])
+def test_weights_and_margins_are_finite_and_not_negative(tmp_path, key, value, shown):
+    with pytest.raises(BadData, match=f"Row 1 .*cannot be used. Its `{key}` is {shown}. It has to be a number from 0 on."):
+        one(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c", key: value})
+
+
+def test_a_weight_of_nothing_is_kept(tmp_path):
+    assert (
+        one(tmp_path, {"text": "a", "label": 1, "weight": 0}).weight
+        == 0.0
+        == one(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c", "weight": 0}).weight
+    )
+    with pytest.raises(BadData, match="Its `weight` is -1"):
+        one(tmp_path, {"text": "a", "label": 1, "weight": -1})
+
+
+HALF = "x \ud83d"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": HALF, "chosen": "b", "rejected": "c"},
+        {"prompt": "a", "chosen": HALF, "rejected": "c"},
+        {"prompt": [{"role": "user", "content": HALF}], "chosen": [A], "rejected": [B]},
+        {"text": HALF, "label": 1},
+        {"prompt": HALF, "prompt_ids": [0], "chosen_ids": [4], "rejected_ids": [5]},
+    ],
+)
+def test_half_a_character_is_refused_by_its_row(tmp_path, row):
+    with pytest.raises(BadData, match=r"Row 1 .*Character 3 of a text is half of one \('\\ud83d'\). Write the file again"):
+        one(tmp_path, row)
+
+
+@pytest.mark.parametrize("key", ["prompt_ids", "chosen_ids", "rejected_ids"])
+def test_negative_ids_are_refused_by_their_row(tmp_path, key):
+    row = {"prompt_ids": [0], "chosen_ids": [4], "rejected_ids": [5]}
+    with pytest.raises(BadData, match=f"Row 1 .*`{key}` has -7. Ids count from 0."):
+        one(tmp_path, row | {key: [3, -7]})
+
+
+def test_the_texts_beside_ids_may_be_conversations(tmp_path):
+    row = {"prompt": [HI], "chosen": [A], "rejected": [B], "prompt_ids": [0], "chosen_ids": [4], "rejected_ids": [5]}
+    assert one(tmp_path, row) == Example(1, (("user", "Hi"),), "A", "B", (0,), (4,), (5,))
 
 
 @pytest.mark.slow

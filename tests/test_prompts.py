@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from rgtg.errors import BadSettings, PromptTooLong
-from rgtg.prompts import TextStream, TokenTexts, check_fits, encode_prompt
+from rgtg.prompts import TextStream, TokenTexts, check_fits, encode_prompt, encode_response, pieces, says, transcript
 
 PIECES = ["the ", "food", " was", "  ", "\n", ".", "é", "ß", "北京", "😀", "👨‍👩‍👧", "👍🏽", "\u0301", "\ufeff", "\x00"]
 
@@ -106,6 +106,26 @@ def test_a_leading_space_of_the_answer_is_kept():
     assert streamed(tokenizer, prompt_ids, ids) == [" f", "o", "o", "d", " t", "h", "e", ""]
 
 
+@pytest.mark.parametrize(
+    ("text", "ended", "said"),
+    [(" food", 0, True), (" food", 1, True), ("food", 1, True), (" foo", 0, False), ("", 0, False), ("food.", 0, False)],
+)
+def test_ids_are_a_text_where_they_say_it(text, ended, said):
+    tokenizer = byte_fallback()
+    prompt_ids = encode_prompt(tokenizer, "ab")
+    ids = encode_prompt(tokenizer, "ab food")[len(prompt_ids) :]
+    assert says(tokenizer, prompt_ids, (*ids, 1)[: len(ids) + ended], text) is said
+    assert pieces(tokenizer, prompt_ids, (*ids, 1)) == [" f", "o", "o", "d", ""]
+
+
+def test_half_a_character_at_the_end_is_not_held_against_ids():
+    tokenizer = all_bytes()
+    ids = tokenizer("a😀")["input_ids"]
+    assert says(tokenizer, (5,), ids, "a😀") and says(tokenizer, (5,), ids[:-1], "a") and says(tokenizer, (5,), ids[:-1], "a\ufffd")
+    assert not says(tokenizer, (5,), ids, "a") and pieces(tokenizer, (5,), ids) == ["a", "", "", "", "😀"]
+    assert says(tokenizer, (5,), tokenizer("a\x00b")["input_ids"], "a\u2400b"), "as it is shown and kept"
+
+
 def test_end_tokens_add_nothing():
     tokenizer = all_bytes()
     stream = TextStream(tokenizer, (5,), frozenset({tokenizer.eos_token_id}))
@@ -142,6 +162,16 @@ def test_an_empty_prompt_begins_at_the_start_token():
     tokenizer.eos_token = None
     with pytest.raises(BadSettings, match="The prompt is empty. This tokenizer has no start token"):
         encode_prompt(tokenizer, "")
+
+
+@pytest.mark.parametrize("make", [byte_tokenizer, all_bytes, byte_fallback])
+def test_an_answer_follows_a_conversation_as_an_earlier_one_did(make):
+    tokenizer, asked = make(), (("user", "a"), ("assistant", "b."), ("user", "c"))
+    prompt_ids = encode_prompt(tokenizer, asked)
+    turns = encode_prompt(tokenizer, (*asked, ("assistant", "d e"), ("user", "f")))
+    answer = encode_response(tokenizer, asked, prompt_ids, "d e")
+    assert turns[: len(prompt_ids) + len(answer)] == prompt_ids + answer == encode_prompt(tokenizer, transcript(asked) + " d e")
+    assert encode_response(tokenizer, asked, prompt_ids, " d e") == answer
 
 
 def test_an_unknown_template_is_refused():

@@ -5,6 +5,7 @@ Knows nothing of tokenizers, models or the store. A row that cannot be read is r
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from rgtg.prompts import Message, transcript
 
 Row = Mapping[str, Any]
 Prompt = str | tuple[Message, ...]
-Mark = tuple[int, int, str]  # first token, behind the last, `good`, `bad` or `goes_wrong`
+Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
+MARKS = ("good", "bad", "goes_wrong")
 SHAPES = (
     "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; "
     "whole dialogues as `chosen`, `rejected`; or a text with a `label`"
@@ -27,7 +29,9 @@ TURN = "\n\nAssistant:"
 @dataclass(frozen=True)
 class Example:
     """A preference as it stands in a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` says
-    whether the answer came to its end, so that an end token belongs to it."""
+    whether the answer came to its end, so that an end token belongs to it. `num_common` and `…_marks` count tokens of the
+    row's own ids, `…_spans` are marks in characters of the text. Where `prompt_given` is False, `prompt_ids` are what both
+    sides begin with: they may end behind the prompt."""
 
     row: int
     prompt: Prompt = ""
@@ -44,6 +48,9 @@ class Example:
     rater: str = ""
     chosen_marks: tuple[Mark, ...] = ()
     rejected_marks: tuple[Mark, ...] = ()
+    chosen_spans: tuple[Mark, ...] = ()
+    rejected_spans: tuple[Mark, ...] = ()
+    prompt_given: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,16 +108,28 @@ def rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Row]]:
         return
     try:
         if path.suffix == ".parquet":
-            import pandas
-
-            yield from enumerate(pandas.read_parquet(path).to_dict("records"), 1)
+            yield from enumerate(_parquet_rows(path), 1)
         elif path.suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
+            csv.field_size_limit(2**31 - 1)  # an answer may be longer than the 131,072 characters it begins with
+            with path.open(encoding="utf-8-sig", newline="") as file:  # Excel writes a mark before the first name
                 yield from enumerate(csv.DictReader(file), 1)
         else:
             yield from _json_rows(path)
     except UnicodeDecodeError as error:
         raise BadData(f"`{path.name}` cannot be read as text.", f"{error}.", "Save it again in UTF-8.") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    """What is missing is None, as in JSON (pandas would say NaN)."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        found = str(error).rstrip(".")
+        raise BadData(f"`{path.name}` cannot be read as parquet.", f"{found}.", "Write it again, or give .jsonl, .json or .csv.") from error
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -161,19 +180,39 @@ def shape_of(row: Any) -> str | None:
 
 
 def _ids(number: int, row: Row) -> Example:
-    chosen, rejected = ([int(i) for i in row[key]] for key in ("chosen_ids", "rejected_ids"))
+    chosen, rejected = (_token_ids(row, key) for key in ("chosen_ids", "rejected_ids"))
+    facts = _facts(row)
     if row.get("prompt_ids") is not None:
-        prompt = [int(i) for i in row["prompt_ids"]]
+        prompt = _token_ids(row, "prompt_ids")
     else:
         shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
-        num_prompt = int(row["num_prompt_ids"]) if row.get("num_prompt_ids") is not None else shared
+        given = row.get("num_prompt_ids") is not None
+        num_prompt = int(row["num_prompt_ids"]) if given else shared
+        facts |= {} if given else {"prompt_given": False, "num_common": 0}
         if chosen[:num_prompt] != rejected[:num_prompt]:
             raise NotThis(f"The first {num_prompt} ids of its sides differ.", "Both answers have to follow the same prompt.")
         prompt, chosen, rejected = chosen[:num_prompt], chosen[num_prompt:], rejected[num_prompt:]
     if not prompt:
         raise NotThis("Its sides have no first token in common.", "Give `prompt_ids`, or the start token in both.")
-    texts = {side: str(row.get(side) or "") for side in ("prompt", "chosen", "rejected")}
-    return Example(number, **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **_facts(row))
+    texts = {side: _answer(row.get(side)) for side in ("chosen", "rejected")}
+    return Example(
+        number, _prompt(row.get("prompt") or ""), **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **facts
+    )
+
+
+def _token_ids(row: Row, key: str) -> list[int]:
+    found = [int(i) for i in row[key]]
+    if min(found, default=0) < 0:
+        raise NotThis(f"`{key}` has {min(found)}.", "Ids count from 0.")
+    return found
+
+
+def _answer(value: Any) -> str:
+    """The text beside the ids of an answer: as it is, or the last turn of a conversation."""
+    if value is None or isinstance(value, str):
+        return _text(value or "")
+    turns = _messages([value] if isinstance(value, Mapping) else value)
+    return turns[-1][1] if turns else ""
 
 
 def _texts(number: int, row: Row) -> Example:
@@ -195,15 +234,30 @@ def _conversations(number: int, row: Row) -> Example:
     """Messages in the style of chat templates or of ShareGPT, with or without the prompt apart."""
     before = row.get("prompt") if row.get("prompt") is not None else row.get("conversations", row.get("messages"))
     shared = _messages(before) if before is not None and not isinstance(before, str) else (("user", before),) if before else ()
-    if row.get("system"):
-        shared = (("system", _text(row["system"])), *shared)
+    shared = (*_system(row), *shared)
     sides = []
     for side in ("chosen", "rejected"):
         turns = _messages([row[side]] if isinstance(row[side], Mapping) else row[side])
         if not turns or turns[-1][0] != "assistant":
             raise NotThis(f"`{side}` does not end with the assistant's answer.", "Remove what follows it.")
-        sides.append(((*shared, *turns[:-1]), turns[-1][1]))
+        sides.append((_behind(shared, turns[:-1]), turns[-1][1]))
     return _same_prompt(number, sides[0], sides[1], row)
+
+
+def _system(row: Row) -> tuple[Message, ...]:
+    return (("system", _text(row["system"])),) if row.get("system") else ()
+
+
+def _behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns before an answer, behind the prompt; a prompt that they hold already is not put before them again.
+
+    >>> _behind((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
+    (('user', 'Hi'), ('assistant', 'Hello.'), ('user', 'Why?'))
+    """
+    asked, there = ([(role, content.strip()) for role, content in side if role != "system"] for side in (shared, turns))
+    if asked not in (there[: len(asked)], there[len(there) - len(asked) :]):
+        return *shared, *turns
+    return *(turn for turn in shared if turn[0] == "system" and turn not in turns), *turns
 
 
 def _same_prompt(number: int, chosen: tuple, rejected: tuple, row: Row) -> Example:
@@ -212,7 +266,7 @@ def _same_prompt(number: int, chosen: tuple, rejected: tuple, row: Row) -> Examp
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
         found = f"Its sides answer different prompts: from character {at + 1} on, {a[at : at + 30]!r} against {b[at : at + 30]!r}."
         raise NotThis(found, "Both answers have to follow the same prompt; remove the row.")
-    return Example(number, chosen[0], chosen[1], rejected[1], **_ended(row), **_facts(row))
+    return Example(number, chosen[0] or "", chosen[1], rejected[1], **_ended(row), **_facts(row))
 
 
 def _labelled(number: int, row: Row) -> Labelled:
@@ -220,19 +274,19 @@ def _labelled(number: int, row: Row) -> Labelled:
     value = float(label)
     if not 0 <= value <= 1:
         raise NotThis(f"Its label is {value:g}.", "Labels lie between 0 and 1.")
-    facts = {"label": value, "weight": float(row.get("weight") or 1.0), "rater": str(row.get("rater_id") or "")}
+    facts = {"label": value, "weight": _number(row, "weight", 1.0), "rater": str(row.get("rater_id") or "")}
     turns = row.get("messages") if row.get("messages") is not None else row.get("conversations")
     if turns is not None:
         *before, (role, answer) = _messages(turns)
         if role != "assistant":
             raise NotThis("Its conversation does not end with the assistant's answer.")
-        return Labelled(number, tuple(before), answer, **facts)
+        return Labelled(number, _behind(_system(row), tuple(before)) or "", answer, **facts)
     response = next(row[key] for key in ("response", "completion", "text") if row.get(key) is not None)
     return Labelled(number, _prompt(row.get("prompt") or ""), _text(response), **facts)
 
 
 def _prompt(value: Any) -> Prompt:
-    return value if isinstance(value, str) else _messages(value)
+    return _text(value) if isinstance(value, str) else _messages(value)
 
 
 def _messages(value: Any) -> tuple[Message, ...]:
@@ -249,7 +303,21 @@ def _messages(value: Any) -> tuple[Message, ...]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise NotThis(f"{value!r} is no text.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        found = f"Character {error.start + 1} of a text is half of one ({value[error.start]!r})."
+        raise NotThis(found, "Write the file again from whole characters, or remove the row.") from error
     return value
+
+
+def _number(row: Row, key: str, default: float) -> float:
+    if row.get(key) in (None, ""):
+        return default
+    number = float(row[key])
+    if not (math.isfinite(number) and number >= 0):
+        raise NotThis(f"Its `{key}` is {number:g}.", "It has to be a number from 0 on.")
+    return number
 
 
 def _ended(row: Row) -> dict[str, bool]:
@@ -258,10 +326,18 @@ def _ended(row: Row) -> dict[str, bool]:
 
 
 def _facts(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = {"num_common": int(row.get("num_common") or 0), "margin": float(row.get("margin") or 0.0)}
-    found |= {"weight": 1.0 if row.get("weight") is None else float(row["weight"]), "rater": str(row.get("rater_id") or "")}
+    found: dict[str, Any] = {"num_common": int(_number(row, "num_common", 0)), "margin": _number(row, "margin", 0.0)}
+    found |= {"weight": _number(row, "weight", 1.0), "rater": str(row.get("rater_id") or "")}
     for side in ("chosen", "rejected"):
-        found[f"{side}_marks"] = tuple((int(start), int(end), str(label)) for start, end, label in row.get(f"{side}_marks") or ())
+        found |= {key: _marks(key, row.get(key)) for key in (f"{side}_marks", f"{side}_spans")}
+    return found
+
+
+def _marks(key: str, value: Any) -> tuple[Mark, ...]:
+    found = tuple((int(start), int(end), str(label)) for start, end, label in (() if value is None else value))
+    for start, end, label in found:
+        if not 0 <= start <= end or label not in MARKS:
+            raise NotThis(f"`{key}` has {[start, end, label]}.", f"A mark is [first, behind the last, label]; the labels are {', '.join(MARKS)}.")
     return found
 
 

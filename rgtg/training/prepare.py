@@ -1,7 +1,8 @@
 """From examples to what is trained on: ids, kept and held out, and a report of what the data is before anything is trained.
 
 Knows tokenizers, no models. The split is by prompt and by its hash alone: a prompt that is held out now was held out from every
-earlier training, so a child and its parent can be measured on the same pairs.
+earlier training whose `held_out` was as large, so a child and its parent can be measured on the same pairs. (A remark says where a
+parent's was smaller.) Answers without a prompt are held together by what they share, so there more data can change the side.
 """
 
 import hashlib
@@ -9,15 +10,16 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 
 from transformers import PreTrainedTokenizerBase
 
 from rgtg.config import TrainingConfig
-from rgtg.errors import BadData
-from rgtg.prompts import encode_prompt, encode_response, transcript
+from rgtg.errors import BadData, BadSettings
+from rgtg.prompts import encode_prompt, encode_response, pieces, says, transcript
 from rgtg.records import ModelCard
 from rgtg.training.data import Ids, Item, TokenPair, TokenText
-from rgtg.training.files import Example, Labelled, Mark
+from rgtg.training.files import Example, Labelled, Mark, Prompt
 
 CAUSES = {
     "equal": "both answers are the same",
@@ -28,6 +30,7 @@ CAUSES = {
     "equal_when_cut": "both answers are the same as far as they are read",
     "no_weight": "weight 0",
 }
+Name = str | Ids  # of what belongs together: a prompt as text or ids, an answer
 FEW = 20  # pairs below which nothing can be said
 
 
@@ -35,8 +38,8 @@ FEW = 20  # pairs below which nothing can be said
 class DataReport:
     """What the data is. `prompt_tokens` and `answer_tokens` are (median, 95 of 100, longest); `dropped` is (cause, number).
 
-    `num_contradictions` counts pairs whose opposite is there too (they stay), `num_cut` answers that are read in part,
-    `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
+    `num_contradictions` counts pairs whose opposite is there too, or texts with more than one label (they stay), `num_cut` answers
+    that are read in part, `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
     """
 
     kind: str
@@ -76,16 +79,20 @@ def prepare(
     config: TrainingConfig,
     parent: ModelCard | None = None,
 ) -> Prepared:
-    """Encode, drop what cannot be used, split. Raises BadData where nothing is left, or ids are not of this tokenizer.
+    """Encode, drop what cannot be used, split. Raises BadData where nothing is left, ids are not of this tokenizer or a row cannot
+    be read in the template, BadSettings where no row can.
 
     `parent` is the card of the reward model that the training starts from: where it read prompts in another template, that is remarked.
     """
     pairs = isinstance(examples[0], Example)
     encoder = Encoder(tokenizer, min(context, config.max_length), vocabulary, config)
     seen, contradictions, dropped = set(), 0, Counter()
-    items, keys, raters = [], [], set()
+    items, used, raters = [], [], set()
     for example in examples:
-        item = encoder.pair(example) if pairs else encoder.text(example)
+        try:
+            item = encoder.pair(example) if pairs else encoder.text(example)
+        except BadSettings as error:
+            raise BadData(f"Row {example.row} cannot be read by this tokenizer.", f"{error.wrong} {error.found}".strip(), error.do) from error
         if not isinstance(item, str):
             same = (item.prompt_ids, *answers_of(item), example.rater, getattr(item, "label", None))
             item = "duplicate" if same in seen else item
@@ -94,7 +101,7 @@ def prepare(
             dropped[item] += 1
             continue
         items.append(item)
-        keys.append(prompt_key(example))
+        used.append(example)
         raters.add(example.rater)
     if not items:
         counts = ", ".join(f"{number} dropped ({CAUSES[cause]})" for cause, number in dropped.items())
@@ -102,6 +109,10 @@ def prepare(
     if pairs:
         directions = {(i.prompt_ids, i.chosen_ids, i.rejected_ids) for i in items}
         contradictions = sum((p, b, a) in directions for p, a, b in directions) // 2
+    else:
+        labels = {(i.prompt_ids, i.response_ids, i.label) for i in items}
+        contradictions = sum(number > 1 for number in Counter((prompt, response) for prompt, response, _ in labels).values())
+    keys = split_keys(used)
     held = [is_held_out(key, config.held_out) for key in keys]
     if all(held):
         held = [False] * len(items)
@@ -119,19 +130,21 @@ def prepare(
 
 
 class Encoder:
-    """Examples as ids; counts what it had to change."""
+    """Examples as ids; counts what it had to change. Raises BadSettings where no prompt can be read as the settings say."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, vocabulary: int, config: TrainingConfig):
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, max_length, vocabulary, config
-        self.template = config.template, config.system_prompt
+        self.template, self.held_out = (config.template, config.system_prompt), config.held_out
         self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
-        self.num_cut = self.num_read_again = 0
+        self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
+        self._prompt("a")
+        self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
 
     def pair(self, example: Example) -> TokenPair | str:
         """The pair, or the cause it is dropped for."""
         if not example.weight:
             return "no_weight"
-        prompt_ids, chosen, rejected = self._ids(example)
+        prompt_ids, chosen, rejected, own = self._ids(example)
         if not chosen or not rejected:
             return "no_tokens"
         if chosen == rejected:
@@ -139,6 +152,7 @@ class Encoder:
         room = self._max_length - len(prompt_ids)
         if room < 1:
             return "prompt_over_long"
+        marks = self._marks(example, prompt_ids, (chosen, rejected), own)  # before they are cut: the texts are whole
         if max(len(chosen), len(rejected)) > room:
             if self._config.over_long == "drop":
                 return "over_long"
@@ -146,8 +160,22 @@ class Encoder:
             chosen, rejected = chosen[:room], rejected[:room]
             if chosen == rejected:
                 return "equal_when_cut"
-        marks = mark_weights(example.chosen_marks, example.rejected_marks, max(len(chosen), len(rejected)), self._config.mark_weight)
-        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._config.margin, example.weight, example.num_common, marks)
+        self.num_prompts_found += own and not example.prompt_given
+        num_common = example.num_common if own else 0  # of other tokens it says nothing; what both begin with is counted anyway
+        weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._config.mark_weight)
+        self.num_conversations += not isinstance(example.prompt, str)
+        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._config.margin, example.weight, num_common, weights)
+
+    def _marks(self, example: Example, prompt_ids: Ids, sides: tuple[Ids, Ids], own: bool) -> tuple[list[Mark], list[Mark]]:
+        """Of each side, by its tokens: as the row has them where the ids are its own, else from its characters."""
+        answers = (example.chosen, example.chosen_marks, example.chosen_spans), (example.rejected, example.rejected_marks, example.rejected_spans)
+        found, lost = [], False
+        for ids, (text, marks, spans) in zip(sides, answers, strict=True):
+            by_characters = marks_on_tokens(pieces(self._tokenizer, prompt_ids, ids), text, spans) if spans and not (own and marks) else []
+            found.append(list(marks) if own and marks else by_characters)
+            lost |= bool((marks or spans) and not found[-1])
+        self.num_marks_lost += lost
+        return tuple(found)
 
     def text(self, example: Labelled) -> TokenText | str:
         if not example.weight:
@@ -161,30 +189,46 @@ class Encoder:
             if self._config.over_long == "drop":
                 return "over_long"
             self.num_cut, ids = self.num_cut + 1, ids[:room]
+        self.num_conversations += not isinstance(example.prompt, str)
         return TokenText(prompt_ids, ids, example.label, example.weight)
 
-    def _ids(self, example: Example) -> tuple[Ids, Ids, Ids]:
-        """Ids as they were generated where they are of this tokenizer, else the texts encoded."""
+    def _ids(self, example: Example) -> tuple[Ids, Ids, Ids, bool]:
+        """Prompt, chosen, rejected, and whether they are the row's own ids: as they were generated where they are of this
+        tokenizer, else the texts encoded."""
         if example.prompt_ids:
-            highest = max(max(example.prompt_ids), max(example.chosen_ids, default=0), max(example.rejected_ids, default=0))
-            has_texts = bool(example.prompt or example.chosen or example.rejected)
-            if highest < self._vocabulary and (not has_texts or encode_prompt(self._tokenizer, example.prompt) == example.prompt_ids):
-                prompt_ids = self._prompt(example.prompt) if has_texts else example.prompt_ids
-                return prompt_ids, example.chosen_ids, example.rejected_ids
-            if not has_texts:
-                found = f"It has id {highest}, the model reads {self._vocabulary} ids."
-                raise BadData(
-                    f"The ids of row {example.row} are not of this model's tokenizer.", found, "Give texts, or train from the model they are of."
-                )
+            foreign = self._foreign(example)
+            if not foreign:
+                starts = (self._tokenizer.bos_token_id,), (self._tokenizer.eos_token_id,)  # what an empty prompt is
+                known = example.prompt or example.prompt_ids in starts
+                prompt_ids = self._prompt(example.prompt) if known and _has_texts(example) else example.prompt_ids
+                return prompt_ids, example.chosen_ids, example.rejected_ids, True
+            if not (example.chosen or example.rejected):
+                do = "Give texts, or train from the model they are of."
+                raise BadData(f"The ids of row {example.row} are not of this model's tokenizer.", foreign, do)
             self.num_read_again += 1
         prompt_ids = self._prompt(example.prompt)
         chosen = self._response(example.prompt, prompt_ids, example.chosen, example.chosen_ended)
-        return prompt_ids, chosen, self._response(example.prompt, prompt_ids, example.rejected, example.rejected_ended)
+        return prompt_ids, chosen, self._response(example.prompt, prompt_ids, example.rejected, example.rejected_ended), False
 
-    def _prompt(self, prompt: object) -> Ids:
+    def _foreign(self, example: Example) -> str:
+        """Why the ids of a row are not of this tokenizer; "" where they are."""
+        ids = (*example.prompt_ids, *example.chosen_ids, *example.rejected_ids)
+        if min(ids) < 0:
+            return f"It has id {min(ids)}."
+        if max(ids) >= self._vocabulary:
+            return f"It has id {max(ids)}, the model reads {self._vocabulary} ids."
+        for side, text, answer in (("chosen", example.chosen, example.chosen_ids), ("rejected", example.rejected, example.rejected_ids)):
+            if text and not says(self._tokenizer, example.prompt_ids, answer, text):
+                return f"Its `{side}_ids` are another text than its `{side}`."
+        if example.chosen or example.rejected or not example.prompt:
+            return ""
+        ours = encode_prompt(self._tokenizer, example.prompt), self._prompt(example.prompt)
+        return "" if example.prompt_ids in ours else "Its `prompt` has other ids here."  # without answers it says whose ids they are
+
+    def _prompt(self, prompt: Prompt) -> Ids:
         return encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt)
 
-    def _response(self, prompt: object, prompt_ids: Ids, text: str, ended: bool) -> Ids:
+    def _response(self, prompt: Prompt, prompt_ids: Ids, text: str, ended: bool) -> Ids:
         ids = encode_response(self._tokenizer, prompt, prompt_ids, text, self._config.template)
         return ids + self._end if ended and ids else ids
 
@@ -207,21 +251,74 @@ def mark_weights(chosen: Sequence[Mark], rejected: Sequence[Mark], num_positions
     return tuple(factors)
 
 
-def prompt_key(example: Example | Labelled) -> str:
-    """What belongs together: the prompt as text; without one the answer (of a pair the first in order) stands for it."""
+def marks_on_tokens(texts: Sequence[str], text: str, spans: Sequence[Mark]) -> list[Mark]:
+    """Marks by characters of `text` as marks by tokens, of which `texts` says what each adds; [] where they do not hold the text.
+
+    >>> marks_on_tokens([" ab", "cd", ""], "abcd", [(1, 3, "bad"), (4, 4, "goes_wrong")])
+    [(0, 2, 'bad'), (2, 3, 'goes_wrong')]
+    """
+    before = "".join(texts).find(text)  # a space that parts it from the prompt is none of it
+    ends = [0, *accumulate(map(len, texts))]
+    found = []
+    for start, end, label in spans if before >= 0 else ():
+        end = ends[-1] + 1 if label == "goes_wrong" else end
+        under = [i for i, (a, b) in enumerate(pairwise(ends)) if a - before < end and (b - before > start or a - before >= start)]
+        found += [(under[0], under[-1] + 1, label)] if under else []
+    return found
+
+
+def split_keys(examples: Sequence[Example] | Sequence[Labelled]) -> list[str]:
+    """Of each example the name of what it belongs to: equal names come on the same side of the split.
+
+    The name is the prompt. Pairs without one belong together where they share an answer, named by the first of all their
+    answers; ids whose prompt had to be found belong to every prompt that they begin with, since theirs may go too far.
+
+    >>> split_keys([Example(1, "", "a", "b"), Example(2, "", "c", "b"), Example(3, "Hi", "c", "b")])
+    ['a', 'a', 'Hi']
+    """
+    parents: dict[Name, Name] = {}
+
+    def first(name: Name) -> Name:
+        while parents.setdefault(name, name) != name:
+            parents[name] = name = parents[parents[name]]
+        return name
+
+    def join(a: Name, b: Name) -> None:
+        a, b = sorted((first(a), first(b)))
+        parents[b] = a
+
+    names = [_names(example) for example in examples]
+    for name, *others in names:
+        for other in others:
+            join(name, other)
+    begins: list[Ids] = []  # prompts of which each is the beginning of the next
+    by_ids = [example for example, (name, *_) in zip(examples, names, strict=True) if isinstance(name, tuple)]
+    for ids, given in sorted({(example.prompt_ids, example.prompt_given) for example in by_ids}):
+        while begins and ids[: len(begins[-1])] != begins[-1]:
+            begins.pop()
+        for other in () if given else begins:
+            join(ids, other)
+        begins.append(ids)
+    return [name if isinstance(name, str) else json.dumps(name) for name in (first(name) for name, *_ in names)]
+
+
+def _names(example: Example | Labelled) -> tuple[Name, ...]:
+    """The prompt as text or ids; without one the answer, or both of a pair."""
     text = example.prompt if isinstance(example.prompt, str) else transcript(example.prompt)
-    if text:
-        return text
-    if isinstance(example, Labelled):
-        return example.response
+    if text or isinstance(example, Labelled):
+        return (text or example.response,)
     if len(example.prompt_ids) > 1:
-        return json.dumps(example.prompt_ids)
-    return min(example.chosen or str(example.chosen_ids), example.rejected or str(example.rejected_ids))
+        return (example.prompt_ids,)
+    return (example.chosen or str(example.chosen_ids), example.rejected or str(example.rejected_ids))
 
 
 def is_held_out(prompt: str, share: float) -> bool:
     """By the hash of the prompt alone, whatever else is in the data."""
     return int.from_bytes(hashlib.sha256(b"held out\n" + prompt.encode()).digest()[:8]) < share * 2**64
+
+
+def _has_texts(example: Example) -> bool:
+    return bool(example.prompt or example.chosen or example.rejected)
 
 
 def answers_of(item: Item) -> tuple[Ids, ...]:
@@ -252,6 +349,10 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
     if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != here:
         system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""
         found.append(f"`{parent.name}` was taught with the template {parent.template}{system}, which is another.")
+    before = parent.training.get("held_out") if parent and parent.kind != "base_lm" else None
+    if isinstance(before, (int, float)) and before < encoder.held_out:
+        shares = f"{100 * before:.0f} of 100 prompts out of its training, here {100 * encoder.held_out:.0f} are"
+        found.append(f"`{parent.name}` kept {shares}: it may know some of them.")
     if report.num_raters == 1:
         found.append("All votes are one person's: the model learns that person's taste.")
     if report.num_train < FEW:
@@ -259,7 +360,8 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
     if report.num_held_out < FEW:
         found.append(f"{report.num_held_out} {report.kind} are held out: too few to tell how good the model is.")
     if report.num_contradictions:
-        found.append(f"{report.num_contradictions} pairs are there in both directions.")
+        how = "in both directions" if report.kind == "pairs" else "with more than one label"
+        found.append(f"{report.num_contradictions} {report.kind} are there {how}.")
     if report.kind == "pairs" and abs(report.longer_chosen - 0.5) > 0.2:
         side = "longer" if report.longer_chosen > 0.5 else "shorter"
         share = max(report.longer_chosen, 1 - report.longer_chosen)
@@ -268,4 +370,11 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
         found.append(f"{report.num_cut} answers are read in part.")
     if encoder.num_read_again:
         found.append(f"{encoder.num_read_again} pairs were generated by a model with other tokens; their texts are encoded again.")
+    if encoder.num_conversations and encoder.has_chat_template and here[0] == "plain":
+        does = "are read as plain text, although this tokenizer has a chat template; the template `chat` reads them in it"
+        found.append(f"{encoder.num_conversations} conversations {does}.")
+    if encoder.num_prompts_found:
+        found.append(f"{encoder.num_prompts_found} pairs do not say where their prompt ends: what both answers begin with is taken for it.")
+    if encoder.num_marks_lost:
+        found.append(f"The marks of {encoder.num_marks_lost} pairs count tokens of another model; they are left out.")
     return tuple(found)

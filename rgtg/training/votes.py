@@ -8,11 +8,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.pairs import derive_pairs
-from rgtg.records import Pair, Span
+from rgtg.records import Pair, Span, Trace
 from rgtg.store.export import ExportReport
 from rgtg.training.publish import sync
 
@@ -30,7 +31,8 @@ def freeze_votes(store: "Store", out: Path) -> ExportReport:
         for pair in pairs:
             chosen, rejected = comparison.trace(pair.chosen_trace_id), comparison.trace(pair.rejected_trace_id)
             stops = {"chosen_stop_reason": chosen.stop_reason, "rejected_stop_reason": rejected.stop_reason}
-            lines.append(line_of(pair) | stops | {"base_lm": chosen.run.base_lm.name} | _marks(marks, pair))
+            marked = _marks("chosen", chosen, marks, pair.rater_id) | _marks("rejected", rejected, marks, pair.rater_id)
+            lines.append(line_of(pair) | stops | {"base_lm": chosen.run.base_lm.name} | marked)
     content = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines).encode()
     part = out.with_name(f".{out.name}.part")
     part.write_bytes(content)
@@ -49,9 +51,11 @@ def line_of(pair: Pair) -> dict[str, Any]:
     return line | {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
 
 
-def _marks(marks: Mapping[str, tuple[Span, ...]], pair: Pair) -> dict[str, list]:
-    found = {}
-    for side, trace_id in (("chosen_marks", pair.chosen_trace_id), ("rejected_marks", pair.rejected_trace_id)):
-        if by_rater := [[m.start, m.end, m.label] for m in marks.get(trace_id, ()) if m.rater_id in (None, pair.rater_id)]:
-            found[side] = by_rater
-    return found
+def _marks(side: str, trace: Trace, marks: Mapping[str, tuple[Span, ...]], rater_id: str | None) -> dict[str, list]:
+    """The marks of the rater and of nobody, counted in tokens and, for a model with other tokens, in characters."""
+    kept = [mark for mark in marks.get(trace.id, ()) if mark.rater_id in (None, rater_id)]
+    if not kept:
+        return {}
+    ends = [0, *accumulate(len(step.text) for step in trace.steps)]  # characters before each token, and of the whole
+    spans = [[ends[min(mark.start, len(ends) - 1)], ends[min(mark.end, len(ends) - 1)], mark.label] for mark in kept]
+    return {f"{side}_marks": [[mark.start, mark.end, mark.label] for mark in kept], f"{side}_spans": spans}

@@ -107,9 +107,9 @@ def voted(num: int = 30) -> Store:
         prompt = f"p{i}"
         changes = {"run": type(run)(prompt, "base", run.base_lm, prompt_ids=encode_prompt(tokenizer, prompt))}
         traces = (
-            make_trace(f"c{i}-A", "A", "ab", 3, **changes),
-            make_trace(f"c{i}-B", "B", "acd", 4, **changes),
-            make_trace(f"c{i}-C", "C", "ae", 5, parent_trace_id=f"c{i}-B", branch_position=2, **changes),
+            make_trace(f"c{i}-A", "A", "()*", 3, **changes),
+            make_trace(f"c{i}-B", "B", "()*+", 4, **changes),
+            make_trace(f"c{i}-C", "C", "()*+,", 5, parent_trace_id=f"c{i}-B", branch_position=2, **changes),
         )
         vote = make_vote(f"v{i}", f"c{i}", "B", "ABC", strength=2)
         store.add_comparison(make_comparison(f"c{i}", prompt=prompt, traces=traces), vote)

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = _command(commands, "train", _train, "a reward model from votes, a file or a hub data set; `torchrun -m rgtg train` for several processes")
     given = train.add_mutually_exclusive_group(required=True)
-    given.add_argument("--pairs", metavar="FILE|ID", help="JSON lines, JSON, CSV or Parquet, or a data set of the hub")
+    given.add_argument("--pairs", metavar="FILE|ID", help="JSON lines, JSON, CSV or Parquet, or a data set of the hub: owner/name[/subset[/split]]")
     given.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
     train.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
     train.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")

@@ -244,3 +244,39 @@ def test_the_real_files_are_read(shared):
     assert len(shareGPT) == 300 and shareGPT[0].prompt[0][0] == "user"
     texts = read_examples(folder / "sharegpt_kto_demo.json")
     assert len(texts) == 300 and {text.label for text in texts} == {0.0, 1.0}
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A data set `owner/prefs` where `load_dataset` looks before it asks the hub, with a subset of two splits."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "owner" / "prefs"
+    folder.mkdir(parents=True)
+    for name in ("all", "train_prefs", "test_prefs"):
+        (folder / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "chosen": "a", "rejected": "b"}) + "\n")
+    configs = "- config_name: default\n  data_files: all.jsonl\n- config_name: small\n  data_files:\n"
+    configs += "".join(f"  - split: {name}\n    path: {name}.jsonl\n" for name in ("train_prefs", "test_prefs"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "prompt"),
+    [
+        ("owner/prefs", "train", "all"),
+        ("owner/prefs/default", "train", "all"),
+        ("owner/prefs/small", "test_prefs", "test_prefs"),
+        ("owner/prefs/small/train_prefs", "train", "train_prefs"),
+    ],
+)
+def test_a_data_set_of_the_hub_may_name_its_subset_and_split(hub, name, split, prompt):
+    assert [example.prompt for example in read_examples(name, split)] == [prompt]
+
+
+@pytest.mark.parametrize("name", ["owner/prefs/small/nothing", "owner/prefs/none", "owner", "owner/", "a/b/c/d/e", "./owner/prefs", "owner//prefs"])
+def test_a_data_set_that_is_not_there_is_refused_in_words(hub, name):
+    with pytest.raises(BadData, match="no preferences at|did not give the data set"):
+        read_examples(name)

@@ -102,6 +102,7 @@ def read_examples(source: str | Path, split: str = "train") -> list[Example] | l
 
 
 def rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Row]]:
+    """Numbered rows of a file or of a hub data set: owner/name, owner/name/subset or owner/name/subset/split. Raises BadData."""
     path = Path(source)
     if not path.is_file():
         yield from _hub_rows(str(source), split)
@@ -150,12 +151,15 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Row]]:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise BadData(f"There are no preferences at `{name}`.", "It is neither a file here nor a data set of the hub.", "Give a file, or owner/name.")
+    owner, *rest = name.split("/")
+    if not 1 <= len(rest) <= 3 or name.startswith((".", "/", "~")) or not all((owner, *rest)):
+        do = "Give a file, or owner/name, owner/name/subset or owner/name/subset/split."
+        raise BadData(f"There are no preferences at `{name}`.", "It is neither a file here nor a data set of the hub.", do)
     from datasets import load_dataset
 
+    subset, split = (*rest[1:], None, None)[0], rest[2] if len(rest) == 3 else split
     try:
-        found = load_dataset(name, split=split)
+        found = load_dataset(f"{owner}/{rest[0]}", subset, split=split)
     except Exception as error:  # it raises whatever its network and its parsers raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadData(f"The hub did not give the data set `{name}`.", first, "Check the name, the split and the network.") from error

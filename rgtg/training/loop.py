@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
@@ -27,7 +27,7 @@ from rgtg.config import TrainingConfig
 from rgtg.errors import BadData, BadReward
 from rgtg.training import checkpoints
 from rgtg.training.data import Item, Share, TokenPair, plan
-from rgtg.training.teaching import Scorer, Teacher
+from rgtg.training.teaching import Scorer, Teacher, out_of_memory
 
 WEIGHTS = "weights.safetensors"  # of a checkpoint: what is trained, no more
 A_MINUTE = 60.0
@@ -155,12 +155,11 @@ class PreferenceTrainer(Trainer):
                 value = self._share_step(model, inputs["share"])
                 break
             except (RuntimeError, MemoryError) as error:
-                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+                if not out_of_memory(error):
                     raise
                 self._take_less(error)
-                model.zero_grad()
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            model.zero_grad()
+            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback holds what was computed
         self._add_up(model)
         return value * self.args.world_size  # what is reported is averaged over processes
 

@@ -316,7 +316,7 @@ import sys, torch
 from pathlib import Path
 from rgtg.config import TrainingConfig
 from rgtg.training import loop
-from rgtg.training.trainer import train_file
+from rgtg.training.trainer import leave_processes, train_file
 
 begin = loop.PreferenceTrainer.train
 def train(self, *args, **kwargs):
@@ -333,6 +333,7 @@ loop.PreferenceTrainer.compute_loss = loss
 config = TrainingConfig(num_steps=4, pairs_per_batch=5, learning_rate=1e-3, dropout=0.0, held_out=0.5, report_every=1, autocast=False)
 said = []
 card = train_file(sys.argv[1], sys.argv[2], Path(sys.argv[3]), config, emit=said.append, work=Path(sys.argv[3] + ".work"), device="cpu")
+leave_processes()
 if card is not None:
     Path(sys.argv[3] + ".losses").write_text(repr([line["loss"] for line in said if "loss" in line]))
 """

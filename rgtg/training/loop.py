@@ -31,6 +31,7 @@ from rgtg.training.teaching import Scorer, Teacher, out_of_memory
 
 WEIGHTS = "weights.safetensors"  # of a checkpoint: what is trained, no more
 A_MINUTE = 60.0
+PATIENCE = 4 * 3600  # seconds that the other processes wait while the first measures and saves
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,7 @@ def training_arguments(config: TrainingConfig, model: nn.Module, folder: Path) -
         learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup * config.num_steps)),
         weight_decay=config.weight_decay, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
         bf16=bf16, use_cpu=device == "cpu", ddp_backend="gloo" if device == "cpu" and several else None, ddp_find_unused_parameters=False,
+        ddp_timeout=PATIENCE,
         logging_steps=config.report_every, logging_nan_inf_filter=False, save_strategy="no", report_to=[], disable_tqdm=True,
         log_level="error", remove_unused_columns=False, dataloader_pin_memory=False, seed=config.seed,
     )  # fmt: skip

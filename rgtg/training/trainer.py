@@ -15,7 +15,9 @@ from typing import Any
 import torch
 
 from rgtg.config import TrainingConfig
+from rgtg.errors import BadSettings
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
+from rgtg.models.loading import pick_device
 from rgtg.records import ModelCard
 from rgtg.training.faults import boundary
 from rgtg.training.files import read_examples
@@ -60,7 +62,8 @@ def train_file(
 ) -> ModelCard | None:
     """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
 
-    In `work` there are checkpoints, for whoever has the model safe to clear away. `guide`, a folder or hub id, is the reward
+    In `work` there are checkpoints, for whoever has the model safe to clear away. Several processes call it together, as often
+    as they like, and `leave_processes` at their end. `guide`, a folder or hub id, is the reward
     model that has guided until now: the report has it beside the new one, unless `base` is a reward model itself.
     """
     place = _place(device)
@@ -68,7 +71,7 @@ def train_file(
     prepared = prepare(read_examples(source, split), start.tokenizer, start.context, start.vocabulary, config, start.card)
     emit({"phase": "data", "data": asdict(prepared.report)})
     boundary("trainer:prepared")
-    writes = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    writes = is_first()
     judge = Judge(start, prepared, config)
     parent = judge.measured(start.model) if start.taught and writes else None
     before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
@@ -84,9 +87,6 @@ def train_file(
         start.model, prepared.train, start.pad_id, config, listen, should_stop, judge.accuracy if prepared.held_out else None,
         work, _run_key(start, prepared, config), start.tokenizer.eos_token_id,
     )  # fmt: skip
-    if torch.distributed.is_initialized():
-        writes = torch.distributed.get_rank() == 0
-        torch.distributed.destroy_process_group()
     if not done or not writes:
         return None
     boundary("trainer:taught")
@@ -141,7 +141,26 @@ def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def is_first() -> bool:
+    """Of several processes (torchrun) the first writes and speaks."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def leave_processes() -> None:
+    """All processes wait for the first, which measures and saves, and part. One group serves all trainings of a command: a second
+    one would meet the addresses of the first, and hang."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def _place(device: str) -> str:
-    """Under torchrun each process has its own GPU."""
+    """Where to train; under torchrun each process has its own GPU. Raises BadSettings where this computer has no such device."""
     rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
+    place = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
+    try:
+        torch.zeros(1, device=pick_device(place)).item()
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        found = f"{str(error).strip().splitlines()[0].rstrip('.')}."
+        raise BadSettings(f"The device `{place}` cannot be used.", found, "Choose auto, cpu, or one that is here.") from error
+    return place

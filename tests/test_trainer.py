@@ -219,6 +219,31 @@ def test_a_child_of_a_reward_model_is_measured_beside_it(tmp_path, base):
     assert card.report["parent"]["accuracy"] == parent.report["accuracy"], "the same prompts are held out, the same weights measured"
 
 
+def test_an_implicit_parent_is_not_measured_as_a_ratio_to_itself(tmp_path, base):
+    training = {"objective": "implicit", "num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
+    run_job(job_folder(tmp_path / "a", base, training=training), lambda news: None, lambda: False)
+    run_job(job_folder(tmp_path / "g", base, name="guide"), lambda news: None, lambda: False)
+    parent, guide = str(tmp_path / "a" / "model"), str(tmp_path / "g" / "model")
+    run_job(job_folder(tmp_path / "b", parent, training=training, name="child"), lambda news: None, lambda: False)
+    run_job(job_folder(tmp_path / "c", parent, training=training, name="other", guide=guide), lambda news: None, lambda: False)
+    alone, beside = (ModelCard.read(tmp_path / name / "model") for name in "bc")
+    assert (alone.parent, beside.parent) == ("mine", "mine")
+    assert "parent" not in alone.report and "its parent" not in alone.verdict
+    assert beside.report["guide"]["accuracy"] == ModelCard.read(tmp_path / "g" / "model").report["accuracy"]
+
+
+def test_a_parent_of_another_kind_is_measured_as_its_own_objective_reads_it(tmp_path, base):
+    training = {"num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
+    run_job(job_folder(tmp_path / "a", base, training=training | {"objective": "vocabulary"}), lambda news: None, lambda: False)
+    parent = ModelCard.read(tmp_path / "a" / "model")
+    for objective in ("autoregressive", "partial"):
+        folder = job_folder(tmp_path / objective, tmp_path / "a" / "model", training=training | {"objective": objective}, name="child")
+        run_job(folder, lambda news: None, lambda: False)
+        card = ModelCard.read(folder / "model")
+        assert (card.parent, card.base_lm) == ("mine", "tiny")
+        assert card.report["parent"]["accuracy"] == parent.report["accuracy"] and card.report["parent"]["by_length"] == parent.report["by_length"]
+
+
 @pytest.mark.parametrize("objective", ["partial", "vocabulary", "autoregressive"])
 def test_what_guided_until_now_is_measured_beside_a_child_of_a_base_lm(tmp_path, base, objective):
     training = {"objective": objective, "num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}

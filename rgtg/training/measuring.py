@@ -40,6 +40,15 @@ class Judge:
         found = measure(self.teacher, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
         return round(float(wins(found.ends()).mean()), 4) if found else None
 
+    def parent(self, folder_or_id: str, device: str, dtype: str) -> Measured | None:
+        """The start where it is a reward model, one of another kind as its own objective reads it. None for an implicit one: what
+        it is a ratio to is not here, and the start is its own reference from now on."""
+        if not self.items or not self.start.parent:
+            return None
+        if self.start.taught and self.config.objective != "implicit":
+            return self.measured(self.start.model)
+        return self.guide(folder_or_id, device, dtype).measured
+
     def guide(self, folder_or_id: str, device: str, dtype: str) -> Guide:
         """A reward model of any kind on the same items, as its own objective reads them."""
         name = folder_or_id

@@ -20,7 +20,7 @@ from rgtg.records import ModelCard
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A model in memory, its weights free to change. `taught` says whether it is a reward model already: a parent."""
+    """A model in memory, its weights free to change. `taught` says whether it is a reward model by the objective already."""
 
     name: str
     revision: str
@@ -29,6 +29,11 @@ class Start:
     card: ModelCard | None
     taught: bool
     stored_dtype: torch.dtype
+
+    @property
+    def parent(self) -> str:
+        """Its name where it is a reward model, of whatever kind; else ""."""
+        return self.name if self.taught or (self.card is not None and self.card.kind != "base_lm") else ""
 
     @property
     def context(self) -> int:

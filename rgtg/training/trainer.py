@@ -64,7 +64,7 @@ def train_file(
 
     In `work` there are checkpoints, for whoever has the model safe to clear away. Several processes call it together, as often
     as they like, and `leave_processes` at their end. `guide`, a folder or hub id, is the reward
-    model that has guided until now: the report has it beside the new one, unless `base` is a reward model itself.
+    model that has guided until now: the report has it beside the new one, unless `base` is one that can be measured itself.
     """
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
@@ -73,7 +73,7 @@ def train_file(
     boundary("trainer:prepared")
     writes = is_first()
     judge = Judge(start, prepared, config)
-    parent = judge.measured(start.model) if start.taught and writes else None
+    parent = judge.parent(base, place, dtype) if writes else None
     before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
     trained = add_lora(start.model, config) if config.lora else start.model
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
@@ -123,7 +123,7 @@ def _card(
         taught=f"{data.num_train} {data.kind}" + (", at every prefix length" if config.objective in ("partial", "regression", "bce") else ""),
         source=source, template=config.template, system_prompt=config.system_prompt, license=start.card.license if start.card else "",
         num_pairs=data.num_train, pairs_sha256=data.sha256, zero=zero, accuracy=accuracy, metrics=metrics,
-        training=asdict(config) | {"last": said[-1] if said else {}}, parent=start.name if start.taught else "",
+        training=asdict(config) | {"last": said[-1] if said else {}}, parent=start.parent,
         reference=f"{start.name}@{start.revision}" if config.objective == "implicit" else "",
         verdict=report["verdict"], report=report, data=asdict(data),
     )  # fmt: skip

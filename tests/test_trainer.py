@@ -20,6 +20,7 @@ from rgtg.records import ModelCard
 from rgtg.training import checkpoints
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import PreferenceTrainer, Progress, schedule, train_reward_model
+from rgtg.training.teaching import Teacher
 from rgtg.training.trainer import run_job, train_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +66,24 @@ def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
     losses = [line.loss for line in said]
     step = 2 if name == "vocabulary" and config.constraint == "alternate" else 1  # pairs and values in turn
     assert len(losses) == 10 and losses[-step] < losses[0], losses
+
+
+def test_pairs_and_values_come_in_turn_within_one_pass_and_after_a_resume(tmp_path, monkeypatch):
+    taught_by, whole = [], Teacher._vocabulary_loss
+
+    def loss(self, logits, batch, lengths, shared, step):
+        found = [float(whole(self, logits, batch, lengths, shared, turn).detach()) for turn in (step, 0, 1)]
+        taught_by.append("pairs" if found[0] == found[1] else "values" if found[0] == found[2] else found)
+        return whole(self, logits, batch, lengths, shared, step)
+
+    monkeypatch.setattr(Teacher, "_vocabulary_loss", loss)
+    config = replace(CONFIG, objective="vocabulary", pairs_per_batch=2, num_steps=4)  # one pass over eight pairs
+    taught(config)
+    assert taught_by == ["pairs", "values", "pairs", "values"]
+    taught_by.clear()
+    train_reward_model(model_of("vocabulary"), taste(), 1, config, should_stop=stopped_after(3), folder=tmp_path, run="a")
+    taught(config, folder=tmp_path, run="a")
+    assert taught_by == ["pairs", "values", "pairs", "values"]
 
 
 def test_labelled_texts_are_taught_by_their_objectives_alone():

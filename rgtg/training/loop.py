@@ -147,7 +147,7 @@ class PreferenceTrainer(Trainer):
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None) -> Tensor:
         """The loss of a share's items; their sum over a step's forwards and processes is the step's mean over items."""
         share: Share = inputs["share"]
-        return self.teacher.loss(model, share.items, share.total, share.number_of_pass, self.args.device)
+        return self.teacher.loss(model, share.items, share.total, self.state.global_step, self.args.device)
 
     def training_step(self, model: nn.Module, inputs: dict, num_items_in_batch: Any = None) -> Tensor:
         model.train()

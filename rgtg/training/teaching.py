@@ -85,16 +85,16 @@ class Teacher:
         """Whether single answers with a label are taught; a pair is two of them then."""
         return self.config.objective in OF_TEXTS or (self.config.objective == "implicit" and self.config.implicit == "ce")
 
-    def loss(self, model: Callable[[Tensor], Tensor], items: Sequence[Item], total: float, number_of_pass: int, device: torch.device) -> Tensor:
-        """The part of these items in the mean over items of weight `total`."""
+    def loss(self, model: Callable[[Tensor], Tensor], items: Sequence[Item], total: float, step: int, device: torch.device) -> Tensor:
+        """The part of these items in the mean over items of weight `total`; `step` is the number of steps of the optimizer before."""
         if isinstance(items[0], TokenText) or self.of_texts:
             both = isinstance(items[0], TokenPair)
             texts = [text for pair in items for text in texts_of(pair)] if both else items
             return self._text_loss(model, collate_texts(texts, self.pad_id).to(device), 2 * total if both else total)
         batch = collate_pairs(items, self.pad_id, self.end_id if self.config.unequal == "pad" else None).to(device)
-        return (self._scalar_loss if self.config.objective in SCALAR else self._causal_loss)(model, batch, total, number_of_pass)
+        return (self._scalar_loss if self.config.objective in SCALAR else self._causal_loss)(model, batch, total, step)
 
-    def _scalar_loss(self, model: Callable, batch: PairBatch, total: float, number_of_pass: int) -> Tensor:
+    def _scalar_loss(self, model: Callable, batch: PairBatch, total: float, step: int) -> Tensor:
         config = self.config
         sides = *response_rewards(model(batch.ids), batch.prompt_lengths), batch.chosen_lengths, batch.rejected_lengths
         shared = {"sample_weights": batch.weights, "total": total}
@@ -111,27 +111,28 @@ class Teacher:
         sides = chosen, rejected, chosen_lengths, rejected_lengths
         return objectives.partial_bradley_terry(*sides, batch.num_common, batch.margins, position_weights=batch.marks, **shape, **shared)
 
-    def _causal_loss(self, model: Callable, batch: PairBatch, total: float, number_of_pass: int) -> Tensor:
+    def _causal_loss(self, model: Callable, batch: PairBatch, total: float, step: int) -> Tensor:
         config, lengths = self.config, (batch.chosen_lengths, batch.rejected_lengths)
         logits = model(batch.ids)
         shared = {"label_smoothing": config.label_smoothing, "sample_weights": batch.weights, "total": total}
         if config.objective == "vocabulary":
-            return self._vocabulary_loss(logits, batch, lengths, shared, number_of_pass)
+            return self._vocabulary_loss(logits, batch, lengths, shared, step)
         sides = response_rewards(objectives.token_log_probs(logits, batch.ids), batch.prompt_lengths)
         if config.objective == "autoregressive":
             return objectives.autoregressive_bradley_terry(*sides, *lengths, config.beta, batch.margins, **shared)
         reference = response_rewards(self._reference_log_probs(batch.ids), batch.prompt_lengths)
         return objectives.implicit_dpo(*sides, *reference, *lengths, config.beta, batch.margins, **shared)
 
-    def _vocabulary_loss(self, logits: Tensor, batch: PairBatch, lengths: tuple, shared: dict, number_of_pass: int) -> Tensor:
-        """Pairs in even passes and the value constraint in odd ones, or both."""
+    def _vocabulary_loss(self, logits: Tensor, batch: PairBatch, lengths: tuple, shared: dict, step: int) -> Tensor:
+        """Pairs and the value constraint in turn, in even and odd steps, or both. FaRMA's turns are whole passes; by the step both
+        are learnt also where there is one pass alone."""
         config = self.config
         values = response_rewards(objectives.token_values(logits, batch.ids), batch.prompt_lengths)
         if config.compare == "complete":
             on_pairs = objectives.full_bradley_terry(*values, *lengths, batch.margins, **shared)
         else:
             on_pairs = self._at_every_prefix(*values, *lengths, batch, shared)
-        if number_of_pass % 2 == 0 if config.constraint == "alternate" else config.constraint_weight == 0:
+        if step % 2 == 0 if config.constraint == "alternate" else config.constraint_weight == 0:
             return on_pairs
         num_sides = 2 if config.constraint_on == "both" else 1
         rows = num_sides * len(batch.ids) // 2

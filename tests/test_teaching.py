@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_models import FAMILIES, TOKEN_KINDS, VOCABULARY, tiny, tiny_reward, tiny_token_reward
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.config import TrainingConfig
+from rgtg.config import OBJECTIVES, TrainingConfig
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import make_teacher
 from rgtg.training.teaching import Scorer, Teacher
@@ -119,6 +119,6 @@ def test_a_pair_serves_as_two_texts():
 
 def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
     of = lambda objective: Teacher(TrainingConfig(objective=objective, beta=0.25), 1, 1).log_odds  # noqa: E731
-    assert {objective: of(objective) for objective in ("partial", "vocabulary", "autoregressive", "implicit")} == {
-        "partial": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0,
+    assert {objective: of(objective) for objective in OBJECTIVES} == {
+        "partial": 1.0, "full": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
     }  # fmt: skip

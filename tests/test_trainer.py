@@ -318,6 +318,15 @@ def test_labelled_texts_from_a_file(tmp_path, base):
     assert card.data["kind"] == "texts" and card.report["num_pairs"] > 5
 
 
+def test_of_labelled_texts_length_alone_bets_as_the_labels_go(tmp_path, base):
+    for better, worse, bets_on in (("a", "cdef", "shorter"), ("abcd", "e", "longer")):
+        rows = [{"prompt": f"p{i}", "response": better if i % 2 else worse, "label": i % 2} for i in range(60)]
+        (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / bets_on, replace(CONFIG, objective="regression", held_out=0.5))
+        assert card.report["length_only"]["bets_on"] == bets_on and card.report["length_only"]["accuracy"]["mean"] == 1.0
+        assert "calibration" not in card.report, "labels are no log-odds"
+
+
 def test_what_cannot_be_started_from_is_refused(tmp_path, base):
     reward_model = save_tiny(tmp_path / "rm", AutoModelForSequenceClassification)
     pairs = job_folder(tmp_path / "job", base) / "pairs.jsonl"

@@ -111,6 +111,15 @@ def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> li
     return [(texts[a], texts[b], prompts[a]) for a, b in zip(high, low, strict=False) if texts[a].label > texts[b].label]
 
 
+def longer_chosen(prepared: Prepared, seed: int) -> float:
+    """Share of the pairs whose chosen answer is the longer one, ties one half; labelled texts to train on are paired by chance."""
+    if prepared.report.kind == "pairs":
+        return prepared.report.longer_chosen
+    couples = pair_up(prepared.train, [""] * len(prepared.train), seed)
+    lengths = [(len(high.response_ids), len(low.response_ids)) for high, low, _ in couples]
+    return sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(lengths) if lengths else 0.5
+
+
 def num_tokens(item: Item) -> int:
     """Of the prompt and the longer answer."""
     answers = (item.chosen_ids, item.rejected_ids) if isinstance(item, TokenPair) else (item.response_ids,)

@@ -208,6 +208,9 @@ class Teacher:
         return log_probs if self.config.objective == "autoregressive" else self.config.beta * (log_probs - self._reference_log_probs(ids))
 
     @property
-    def log_odds(self) -> float:
-        """What a difference of two rewards is to be multiplied by for the log-odds of the preference, as the loss has it."""
+    def log_odds(self) -> float | None:
+        """What a difference of two rewards is to be multiplied by for the log-odds of the preference, as the loss has it; None of
+        `regression`, whose rewards are labels between 0 and 1."""
+        if self.config.objective == "regression":
+            return None
         return self.config.beta if self.config.objective == "autoregressive" else 1.0

@@ -22,7 +22,7 @@ from rgtg.records import ModelCard
 from rgtg.training.faults import boundary
 from rgtg.training.files import read_examples
 from rgtg.training.loop import Progress, schedule, train_reward_model
-from rgtg.training.measuring import Judge
+from rgtg.training.measuring import Judge, longer_chosen
 from rgtg.training.objectives import last
 from rgtg.training.prepare import Prepared, prepare
 from rgtg.training.report import LENGTHS, Measured, held_out_report
@@ -94,7 +94,7 @@ def train_file(
     model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
     emit({"phase": "report"})
     child = judge.measured(model)
-    report = held_out_report(child, parent, prepared.report.longer_chosen, before)
+    report = held_out_report(child, parent, longer_chosen(prepared, config.seed), before)
     card = _card(start, prepared, config, report, child, name or out.name, base_lm, said)
     save_folder(model.to(start.stored_dtype), start.tokenizer, card, out)
     emit({"phase": "done", "verdict": card.verdict, "held_out_accuracy": card.metrics.get("accuracy")})

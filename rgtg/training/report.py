@@ -5,6 +5,7 @@ Knows tensors of rewards and nothing of models. Every figure comes with its numb
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -144,14 +145,22 @@ def intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tu
     (pairs, figures) and which of them count -> (mean, low, high) of each figure.
     """
     means, there = _by_prompt(values, counts, prompts)
-    luck, drawn = torch.Generator().manual_seed(0), []
-    for _ in range(0, DRAWS, 100):
-        picks = torch.randint(len(means), (100, len(means)), generator=luck)
-        times = torch.zeros(picks.shape, dtype=torch.float64).scatter_add_(1, picks, torch.ones(picks.shape, dtype=torch.float64))
-        drawn.append((times @ (means * there)) / (times @ there))  # no number where none of the prompts with this figure is drawn
-    low, high = torch.cat(drawn).nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64), 0)
+    sums, nums = (means * there).float(), there.float()
+    # no number where none of the prompts with this figure is drawn
+    drawn = torch.cat([(times.float() @ sums) / (times.float() @ nums) for times in _draws(len(means)).split(100)])
+    low, high = drawn.nanquantile(torch.tensor([0.025, 0.975]), 0)
     mean = (means * there).sum(0) / there.sum(0)
     return list(zip(mean.tolist(), low.tolist(), high.tolist(), strict=True))
+
+
+@lru_cache(maxsize=1)
+def _draws(num_prompts: int) -> Tensor:
+    """(draws, prompts): how often each prompt is in each draw; the same for all figures of a report."""
+    luck, found = torch.Generator().manual_seed(0), []
+    one = torch.ones(100, num_prompts, dtype=torch.uint8)
+    for _ in range(0, DRAWS, 100):
+        found.append(torch.zeros_like(one).scatter_add_(1, torch.randint(num_prompts, one.shape, generator=luck), one))
+    return torch.cat(found)
 
 
 def share_intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:

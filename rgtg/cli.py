@@ -389,6 +389,8 @@ def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
 def _print_news(news: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(news, ensure_ascii=False), flush=True)
+    elif news.get("phase") == "note":
+        print(news["text"], flush=True)
     elif news.get("phase") == "data":
         data = news["data"]
         print(f"{data['num_used']} {data['kind']} on {data['num_prompts']} prompts, {data['num_held_out']} held out", flush=True)

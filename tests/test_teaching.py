@@ -1,6 +1,6 @@
 """One forward gives what many would: losses and rewards of every prefix, on every family, for every objective."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from tiny_models import FAMILIES, TOKEN_KINDS, VOCABULARY, tiny, tiny_reward, tiny_token_reward
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.config import OBJECTIVES, TrainingConfig
+from rgtg.config import CAUSAL, OBJECTIVES, TrainingConfig
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import make_teacher
-from rgtg.training.teaching import Scorer, Teacher
+from rgtg.training.teaching import Scorer, Teacher, unread_options
 
 CPU = torch.device("cpu")
 
@@ -106,6 +106,46 @@ def test_the_vocabulary_objective_takes_pairs_and_values_in_turn_or_as_a_sum():
     assert loss(0, compare="prefixes") == pytest.approx(wanted, rel=1e-4)
     assert loss(1, tau=1e-3) == pytest.approx(on_values, rel=1e-2), "the soft value at no temperature is the maximum"
     assert loss(1, tau=1.0) != pytest.approx(on_values, rel=1e-2)
+
+
+MODEL_OF = {kind: AutoModelForCausalLM if kind in CAUSAL else AutoModelForSequenceClassification for kind in OBJECTIVES}
+NOT_OF_THE_LOSS = {"objective", "num_steps", "pairs_per_batch", "learning_rate", "held_out", "template", "max_length", "over_long", "weight_decay"}
+NOT_OF_THE_LOSS |= {"warmup", "dropout", "autocast", "lora", "checkpointing", "seed", "report_every", "checkpoint_every"}
+OTHER = {
+    "unequal": "pad", "weights": "linear", "stride": 2, "margin": 0.5, "label_smoothing": 0.2, "centring": 0.5, "beta": 0.3, "implicit": "ce",
+    "compare": "prefixes", "constraint": "sum", "constraint_weight": 0.5, "constraint_on": "both", "tau": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_option_changes_the_loss_or_is_said_not_to_be_read(objective):
+    """Margins and marks are in the pairs already: `margin` and `mark_weight` act there, so here the pairs are made with them."""
+    assert set(OTHER) | NOT_OF_THE_LOSS | {"system_prompt", "lora_rank", "mark_weight"} == {f.name for f in fields(TrainingConfig)}
+    model, other = tiny("llama", MODEL_OF[objective], 1), tiny("llama", MODEL_OF[objective], 2)
+
+    def losses(config: TrainingConfig) -> list[float]:
+        marks = (1.0, config.mark_weight, config.mark_weight)
+        items = [replace(p, margin=0.5 * config.margin, marks=marks) for p in pairs()]
+        teacher = replace(make_teacher(model, config, 1, 1), reference=other)
+        return [float(teacher.loss(Scorer(model), items, 2.0, step, CPU)) for step in (0, 1)]
+
+    bases = [TrainingConfig(objective=objective)]
+    bases += [replace(bases[0], constraint="sum"), replace(bases[0], compare="prefixes")] if objective == "vocabulary" else []
+    bases += [replace(bases[0], implicit="ce")] if objective == "implicit" else []
+    for base in bases:
+        for name, value in (OTHER | {"mark_weight": 9.0}).items():
+            if getattr(base, name) == value:
+                continue
+            changed = replace(base, **{name: value})
+            same = losses(changed) == losses(base)
+            assert same == (name in unread_options(changed)), (base, name)
+    assert unread_options(TrainingConfig(objective=objective)) == ()
+
+
+def test_a_system_prompt_without_a_chat_template_and_a_rank_without_lora_are_not_read():
+    assert unread_options(TrainingConfig(system_prompt="be kind", lora_rank=4)) == ("system_prompt", "lora_rank")
+    assert unread_options(TrainingConfig(system_prompt="be kind", lora_rank=4, template="chat", lora=True)) == ()
+    assert unread_options(TrainingConfig(objective="vocabulary", constraint="sum", constraint_weight=0.0, tau=1.0)) == ("tau",)
 
 
 def test_a_pair_serves_as_two_texts():

@@ -66,6 +66,11 @@ def test_for_people_it_says_what_the_data_is_and_how_far_it_is(here, capsys):
     assert "60 pairs on 60 prompts" in said and "step 4 of 4  loss" in said and f"{here / 'mine'}: " in said
 
 
+def test_it_says_which_options_are_not_read(here, capsys):
+    assert train(here, "--objective", "full", "--stride", "2") == 0
+    assert capsys.readouterr().out.startswith("What was given for stride changes nothing: `full` with these settings does not read it.\n60 pairs")
+
+
 def test_what_is_there_is_not_written_over(here, capsys):
     (here / "mine").mkdir()
     assert train(here) == 2

@@ -20,6 +20,7 @@ from rgtg.records import ModelCard
 from rgtg.training import checkpoints
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import PreferenceTrainer, Progress, schedule, train_reward_model
+from rgtg.training.starts import add_lora
 from rgtg.training.teaching import Teacher
 from rgtg.training.trainer import run_job, train_file
 
@@ -342,6 +343,31 @@ def test_lora_trains_small_matrices_and_leaves_a_plain_folder(tmp_path, base):
     changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
     assert changed and all("proj" in name for name in changed) and float(after["score.weight"].abs().sum()) > 0
     assert card.training["lora"] is True and card.training["learning_rate"] == 1e-3
+
+
+def test_the_same_seed_gives_the_same_lora_whatever_was_drawn_before(tmp_path, base):
+    pytest.importorskip("peft")
+    pairs, content = job_folder(tmp_path / "job", base) / "pairs.jsonl", []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        model, luck = model_of(), torch.get_rng_state()
+        add_lora(model, replace(CONFIG, lora=True, lora_rank=2, seed=seed))
+        assert torch.equal(torch.get_rng_state(), luck), "the luck of others is left alone"
+        torch.manual_seed(ord(name))
+        train_file(pairs, str(base), tmp_path / name, replace(CONFIG, lora=True, lora_rank=2, num_steps=2, seed=seed))
+        content.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert content[0] == content[1] != content[2]
+
+
+def test_options_that_the_objective_does_not_read_are_said_and_written_on_the_card(tmp_path, base):
+    news, pairs = [], job_folder(tmp_path / "job", base) / "pairs.jsonl"
+    config = replace(CONFIG, objective="bce", label_smoothing=0.1, stride=2, num_steps=2)
+    card = train_file(pairs, str(base), tmp_path / "out", config, emit=news.append)
+    said = "What was given for stride, label_smoothing changes nothing: `bce` with these settings does not read it."
+    assert news[0] == {"phase": "note", "text": said}
+    assert news[1]["phase"] == "data" and card.training["unread"] == "stride, label_smoothing"
+    news.clear()
+    card = train_file(pairs, str(base), tmp_path / "other", replace(config, objective="partial"), emit=news.append)
+    assert news[0]["phase"] == "data" and "unread" not in card.training
 
 
 def test_lora_without_its_library_says_what_to_do(tmp_path, base, monkeypatch):

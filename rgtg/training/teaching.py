@@ -5,7 +5,7 @@ logits at a position are values or log probabilities of the next token.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -52,6 +52,27 @@ def response_rewards(scores: Tensor, prompt_lengths: Tensor) -> tuple[Tensor, Te
     return cut[: len(cut) // 2], cut[len(cut) // 2 :]
 
 
+def teaches_texts(config: TrainingConfig) -> bool:
+    return config.objective in OF_TEXTS or (config.objective == "implicit" and config.implicit == "ce")
+
+
+def compares_prefixes(config: TrainingConfig) -> bool:
+    """Whether pairs are compared at every prefix length, not as complete responses alone."""
+    return config.objective == "partial" or (config.objective == "vocabulary" and config.compare == "prefixes")
+
+
+def unread_options(config: TrainingConfig) -> tuple[str, ...]:
+    """Options that differ from their default though nothing reads them under this objective, by name, in the config's order."""
+    prefixes, vocabulary, pairs = compares_prefixes(config), config.objective == "vocabulary", not teaches_texts(config)
+    read = dict.fromkeys(("unequal", "weights", "stride", "mark_weight"), prefixes) | dict.fromkeys(("margin", "label_smoothing"), pairs)
+    read |= {"centring": config.objective in ("partial", "full"), "beta": config.objective in ("autoregressive", "implicit")}
+    read |= {"implicit": config.objective == "implicit", "compare": vocabulary, "constraint": vocabulary}
+    read |= {"constraint_weight": vocabulary and config.constraint == "sum", "system_prompt": config.template == "chat", "lora_rank": config.lora}
+    constrained = vocabulary and (config.constraint == "alternate" or config.constraint_weight > 0)
+    read |= {"constraint_on": constrained, "tau": constrained}
+    return tuple(f.name for f in fields(config) if not read.get(f.name, True) and getattr(config, f.name) != f.default)
+
+
 def rows_within(lengths: Sequence[int], num_tokens: int) -> int:
     """How many of the first rows have no more than `num_tokens` tokens when padded to their longest; at least 1.
 
@@ -83,7 +104,7 @@ class Teacher:
     @property
     def of_texts(self) -> bool:
         """Whether single answers with a label are taught; a pair is two of them then."""
-        return self.config.objective in OF_TEXTS or (self.config.objective == "implicit" and self.config.implicit == "ce")
+        return teaches_texts(self.config)
 
     def loss(self, model: Callable[[Tensor], Tensor], items: Sequence[Item], total: float, step: int, device: torch.device) -> Tensor:
         """The part of these items in the mean over items of weight `total`; `step` is the number of steps of the optimizer before."""
@@ -91,7 +112,8 @@ class Teacher:
             both = isinstance(items[0], TokenPair)
             texts = [text for pair in items for text in texts_of(pair)] if both else items
             return self._text_loss(model, collate_texts(texts, self.pad_id).to(device), 2 * total if both else total)
-        batch = collate_pairs(items, self.pad_id, self.end_id if self.config.unequal == "pad" else None).to(device)
+        pads = self.config.unequal == "pad" and compares_prefixes(self.config)
+        batch = collate_pairs(items, self.pad_id, self.end_id if pads else None).to(device)
         return (self._scalar_loss if self.config.objective in SCALAR else self._causal_loss)(model, batch, total, step)
 
     def _scalar_loss(self, model: Callable, batch: PairBatch, total: float, step: int) -> Tensor:

@@ -27,6 +27,7 @@ from rgtg.training.objectives import last
 from rgtg.training.prepare import Prepared, prepare
 from rgtg.training.report import LENGTHS, Measured, held_out_report
 from rgtg.training.starts import Start, add_lora, load_start, save_folder
+from rgtg.training.teaching import unread_options
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -69,6 +70,8 @@ def train_file(
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
     prepared = prepare(read_examples(source, split), start.tokenizer, start.context, start.vocabulary, config, start.card)
+    if unread := ", ".join(unread_options(config)):
+        emit({"phase": "note", "text": f"What was given for {unread} changes nothing: `{config.objective}` with these settings does not read it."})
     emit({"phase": "data", "data": asdict(prepared.report)})
     boundary("trainer:prepared")
     writes = is_first()
@@ -117,13 +120,15 @@ def _card(
     data = prepared.report
     raters = f" by {data.num_raters} rater{'s' * (data.num_raters > 1)}" if data.num_raters else ""
     source = f"{data.num_used} {data.kind} on {data.num_prompts} prompts{raters}"
+    unread = ", ".join(unread_options(config))
+    training = asdict(config) | ({"unread": unread} if unread else {}) | {"last": said[-1] if said else {}}
     base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
     return ModelCard(
         kind="reward_model", name=name, objective=config.objective, base_lm=base_lm,
         taught=f"{data.num_train} {data.kind}" + (", at every prefix length" if config.objective in ("partial", "regression", "bce") else ""),
         source=source, template=config.template, system_prompt=config.system_prompt, license=start.card.license if start.card else "",
         num_pairs=data.num_train, pairs_sha256=data.sha256, zero=zero, accuracy=accuracy, metrics=metrics,
-        training=asdict(config) | {"last": said[-1] if said else {}}, parent=start.parent,
+        training=training, parent=start.parent,
         reference=f"{start.name}@{start.revision}" if config.objective == "implicit" else "",
         verdict=report["verdict"], report=report, data=asdict(data),
     )  # fmt: skip

@@ -7,7 +7,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rgtg.config import TrainingConfig
 from rgtg.training import teaching
+from rgtg.training.data import TokenPair
 from rgtg.training.loop import make_teacher
+from rgtg.training.measuring import measure
 from rgtg.training.objectives import token_log_probs
 from rgtg.training.teaching import Scorer
 
@@ -86,3 +88,17 @@ def test_log_probabilities_of_tokens_are_those_of_a_softmax_over_all():
     assert found[:, 0].tolist() == [0.0, 0.0]
     torch.testing.assert_close(found[:, 1:], wanted)
     torch.testing.assert_close(*(torch.autograd.grad(values.sum(), logits)[0] for values in (found, wanted)))
+
+
+def test_what_is_measured_knows_what_both_sides_share():
+    model, items = (
+        model_of("partial"),
+        [TokenPair((0,), (5, 6, 1), (5, 7, 1)), TokenPair((0,), (5, 6, 1), (8, 7, 1), branch=2), TokenPair((0,), (5,), (6,))],
+    )
+    found = measure(make_teacher(model, TrainingConfig(), 1, 1), model, items, ["a", "b", "c"])
+    assert found.num_common.tolist() == [1, 2, 0] and found.prompts == ("a", "b", "c")
+    assert found.chosen_lengths.tolist() == [3, 3, 1] and found.gaps()[1].tolist() == [
+        [False, True, True],
+        [False, False, True],
+        [True, False, False],
+    ]

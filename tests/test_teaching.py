@@ -11,6 +11,17 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rgtg.config import CAUSAL, OBJECTIVES, TrainingConfig
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import make_teacher
+from rgtg.training.objectives import (
+    autoregressive_bradley_terry,
+    centring,
+    full_bradley_terry,
+    implicit_cross_entropy,
+    implicit_dpo,
+    partial_bradley_terry,
+    prefix_cross_entropy,
+    prefix_regression,
+    value_constraint,
+)
 from rgtg.training.teaching import Scorer, Teacher, unread_options
 
 CPU = torch.device("cpu")
@@ -140,6 +151,79 @@ def test_an_option_changes_the_loss_or_is_said_not_to_be_read(objective):
             same = losses(changed) == losses(base)
             assert same == (name in unread_options(changed)), (base, name)
     assert unread_options(TrainingConfig(objective=objective)) == ()
+
+
+def weighed() -> list[TokenPair]:
+    """With a margin, a weight and marks of their own."""
+    changes = (
+        {"margin": 0.5, "weight": 2.0, "marks": (1.0, 1.0, 3.0, 3.0)},
+        {"margin": 0.25, "weight": 0.5, "branch": 3, "marks": (1.0,) * 3 + (5.0,)},
+    )
+    return [replace(pair, **change) for pair, change in zip(pairs(), changes, strict=True)]
+
+
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
+def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective):
+    name, *more = objective.split()
+    options = {"unequal": "drop", "weights": "linear", "stride": 2}
+    config = TrainingConfig(objective=name, **options, label_smoothing=0.2, centring=0.5, beta=0.3, tau=0.7, constraint_on="both")
+    changes = {"ce": {"implicit": "ce"}, "prefixes": {"compare": "prefixes"}, "sum": {"constraint": "sum", "constraint_weight": 0.5}}
+    config = replace(config, **{key: value for word in more for key, value in changes[word].items()})
+    model, other = tiny("llama", MODEL_OF[name], 1), tiny("llama", MODEL_OF[name], 2)
+    teacher = Teacher(config, 1, 1, other)
+    prompts = [p.prompt_ids for p in pairs()]
+    chosen, rejected = (teacher.rewards(model, prompts, side) for side in ([p.chosen_ids for p in pairs()], [p.rejected_ids for p in pairs()]))
+    if name in ("autoregressive", "implicit"):  # rewards are sums of the tokens' terms, beta in those of a ratio
+        chosen, rejected = (F.pad(r, (1, 0)).diff(dim=1) / (0.3 if name == "implicit" else 1.0) for r in (chosen, rejected))
+    sides = chosen, rejected, torch.tensor([8, 3]), torch.tensor([5, 11])
+    margins, shared = torch.tensor([0.5, 0.25]), {"sample_weights": torch.tensor([2.0, 0.5]), "total": 2.5}
+    marks = torch.tensor([[1.0, 1.0, 3.0, 3.0] + [1.0] * 7, [1.0, 1.0, 1.0, 5.0] + [1.0] * 7])
+    labelled = [(r, n, torch.full((2,), label)) for r, n, label in ((chosen, sides[2], 1.0), (rejected, sides[3], 0.0))]
+
+    def of_texts(loss, **more) -> torch.Tensor:
+        return sum(loss(r, n, label, sample_weights=shared["sample_weights"], total=5.0, **more) for r, n, label in labelled)
+
+    def at_prefixes() -> torch.Tensor:
+        common = torch.tensor([0, 3])
+        return partial_bradley_terry(*sides, common, margins, label_smoothing=0.2, position_weights=marks, **options, **shared)
+
+    def of_values() -> torch.Tensor:
+        terms = [
+            (p.weight / 2.5) * value_constraint(torch.tensor([values]), torch.tensor([following]), torch.tensor([len(side)])) / 2
+            for p in weighed()
+            for side in (p.chosen_ids, p.rejected_ids)
+            for values, following in [soft(model, other, p.prompt_ids, side, 0.7)]
+        ]
+        return sum(terms)
+
+    if name == "implicit":
+        zero = torch.zeros_like(chosen), torch.zeros_like(rejected)
+        ce = of_texts(lambda r, *facts, **k: implicit_cross_entropy(r, torch.zeros_like(r), *facts, 0.3, **k))
+        wanted = [ce if more else implicit_dpo(*sides[:2], *zero, *sides[2:], 0.3, margins, 0.2, **shared)] * 2
+    elif name == "vocabulary":
+        on_pairs = at_prefixes() if "prefixes" in more else full_bradley_terry(*sides, margins, 0.2, **shared)
+        wanted = [on_pairs + 0.5 * of_values()] * 2 if "sum" in more else [on_pairs, of_values()]
+    else:
+        wanted = [
+            {
+                "partial": lambda: at_prefixes() + 0.5 * centring(*sides, **shared),
+                "full": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + 0.5 * centring(*sides, only_last=True, **shared),
+                "autoregressive": lambda: autoregressive_bradley_terry(*sides, 0.3, margins, 0.2, **shared),
+                "regression": lambda: of_texts(prefix_regression),
+                "bce": lambda: of_texts(prefix_cross_entropy),
+            }[name]()
+        ] * 2
+    found = [float(teacher.loss(Scorer(model), weighed(), 2.5, step, CPU)) for step in (0, 1)]
+    assert found == pytest.approx([float(value) for value in wanted], rel=1e-4)
+
+
+@torch.no_grad()
+def soft(model, reference, prompt: tuple[int, ...], response: tuple[int, ...], tau: float) -> tuple[list[float], list[float]]:
+    """Value and soft value of each prefix of a response, the latter by the reference's log probabilities of the next tokens."""
+    ids, first = torch.tensor([prompt + response]), len(prompt)
+    logits, log_probs = model(ids).logits[0], reference(ids).logits[0].log_softmax(-1)
+    values = [float(logits[first + t - 1, token]) for t, token in enumerate(response)]
+    return values, [float(tau * (log_probs[first + t] + logits[first + t] / tau).logsumexp(-1)) for t in range(len(response))]
 
 
 def test_a_system_prompt_without_a_chat_template_and_a_rank_without_lora_are_not_read():

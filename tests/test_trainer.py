@@ -20,6 +20,8 @@ from rgtg.records import ModelCard
 from rgtg.training import checkpoints
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import PreferenceTrainer, Progress, schedule, train_reward_model
+from rgtg.training.measuring import Judge
+from rgtg.training.report import Measured
 from rgtg.training.starts import add_lora
 from rgtg.training.teaching import Teacher
 from rgtg.training.trainer import run_job, train_file
@@ -155,6 +157,23 @@ def test_where_memory_runs_out_a_step_is_taken_in_halves_and_stays_the_same_step
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
 
+def test_what_was_added_up_before_memory_ran_out_is_forgotten(monkeypatch):
+    config = replace(CONFIG, pairs_per_batch=8)
+    whole, _ = taught(config)
+    calls, compute = [], PreferenceTrainer.compute_loss
+
+    def loss(self, model, inputs, *args, **kwargs):
+        calls.append(len(inputs["share"].items))
+        if calls[-1] == 8 or calls == [8, 4, 4]:  # after the gradient of the first half is there
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(PreferenceTrainer, "compute_loss", loss)
+    parts, _ = taught(config)
+    assert calls[:7] == [8, 4, 4, 2, 2, 2, 2]
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
+
+
 def test_where_a_single_pair_does_not_fit_it_ends_with_the_reason(monkeypatch):
     short_of_memory(monkeypatch, 0)
     with pytest.raises(MemoryError, match="One pair at a time does not fit, with gradient checkpointing either: CUDA out of memory"):
@@ -237,6 +256,37 @@ def test_a_child_of_a_reward_model_is_measured_beside_it(tmp_path, base):
     assert card.parent == "mine" and card.base_lm == "tiny"
     parent = ModelCard.read(tmp_path / "a" / "model")
     assert card.report["parent"]["accuracy"] == parent.report["accuracy"], "the same prompts are held out, the same weights measured"
+    assert card.report["parent"]["by_length"] == parent.report["by_length"] != card.report["by_length"]
+
+
+def test_length_alone_bets_as_the_training_pairs_go(tmp_path, base):
+    for chosen, rejected, bets_on in (("a", "cdef", "shorter"), ("abcd", "e", "longer")):
+        folder = job_folder(tmp_path / bets_on, base)
+        rows = [{"prompt": f"p{i}", "chosen": chosen, "rejected": rejected} for i in range(60)]
+        (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run_job(folder, lambda news: None, lambda: False)
+        length = ModelCard.read(folder / "model").report["length_only"]
+        assert length["bets_on"] == bets_on and length["accuracy"]["mean"] == 1.0
+
+
+def test_the_zero_of_the_card_is_between_the_two_sides(tmp_path, base, monkeypatch):
+    rows = [[torch.tensor([[9.0, 4.0], [9.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]])], [torch.tensor([2, 2])] * 2]
+    found = Measured(*rows[0], *rows[1], torch.tensor([0, 0]), ("a", "b"))
+    monkeypatch.setattr(Judge, "measured", lambda self, model: found)
+    run_job(job_folder(tmp_path / "job", base), lambda news: None, lambda: False)
+    assert ModelCard.read(tmp_path / "job" / "model").zero == 1.5
+
+
+def test_a_chat_template_and_its_system_prompt_are_trained_in_and_are_on_the_card(tmp_path):
+    start = save_tiny(tmp_path / "tiny")
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}a:"
+    tokenizer.save_pretrained(start)
+    pairs = job_folder(tmp_path / "job", start) / "pairs.jsonl"
+    config = replace(CONFIG, template="chat", system_prompt="kind", num_steps=2, held_out=0.5)
+    card = train_file(pairs, str(start), tmp_path / "out", config)
+    assert (card.template, card.system_prompt) == ("chat", "kind")
+    assert card.data["prompt_tokens"] == (15, 15, 15), "s:kind;u:p10;a: has 15 characters"
 
 
 def test_an_implicit_parent_is_not_measured_as_a_ratio_to_itself(tmp_path, base):

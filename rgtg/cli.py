@@ -6,19 +6,20 @@ Prints what a person or a script reads; an error is one JSON line on stderr and 
 import argparse
 import json
 import logging
-import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from rgtg.config import GenerationConfig, Settings, TrainingConfig
 from rgtg.errors import BadData, BadSettings, RgtgError
 from rgtg.guidance.methods import METHODS, method
-from rgtg.records import ColumnSpec, Trace
+from rgtg.records import ColumnSpec, ModelCard, Trace
 from rgtg.workbench import Workbench
+
+FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -273,43 +274,100 @@ def _score(options: argparse.Namespace) -> None:
     print(json.dumps(workbench.score(options.reward_model, options.prompt, options.response), ensure_ascii=False, allow_nan=False))
 
 
+@dataclass(frozen=True)
+class Member:
+    """One model of the command `train`: its folder, its name, how it is trained, and where its checkpoints are meanwhile."""
+
+    out: Path
+    name: str
+    config: TrainingConfig
+    work: Path
+
+
+def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
+    """OUT alone, or OUT-1 to OUT-N of an ensemble, each with a seed and a name of its own."""
+    config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
+    out, name = options.out, options.name or options.out.name
+    if options.ensemble == 1:
+        return [Member(out, name, config, work)]
+    numbers = range(1, options.ensemble + 1)
+    return [Member(out.with_name(f"{out.name}-{n}"), f"{name}-{n}", replace(config, seed=config.seed + n - 1), work / str(n)) for n in numbers]
+
+
 def _train(options: argparse.Namespace) -> None:
-    from rgtg.training.trainer import train_file
+    from rgtg.training.trainer import is_first, leave_processes
 
     if options.ensemble < 1:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
-    config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
+    work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
+    members, first = members_of(options, work), is_first()
+    missing = [member for member in members if not _is_finished(member, options)]
+    frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same
+    if first:
+        _make_room(work, options.resume)
     workbench = Workbench(Settings.from_environment(device=options.device))
-    installed = {m.name: m.folder_or_id for m in workbench.catalog.of_kind("base_lm", "reward_model")}
-    base, guide = (installed.get(name, name) for name in (options.base, options.guide))
-    first = int(os.environ.get("RANK", 0)) == 0  # of several processes only the first writes and speaks
-    source = options.pairs
-    for number in range(1, options.ensemble + 1):
-        out = options.out if options.ensemble == 1 else options.out.with_name(f"{options.out.name}-{number}")
-        work = out.with_name(f".{out.name}.training")
+    try:
+        source = options.pairs or (_frozen_votes(workbench, frozen, first) if missing else "")
+        for member in missing:
+            _train_member(workbench, options, member, source, first)
+        leave_processes()
+    except BaseException:
         if first:
-            _make_room(out, work, options.resume)
-        if options.from_votes and source is None:
-            source = _frozen_votes(workbench, work / "pairs.jsonl", first)
-        card = train_file(
-            source, base, out, replace(config, seed=config.seed + number - 1), options.name or out.name, device=options.device, dtype=options.dtype,
-            emit=(lambda news: _print_news(news, options.json)) if first else lambda news: None, work=work, split=options.split, guide=guide,
-        )  # fmt: skip
-        if card is not None:
-            facts = {"path": str(out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
-            print(json.dumps(facts, ensure_ascii=False) if options.json else f"{out}: {card.verdict}", flush=True)
-            if (work / "pairs.jsonl").is_file():  # what it was trained on stays, beside the model and not in it
-                source = str((work / "pairs.jsonl").replace(out.with_name(f"{out.name}.pairs.jsonl")))
-            shutil.rmtree(work)
+            _tidy(work, members)
+        raise
+    if first:
+        if (work / FROZEN).is_file():  # what was trained on stays, beside the model and not in it
+            (work / FROZEN).replace(pairs)
+        shutil.rmtree(work)
     workbench.close()
 
 
-def _make_room(out: Path, work: Path, resume: bool) -> None:
-    if out.exists():
-        raise BadSettings(f"`{out}` is there already.", "", "Choose another folder with --out.")
-    if work.exists() and not resume:
+def _train_member(workbench: Workbench, options: argparse.Namespace, member: Member, source: str, first: bool) -> None:
+    from rgtg.training import checkpoints
+    from rgtg.training.trainer import train_file
+
+    installed = {m.name: m.folder_or_id for m in workbench.catalog.of_kind("base_lm", "reward_model")}
+    base, guide = (installed.get(name, name) for name in (options.base, options.guide))
+    emit = (lambda news: _print_news(news, options.json)) if first else lambda news: None
+    facts = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
+    card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **facts)
+    if not first:
+        return
+    if card is None:
+        raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to go on.")
+    checkpoints.discard(member.work)
+    found = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
+    print(json.dumps(found, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
+
+
+def _is_finished(member: Member, options: argparse.Namespace) -> bool:
+    """Whether it is there from before and --resume passes it over. Raises BadSettings where another folder is in its place."""
+    if not member.out.exists():
+        return False
+    card = ModelCard.read(member.out) if options.resume else None
+    if card is None or (card.objective, card.training.get("seed")) != (member.config.objective, member.config.seed):
+        do = "Choose another folder with --out" + (", or add --resume for those that are missing." if options.ensemble > 1 else ".")
+        raise BadSettings(f"`{member.out}` is there already.", "", do)
+    return True
+
+
+def _make_room(work: Path, resume: bool) -> None:
+    """A folder for the command's checkpoints. Raises BadSettings where it was begun before: where there is something to go on from."""
+    if not resume and (_has_checkpoints(work) or (work / FROZEN).is_file()):
         raise BadSettings("This training was begun before.", f"Its checkpoints are in {work}.", "Add --resume to go on, or remove that folder.")
     work.mkdir(parents=True, exist_ok=True)
+
+
+def _has_checkpoints(work: Path) -> bool:
+    from rgtg.training import checkpoints
+
+    return any(checkpoints.found(folder) for folder in (work, *work.glob("[0-9]*")))
+
+
+def _tidy(work: Path, members: Sequence[Member]) -> None:
+    """After an error nothing stays that one cannot go on from: a checkpoint, or the votes that finished members were trained on."""
+    if not _has_checkpoints(work) and not ((work / FROZEN).is_file() and any(member.out.exists() for member in members)):
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
@@ -321,7 +379,6 @@ def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
         if not report.num_pairs:
             counts = ", ".join(f"{cause} {number}" for cause, number in report.skipped.items()) or "there are no votes"
             path.unlink()
-            path.parent.rmdir()
             raise BadData("There is nothing to train on.", f"Found no pairs: {counts}.", "Vote for the better of two answers first.")
     patience = time.monotonic() + 60
     while not path.is_file() and time.monotonic() < patience:
@@ -332,6 +389,8 @@ def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
 def _print_news(news: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(news, ensure_ascii=False), flush=True)
+    elif news.get("phase") == "note":
+        print(news["text"], flush=True)
     elif news.get("phase") == "data":
         data = news["data"]
         print(f"{data['num_used']} {data['kind']} on {data['num_prompts']} prompts, {data['num_held_out']} held out", flush=True)

@@ -21,7 +21,8 @@ def test_accuracy_margin_and_counts_by_length():
     assert {name: (f["accuracy"], f["margin"], f["n"]) for name, f in found.items()} == {
         "1": (0.5, 0.0, 1), "2": (0.5, 1.0, 2), "3": (1.0, 2.0, 1), "end": (1.0, 2.5, 2),
     }  # fmt: skip
-    assert 0 < found["2"]["low"] < 0.5 < found["2"]["high"] < 1
+    assert (found["2"]["low"], found["2"]["high"], found["2"]["margin_low"], found["2"]["margin_high"]) == (0.0, 1.0, -1.0, 3.0)
+    assert (found["3"]["low"], found["3"]["high"]) == (0.2065, 1.0), "of one pair, by Wilson"
 
 
 def test_a_pair_counts_by_its_share_of_lengths():
@@ -53,6 +54,34 @@ def test_without_a_parent_the_guide_until_now_stands_beside_it():
     assert "guide" not in held_out_report(good, coin, 0.5, Guide("partial", coin)), "a parent comes first"
 
 
+def test_figures_at_a_length_are_by_prompt_as_all_others():
+    two = measured([[1.0]] * 50 + [[-1.0]] * 50, prompts=["a"] * 50 + ["b"] * 50)
+    found = by_length(two, (1,))
+    assert found["1"] == {"accuracy": 0.5, "low": 0.0, "high": 1.0, "margin": 0.0, "margin_low": -1.0, "margin_high": 1.0, "n": 100} | {
+        "calibration_error": pytest.approx(0.2311, abs=1e-4)
+    }
+    assert held_out_report(two)["accuracy"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
+    many = measured([[1.0]] * 75 + [[-1.0]] * 25)
+    found, whole = by_length(many, (1,))["end"], held_out_report(many)["accuracy"]
+    assert (found["accuracy"], found["low"], found["high"]) == (whole["mean"], whole["low"], whole["high"])
+    assert found["low"] == pytest.approx(0.66, abs=0.02) and found["high"] == pytest.approx(0.83, abs=0.02)
+
+
+def test_a_length_that_few_prompts_reach_has_the_interval_of_those():
+    found = by_length(measured([[1.0, 1.0]] * 3 + [[1.0, 0.0]] * 37, [(2, 2)] * 3 + [(1, 1)] * 37), (1, 2))
+    assert found["2"]["n"] == 3 and (found["2"]["low"], found["2"]["high"]) == (0.4385, 1.0)
+
+
+def test_where_no_pair_differs_twenty_say_nothing_and_forty_do():
+    few, many = (measured([[1.0]] * num, prompts=map(str, range(num))) for num in (20, 40))
+    report = held_out_report(few, few)
+    assert (report["verdict"], report["recommended"], report["difference_along"]) == (TOO_FEW, None, {"mean": 0.0, "low": 0.0, "high": 0.0})
+    assert held_out_report(many, many)["verdict"] == "not better than its parent"
+    worse = measured([[-1.0]] * 20)
+    assert held_out_report(worse, few)["verdict"] == "not better than its parent", "all twenty say so"
+    assert held_out_report(few, worse)["verdict"] == "better than its parent"
+
+
 def test_few_pairs_few_prompts_and_wide_intervals_say_nothing():
     assert held_out_report(None)["verdict"] == held_out_report(measured([[1.0]] * 19))["verdict"] == TOO_FEW
     assert held_out_report(measured([[1.0]] * 40, prompts=["a", "b"] * 20))["verdict"] == TOO_FEW
@@ -69,6 +98,13 @@ def test_plain_length_is_a_rival():
     assert held_out_report(measured([[1.0, 1.0]] * 40, [(1, 2)] * 40), longer_chosen=0.1)["length_only"]["accuracy"]["mean"] == 1.0
 
 
+def test_a_bet_on_length_that_is_worse_than_chance_is_no_rival():
+    coin = measured([[1.0] * 4 if i % 2 else [-1.0] * 4 for i in range(60)], [(2, 4)] * 60)
+    report = held_out_report(coin, longer_chosen=0.5)
+    assert report["length_only"]["accuracy"]["mean"] == 0.0 and report["difference_to_length"]["low"] > 0
+    assert (held_out_report(coin, coin)["recommended"], report["recommended"]) == (False, None), report["verdict"]
+
+
 def test_pairs_of_one_prompt_count_as_one_voice():
     report = held_out_report(measured([[1.0]] * 30 + [[-1.0]] * 10, prompts=["one"] * 30 + list(map(str, range(10)))))
     assert report["accuracy"]["mean"] == pytest.approx(1 / 11, abs=1e-3)
@@ -80,3 +116,8 @@ def test_calibration_reads_a_gap_as_the_loss_does():
     scaled = replace(raw, log_odds=0.01)  # 40 nats under a beta of 0.01
     assert held_out_report(scaled)["calibration"][-1]["sure"] == pytest.approx(0.5987, abs=1e-3)
     assert by_length(scaled, (1,))["1"]["margin"] == 40.0 and by_length(scaled, (1,))["1"]["calibration_error"] == pytest.approx(0.4013, abs=1e-3)
+
+
+def test_where_a_gap_is_no_log_odds_nothing_is_calibrated():
+    report = held_out_report(replace(measured([[0.5]] * 30), log_odds=None))
+    assert "calibration" not in report and "calibration_error" not in report["by_length"]["1"] and report["by_length"]["1"]["margin"] == 0.5

@@ -1,6 +1,6 @@
 """One forward gives what many would: losses and rewards of every prefix, on every family, for every objective."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -8,10 +8,21 @@ import torch.nn.functional as F
 from tiny_models import FAMILIES, TOKEN_KINDS, VOCABULARY, tiny, tiny_reward, tiny_token_reward
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.config import TrainingConfig
+from rgtg.config import CAUSAL, OBJECTIVES, TrainingConfig
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import make_teacher
-from rgtg.training.teaching import Scorer, Teacher
+from rgtg.training.objectives import (
+    autoregressive_bradley_terry,
+    centring,
+    full_bradley_terry,
+    implicit_cross_entropy,
+    implicit_dpo,
+    partial_bradley_terry,
+    prefix_cross_entropy,
+    prefix_regression,
+    value_constraint,
+)
+from rgtg.training.teaching import Scorer, Teacher, unread_options
 
 CPU = torch.device("cpu")
 
@@ -108,6 +119,119 @@ def test_the_vocabulary_objective_takes_pairs_and_values_in_turn_or_as_a_sum():
     assert loss(1, tau=1.0) != pytest.approx(on_values, rel=1e-2)
 
 
+MODEL_OF = {kind: AutoModelForCausalLM if kind in CAUSAL else AutoModelForSequenceClassification for kind in OBJECTIVES}
+NOT_OF_THE_LOSS = {"objective", "num_steps", "pairs_per_batch", "learning_rate", "held_out", "template", "max_length", "over_long", "weight_decay"}
+NOT_OF_THE_LOSS |= {"warmup", "dropout", "autocast", "lora", "checkpointing", "seed", "report_every", "checkpoint_every"}
+OTHER = {
+    "unequal": "pad", "weights": "linear", "stride": 2, "margin": 0.5, "label_smoothing": 0.2, "centring": 0.5, "beta": 0.3, "implicit": "ce",
+    "compare": "prefixes", "constraint": "sum", "constraint_weight": 0.5, "constraint_on": "both", "tau": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_option_changes_the_loss_or_is_said_not_to_be_read(objective):
+    """Margins and marks are in the pairs already: `margin` and `mark_weight` act there, so here the pairs are made with them."""
+    assert set(OTHER) | NOT_OF_THE_LOSS | {"system_prompt", "lora_rank", "mark_weight"} == {f.name for f in fields(TrainingConfig)}
+    model, other = tiny("llama", MODEL_OF[objective], 1), tiny("llama", MODEL_OF[objective], 2)
+
+    def losses(config: TrainingConfig) -> list[float]:
+        marks = (1.0, config.mark_weight, config.mark_weight)
+        items = [replace(p, margin=0.5 * config.margin, marks=marks) for p in pairs()]
+        teacher = replace(make_teacher(model, config, 1, 1), reference=other)
+        return [float(teacher.loss(Scorer(model), items, 2.0, step, CPU)) for step in (0, 1)]
+
+    bases = [TrainingConfig(objective=objective)]
+    bases += [replace(bases[0], constraint="sum"), replace(bases[0], compare="prefixes")] if objective == "vocabulary" else []
+    bases += [replace(bases[0], implicit="ce")] if objective == "implicit" else []
+    for base in bases:
+        for name, value in (OTHER | {"mark_weight": 9.0}).items():
+            if getattr(base, name) == value:
+                continue
+            changed = replace(base, **{name: value})
+            same = losses(changed) == losses(base)
+            assert same == (name in unread_options(changed)), (base, name)
+    assert unread_options(TrainingConfig(objective=objective)) == ()
+
+
+def weighed() -> list[TokenPair]:
+    """With a margin, a weight and marks of their own."""
+    changes = (
+        {"margin": 0.5, "weight": 2.0, "marks": (1.0, 1.0, 3.0, 3.0)},
+        {"margin": 0.25, "weight": 0.5, "branch": 3, "marks": (1.0,) * 3 + (5.0,)},
+    )
+    return [replace(pair, **change) for pair, change in zip(pairs(), changes, strict=True)]
+
+
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
+def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective):
+    name, *more = objective.split()
+    options = {"unequal": "drop", "weights": "linear", "stride": 2}
+    config = TrainingConfig(objective=name, **options, label_smoothing=0.2, centring=0.5, beta=0.3, tau=0.7, constraint_on="both")
+    changes = {"ce": {"implicit": "ce"}, "prefixes": {"compare": "prefixes"}, "sum": {"constraint": "sum", "constraint_weight": 0.5}}
+    config = replace(config, **{key: value for word in more for key, value in changes[word].items()})
+    model, other = tiny("llama", MODEL_OF[name], 1), tiny("llama", MODEL_OF[name], 2)
+    teacher = Teacher(config, 1, 1, other)
+    prompts = [p.prompt_ids for p in pairs()]
+    chosen, rejected = (teacher.rewards(model, prompts, side) for side in ([p.chosen_ids for p in pairs()], [p.rejected_ids for p in pairs()]))
+    if name in ("autoregressive", "implicit"):  # rewards are sums of the tokens' terms, beta in those of a ratio
+        chosen, rejected = (F.pad(r, (1, 0)).diff(dim=1) / (0.3 if name == "implicit" else 1.0) for r in (chosen, rejected))
+    sides = chosen, rejected, torch.tensor([8, 3]), torch.tensor([5, 11])
+    margins, shared = torch.tensor([0.5, 0.25]), {"sample_weights": torch.tensor([2.0, 0.5]), "total": 2.5}
+    marks = torch.tensor([[1.0, 1.0, 3.0, 3.0] + [1.0] * 7, [1.0, 1.0, 1.0, 5.0] + [1.0] * 7])
+    labelled = [(r, n, torch.full((2,), label)) for r, n, label in ((chosen, sides[2], 1.0), (rejected, sides[3], 0.0))]
+
+    def of_texts(loss, **more) -> torch.Tensor:
+        return sum(loss(r, n, label, sample_weights=shared["sample_weights"], total=5.0, **more) for r, n, label in labelled)
+
+    def at_prefixes() -> torch.Tensor:
+        common = torch.tensor([0, 3])
+        return partial_bradley_terry(*sides, common, margins, label_smoothing=0.2, position_weights=marks, **options, **shared)
+
+    def of_values() -> torch.Tensor:
+        terms = [
+            (p.weight / 2.5) * value_constraint(torch.tensor([values]), torch.tensor([following]), torch.tensor([len(side)])) / 2
+            for p in weighed()
+            for side in (p.chosen_ids, p.rejected_ids)
+            for values, following in [soft(model, other, p.prompt_ids, side, 0.7)]
+        ]
+        return sum(terms)
+
+    if name == "implicit":
+        zero = torch.zeros_like(chosen), torch.zeros_like(rejected)
+        ce = of_texts(lambda r, *facts, **k: implicit_cross_entropy(r, torch.zeros_like(r), *facts, 0.3, **k))
+        wanted = [ce if more else implicit_dpo(*sides[:2], *zero, *sides[2:], 0.3, margins, 0.2, **shared)] * 2
+    elif name == "vocabulary":
+        on_pairs = at_prefixes() if "prefixes" in more else full_bradley_terry(*sides, margins, 0.2, **shared)
+        wanted = [on_pairs + 0.5 * of_values()] * 2 if "sum" in more else [on_pairs, of_values()]
+    else:
+        wanted = [
+            {
+                "partial": lambda: at_prefixes() + 0.5 * centring(*sides, **shared),
+                "full": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + 0.5 * centring(*sides, only_last=True, **shared),
+                "autoregressive": lambda: autoregressive_bradley_terry(*sides, 0.3, margins, 0.2, **shared),
+                "regression": lambda: of_texts(prefix_regression),
+                "bce": lambda: of_texts(prefix_cross_entropy),
+            }[name]()
+        ] * 2
+    found = [float(teacher.loss(Scorer(model), weighed(), 2.5, step, CPU)) for step in (0, 1)]
+    assert found == pytest.approx([float(value) for value in wanted], rel=1e-4)
+
+
+@torch.no_grad()
+def soft(model, reference, prompt: tuple[int, ...], response: tuple[int, ...], tau: float) -> tuple[list[float], list[float]]:
+    """Value and soft value of each prefix of a response, the latter by the reference's log probabilities of the next tokens."""
+    ids, first = torch.tensor([prompt + response]), len(prompt)
+    logits, log_probs = model(ids).logits[0], reference(ids).logits[0].log_softmax(-1)
+    values = [float(logits[first + t - 1, token]) for t, token in enumerate(response)]
+    return values, [float(tau * (log_probs[first + t] + logits[first + t] / tau).logsumexp(-1)) for t in range(len(response))]
+
+
+def test_a_system_prompt_without_a_chat_template_and_a_rank_without_lora_are_not_read():
+    assert unread_options(TrainingConfig(system_prompt="be kind", lora_rank=4)) == ("system_prompt", "lora_rank")
+    assert unread_options(TrainingConfig(system_prompt="be kind", lora_rank=4, template="chat", lora=True)) == ()
+    assert unread_options(TrainingConfig(objective="vocabulary", constraint="sum", constraint_weight=0.0, tau=1.0)) == ("tau",)
+
+
 def test_a_pair_serves_as_two_texts():
     model = tiny("llama", AutoModelForSequenceClassification, 1)
     for objective in ("regression", "bce"):
@@ -119,6 +243,6 @@ def test_a_pair_serves_as_two_texts():
 
 def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
     of = lambda objective: Teacher(TrainingConfig(objective=objective, beta=0.25), 1, 1).log_odds  # noqa: E731
-    assert {objective: of(objective) for objective in ("partial", "vocabulary", "autoregressive", "implicit")} == {
-        "partial": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0,
+    assert {objective: of(objective) for objective in OBJECTIVES} == {
+        "partial": 1.0, "full": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
     }  # fmt: skip

@@ -1,7 +1,11 @@
 """`python -m rgtg train`: a flag for every field, a file or the votes, what is printed, what is refused, going on."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from store_records import make_comparison, make_trace, make_vote
@@ -17,6 +21,7 @@ from rgtg.training import trainer
 from rgtg.training.files import read_examples
 from rgtg.training.votes import freeze_votes
 
+ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["--num-steps", "4", "--pairs-per-batch", "8", "--learning-rate", "1e-3", "--held-out", "0.4", "--device", "cpu"]
 
 
@@ -61,31 +66,85 @@ def test_for_people_it_says_what_the_data_is_and_how_far_it_is(here, capsys):
     assert "60 pairs on 60 prompts" in said and "step 4 of 4  loss" in said and f"{here / 'mine'}: " in said
 
 
+def test_it_says_which_options_are_not_read(here, capsys):
+    assert train(here, "--objective", "full", "--stride", "2") == 0
+    assert capsys.readouterr().out.startswith("What was given for stride changes nothing: `full` with these settings does not read it.\n60 pairs")
+
+
 def test_what_is_there_is_not_written_over(here, capsys):
     (here / "mine").mkdir()
     assert train(here) == 2
     assert "is there already" in json.loads(capsys.readouterr().err)["error"]
-    (here / "mine").rmdir()
-    (here / ".mine.training").mkdir()
-    assert train(here) == 2
-    assert "--resume" in json.loads(capsys.readouterr().err)["do"]
+    assert list((here / "mine").iterdir()) == [] and not (here / ".mine.training").exists()
+
+
+def stops_in(monkeypatch, number: int) -> list[int]:
+    """The training of that number stops after two steps; says which seeds were trained."""
+    whole, seeds = trainer.train_reward_model, []
+
+    def stopping(*a):
+        seeds.append(a[3].seed)
+        asked = iter(range(1, 99))
+        return whole(*a[:5], lambda: len(seeds) == number and next(asked) >= 2, *a[6:])
+
+    monkeypatch.setattr(trainer, "train_reward_model", stopping)
+    return seeds
 
 
 def test_it_goes_on_where_it_was_interrupted(here, capsys, monkeypatch):
-    whole = trainer.train_reward_model
-    asked = iter(range(1, 99))
-    monkeypatch.setattr(trainer, "train_reward_model", lambda *a: whole(*a[:5], lambda: next(asked) >= 2, *a[6:]))
-    assert train(here) == 0 and not (here / "mine").exists()
-    monkeypatch.setattr(trainer, "train_reward_model", whole)
-    capsys.readouterr()
+    stops_in(monkeypatch, 1)
+    assert train(here) == 2 and not (here / "mine").exists()
+    assert json.loads(capsys.readouterr().err)["do"] == "Add --resume to go on."
+    assert train(here) == 2, "what was begun is not begun again by itself"
+    assert "--resume" in json.loads(capsys.readouterr().err)["do"]
     assert train(here, "--resume", "--json", "--report-every", "1") == 0
     steps = [json.loads(line).get("step") for line in capsys.readouterr().out.splitlines()]
     assert [step for step in steps if step] == [3, 4]
+    assert not (here / ".mine.training").exists()
 
 
-def test_an_ensemble_has_one_seed_each(here):
-    assert train(here, "--ensemble", "2", "--seed", "7") == 0
-    assert [ModelCard.read(here / f"mine-{n}").training["seed"] for n in (1, 2)] == [7, 8]
+def test_an_ensemble_has_one_seed_and_one_name_each(here):
+    assert train(here, "--ensemble", "2", "--seed", "7", "--name", "taste") == 0
+    cards = [ModelCard.read(here / f"mine-{n}") for n in (1, 2)]
+    assert [(card.training["seed"], card.name) for card in cards] == [(7, "taste-1"), (8, "taste-2")]
+    assert sorted(path.name for path in here.iterdir()) == ["mine-1", "mine-2", "pairs.jsonl", "tiny"]
+
+
+def test_an_ensemble_ends_where_a_member_stops_and_goes_on_from_there(here, capsys, monkeypatch):
+    voted().close()
+    more = ("--ensemble", "3", "--seed", "7", "--report-every", "1", "--json")
+    seeds = stops_in(monkeypatch, 2)
+    assert train(here, *more, source=["--from-votes"]) == 2
+    assert seeds == [7, 8], "the third is not begun"
+    assert "The training was stopped." in capsys.readouterr().err
+    first, frozen = (here / "mine-1" / "model.safetensors").read_bytes(), (here / ".mine.training" / "pairs.jsonl").read_bytes()
+    assert train(here, *more, source=["--from-votes"]) == 2
+    assert "or add --resume" in json.loads(capsys.readouterr().err)["do"]
+    assert train(here, *more, "--resume", source=["--from-votes"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["step"] for line in lines if "step" in line] == [3, 4, 1, 2, 3, 4]
+    assert seeds == [7, 8, 8, 9] and (here / "mine-1" / "model.safetensors").read_bytes() == first
+    assert (here / "mine.pairs.jsonl").read_bytes() == frozen and not (here / ".mine.training").exists()
+    assert train(here, *more, "--resume", "--ensemble", "4", source=["--from-votes"]) == 0 and seeds[4:] == [10]
+    assert (here / "mine.pairs.jsonl").read_bytes() == frozen and not (here / ".mine.training").exists()
+
+
+def test_an_error_leaves_nothing_in_the_way_of_the_command_put_right(here, capsys):
+    assert train(here, source=["--pairs", str(here / "nowhere.jsonl")]) == 2
+    assert sorted(path.name for path in here.iterdir()) == ["pairs.jsonl", "tiny"]
+    voted().close()
+    assert train(here, "--template", "chat", source=["--from-votes"]) == 2, "the tokenizer has no chat template"
+    assert not (here / ".mine.training").exists()
+    (here / ".mine.training").mkdir()  # of an interrupted command, before its first checkpoint
+    capsys.readouterr()
+    assert train(here) == 0 and not (here / ".mine.training").exists()
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_named(here, capsys, device):
+    assert train(here, "--device", device) == 2
+    said = json.loads(capsys.readouterr().err)
+    assert said["error"] == f"The device `{device}` cannot be used." and said["found"] and said["do"].startswith("Choose auto")
 
 
 def test_errors_are_one_json_line(here, capsys):
@@ -146,3 +205,17 @@ def test_without_votes_it_says_so(here, capsys):
     assert train(here, source=["--from-votes"]) == 2
     assert json.loads(capsys.readouterr().err)["found"] == "Found no pairs: there are no votes."
     assert not (here / ".mine.training").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_an_ensemble_from_votes(here):
+    voted().close()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "rgtg", "train", "--from-votes"]
+    command += ["--base", str(here / "tiny"), "--out", str(here / "mine"), "--ensemble", "2", *QUICK]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith(str(here))] == [str(here / "mine-1"), str(here / "mine-2")]
+    cards = [ModelCard.read(here / f"mine-{n}") for n in (1, 2)]
+    assert [card.training["seed"] for card in cards] == [0, 1] and [card.data["num_rows"] for card in cards] == [60, 60]
+    assert (here / "mine.pairs.jsonl").is_file() and not (here / ".mine.training").exists()

@@ -20,6 +20,10 @@ from rgtg.records import ModelCard
 from rgtg.training import checkpoints
 from rgtg.training.data import TokenPair, TokenText
 from rgtg.training.loop import PreferenceTrainer, Progress, schedule, train_reward_model
+from rgtg.training.measuring import Judge
+from rgtg.training.report import Measured
+from rgtg.training.starts import add_lora
+from rgtg.training.teaching import Teacher
 from rgtg.training.trainer import run_job, train_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +69,24 @@ def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
     losses = [line.loss for line in said]
     step = 2 if name == "vocabulary" and config.constraint == "alternate" else 1  # pairs and values in turn
     assert len(losses) == 10 and losses[-step] < losses[0], losses
+
+
+def test_pairs_and_values_come_in_turn_within_one_pass_and_after_a_resume(tmp_path, monkeypatch):
+    taught_by, whole = [], Teacher._vocabulary_loss
+
+    def loss(self, logits, batch, lengths, shared, step):
+        found = [float(whole(self, logits, batch, lengths, shared, turn).detach()) for turn in (step, 0, 1)]
+        taught_by.append("pairs" if found[0] == found[1] else "values" if found[0] == found[2] else found)
+        return whole(self, logits, batch, lengths, shared, step)
+
+    monkeypatch.setattr(Teacher, "_vocabulary_loss", loss)
+    config = replace(CONFIG, objective="vocabulary", pairs_per_batch=2, num_steps=4)  # one pass over eight pairs
+    taught(config)
+    assert taught_by == ["pairs", "values", "pairs", "values"]
+    taught_by.clear()
+    train_reward_model(model_of("vocabulary"), taste(), 1, config, should_stop=stopped_after(3), folder=tmp_path, run="a")
+    taught(config, folder=tmp_path, run="a")
+    assert taught_by == ["pairs", "values", "pairs", "values"]
 
 
 def test_labelled_texts_are_taught_by_their_objectives_alone():
@@ -132,6 +154,23 @@ def test_where_memory_runs_out_a_step_is_taken_in_halves_and_stays_the_same_step
     parts, said_in_parts = taught(config)
     assert seen == [2, 2, 2, 2] * 6, "eight pairs a step as before"
     assert [line.loss for line in said_in_parts] == pytest.approx([line.loss for line in said], abs=1e-5)
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
+
+
+def test_what_was_added_up_before_memory_ran_out_is_forgotten(monkeypatch):
+    config = replace(CONFIG, pairs_per_batch=8)
+    whole, _ = taught(config)
+    calls, compute = [], PreferenceTrainer.compute_loss
+
+    def loss(self, model, inputs, *args, **kwargs):
+        calls.append(len(inputs["share"].items))
+        if calls[-1] == 8 or calls == [8, 4, 4]:  # after the gradient of the first half is there
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(PreferenceTrainer, "compute_loss", loss)
+    parts, _ = taught(config)
+    assert calls[:7] == [8, 4, 4, 2, 2, 2, 2]
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
 
@@ -217,6 +256,62 @@ def test_a_child_of_a_reward_model_is_measured_beside_it(tmp_path, base):
     assert card.parent == "mine" and card.base_lm == "tiny"
     parent = ModelCard.read(tmp_path / "a" / "model")
     assert card.report["parent"]["accuracy"] == parent.report["accuracy"], "the same prompts are held out, the same weights measured"
+    assert card.report["parent"]["by_length"] == parent.report["by_length"] != card.report["by_length"]
+
+
+def test_length_alone_bets_as_the_training_pairs_go(tmp_path, base):
+    for chosen, rejected, bets_on in (("a", "cdef", "shorter"), ("abcd", "e", "longer")):
+        folder = job_folder(tmp_path / bets_on, base)
+        rows = [{"prompt": f"p{i}", "chosen": chosen, "rejected": rejected} for i in range(60)]
+        (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run_job(folder, lambda news: None, lambda: False)
+        length = ModelCard.read(folder / "model").report["length_only"]
+        assert length["bets_on"] == bets_on and length["accuracy"]["mean"] == 1.0
+
+
+def test_the_zero_of_the_card_is_between_the_two_sides(tmp_path, base, monkeypatch):
+    rows = [[torch.tensor([[9.0, 4.0], [9.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]])], [torch.tensor([2, 2])] * 2]
+    found = Measured(*rows[0], *rows[1], torch.tensor([0, 0]), ("a", "b"))
+    monkeypatch.setattr(Judge, "measured", lambda self, model: found)
+    run_job(job_folder(tmp_path / "job", base), lambda news: None, lambda: False)
+    assert ModelCard.read(tmp_path / "job" / "model").zero == 1.5
+
+
+def test_a_chat_template_and_its_system_prompt_are_trained_in_and_are_on_the_card(tmp_path):
+    start = save_tiny(tmp_path / "tiny")
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}a:"
+    tokenizer.save_pretrained(start)
+    pairs = job_folder(tmp_path / "job", start) / "pairs.jsonl"
+    config = replace(CONFIG, template="chat", system_prompt="kind", num_steps=2, held_out=0.5)
+    card = train_file(pairs, str(start), tmp_path / "out", config)
+    assert (card.template, card.system_prompt) == ("chat", "kind")
+    assert card.data["prompt_tokens"] == (15, 15, 15), "s:kind;u:p10;a: has 15 characters"
+
+
+def test_an_implicit_parent_is_not_measured_as_a_ratio_to_itself(tmp_path, base):
+    training = {"objective": "implicit", "num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
+    run_job(job_folder(tmp_path / "a", base, training=training), lambda news: None, lambda: False)
+    run_job(job_folder(tmp_path / "g", base, name="guide"), lambda news: None, lambda: False)
+    parent, guide = str(tmp_path / "a" / "model"), str(tmp_path / "g" / "model")
+    run_job(job_folder(tmp_path / "b", parent, training=training, name="child"), lambda news: None, lambda: False)
+    run_job(job_folder(tmp_path / "c", parent, training=training, name="other", guide=guide), lambda news: None, lambda: False)
+    alone, beside = (ModelCard.read(tmp_path / name / "model") for name in "bc")
+    assert (alone.parent, beside.parent) == ("mine", "mine")
+    assert "parent" not in alone.report and "its parent" not in alone.verdict
+    assert beside.report["guide"]["accuracy"] == ModelCard.read(tmp_path / "g" / "model").report["accuracy"]
+
+
+def test_a_parent_of_another_kind_is_measured_as_its_own_objective_reads_it(tmp_path, base):
+    training = {"num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
+    run_job(job_folder(tmp_path / "a", base, training=training | {"objective": "vocabulary"}), lambda news: None, lambda: False)
+    parent = ModelCard.read(tmp_path / "a" / "model")
+    for objective in ("autoregressive", "partial"):
+        folder = job_folder(tmp_path / objective, tmp_path / "a" / "model", training=training | {"objective": objective}, name="child")
+        run_job(folder, lambda news: None, lambda: False)
+        card = ModelCard.read(folder / "model")
+        assert (card.parent, card.base_lm) == ("mine", "tiny")
+        assert card.report["parent"]["accuracy"] == parent.report["accuracy"] and card.report["parent"]["by_length"] == parent.report["by_length"]
 
 
 @pytest.mark.parametrize("objective", ["partial", "vocabulary", "autoregressive"])
@@ -274,6 +369,15 @@ def test_labelled_texts_from_a_file(tmp_path, base):
     assert card.data["kind"] == "texts" and card.report["num_pairs"] > 5
 
 
+def test_of_labelled_texts_length_alone_bets_as_the_labels_go(tmp_path, base):
+    for better, worse, bets_on in (("a", "cdef", "shorter"), ("abcd", "e", "longer")):
+        rows = [{"prompt": f"p{i}", "response": better if i % 2 else worse, "label": i % 2} for i in range(60)]
+        (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / bets_on, replace(CONFIG, objective="regression", held_out=0.5))
+        assert card.report["length_only"]["bets_on"] == bets_on and card.report["length_only"]["accuracy"]["mean"] == 1.0
+        assert "calibration" not in card.report, "labels are no log-odds"
+
+
 def test_what_cannot_be_started_from_is_refused(tmp_path, base):
     reward_model = save_tiny(tmp_path / "rm", AutoModelForSequenceClassification)
     pairs = job_folder(tmp_path / "job", base) / "pairs.jsonl"
@@ -289,6 +393,31 @@ def test_lora_trains_small_matrices_and_leaves_a_plain_folder(tmp_path, base):
     changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
     assert changed and all("proj" in name for name in changed) and float(after["score.weight"].abs().sum()) > 0
     assert card.training["lora"] is True and card.training["learning_rate"] == 1e-3
+
+
+def test_the_same_seed_gives_the_same_lora_whatever_was_drawn_before(tmp_path, base):
+    pytest.importorskip("peft")
+    pairs, content = job_folder(tmp_path / "job", base) / "pairs.jsonl", []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        model, luck = model_of(), torch.get_rng_state()
+        add_lora(model, replace(CONFIG, lora=True, lora_rank=2, seed=seed))
+        assert torch.equal(torch.get_rng_state(), luck), "the luck of others is left alone"
+        torch.manual_seed(ord(name))
+        train_file(pairs, str(base), tmp_path / name, replace(CONFIG, lora=True, lora_rank=2, num_steps=5, seed=seed))
+        content.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert content[0] == content[1] != content[2]
+
+
+def test_options_that_the_objective_does_not_read_are_said_and_written_on_the_card(tmp_path, base):
+    news, pairs = [], job_folder(tmp_path / "job", base) / "pairs.jsonl"
+    config = replace(CONFIG, objective="bce", label_smoothing=0.1, stride=2, num_steps=2)
+    card = train_file(pairs, str(base), tmp_path / "out", config, emit=news.append)
+    said = "What was given for stride, label_smoothing changes nothing: `bce` with these settings does not read it."
+    assert news[0] == {"phase": "note", "text": said}
+    assert news[1]["phase"] == "data" and card.training["unread"] == "stride, label_smoothing"
+    news.clear()
+    card = train_file(pairs, str(base), tmp_path / "other", replace(config, objective="partial"), emit=news.append)
+    assert news[0]["phase"] == "data" and "unread" not in card.training
 
 
 def test_lora_without_its_library_says_what_to_do(tmp_path, base, monkeypatch):
@@ -316,7 +445,7 @@ import sys, torch
 from pathlib import Path
 from rgtg.config import TrainingConfig
 from rgtg.training import loop
-from rgtg.training.trainer import train_file
+from rgtg.training.trainer import leave_processes, train_file
 
 begin = loop.PreferenceTrainer.train
 def train(self, *args, **kwargs):
@@ -333,6 +462,7 @@ loop.PreferenceTrainer.compute_loss = loss
 config = TrainingConfig(num_steps=4, pairs_per_batch=5, learning_rate=1e-3, dropout=0.0, held_out=0.5, report_every=1, autocast=False)
 said = []
 card = train_file(sys.argv[1], sys.argv[2], Path(sys.argv[3]), config, emit=said.append, work=Path(sys.argv[3] + ".work"), device="cpu")
+leave_processes()
 if card is not None:
     Path(sys.argv[3] + ".losses").write_text(repr([line["loss"] for line in said if "loss" in line]))
 """

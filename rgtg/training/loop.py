@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
@@ -27,10 +27,11 @@ from rgtg.config import TrainingConfig
 from rgtg.errors import BadData, BadReward
 from rgtg.training import checkpoints
 from rgtg.training.data import Item, Share, TokenPair, plan
-from rgtg.training.teaching import Scorer, Teacher
+from rgtg.training.teaching import Scorer, Teacher, out_of_memory
 
 WEIGHTS = "weights.safetensors"  # of a checkpoint: what is trained, no more
 A_MINUTE = 60.0
+PATIENCE = 4 * 3600  # seconds that the other processes wait while the first measures and saves
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class PreferenceTrainer(Trainer):
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None) -> Tensor:
         """The loss of a share's items; their sum over a step's forwards and processes is the step's mean over items."""
         share: Share = inputs["share"]
-        return self.teacher.loss(model, share.items, share.total, share.number_of_pass, self.args.device)
+        return self.teacher.loss(model, share.items, share.total, self.state.global_step, self.args.device)
 
     def training_step(self, model: nn.Module, inputs: dict, num_items_in_batch: Any = None) -> Tensor:
         model.train()
@@ -155,12 +156,11 @@ class PreferenceTrainer(Trainer):
                 value = self._share_step(model, inputs["share"])
                 break
             except (RuntimeError, MemoryError) as error:
-                if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+                if not out_of_memory(error):
                     raise
                 self._take_less(error)
-                model.zero_grad()
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            model.zero_grad()
+            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback holds what was computed
         self._add_up(model)
         return value * self.args.world_size  # what is reported is averaged over processes
 
@@ -273,6 +273,7 @@ def training_arguments(config: TrainingConfig, model: nn.Module, folder: Path) -
         learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup * config.num_steps)),
         weight_decay=config.weight_decay, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
         bf16=bf16, use_cpu=device == "cpu", ddp_backend="gloo" if device == "cpu" and several else None, ddp_find_unused_parameters=False,
+        ddp_timeout=PATIENCE,
         logging_steps=config.report_every, logging_nan_inf_filter=False, save_strategy="no", report_to=[], disable_tqdm=True,
         log_level="error", remove_unused_columns=False, dataloader_pin_memory=False, seed=config.seed,
     )  # fmt: skip

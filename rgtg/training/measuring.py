@@ -40,6 +40,15 @@ class Judge:
         found = measure(self.teacher, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
         return round(float(wins(found.ends()).mean()), 4) if found else None
 
+    def parent(self, folder_or_id: str, device: str, dtype: str) -> Measured | None:
+        """The start where it is a reward model, one of another kind as its own objective reads it. None for an implicit one: what
+        it is a ratio to is not here, and the start is its own reference from now on."""
+        if not self.items or not self.start.parent:
+            return None
+        if self.start.taught and self.config.objective != "implicit":
+            return self.measured(self.start.model)
+        return self.guide(folder_or_id, device, dtype).measured
+
     def guide(self, folder_or_id: str, device: str, dtype: str) -> Guide:
         """A reward model of any kind on the same items, as its own objective reads them."""
         name = folder_or_id
@@ -100,6 +109,15 @@ def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> li
     low, high = order[: len(order) // 2], order[len(order) // 2 :]
     luck.shuffle(low)
     return [(texts[a], texts[b], prompts[a]) for a, b in zip(high, low, strict=False) if texts[a].label > texts[b].label]
+
+
+def longer_chosen(prepared: Prepared, seed: int) -> float:
+    """Share of the pairs whose chosen answer is the longer one, ties one half; labelled texts to train on are paired by chance."""
+    if prepared.report.kind == "pairs":
+        return prepared.report.longer_chosen
+    couples = pair_up(prepared.train, [""] * len(prepared.train), seed)
+    lengths = [(len(high.response_ids), len(low.response_ids)) for high, low, _ in couples]
+    return sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(lengths) if lengths else 0.5
 
 
 def num_tokens(item: Item) -> int:

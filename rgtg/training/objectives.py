@@ -172,6 +172,15 @@ def token_values(logits: Tensor, ids: Tensor) -> Tensor:
     return F.pad(logits[:, :-1].gather(2, ids[:, 1:, None])[..., 0], (1, 0))
 
 
+def token_log_probs(logits: Tensor, ids: Tensor) -> Tensor:
+    """log softmax(logits)[t - 1, ids[t]], as `token_values` has it: (rows, length, vocabulary), (rows, length) -> (rows, length).
+
+    By the sum of each row in turn, so that no normalised copy of all logits is there.
+    """
+    sums = torch.stack([row.logsumexp(-1) for row in logits])  # (rows, length)
+    return token_values(logits, ids) - F.pad(sums[:, :-1], (1, 0))
+
+
 def best_values(logits: Tensor) -> Tensor:
     """max_v V(y + v) at every position: (…, vocabulary) -> (…)."""
     return logits.amax(-1)

@@ -20,7 +20,7 @@ from rgtg.records import ModelCard
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A model in memory, its weights free to change. `taught` says whether it is a reward model already: a parent."""
+    """A model in memory, its weights free to change. `taught` says whether it is a reward model by the objective already."""
 
     name: str
     revision: str
@@ -29,6 +29,11 @@ class Start:
     card: ModelCard | None
     taught: bool
     stored_dtype: torch.dtype
+
+    @property
+    def parent(self) -> str:
+        """Its name where it is a reward model, of whatever kind; else ""."""
+        return self.name if self.taught or (self.card is not None and self.card.kind != "base_lm") else ""
 
     @property
     def context(self) -> int:
@@ -88,7 +93,8 @@ def load_start(name: str, objective: str, device: str = "auto", dtype: str = "fl
 
 
 def add_lora(model: nn.Module, config: TrainingConfig) -> nn.Module:
-    """A PeftModel around `model`, whose own weights are frozen and whose layers now hold small matrices; a scalar head stays free."""
+    """A PeftModel around `model`, whose own weights are frozen and whose layers now hold small matrices, drawn from the config's
+    seed; a scalar head stays free."""
     try:
         import peft
     except ImportError as error:
@@ -97,7 +103,9 @@ def add_lora(model: nn.Module, config: TrainingConfig) -> nn.Module:
         r=config.lora_rank, lora_alpha=2 * config.lora_rank, lora_dropout=config.dropout, target_modules="all-linear",
         task_type="SEQ_CLS" if config.objective in SCALAR else "CAUSAL_LM",
     )  # fmt: skip
-    return peft.get_peft_model(model, settings)
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(config.seed)
+        return peft.get_peft_model(model, settings)
 
 
 def save_folder(model: nn.Module, tokenizer: PreTrainedTokenizerBase, card: ModelCard, folder: Path) -> None:

@@ -5,17 +5,19 @@ logits at a position are values or log probabilities of the next token.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 
 from rgtg.config import SCALAR, TrainingConfig
 from rgtg.training import objectives
-from rgtg.training.data import Item, PairBatch, TextBatch, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
+from rgtg.training.data import Ids, Item, PairBatch, TextBatch, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
 
 OF_TEXTS = ("regression", "bce")
+AT_ONCE = 1 << 26  # numbers that a forward without gradient may give out: 256 MiB
+MOST_ROWS = 64
 
 
 class Scorer(nn.Module):
@@ -50,6 +52,46 @@ def response_rewards(scores: Tensor, prompt_lengths: Tensor) -> tuple[Tensor, Te
     return cut[: len(cut) // 2], cut[len(cut) // 2 :]
 
 
+def teaches_texts(config: TrainingConfig) -> bool:
+    return config.objective in OF_TEXTS or (config.objective == "implicit" and config.implicit == "ce")
+
+
+def compares_prefixes(config: TrainingConfig) -> bool:
+    """Whether pairs are compared at every prefix length, not as complete responses alone."""
+    return config.objective == "partial" or (config.objective == "vocabulary" and config.compare == "prefixes")
+
+
+def unread_options(config: TrainingConfig) -> tuple[str, ...]:
+    """Options that differ from their default though nothing reads them under this objective, by name, in the config's order."""
+    prefixes, vocabulary, pairs = compares_prefixes(config), config.objective == "vocabulary", not teaches_texts(config)
+    read = dict.fromkeys(("unequal", "weights", "stride", "mark_weight"), prefixes) | dict.fromkeys(("margin", "label_smoothing"), pairs)
+    read |= {"centring": config.objective in ("partial", "full"), "beta": config.objective in ("autoregressive", "implicit")}
+    read |= {"implicit": config.objective == "implicit", "compare": vocabulary, "constraint": vocabulary}
+    read |= {"constraint_weight": vocabulary and config.constraint == "sum", "system_prompt": config.template == "chat", "lora_rank": config.lora}
+    constrained = vocabulary and (config.constraint == "alternate" or config.constraint_weight > 0)
+    read |= {"constraint_on": constrained, "tau": constrained}
+    return tuple(f.name for f in fields(config) if not read.get(f.name, True) and getattr(config, f.name) != f.default)
+
+
+def rows_within(lengths: Sequence[int], num_tokens: int) -> int:
+    """How many of the first rows have no more than `num_tokens` tokens when padded to their longest; at least 1.
+
+    >>> rows_within([6, 5, 7, 4], 20)
+    2
+    """
+    longest = 0
+    for number, length in enumerate(lengths, 1):
+        longest = max(longest, length)
+        if number * longest > num_tokens:
+            return max(1, number - 1)
+    return len(lengths)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether fewer rows at once may help."""
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+
+
 @dataclass(frozen=True, eq=False)
 class Teacher:
     """The objective of one training. `reference` is the frozen causal model of the implicit reward and of the soft value."""
@@ -62,18 +104,19 @@ class Teacher:
     @property
     def of_texts(self) -> bool:
         """Whether single answers with a label are taught; a pair is two of them then."""
-        return self.config.objective in OF_TEXTS or (self.config.objective == "implicit" and self.config.implicit == "ce")
+        return teaches_texts(self.config)
 
-    def loss(self, model: Callable[[Tensor], Tensor], items: Sequence[Item], total: float, number_of_pass: int, device: torch.device) -> Tensor:
-        """The part of these items in the mean over items of weight `total`."""
+    def loss(self, model: Callable[[Tensor], Tensor], items: Sequence[Item], total: float, step: int, device: torch.device) -> Tensor:
+        """The part of these items in the mean over items of weight `total`; `step` is the number of steps of the optimizer before."""
         if isinstance(items[0], TokenText) or self.of_texts:
             both = isinstance(items[0], TokenPair)
             texts = [text for pair in items for text in texts_of(pair)] if both else items
             return self._text_loss(model, collate_texts(texts, self.pad_id).to(device), 2 * total if both else total)
-        batch = collate_pairs(items, self.pad_id, self.end_id if self.config.unequal == "pad" else None).to(device)
-        return (self._scalar_loss if self.config.objective in SCALAR else self._causal_loss)(model, batch, total, number_of_pass)
+        pads = self.config.unequal == "pad" and compares_prefixes(self.config)
+        batch = collate_pairs(items, self.pad_id, self.end_id if pads else None).to(device)
+        return (self._scalar_loss if self.config.objective in SCALAR else self._causal_loss)(model, batch, total, step)
 
-    def _scalar_loss(self, model: Callable, batch: PairBatch, total: float, number_of_pass: int) -> Tensor:
+    def _scalar_loss(self, model: Callable, batch: PairBatch, total: float, step: int) -> Tensor:
         config = self.config
         sides = *response_rewards(model(batch.ids), batch.prompt_lengths), batch.chosen_lengths, batch.rejected_lengths
         shared = {"sample_weights": batch.weights, "total": total}
@@ -90,27 +133,28 @@ class Teacher:
         sides = chosen, rejected, chosen_lengths, rejected_lengths
         return objectives.partial_bradley_terry(*sides, batch.num_common, batch.margins, position_weights=batch.marks, **shape, **shared)
 
-    def _causal_loss(self, model: Callable, batch: PairBatch, total: float, number_of_pass: int) -> Tensor:
+    def _causal_loss(self, model: Callable, batch: PairBatch, total: float, step: int) -> Tensor:
         config, lengths = self.config, (batch.chosen_lengths, batch.rejected_lengths)
         logits = model(batch.ids)
         shared = {"label_smoothing": config.label_smoothing, "sample_weights": batch.weights, "total": total}
         if config.objective == "vocabulary":
-            return self._vocabulary_loss(logits, batch, lengths, shared, number_of_pass)
-        sides = response_rewards(objectives.token_values(logits.log_softmax(-1), batch.ids), batch.prompt_lengths)
+            return self._vocabulary_loss(logits, batch, lengths, shared, step)
+        sides = response_rewards(objectives.token_log_probs(logits, batch.ids), batch.prompt_lengths)
         if config.objective == "autoregressive":
             return objectives.autoregressive_bradley_terry(*sides, *lengths, config.beta, batch.margins, **shared)
         reference = response_rewards(self._reference_log_probs(batch.ids), batch.prompt_lengths)
         return objectives.implicit_dpo(*sides, *reference, *lengths, config.beta, batch.margins, **shared)
 
-    def _vocabulary_loss(self, logits: Tensor, batch: PairBatch, lengths: tuple, shared: dict, number_of_pass: int) -> Tensor:
-        """Pairs in even passes and the value constraint in odd ones, or both."""
+    def _vocabulary_loss(self, logits: Tensor, batch: PairBatch, lengths: tuple, shared: dict, step: int) -> Tensor:
+        """Pairs and the value constraint in turn, in even and odd steps, or both. FaRMA's turns are whole passes; by the step both
+        are learnt also where there is one pass alone."""
         config = self.config
         values = response_rewards(objectives.token_values(logits, batch.ids), batch.prompt_lengths)
         if config.compare == "complete":
             on_pairs = objectives.full_bradley_terry(*values, *lengths, batch.margins, **shared)
         else:
             on_pairs = self._at_every_prefix(*values, *lengths, batch, shared)
-        if number_of_pass % 2 == 0 if config.constraint == "alternate" else config.constraint_weight == 0:
+        if step % 2 == 0 if config.constraint == "alternate" else config.constraint_weight == 0:
             return on_pairs
         num_sides = 2 if config.constraint_on == "both" else 1
         rows = num_sides * len(batch.ids) // 2
@@ -132,38 +176,63 @@ class Teacher:
             return (objectives.prefix_regression if self.config.objective == "regression" else objectives.prefix_cross_entropy)(rewards, *facts)
         log_probs, reference = (
             responses_of(values, batch.prompt_lengths)
-            for values in (objectives.token_values(model(batch.ids).log_softmax(-1), batch.ids), self._reference_log_probs(batch.ids))
+            for values in (objectives.token_log_probs(model(batch.ids), batch.ids), self._reference_log_probs(batch.ids))
         )
         lengths, labels, weights, total = facts
         return objectives.implicit_cross_entropy(log_probs, reference, lengths, labels, self.config.beta, weights, total)
 
     @torch.no_grad()
     def _reference_log_probs(self, ids: Tensor) -> Tensor:
-        return objectives.token_values(self.reference(ids, use_cache=False).logits.float().log_softmax(-1), ids)
+        return objectives.token_log_probs(self.reference(ids, use_cache=False).logits.float(), ids)
 
     @torch.no_grad()
-    def rewards(self, model: nn.Module, prompts: Sequence[tuple[int, ...]], responses: Sequence[tuple[int, ...]], size: int = 64) -> Tensor:
-        """The reward of every prefix of each response, as it guides (`rgtg.rewards`): (responses, positions) float32 on the CPU."""
-        scorer, device = Scorer(model).eval(), next(model.parameters()).device
+    def rewards(self, model: nn.Module, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tensor:
+        """The reward of every prefix of each response, as it guides (`rgtg.rewards`): (responses, positions) float32 on the CPU.
+
+        As many at once as `AT_ONCE` allows, fewer where memory runs out; raises MemoryError where a single one does not fit.
+        """
+        scorer, outputs = Scorer(model).eval(), self._outputs(model)
+        lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
         found: list[Tensor] = []
-        for start in range(0, len(responses), size):
-            part = [p + r for p, r in zip(prompts[start : start + size], responses[start : start + size], strict=True)]
-            ids = pad_right(part, self.pad_id).to(device)
-            prompt_lengths = torch.tensor([len(p) for p in prompts[start : start + size]])
-            found += responses_of(self._along(scorer(ids), ids), prompt_lengths).cpu().unbind()
+        most = MOST_ROWS
+        while len(found) < len(responses):
+            start = len(found)
+            part = slice(start, start + rows_within(lengths[start : start + most], AT_ONCE // outputs))
+            try:
+                found += self._rewards_at_once(scorer, prompts[part], responses[part])
+                continue
+            except (RuntimeError, MemoryError) as error:
+                most = (part.stop - start) // 2
+                if not out_of_memory(error):
+                    raise
+                if most == 0:
+                    raise MemoryError(f"One answer at a time does not fit: {error}") from error
+            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback holds what was computed
         rewards = nn.utils.rnn.pad_sequence(found, batch_first=True)
         return rewards.cumsum(1) if self.config.objective in ("autoregressive", "implicit") else rewards
 
-    def _along(self, out: Tensor, ids: Tensor) -> Tensor:
+    def _outputs(self, model: nn.Module) -> int:
+        """Numbers a token that a forward gives out: logits, or what a scalar head reads."""
+        embedding = model.get_input_embeddings().weight
+        return embedding.shape[1 if self.config.objective in SCALAR else 0]
+
+    def _rewards_at_once(self, scorer: Scorer, prompts: Sequence[Ids], responses: Sequence[Ids]) -> list[Tensor]:
+        ids = pad_right([p + r for p, r in zip(prompts, responses, strict=True)], self.pad_id).to(next(scorer.parameters()).device)
+        return list(responses_of(self._along(scorer, ids), torch.tensor([len(p) for p in prompts])).cpu().unbind())
+
+    def _along(self, scorer: Scorer, ids: Tensor) -> Tensor:
         """(rows, length): a scalar or vocabulary model's reward of each prefix, else each token's share of it."""
-        if out.ndim == 2:
-            return out
+        if self.config.objective in SCALAR:
+            return scorer(ids)
         if self.config.objective == "vocabulary":
-            return objectives.token_values(out, ids)
-        log_probs = objectives.token_values(F.log_softmax(out, -1), ids)
+            return objectives.token_values(scorer(ids), ids)
+        log_probs = objectives.token_log_probs(scorer(ids), ids)  # its logits are gone before the reference's are there
         return log_probs if self.config.objective == "autoregressive" else self.config.beta * (log_probs - self._reference_log_probs(ids))
 
     @property
-    def log_odds(self) -> float:
-        """What a difference of two rewards is to be multiplied by for the log-odds of the preference, as the loss has it."""
+    def log_odds(self) -> float | None:
+        """What a difference of two rewards is to be multiplied by for the log-odds of the preference, as the loss has it; None of
+        `regression`, whose rewards are labels between 0 and 1."""
+        if self.config.objective == "regression":
+            return None
         return self.config.beta if self.config.objective == "autoregressive" else 1.0

@@ -15,16 +15,19 @@ from typing import Any
 import torch
 
 from rgtg.config import TrainingConfig
+from rgtg.errors import BadSettings
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
+from rgtg.models.loading import pick_device
 from rgtg.records import ModelCard
 from rgtg.training.faults import boundary
 from rgtg.training.files import read_examples
 from rgtg.training.loop import Progress, schedule, train_reward_model
-from rgtg.training.measuring import Judge
+from rgtg.training.measuring import Judge, longer_chosen
 from rgtg.training.objectives import last
 from rgtg.training.prepare import Prepared, prepare
 from rgtg.training.report import LENGTHS, Measured, held_out_report
 from rgtg.training.starts import Start, add_lora, load_start, save_folder
+from rgtg.training.teaching import unread_options
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -60,17 +63,20 @@ def train_file(
 ) -> ModelCard | None:
     """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
 
-    In `work` there are checkpoints, for whoever has the model safe to clear away. `guide`, a folder or hub id, is the reward
-    model that has guided until now: the report has it beside the new one, unless `base` is a reward model itself.
+    In `work` there are checkpoints, for whoever has the model safe to clear away. Several processes call it together, as often
+    as they like, and `leave_processes` at their end. `guide`, a folder or hub id, is the reward
+    model that has guided until now: the report has it beside the new one, unless `base` is one that can be measured itself.
     """
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
     prepared = prepare(read_examples(source, split), start.tokenizer, start.context, start.vocabulary, config, start.card)
+    if unread := ", ".join(unread_options(config)):
+        emit({"phase": "note", "text": f"What was given for {unread} changes nothing: `{config.objective}` with these settings does not read it."})
     emit({"phase": "data", "data": asdict(prepared.report)})
     boundary("trainer:prepared")
-    writes = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    writes = is_first()
     judge = Judge(start, prepared, config)
-    parent = judge.measured(start.model) if start.taught and writes else None
+    parent = judge.parent(base, place, dtype) if writes else None
     before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
     trained = add_lora(start.model, config) if config.lora else start.model
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
@@ -84,9 +90,6 @@ def train_file(
         start.model, prepared.train, start.pad_id, config, listen, should_stop, judge.accuracy if prepared.held_out else None,
         work, _run_key(start, prepared, config), start.tokenizer.eos_token_id,
     )  # fmt: skip
-    if torch.distributed.is_initialized():
-        writes = torch.distributed.get_rank() == 0
-        torch.distributed.destroy_process_group()
     if not done or not writes:
         return None
     boundary("trainer:taught")
@@ -94,7 +97,7 @@ def train_file(
     model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
     emit({"phase": "report"})
     child = judge.measured(model)
-    report = held_out_report(child, parent, prepared.report.longer_chosen, before)
+    report = held_out_report(child, parent, longer_chosen(prepared, config.seed), before)
     card = _card(start, prepared, config, report, child, name or out.name, base_lm, said)
     save_folder(model.to(start.stored_dtype), start.tokenizer, card, out)
     emit({"phase": "done", "verdict": card.verdict, "held_out_accuracy": card.metrics.get("accuracy")})
@@ -117,13 +120,15 @@ def _card(
     data = prepared.report
     raters = f" by {data.num_raters} rater{'s' * (data.num_raters > 1)}" if data.num_raters else ""
     source = f"{data.num_used} {data.kind} on {data.num_prompts} prompts{raters}"
+    unread = ", ".join(unread_options(config))
+    training = asdict(config) | ({"unread": unread} if unread else {}) | {"last": said[-1] if said else {}}
     base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
     return ModelCard(
         kind="reward_model", name=name, objective=config.objective, base_lm=base_lm,
         taught=f"{data.num_train} {data.kind}" + (", at every prefix length" if config.objective in ("partial", "regression", "bce") else ""),
         source=source, template=config.template, system_prompt=config.system_prompt, license=start.card.license if start.card else "",
         num_pairs=data.num_train, pairs_sha256=data.sha256, zero=zero, accuracy=accuracy, metrics=metrics,
-        training=asdict(config) | {"last": said[-1] if said else {}}, parent=start.name if start.taught else "",
+        training=training, parent=start.parent,
         reference=f"{start.name}@{start.revision}" if config.objective == "implicit" else "",
         verdict=report["verdict"], report=report, data=asdict(data),
     )  # fmt: skip
@@ -141,7 +146,26 @@ def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def is_first() -> bool:
+    """Of several processes (torchrun) the first writes and speaks."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def leave_processes() -> None:
+    """All processes wait for the first, which measures and saves, and part. One group serves all trainings of a command: a second
+    one would meet the addresses of the first, and hang."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def _place(device: str) -> str:
-    """Under torchrun each process has its own GPU."""
+    """Where to train; under torchrun each process has its own GPU. Raises BadSettings where this computer has no such device."""
     rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
+    place = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
+    try:
+        torch.zeros(1, device=pick_device(place)).item()
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        found = f"{str(error).strip().splitlines()[0].rstrip('.')}."
+        raise BadSettings(f"The device `{place}` cannot be used.", found, "Choose auto, cpu, or one that is here.") from error
+    return place

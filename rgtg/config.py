@@ -123,7 +123,7 @@ class TrainingConfig:
     beta: float = _setting(0.1, "Factor on log probabilities: autoregressive and implicit", 0.001, 10.0)
     implicit: str = _choice("dpo", "Loss of the implicit reward: on pairs, or on single answers", ("dpo", "ce"))
     compare: str = _choice("complete", "Vocabulary: complete answers, as in FaRMA, or every prefix length, as in PARGS", ("complete", "prefixes"))
-    constraint: str = _choice("alternate", "Vocabulary: pairs and values in turn, one pass each, or as a sum", ("alternate", "sum"))
+    constraint: str = _choice("alternate", "Vocabulary: pairs and values in turn, step by step, or as a sum", ("alternate", "sum"))
     constraint_weight: float = _setting(1.0, "Weight of the value constraint in the sum; 0 = none", 0.0, 100.0)
     constraint_on: str = _choice("chosen", "Vocabulary: whose prefixes get values, as in FaRMA's code, or of both answers", ("chosen", "both"))
     tau: float = _setting(0.0, "Temperature of the soft value; 0 = the maximum, as in FaRMA", 0.0, 100.0)

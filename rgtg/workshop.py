@@ -57,6 +57,7 @@ class Workshop:
         """
         from rgtg.training.files import read_examples
         from rgtg.training.prepare import prepare
+        from rgtg.training.teaching import unread_words
         from rgtg.training.votes import freeze_votes
 
         info = self._workbench.catalog.get(start, ("base_lm", "reward_model"))
@@ -73,7 +74,8 @@ class Workshop:
                     )
                 source, no_pair = str(path), tuple(report.skipped.items())
             found = prepare(read_examples(source), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card).report
-            return replace(found, dropped=(*no_pair, *found.dropped))
+            unread = unread_words(config)
+            return replace(found, dropped=(*no_pair, *found.dropped), remarks=(*found.remarks, *([unread] if unread else [])))
 
     def why_dropped(self, cause: str) -> str:
         """A cause of `DataReport.dropped` in words."""
@@ -129,7 +131,7 @@ class Workshop:
         if source == VOTES:
             return self.jobs.start(given, lambda path: freeze_votes(self._workbench.store, path), snapshot={"source": VOTES})
         path = Path(source).expanduser()
-        return self.jobs.start(given, lambda out: _write_rows(str(path) if path.is_file() else source, out))
+        return self.jobs.start(given, lambda out: _write_rows(str(path) if path.is_file() else source, out, config))
 
     def _guide(self, base_lm: str) -> str | None:
         """Folder or hub id of what guides this base LM until something better is trained."""
@@ -257,11 +259,12 @@ def _guided(info: ModelInfo) -> ColumnSpec:
     return ColumnSpec(key, (("beta", 2.0),), info.name)
 
 
-def _write_rows(source: str, out: Path) -> None:
-    """The rows of a file or hub data set as JSON lines, whatever they came as; a row that cannot be read is refused now."""
-    from rgtg.training.files import read_examples, rows
+def _write_rows(source: str, out: Path, config: TrainingConfig) -> None:
+    """The rows of a file or hub data set as JSON lines, whatever they came as; what cannot be read, or taught, is refused now."""
+    from rgtg.training.files import Example, read_examples, rows
+    from rgtg.training.teaching import check_kind
 
-    read_examples(source)
+    check_kind(config, isinstance(read_examples(source)[0], Example))
     with out.open("w", encoding="utf-8") as file:
         for _, row in rows(source):
             file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")

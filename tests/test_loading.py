@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from tiny_models import FAMILIES, REAL_MODELS, byte_tokenizer, save_tiny, save_with_head, tiny
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.errors import BadData, ModelNotFound, ModelRefused, TokenizerMismatch
+from rgtg.errors import BadData, BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch
 from rgtg.models.loading import check_same_tokens, load_causal_lm, load_classifier, pick_device, resolve, weights_hash
 from rgtg.records import ModelCard
 
@@ -203,6 +203,12 @@ def test_every_end_token_that_any_source_names_ends_a_response(saved):
 def test_a_device_can_be_named():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device().type in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta"])
+def test_a_device_that_is_not_here_is_refused_in_words(device):
+    with pytest.raises(BadSettings, match=f"The device `{device}` cannot be used"):
+        pick_device(device)
 
 
 # --- the hub, from what was fetched before ------------------------------------------------------------------------

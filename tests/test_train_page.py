@@ -203,6 +203,23 @@ def test_a_file_of_any_kind_is_frozen_as_json_lines(workbench, tmp_path, suffix)
     assert [json.loads(line)["prompt"] for line in lines] == ["p0", "p1", "p2", "p3"]
 
 
+def test_labelled_texts_and_an_objective_that_compares_start_nothing(page, workbench, tmp_path):
+    path = tmp_path / "labelled.jsonl"
+    path.write_text("".join(json.dumps({"text": f"a{i}", "label": i % 2}) + "\n" for i in range(8)))
+    with pytest.raises(gr.Error, match="`partial` needs pairs"):
+        page._start()(form(source="file", path=str(path)), {})
+    assert workbench.workshop.jobs.jobs() == ()
+    page._start()(form(source="file", path=str(path), training={"objective": "bce"}), {})
+    assert len(workbench.workshop.jobs.jobs()) == 1
+
+
+def test_an_option_that_nothing_reads_is_said_before_a_training(workbench):
+    vote(workbench)
+    report = workbench.workshop.data(VOTES, "tiny", TrainingConfig(objective="full", stride=2))
+    assert report.remarks[-1] == "What was given for stride changes nothing: `full` with these settings does not read it."
+    assert not any("changes nothing" in words for words in workbench.workshop.data(VOTES, "tiny", TrainingConfig(stride=2)).remarks)
+
+
 def test_a_file_that_is_not_there_starts_nothing(page, workbench, tmp_path):
     with pytest.raises(gr.Error, match="no preferences"):
         page._start()(form(source="file", path=str(tmp_path / "gone.jsonl")), {})

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from rgtg.errors import ModelNotFound, ModelRefused, TokenizerMismatch
+from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef
 
@@ -90,9 +90,15 @@ class HasWeights:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """cuda, then mps, then cpu; or the device that is named."""
+    """cuda, then mps, then cpu; or the device that is named. Raises BadSettings where this computer has no such device."""
     if device != "auto":
-        return torch.device(device)
+        try:
+            found = torch.zeros(1, device=device)
+            found.item()
+            return found.device
+        except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+            found = f"{str(error).strip().splitlines()[0].rstrip('.')}."
+            raise BadSettings(f"The device `{device}` cannot be used.", found, "Choose auto, cpu, or one that is here.") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -136,11 +136,10 @@ def texts_of(pair: TokenPair) -> tuple[TokenText, TokenText]:
 
 @dataclass(frozen=True)
 class Share:
-    """What one process computes of one step: its items, the sum of the weights of all processes' items, the pass over the data."""
+    """What one process computes of one step: its items, and the sum of the weights of all processes' items."""
 
     items: tuple[Item, ...]
     total: float
-    number_of_pass: int = 0
 
 
 def plan(items: Sequence[Item], size: int, num_steps: int, seed: int, num_processes: int = 1) -> list[Share]:
@@ -151,16 +150,14 @@ def plan(items: Sequence[Item], size: int, num_steps: int, seed: int, num_proces
     """
     luck, batches = random.Random(seed), []
     size = min(size, len(items))
-    number_of_pass = 0
     while len(batches) < num_steps:
-        batches += [(batch, number_of_pass) for batch in pair_batches(items, size, luck)]
-        number_of_pass += 1
+        batches += pair_batches(items, size, luck)
     shares = []
-    for batch, number in batches[:num_steps]:
+    for batch in batches[:num_steps]:
         total = sum(item.weight for item in batch)
         for rank in range(num_processes):
             mine = batch[rank::num_processes] or [replace(batch[0], weight=0.0)]  # every process takes part in every step
-            shares.append(Share(tuple(mine), total, number))
+            shares.append(Share(tuple(mine), total))
     return shares
 
 

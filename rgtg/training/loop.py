@@ -27,7 +27,7 @@ from rgtg.config import TrainingConfig
 from rgtg.errors import BadData, BadReward
 from rgtg.training import checkpoints
 from rgtg.training.data import Item, Share, TokenPair, plan
-from rgtg.training.teaching import Scorer, Teacher, out_of_memory
+from rgtg.training.teaching import Scorer, Teacher, check_kind, out_of_memory
 
 WEIGHTS = "weights.safetensors"  # of a checkpoint: what is trained, no more
 A_MINUTE = 60.0
@@ -99,10 +99,7 @@ def train_reward_model(
     if not items:
         raise BadData("There is nothing to train on.", "Found no pairs.", "Vote for the better of two answers, or give a file of pairs.")
     config = schedule(config, len(items), sum(p.numel() for p in model.parameters() if p.requires_grad))
-    pairs_only = config.objective in ("partial", "full", "vocabulary", "autoregressive") or (config.objective, config.implicit) == ("implicit", "dpo")
-    if pairs_only and not isinstance(items[0], TokenPair):
-        do = "Choose `regression` or `bce`, or `implicit` with `ce`."
-        raise BadData(f"The objective `{config.objective}` needs pairs.", "The data is single texts with labels.", do)
+    check_kind(config, isinstance(items[0], TokenPair))
     teacher = make_teacher(model, config, pad_id, end_id)
     dropout = Dropout(model, config.dropout)
     if config.checkpointing:

@@ -24,9 +24,9 @@ from rgtg.records import ModelCard
 from rgtg.training.data import Ids, TokenPair
 from rgtg.training.language import negative_log_likelihood, perplexity, train_lm
 from rgtg.training.loop import Progress, make_teacher, train_reward_model
+from rgtg.training.measuring import measure
 from rgtg.training.objectives import last
 from rgtg.training.starts import load_start
-from rgtg.training.trainer import measure
 
 logger = logging.getLogger(__name__)
 

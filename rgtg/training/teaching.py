@@ -12,6 +12,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 
 from rgtg.config import SCALAR, TrainingConfig
+from rgtg.errors import BadData
 from rgtg.training import objectives
 from rgtg.training.data import Ids, Item, PairBatch, TextBatch, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
 
@@ -71,6 +72,19 @@ def unread_options(config: TrainingConfig) -> tuple[str, ...]:
     constrained = vocabulary and (config.constraint == "alternate" or config.constraint_weight > 0)
     read |= {"constraint_on": constrained, "tau": constrained}
     return tuple(f.name for f in fields(config) if not read.get(f.name, True) and getattr(config, f.name) != f.default)
+
+
+def unread_words(config: TrainingConfig) -> str:
+    """Of them, for a person; "" where there are none."""
+    names = ", ".join(unread_options(config))
+    return f"What was given for {names} changes nothing: `{config.objective}` with these settings does not read it." if names else ""
+
+
+def check_kind(config: TrainingConfig, pairs: bool) -> None:
+    """Raises BadData where an objective that compares is given single texts; pairs serve every objective."""
+    if not pairs and not teaches_texts(config):
+        do = "Choose `regression` or `bce`, or `implicit` with `ce`."
+        raise BadData(f"The objective `{config.objective}` needs pairs.", "The data is single texts with labels.", do)
 
 
 def rows_within(lengths: Sequence[int], num_tokens: int) -> int:

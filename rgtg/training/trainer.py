@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from rgtg.config import TrainingConfig
-from rgtg.errors import BadSettings
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.models.loading import pick_device
 from rgtg.records import ModelCard
@@ -27,7 +26,7 @@ from rgtg.training.objectives import last
 from rgtg.training.prepare import Prepared, prepare
 from rgtg.training.report import LENGTHS, Measured, held_out_report
 from rgtg.training.starts import Start, add_lora, load_start, save_folder
-from rgtg.training.teaching import unread_options
+from rgtg.training.teaching import unread_options, unread_words
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -64,14 +63,14 @@ def train_file(
     """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
 
     In `work` there are checkpoints, for whoever has the model safe to clear away. Several processes call it together, as often
-    as they like, and `leave_processes` at their end. `guide`, a folder or hub id, is the reward
-    model that has guided until now: the report has it beside the new one, unless `base` is one that can be measured itself.
+    as they like, and `leave_processes` at their end. `guide`, a folder or hub id, is the reward model that has guided until
+    now: the report has it beside the new one, unless `base` is one that can be measured itself.
     """
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
     prepared = prepare(read_examples(source, split), start.tokenizer, start.context, start.vocabulary, config, start.card)
-    if unread := ", ".join(unread_options(config)):
-        emit({"phase": "note", "text": f"What was given for {unread} changes nothing: `{config.objective}` with these settings does not read it."})
+    if words := unread_words(config):
+        emit({"phase": "note", "text": words})
     emit({"phase": "data", "data": asdict(prepared.report)})
     boundary("trainer:prepared")
     writes = is_first()
@@ -163,9 +162,5 @@ def _place(device: str) -> str:
     """Where to train; under torchrun each process has its own GPU. Raises BadSettings where this computer has no such device."""
     rank = os.environ.get("LOCAL_RANK")
     place = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
-    try:
-        torch.zeros(1, device=pick_device(place)).item()
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-        found = f"{str(error).strip().splitlines()[0].rstrip('.')}."
-        raise BadSettings(f"The device `{place}` cannot be used.", found, "Choose auto, cpu, or one that is here.") from error
+    pick_device(place)
     return place

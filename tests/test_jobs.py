@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Set
 from contextlib import closing, suppress
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, count
 from pathlib import Path
 
 import psutil
@@ -27,7 +27,7 @@ from rgtg.store.store import Store
 from rgtg.training import checkpoints, publish, watching
 from rgtg.training.child import PHASES as TRAINER_PHASES
 from rgtg.training.child import finite, told
-from rgtg.training.folder import OTHER_TRAINER, read_progress
+from rgtg.training.folder import OTHER_TRAINER, read_mark, read_progress
 from rgtg.training.jobs import PHASES as APP_PHASES
 from rgtg.training.jobs import Jobs
 from rgtg.training.process import environment
@@ -241,6 +241,18 @@ def test_hung_trainer_is_ended(store, settings, monkeypatch):
     job = until(jobs, jobs.start(CONFIG, PAIRS))
     assert (job.state, job.error_code) == ("failed", "hung")
     assert not psutil.pid_exists(job.pid)
+
+
+def test_a_heartbeat_that_is_being_written_is_no_move(store, settings, monkeypatch):
+    monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:hung")
+    looks = count()
+
+    def torn(path, attempt):
+        return None if path.name == "heartbeat" and next(looks) % 2 else read_mark(path, attempt)
+
+    monkeypatch.setattr(watching, "read_mark", torn)
+    jobs = make_jobs(store, settings, hung_s=1.0)
+    assert until(jobs, jobs.start(CONFIG, PAIRS), seconds=20).error_code == "hung"
 
 
 def test_stopped_process_is_hung_too(store, settings, monkeypatch):

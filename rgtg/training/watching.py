@@ -7,7 +7,7 @@ in processes and files allows; it may be repeated at any moment, by another run 
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class Watched:
 
     trainer: Trainer | None = None
     since: float = 0.0  # first seen
+    beat: Mapping[str, Any] = field(default_factory=dict)
     moves: tuple = ()
     moved_at: float = 0.0
     signs: tuple = ()
@@ -128,7 +129,7 @@ class Watcher:
 
     def _listen(self, job: Job, seen: Watched) -> None:
         folder, at = self._folder / job.id, time.monotonic()
-        beat = read_mark(folder / HEARTBEAT, job.attempt) or {}
+        beat = seen.beat = read_mark(folder / HEARTBEAT, job.attempt) or seen.beat  # none where it is just being written
         size = (folder / PROGRESS).stat().st_size if (folder / PROGRESS).exists() else 0
         if (moves := (beat.get("moves", 0), size)) != seen.moves:
             seen.moves, seen.moved_at = moves, at

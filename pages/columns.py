@@ -192,8 +192,10 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
         return ColumnSpec(method.key, params)
     names, name = [m.name for m in workbench.guides(base_lm)], found.get("reward_model")
     if name not in names:
-        there = f"There are: {', '.join(names)}." if names else "None is installed."
-        raise BadSettings(f"Column {column} needs a reward model that is on this machine.", there, "Choose one in the column's head.")
+        there = f"There are: {', '.join(names)}." if names else "There is none."
+        wrong = f"Column {column} needs a reward model on this machine that is made for the base LM" + (f" `{base_lm}`." if base_lm else ".")
+        do = "Choose one in the column's head." if names else "Train one on Train, add one on Models, or choose the method Base LM."
+        raise BadSettings(wrong, there, do)
     return ColumnSpec(method.key, params, name)
 
 

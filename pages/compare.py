@@ -136,7 +136,11 @@ class _Page:
                 yield {self.prompt: prompt, self.status: "started"}
                 if not (yield from self._wait(ticket)):
                     return
-                live = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"])
+                try:
+                    live = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"])
+                except RgtgError:
+                    yield {self.status: "not started"}
+                    raise
                 fresh = {self.settings: json.dumps(json.loads(settings) | {"seed": seed}), self.again: gr.Button(visible=False)}
                 fresh |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(live.traces) :]}
                 fresh |= {settings: gr.update(branch="") for settings in self.columns.inputs}

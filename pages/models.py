@@ -7,7 +7,7 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.columns import Words
-from pages.handlers import guarded, in_words, payload
+from pages.handlers import guarded, in_words, payload, warn
 from pages.reports import Lengths, Report, accuracy_figure, count, lengths_of, report_words
 from pages.token_view import _Drawn
 from rgtg.errors import BadSettings, RgtgError
@@ -87,8 +87,9 @@ class _Page:
         def load(request: gr.Request) -> dict:
             asked, names = request.query_params.get("model"), [m.name for m in self.workshop.models()]
             first = asked if asked in names else names[0] if names else ""
-            words = f"There is no model `{asked:.80}` on this machine." if asked and asked not in names else ""
-            return self._status() | self._drawn(first, words)
+            if asked and asked not in names:
+                warn(f"There is no model `{asked:.80}` on this machine.")
+            return self._status() | self._drawn(first)
 
         return load
 

@@ -13,7 +13,7 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.columns import Words
-from pages.handlers import guarded, in_words, payload, read_id, read_json
+from pages.handlers import guarded, in_words, payload, read_id, read_json, warn
 from pages.reports import Lengths, Report, accuracy_figure, count, report_words
 from pages.token_view import _Drawn
 from rgtg.config import TrainingConfig
@@ -150,6 +150,8 @@ class _Page:
             choices = [[m.name, f"{m.name} ({'base LM' if m.kind == 'base_lm' else 'reward model'})"] for m in starts]
             found[self.form] = gr.update(value=json.dumps(form), starts=choices, sources=sources)
             jobs, asked = self.workshop.jobs.jobs(), request.query_params.get("job")
+            if asked and asked not in [job.id for job in jobs]:
+                warn(f"There is no training `{asked:.80}` on this machine.")
             known = asked if asked in [job.id for job in jobs] else jobs[0].id if jobs else ""
             return found | self._drawn(known, {})
 

@@ -31,8 +31,14 @@ def check_ranges(config) -> None:
         if isinstance(f.default, int) and not isinstance(value, int):
             raise BadSettings(f"`{name}` has to be a whole number.", f"Found {value!r}.")
         if not f.metadata["min"] <= value <= f.metadata["max"]:
-            wrong = f"`{name}` has to be between {f.metadata['min']:g} and {f.metadata['max']:g}."
-            raise BadSettings(wrong, f"Found {value:g}.", f"Choose a value in that range; the default is {f.default:g}.")
+            low, high, found, usual = map(_in_digits, (f.metadata["min"], f.metadata["max"], value, f.default))
+            wrong, do = f"`{name}` has to be between {low} and {high}.", f"Choose a value in that range; the default is {usual}."
+            raise BadSettings(wrong, f"Found {found}.", do)
+
+
+def _in_digits(number: float | int) -> str:
+    """1000000 -> "1,000,000", 0.5 -> "0.5"."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rgtg.config import STARTER_DIR, TrainingConfig
-from rgtg.errors import BadSettings, StoreError
+from rgtg.errors import BadSettings, ModelNotFound, StoreError
 from rgtg.guidance.methods import METHODS, Parameter
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Job, RewardModelRow
@@ -55,9 +55,9 @@ class Workshop:
         `source` is `votes`, a file or a hub data set; `start` the model to begin from, whose tokenizer reads the data. What gave no
         pair among the votes stands in `dropped` too; `why_dropped` has the words.
         """
-        from rgtg.training.files import read_examples
+        from rgtg.training.files import Example, read_examples
         from rgtg.training.prepare import prepare
-        from rgtg.training.teaching import unread_words
+        from rgtg.training.teaching import check_kind, unread_words
         from rgtg.training.votes import freeze_votes
 
         info = self._workbench.catalog.get(start, ("base_lm", "reward_model"))
@@ -73,7 +73,9 @@ class Workshop:
                         "There is nothing to train on yet.", f"{report.num_votes} votes gave no pair ({causes or 'none stored'}).", "Vote on Compare."
                     )
                 source, no_pair = str(path), tuple(report.skipped.items())
-            found = prepare(read_examples(source), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card).report
+            examples = read_examples(source)
+            check_kind(config, isinstance(examples[0], Example))
+            found = prepare(examples, loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card).report
             unread = unread_words(config)
             return replace(found, dropped=(*no_pair, *found.dropped), remarks=(*found.remarks, *([unread] if unread else [])))
 
@@ -188,6 +190,10 @@ class Workshop:
             raise BadSettings("Models cannot be added on a public server.", "", "Run rgtg on your own machine.")
         if kind not in ("base_lm", "reward_model"):
             raise BadSettings("A model is a base LM or a reward model.", f"Found `{kind}`.")
+        try:
+            Path(folder_or_id).expanduser().is_dir()
+        except (OSError, RuntimeError) as error:  # a name that is too long, a ~ of nobody
+            raise ModelNotFound(f"There is no model `{folder_or_id:.80}`.", f"{error}.", "Give a folder, or owner/name.") from error
         before, trained = {m.name for m in self.models()}, self._names_of_trainings()
         info = self._workbench.catalog.add(folder_or_id, kind)
         try:

@@ -182,6 +182,16 @@ def test_columns_that_are_not_asked_for_are_emptied_and_branches_forgotten():
     assert all(first[settings]["branch"] == "" for settings in page.columns.inputs)
 
 
+def test_a_run_that_is_refused_does_not_say_started(monkeypatch):
+    page = a_page(StubWorkbench())
+    monkeypatch.setattr(page.workbench, "compare", lambda *_, **__: (_ for _ in ()).throw(BadSettings("The prompt is too long.")))
+    said = []
+    with pytest.raises(gr.Error, match="too long"):
+        for update in page._generate()("the food was", settings_of(page.workbench), "", *columns_of(page.workbench), VISITOR):
+            said.append(update[page.status])
+    assert said == ["started", "not started"]
+
+
 @pytest.mark.parametrize("prompt", ["", "  \n ", None, 7, "x" * 20_001])
 def test_a_prompt_that_cannot_be_read_is_refused_in_words(prompt):
     workbench = StubWorkbench()

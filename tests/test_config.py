@@ -21,13 +21,17 @@ def test_every_generation_setting_has_help_and_a_range_that_holds_its_default():
         assert f.metadata["help"] and f.metadata["min"] <= f.default <= f.metadata["max"]
 
 
+def in_digits(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
+
+
 @pytest.mark.parametrize("name", [f.name for f in RANGED])
 def test_both_ends_of_a_range_are_allowed_and_what_lies_beyond_is_refused_by_name(name):
     low, high = (GenerationConfig.__dataclass_fields__[name].metadata[end] for end in ("min", "max"))
     assert getattr(GenerationConfig(**{name: low}), name) == low
     assert getattr(GenerationConfig(**{name: high}), name) == high
     for beyond in (low - 1, high + 1):
-        with pytest.raises(BadSettings, match=f"`{name}` has to be between {low:g} and {high:g}. Found {beyond:g}."):
+        with pytest.raises(BadSettings, match=f"`{name}` has to be between {in_digits(low)} and {in_digits(high)}. Found {in_digits(beyond)}."):
             GenerationConfig(**{name: beyond})
 
 

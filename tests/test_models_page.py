@@ -79,7 +79,8 @@ def test_a_model_without_a_card_says_so(workbench, folders):
 
 
 def test_an_unknown_address_says_so_and_shows_the_first(page):
-    found = page._load()(visit(model="<img>"))
+    with pytest.warns(UserWarning, match="There is no model `&lt;img&gt;`"):
+        found = page._load()(visit(model="<img>"))
     assert json.loads(found[page.card])["name"] == "tiny"
     with pytest.raises(gr.Error, match="not on this machine"):
         page._open()(event(model="<img>"))
@@ -106,10 +107,14 @@ def test_an_added_model_is_there_after_a_restart_until_it_is_taken_off(page, wor
         workbench.workshop.take_off("p")
 
 
-@pytest.mark.parametrize("wrong", [{}, {"place": 3}, {"place": "  "}, {"place": "x" * 5000}, {"place": "a\0b", "kind": "base_lm"}])
+WRONG_PLACES = ({}, {"place": 3}, {"place": "  "}, {"place": "x" * 5000}, *({"place": name, "kind": "base_lm"} for name in ("a\0b", "n" * 500)))
+
+
+@pytest.mark.parametrize("wrong", WRONG_PLACES)
 def test_nothing_is_added_without_a_place(page, workbench, wrong):
     before = workbench.workshop.models()
-    assert json.loads(page._add()(event(**wrong))[page.add])["wrong"]
+    said = json.loads(page._add()(event(**wrong))[page.add])
+    assert said["wrong"] and "reference" not in said["note"]
     assert workbench.workshop.models() == before
 
 

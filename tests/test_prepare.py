@@ -378,3 +378,13 @@ def test_the_system_prompt_of_a_conversation_stands_for_that_of_the_settings():
     config = replace(CONFIG, template="chat", system_prompt="e")
     rows = [Example(1, (("system", "k"), ("user", "a")), "c", "d"), Example(2, (("user", "a"),), "c", "d")]
     assert [pair.prompt_ids for pair in prepare(rows, tokenizer, 64, VOCABULARY, config).train] == [(77, 67, 32), (71, 67, 32)]
+
+
+def test_a_share_far_from_what_was_asked_is_remarked():
+    rows = [Example(i, f"p{i % 2}", f"a{i}", f"b{i}") for i in range(30)]
+    report = prepare(rows, byte_tokenizer(), 64, 256, TrainingConfig(held_out=0.2)).report
+    share = report.num_held_out / 30
+    assert share in (0.0, 0.5)
+    assert any(f"20 of 100 pairs were to be held out, {100 * share:.0f} are" in words for words in report.remarks)
+    many = [Example(i, f"p{i}", f"a{i}", f"b{i}") for i in range(300)]
+    assert not any("were to be" in words for words in prepare(many, byte_tokenizer(), 64, 256, TrainingConfig(held_out=0.2)).report.remarks)

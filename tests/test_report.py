@@ -82,6 +82,12 @@ def test_where_no_pair_differs_twenty_say_nothing_and_forty_do():
     assert held_out_report(few, worse)["verdict"] == "better than its parent"
 
 
+def test_one_prompt_says_nothing_of_others():
+    report = held_out_report(measured([[1.0, 1.0], [1.0, -1.0]], prompts=["a", "a"]))
+    assert (report["difference_along"]["low"], report["difference_along"]["high"]) == (-1.0, 1.0)
+    assert (report["difference_to_length"]["low"], report["difference_to_length"]["high"]) == (-1.0, 1.0)
+
+
 def test_few_pairs_few_prompts_and_wide_intervals_say_nothing():
     assert held_out_report(None)["verdict"] == held_out_report(measured([[1.0]] * 19))["verdict"] == TOO_FEW
     assert held_out_report(measured([[1.0]] * 40, prompts=["a", "b"] * 20))["verdict"] == TOO_FEW

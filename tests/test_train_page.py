@@ -15,7 +15,7 @@ from pages.line import Line
 from pages.reports import interval, points, report_words
 from pages.train import about, data_words, job_line, job_words, option_fields, phase_words, read_form, read_options, seconds_words
 from rgtg.config import Settings, TrainingConfig
-from rgtg.errors import BadSettings
+from rgtg.errors import BadData, BadSettings
 from rgtg.records import Job, ModelCard, RewardModelRow
 from rgtg.training.jobs import Jobs
 from rgtg.workbench import Workbench
@@ -208,6 +208,8 @@ def test_labelled_texts_and_an_objective_that_compares_start_nothing(page, workb
     path.write_text("".join(json.dumps({"text": f"a{i}", "label": i % 2}) + "\n" for i in range(8)))
     with pytest.raises(gr.Error, match="`partial` needs pairs"):
         page._start()(form(source="file", path=str(path)), {})
+    with pytest.raises(BadData, match="`partial` needs pairs"):
+        workbench.workshop.data(str(path), "tiny", TrainingConfig())
     assert workbench.workshop.jobs.jobs() == ()
     page._start()(form(source="file", path=str(path), training={"objective": "bce"}), {})
     assert len(workbench.workshop.jobs.jobs()) == 1

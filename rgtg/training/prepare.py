@@ -358,7 +358,12 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
     if report.num_train < FEW:
         found.append(f"{report.num_train} {report.kind} are few; the model may learn little.")
     if report.num_held_out < FEW:
-        found.append(f"{report.num_held_out} {report.kind} are held out: too few to tell how good the model is.")
+        held = "1 of them is" if report.num_held_out == 1 else f"{report.num_held_out} {report.kind} are"
+        found.append(f"{held} held out: too few to tell how good the model is.")
+    share = report.num_held_out / report.num_used
+    if abs(share - encoder.held_out) > 0.1:
+        asked = f"{100 * encoder.held_out:.0f} of 100 {report.kind} were to be held out, {100 * share:.0f} are"
+        found.append(f"{asked}: all of one prompt go to one side, and there are few prompts.")
     if report.num_contradictions:
         how = "in both directions" if report.kind == "pairs" else "with more than one label"
         found.append(f"{report.num_contradictions} {report.kind} are there {how}.")

@@ -103,8 +103,8 @@ def held_out_report(child: Measured | None, parent: Measured | None = None, long
     rival = parent or (guide.measured if guide else None)
     before = along(rival) if rival else torch.full_like(ends, 0.5)
     lengths = (child.chosen_lengths - child.rejected_lengths).double() * (1 if longer_chosen >= 0.5 else -1)
-    difference = _interval(along(child) - before, child.prompts)
-    against_length, of_length = _interval(ends - wins(lengths), child.prompts), _share(wins(lengths), child.prompts)
+    difference, against_length = _difference(along(child) - before, child.prompts), _difference(ends - wins(lengths), child.prompts)
+    of_length = _share(wins(lengths), child.prompts)
     num_prompts = len(set(child.prompts))
     verdict = judge(difference, len(ends), num_prompts, PARENT if parent else GUIDE if rival else CHANCE)
     report = {"num_pairs": len(ends), "num_prompts": num_prompts, "verdict": verdict}
@@ -186,6 +186,12 @@ def _by_prompt(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> tuple[
 def _interval(values: Tensor, prompts: Sequence[str], of: Callable = intervals) -> dict[str, float]:
     (found,) = of(values[:, None].double(), torch.ones(len(values), 1), prompts)
     return dict(zip(("mean", "low", "high"), (round(x, 4) for x in found), strict=True))
+
+
+def _difference(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:
+    """Of two shares; one prompt says nothing of others, so its interval holds every difference there can be."""
+    found = _interval(values, prompts)
+    return found | ({"low": -1.0, "high": 1.0} if len(set(prompts)) == 1 else {})
 
 
 def _share(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:

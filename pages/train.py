@@ -266,20 +266,20 @@ class _Page:
         """The parts that differ from `shown`, and what is shown with them."""
         jobs = self.workshop.jobs.jobs()
         job = next((j for j in jobs if j.id == job_id), None) or (self.workshop.jobs.job(job_id) if job_id else None)
-        now, card, coming = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None, False
+        now, card = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None
         if job:
             lines = self.workshop.jobs.progress(job_id)
             jobs = [replace(j, progress=lines[-1]) if j.id == job_id and lines else j for j in jobs]  # its row is a second behind
             steps = [line for line in lines if "step" in line]
             model = self.workshop.made_by(job)
-            card, coming = model.card if model else None, self.workshop.not_listed_yet(job)
+            card = model.card if model else None
             log = self.workshop.jobs.log(job_id) if job.state in ("failed", "interrupted") else ""
-            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in ACTIVE], "" if coming else model and model.name, log))}
+            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in ACTIVE], model and model.name, log))}
             now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in ACTIVE else "", "report": f"{job_id} report" if card else ""}
             now["status"] = f"“{job.config.get('name')}” {SAID[job.state]}"
         now["list"] = json.dumps({"open": job_id, "jobs": [job_line(j) for j in jobs]})
-        goes_on = coming or self.workbench.status().state == "loading" or any(j.state in ACTIVE for j in jobs)
-        found = {self.shown: now, self.timer: gr.Timer(active=goes_on)}
+        loading = self.workbench.status().state == "loading"
+        found = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in ACTIVE for j in jobs))}
         if now["list"] != shown.get("list"):
             found[self.jobs] = now["list"]
         if now["view"] != shown.get("view"):
@@ -401,8 +401,7 @@ def job_line(job: Job) -> dict:
 def job_words(job: Job, lines: list[dict], active: list[Job], made: str | None, log: str = "") -> dict:
     """The open training: how far it is in words, what can be done, and why it ended.
 
-    `active` are the trainings that run or wait; `made` is the name under which its model is listed, "" before it is, None where
-    there is none any more.
+    `active` are the trainings that run or wait; `made` is the name under which its model is listed, None where there is none.
     """
     steps = [line for line in lines if "step" in line]
     last, phase = steps[-1] if steps else {}, lines[-1].get("phase") if lines else None
@@ -421,7 +420,7 @@ def job_words(job: Job, lines: list[dict], active: list[Job], made: str | None, 
         found |= {"error": job.error_text or "Its trainer is gone.", "log": log}
     if job.state == "succeeded" and made is None:
         found["error"] = "The model that it made was deleted."
-    elif job.state == "succeeded" and made:
+    elif job.state == "succeeded":
         found |= {"lineup": f"./?lineup={job.id}", "model": f"./models?model={quote(made)}"}
     return found
 

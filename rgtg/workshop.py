@@ -151,13 +151,17 @@ class Workshop:
             self._workbench.forget(info.name)
 
     def made_by(self, job: Job) -> ModelInfo | None:
-        """The model of a training as it is listed; None while there is none, and when it was deleted."""
-        return self._workbench.catalog.at(self._workbench.settings.models_dir / job.reward_model) if job.reward_model else None
+        """The model of a training as it is listed; None while there is none, and when it was deleted.
 
-    def not_listed_yet(self, job: Job) -> bool:
-        """For a moment, after a training has succeeded and before its model stands in the lists."""
-        rows = {row.name for row in self.jobs.models() if row.status in ("ready", "not_recommended")}
-        return job.state == "succeeded" and job.reward_model in rows and self.made_by(job) is None
+        Its row is there a moment before it is listed, and a process that only reads is not told of it: then it is listed now.
+        """
+        if not job.reward_model:
+            return None
+        folder, catalog = self._workbench.settings.models_dir / job.reward_model, self._workbench.catalog
+        found = catalog.at(folder)
+        if found is None and job.reward_model in {row.name for row in self.jobs.models(("ready", "not_recommended"))} and folder.is_dir():
+            found = catalog.add(folder)
+        return found
 
     def line_up(self, job: Job) -> list[ColumnSpec]:
         """Old and new side by side: the base LM, the parent or else what has guided until now, and the model that the job made."""

@@ -190,8 +190,8 @@ class Watcher:
             self._drop(job, target)
             return
         boundary("app:published")
-        checkpoints.discard(self._folder / job.id)
         self._published(row, target)
+        checkpoints.discard(self._folder / job.id)
 
     def _drop(self, job: Job, placed: Path | None) -> None:
         if placed is not None:

@@ -1,4 +1,7 @@
-"""Compare: one prompt side by side under several methods, why each token is there, and which answer is best."""
+"""Compare: one prompt side by side under several methods, why each token is there, and which answer is best.
+
+Talks to the workbench; knows nothing of models or of how tokens are chosen.
+"""
 
 import json
 import secrets

@@ -1,4 +1,7 @@
-"""Models: every base LM, reward model and judge with its card, its family and how well it does; add and delete."""
+"""Models: every base LM, reward model and judge with its card, its family and how well it does; add and delete.
+
+Talks to the workbench; knows nothing of how weights are read or trained.
+"""
 
 import json
 

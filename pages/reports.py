@@ -1,4 +1,7 @@
-"""What the held-out pairs say of a reward model, in words and tables: built here once, for Train and for Models."""
+"""What the held-out pairs say of a reward model, in words and tables: built here once, for Train and for Models.
+
+Reads cards alone; knows nothing of how their figures were made.
+"""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Train: what there is to learn from, a reward model taught in the background while its curve grows, and what it is worth."""
+"""Train: what there is to learn from, a reward model taught in the background while its curve grows, and what it is worth.
+
+Talks to the workbench; knows nothing of trainers, processes or files of data.
+"""
 
 import json
 import re

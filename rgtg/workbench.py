@@ -78,7 +78,7 @@ class Workbench:
             except RgtgError as error:  # a bad reward model does not keep the others from working
                 logger.warning("%s", error)
             self._open_store()
-            logger.info("models ready: %s", ", ".join(self._loaded))
+            logger.info("models ready: %s", ", ".join(list(self._loaded)))  # a click may load another meanwhile
             self._status = ModelStatus("ready", f"{lm.name} · {lm.loaded.model.device.type}")
         except RgtgError as error:
             self._status = ModelStatus("failed", "no models", str(error))

@@ -60,7 +60,7 @@ class Catalog:
     def remember(self, info: ModelInfo) -> None:
         """Lists this model again at every start, until it is removed. Raises OSError."""
         with self._lock:
-            self._write([*(entry for entry in self._read() if not _is(info, entry)), (_place(info), info.kind)])
+            self._write([*(entry for entry in self._read() if not _is(info, entry)), (whole_place(info.folder_or_id), info.kind)])
 
     def remembered(self) -> list[str]:
         """Names of the models that are listed again at every start."""
@@ -139,10 +139,10 @@ def _is(info: ModelInfo, entry: tuple[str, str]) -> bool:
     return info.kind == entry[1] and _same(info.folder_or_id, entry[0])
 
 
-def _place(info: ModelInfo) -> str:
-    """A folder by its whole path: the next start may be elsewhere."""
-    folder = Path(info.folder_or_id).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else info.folder_or_id
+def whole_place(folder_or_id: str) -> str:
+    """A folder by its whole path, for who reads it later may be elsewhere; a hub id as it is."""
+    folder = Path(folder_or_id).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else str(folder_or_id)
 
 
 def _kind_of(folder: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadData, BadSettings
+from rgtg.models.catalog import whole_place
 from rgtg.training import publish
 from rgtg.training.folder import JOB, PAIRS
 
@@ -38,14 +39,8 @@ def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[st
         raise BadSettings("The training has a setting that does not exist.", f"{error}.") from error
     if os.path.isabs(config["base"]) and not Path(config["base"]).is_dir():
         raise BadSettings("The model to start from is gone.", f"There is no folder {config['base']}.", "Choose another.")
-    places = {key: _place(config[key]) for key in ("base", "guide") if config.get(key)}
+    places = {key: whole_place(config[key]) for key in ("base", "guide") if config.get(key)}
     return {"parent": None, "seed": 0, **config, **places, "training": training}
-
-
-def _place(folder_or_id: str) -> str:
-    """A folder by its whole path, for the trainer works in another folder."""
-    folder = Path(folder_or_id).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else str(folder_or_id)
 
 
 def freeze(folder: Path, config: Mapping[str, Any], pairs: Pairs) -> tuple[str, Any]:

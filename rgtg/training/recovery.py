@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.records import Job, RewardModelRow, new_id
-from rgtg.training import publish
+from rgtg.training import checkpoints, publish
 from rgtg.training.folder import PROCESS
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Sweep:
         for folder in folders:
             if folder.name not in jobs and folder.name not in starting and not (folder / PROCESS).exists():
                 self._clear(folder)  # the app died before the job was in line: nobody was told of it
+            elif folder.name in jobs and jobs[folder.name].state in ("succeeded", "cancelled"):
+                checkpoints.discard(folder)  # the app died before it came to that
         for folder in _folders(self.models_folder / publish.STAGING):
             self._staged(folder, jobs.get(folder.name))
         models = {row.name: row for row in self.rows.models()}

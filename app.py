@@ -15,7 +15,7 @@ import gradio as gr
 
 from pages import compare, models, theme, train
 from rgtg.config import Settings
-from rgtg.workbench import Workbench
+from rgtg.workbench.workbench import Workbench
 
 MAX_WAITING = 16
 PAGES = ((compare.TITLE, "./"), (train.TITLE, "./train"), (models.TITLE, "./models"))

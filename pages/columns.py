@@ -12,7 +12,7 @@ from pages.token_view import TokenView, _Drawn
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ColumnSpec, ModelCard, Run
-from rgtg.workbench import Workbench
+from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1
 SHARED = ("max_new_tokens", "temperature", "top_k", "top_p")

@@ -32,14 +32,14 @@ from pages.columns import (
     write_spec,
 )
 from pages.handlers import guarded, in_words, payload, read_id, shown, warn
-from pages.line import Line, Ticket
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.token_view import CurveBridge, Inspector
+from pages.waiting_line import Line, Ticket
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.plots import reward_curve
 from rgtg.records import Comparison, new_id
-from rgtg.workbench import Live, Workbench
+from rgtg.workbench.workbench import Live, Workbench
 
 TITLE = "Compare"
 MAX_PROMPT = 20_000

@@ -15,8 +15,8 @@ from pages.reports import Lengths, Report, accuracy_figure, count, lengths_of, r
 from pages.token_view import _Drawn
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ModelCard, new_id
-from rgtg.workbench import Workbench
-from rgtg.workshop import children, ships, size
+from rgtg.workbench.trainings import children, ships, size
+from rgtg.workbench.workbench import Workbench
 
 TITLE = "Models"
 KINDS = {"base_lm": "base LM", "reward_model": "reward model", "judge": "judge"}

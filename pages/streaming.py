@@ -6,10 +6,10 @@ Knows nothing of the page's layout: it gives words and texts, the page puts them
 import time
 from collections.abc import Iterable, Iterator
 
-from pages.line import Line, Ticket
 from pages.token_view import ColumnStream, trace_text
+from pages.waiting_line import Line, Ticket
 from rgtg.records import Comparison, Step, Trace
-from rgtg.workbench import Live, Workbench
+from rgtg.workbench.workbench import Live, Workbench
 
 EVERY = ((300, 0.08), (600, 0.16), (10**9, 0.32))  # up to so many tokens a column: seconds between updates
 POLL = 0.05  # seconds

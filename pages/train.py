@@ -23,8 +23,8 @@ from rgtg.config import TrainingConfig
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.plots import training_curve
 from rgtg.records import Job
-from rgtg.workbench import Workbench
-from rgtg.workshop import VOTES
+from rgtg.workbench.trainings import VOTES
+from rgtg.workbench.workbench import Workbench
 
 TITLE = "Train"
 FIRST = ("objective", "num_steps", "pairs_per_batch", "learning_rate")  # the options that matter first; the rest is folded

@@ -17,7 +17,7 @@ from rgtg.config import GenerationConfig, Settings, TrainingConfig
 from rgtg.errors import BadData, BadSettings, RgtgError
 from rgtg.guidance.methods import METHODS, method
 from rgtg.records import ColumnSpec, ModelCard, Trace
-from rgtg.workbench import Workbench
+from rgtg.workbench.workbench import Workbench
 
 FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
 
@@ -295,7 +295,7 @@ def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from rgtg.training.trainer import is_first, leave_processes
+    from rgtg.training.pipeline import is_first, leave_processes
 
     if options.ensemble < 1:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
@@ -324,7 +324,7 @@ def _train(options: argparse.Namespace) -> None:
 
 def _train_member(workbench: Workbench, options: argparse.Namespace, member: Member, source: str, first: bool) -> None:
     from rgtg.training import checkpoints
-    from rgtg.training.trainer import train_file
+    from rgtg.training.pipeline import train_file
 
     installed = {m.name: m.folder_or_id for m in workbench.catalog.of_kind("base_lm", "reward_model")}
     base, guide = (installed.get(name, name) for name in (options.base, options.guide))
@@ -439,14 +439,14 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _starter(options: argparse.Namespace) -> None:
-    from rgtg.training.starter import make_starter
+    from rgtg.tools.starter import make_starter
 
     logging.getLogger("rgtg").setLevel("INFO")
     make_starter(options.corpus, options.out, options.only)
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from rgtg import bench
+    from rgtg.tools import bench_decoding
 
-    for line in getattr(bench, options.what)(options.seconds):
-        print(json.dumps(line) if options.json else bench.text(line), flush=True)
+    for line in getattr(bench_decoding, options.what)(options.seconds):
+        print(json.dumps(line) if options.json else bench_decoding.text(line), flush=True)

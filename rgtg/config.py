@@ -110,7 +110,7 @@ def check_choices(config) -> None:
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a reward model is taught preferences. A 0 in steps, batch or learning rate stands for: by the number of pairs
-    (and of weights), see `training.loop.schedule`."""
+    (and of weights), see `training.reward_trainer.schedule`."""
 
     objective: str = _choice("partial", "What is taught: partial is PARGS, vocabulary FaRMA, autoregressive GenARM", OBJECTIVES)
     num_steps: int = _setting(0, "Steps of the optimizer; 0 = by the number of pairs", 0, 1_000_000)

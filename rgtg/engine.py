@@ -23,7 +23,7 @@ from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
 from rgtg.prompts import TextStream, check_fits
 from rgtg.records import Candidate, Params, Run, Step
-from rgtg.rewards.face import RewardModel
+from rgtg.rewards.base import RewardModel
 
 
 @dataclass(frozen=True)

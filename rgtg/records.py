@@ -228,8 +228,8 @@ class ModelCard:
 
     `kind` is base_lm, reward_model or judge (observes, never guides). `zero` is the reward with equal error on both
     sides. `accuracy` is {prefix length or "end": {"accuracy", "n"}}. `parent` is the reward model it was trained from,
-    `reference` the model that its implicit reward is a ratio to, `report` what the held-out pairs say (`training.report`),
-    `data` what it was trained on (`training.prepare.DataReport`).
+    `reference` the model that its implicit reward is a ratio to, `report` what the held-out pairs say (`training.held_out`),
+    `data` what it was trained on (`preferences.dataset.DataReport`).
     """
 
     kind: str

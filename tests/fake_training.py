@@ -1,4 +1,4 @@
-"""Trainers that keep the contract of `rgtg.training.trainer.run_job` without torch, and an app that hosts jobs and may be killed."""
+"""Trainers that keep the contract of `rgtg.training.pipeline.run_job` without torch, and an app that hosts jobs and may be killed."""
 
 import errno
 import json
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rgtg.errors import BadData
+from rgtg.faults import boundary
 from rgtg.records import ModelCard
-from rgtg.training.faults import boundary
 
 NUM_STEPS = 4
 FAST = {"poll_s": 0.02, "heartbeat_s": 0.05, "row_s": 0.0, "silent_s": 30.0, "hung_s": 60.0, "term_after_s": 0.3, "kill_after_s": 0.3}
@@ -118,9 +118,9 @@ def check(folder: Path, base: str) -> list[float]:
 def app(data_dir: str, mode: str) -> None:
     """A server that starts a job and looks after it; prints the job's id as soon as a person would have it."""
     from rgtg.config import Settings
+    from rgtg.jobs.service import Jobs
+    from rgtg.jobs.supervisor import Patience
     from rgtg.store.store import Store
-    from rgtg.training.jobs import Jobs
-    from rgtg.training.watching import Patience
 
     settings = Settings(data_dir=Path(data_dir))
     with Store(settings.database) as store:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from store_records import killed_while_voting
 
-from rgtg.store.opening import reading
+from rgtg.store.connection import reading
 from rgtg.store.store import Store
 
 

@@ -12,13 +12,13 @@ import app
 from pages import compare, theme
 from pages.columns import default_settings, describe_methods, read_settings, read_spec, setting_fields, write_spec
 from pages.handlers import guarded, read_number
-from pages.line import Line, LineFull
+from pages.waiting_line import Line, LineFull
 from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadSettings, RgtgError, UnknownRecord
 from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import Candidate, ColumnSpec, Comparison, ModelCard, ModelRef, Run, Step, Trace, Vote, new_id
-from rgtg.workbench import ModelStatus
+from rgtg.workbench.workbench import ModelStatus
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning outside of an app
 VISITOR = SimpleNamespace(session_hash="visitor")

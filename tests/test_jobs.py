@@ -18,21 +18,23 @@ from store_records import make_comparison, make_vote
 
 from rgtg.config import ROOT, Settings
 from rgtg.errors import BadData, BadSettings, ModelRefused, StoreError, UnknownRecord
+from rgtg.jobs import supervisor
+from rgtg.jobs.folder import OTHER_TRAINER, read_mark, read_progress
+from rgtg.jobs.process import environment
+from rgtg.jobs.reconcile import Sweep
+from rgtg.jobs.service import PHASES as APP_PHASES
+from rgtg.jobs.service import Jobs
+from rgtg.jobs.supervisor import Patience
+from rgtg.jobs.worker import PHASES as TRAINER_PHASES
+from rgtg.jobs.worker import finite, told
+from rgtg.models import artifacts
 from rgtg.models.catalog import Catalog
 from rgtg.records import Job
+from rgtg.store.connection import _connect
 from rgtg.store.export import export_preferences
 from rgtg.store.jobs import CLAIM
-from rgtg.store.opening import _connect
 from rgtg.store.store import Store
-from rgtg.training import checkpoints, publish, watching
-from rgtg.training.child import PHASES as TRAINER_PHASES
-from rgtg.training.child import finite, told
-from rgtg.training.folder import OTHER_TRAINER, read_mark, read_progress
-from rgtg.training.jobs import PHASES as APP_PHASES
-from rgtg.training.jobs import Jobs
-from rgtg.training.process import environment
-from rgtg.training.recovery import Sweep
-from rgtg.training.watching import Patience
+from rgtg.training import checkpoints
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills with POSIX signals")
 TESTS = str(Path(__file__).resolve().parent)
@@ -93,7 +95,7 @@ def at_work(jobs: Jobs, job_id: str) -> Job:
 def listed(settings: Settings) -> list[str]:
     """What a page would list; each of them is whole."""
     models = settings.data_dir / "models"
-    assert all(publish.manifest_of(Path(info.folder_or_id)) for info in Catalog([models]).of_kind("reward_model"))
+    assert all(artifacts.manifest_of(Path(info.folder_or_id)) for info in Catalog([models]).of_kind("reward_model"))
     return [info.name for info in Catalog([models]).of_kind("reward_model")]
 
 
@@ -128,10 +130,10 @@ def test_job_trains_and_its_model_is_listed(jobs, settings):
     assert jobs.progress(job_id)[0]["loss"] is None  # not a number
     assert (job.progress["step"], job.heartbeat_at is not None) == (NUM_STEPS, True)
     assert (job.attempt, job.config["seed"], job.config["training"]) == (1, 0, {"num_steps": NUM_STEPS})
-    manifest = publish.manifest_of(settings.data_dir / "models" / "mine")
+    manifest = artifacts.manifest_of(settings.data_dir / "models" / "mine")
     assert manifest["probe_scores"] == [1.0, -1.0]
     assert sorted(manifest["files"]) == ["card.json", "config.json", "model.safetensors"]
-    assert jobs.models()[0].sha256 == publish.weights_sha256(settings.data_dir / "models" / "mine")
+    assert jobs.models()[0].sha256 == artifacts.weights_sha256(settings.data_dir / "models" / "mine")
 
 
 def test_watching_thread_does_it_alone(jobs, settings):
@@ -177,12 +179,12 @@ def test_only_a_hub_id_goes_online():
 
 
 def test_importing_jobs_leaves_torch_out():
-    code = "import sys, rgtg.training.jobs, rgtg.training.child; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, rgtg.jobs.service, rgtg.jobs.worker; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
 
 
 def test_trainers_process_never_loads_the_store():
-    code = "import sys, rgtg.training.child; sys.exit(any(name.startswith(('rgtg.store', 'sqlite')) for name in sys.modules))"
+    code = "import sys, rgtg.jobs.worker; sys.exit(any(name.startswith(('rgtg.store', 'sqlite')) for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
 
 
@@ -250,7 +252,7 @@ def test_a_heartbeat_that_is_being_written_is_no_move(store, settings, monkeypat
     def torn(path, attempt):
         return None if path.name == "heartbeat" and next(looks) % 2 else read_mark(path, attempt)
 
-    monkeypatch.setattr(watching, "read_mark", torn)
+    monkeypatch.setattr(supervisor, "read_mark", torn)
     jobs = make_jobs(store, settings, hung_s=1.0)
     assert until(jobs, jobs.start(CONFIG, PAIRS), seconds=20).error_code == "hung"
 
@@ -273,7 +275,7 @@ def test_attempts_come_to_an_end(jobs, monkeypatch):
 
 def test_model_damaged_before_it_was_public_is_not_published(jobs, settings, monkeypatch):
     job_id = jobs.start(CONFIG, PAIRS)
-    monkeypatch.setattr(watching.publish, "manifest_of", lambda folder, hashes=True: None)
+    monkeypatch.setattr(supervisor.artifacts, "manifest_of", lambda folder, hashes=True: None)
     job = until(jobs, job_id)
     assert (job.state, job.error_code) == ("failed", "damaged")
     assert (jobs.models(), listed(settings), staged(settings)) == ((), [], [])
@@ -299,7 +301,7 @@ def test_disk_full_for_the_database_publishes_later(jobs, settings, store, monke
 def test_second_trainer_in_one_folder_leaves(jobs, tmp_path):
     (tmp_path / "job").mkdir()
     with FileLock(tmp_path / "job" / "trainer.lock"):
-        command = [sys.executable, "-m", "rgtg.training", str(tmp_path / "job"), "1"]
+        command = [sys.executable, "-m", "rgtg.jobs", str(tmp_path / "job"), "1"]
         assert subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True).returncode == OTHER_TRAINER
 
 
@@ -337,7 +339,7 @@ def test_cancel_at_work_ends_the_process(jobs, monkeypatch, trainer):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_cancel_while_it_is_made_public(jobs, settings, monkeypatch, when):
-    job_id, place = jobs.start(CONFIG, PAIRS), publish.place
+    job_id, place = jobs.start(CONFIG, PAIRS), artifacts.place
 
     def cancelled_meanwhile(staging, target):
         if when == "before":
@@ -346,7 +348,7 @@ def test_cancel_while_it_is_made_public(jobs, settings, monkeypatch, when):
         if jobs.job(job_id).state == "running":
             jobs.cancel(job_id)
 
-    monkeypatch.setattr(publish, "place", cancelled_meanwhile)
+    monkeypatch.setattr(artifacts, "place", cancelled_meanwhile)
     assert until(jobs, job_id).state == "cancelled"
     assert (jobs.models(), listed(settings), staged(settings)) == ((), [], [])
 

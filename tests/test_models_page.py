@@ -13,16 +13,16 @@ from pages import models
 from pages.models import card_words, size_words
 from rgtg.config import Settings
 from rgtg.errors import BadSettings
+from rgtg.jobs.service import Jobs
 from rgtg.records import Job, ModelCard, RewardModelRow
-from rgtg.training.jobs import Jobs
-from rgtg.workbench import Workbench
-from rgtg.workshop import size
+from rgtg.workbench.trainings import size
+from rgtg.workbench.workbench import Workbench
 
 
 @pytest.fixture
 def workbench(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(Jobs, "watch", lambda self: None)
-    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
     found = Workbench(Settings(data_dir=tmp_path, device="cpu"), base_lms=[folders["lm"]], reward_models=[folders["partial"], folders["judge"]])
     yield found
     found.close()
@@ -163,7 +163,7 @@ def test_the_name_of_a_training_is_not_added(page, workbench, folders, tmp_path)
 
 
 def test_a_public_server_shows_models_and_changes_none(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
     bench = Workbench(Settings(data_dir=tmp_path, public=True, device="cpu"), base_lms=[folders["lm"]])
     with gr.Blocks() as demo:
         page = models._Page(bench, app.PAGES)

@@ -1,288 +1,248 @@
-"""Preference losses against a slow, literal reading of their formula, in values and gradients."""
+"""One forward gives what many would: losses and rewards of every prefix, on every family, for every objective."""
 
-import math
+from dataclasses import fields, replace
 
 import pytest
 import torch
+import torch.nn.functional as F
+from tiny_models import FAMILIES, TOKEN_KINDS, VOCABULARY, tiny, tiny_reward, tiny_token_reward
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.training import objectives
-from rgtg.training.objectives import centring, full_bradley_terry, hold, last, partial_bradley_terry
+from rgtg.config import CAUSAL, OBJECTIVES, TrainingConfig
+from rgtg.preferences.batches import TokenPair, TokenText
+from rgtg.training.losses import (
+    autoregressive_bradley_terry,
+    centring,
+    full_bradley_terry,
+    implicit_cross_entropy,
+    implicit_dpo,
+    partial_bradley_terry,
+    prefix_cross_entropy,
+    prefix_regression,
+    value_constraint,
+)
+from rgtg.training.objectives import Scorer, Teacher, unread_options
+from rgtg.training.reward_trainer import make_teacher
 
-CHOSEN_LENGTHS, REJECTED_LENGTHS = [5, 2, 4, 1], [3, 6, 4, 1]
-MARGINS = [0.0, 0.5, 1.0, 0.25]
-
-
-def rewards(seed: int) -> torch.Tensor:
-    found = torch.randn(4, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3
-    return found.requires_grad_()
-
-
-def tensors(*lists: list) -> list[torch.Tensor]:
-    return [torch.tensor(values) for values in lists]
-
-
-def softplus(x: torch.Tensor) -> torch.Tensor:
-    return torch.log1p(torch.exp(x))  # -log sigma(-x), plainly
-
-
-def truncated_pairs(num_chosen: int, num_rejected: int, common: int, unequal: str) -> list[tuple[int, int]]:
-    """Lengths of the two prefixes of each term, enumerated."""
-    pairs = []
-    for i in range(1, max(num_chosen, num_rejected) + 1):
-        shorter_is_over = i > min(num_chosen, num_rejected)
-        is_last = i == max(num_chosen, num_rejected)
-        if i > common and (unequal == "hold" or not shorter_is_over or is_last):
-            pairs.append((min(i, num_chosen), min(i, num_rejected)))
-    return pairs
+CPU = torch.device("cpu")
 
 
-def literal_partial(chosen, rejected, common: list[int], margins: list[float], unequal: str) -> torch.Tensor:
-    means = []
-    for row in range(len(common)):
-        terms = [
-            softplus(-(chosen[row, a - 1] - rejected[row, b - 1] - margins[row]))
-            for a, b in truncated_pairs(CHOSEN_LENGTHS[row], REJECTED_LENGTHS[row], common[row], unequal)
-        ]
-        if terms:
-            means.append(sum(terms) / len(terms))
-    return sum(means) / len(means)
+def pairs() -> list[TokenPair]:
+    """Prompts of 6 and 9 tokens, responses of 8 and 5, of 3 and 11; the second pair shares two tokens."""
+    draw = torch.Generator().manual_seed(0)
+    ids = lambda n: tuple(torch.randint(2, VOCABULARY, (n,), generator=draw).tolist())  # noqa: E731
+    shared = ids(2)
+    return [TokenPair(ids(6), ids(8), ids(5)), TokenPair(ids(9), shared + ids(1), shared + ids(9))]
 
 
-def same_value_and_gradient(found, wanted, *inputs) -> None:
-    assert float(found.detach()) == pytest.approx(float(wanted.detach()), abs=1e-10)
-    for a, b in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(wanted, inputs), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+def last_reward(model, row: tuple[int, ...]) -> torch.Tensor:
+    return model.score(model.base_model(torch.tensor([row]), use_cache=False).last_hidden_state)[0, -1, 0]
 
 
-@pytest.mark.parametrize("unequal", ["hold", "drop"])
-@pytest.mark.parametrize("common", [[0, 0, 0, 0], [2, 1, 3, 0], [0, 2, 4, 1], [3, 2, 4, 1]])
-@pytest.mark.parametrize("margins", [[0.0] * 4, MARGINS])
-def test_the_partial_loss_is_that_of_all_truncated_pairs(unequal, common, margins):
-    chosen, rejected = rewards(0), rewards(1)
-    wanted = literal_partial(chosen, rejected, common, margins, unequal)
-    lengths = tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS, common)
-    found = partial_bradley_terry(chosen, rejected, *lengths, margin=torch.tensor(margins, dtype=torch.float64), unequal=unequal)
-    same_value_and_gradient(found, wanted, chosen, rejected)
-
-
-def test_the_terms_of_two_lengths_are_these():
-    assert truncated_pairs(2, 4, 0, "hold") == [(1, 1), (2, 2), (2, 3), (2, 4)]
-    assert truncated_pairs(2, 4, 0, "drop") == [(1, 1), (2, 2), (2, 4)]
-    assert truncated_pairs(4, 4, 0, "drop") == truncated_pairs(4, 4, 0, "hold") == [(i, i) for i in (1, 2, 3, 4)]
-    assert truncated_pairs(2, 3, 2, "hold") == [(2, 3)]
-
-
-def test_one_pair_by_hand():
-    chosen, rejected = torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 2.0, 3.0]])
-    lengths = tensors([2], [3])
-    # lengths 1, 2, 3: gaps 0, 1, 0
-    log_sigma = math.log(1 + math.exp(-1))
-    assert float(partial_bradley_terry(chosen, rejected, *lengths)) == pytest.approx((2 * math.log(2) + log_sigma) / 3)
-    assert float(partial_bradley_terry(chosen, rejected, *lengths, torch.tensor([1]))) == pytest.approx((math.log(2) + log_sigma) / 2)
-    assert float(full_bradley_terry(chosen, rejected, *lengths)) == pytest.approx(math.log(2))
-
-
-def test_what_lies_past_the_ends_changes_nothing():
-    chosen, rejected = rewards(0), rewards(1)
-    lengths = tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS)
-    spoiled = chosen.detach().clone()
-    for row, length in enumerate(CHOSEN_LENGTHS):
-        spoiled[row, length:] = 1e6
-    for loss in (partial_bradley_terry, full_bradley_terry, centring):
-        assert float(loss(spoiled, rejected, *lengths).detach()) == float(loss(chosen, rejected, *lengths).detach())
-
-
-def test_pairs_that_are_the_same_throughout_teach_nothing_and_do_not_weigh():
-    chosen = rewards(0)
-    lengths = torch.tensor(CHOSEN_LENGTHS)
-    found = partial_bradley_terry(chosen, chosen.detach().clone(), lengths, lengths, lengths)
-    assert float(found.detach()) == 0.0
-    assert float(torch.autograd.grad(found, chosen)[0].abs().max()) == 0.0
-
-
-def test_very_large_gaps_stay_finite():
-    chosen = torch.tensor([[-1e4]], requires_grad=True)
-    found = partial_bradley_terry(chosen, torch.tensor([[1e4]]), *tensors([1], [1]))
-    assert float(found.detach()) == 2e4 and float(torch.autograd.grad(found, chosen)[0]) == -1.0
-
-
-def test_the_full_loss_reads_complete_responses_alone():
-    chosen, rejected = rewards(0), rewards(1)
-    margins = torch.tensor(MARGINS, dtype=torch.float64)
-    ends = [(chosen[i, n - 1], rejected[i, m - 1]) for i, (n, m) in enumerate(zip(CHOSEN_LENGTHS, REJECTED_LENGTHS, strict=True))]
-    wanted = sum(softplus(-(a - b - m)) for (a, b), m in zip(ends, MARGINS, strict=True)) / 4
-    same_value_and_gradient(full_bradley_terry(chosen, rejected, *tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS), margins), wanted, chosen, rejected)
-
-
-def test_on_responses_of_one_token_both_losses_are_one():
-    chosen, rejected = rewards(0), rewards(1)
-    lengths = tensors([1] * 4, [1] * 4)
-    same_value_and_gradient(partial_bradley_terry(chosen, rejected, *lengths), full_bradley_terry(chosen, rejected, *lengths), chosen, rejected)
-
-
-def test_the_same_offset_on_both_sides_changes_no_preference_loss():
-    chosen, rejected = rewards(0).detach(), rewards(1).detach()
-    lengths = tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS)
-    for loss in (partial_bradley_terry, full_bradley_terry):
-        assert float(loss(chosen + 5, rejected + 5, *lengths)) == pytest.approx(float(loss(chosen, rejected, *lengths)), abs=1e-12)
-
-
-def test_centring_is_zero_for_opposite_rewards_and_the_square_of_their_sum_otherwise():
-    chosen = rewards(0).detach()
-    lengths = tensors(CHOSEN_LENGTHS, CHOSEN_LENGTHS)
-    assert float(centring(chosen, -chosen, *lengths)) == 0.0
-    found = centring(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[1.0, 0.0, 9.0]]), *tensors([2], [3]))
-    assert float(found) == 4.0  # (2 ** 2 + 2 ** 2) / 2: the lengths that both sides have
-
-
-def test_the_helpers_pick_the_final_reward():
-    values = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    lengths = torch.tensor([2, 3])
-    assert last(values, lengths).tolist() == [2.0, 6.0]
-    assert hold(values, lengths, 4).tolist() == [[1.0, 2.0, 2.0, 2.0], [4.0, 5.0, 6.0, 6.0]]
-
-
-def test_an_unknown_way_with_unequal_lengths_is_refused():
-    with pytest.raises(ValueError, match="`unequal` has to be one of"):
-        partial_bradley_terry(rewards(0), rewards(1), *tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS), unequal="cut")
-
-
-# --- every way of weighing lengths, marks, smoothing; parts of a batch -------------------------------------------------
-
-
-def literal_weighted(chosen, rejected, common, unequal, weights, stride, smoothing, marks, samples) -> torch.Tensor:
-    """Every truncated pair on its own: (lengths of the two prefixes, weight), as the options say."""
-    total, mass = 0.0, 0.0
-    for row in range(len(common)):
-        n, m = CHOSEN_LENGTHS[row], REJECTED_LENGTHS[row]
-        longest = max(n, m)
-        lengths = [i for i in range(1, longest + 1) if i > common[row] and (longest - i) % stride == 0]
-        if unequal == "drop":
-            lengths = [i for i in lengths if i <= min(n, m) or i == longest]
-        terms = []
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("unequal", ["hold", "pad", "drop"])
+def test_one_forward_is_every_truncated_pair_in_value_and_gradient(family, unequal):
+    model = tiny(family, AutoModelForSequenceClassification, 1).requires_grad_(True)
+    config = TrainingConfig(unequal=unequal, centring=0.0)
+    found = make_teacher(model, config, 1, 1).loss(Scorer(model), pairs(), 2.0, 0, CPU)
+    wanted = 0.0
+    for pair in pairs():
+        n, m = len(pair.chosen_ids), len(pair.rejected_ids)
+        lengths = [i for i in range(pair.num_common + 1, max(n, m) + 1) if unequal != "drop" or i <= min(n, m) or i == max(n, m)]
+        filled = [side + (1,) * (max(n, m) if unequal == "pad" else 0) for side in (pair.chosen_ids, pair.rejected_ids)]
         for i in lengths:
-            a, b = (i, i) if unequal == "pad" else (min(i, n), min(i, m))
-            factor = {"uniform": 1, "linear": i, "last-heavy": max(1, len(lengths) - 1) if i == longest else 1}[weights]
-            gap = chosen[row, a - 1] - rejected[row, b - 1]
-            terms.append((factor * marks[row][i - 1], (1 - smoothing) * softplus(-gap) + smoothing * softplus(gap)))
-        if terms:
-            total = total + samples[row] * sum(w * loss for w, loss in terms) / sum(w for w, _ in terms)
-            mass += samples[row]
-    return total / mass
+            gap = last_reward(model, pair.prompt_ids + filled[0][:i]) - last_reward(model, pair.prompt_ids + filled[1][:i])
+            wanted = wanted - F.logsigmoid(gap) / len(lengths) / 2
+    assert float(found.detach()) == pytest.approx(float(wanted.detach()), abs=1e-5)
+    weights = [w for w in model.parameters() if w.requires_grad]
+    for a, b in zip(torch.autograd.grad(found, weights, allow_unused=True), torch.autograd.grad(wanted, weights, allow_unused=True), strict=True):
+        if b is not None:
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * max(1.0, float(b.abs().max())))
 
 
-@pytest.mark.parametrize("unequal", objectives.UNEQUAL)
-@pytest.mark.parametrize("weights", objectives.WEIGHTS)
-@pytest.mark.parametrize(("stride", "smoothing"), [(1, 0.0), (2, 0.1), (3, 0.0)])
-def test_every_way_of_weighing_is_that_of_all_truncated_pairs(unequal, weights, stride, smoothing):
-    chosen, rejected, common, samples = rewards(0), rewards(1), [1, 0, 3, 0], [1.0, 0.5, 2.0, 1.0]
-    marks = torch.rand(4, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.5
-    wanted = literal_weighted(chosen, rejected, common, unequal, weights, stride, smoothing, marks.tolist(), samples)
-    found = partial_bradley_terry(
-        chosen, rejected, *tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS, common), 0.0, unequal, weights, stride, smoothing, marks,
-        torch.tensor(samples, dtype=torch.float64),
-    )  # fmt: skip
-    same_value_and_gradient(found, wanted, chosen, rejected)
+def test_rewards_along_are_those_that_guide():
+    reward_model = tiny_reward("llama")
+    teacher = make_teacher(reward_model.loaded.model, TrainingConfig(), 1, 1)
+    for pair in pairs():
+        sides = [pair.chosen_ids, pair.rejected_ids]
+        found = teacher.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
+        for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
+            assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
 
-def test_lengths_weigh_as_the_docstring_says():
-    lengths = tensors([2], [4], [1])
-    assert objectives.prefix_weights(*lengths).tolist() == [[0, 1, 1, 1]]
-    assert objectives.prefix_weights(*lengths, "drop").tolist() == [[0, 1, 0, 1]]
-    assert objectives.prefix_weights(*lengths, stride=2).tolist() == [[0, 1, 0, 1]]
-    assert objectives.prefix_weights(*lengths, weights="linear").tolist() == [[0, 2, 3, 4]]
-    assert objectives.prefix_weights(*lengths, weights="last-heavy").tolist() == [[0, 1, 1, 2]]
-    with pytest.raises(ValueError, match="`weights` has to be one of"):
-        objectives.prefix_weights(*lengths, weights="first")
+@pytest.mark.parametrize("kind", TOKEN_KINDS)
+def test_rewards_along_are_those_that_guide_of_models_that_score_all_tokens(kind):
+    reward_model = tiny_token_reward(kind)
+    teacher = Teacher(TrainingConfig(objective=kind, beta=0.5), 1, 1, reward_model.reference.loaded.model if reward_model.reference else None)
+    for pair in pairs():
+        sides = [pair.chosen_ids, pair.rejected_ids]
+        found = teacher.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
+        for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
+            assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
 
-def test_parts_of_a_batch_add_up_to_the_batch():
-    chosen, rejected, lengths = rewards(0), rewards(1), tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS)
-    samples = torch.tensor([1.0, 2.0, 0.5, 1.5], dtype=torch.float64)
-    labels = torch.tensor([1.0, 0.0, 0.5, 1.0], dtype=torch.float64)
-    losses = {
-        "partial": lambda i, **k: partial_bradley_terry(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
-        "full": lambda i, **k: full_bradley_terry(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
-        "centring": lambda i, **k: centring(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
-        "autoregressive": lambda i, **k: objectives.autoregressive_bradley_terry(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
-        "constraint": lambda i, **k: objectives.value_constraint(chosen[i], rejected[i], lengths[0][i], **k),
-        "regression": lambda i, **k: objectives.prefix_regression(chosen[i], lengths[0][i], labels[i], **k),
-        "bce": lambda i, **k: objectives.prefix_cross_entropy(chosen[i], lengths[0][i], labels[i], **k),
-        "ce": lambda i, **k: objectives.implicit_cross_entropy(chosen[i], rejected[i], lengths[0][i], labels[i], **k),
-    }
-    for name, loss in losses.items():
-        whole = loss(slice(0, 4), sample_weights=samples)
-        parts = [loss(i, sample_weights=samples[i], total=float(samples.sum())) for i in (slice(0, 1), slice(1, 4))]
-        assert float(sum(parts).detach()) == pytest.approx(float(whole.detach()), abs=1e-12), name
+def test_rewards_of_causal_models_are_read_at_the_position_before():
+    model = tiny("llama", AutoModelForCausalLM, 0)
+    prompt, response = (0, 5, 6), (7, 8, 1)
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + response])).logits[0]
+    values = [float(logits[2 + t, token]) for t, token in enumerate(response)]
+    log_probs = [float(logits[2 + t].log_softmax(-1)[token]) for t, token in enumerate(response)]
+    rewards = lambda **k: make_teacher(model, TrainingConfig(**k), 1, 1).rewards(model, [prompt], [response])[0].tolist()  # noqa: E731
+    assert rewards(objective="vocabulary") == pytest.approx(values, abs=1e-4)
+    assert rewards(objective="autoregressive", beta=0.5) == pytest.approx([sum(log_probs[: t + 1]) for t in range(3)], abs=1e-4)
+    assert rewards(objective="implicit") == pytest.approx([0.0] * 3, abs=1e-5), "a model is its own reference"
 
 
-# --- the other objectives, read literally -------------------------------------------------------------------------------
+def test_the_vocabulary_objective_takes_pairs_and_values_in_turn_or_as_a_sum():
+    model = tiny("llama", AutoModelForCausalLM, 0)
 
+    def loss(number: int, items: list[TokenPair] = pairs(), **options) -> float:  # noqa: B008
+        teacher = make_teacher(model, TrainingConfig(objective="vocabulary", **options), 1, 1)
+        return float(teacher.loss(Scorer(model), items, 2.0, number, CPU))
 
-def test_the_autoregressive_loss_sums_log_probabilities_over_tokens():
-    chosen, rejected = rewards(0), rewards(1)
+    on_pairs, on_values = loss(0), loss(1)
+    assert on_pairs != on_values
+    assert loss(0, constraint="sum", constraint_weight=0.5) == pytest.approx(on_pairs + 0.5 * on_values, rel=1e-5)
+    swapped = [replace(p, chosen_ids=p.rejected_ids, rejected_ids=p.chosen_ids) for p in pairs()]
+    assert loss(1, constraint_on="both") == pytest.approx((on_values + loss(1, items=swapped)) / 2, rel=1e-5) != pytest.approx(on_values)
+    teacher = make_teacher(model, TrainingConfig(objective="vocabulary"), 1, 1)
+    assert loss(0, constraint="sum", constraint_weight=0.0) == on_pairs
     wanted = 0.0
-    for row, (n, m) in enumerate(zip(CHOSEN_LENGTHS, REJECTED_LENGTHS, strict=True)):
-        gap = 0.3 * (sum(chosen[row, t] for t in range(n)) - sum(rejected[row, t] for t in range(m)))
-        wanted = wanted + softplus(-(gap - 0.5)) / 4
-    found = objectives.autoregressive_bradley_terry(chosen, rejected, *tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS), beta=0.3, margin=0.5)
-    same_value_and_gradient(found, wanted, chosen, rejected)
+    for pair in pairs():
+        lengths = range(pair.num_common + 1, max(len(pair.chosen_ids), len(pair.rejected_ids)) + 1)
+        a, b = (teacher.rewards(model, [pair.prompt_ids], [side])[0].tolist() for side in (pair.chosen_ids, pair.rejected_ids))
+        gaps = [a[min(i, len(a)) - 1] - b[min(i, len(b)) - 1] for i in lengths]
+        wanted -= sum(float(F.logsigmoid(torch.tensor(gap))) for gap in gaps) / len(gaps) / 2
+    assert loss(0, compare="prefixes") == pytest.approx(wanted, rel=1e-4)
+    assert loss(1, tau=1e-3) == pytest.approx(on_values, rel=1e-2), "the soft value at no temperature is the maximum"
+    assert loss(1, tau=1.0) != pytest.approx(on_values, rel=1e-2)
 
 
-def test_dpo_is_that_loss_on_log_ratios_and_starts_at_log_two():
-    chosen, rejected, lengths = rewards(0), rewards(1), tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS)
-    references = rewards(2).detach(), rewards(3).detach()
-    found = objectives.implicit_dpo(chosen, rejected, *references, *lengths, beta=0.2)
-    wanted = objectives.autoregressive_bradley_terry(chosen - references[0], rejected - references[1], *lengths, beta=0.2)
-    same_value_and_gradient(found, wanted, chosen, rejected)
-    assert float(objectives.implicit_dpo(chosen, rejected, chosen, rejected, *lengths).detach()) == pytest.approx(math.log(2))
+MODEL_OF = {kind: AutoModelForCausalLM if kind in CAUSAL else AutoModelForSequenceClassification for kind in OBJECTIVES}
+NOT_OF_THE_LOSS = {"objective", "num_steps", "pairs_per_batch", "learning_rate", "held_out", "template", "max_length", "over_long", "weight_decay"}
+NOT_OF_THE_LOSS |= {"warmup", "dropout", "autocast", "lora", "checkpointing", "seed", "report_every", "checkpoint_every"}
+OTHER = {
+    "unequal": "pad", "weights": "linear", "stride": 2, "margin": 0.5, "label_smoothing": 0.2, "centring": 0.5, "beta": 0.3, "implicit": "ce",
+    "compare": "prefixes", "constraint": "sum", "constraint_weight": 0.5, "constraint_on": "both", "tau": 1.0,
+}  # fmt: skip
 
 
-def test_the_implicit_cross_entropy_is_that_of_a_coin_whose_bias_is_the_ratio():
-    log_probs, reference = rewards(0), rewards(1).detach()
-    labels = torch.tensor([1.0, 0.0, 0.25, 1.0], dtype=torch.float64)
-    wanted = 0.0
-    for row, n in enumerate(CHOSEN_LENGTHS):
-        ratio = 0.05 * sum(log_probs[row, t] - reference[row, t] for t in range(n))
-        wanted = wanted + (labels[row] * softplus(-ratio) + (1 - labels[row]) * softplus(ratio)) / 4
-    same_value_and_gradient(objectives.implicit_cross_entropy(log_probs, reference, torch.tensor(CHOSEN_LENGTHS), labels), wanted, log_probs)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_option_changes_the_loss_or_is_said_not_to_be_read(objective):
+    """Margins and marks are in the pairs already: `margin` and `mark_weight` act there, so here the pairs are made with them."""
+    assert set(OTHER) | NOT_OF_THE_LOSS | {"system_prompt", "lora_rank", "mark_weight"} == {f.name for f in fields(TrainingConfig)}
+    model, other = tiny("llama", MODEL_OF[objective], 1), tiny("llama", MODEL_OF[objective], 2)
+
+    def losses(config: TrainingConfig) -> list[float]:
+        marks = (1.0, config.mark_weight, config.mark_weight)
+        items = [replace(p, margin=0.5 * config.margin, marks=marks) for p in pairs()]
+        teacher = replace(make_teacher(model, config, 1, 1), reference=other)
+        return [float(teacher.loss(Scorer(model), items, 2.0, step, CPU)) for step in (0, 1)]
+
+    bases = [TrainingConfig(objective=objective)]
+    bases += [replace(bases[0], constraint="sum"), replace(bases[0], compare="prefixes")] if objective == "vocabulary" else []
+    bases += [replace(bases[0], implicit="ce")] if objective == "implicit" else []
+    for base in bases:
+        for name, value in (OTHER | {"mark_weight": 9.0}).items():
+            if getattr(base, name) == value:
+                continue
+            changed = replace(base, **{name: value})
+            same = losses(changed) == losses(base)
+            assert same == (name in unread_options(changed)), (base, name)
+    assert unread_options(TrainingConfig(objective=objective)) == ()
 
 
-def test_the_value_constraint_asks_each_strict_prefix_for_its_best_next_value():
-    values, following = rewards(0), rewards(1)
-    wanted = sum(
-        sum(0.5 * (values[row, t] - following[row, t]) ** 2 for t in range(n - 1)) / max(n - 1, 1) for row, n in enumerate(CHOSEN_LENGTHS)
-    ) / 4  # fmt: skip
-    same_value_and_gradient(objectives.value_constraint(values, following, torch.tensor(CHOSEN_LENGTHS)), wanted, values, following)
+def weighed() -> list[TokenPair]:
+    """With a margin, a weight and marks of their own."""
+    changes = (
+        {"margin": 0.5, "weight": 2.0, "marks": (1.0, 1.0, 3.0, 3.0)},
+        {"margin": 0.25, "weight": 0.5, "branch": 3, "marks": (1.0,) * 3 + (5.0,)},
+    )
+    return [replace(pair, **change) for pair, change in zip(pairs(), changes, strict=True)]
 
 
-def test_the_value_of_a_token_stands_at_the_position_before_it():
-    logits = torch.arange(2 * 3 * 4.0).reshape(2, 3, 4)
-    ids = torch.tensor([[0, 3, 1], [2, 2, 0]])
-    assert objectives.token_values(logits, ids).tolist() == [[0, 3, 5], [0, 14, 16]]
-    assert objectives.best_values(logits)[0].tolist() == [3, 7, 11]
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
+def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective):
+    name, *more = objective.split()
+    options = {"unequal": "drop", "weights": "linear", "stride": 2}
+    config = TrainingConfig(objective=name, **options, label_smoothing=0.2, centring=0.5, beta=0.3, tau=0.7, constraint_on="both")
+    changes = {"ce": {"implicit": "ce"}, "prefixes": {"compare": "prefixes"}, "sum": {"constraint": "sum", "constraint_weight": 0.5}}
+    config = replace(config, **{key: value for word in more for key, value in changes[word].items()})
+    model, other = tiny("llama", MODEL_OF[name], 1), tiny("llama", MODEL_OF[name], 2)
+    teacher = Teacher(config, 1, 1, other)
+    prompts = [p.prompt_ids for p in pairs()]
+    chosen, rejected = (teacher.rewards(model, prompts, side) for side in ([p.chosen_ids for p in pairs()], [p.rejected_ids for p in pairs()]))
+    if name in ("autoregressive", "implicit"):  # rewards are sums of the tokens' terms, beta in those of a ratio
+        chosen, rejected = (F.pad(r, (1, 0)).diff(dim=1) / (0.3 if name == "implicit" else 1.0) for r in (chosen, rejected))
+    sides = chosen, rejected, torch.tensor([8, 3]), torch.tensor([5, 11])
+    margins, shared = torch.tensor([0.5, 0.25]), {"sample_weights": torch.tensor([2.0, 0.5]), "total": 2.5}
+    marks = torch.tensor([[1.0, 1.0, 3.0, 3.0] + [1.0] * 7, [1.0, 1.0, 1.0, 5.0] + [1.0] * 7])
+    labelled = [(r, n, torch.full((2,), label)) for r, n, label in ((chosen, sides[2], 1.0), (rejected, sides[3], 0.0))]
+
+    def of_texts(loss, **more) -> torch.Tensor:
+        return sum(loss(r, n, label, sample_weights=shared["sample_weights"], total=5.0, **more) for r, n, label in labelled)
+
+    def at_prefixes() -> torch.Tensor:
+        common = torch.tensor([0, 3])
+        return partial_bradley_terry(*sides, common, margins, label_smoothing=0.2, position_weights=marks, **options, **shared)
+
+    def of_values() -> torch.Tensor:
+        terms = [
+            (p.weight / 2.5) * value_constraint(torch.tensor([values]), torch.tensor([following]), torch.tensor([len(side)])) / 2
+            for p in weighed()
+            for side in (p.chosen_ids, p.rejected_ids)
+            for values, following in [soft(model, other, p.prompt_ids, side, 0.7)]
+        ]
+        return sum(terms)
+
+    if name == "implicit":
+        zero = torch.zeros_like(chosen), torch.zeros_like(rejected)
+        ce = of_texts(lambda r, *facts, **k: implicit_cross_entropy(r, torch.zeros_like(r), *facts, 0.3, **k))
+        wanted = [ce if more else implicit_dpo(*sides[:2], *zero, *sides[2:], 0.3, margins, 0.2, **shared)] * 2
+    elif name == "vocabulary":
+        on_pairs = at_prefixes() if "prefixes" in more else full_bradley_terry(*sides, margins, 0.2, **shared)
+        wanted = [on_pairs + 0.5 * of_values()] * 2 if "sum" in more else [on_pairs, of_values()]
+    else:
+        wanted = [
+            {
+                "partial": lambda: at_prefixes() + 0.5 * centring(*sides, **shared),
+                "full": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + 0.5 * centring(*sides, only_last=True, **shared),
+                "autoregressive": lambda: autoregressive_bradley_terry(*sides, 0.3, margins, 0.2, **shared),
+                "regression": lambda: of_texts(prefix_regression),
+                "bce": lambda: of_texts(prefix_cross_entropy),
+            }[name]()
+        ] * 2
+    found = [float(teacher.loss(Scorer(model), weighed(), 2.5, step, CPU)) for step in (0, 1)]
+    assert found == pytest.approx([float(value) for value in wanted], rel=1e-4)
 
 
-def test_the_soft_value_lies_between_mean_and_maximum():
-    logits, log_probs = torch.tensor([10.0, -10.0, -10.0]), torch.full((3,), 1 / 3).log()
-    assert float(objectives.soft_values(logits, log_probs, 1.0)) == pytest.approx(8.9014, abs=1e-4)  # methods, D4: "soft 8.90"
-    assert float(objectives.soft_values(logits, log_probs, 1e-3)) == pytest.approx(10.0, abs=1e-2)
-    assert float(objectives.soft_values(logits, log_probs, 1e5)) == pytest.approx(-10 / 3, abs=1e-2)
+@torch.no_grad()
+def soft(model, reference, prompt: tuple[int, ...], response: tuple[int, ...], tau: float) -> tuple[list[float], list[float]]:
+    """Value and soft value of each prefix of a response, the latter by the reference's log probabilities of the next tokens."""
+    ids, first = torch.tensor([prompt + response]), len(prompt)
+    logits, log_probs = model(ids).logits[0], reference(ids).logits[0].log_softmax(-1)
+    values = [float(logits[first + t - 1, token]) for t, token in enumerate(response)]
+    return values, [float(tau * (log_probs[first + t] + logits[first + t] / tau).logsumexp(-1)) for t in range(len(response))]
 
 
-def test_regression_weighs_later_prefixes_more_and_cross_entropy_does_not():
-    values, labels = rewards(0), torch.tensor([1.0, 0.0, 0.5, 1.0], dtype=torch.float64)
-    squares, entropies = 0.0, 0.0
-    for row, n in enumerate(CHOSEN_LENGTHS):
-        squares = squares + sum((t + 1) * (values[row, t] - labels[row]) ** 2 for t in range(n)) * 2 / (n * (n + 1)) / 4
-        entropies = entropies + sum(labels[row] * softplus(-values[row, t]) + (1 - labels[row]) * softplus(values[row, t]) for t in range(n)) / n / 4
-    lengths = torch.tensor(CHOSEN_LENGTHS)
-    same_value_and_gradient(objectives.prefix_regression(values, lengths, labels), squares, values)
-    same_value_and_gradient(objectives.prefix_cross_entropy(values, lengths, labels), entropies, values)
+def test_a_system_prompt_without_a_chat_template_and_a_rank_without_lora_are_not_read():
+    assert unread_options(TrainingConfig(system_prompt="be kind", lora_rank=4)) == ("system_prompt", "lora_rank")
+    assert unread_options(TrainingConfig(system_prompt="be kind", lora_rank=4, template="chat", lora=True)) == ()
+    assert unread_options(TrainingConfig(objective="vocabulary", constraint="sum", constraint_weight=0.0, tau=1.0)) == ("tau",)
 
 
-def test_smoothing_and_margin_move_the_least_loss_to_a_finite_gap():
-    gaps = torch.linspace(-4, 8, 1201, dtype=torch.float64)
-    least = lambda **k: float(gaps[objectives.preference_loss(gaps, **k).argmin()])  # noqa: E731
-    assert least(label_smoothing=0.1) == pytest.approx(math.log(9), abs=0.01)
-    assert least(label_smoothing=0.1, margin=1.0) == pytest.approx(math.log(9) + 1, abs=0.01)
+def test_a_pair_serves_as_two_texts():
+    model = tiny("llama", AutoModelForSequenceClassification, 1)
+    for objective in ("regression", "bce"):
+        teacher = make_teacher(model, TrainingConfig(objective=objective), 1, 1)
+        texts = [TokenText(p.prompt_ids, ids, label) for p in pairs() for ids, label in ((p.chosen_ids, 1.0), (p.rejected_ids, 0.0))]
+        as_pairs, as_texts = (float(teacher.loss(Scorer(model), items, len(items), 0, CPU)) for items in (pairs(), texts))
+        assert as_pairs == pytest.approx(as_texts, rel=1e-5)
+
+
+def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
+    of = lambda objective: Teacher(TrainingConfig(objective=objective, beta=0.25), 1, 1).log_odds  # noqa: E731
+    assert {objective: of(objective) for objective in OBJECTIVES} == {
+        "partial": 1.0, "full": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
+    }  # fmt: skip

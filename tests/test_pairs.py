@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from store_records import make_comparison, make_trace, make_vote
 
-from rgtg.pairs import derive_pairs, last_votes, num_common
+from rgtg.preferences.pairs import derive_pairs, last_votes, num_common
 
 
 def sides(pairs):

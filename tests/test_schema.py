@@ -7,7 +7,7 @@ from store_records import make_comparison, make_vote
 
 from rgtg.errors import StoreError
 from rgtg.records import Span
-from rgtg.store.opening import back_up, identify, open_store
+from rgtg.store.connection import back_up, identify, open_store
 from rgtg.store.schema import APPLICATION_ID, TABLES, m001_first_schema, migrate
 from rgtg.store.store import Store
 

@@ -14,11 +14,11 @@ from tiny_models import byte_tokenizer, save_tiny
 from rgtg.cli import _parser, main
 from rgtg.config import Settings, TrainingConfig
 from rgtg.models.loading import load_classifier
+from rgtg.preferences.formats import read_examples
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, Span
 from rgtg.store.store import Store
-from rgtg.training import trainer
-from rgtg.training.files import read_examples
+from rgtg.training import pipeline
 from rgtg.training.votes import freeze_votes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ QUICK = ["--num-steps", "4", "--pairs-per-batch", "8", "--learning-rate", "1e-3"
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
     save_tiny(tmp_path / "tiny")
     rows = [{"prompt": f"p{i}", "chosen": f"a{i % 7}b", "rejected": f"c{i % 5}"} for i in range(60)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -80,14 +80,14 @@ def test_what_is_there_is_not_written_over(here, capsys):
 
 def stops_in(monkeypatch, number: int) -> list[int]:
     """The training of that number stops after two steps; says which seeds were trained."""
-    whole, seeds = trainer.train_reward_model, []
+    whole, seeds = pipeline.train_reward_model, []
 
     def stopping(*a):
         seeds.append(a[3].seed)
         asked = iter(range(1, 99))
         return whole(*a[:5], lambda: len(seeds) == number and next(asked) >= 2, *a[6:])
 
-    monkeypatch.setattr(trainer, "train_reward_model", stopping)
+    monkeypatch.setattr(pipeline, "train_reward_model", stopping)
     return seeds
 
 

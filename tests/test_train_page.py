@@ -11,15 +11,15 @@ from store_records import make_comparison, make_vote
 
 import app
 from pages import compare, train
-from pages.line import Line
 from pages.reports import interval, points, report_words
 from pages.train import about, data_words, job_line, job_words, option_fields, phase_words, read_form, read_options, seconds_words
+from pages.waiting_line import Line
 from rgtg.config import Settings, TrainingConfig
 from rgtg.errors import BadData, BadSettings
+from rgtg.jobs.service import Jobs
 from rgtg.records import Job, ModelCard, RewardModelRow
-from rgtg.training.jobs import Jobs
-from rgtg.workbench import Workbench
-from rgtg.workshop import VOTES
+from rgtg.workbench.trainings import VOTES
+from rgtg.workbench.workbench import Workbench
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning outside of an app
 
@@ -35,7 +35,7 @@ VISIT = SimpleNamespace(query_params={})
 def workbench(folders, tmp_path, monkeypatch):
     """Real, on tiny models; jobs stay in line, for nothing looks after them."""
     monkeypatch.setattr(Jobs, "watch", lambda self: None)
-    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
     found = Workbench(Settings(data_dir=tmp_path, device="cpu"), base_lms=[folders["lm"]], reward_models=[folders["partial"]])
     yield found
     found.close()

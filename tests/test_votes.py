@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from store_records import make_comparison, make_trace, make_vote
 
+from rgtg.preferences.formats import read_examples
 from rgtg.records import Span
 from rgtg.store.store import Store
-from rgtg.training.files import read_examples
 from rgtg.training.votes import freeze_votes
 
 

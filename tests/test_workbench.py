@@ -12,12 +12,12 @@ from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, StoreBusy, StoreError, UnknownRecord
 from rgtg.records import ColumnSpec, ModelCard, Step
-from rgtg.workbench import Workbench
+from rgtg.workbench.workbench import Workbench
 
 
 @pytest.fixture
 def workbench(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
     found = Workbench(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [folders["partial"], folders["full"], folders["judge"]])
     yield found
     found.close()
@@ -57,7 +57,7 @@ def test_at_the_start_only_what_the_first_line_up_needs_is_loaded(workbench):
 
 
 def test_a_bad_reward_model_at_the_start_does_not_keep_the_page_from_working(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("rgtg.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
     card = ModelCard("reward_model", "bad", objective="partial", base_lm="tiny")
     bad = Path(save(tmp_path / "bad", AutoModelForSequenceClassification, 5, card))
     (bad / "model.safetensors").write_bytes(b"half")

@@ -9,7 +9,7 @@ import pytest
 from store_records import child, killed_while_voting, make_comparison, make_vote
 
 from rgtg.errors import StoreBusy, StoreError
-from rgtg.store.opening import reading
+from rgtg.store.connection import reading
 from rgtg.store.schema import APPLICATION_ID
 from rgtg.store.store import Store
 from rgtg.store.writer import Writer
@@ -252,7 +252,7 @@ print("closed")
 
 def test_nobody_but_sqlite_opens_the_database():
     room = Path(__file__).resolve().parent.parent / "rgtg" / "store"
-    for module in ("opening.py", "writer.py", "store.py", "facts.py", "schema.py", "rows.py"):
+    for module in ("connection.py", "writer.py", "store.py", "queries.py", "schema.py", "rows.py"):
         source = (room / module).read_text(encoding="utf-8").replace("descriptor = os.open(path, os.O_RDONLY)", "")  # fsync of folders and copies
         for forbidden in (" open(", ".open(", "read_bytes", "write_bytes", "read_text", "write_text", "shutil", "file_digest"):
             assert forbidden not in source, f"{module} has {forbidden}"

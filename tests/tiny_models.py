@@ -24,8 +24,8 @@ from transformers import (
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
 from rgtg.records import ModelCard, ModelRef
+from rgtg.rewards.next_token import AutoregressiveRewardModel, TokenRewardModel, VocabularyRewardModel
 from rgtg.rewards.scalar import ScalarRewardModel
-from rgtg.rewards.token import AutoregressiveRewardModel, TokenRewardModel, VocabularyRewardModel
 
 VOCABULARY = 99
 COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}  # pad is eos, as so often

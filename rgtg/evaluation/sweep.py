@@ -18,7 +18,7 @@ from rgtg.errors import BadData
 from rgtg.evaluation.metrics import distinct_n, mean_interval
 from rgtg.guidance.methods import method
 from rgtg.records import ColumnSpec, Run, Step, from_json, to_json
-from rgtg.rewards.face import RewardModel
+from rgtg.rewards.base import RewardModel
 
 logger = logging.getLogger(__name__)
 BATCH = 40  # runs that advance together

@@ -13,7 +13,7 @@ from torch import Tensor
 from rgtg.errors import ModelRefused
 from rgtg.models.loading import Loaded
 from rgtg.models.prefix import Backbone, GrowingRows, choose_strategy, encode_all
-from rgtg.rewards.face import RewardModel, RewardPrefixes
+from rgtg.rewards.base import RewardModel, RewardPrefixes
 
 
 class ScalarPrefixes(RewardPrefixes):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rgtg.errors import BadData, BadSettings
-from rgtg.pairs import derive_pairs
+from rgtg.preferences.pairs import derive_pairs
 from rgtg.records import Comparison, ModelRef, Pair, Trace, Vote, new_id
 from rgtg.store.store import Store
 
@@ -21,7 +21,7 @@ Line = dict[str, str | int | float | bool | list[int]]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: `skipped` counts by cause what gave no pair (`rgtg.pairs.CAUSES`, and `no_token_ids`)."""
+    """What was written: `skipped` counts by cause what gave no pair (`rgtg.preferences.pairs.CAUSES`, and `no_token_ids`)."""
 
     path: Path
     num_pairs: int

@@ -13,8 +13,8 @@ from typing import Any
 
 from rgtg.errors import StoreError, UnknownRecord
 from rgtg.records import Job, RewardModelRow, now
-from rgtg.store import facts, rows
-from rgtg.store.opening import reading
+from rgtg.store import queries, rows
+from rgtg.store.connection import reading
 
 ACTIVE = ("running", "cancelling")
 ENDED = ("succeeded", "failed", "cancelled", "interrupted")
@@ -54,9 +54,9 @@ class JobRows:
 
         def task(conn: sqlite3.Connection) -> Job:
             if seen:
-                facts.insert(conn, "snapshots", seen)
-            facts.insert(conn, "jobs", row)
-            return job_of(facts.need(conn, "jobs", job.id, "job"))
+                queries.insert(conn, "snapshots", seen)
+            queries.insert(conn, "jobs", row)
+            return job_of(queries.need(conn, "jobs", job.id, "job"))
 
         return self._write(task)
 
@@ -89,7 +89,7 @@ class JobRows:
             gone = "UPDATE jobs SET state = 'cancelled', cancel_requested_at = ?, ended_at = ? WHERE id = ? AND state = 'queued'"
             conn.execute(gone, (at, at, job_id))
             conn.execute("UPDATE jobs SET state = 'cancelling', cancel_requested_at = ? WHERE id = ? AND state = 'running'", (at, job_id))
-            return job_of(facts.need(conn, "jobs", job_id, "job"))
+            return job_of(queries.need(conn, "jobs", job_id, "job"))
 
         return self._write(task)
 
@@ -104,20 +104,20 @@ class JobRows:
         """An interrupted or failed job is in line again, while it has attempts left; StoreError else."""
 
         def task(conn: sqlite3.Connection) -> Job:
-            job = job_of(facts.need(conn, "jobs", job_id, "job"))
+            job = job_of(queries.need(conn, "jobs", job_id, "job"))
             if job.state not in ("interrupted", "failed"):
                 raise StoreError("Only a job that was interrupted or failed can go on.", f"This one is {job.state}.", "Start a new one.")
             if job.attempt >= job.max_attempts:
                 raise StoreError("This job was tried too often.", f"Found {job.attempt} attempts of {job.max_attempts}.", "Start a new one.")
             conn.execute("UPDATE jobs SET state = 'queued', cancel_requested_at = NULL, ended_at = NULL WHERE id = ?", (job_id,))
-            return job_of(facts.need(conn, "jobs", job_id, "job"))
+            return job_of(queries.need(conn, "jobs", job_id, "job"))
 
         return self._write(task)
 
     def job(self, job_id: str) -> Job:
         """UnknownRecord without it."""
         with reading(self._path) as conn:
-            return job_of(facts.need(conn, "jobs", job_id, "job"))
+            return job_of(queries.need(conn, "jobs", job_id, "job"))
 
     def jobs(self, states: Sequence[str] = (*ACTIVE, "queued", *ENDED), limit: int = 200) -> tuple[Job, ...]:
         """The newest first."""
@@ -127,7 +127,7 @@ class JobRows:
 
     def last_vote_seq(self) -> int:
         with reading(self._path) as conn:
-            return facts.one(conn, "SELECT coalesce(max(seq), 0) AS last FROM votes")["last"]
+            return queries.one(conn, "SELECT coalesce(max(seq), 0) AS last FROM votes")["last"]
 
     # reward models
 
@@ -140,14 +140,14 @@ class JobRows:
 
         def task(conn: sqlite3.Connection) -> bool:
             for column, table in (("snapshot_id", "snapshots"), ("job_id", "jobs")):
-                if row[column] and not facts.one(conn, f"SELECT 1 FROM {table} WHERE id = ?", row[column]):
+                if row[column] and not queries.one(conn, f"SELECT 1 FROM {table} WHERE id = ?", row[column]):
                     row[column] = None
             if row["job_id"]:
-                if facts.need(conn, "jobs", row["job_id"], "job")["state"] not in states:
+                if queries.need(conn, "jobs", row["job_id"], "job")["state"] not in states:
                     return False
                 sql = "UPDATE jobs SET state = 'succeeded', reward_model = ?, ended_at = ?, error_code = NULL, error_text = NULL WHERE id = ?"
                 conn.execute(sql, (row["name"], now(), row["job_id"]))
-            facts.insert(conn, "reward_models", row)
+            queries.insert(conn, "reward_models", row)
             return True
 
         return self._write(task)

@@ -1,6 +1,6 @@
 """The verbs of the store: what is kept and found again. One transaction a verb.
 
-Knows nothing of how a row looks (`rows`), of files and locks (`opening`), of models or the screen.
+Knows nothing of how a row looks (`rows`), of files and locks (`connection`), of models or the screen.
 """
 
 import hmac
@@ -12,9 +12,9 @@ from typing import Any
 
 from rgtg.errors import StoreError
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
-from rgtg.store import facts, rows
+from rgtg.store import queries, rows
+from rgtg.store.connection import open_store, reading
 from rgtg.store.jobs import JobRows
-from rgtg.store.opening import open_store, reading
 from rgtg.store.writer import Writer
 
 LABELS = ("good", "bad", "goes_wrong", "withdrawn")
@@ -35,7 +35,7 @@ class Store:
         self._lock, self._writer = opened.lock, Writer(opened.conn) if opened.conn else None
         self.jobs = JobRows(self._write, self.path)
         with reading(self.path) as conn:
-            self._key = (secret or facts.one(conn, "SELECT value FROM meta WHERE key = 'rater_key'")["value"]).encode()
+            self._key = (secret or queries.one(conn, "SELECT value FROM meta WHERE key = 'rater_key'")["value"]).encode()
 
     def close(self) -> None:
         """Write what was accepted, then let the file go."""
@@ -61,9 +61,9 @@ class Store:
         traces = [rows.trace_row(trace, comparison.id, row["created_at"]) for trace in comparison.traces]
 
         def task(conn: sqlite3.Connection) -> Vote | None:
-            if not facts.keep(conn, "comparisons", row):
-                facts.move(conn, row["id"], row["state"])
-            facts.keep_traces(conn, traces)
+            if not queries.keep(conn, "comparisons", row):
+                queries.move(conn, row["id"], row["state"])
+            queries.keep_traces(conn, traces)
             return self._keep_vote(conn, vote) if vote else None
 
         return self._write(task)
@@ -73,9 +73,9 @@ class Store:
         row = rows.trace_row(trace, comparison_id, now())
 
         def task(conn: sqlite3.Connection) -> Trace:
-            facts.need(conn, "comparisons", comparison_id, "comparison")
-            facts.keep_traces(conn, [row])
-            return rows.trace_of(facts.need(conn, "traces", row["id"], "trace"))
+            queries.need(conn, "comparisons", comparison_id, "comparison")
+            queries.keep_traces(conn, [row])
+            return rows.trace_of(queries.need(conn, "traces", row["id"], "trace"))
 
         return self._write(task)
 
@@ -90,7 +90,7 @@ class Store:
         """Undo: append a `withdrawn` vote over the rater's current one; StoreError where there is none."""
 
         def task(conn: sqlite3.Connection) -> Vote:
-            current = facts.current(conn, comparison_id, rater_id or self._local_rater(conn))
+            current = queries.current(conn, comparison_id, rater_id or self._local_rater(conn))
             if current is None:
                 raise StoreError("There is nothing to undo.", "No vote of yours stands on this comparison.")
             undone = replace(current, id=new_id(), verdict="withdrawn", best_trace_id=None, strength=None, dwell_ms=None, created_at="")
@@ -100,7 +100,7 @@ class Store:
 
     def set_state(self, comparison_id: str, state: str) -> None:
         """Close, expire or abandon an open comparison."""
-        self._write(lambda conn: facts.move(conn, comparison_id, state))
+        self._write(lambda conn: queries.move(conn, comparison_id, state))
 
     def add_mark(self, span: Span) -> Span:
         """The mark as stored. The label `withdrawn` on the same place takes the rater's mark there back."""
@@ -109,27 +109,27 @@ class Store:
             row = rows.mark_row(replace(span, rater_id=span.rater_id or self._local_rater(conn)), now())
             if row["label"] not in LABELS:
                 raise StoreError(f"A mark is one of {', '.join(LABELS)}.", f"Found `{row['label']}`.")
-            facts.need(conn, "raters", row["rater_id"], "rater")
-            facts.need(conn, "traces", row["trace_id"], "trace")
-            num_tokens = facts.one(conn, "SELECT json_array_length(steps, '$.steps') AS num FROM traces WHERE id = ?", row["trace_id"])["num"]
+            queries.need(conn, "raters", row["rater_id"], "rater")
+            queries.need(conn, "traces", row["trace_id"], "trace")
+            num_tokens = queries.one(conn, "SELECT json_array_length(steps, '$.steps') AS num FROM traces WHERE id = ?", row["trace_id"])["num"]
             if not 0 <= row["start"] < row["end"] <= num_tokens:
                 raise StoreError("A mark has to lie within its answer.", f"Found tokens {row['start']} to {row['end']} of {num_tokens}.")
-            facts.keep(conn, "marks", row)
-            return rows.span_of(facts.need(conn, "marks", row["id"], "mark"))
+            queries.keep(conn, "marks", row)
+            return rows.span_of(queries.need(conn, "marks", row["id"], "mark"))
 
         return self._write(task)
 
     def rater(self, kind: str = "local", subject: str = "") -> str:
         """The id of a rater (`local`, `anonymous`, `oauth`), the same for the same subject; only a keyed hash of the subject is kept."""
         with reading(self.path) as conn:
-            found = facts.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac(kind, subject))
+            found = queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac(kind, subject))
         return found["id"] if found else self._write(lambda conn: self._keep_rater(conn, kind, subject))
 
     def add_event(self, kind: str, actor: str = "", detail: Mapping[str, Any] | None = None) -> str:
         """Note that something happened (an export, a model load, a setting); returns its id."""
         row = {"id": new_id(), "created_at": now(), "kind": rows.text(kind, "The kind"), "actor": rows.text(actor, "The actor")}
         row["detail"] = rows.json_text(dict(detail or {}), "The detail")
-        self._write(lambda conn: facts.keep(conn, "events", row))
+        self._write(lambda conn: queries.keep(conn, "events", row))
         return row["id"]
 
     # reading: a connection a call, which sees one moment
@@ -137,29 +137,29 @@ class Store:
     def comparison(self, comparison_id: str) -> Comparison:
         """The comparison with all its traces, equal to what was stored. UnknownRecord without it."""
         with reading(self.path) as conn:
-            return facts.comparison(conn, facts.need(conn, "comparisons", comparison_id, "comparison"))
+            return queries.comparison(conn, queries.need(conn, "comparisons", comparison_id, "comparison"))
 
     def comparisons(self, limit: int = 50, before: str | None = None, state: str | None = None) -> tuple[Comparison, ...]:
         """The newest first; `before` is the id of the last one of the page before."""
         with reading(self.path) as conn:
-            last = facts.need(conn, "comparisons", before, "comparison")["seq"] if before else None
+            last = queries.need(conn, "comparisons", before, "comparison")["seq"] if before else None
             sql = "SELECT * FROM comparisons WHERE (?1 IS NULL OR seq < ?1) AND (?2 IS NULL OR state = ?2) ORDER BY seq DESC LIMIT ?3"
-            return tuple(facts.comparison(conn, row) for row in conn.execute(sql, (last, state, limit)).fetchall())
+            return tuple(queries.comparison(conn, row) for row in conn.execute(sql, (last, state, limit)).fetchall())
 
     def num_comparisons(self) -> int:
         with reading(self.path) as conn:
-            return facts.one(conn, "SELECT count(*) AS num FROM comparisons")["num"]
+            return queries.one(conn, "SELECT count(*) AS num FROM comparisons")["num"]
 
     def votes(self, comparison_id: str) -> tuple[Vote, ...]:
         """All votes on the comparison, withdrawn ones included, in the order they came."""
         with reading(self.path) as conn:
-            return facts.votes(conn, comparison_id)
+            return queries.votes(conn, comparison_id)
 
     def vote_of(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
         """The rater's vote that stands; None where there is none or it was withdrawn."""
         with reading(self.path) as conn:
-            local = None if rater_id else facts.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac("local", ""))
-            return facts.current(conn, comparison_id, rater_id or (local["id"] if local else ""))
+            local = None if rater_id else queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac("local", ""))
+            return queries.current(conn, comparison_id, rater_id or (local["id"] if local else ""))
 
     def current_votes(self) -> tuple[Vote, ...]:
         """The votes that stand, one for each rater and comparison, in the order they came."""
@@ -169,13 +169,13 @@ class Store:
     def num_votes(self) -> int:
         """How many votes stand: one for each rater and comparison, withdrawn ones left out."""
         with reading(self.path) as conn:
-            return facts.one(conn, "SELECT count(*) AS num FROM current_votes")["num"]
+            return queries.one(conn, "SELECT count(*) AS num FROM current_votes")["num"]
 
     def marks(self, trace_id: str) -> tuple[Span, ...]:
         """The marks that stand on an answer: of each rater the last one on each place, withdrawn ones left out."""
         with reading(self.path) as conn:
             found = [rows.span_of(row) for row in conn.execute("SELECT * FROM marks WHERE trace_id = ? ORDER BY seq", (trace_id,))]
-        return facts.standing(found)
+        return queries.standing(found)
 
     def all_marks(self) -> dict[str, tuple[Span, ...]]:
         """The marks that stand, by the answer they are on, from one reading."""
@@ -184,7 +184,7 @@ class Store:
             for row in conn.execute("SELECT * FROM marks ORDER BY seq"):
                 span = rows.span_of(row)
                 found.setdefault(span.trace_id, []).append(span)
-        return {trace_id: facts.standing(spans) for trace_id, spans in found.items()}
+        return {trace_id: queries.standing(spans) for trace_id, spans in found.items()}
 
     def facts(self) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
         """Every comparison with all its votes, oldest first, as they stood at one moment.
@@ -192,7 +192,7 @@ class Store:
         StoreError naming the row whose content does not fit its hash: bits that turned are found by nothing else.
         """
         with reading(self.path) as conn:
-            yield from facts.checked_facts(conn)
+            yield from queries.checked_facts(conn)
 
     # inside a task
 
@@ -208,20 +208,20 @@ class Store:
         subject_hmac = self._hmac(kind, subject)
         row = (new_id(), now(), kind, subject_hmac)
         conn.execute("INSERT INTO raters (id, created_at, kind, subject_hmac) VALUES (?, ?, ?, ?) ON CONFLICT (subject_hmac) DO NOTHING", row)
-        return facts.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", subject_hmac)["id"]
+        return queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", subject_hmac)["id"]
 
     def _local_rater(self, conn: sqlite3.Connection) -> str:
         return self._keep_rater(conn, "local", "")
 
     def _keep_vote(self, conn: sqlite3.Connection, vote: Vote) -> Vote:
         rater_id = vote.rater_id or self._local_rater(conn)
-        last = facts.one(conn, "SELECT max(revision) AS num FROM votes WHERE comparison_id = ? AND rater_id = ?", vote.comparison_id, rater_id)
+        last = queries.one(conn, "SELECT max(revision) AS num FROM votes WHERE comparison_id = ? AND rater_id = ?", vote.comparison_id, rater_id)
         row = rows.vote_row(replace(vote, rater_id=rater_id, revision=(last["num"] or 0) + 1), now())
-        if facts.is_new(conn, "votes", row):
-            comparison = facts.need(conn, "comparisons", row["comparison_id"], "comparison")
-            facts.need(conn, "raters", rater_id, "rater")
-            facts.check_vote(conn, vote, comparison["state"])
-            facts.insert(conn, "votes", row)
+        if queries.is_new(conn, "votes", row):
+            comparison = queries.need(conn, "comparisons", row["comparison_id"], "comparison")
+            queries.need(conn, "raters", rater_id, "rater")
+            queries.check_vote(conn, vote, comparison["state"])
+            queries.insert(conn, "votes", row)
             if comparison["state"] == "open":
-                facts.move(conn, comparison["id"], "closed")
-        return rows.vote_of(facts.need(conn, "votes", row["id"], "vote"))
+                queries.move(conn, comparison["id"], "closed")
+        return rows.vote_of(queries.need(conn, "votes", row["id"], "vote"))

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from rgtg.errors import StoreBusy, StoreError
-from rgtg.store.opening import named
+from rgtg.store.connection import named
 
 T = TypeVar("T")
 MAX_WAITING = 1000

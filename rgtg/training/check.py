@@ -10,7 +10,7 @@ from rgtg.errors import BadReward
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm
 from rgtg.prompts import encode_response
-from rgtg.rewards.kinds import load_reward_model
+from rgtg.rewards.cards import load_reward_model
 
 PROBES = (("the food was", " good ."), ("the food was", " bad ."))
 

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from rgtg.training import publish
-from rgtg.training.faults import boundary
+from rgtg.faults import boundary
+from rgtg.models import artifacts
 
 NAME = re.compile(r"checkpoint-(\d+)")
 KEPT = 2  # should the newest turn out damaged, the one before it serves
@@ -20,14 +20,14 @@ def write(folder: Path, step: int, run: str, fill: Callable[[Path], None]) -> Pa
     target = folder / f"checkpoint-{step}"
     part = folder / f"checkpoint-{step}.tmp"
     for old in (part, target):
-        publish.discard(old)
+        artifacts.discard(old)
     part.mkdir(parents=True)
     boundary("trainer:checkpoint-begun")
     fill(part)
     boundary("trainer:checkpoint-filled")
-    publish.seal(part, {"step": step, "run": run})
+    artifacts.seal(part, {"step": step, "run": run})
     boundary("trainer:checkpoint-sealed")
-    publish.place(part, target)
+    artifacts.place(part, target)
     boundary("trainer:checkpoint-placed")
     for old in found(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
@@ -43,7 +43,7 @@ def found(folder: Path) -> list[Path]:
 def newest(folder: Path, run: str) -> Path | None:
     """The newest of this training whose every file fits its hash."""
     for path in found(folder):
-        manifest = publish.manifest_of(path)
+        manifest = artifacts.manifest_of(path)
         if manifest is not None and manifest.get("run") == run:
             return path
     return None
@@ -52,4 +52,4 @@ def newest(folder: Path, run: str) -> Path | None:
 def discard(folder: Path) -> None:
     """Once the model is safe they are of no more use."""
     for path in folder.glob("checkpoint-*"):
-        publish.discard(path)
+        artifacts.discard(path)

@@ -1,302 +1,252 @@
-"""Losses that teach a reward model from preferences or labels: pure functions of tensors.
+"""Model and items become a loss, or the rewards of every prefix: which forward and which objective belong together.
 
-Knows nothing of models, tokenizers, optimizers or files. Values come as (pairs, positions): entry t belongs to the response's
-first t + 1 tokens; a response's own number of tokens stands beside it. Every loss is a weighted mean over the pairs (or
-texts): `sample_weights` (pairs,) weigh them, `total` is what to divide by where these are only a part of a batch.
+Knows nothing of optimizers, files or processes. A scalar reward model says its reward at each position; of a causal model the
+logits at a position are values or log probabilities of the next token.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor, nn
 
-UNEQUAL = ("hold", "pad", "drop")
-WEIGHTS = ("uniform", "linear", "last-heavy")
+from rgtg.config import SCALAR, TrainingConfig
+from rgtg.errors import BadData
+from rgtg.preferences.batches import Ids, Item, PairBatch, TextBatch, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
+from rgtg.training import losses
 
-
-# --- pairs, a reward for every prefix ---------------------------------------------------------------------------------
-
-
-def last(rewards: Tensor, lengths: Tensor) -> Tensor:
-    """Reward of each complete response: (pairs, positions), (pairs,) -> (pairs,)."""
-    return rewards.gather(1, (lengths - 1)[:, None])[:, 0]
+OF_TEXTS = ("regression", "bce")
+AT_ONCE = 1 << 26  # numbers that a forward without gradient may give out: 256 MiB
+MOST_ROWS = 64
 
 
-def hold(rewards: Tensor, lengths: Tensor, num_positions: int) -> Tensor:
-    """Past its end a response keeps its final reward: (pairs, positions) -> (pairs, num_positions)."""
-    at = torch.minimum(torch.arange(num_positions, device=rewards.device)[None], (lengths - 1)[:, None])
-    return rewards.gather(1, at)
+class Scorer(nn.Module):
+    """What is wrapped and trained: right-padded ids (rows, length) -> float32 rewards (rows, length) of a scalar head, or
+    logits (rows, length, vocabulary) of a causal model."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if isinstance(getattr(self.model, "score", None), nn.Module):
+            return prefix_scores(self.model, ids).float()
+        return self.model(ids, use_cache=False).logits.float()
 
 
-def preference_loss(gap: Tensor, margin: Tensor | float = 0.0, label_smoothing: float = 0.0) -> Tensor:
-    """-(1 - e) log sigma(gap - margin) - e log sigma(margin - gap), elementwise.
+def prefix_scores(model: nn.Module, ids: Tensor) -> Tensor:
+    """Reward of every prefix from one forward: right-padded ids (rows, length) -> (rows, length)."""
+    return model.score(model.base_model(ids, use_cache=False).last_hidden_state)[..., 0]
 
-    Bradley–Terry; margin as in Llama 2 (arXiv 2307.09288, eq. 2), smoothing as in conservative DPO (arXiv 2305.18290, appendix).
+
+def responses_of(values: Tensor, prompt_lengths: Tensor) -> Tensor:
+    """Cuts the prompt off: (rows, length), (rows,) -> (rows, positions), entry t belongs to t + 1 response tokens."""
+    width = values.shape[1]
+    at = prompt_lengths.to(values.device)[:, None] + torch.arange(width - int(prompt_lengths.min()), device=values.device)[None]
+    return values.gather(1, at.clamp(max=width - 1))
+
+
+def response_rewards(scores: Tensor, prompt_lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """(2 * pairs, length), (pairs,) -> chosen and rejected (pairs, positions), without the prompt."""
+    cut = responses_of(scores, prompt_lengths.repeat(2))
+    return cut[: len(cut) // 2], cut[len(cut) // 2 :]
+
+
+def teaches_texts(config: TrainingConfig) -> bool:
+    return config.objective in OF_TEXTS or (config.objective == "implicit" and config.implicit == "ce")
+
+
+def compares_prefixes(config: TrainingConfig) -> bool:
+    """Whether pairs are compared at every prefix length, not as complete responses alone."""
+    return config.objective == "partial" or (config.objective == "vocabulary" and config.compare == "prefixes")
+
+
+def unread_options(config: TrainingConfig) -> tuple[str, ...]:
+    """Options that differ from their default though nothing reads them under this objective, by name, in the config's order."""
+    prefixes, vocabulary, pairs = compares_prefixes(config), config.objective == "vocabulary", not teaches_texts(config)
+    read = dict.fromkeys(("unequal", "weights", "stride", "mark_weight"), prefixes) | dict.fromkeys(("margin", "label_smoothing"), pairs)
+    read |= {"centring": config.objective in ("partial", "full"), "beta": config.objective in ("autoregressive", "implicit")}
+    read |= {"implicit": config.objective == "implicit", "compare": vocabulary, "constraint": vocabulary}
+    read |= {"constraint_weight": vocabulary and config.constraint == "sum", "system_prompt": config.template == "chat", "lora_rank": config.lora}
+    constrained = vocabulary and (config.constraint == "alternate" or config.constraint_weight > 0)
+    read |= {"constraint_on": constrained, "tau": constrained}
+    return tuple(f.name for f in fields(config) if not read.get(f.name, True) and getattr(config, f.name) != f.default)
+
+
+def unread_words(config: TrainingConfig) -> str:
+    """Of them, for a person; "" where there are none."""
+    names = ", ".join(unread_options(config))
+    return f"What was given for {names} changes nothing: `{config.objective}` with these settings does not read it." if names else ""
+
+
+def check_kind(config: TrainingConfig, pairs: bool) -> None:
+    """Raises BadData where an objective that compares is given single texts; pairs serve every objective."""
+    if not pairs and not teaches_texts(config):
+        do = "Choose `regression` or `bce`, or `implicit` with `ce`."
+        raise BadData(f"The objective `{config.objective}` needs pairs.", "The data is single texts with labels.", do)
+
+
+def rows_within(lengths: Sequence[int], num_tokens: int) -> int:
+    """How many of the first rows have no more than `num_tokens` tokens when padded to their longest; at least 1.
+
+    >>> rows_within([6, 5, 7, 4], 20)
+    2
     """
-    gap = gap - margin
-    loss = -F.logsigmoid(gap)
-    return loss if label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * F.logsigmoid(-gap)
+    longest = 0
+    for number, length in enumerate(lengths, 1):
+        longest = max(longest, length)
+        if number * longest > num_tokens:
+            return max(1, number - 1)
+    return len(lengths)
 
 
-def weighted_mean(values: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None) -> Tensor:
-    """sum w v / sum w; `total` in place of the sum of the weights."""
-    if sample_weights is not None:
-        values = values * sample_weights
-        total = sample_weights.sum().clamp(min=1e-12) if total is None else total
-    return values.sum() / (max(values.numel(), 1) if total is None else total)
+def out_of_memory(error: Exception) -> bool:
+    """Whether fewer rows at once may help."""
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
-def full_bradley_terry(
-    chosen: Tensor,
-    rejected: Tensor,
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
-    sample_weights: Tensor | None = None,
-    total: Tensor | float | None = None,
-) -> Tensor:
-    """-log sigma(r(y_w) - r(y_l) - margin) on complete responses, mean over pairs; a scalar.
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """The objective of one training. `reference` is the frozen causal model of the implicit reward and of the soft value."""
 
-    Ziegler et al. 2019 (arXiv 1909.08593), eq. 1; the usual reward-model loss. On values r(y) = logit of the last token at
-    the position before it, it is stage (a) of FaRMA (arXiv 2502.04517).
-    """
-    gap = last(chosen, chosen_lengths) - last(rejected, rejected_lengths)
-    return weighted_mean(preference_loss(gap, margin, label_smoothing), sample_weights, total)
+    config: TrainingConfig
+    pad_id: int
+    end_id: int
+    reference: nn.Module | None = None
 
+    @property
+    def of_texts(self) -> bool:
+        """Whether single answers with a label are taught; a pair is two of them then."""
+        return teaches_texts(self.config)
 
-def prefix_weights(
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    num_common: Tensor | None = None,
-    unequal: str = "hold",
-    weights: str = "uniform",
-    stride: int = 1,
-) -> Tensor:
-    """How much each prefix length counts: (pairs, positions), 0 where the length is not taught.
+    def loss(self, model: Callable[[Tensor], Tensor], items: Sequence[Item], total: float, step: int, device: torch.device) -> Tensor:
+        """The part of these items in the mean over items of weight `total`; `step` is the number of steps of the optimizer before."""
+        if isinstance(items[0], TokenText) or self.of_texts:
+            both = isinstance(items[0], TokenPair)
+            texts = [text for pair in items for text in texts_of(pair)] if both else items
+            return self._text_loss(model, collate_texts(texts, self.pad_id).to(device), 2 * total if both else total)
+        pads = self.config.unequal == "pad" and compares_prefixes(self.config)
+        batch = collate_pairs(items, self.pad_id, self.end_id if pads else None).to(device)
+        return (self._scalar_loss if self.config.objective in SCALAR else self._causal_loss)(model, batch, total, step)
 
-    `num_common` is the number of leading tokens that both sides share: there both prefixes are one sequence, so the term has
-    no gradient and is left out. `drop` takes the lengths that both sides have, and the two complete responses. With a
-    stride of s every s-th length counts, reckoned from the complete one. `linear` weighs length i by i (RAD, arXiv
-    2310.09520), `last-heavy` gives the complete responses as much as all shorter ones together.
+    def _scalar_loss(self, model: Callable, batch: PairBatch, total: float, step: int) -> Tensor:
+        config = self.config
+        sides = *response_rewards(model(batch.ids), batch.prompt_lengths), batch.chosen_lengths, batch.rejected_lengths
+        shared = {"sample_weights": batch.weights, "total": total}
+        if config.objective == "full":
+            loss = losses.full_bradley_terry(*sides, batch.margins, config.label_smoothing, **shared)
+        else:
+            loss = self._at_every_prefix(*sides, batch, shared | {"label_smoothing": config.label_smoothing})
+        return loss + config.centring * losses.centring(*sides, only_last=config.objective == "full", **shared)
 
-    Lengths 2 and 4, one common token: hold [[0, 1, 1, 1]], drop [[0, 1, 0, 1]], stride 2 [[0, 1, 0, 1]].
-    """
-    if unequal not in UNEQUAL:
-        raise ValueError(f"`unequal` has to be one of {UNEQUAL}, but is {unequal!r}")
-    if weights not in WEIGHTS:
-        raise ValueError(f"`weights` has to be one of {WEIGHTS}, but is {weights!r}")
-    longest = torch.maximum(chosen_lengths, rejected_lengths)[:, None]  # (pairs, 1)
-    position = torch.arange(int(longest.max()), device=chosen_lengths.device)[None]  # (1, positions)
-    end = position == longest - 1
-    counted = (position < longest) & ((longest - 1 - position) % stride == 0)
-    if unequal == "drop":
-        counted &= (position < torch.minimum(chosen_lengths, rejected_lengths)[:, None]) | end
-    if num_common is not None:
-        counted &= position >= num_common[:, None]
-    if weights == "linear":
-        return counted * (position + 1)
-    if weights == "last-heavy":
-        return counted * torch.where(end, (counted.sum(1, keepdim=True) - 1).clamp(min=1), 1)
-    return counted
+    def _at_every_prefix(
+        self, chosen: Tensor, rejected: Tensor, chosen_lengths: Tensor, rejected_lengths: Tensor, batch: PairBatch, shared: dict
+    ) -> Tensor:
+        shape = {name: getattr(self.config, name) for name in ("unequal", "weights", "stride")}
+        sides = chosen, rejected, chosen_lengths, rejected_lengths
+        return losses.partial_bradley_terry(*sides, batch.num_common, batch.margins, position_weights=batch.marks, **shape, **shared)
 
+    def _causal_loss(self, model: Callable, batch: PairBatch, total: float, step: int) -> Tensor:
+        config, lengths = self.config, (batch.chosen_lengths, batch.rejected_lengths)
+        logits = model(batch.ids)
+        shared = {"label_smoothing": config.label_smoothing, "sample_weights": batch.weights, "total": total}
+        if config.objective == "vocabulary":
+            return self._vocabulary_loss(logits, batch, lengths, shared, step)
+        sides = response_rewards(losses.token_log_probs(logits, batch.ids), batch.prompt_lengths)
+        if config.objective == "autoregressive":
+            return losses.autoregressive_bradley_terry(*sides, *lengths, config.beta, batch.margins, **shared)
+        reference = response_rewards(self._reference_log_probs(batch.ids), batch.prompt_lengths)
+        return losses.implicit_dpo(*sides, *reference, *lengths, config.beta, batch.margins, **shared)
 
-def partial_bradley_terry(
-    chosen: Tensor,
-    rejected: Tensor,
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    num_common: Tensor | None = None,
-    margin: Tensor | float = 0.0,
-    unequal: str = "hold",
-    weights: str = "uniform",
-    stride: int = 1,
-    label_smoothing: float = 0.0,
-    position_weights: Tensor | None = None,
-    sample_weights: Tensor | None = None,
-    total: Tensor | float | None = None,
-) -> Tensor:
-    """-log sigma(r(y_w[:i]) - r(y_l[:i]) - margin) at every prefix length i; weighted mean within a pair, then over pairs.
+    def _vocabulary_loss(self, logits: Tensor, batch: PairBatch, lengths: tuple, shared: dict, step: int) -> Tensor:
+        """Pairs and the value constraint in turn, in even and odd steps, or both. FaRMA's turns are whole passes; by the step both
+        are learnt also where there is one pass alone."""
+        config = self.config
+        values = response_rewards(losses.token_values(logits, batch.ids), batch.prompt_lengths)
+        if config.compare == "complete":
+            on_pairs = losses.full_bradley_terry(*values, *lengths, batch.margins, **shared)
+        else:
+            on_pairs = self._at_every_prefix(*values, *lengths, batch, shared)
+        if step % 2 == 0 if config.constraint == "alternate" else config.constraint_weight == 0:
+            return on_pairs
+        num_sides = 2 if config.constraint_on == "both" else 1
+        rows = num_sides * len(batch.ids) // 2
+        if config.tau == 0:
+            following = losses.best_values(logits[:rows])
+        else:
+            with torch.no_grad():
+                log_probs = self.reference(batch.ids[:rows], use_cache=False).logits.float().log_softmax(-1)
+                following = losses.soft_values(logits[:rows].detach(), log_probs, config.tau)
+        following = responses_of(following, batch.prompt_lengths.repeat(num_sides))
+        sides = zip(values, following.chunk(num_sides), lengths, strict=False)  # chosen first
+        constraint = sum(losses.value_constraint(*side, batch.weights, shared["total"]) for side in sides) / num_sides
+        return constraint if config.constraint == "alternate" else on_pairs + config.constraint_weight * constraint
 
-    PARGS (arXiv 2406.07780), the loss over partial sequences, from one forward of each side. Which lengths count, and how
-    much, is in `prefix_weights`; `position_weights` (pairs, positions) multiply that, e.g. where a person marked a passage.
-    Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` its rows go on with
-    end tokens (as in the released code), whose rewards are read. A pair without a term counts nothing.
-    """
-    shape = prefix_weights(chosen_lengths, rejected_lengths, num_common, unequal, weights, stride).to(chosen.dtype)
-    num_positions = shape.shape[1]
-    if position_weights is not None:
-        shape = shape * position_weights[:, :num_positions]
-    if unequal == "pad":
-        gap = chosen[:, :num_positions] - rejected[:, :num_positions]
-    else:
-        gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
-    margin = margin[:, None] if isinstance(margin, Tensor) else margin
-    taught = shape.sum(1)
-    pairs = (preference_loss(gap, margin, label_smoothing) * shape).sum(1) / taught.clamp(min=1e-12)
-    counts = (taught > 0).to(chosen.dtype)
-    return weighted_mean(pairs, counts if sample_weights is None else counts * sample_weights, total)
+    def _text_loss(self, model: Callable, batch: TextBatch, total: float) -> Tensor:
+        facts = batch.lengths, batch.labels, batch.weights, total
+        if self.config.objective in SCALAR:
+            rewards = responses_of(model(batch.ids), batch.prompt_lengths)
+            return (losses.prefix_regression if self.config.objective == "regression" else losses.prefix_cross_entropy)(rewards, *facts)
+        log_probs, reference = (
+            responses_of(values, batch.prompt_lengths)
+            for values in (losses.token_log_probs(model(batch.ids), batch.ids), self._reference_log_probs(batch.ids))
+        )
+        lengths, labels, weights, total = facts
+        return losses.implicit_cross_entropy(log_probs, reference, lengths, labels, self.config.beta, weights, total)
 
+    @torch.no_grad()
+    def _reference_log_probs(self, ids: Tensor) -> Tensor:
+        return losses.token_log_probs(self.reference(ids, use_cache=False).logits.float(), ids)
 
-def centring(
-    chosen: Tensor,
-    rejected: Tensor,
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    only_last: bool = False,
-    sample_weights: Tensor | None = None,
-    total: Tensor | float | None = None,
-) -> Tensor:
-    """(r(y_w[:i]) + r(y_l[:i]))^2, mean over the prefixes that both sides have, then over pairs: keeps the free offset of each
-    length near 0.
+    @torch.no_grad()
+    def rewards(self, model: nn.Module, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tensor:
+        """The reward of every prefix of each response, as it guides (`rgtg.rewards`): (responses, positions) float32 on the CPU.
 
-    Eisenstein et al. 2023 (arXiv 2312.09244), eq. 2, here at every prefix; with `only_last` as there, on complete responses.
-    """
-    if only_last:
-        return weighted_mean((last(chosen, chosen_lengths) + last(rejected, rejected_lengths)) ** 2, sample_weights, total)
-    shortest = torch.minimum(chosen_lengths, rejected_lengths)
-    num_positions = int(shortest.max())
-    both = torch.arange(num_positions, device=chosen.device)[None] < shortest[:, None]
-    pairs = ((chosen[:, :num_positions] + rejected[:, :num_positions]) ** 2 * both).sum(1) / shortest
-    return weighted_mean(pairs, sample_weights, total)
+        As many at once as `AT_ONCE` allows, fewer where memory runs out; raises MemoryError where a single one does not fit.
+        """
+        scorer, outputs = Scorer(model).eval(), self._outputs(model)
+        lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+        found: list[Tensor] = []
+        most = MOST_ROWS
+        while len(found) < len(responses):
+            start = len(found)
+            part = slice(start, start + rows_within(lengths[start : start + most], AT_ONCE // outputs))
+            try:
+                found += self._rewards_at_once(scorer, prompts[part], responses[part])
+                continue
+            except (RuntimeError, MemoryError) as error:
+                most = (part.stop - start) // 2
+                if not out_of_memory(error):
+                    raise
+                if most == 0:
+                    raise MemoryError(f"One answer at a time does not fit: {error}") from error
+            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback holds what was computed
+        rewards = nn.utils.rnn.pad_sequence(found, batch_first=True)
+        return rewards.cumsum(1) if self.config.objective in ("autoregressive", "implicit") else rewards
 
+    def _outputs(self, model: nn.Module) -> int:
+        """Numbers a token that a forward gives out: logits, or what a scalar head reads."""
+        embedding = model.get_input_embeddings().weight
+        return embedding.shape[1 if self.config.objective in SCALAR else 0]
 
-# --- a value for every token of the vocabulary ------------------------------------------------------------------------
+    def _rewards_at_once(self, scorer: Scorer, prompts: Sequence[Ids], responses: Sequence[Ids]) -> list[Tensor]:
+        ids = pad_right([p + r for p, r in zip(prompts, responses, strict=True)], self.pad_id).to(next(scorer.parameters()).device)
+        return list(responses_of(self._along(scorer, ids), torch.tensor([len(p) for p in prompts])).cpu().unbind())
 
+    def _along(self, scorer: Scorer, ids: Tensor) -> Tensor:
+        """(rows, length): a scalar or vocabulary model's reward of each prefix, else each token's share of it."""
+        if self.config.objective in SCALAR:
+            return scorer(ids)
+        if self.config.objective == "vocabulary":
+            return losses.token_values(scorer(ids), ids)
+        log_probs = losses.token_log_probs(scorer(ids), ids)  # its logits are gone before the reference's are there
+        return log_probs if self.config.objective == "autoregressive" else self.config.beta * (log_probs - self._reference_log_probs(ids))
 
-def token_values(logits: Tensor, ids: Tensor) -> Tensor:
-    """The entry of each token at the position before it: (rows, length, vocabulary), (rows, length) -> (rows, length).
-
-    Entry t is logits[t - 1, ids[t]]: the value of the prefix that ends with token t where logits are read as rewards
-    (FaRMA), its log probability where they are normalised (GenARM). Entry 0 has no position before it and is 0.
-    """
-    return F.pad(logits[:, :-1].gather(2, ids[:, 1:, None])[..., 0], (1, 0))
-
-
-def token_log_probs(logits: Tensor, ids: Tensor) -> Tensor:
-    """log softmax(logits)[t - 1, ids[t]], as `token_values` has it: (rows, length, vocabulary), (rows, length) -> (rows, length).
-
-    By the sum of each row in turn, so that no normalised copy of all logits is there.
-    """
-    sums = torch.stack([row.logsumexp(-1) for row in logits])  # (rows, length)
-    return token_values(logits, ids) - F.pad(sums[:, :-1], (1, 0))
-
-
-def best_values(logits: Tensor) -> Tensor:
-    """max_v V(y + v) at every position: (…, vocabulary) -> (…)."""
-    return logits.amax(-1)
-
-
-def soft_values(logits: Tensor, log_probs: Tensor, tau: float) -> Tensor:
-    """tau log sum_v pi_ref(v) exp(V(y + v) / tau): (…, vocabulary), (…, vocabulary) -> (…).
-
-    The soft value of the base LM's next tokens: tau -> 0 is the maximum, tau = 1 / beta the value of RLHF (methods 3.4).
-    """
-    return tau * torch.logsumexp(log_probs + logits / tau, -1)
-
-
-def value_constraint(
-    values: Tensor, next_values: Tensor, lengths: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None
-) -> Tensor:
-    """1/2 (V(y[:i]) - max_v V(y[:i] + v))^2 on the strict prefixes of a response, mean within it, then over responses.
-
-    Stage (b) of FaRMA (arXiv 2502.04517, the max-constraint). `values` and `next_values` (responses, positions) are those of
-    the same prefix; gradients go through whatever is not detached. A response of one token has no strict prefix: 0.
-    """
-    strict = torch.arange(values.shape[1], device=values.device)[None] < (lengths - 1)[:, None]
-    responses = (0.5 * (values - next_values) ** 2 * strict).sum(1) / (lengths - 1).clamp(min=1)
-    return weighted_mean(responses, sample_weights, total)
-
-
-# --- log probabilities of the response's own tokens -------------------------------------------------------------------
-
-
-def sequence_sum(token_terms: Tensor, lengths: Tensor) -> Tensor:
-    """Sum over a response's tokens: (responses, positions), (responses,) -> (responses,)."""
-    inside = torch.arange(token_terms.shape[1], device=token_terms.device)[None] < lengths[:, None]
-    return (token_terms * inside).sum(1)
-
-
-def autoregressive_bradley_terry(
-    chosen: Tensor,
-    rejected: Tensor,
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    beta: float = 0.1,
-    margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
-    sample_weights: Tensor | None = None,
-    total: Tensor | float | None = None,
-) -> Tensor:
-    """-log sigma(beta [log pi_r(y_w) - log pi_r(y_l)] - margin), mean over pairs; given log pi_r of each token.
-
-    GenARM (arXiv 2410.08193), eq. 6: sums over tokens, no reference model, no length normalisation.
-    """
-    gap = beta * (sequence_sum(chosen, chosen_lengths) - sequence_sum(rejected, rejected_lengths))
-    return weighted_mean(preference_loss(gap, margin, label_smoothing), sample_weights, total)
-
-
-def implicit_dpo(
-    chosen: Tensor,
-    rejected: Tensor,
-    chosen_reference: Tensor,
-    rejected_reference: Tensor,
-    chosen_lengths: Tensor,
-    rejected_lengths: Tensor,
-    beta: float = 0.1,
-    margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
-    sample_weights: Tensor | None = None,
-    total: Tensor | float | None = None,
-) -> Tensor:
-    """-log sigma(r(y_w) - r(y_l) - margin) with r(y) = beta log(pi(y) / pi_ref(y)), given log probabilities of each token.
-
-    DPO (arXiv 2305.18290), eq. 7: GenARM's loss on the log-ratios.
-    """
-    ratios = chosen - chosen_reference, rejected - rejected_reference
-    return autoregressive_bradley_terry(*ratios, chosen_lengths, rejected_lengths, beta, margin, label_smoothing, sample_weights, total)
-
-
-def implicit_cross_entropy(
-    log_probs: Tensor,
-    reference: Tensor,
-    lengths: Tensor,
-    labels: Tensor,
-    beta: float = 0.05,
-    sample_weights: Tensor | None = None,
-    total: Tensor | float | None = None,
-) -> Tensor:
-    """-l log sigma(r(y)) - (1 - l) log sigma(-r(y)) with r(y) = beta log(pi(y) / pi_ref(y)), mean over responses.
-
-    Free process rewards without process labels (arXiv 2412.01981), eq. 5: one response and its outcome label in [0, 1].
-    """
-    rewards = beta * sequence_sum(log_probs - reference, lengths)
-    return weighted_mean(-labels * F.logsigmoid(rewards) - (1 - labels) * F.logsigmoid(-rewards), sample_weights, total)
-
-
-# --- labelled texts, a reward for every prefix ------------------------------------------------------------------------
-
-
-def prefix_regression(
-    rewards: Tensor, lengths: Tensor, labels: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None
-) -> Tensor:
-    """2 / (N (N + 1)) sum_i i (r_i - label)^2 within a text, mean over texts; labels in [0, 1].
-
-    RAD (arXiv 2310.09520), eq. 2: later prefixes weigh more.
-    """
-    number = torch.arange(1, rewards.shape[1] + 1, device=rewards.device)[None]  # (1, positions)
-    weights = number * (number <= lengths[:, None])
-    texts = 2 * (weights * (rewards - labels[:, None]) ** 2).sum(1) / (lengths * (lengths + 1))
-    return weighted_mean(texts, sample_weights, total)
-
-
-def prefix_cross_entropy(
-    rewards: Tensor, lengths: Tensor, labels: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None
-) -> Tensor:
-    """-l log sigma(c_i) - (1 - l) log sigma(-c_i) at every prefix with the text's label l, mean within a text, then over texts.
-
-    FUDGE (arXiv 2104.05218), section 3; there a sum over prefixes, so that long texts weigh more.
-    """
-    inside = torch.arange(rewards.shape[1], device=rewards.device)[None] < lengths[:, None]
-    labels = labels[:, None].to(rewards.dtype)
-    terms = -labels * F.logsigmoid(rewards) - (1 - labels) * F.logsigmoid(-rewards)
-    return weighted_mean((terms * inside).sum(1) / lengths, sample_weights, total)
+    @property
+    def log_odds(self) -> float | None:
+        """What a difference of two rewards is to be multiplied by for the log-odds of the preference, as the loss has it; None of
+        `regression`, whose rewards are labels between 0 and 1."""
+        if self.config.objective == "regression":
+            return None
+        return self.config.beta if self.config.objective == "autoregressive" else 1.0

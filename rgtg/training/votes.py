@@ -12,10 +12,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rgtg.pairs import derive_pairs
+from rgtg.models.artifacts import sync
+from rgtg.preferences.pairs import derive_pairs
 from rgtg.records import Pair, Span, Trace
 from rgtg.store.export import ExportReport
-from rgtg.training.publish import sync
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store
@@ -43,7 +43,7 @@ def freeze_votes(store: "Store", out: Path) -> ExportReport:
 
 
 def line_of(pair: Pair) -> dict[str, Any]:
-    """A pair as a row that `files` reads: texts, and ids where both answers have the same numbering."""
+    """A pair as a row that `formats` reads: texts, and ids where both answers have the same numbering."""
     line: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
     if pair.prompt_ids:
         line |= {"prompt_ids": [*pair.prompt_ids], "chosen_ids": [*pair.chosen_ids], "rejected_ids": [*pair.rejected_ids]}

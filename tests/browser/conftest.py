@@ -37,7 +37,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str
 @pytest.fixture(scope="session")
 def workbench(tiny_models, tmp_path_factory: pytest.TempPathFactory):
     from rgtg.config import Settings
-    from rgtg.workbench import Workbench
+    from rgtg.workbench.workbench import Workbench
 
     base_lm, reward_models = tiny_models
     found = Workbench(Settings(data_dir=tmp_path_factory.mktemp("data")), base_lms=[base_lm], reward_models=reward_models)

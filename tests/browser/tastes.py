@@ -30,7 +30,7 @@ from rgtg.config import GenerationConfig, Settings  # noqa: E402
 from rgtg.engine import Step, generate, make_run  # noqa: E402
 from rgtg.evaluation.metrics import wilson_interval  # noqa: E402
 from rgtg.records import ColumnSpec  # noqa: E402
-from rgtg.workbench import Workbench  # noqa: E402
+from rgtg.workbench.workbench import Workbench  # noqa: E402
 
 FOOD = {
     "food", "meal", "pizza", "burger", "burgers", "chicken", "salad", "sandwich", "sandwiches", "sushi", "fries", "soup", "tacos", "steak", "cheese",

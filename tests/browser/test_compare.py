@@ -325,7 +325,7 @@ def test_everything_has_a_name_and_the_page_one_heading(visit):
 
 def test_the_page_answers_while_the_models_load(browser, tiny_models, tmp_path):
     from rgtg.config import Settings
-    from rgtg.workbench import Workbench
+    from rgtg.workbench.workbench import Workbench
 
     slow = Workbench(Settings(data_dir=tmp_path), base_lms=[tiny_models[0]], reward_models=tiny_models[1])
     with serving(slow) as address:
@@ -386,7 +386,7 @@ def test_fewer_columns_next_time_keep_what_there_is(visit):
 
 def test_the_starter_models_are_there_and_the_judge_only_observes(browser, starter, tmp_path):
     from rgtg.config import Settings
-    from rgtg.workbench import Workbench
+    from rgtg.workbench.workbench import Workbench
 
     if not (starter / "base-lm" / "config.json").is_file():
         pytest.skip("needs data/starter: python -m rgtg starter")

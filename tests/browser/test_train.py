@@ -53,7 +53,7 @@ def taught(starter, tmp_path_factory):
     """A workbench with the starter models and twelve votes for the shorter answer."""
     from rgtg.config import GenerationConfig, Settings
     from rgtg.records import ColumnSpec
-    from rgtg.workbench import Workbench
+    from rgtg.workbench.workbench import Workbench
 
     if not (starter / "base-lm" / "config.json").is_file():
         pytest.skip("needs data/starter: python -m rgtg starter")

@@ -1,0 +1,1 @@
+"""Trainings in the background: processes, their folders and rows."""

@@ -1,0 +1,98 @@
+"""A trainer as a process of the system: started apart from the app, known again by pid and time of birth, ended in stages.
+
+Knows nothing of jobs, the database or torch. The environment of the trainer is a list of what it may see, so that no
+token reaches it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from rgtg.config import ROOT
+
+MAY_SEE = (
+    "PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA",
+    "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE",
+    "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME",
+)  # fmt: skip
+MAY_SEE_FAMILIES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "PYTORCH_", "TORCH", "NCCL_", "RGTG_TEST_")
+SAME_BIRTH_S = 2.0  # the system's own figure moves a little when its clock is set
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A process that is or was a trainer; `own` while it is this process's child, None after a restart of the app."""
+
+    pid: int
+    created_at: float
+    own: subprocess.Popen | None = None
+
+    def alive(self) -> bool:
+        """Whether it still runs. Another process that got its pid, and one that is dead but not yet collected, are not it."""
+        if self.own is not None:
+            return self.own.poll() is None
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.created_at) < SAME_BIRTH_S and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def died_of(self) -> str:
+        """For people: by which signal or with which status it ended, "" where that cannot be known."""
+        code = self.own.returncode if self.own is not None else None
+        if code is None:
+            return ""
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+    def end(self, hard: bool = False) -> None:
+        """SIGTERM, or SIGKILL, to it and all it has started."""
+        if not self.alive():
+            return
+        if os.name == "posix":
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL if hard else signal.SIGTERM)
+            return
+        with suppress(psutil.Error):  # Windows has no groups of this kind
+            process = psutil.Process(self.pid)
+            for one in (*process.children(recursive=True), process):
+                with suppress(psutil.Error):
+                    one.kill() if hard else one.terminate()
+
+
+def launch(folder: Path, attempt: int, online: bool = False) -> Trainer:
+    """Start `python -m rgtg.jobs FOLDER ATTEMPT` in a session of its own: Ctrl+C in the terminal of the app does not reach it.
+
+    It lives on when the app dies. What it prints goes to `log.txt` in the folder. OSError where it cannot be started.
+    """
+    command = [sys.executable, "-m", "rgtg.jobs", str(folder), str(attempt)]
+    apart = {"start_new_session": True} if os.name == "posix" else {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    with (folder / "log.txt").open("ab") as log:
+        own = subprocess.Popen(
+            command, cwd=ROOT, env=environment(os.environ, online), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **apart
+        )
+    try:
+        created_at = psutil.Process(own.pid).create_time()
+    except psutil.Error:  # it is over already
+        created_at = 0.0
+    return Trainer(own.pid, created_at, own)
+
+
+def environment(ours: Mapping[str, str], online: bool) -> dict[str, str]:
+    """What of our environment a trainer sees, offline unless its base model is on the hub, one core left to the app."""
+    seen = {name: value for name, value in ours.items() if name in MAY_SEE or name.startswith(MAY_SEE_FAMILIES)}
+    threads = str(num_threads())
+    seen |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    seen |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}  # a token may lie in HF_HOME, too
+    return seen if online else seen | {"HF_HUB_OFFLINE": "1"}
+
+
+def num_threads() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)

@@ -1,0 +1,1 @@
+"""Votes and files become pairs, and pairs become batches."""

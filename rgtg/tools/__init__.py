@@ -1,0 +1,1 @@
+"""How the starter models were made, and the benchmarks."""

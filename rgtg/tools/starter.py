@@ -1,0 +1,248 @@
+"""How `data/starter/` was made: a base LM, four guides and a judge from a folder of labelled sentences.
+
+The folder holds `train.positive.txt`, `train.negative.txt`, `dev.positive.txt`, `dev.negative.txt`, one sentence a line.
+Each stage writes one model folder and is passed over when that folder is there, so a broken run goes on.
+Knows nothing of the engine, the store or the screen.
+"""
+
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rgtg.config import LMTrainingConfig, TrainingConfig
+from rgtg.errors import BadData
+from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
+from rgtg.preferences.batches import Ids, TokenPair
+from rgtg.records import ModelCard
+from rgtg.tools.pretraining import negative_log_likelihood, perplexity, train_lm
+from rgtg.training.evaluate import measure
+from rgtg.training.losses import last
+from rgtg.training.reward_trainer import Progress, make_teacher, train_reward_model
+from rgtg.training.starts import load_start
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train.positive", "train.negative", "dev.positive", "dev.negative")
+VOCABULARY = 4096
+CONTEXT = 2048
+PACKED_LENGTH = 512  # one row in forty is many reviews in a row, so that late positions are taught too
+SOURCE = (
+    "Review sentences from star ratings (the Yelp sentiment set of the repository shentianxiao/language-style-transfer, "
+    "Apache-2.0; the text itself stands under Yelp's terms). Lower-cased, space-tokenised, one sentence a line."
+)
+LICENSE = "other"  # weights that learned from text under somebody's terms
+BASE = LMTrainingConfig(num_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, report_every=50)
+REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, centring=0.0, report_every=50)
+FEWER = {"num_steps": 400, "pairs_per_batch": 32}  # logits of the whole vocabulary cost several times a scalar head
+GUIDES = {
+    "partial": ({"objective": "partial"}, "A"),
+    "full": ({"objective": "full"}, "A"),
+    # FaRMA's own way (complete answers and the max constraint) knew the end (98.7 %) but no prefix (43 to 56 %), and guided weakly
+    "vocabulary": ({"objective": "vocabulary", "compare": "prefixes", "constraint": "sum", "constraint_weight": 0.0} | FEWER, "A"),
+    "autoregressive": ({"objective": "autoregressive", "beta": 0.5} | FEWER, "A"),
+    "judge": ({"objective": "full"}, "B"),
+}
+TAUGHT = {
+    "partial": "at every prefix length", "full": "at the end only", "vocabulary": "at every prefix length, as values of all next tokens",
+    "autoregressive": "as log probabilities of next tokens",
+}  # fmt: skip
+
+
+def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
+    """Trains what is missing of the base LM and the models of GUIDES under `out`; `only` names the stages to run."""
+    lines = read_corpus(corpus)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "base-lm").exists() and (not only or "base-lm" in only):
+        _make_base_lm(lines, out / "base-lm")
+    for name, (settings, half) in GUIDES.items():
+        if not (out / name).exists() and (not only or name in only):
+            _make_reward_model(lines, out, name, replace(REWARD, **settings), half)
+    (out / "README.md").write_text(describe(out), encoding="utf-8")
+
+
+def read_corpus(corpus: Path) -> dict[str, list[str]]:
+    """{"train.positive": [line, …], …} without empty lines and repeats; raises BadData naming the file that is missing."""
+    found = {}
+    for split in SPLITS:
+        path = corpus / f"{split}.txt"
+        if not path.is_file():
+            raise BadData(
+                f"The corpus needs the file `{path.name}`.",
+                f"Nothing is at {path}.",
+                "Give a folder that holds " + ", ".join(f"{s}.txt" for s in SPLITS) + ".",
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BadData(f"`{path.name}` cannot be read as text.", f"{error}.", "Save it again in UTF-8.") from error
+        found[split] = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    return found
+
+
+def half_of(line: str) -> str:
+    """`A` or `B`, by the sentence's own hash: the halves are disjoint whatever the order of the file."""
+    return "AB"[hashlib.sha256(line.encode()).digest()[0] & 1]
+
+
+def train_tokenizer(lines: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with `<s>`, `</s>` and `<pad>`; a text is encoded behind `<s>`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "</s>", "<pad>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        lines, trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        model_max_length=CONTEXT, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+
+
+def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
+    train = lines["train.positive"] + lines["train.negative"]
+    tokenizer = train_tokenizer(train)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8,
+            max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=2,
+        )
+    )  # fmt: skip
+    rows = [text_ids(tokenizer, line) for line in train]
+    started = ""
+    for progress in train_lm(model, rows + packed(rows, len(rows) // 40 // 35), 2, BASE):
+        started = _report("base-lm", progress)
+    dev = lines["dev.positive"] + lines["dev.negative"]
+    nats, num_tokens = negative_log_likelihood(model, [text_ids(tokenizer, line) for line in dev], 2)
+    card = ModelCard(
+        kind="base_lm", name="starter", taught="to continue review sentences and to end them", source=SOURCE, license=LICENSE,
+        num_texts=len(train), training=asdict(BASE) | {"last": started},
+        metrics={
+            "perplexity_per_token": round(perplexity(nats, num_tokens), 3), "num_tokens": num_tokens,
+            "nats_per_word": round(nats / sum(len(line.split()) for line in dev), 4), "num_sentences": len(dev),
+        },
+    )  # fmt: skip
+    logger.info("base-lm: %s", card.metrics)
+    save_model(model, tokenizer, card, folder)
+
+
+def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config: TrainingConfig, half: str) -> None:
+    torch.manual_seed(config.seed)
+    start = load_start(str(out / "base-lm"), config.objective, "cpu")
+    model, tokenizer = start.model, start.tokenizer
+    pairs = half_pairs(tokenizer, lines, half, seed=config.seed)
+    said: list[str] = []
+    train_reward_model(model, pairs, 2, config, listen=lambda progress: said.append(_report(name, progress)))
+    held_out = dev_pairs(tokenizer, lines)
+    found = measure(make_teacher(model, config, 2, 1), model, held_out, [""] * len(held_out))
+    sides = (found.chosen, found.chosen_lengths), (found.rejected, found.rejected_lengths)
+    card = ModelCard(
+        kind="judge" if name == "judge" else "reward_model", name=name, objective=config.objective, base_lm="starter", template="plain",
+        taught=f"which of two review sentences is positive, {TAUGHT[config.objective]}",
+        source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
+        license=LICENSE,
+        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=pairs_hash(pairs), training=asdict(config) | {"last": said[-1]},
+        zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
+        accuracy=prefix_accuracy(found.chosen, found.rejected, found.chosen_lengths, found.rejected_lengths, found.num_common),
+        metrics={"num_held_out_pairs": len(held_out)},
+    )  # fmt: skip
+    logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})
+    save_model(model, tokenizer, card, out / name)
+
+
+def _report(name: str, progress: Progress) -> str:
+    line = f"step {progress.step} of {progress.num_steps}, loss {progress.loss:.4f}, {progress.seconds:.0f} s"
+    logger.info("%s: %s", name, line)
+    return line
+
+
+def text_ids(tokenizer: PreTrainedTokenizerFast, line: str) -> Ids:
+    """`<s>` text `</s>` as ids."""
+    return tuple(tokenizer(line)["input_ids"]) + (tokenizer.eos_token_id,)
+
+
+def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed: int = 0) -> list[Ids]:
+    """`num_rows` rows of up to `length` ids, each made of whole texts in random order."""
+    luck, out = random.Random(seed), []
+    for _ in range(num_rows):
+        row: Ids = ()
+        while len(row) + len(text := luck.choice(rows)) <= length:
+            row += text
+        out.append(row)
+    return out
+
+
+def half_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
+    """Each positive sentence of the half against a random negative one of the half, without a prompt."""
+    luck = random.Random(seed)
+    sides = []
+    for split in ("train.positive", "train.negative"):
+        ids = [text_ids(tokenizer, line)[1:] for line in lines[split] if half_of(line) == half]
+        luck.shuffle(ids)
+        sides.append(ids)
+    positive, negative = sides
+    start = (tokenizer.bos_token_id,)
+    return [TokenPair(start, chosen, negative[i % len(negative)]) for i, chosen in enumerate(positive)]
+
+
+def dev_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]]) -> list[TokenPair]:
+    """Line i of dev.positive against line i of dev.negative, without a prompt."""
+    sides = ([text_ids(tokenizer, line)[1:] for line in lines[split]] for split in ("dev.positive", "dev.negative"))
+    return [TokenPair((tokenizer.bos_token_id,), a, b) for a, b in zip(*sides, strict=False)]
+
+
+def pairs_hash(pairs: Sequence[TokenPair]) -> str:
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.prompt_ids, pair.chosen_ids, pair.rejected_ids], separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def save_model(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, card: ModelCard, folder: Path) -> None:
+    """A plain transformers folder in float16 safetensors with `card.json` beside it, put in place by one rename."""
+    staging = folder.with_name(f".{folder.name}.staging")
+    model.half().save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    card.write(staging)
+    staging.rename(folder)
+
+
+def describe(out: Path) -> str:
+    """The README of the starter folder, from the cards of the models that are there."""
+    cards = {folder.name: ModelCard.read(folder) for folder in sorted(out.iterdir()) if (folder / "card.json").is_file()}
+    lines = [
+        "---",
+        f"license: {LICENSE}",
+        "---",
+        "",
+        "# Starter models",
+        "",
+        SOURCE,
+        "",
+        "Made by `python -m rgtg starter --corpus DIR --out data/starter`.",
+    ]
+    lines += ["The weights learned from that text, hence `license: other`; the code of the project is Apache-2.0.", ""]
+    for name, card in cards.items():
+        pairs = f", {card.num_pairs:,} pairs" if card.num_pairs else ""
+        figures = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in card.metrics.items())
+        lines.append(f"- **{name}** ({card.kind.replace('_', ' ')}): taught {card.taught}{pairs}. {figures}.")
+    taught = {name: card for name, card in cards.items() if card.accuracy}
+    if taught:
+        lines += ["", "Share of held-out pairs whose positive sentence has the higher reward, in %, by prefix length in tokens", ""]
+        lengths = list(next(iter(taught.values())).accuracy)
+        lines += [f"| model | {' | '.join(lengths)} |", "|---" * (len(lengths) + 1) + "|"]
+        for name in sorted(taught, key=lambda name: list(GUIDES).index(name) if name in GUIDES else len(GUIDES)):
+            lines.append(f"| {name} | " + " | ".join(f"{100 * taught[name].accuracy[n]['accuracy']:.1f}" for n in lengths) + " |")
+        lines += ["| n | " + " | ".join(f"{next(iter(taught.values())).accuracy[n]['n']:,}" for n in lengths) + " |"]
+    return "\n".join(lines) + "\n"

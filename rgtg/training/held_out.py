@@ -1,0 +1,198 @@
+"""What a trained reward model is worth, on pairs that trained nothing: by prefix length, beside its parent or what guided before, and plain length.
+
+Knows tensors of rewards and nothing of models. Every figure comes with its number of pairs and an interval of 95 in 100.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rgtg.evaluation.metrics import PREFIX_LENGTHS, calibration, wilson_interval
+from rgtg.training.losses import hold
+
+PARENT, GUIDE, CHANCE = "its parent", "what guided until now", "chance"  # the verdicts: (not) better than one of these
+TOO_FEW = "too few to tell"
+LEAST_PAIRS, LEAST_PROMPTS, WIDEST = 20, 10, 0.2  # below, or with a wider interval around 0, nothing is said
+DRAWS = 2000  # of the bootstrap
+LENGTHS = (*PREFIX_LENGTHS, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Rewards of every prefix of held-out pairs: (pairs, positions) and (pairs,); `prompts` says which belong together.
+
+    `log_odds` times a gap is the log-odds of the preference that the loss reads from it; None where it reads none.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+    chosen_lengths: Tensor
+    rejected_lengths: Tensor
+    num_common: Tensor
+    prompts: tuple[str, ...]
+    log_odds: float | None = 1.0
+
+    def gaps(self) -> tuple[Tensor, Tensor]:
+        """r(chosen) - r(rejected) at every prefix length and where it counts, (pairs, positions): a finished response keeps
+        its reward; while both sides are the same sequence nothing is compared."""
+        longest = torch.maximum(self.chosen_lengths, self.rejected_lengths)
+        width = int(longest.max())
+        position = torch.arange(width)[None]
+        counts = (position < longest[:, None]) & (position >= self.num_common[:, None])
+        return hold(self.chosen, self.chosen_lengths, width) - hold(self.rejected, self.rejected_lengths, width), counts
+
+    def ends(self) -> Tensor:
+        """(pairs,): the gap of the complete responses."""
+        gaps, _ = self.gaps()
+        return gaps.gather(1, (torch.maximum(self.chosen_lengths, self.rejected_lengths) - 1)[:, None])[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """The reward model that has guided until now; `why_not` says what keeps it from being measured on these pairs."""
+
+    name: str
+    measured: Measured | None = None
+    why_not: str = ""
+
+
+def wins(gaps: Tensor) -> Tensor:
+    """1 where the chosen side is ahead, ties one half."""
+    return (gaps > 0).double() + 0.5 * (gaps == 0).double()
+
+
+def along(measured: Measured) -> Tensor:
+    """(pairs,): each pair's share of prefix lengths at which the chosen side is ahead: what guidance asks of a reward model."""
+    gaps, counts = measured.gaps()
+    return (wins(gaps) * counts).sum(1) / counts.sum(1).clamp(min=1)
+
+
+def by_length(measured: Measured, lengths: Sequence[int] = LENGTHS) -> dict[str, dict[str, float | int]]:
+    """{"4": {"accuracy", "low", "high", "margin", "margin_low", "margin_high", "calibration_error", "n"}, …, "end": …}; margin is
+    the mean gap, n the number of pairs; both means are by prompt. No calibration_error where a gap is no log-odds."""
+    gaps, counts = measured.gaps()
+    names = [n for n in lengths if n <= gaps.shape[1] and counts[:, n - 1].any()]
+    at = torch.stack([*(gaps[:, n - 1] for n in names), measured.ends()], 1).double()  # (pairs, lengths)
+    counts = torch.stack([*(counts[:, n - 1] for n in names), torch.ones(len(at), dtype=torch.bool)], 1)
+    shares, margins = share_intervals(wins(at), counts, measured.prompts), intervals(at, counts, measured.prompts)
+    out = {}
+    for column, name in enumerate([*map(str, names), "end"]):
+        figures = dict(zip(("accuracy", "low", "high"), shares[column], strict=True))
+        figures |= dict(zip(("margin", "margin_low", "margin_high"), margins[column], strict=True))
+        gap = at[counts[:, column], column]
+        if measured.log_odds is not None:
+            figures["calibration_error"] = calibration(gap * measured.log_odds)[0]
+        out[name] = {key: round(value, 4) for key, value in figures.items()} | {"n": gap.numel()}
+    return out
+
+
+def held_out_report(child: Measured | None, parent: Measured | None = None, longer_chosen: float = 0.5, guide: Guide | None = None) -> dict[str, Any]:
+    """The report of one training. The child is measured against its parent; without one that is a reward model against the
+    guide, and without that against chance.
+
+    `longer_chosen`, the share of training pairs whose longer side was chosen, says which way the length baseline bets. A model is
+    recommended where it beats its rival, or a length baseline that is no worse than chance.
+    """
+    if child is None or not len(child.chosen):
+        return {"num_pairs": 0, "num_prompts": 0, "verdict": TOO_FEW, "recommended": None}
+    ends = wins(child.ends())
+    rival = parent or (guide.measured if guide else None)
+    before = along(rival) if rival else torch.full_like(ends, 0.5)
+    lengths = (child.chosen_lengths - child.rejected_lengths).double() * (1 if longer_chosen >= 0.5 else -1)
+    difference, against_length = _difference(along(child) - before, child.prompts), _difference(ends - wins(lengths), child.prompts)
+    of_length = _share(wins(lengths), child.prompts)
+    num_prompts = len(set(child.prompts))
+    verdict = judge(difference, len(ends), num_prompts, PARENT if parent else GUIDE if rival else CHANCE)
+    report = {"num_pairs": len(ends), "num_prompts": num_prompts, "verdict": verdict}
+    report |= {"accuracy": _share(ends, child.prompts), "accuracy_along": _share(along(child), child.prompts)}
+    report |= {"difference_along": difference, "by_length": by_length(child)}
+    if child.log_odds is not None:
+        report["calibration"] = calibration(child.ends() * child.log_odds)[1]
+    report["length_only"] = {"bets_on": "longer" if longer_chosen >= 0.5 else "shorter", "accuracy": of_length}
+    report["difference_to_length"] = against_length
+    if rival:
+        beside = {"accuracy": _share(wins(rival.ends()), child.prompts), "accuracy_along": _share(before, child.prompts)}
+        beside |= {"by_length": by_length(rival)}
+        report |= {"parent": beside} if parent else {"guide": {"name": guide.name} | beside}
+    elif guide:
+        report["guide"] = {"name": guide.name, "why_not": guide.why_not}
+    beaten = difference["low"] > 0 or (against_length["low"] > 0 and of_length["mean"] >= 0.5)
+    return report | {"recommended": None if verdict == TOO_FEW else beaten}
+
+
+def judge(difference: dict[str, float], num_pairs: int, num_prompts: int, than: str) -> str:
+    """By the interval of the difference to the parent, the guide or chance.
+
+    Where no prompt shows a difference there is no spread to draw from: as many as 3 / n of all prompts may show one (rule of three).
+    """
+    if num_pairs < LEAST_PAIRS or num_prompts < LEAST_PROMPTS:
+        return TOO_FEW
+    low, high = difference["low"], difference["high"]
+    if low == high == 0:
+        low, high = -3 / num_prompts, 3 / num_prompts
+    if low > 0:
+        return f"better than {than}"
+    return TOO_FEW if high > 0 and high - low > WIDEST else f"not better than {than}"
+
+
+def intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:
+    """Mean over prompts of their means, with its bootstrap interval over prompts: pairs of one prompt are not independent.
+
+    (pairs, figures) and which of them count -> (mean, low, high) of each figure.
+    """
+    means, there = _by_prompt(values, counts, prompts)
+    sums, nums = (means * there).float(), there.float()
+    # no number where none of the prompts with this figure is drawn
+    drawn = torch.cat([(times.float() @ sums) / (times.float() @ nums) for times in _draws(len(means)).split(100)])
+    low, high = drawn.nanquantile(torch.tensor([0.025, 0.975]), 0)
+    mean = (means * there).sum(0) / there.sum(0)
+    return list(zip(mean.tolist(), low.tolist(), high.tolist(), strict=True))
+
+
+@lru_cache(maxsize=1)
+def _draws(num_prompts: int) -> Tensor:
+    """(draws, prompts): how often each prompt is in each draw; the same for all figures of a report."""
+    luck, found = torch.Generator().manual_seed(0), []
+    one = torch.ones(100, num_prompts, dtype=torch.uint8)
+    for _ in range(0, DRAWS, 100):
+        found.append(torch.zeros_like(one).scatter_add_(1, torch.randint(num_prompts, one.shape, generator=luck), one))
+    return torch.cat(found)
+
+
+def share_intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:
+    """`intervals` of values between 0 and 1; where all prompts have the same there is nothing to draw, and it is Wilson's by prompts."""
+    means, there = _by_prompt(values, counts, prompts)
+    found = intervals(values, counts, prompts)
+    for column, (mean, low, high) in enumerate(found):
+        of_prompts = means[there[:, column] > 0, column]
+        if of_prompts.max() - of_prompts.min() < 1e-9:
+            low, high = wilson_interval(mean * len(of_prompts), len(of_prompts))
+            found[column] = mean, low, high
+    return found
+
+
+def _by_prompt(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(prompts, figures): mean of each prompt's pairs, and 1 where it has any."""
+    number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    rows, counts = torch.tensor([number[prompt] for prompt in prompts]), counts.double()
+    sums, nums = (torch.zeros(len(number), values.shape[1], dtype=torch.float64).index_add_(0, rows, x) for x in (values * counts, counts))
+    return sums / nums.clamp(min=1), (nums > 0).double()
+
+
+def _interval(values: Tensor, prompts: Sequence[str], of: Callable = intervals) -> dict[str, float]:
+    (found,) = of(values[:, None].double(), torch.ones(len(values), 1), prompts)
+    return dict(zip(("mean", "low", "high"), (round(x, 4) for x in found), strict=True))
+
+
+def _difference(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:
+    """Of two shares; one prompt says nothing of others, so its interval holds every difference there can be."""
+    found = _interval(values, prompts)
+    return found | ({"low": -1.0, "high": 1.0} if len(set(prompts)) == 1 else {})
+
+
+def _share(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:
+    return _interval(values, prompts, share_intervals)

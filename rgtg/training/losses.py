@@ -1,0 +1,302 @@
+"""Losses that teach a reward model from preferences or labels: pure functions of tensors.
+
+Knows nothing of models, tokenizers, optimizers or files. Values come as (pairs, positions): entry t belongs to the response's
+first t + 1 tokens; a response's own number of tokens stands beside it. Every loss is a weighted mean over the pairs (or
+texts): `sample_weights` (pairs,) weigh them, `total` is what to divide by where these are only a part of a batch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+UNEQUAL = ("hold", "pad", "drop")
+WEIGHTS = ("uniform", "linear", "last-heavy")
+
+
+# --- pairs, a reward for every prefix ---------------------------------------------------------------------------------
+
+
+def last(rewards: Tensor, lengths: Tensor) -> Tensor:
+    """Reward of each complete response: (pairs, positions), (pairs,) -> (pairs,)."""
+    return rewards.gather(1, (lengths - 1)[:, None])[:, 0]
+
+
+def hold(rewards: Tensor, lengths: Tensor, num_positions: int) -> Tensor:
+    """Past its end a response keeps its final reward: (pairs, positions) -> (pairs, num_positions)."""
+    at = torch.minimum(torch.arange(num_positions, device=rewards.device)[None], (lengths - 1)[:, None])
+    return rewards.gather(1, at)
+
+
+def preference_loss(gap: Tensor, margin: Tensor | float = 0.0, label_smoothing: float = 0.0) -> Tensor:
+    """-(1 - e) log sigma(gap - margin) - e log sigma(margin - gap), elementwise.
+
+    Bradley–Terry; margin as in Llama 2 (arXiv 2307.09288, eq. 2), smoothing as in conservative DPO (arXiv 2305.18290, appendix).
+    """
+    gap = gap - margin
+    loss = -F.logsigmoid(gap)
+    return loss if label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * F.logsigmoid(-gap)
+
+
+def weighted_mean(values: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None) -> Tensor:
+    """sum w v / sum w; `total` in place of the sum of the weights."""
+    if sample_weights is not None:
+        values = values * sample_weights
+        total = sample_weights.sum().clamp(min=1e-12) if total is None else total
+    return values.sum() / (max(values.numel(), 1) if total is None else total)
+
+
+def full_bradley_terry(
+    chosen: Tensor,
+    rejected: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    margin: Tensor | float = 0.0,
+    label_smoothing: float = 0.0,
+    sample_weights: Tensor | None = None,
+    total: Tensor | float | None = None,
+) -> Tensor:
+    """-log sigma(r(y_w) - r(y_l) - margin) on complete responses, mean over pairs; a scalar.
+
+    Ziegler et al. 2019 (arXiv 1909.08593), eq. 1; the usual reward-model loss. On values r(y) = logit of the last token at
+    the position before it, it is stage (a) of FaRMA (arXiv 2502.04517).
+    """
+    gap = last(chosen, chosen_lengths) - last(rejected, rejected_lengths)
+    return weighted_mean(preference_loss(gap, margin, label_smoothing), sample_weights, total)
+
+
+def prefix_weights(
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    num_common: Tensor | None = None,
+    unequal: str = "hold",
+    weights: str = "uniform",
+    stride: int = 1,
+) -> Tensor:
+    """How much each prefix length counts: (pairs, positions), 0 where the length is not taught.
+
+    `num_common` is the number of leading tokens that both sides share: there both prefixes are one sequence, so the term has
+    no gradient and is left out. `drop` takes the lengths that both sides have, and the two complete responses. With a
+    stride of s every s-th length counts, reckoned from the complete one. `linear` weighs length i by i (RAD, arXiv
+    2310.09520), `last-heavy` gives the complete responses as much as all shorter ones together.
+
+    Lengths 2 and 4, one common token: hold [[0, 1, 1, 1]], drop [[0, 1, 0, 1]], stride 2 [[0, 1, 0, 1]].
+    """
+    if unequal not in UNEQUAL:
+        raise ValueError(f"`unequal` has to be one of {UNEQUAL}, but is {unequal!r}")
+    if weights not in WEIGHTS:
+        raise ValueError(f"`weights` has to be one of {WEIGHTS}, but is {weights!r}")
+    longest = torch.maximum(chosen_lengths, rejected_lengths)[:, None]  # (pairs, 1)
+    position = torch.arange(int(longest.max()), device=chosen_lengths.device)[None]  # (1, positions)
+    end = position == longest - 1
+    counted = (position < longest) & ((longest - 1 - position) % stride == 0)
+    if unequal == "drop":
+        counted &= (position < torch.minimum(chosen_lengths, rejected_lengths)[:, None]) | end
+    if num_common is not None:
+        counted &= position >= num_common[:, None]
+    if weights == "linear":
+        return counted * (position + 1)
+    if weights == "last-heavy":
+        return counted * torch.where(end, (counted.sum(1, keepdim=True) - 1).clamp(min=1), 1)
+    return counted
+
+
+def partial_bradley_terry(
+    chosen: Tensor,
+    rejected: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    num_common: Tensor | None = None,
+    margin: Tensor | float = 0.0,
+    unequal: str = "hold",
+    weights: str = "uniform",
+    stride: int = 1,
+    label_smoothing: float = 0.0,
+    position_weights: Tensor | None = None,
+    sample_weights: Tensor | None = None,
+    total: Tensor | float | None = None,
+) -> Tensor:
+    """-log sigma(r(y_w[:i]) - r(y_l[:i]) - margin) at every prefix length i; weighted mean within a pair, then over pairs.
+
+    PARGS (arXiv 2406.07780), the loss over partial sequences, from one forward of each side. Which lengths count, and how
+    much, is in `prefix_weights`; `position_weights` (pairs, positions) multiply that, e.g. where a person marked a passage.
+    Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` its rows go on with
+    end tokens (as in the released code), whose rewards are read. A pair without a term counts nothing.
+    """
+    shape = prefix_weights(chosen_lengths, rejected_lengths, num_common, unequal, weights, stride).to(chosen.dtype)
+    num_positions = shape.shape[1]
+    if position_weights is not None:
+        shape = shape * position_weights[:, :num_positions]
+    if unequal == "pad":
+        gap = chosen[:, :num_positions] - rejected[:, :num_positions]
+    else:
+        gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
+    margin = margin[:, None] if isinstance(margin, Tensor) else margin
+    taught = shape.sum(1)
+    pairs = (preference_loss(gap, margin, label_smoothing) * shape).sum(1) / taught.clamp(min=1e-12)
+    counts = (taught > 0).to(chosen.dtype)
+    return weighted_mean(pairs, counts if sample_weights is None else counts * sample_weights, total)
+
+
+def centring(
+    chosen: Tensor,
+    rejected: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    only_last: bool = False,
+    sample_weights: Tensor | None = None,
+    total: Tensor | float | None = None,
+) -> Tensor:
+    """(r(y_w[:i]) + r(y_l[:i]))^2, mean over the prefixes that both sides have, then over pairs: keeps the free offset of each
+    length near 0.
+
+    Eisenstein et al. 2023 (arXiv 2312.09244), eq. 2, here at every prefix; with `only_last` as there, on complete responses.
+    """
+    if only_last:
+        return weighted_mean((last(chosen, chosen_lengths) + last(rejected, rejected_lengths)) ** 2, sample_weights, total)
+    shortest = torch.minimum(chosen_lengths, rejected_lengths)
+    num_positions = int(shortest.max())
+    both = torch.arange(num_positions, device=chosen.device)[None] < shortest[:, None]
+    pairs = ((chosen[:, :num_positions] + rejected[:, :num_positions]) ** 2 * both).sum(1) / shortest
+    return weighted_mean(pairs, sample_weights, total)
+
+
+# --- a value for every token of the vocabulary ------------------------------------------------------------------------
+
+
+def token_values(logits: Tensor, ids: Tensor) -> Tensor:
+    """The entry of each token at the position before it: (rows, length, vocabulary), (rows, length) -> (rows, length).
+
+    Entry t is logits[t - 1, ids[t]]: the value of the prefix that ends with token t where logits are read as rewards
+    (FaRMA), its log probability where they are normalised (GenARM). Entry 0 has no position before it and is 0.
+    """
+    return F.pad(logits[:, :-1].gather(2, ids[:, 1:, None])[..., 0], (1, 0))
+
+
+def token_log_probs(logits: Tensor, ids: Tensor) -> Tensor:
+    """log softmax(logits)[t - 1, ids[t]], as `token_values` has it: (rows, length, vocabulary), (rows, length) -> (rows, length).
+
+    By the sum of each row in turn, so that no normalised copy of all logits is there.
+    """
+    sums = torch.stack([row.logsumexp(-1) for row in logits])  # (rows, length)
+    return token_values(logits, ids) - F.pad(sums[:, :-1], (1, 0))
+
+
+def best_values(logits: Tensor) -> Tensor:
+    """max_v V(y + v) at every position: (…, vocabulary) -> (…)."""
+    return logits.amax(-1)
+
+
+def soft_values(logits: Tensor, log_probs: Tensor, tau: float) -> Tensor:
+    """tau log sum_v pi_ref(v) exp(V(y + v) / tau): (…, vocabulary), (…, vocabulary) -> (…).
+
+    The soft value of the base LM's next tokens: tau -> 0 is the maximum, tau = 1 / beta the value of RLHF (methods 3.4).
+    """
+    return tau * torch.logsumexp(log_probs + logits / tau, -1)
+
+
+def value_constraint(
+    values: Tensor, next_values: Tensor, lengths: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None
+) -> Tensor:
+    """1/2 (V(y[:i]) - max_v V(y[:i] + v))^2 on the strict prefixes of a response, mean within it, then over responses.
+
+    Stage (b) of FaRMA (arXiv 2502.04517, the max-constraint). `values` and `next_values` (responses, positions) are those of
+    the same prefix; gradients go through whatever is not detached. A response of one token has no strict prefix: 0.
+    """
+    strict = torch.arange(values.shape[1], device=values.device)[None] < (lengths - 1)[:, None]
+    responses = (0.5 * (values - next_values) ** 2 * strict).sum(1) / (lengths - 1).clamp(min=1)
+    return weighted_mean(responses, sample_weights, total)
+
+
+# --- log probabilities of the response's own tokens -------------------------------------------------------------------
+
+
+def sequence_sum(token_terms: Tensor, lengths: Tensor) -> Tensor:
+    """Sum over a response's tokens: (responses, positions), (responses,) -> (responses,)."""
+    inside = torch.arange(token_terms.shape[1], device=token_terms.device)[None] < lengths[:, None]
+    return (token_terms * inside).sum(1)
+
+
+def autoregressive_bradley_terry(
+    chosen: Tensor,
+    rejected: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 0.1,
+    margin: Tensor | float = 0.0,
+    label_smoothing: float = 0.0,
+    sample_weights: Tensor | None = None,
+    total: Tensor | float | None = None,
+) -> Tensor:
+    """-log sigma(beta [log pi_r(y_w) - log pi_r(y_l)] - margin), mean over pairs; given log pi_r of each token.
+
+    GenARM (arXiv 2410.08193), eq. 6: sums over tokens, no reference model, no length normalisation.
+    """
+    gap = beta * (sequence_sum(chosen, chosen_lengths) - sequence_sum(rejected, rejected_lengths))
+    return weighted_mean(preference_loss(gap, margin, label_smoothing), sample_weights, total)
+
+
+def implicit_dpo(
+    chosen: Tensor,
+    rejected: Tensor,
+    chosen_reference: Tensor,
+    rejected_reference: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 0.1,
+    margin: Tensor | float = 0.0,
+    label_smoothing: float = 0.0,
+    sample_weights: Tensor | None = None,
+    total: Tensor | float | None = None,
+) -> Tensor:
+    """-log sigma(r(y_w) - r(y_l) - margin) with r(y) = beta log(pi(y) / pi_ref(y)), given log probabilities of each token.
+
+    DPO (arXiv 2305.18290), eq. 7: GenARM's loss on the log-ratios.
+    """
+    ratios = chosen - chosen_reference, rejected - rejected_reference
+    return autoregressive_bradley_terry(*ratios, chosen_lengths, rejected_lengths, beta, margin, label_smoothing, sample_weights, total)
+
+
+def implicit_cross_entropy(
+    log_probs: Tensor,
+    reference: Tensor,
+    lengths: Tensor,
+    labels: Tensor,
+    beta: float = 0.05,
+    sample_weights: Tensor | None = None,
+    total: Tensor | float | None = None,
+) -> Tensor:
+    """-l log sigma(r(y)) - (1 - l) log sigma(-r(y)) with r(y) = beta log(pi(y) / pi_ref(y)), mean over responses.
+
+    Free process rewards without process labels (arXiv 2412.01981), eq. 5: one response and its outcome label in [0, 1].
+    """
+    rewards = beta * sequence_sum(log_probs - reference, lengths)
+    return weighted_mean(-labels * F.logsigmoid(rewards) - (1 - labels) * F.logsigmoid(-rewards), sample_weights, total)
+
+
+# --- labelled texts, a reward for every prefix ------------------------------------------------------------------------
+
+
+def prefix_regression(
+    rewards: Tensor, lengths: Tensor, labels: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None
+) -> Tensor:
+    """2 / (N (N + 1)) sum_i i (r_i - label)^2 within a text, mean over texts; labels in [0, 1].
+
+    RAD (arXiv 2310.09520), eq. 2: later prefixes weigh more.
+    """
+    number = torch.arange(1, rewards.shape[1] + 1, device=rewards.device)[None]  # (1, positions)
+    weights = number * (number <= lengths[:, None])
+    texts = 2 * (weights * (rewards - labels[:, None]) ** 2).sum(1) / (lengths * (lengths + 1))
+    return weighted_mean(texts, sample_weights, total)
+
+
+def prefix_cross_entropy(
+    rewards: Tensor, lengths: Tensor, labels: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None
+) -> Tensor:
+    """-l log sigma(c_i) - (1 - l) log sigma(-c_i) at every prefix with the text's label l, mean within a text, then over texts.
+
+    FUDGE (arXiv 2104.05218), section 3; there a sum over prefixes, so that long texts weigh more.
+    """
+    inside = torch.arange(rewards.shape[1], device=rewards.device)[None] < lengths[:, None]
+    labels = labels[:, None].to(rewards.dtype)
+    terms = -labels * F.logsigmoid(rewards) - (1 - labels) * F.logsigmoid(-rewards)
+    return weighted_mean((terms * inside).sum(1) / lengths, sample_weights, total)

@@ -21,10 +21,10 @@ def _setting(default: float | int, help: str, low: float, high: float):
 
 
 def check_ranges(config) -> None:
-    """Every field with `min` and `max` in its metadata has to lie between them; raises BadSettings naming the field."""
+    """Every field with `min` and `max` in its metadata has to lie between them, or be one of `also`; raises BadSettings naming the field."""
     for name, f in config.__dataclass_fields__.items():
         value = getattr(config, name)
-        if "min" not in f.metadata:
+        if "min" not in f.metadata or value in f.metadata.get("also", ()):
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
             raise BadSettings(f"`{name}` has to be a number.", f"Found {value!r}.")

@@ -1,13 +1,14 @@
-"""Token-by-token generation under guidance: all columns advance together and their steps come as a stream.
+"""All columns advance together, and what happens comes as a stream of events.
 
-In each round one LM forward serves every column, and one forward of each distinct reward model all that it guides or
-observes. Works on token ids and growing prefixes. Knows nothing of the screen or the database.
+A method is a generator that yields where it needs a model; in a round every model runs once, for all columns that ask. Works on
+token ids and growing prefixes. Knows nothing of the screen or the database.
 """
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import torch
@@ -16,19 +17,22 @@ from torch import Tensor
 from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, ModelRefused, RgtgError
+from rgtg.guidance.base import Proposal, Propose, Score
 from rgtg.guidance.methods import method
-from rgtg.guidance.noise import derived_seed
-from rgtg.guidance.rules import Base, BestOfN, TokenRule
+from rgtg.guidance.rows import Draft, GivenUp, Rows
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
-from rgtg.prompts import TextStream, check_fits
-from rgtg.records import Candidate, Params, Run, Step
-from rgtg.rewards.base import RewardModel
+from rgtg.prompts import TextStream, check_fits, pieces
+from rgtg.records import Candidate, Params, Rewards, Run, Step, Tried
+from rgtg.rewards.base import RewardModel, Said
+from rgtg.rewards.combine import combine
+
+LM = ""  # the base LM's name among the models that are served; no reward model is called so
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The last event of a column. Forwards are those it took part in; seconds count from the start of `generate`."""
+    """The last event of a column. Forwards are those in which it asked for something; seconds count from the start of `generate`."""
 
     stop_reason: str
     error: str = ""
@@ -39,7 +43,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Working:
-    """A column is at work and has no final token yet: "4 answers, token 12"."""
+    """A column has tokens on trial, none of them final: "4 answers, token 12"."""
 
     note: str
 
@@ -60,40 +64,57 @@ class Models:
         return self.reward_models[name]
 
 
+Guides = str | Sequence[tuple[str, float]] | None
+
+
 def make_run(
     prompt: str,
     method_name: str,
     models: Models,
     params: Params = (),
-    reward_model: str | None = None,
+    guides: Guides = None,
     observers: Sequence[str] = (),
     generation: GenerationConfig = GenerationConfig(),
     seed: int = 0,
     forced_ids: Sequence[int] = (),
+    combining: str = "sum",
 ) -> Run:
-    """A run with everything checked that can be checked before the first forward; raises RgtgError with what to do."""
+    """A run with everything checked that can be checked before the first forward; raises RgtgError with what to do.
+
+    `guides` are names of reward models with their weights; a name alone has weight 1.
+    """
     chosen = method(method_name)
     rule, lm = chosen.make(params), models.base_lm
-    guide = None
-    if rule.uses_reward:
-        if reward_model is None:
-            raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", "Add `reward_model=NAME`.")
-        guide = models.reward_model(reward_model)
+    combine(combining)
+    guiding = [(models.reward_model(name), float(weight)) for name, weight in _with_weights(guides)] if rule.uses_reward else []
+    if rule.uses_reward and not guiding:
+        raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", "Add `reward_model=NAME`.")
+    for guide, weight in guiding:
         if not guide.guides:
-            raise ModelRefused(f"`{reward_model}` is a judge: it observes and never guides.", "", "Choose another reward model.")
-    watching = [models.reward_model(name) for name in dict.fromkeys(observers) if guide is None or name != guide.name]
+            raise ModelRefused(f"`{guide.name}` is a judge: it observes and never guides.", "", "Choose another reward model.")
+        if not math.isfinite(weight):
+            raise BadSettings(f"The weight of `{guide.name}` has to be a number.", f"Found {weight}.")
+    names = [guide.name for guide, _ in guiding]
+    if len(set(names)) < len(names):
+        raise BadSettings("A mix names each reward model once.", f"Found {', '.join(names)}.")
+    watching = [found for found in (models.reward_model(name) for name in dict.fromkeys(observers)) if found.name not in names]
     prompt_ids = lm.loaded.encode_prompt(prompt)
     check_fits(len(prompt_ids), generation.max_new_tokens, lm.name, lm.context)
     # every parameter is written down, defaults too: a later default changes no old run
     values = tuple((p.name, getattr(rule, p.name)) for p in chosen.parameters)
     run = Run(
-        prompt, method_name, lm.loaded.ref, values, guide.loaded.ref if guide else None, tuple(m.loaded.ref for m in watching), generation,
-        seed, prompt_ids, tuple(forced_ids), (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers"))),
+        prompt, method_name, lm.loaded.ref, values, tuple((guide.loaded.ref, weight) for guide, weight in guiding), combining,
+        tuple(m.loaded.ref for m in watching), generation, seed, prompt_ids, tuple(forced_ids),
+        (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers"))),
     )  # fmt: skip
-    for model in (*([guide] if guide else ()), *watching):
+    for model in (*(guide for guide, _ in guiding), *watching):
         check_same_tokens(model.loaded, lm.loaded)
         check_fits(len(read_prompt(model, run, lm)), generation.max_new_tokens, model.name, model.context)
     return run
+
+
+def _with_weights(guides: Guides) -> Sequence[tuple[str, float]]:
+    return [(guides, 1.0)] if isinstance(guides, str) else guides or []
 
 
 def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
@@ -101,149 +122,179 @@ def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
     return run.prompt_ids if model.loaded.template == lm.loaded.template else model.loaded.encode_prompt(run.prompt)
 
 
-@dataclass
-class _Row:
-    """One response that grows: its luck, its text, its last candidates."""
-
-    seed: int
-    text: TextStream
-    token_ids: list[int]
-    candidate_ids: Tensor | None = None  # (k,)
-    log_probs: Tensor | None = None  # (k,)
-    forced: int | None = None  # the token that a branch begins with
-    steps: list[Step] = field(default_factory=list)
-    active: bool = True
-
-
 class _Column:
-    """A run on its way: `rows` are its places in the batch of the LM."""
+    """A run at work: its method, its rows, the request it waits on, what it has cost."""
 
-    def __init__(self, run: Run, first_row: int, lm: BaseLM):
-        self.run, self.lm = run, lm
+    def __init__(self, run: Run, rows: Rows, slots: Mapping[str, Sequence[int]], lm: BaseLM):
+        """`slots`: where its rows lie in each model's batch; of an observer the place of the one text that it reads."""
+        self.run, self.rows, self.slots, self.lm = run, rows, slots, lm
+        self.guides = {ref.name: weight for ref, weight in run.guides}
+        self.watched = [ref.name for ref in run.models]
         self.rule = method(run.method).make(run.params)
-        self.config = run.generation
-        self.many = isinstance(self.rule, BestOfN)
-        self.token_rule: TokenRule = Base() if self.many else self.rule
-        self.guide = run.reward_model.name if run.reward_model and not self.many else None
-        self.watching = [] if self.many else [o.name for o in run.observers]
-        self.start = (*run.prompt_ids, *run.forced_ids[:-1])
-        self.rows = []
-        for j in range(self.rule.num_rows):
-            text = TextStream(lm.loaded.tokenizer, run.prompt_ids, lm.loaded.eos_ids)
-            for token in run.forced_ids[:-1]:
-                text.push(token)
-            self.rows.append(_Row(derived_seed(run.seed, j), text, list(run.forced_ids[:-1]), forced=run.forced_ids[-1] if run.forced_ids else None))
-        self.first_row = first_row
-        self.lm_forwards = 0
-        self.forwards: dict[str, int] = {}  # of each reward model, in which it took part
-        self.ended = False
+        self.text = TextStream(lm.loaded.tokenizer, run.prompt_ids, lm.loaded.eos_ids)
+        for token in run.forced_ids[:-1]:
+            self.text.push(token)
+        self.cost: Counter[str] = Counter()
+        self.num_shown, self.error = 0, ""
+        self.request: Propose | Score | None = None
+        self.proposals: list[Proposal | None] | None = None  # of a request that waits for their rewards
+        self.said: dict[str, dict[int, Said]] = {}
+        self.generator = self.rule.generate(rows)
 
-    def propose(self, log_probs: Tensor, ids: Tensor) -> None:
-        """Candidates of each active row from its most probable tokens: (rows, k) -> the run's own top-k and top-p."""
-        for j, row in enumerate(self.rows):
-            if row.active:
-                row.log_probs, row.candidate_ids = self._truncate(log_probs[j], ids[j])
+    def resume(self, answer: object = None) -> None:
+        """On to the method's next request. An RgtgError ends this column alone."""
+        self.proposals, self.said = None, {}
+        try:
+            self.request = self.generator.send(answer)
+        except StopIteration:
+            self.request = None
+        except RgtgError as error:
+            self.fail(error)
 
-    def _truncate(self, log_probs: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        log_probs, ids = log_probs[: self.config.top_k], ids[: self.config.top_k]
-        if float(log_probs[-1]) == -math.inf:  # what the model itself rules out is no candidate
-            log_probs, ids = log_probs[log_probs.isfinite()], ids[log_probs.isfinite()]
-        if self.config.top_p < 1:
-            mass = (log_probs / (self.config.temperature or 1.0)).softmax(0).cumsum(0)
-            k = int((mass < self.config.top_p).sum()) + 1  # the token that crosses belongs to it
-            log_probs, ids = log_probs[:k], ids[:k]
-        return log_probs, ids
+    def fail(self, error: RgtgError) -> None:
+        self.error = str(error)
+        self.stop()
 
-    def select(self, row: _Row, rewards: Tensor | None) -> int:
-        """The index of the token to take among the row's candidates; keeps the step but for what observers say of it."""
-        scores = self.token_rule.rescore(row.log_probs, rewards)
-        if not all(map(math.isfinite, scores.tolist())):
-            raise BadReward(
-                f"Method `{self.run.method}` gave a score that is not finite.",
-                f"Scores: {[round(s, 3) for s in scores.tolist()]}.",
-                "Lower the weight.",
-            )
-        position = len(row.token_ids)
-        index = self.token_rule.pick_index(scores, self.config.temperature, row.seed, position, row.candidate_ids)
-        if row.forced is not None:
-            index, row.forced = self._forced_index(row), None
-        row.steps.append(self._step(row, position, index, scores, rewards))
-        return index
+    def stop(self) -> None:
+        """Nothing more is asked; what there is of the first row is kept."""
+        self.request = self.proposals = None
+        self.generator.close()
+        self.rows.stop()
 
-    def _forced_index(self, row: _Row) -> int:
-        found = (row.candidate_ids == row.forced).nonzero()
-        if not len(found):
-            shown = self.lm.token_texts.text(row.forced)
-            raise BadSettings(
-                f"The branch cannot begin with {shown!r}.", "It is not among the candidates of this step.", "Branch from a token in the table."
-            )
-        return int(found[0, 0])
+    # --- what it asks, and what it hears ------------------------------------------------------------------------------
 
-    def _step(self, row: _Row, position: int, index: int, scores: Tensor, rewards: Tensor | None) -> Step:
+    def waits_for(self, name: str) -> bool:
+        scoring = isinstance(self.request, Score) or self.proposals is not None
+        return scoring and name in self.guides and name not in self.said
+
+    def asks_lm(self) -> list[int]:
+        """Rows whose candidates it wants."""
+        return self.rows.active if isinstance(self.request, Propose) else []
+
+    def asks(self, name: str) -> dict[int, Sequence[int]]:
+        """Slot -> candidates that it wants the reward of; () is the row as it stands."""
+        slots = self.slots.get(name, ())
+        if self.waits_for(name):
+            if self.proposals is None:
+                return dict.fromkeys(slots[: len(self.rows.drafts)], ())
+            return {slots[row]: proposal.ids for row, proposal in enumerate(self.proposals) if proposal is not None}
+        reads = name not in self.guides or (self.request is None and not self.rows.stopped)
+        if not slots or not reads or self.rows.stopped:
+            return {}
+        unread = any(name not in draft.rewards for draft in self.rows.settled[self.num_shown :])
+        return {slots[0]: ()} if unread else {}
+
+    def hear_lm(self, found: Sequence[Proposal]) -> None:
+        """A proposal for each of the rows in `asks_lm`, in their order."""
+        proposals: list[Proposal | None] = [None] * len(self.rows.drafts)
+        for row, proposal in zip(self.rows.active, found, strict=True):
+            proposals[row] = proposal
+        assert isinstance(self.request, Propose)
+        if self.request.rewards:
+            self.proposals = proposals
+        else:
+            self.resume(proposals)
+
+    def hear(self, name: str, answers: Mapping[int, Said]) -> None:
+        """What a reward model says of the slots that were asked for."""
+        for slot, said in answers.items():
+            drafts = self.rows.drafts[self.slots[name].index(slot)] if name in self.guides else self.rows.settled
+            for draft, reward in zip(reversed(drafts), reversed(said.new), strict=False):
+                draft.rewards[name] = reward
+            if not all(map(math.isfinite, (*said.new, *said.candidates))):
+                self.fail(_not_finite(name, f"at token {self.rows.num_settled + self.rows.num_given + 1}"))
+                return
+        if self.waits_for(name):
+            self.said[name] = dict(answers)
+            if len(self.said) == len(self.guides):
+                self._resume_with_rewards()
+
+    def _resume_with_rewards(self) -> None:
+        mix, weights = combine(self.run.combine), list(self.guides.values())
+        if self.proposals is None:
+            rows = [[said[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, said in self._by_guide()]
+            if not all(math.isfinite(reward) for row in rows for reward in row):
+                self.fail(_not_finite(next(iter(self.guides)), "at the end of an answer"))
+            else:
+                self.resume(mix(torch.tensor(rows, dtype=torch.float64).unbind(), weights).tolist())
+            return
+        for row, proposal in enumerate(self.proposals):
+            if proposal is not None:
+                proposal.components = {name: list(said[self.slots[name][row]].candidates) for name, said in self._by_guide()}
+                proposal.rewards = mix([torch.tensor(rewards) for rewards in proposal.components.values()], weights)
+        self.resume(self.proposals)
+
+    def _by_guide(self) -> list[tuple[str, dict[int, Said]]]:
+        return [(name, self.said[name]) for name in self.guides]
+
+    # --- what it shows ------------------------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[Step | Working]:
+        """Steps that everyone who watches has read, then a note while something is on trial."""
+        closing = self.rows.stopped
+        while self.num_shown < len(self.rows.settled):
+            draft = self.rows.settled[self.num_shown]
+            if not closing and not all(name in draft.rewards for name in self.watched):
+                break
+            yield self._step(draft, self.rows.given_up.get(self.num_shown, ()))
+            self.num_shown += 1
+        longest = max(map(len, self.rows.drafts))
+        if self.request is not None and longest > len(self.rows.settled):
+            several = len(self.rows.drafts) > 1
+            yield Working(f"{len(self.rows.drafts)} answers, token {longest}" if several else f"on trial: token {longest}")
+
+    @property
+    def is_done(self) -> bool:
+        return self.request is None and self.num_shown == len(self.rows.settled)
+
+    def _step(self, draft: Draft, given_up: Sequence[GivenUp]) -> Step:
         # ten numbers: plain Python is faster here than a tensor operation each
-        log_probs, ids, values = row.log_probs.tolist(), row.candidate_ids.tolist(), scores.tolist()
-        temperature = self.config.temperature
-        greedy = temperature == 0 or getattr(self.token_rule, "pick", "sample") == "greedy"
-        highest = max(values)
-        weights = [math.exp((v - highest) / (temperature or 1.0)) for v in values]
+        proposal, values, index = draft.proposal, draft.scores, draft.index
+        log_probs, ids, text_of = proposal.log_probs.tolist(), proposal.ids, self.lm.token_texts.text
+        temperature, highest = self.run.generation.temperature or 1.0, max(values)
+        weights = [math.exp((value - highest) / temperature) for value in values]
         total = sum(weights)
-        after = [w / total for w in weights]
-        rank_after = {i: rank for rank, i in enumerate(sorted(range(len(values)), key=lambda i: -values[i]), 1)}
-        kl = -log_probs[index] if greedy else sum(q * (math.log(q) - s) for q, s in zip(after, log_probs, strict=True) if q > 0)
-        said = rewards.tolist() if rewards is not None else None
+        after = [weight / total for weight in weights]
+        ranks = [0] * len(values)
+        for rank, i in enumerate(sorted(range(len(values)), key=lambda i: -values[i]), 1):
+            ranks[i] = rank
+        names = [name for name in self.guides if name in proposal.components]
+        rewards = [tuple(zip(names, found, strict=True)) for found in zip(*(proposal.components[name] for name in names), strict=True)]
         candidates = tuple(
-            Candidate(
-                token, self.lm.token_texts.text(token), log_probs[i], values[i], i + 1, rank_after[i], after[i],
-                ((self.guide, said[i]),) if said is not None else (),
-            )
+            Candidate(token, text_of(token), log_probs[i], values[i], i + 1, ranks[i], after[i], rewards[i] if names else ())
             for i, token in enumerate(ids)
-        )  # fmt: skip
-        token = ids[index]
+        )
+        text = self.text.push(draft.token_id) + (self.text.finish() if draft.is_last else "")
+        said: Rewards = tuple((name, draft.rewards[name]) for name in self.watched if math.isfinite(draft.rewards.get(name, math.nan)))
         return Step(
-            position, token, "", log_probs[index], values[index], index + 1, rank_after[index], math.exp(log_probs[index]), after[index], kl,
-            candidates[index].rewards, candidates,
+            self.rows.num_given + self.num_shown, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index],
+            math.exp(log_probs[index]), after[index], self._kl(draft, log_probs, after), said, candidates, tuple(map(self._tried, given_up)),
         )  # fmt: skip
 
-    def take(self, row: _Row, index: int, observed: dict[str, float]) -> Step:
-        """The selected token joins the response: the whole step. The row is done at its end or its last place."""
-        step = row.steps[-1]
-        row.token_ids.append(step.token_id)
-        text = row.text.push(step.token_id)
-        if step.token_id in self.lm.loaded.eos_ids or len(row.token_ids) >= self.config.max_new_tokens:
-            text += row.text.finish()
-            row.active = False
-        watched = tuple((name, observed[name]) for name in self.watching if name in observed)
-        row.steps[-1] = replace(step, text=text, rewards=step.rewards + watched)
-        return row.steps[-1]
+    def _kl(self, draft: Draft, log_probs: Sequence[float], after: Sequence[float]) -> float | None:
+        if not self.rule.rescores:
+            return None
+        if draft.greedy:
+            return -log_probs[draft.index]
+        return sum(q * (math.log(q) - p) for q, p in zip(after, log_probs, strict=True) if q > 0)
 
-    def stop_reason(self, row: _Row) -> str:
-        if row.token_ids and row.token_ids[-1] in self.lm.loaded.eos_ids:
-            return "eos"
-        return "max_new_tokens" if len(row.token_ids) >= self.config.max_new_tokens else "stopped"
+    def _tried(self, given_up: GivenUp) -> Tried:
+        ids = tuple(draft.token_id for draft in given_up.drafts)
+        before = (*self.run.prompt_ids, *self.run.forced_ids[:-1], *(draft.token_id for draft in self.rows.settled[: self.num_shown]))
+        text = "".join(pieces(self.lm.loaded.tokenizer, before, ids))
+        return Tried(text, ids, given_up.reward, given_up.threshold, given_up.weight)
 
-    def settle(self, models: Models) -> tuple[list[Step], str]:
-        """Best-of-n: the steps of the answer with the highest reward, with the reward of each of its prefixes."""
-        drawn = [row for row in self.rows if row.steps]
-        if not drawn:
-            return [], "stopped"
-        responses = [row.token_ids for row in drawn]
-        guide = models.reward_model(self.run.reward_model.name)
-        along = guide.along(read_prompt(guide, self.run, self.lm), responses)
-        self.forwards[guide.name] = 1
-        if not all(math.isfinite(r[-1]) for r in along):
-            raise _not_finite(guide.name, "at the end of an answer")
-        best = self.rule.choose([rewards[-1] for rewards in along])
-        said = {guide.name: along[best]}
-        for observer in self.run.observers:
-            model = models.reward_model(observer.name)
-            said[observer.name] = model.along(read_prompt(model, self.run, self.lm), [responses[best]])[0]
-            self.forwards[observer.name] = 1
-        row, skip = drawn[best], len(self.run.forced_ids[:-1])
-        steps = [
-            replace(s, kl=None, rewards=tuple((name, r[skip + i]) for name, r in said.items() if math.isfinite(r[skip + i])))
-            for i, s in enumerate(row.steps)
-        ]
-        return steps, self.stop_reason(row)
+    def end(self, started: float) -> Ended:
+        ids = [draft.token_id for draft in self.rows.settled]
+        if self.error:
+            reason = "error"
+        elif ids and ids[-1] in self.lm.loaded.eos_ids:
+            reason = "eos"
+        else:
+            full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
+            reason = "max_new_tokens" if full else "stopped"
+        lm_forwards = self.cost.pop(LM, 0)
+        return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started)
 
 
 def _not_finite(name: str, where: str) -> BadReward:
@@ -254,158 +305,114 @@ def _not_finite(name: str, where: str) -> BadReward:
     )
 
 
+class _Round:
+    """The batches of all models and the columns that they serve."""
+
+    def __init__(self, runs: Sequence[Run], models: Models):
+        self.models, self.columns = models, []
+        longest, widest = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
+        rules = [method(run.method).make(run.params) for run in runs]
+        guides = dict.fromkeys(ref.name for run in runs for ref, _ in run.guides)  # guides first: they decide the token
+        names = [LM, *(guides | dict.fromkeys(ref.name for run in runs for ref in run.observers))]
+        prompts: dict[str, list[Sequence[int]]] = {name: [] for name in names}
+        given: dict[str, list[Sequence[int]]] = {name: [] for name in names}
+        slots: list[dict[str, range]] = [{} for _ in runs]
+        for run, rule, own in zip(runs, rules, slots, strict=True):
+            wanted = [(LM, rule.num_rows), *((ref.name, rule.num_rows) for ref, _ in run.guides), *((ref.name, 1) for ref in run.observers)]
+            for name, num_rows in wanted:
+                prompt = run.prompt_ids if name == LM else read_prompt(models.reward_model(name), run, models.base_lm)
+                own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
+                prompts[name] += [prompt] * num_rows
+                given[name] += [run.forced_ids[:-1]] * num_rows
+        self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
+        self.batches = {name: models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest) for name in names if name != LM}
+        for run, rule, own in zip(runs, rules, slots, strict=True):
+            followers = [(self.lm, own[LM]), *((self.batches[ref.name], own[ref.name]) for ref, _ in run.guides)]
+            observers = [(self.batches[ref.name], own[ref.name][0]) for ref in run.observers]
+            column = _Column(run, Rows(run, rule.num_rows, followers, observers, models.base_lm.loaded.eos_ids), own, models.base_lm)
+            for name in own.keys() - {LM}:
+                column.cost[name] = self.batches[name].num_forwards  # prompts that several share are read at the start
+            column.cost[LM] = self.lm.num_forwards
+            self.columns.append(column)
+            if not column.rows.stopped:
+                column.resume()
+
+    def advance(self, alive: Sequence[_Column]) -> None:
+        """The LM once, each reward model once, and again for whoever cannot go on without."""
+        self._serve_lm(alive)
+        for name in self.batches:
+            self._serve(name, alive)
+        while again := [name for name in self.batches if any(column.waits_for(name) for column in alive)]:
+            for name in again:
+                self._serve(name, alive)
+
+    def _serve(self, name: str, alive: Sequence[_Column]) -> None:
+        asking = [(column, wanted) for column in alive if (wanted := column.asks(name))]
+        if not asking:
+            return
+        batch = self.batches[name]
+        before = batch.num_forwards
+        answers = batch.forward({slot: ids for _, wanted in asking for slot, ids in wanted.items()})
+        for column, wanted in asking:
+            column.cost[name] += batch.num_forwards - before
+            column.hear(name, {slot: answers[slot] for slot in wanted})
+
+    def _serve_lm(self, alive: Sequence[_Column]) -> None:
+        asking = [(column, rows) for column in alive if (rows := column.asks_lm())]
+        if not asking:
+            return
+        before = self.lm.num_forwards
+        logits = self.lm.forward([column.slots[LM][row] for column, rows in asking for row in rows])
+        log_probs = logits.log_softmax(-1)  # (rows, vocabulary)
+        k = min(max(column.run.generation.top_k for column, _ in asking), log_probs.shape[-1])
+        top, ids = (found.cpu() for found in log_probs.topk(k))
+        values, tokens, at = top.tolist(), ids.tolist(), 0
+        for column, rows in asking:
+            column.cost[LM] += self.lm.num_forwards - before
+            mine = slice(at, at + len(rows))
+            at += len(rows)
+            entropies = _entropy(log_probs[mine]) if column.request.entropy else [None] * len(rows)
+            if not all(math.isfinite(row[0]) for row in values[mine]):
+                column.fail(BadReward(f"Base LM `{column.lm.name}` gave probabilities that are not numbers.", "", "Its weights may be damaged."))
+                continue
+            found = zip(top[mine], values[mine], tokens[mine], entropies, strict=True)
+            column.hear_lm([_candidates(*row, column.run.generation) for row in found])
+
+
+def _entropy(log_probs: Tensor) -> list[float]:
+    """In nats, of each row: (rows, vocabulary) log probabilities."""
+    return torch.special.entr(log_probs.exp()).sum(-1).tolist()
+
+
+def _candidates(top: Tensor, values: Sequence[float], ids: Sequence[int], entropy: float | None, config: GenerationConfig) -> Proposal:
+    """The run's own top-k and top-p of a row's most probable tokens: `top` (k,) log probabilities, as numbers in `values`."""
+    k = min(config.top_k, len(values))
+    while values[k - 1] == -math.inf:  # what the model itself rules out is no candidate
+        k -= 1
+    if config.top_p < 1:
+        mass = (top[:k] / (config.temperature or 1.0)).softmax(0).cumsum(0)
+        k = min(k, int((mass < config.top_p).sum()) + 1)  # the token that crosses belongs to it
+    return Proposal(list(ids[:k]), top[:k], entropy=entropy)
+
+
 @torch.inference_mode()
 def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False) -> Iterator[tuple[int, Event]]:
     """Runs all columns together and yields (column, Step | Working | Ended); every column ends with `Ended`.
 
-    A column whose reward model returns NaN, or whose rule fails, ends with "error" and its words; the others go on.
-    `stop` is asked once a round.
+    A column whose reward model returns NaN, or whose method fails, ends with "error" and its words; the others go on. `stop` is asked
+    once a round: nothing is read or scored after it, and of several answers of one column the first is kept.
     """
     started = time.perf_counter()
-    columns: list[_Column] = []
-    for run in runs:
-        columns.append(_Column(run, sum(len(c.rows) for c in columns), models.base_lm))
-    longest = max(run.generation.max_new_tokens for run in runs)
-    lm = models.base_lm.start([c.start for c in columns for _ in c.rows], reserve=longest + 2)
-    watchers = _watchers(columns, models, longest)
-
-    def end(number: int, reason: str, error: str = "") -> tuple[int, Ended]:
-        column = columns[number]
-        column.ended = True
-        lm.finish(range(column.first_row, column.first_row + len(column.rows)))
-        for prefixes, members in watchers.values():
-            prefixes.finish([i for i, c in enumerate(members) if c is column])
-        return number, Ended(reason, error, column.lm_forwards, sum(column.forwards.values()), time.perf_counter() - started)
-
-    for number, column in enumerate(columns):
-        if len(column.run.forced_ids) > column.config.max_new_tokens:
-            yield end(number, "max_new_tokens")
-    while any(not c.ended for c in columns):
+    models_at_work = _Round(runs, models)
+    alive = dict(enumerate(models_at_work.columns))
+    while alive:
         if stop():
-            for number, column in enumerate(columns):
-                if not column.ended:
-                    yield from ((number, step) for step in _settled(column, models)[0])
-                    yield end(number, "stopped")
-            return
-        failed = _round(columns, lm, watchers)
-        for number, column in enumerate(columns):
-            if column.ended:
-                continue
-            if column in failed:
-                yield end(number, "error", str(failed[column]))
-            elif column.many:
-                if any(row.active for row in column.rows):
-                    yield number, Working(f"{len(column.rows)} answers, token {max(len(row.token_ids) for row in column.rows)}")
-                    continue
-                steps, reason, error = _settled(column, models)
-                yield from ((number, step) for step in steps)
-                yield end(number, reason, error)
-            else:
-                row = column.rows[0]
-                yield number, row.steps[-1]
-                if not row.active:
-                    yield end(number, column.stop_reason(row))
-
-
-def _settled(column: _Column, models: Models) -> tuple[list[Step], str, str]:
-    """What a column that draws several answers comes to: steps, stop reason, error."""
-    if not column.many:
-        return [], "stopped", ""
-    try:
-        return *column.settle(models), ""
-    except RgtgError as error:
-        return [], "error", str(error)
-
-
-def _watchers(columns: Sequence[_Column], models: Models, reserve: int) -> dict[str, tuple]:
-    """The batch of each reward model: its prefixes and the columns that are its rows, guided or observed."""
-    found = {}
-    names = dict.fromkeys(n for c in columns for n in ([c.guide] if c.guide else []))  # guides first: they decide the token
-    names |= dict.fromkeys(n for c in columns for n in c.watching)
-    for name in names:
-        members = [c for c in columns if c.guide == name or name in c.watching]
-        widest, model = max(c.config.top_k for c in members), models.reward_model(name)
-        prompts = [read_prompt(model, c.run, models.base_lm) for c in members]
-        texts = [(*prompt, *c.run.forced_ids[:-1]) for prompt, c in zip(prompts, members, strict=True)]
-        found[name] = model.start(texts, reserve + 2 * widest, [len(prompt) for prompt in prompts]), members
-    return found
-
-
-def _round(columns: Sequence[_Column], lm, watchers: dict[str, tuple]) -> dict[_Column, RgtgError]:
-    """One token for every active row of every column; returns the columns that failed, with why."""
-    active = [c for c in columns if not c.ended]
-    failed: dict[_Column, RgtgError] = {}
-    log_probs = lm.log_probs()
-    for column in active:
-        column.lm_forwards = lm.num_forwards
-    widest = min(max(c.config.top_k for c in active), log_probs.shape[-1])
-    top, ids = (t.cpu() for t in log_probs.topk(widest, dim=-1))
-    for column in active:
-        rows = slice(column.first_row, column.first_row + len(column.rows))
-        column.propose(top[rows], ids[rows])
-    # where no reward decides, the token is known now
-    index: dict[int, int] = {}
-    for column in active:
-        if column.guide is None:
-            for row in column.rows:
-                if row.active:
-                    _guarded(failed, column, index, row, None)
-    seen: dict[_Column, dict[str, Tensor]] = {c: {} for c in active}
-    for name, (prefixes, members) in watchers.items():
-        _score(name, prefixes, members, index, seen, failed)
-    appended = [0] * sum(len(c.rows) for c in columns)
-    for column in active:
-        if column in failed:
-            continue
-        for j, row in enumerate(column.rows):
-            if row.active:
-                step = column.take(row, index[id(row)], _observed(seen[column], index[id(row)]))
-                appended[column.first_row + j] = step.token_id
-    lm.append(appended)
-    for prefixes, members in watchers.values():
-        prefixes.append([c.rows[0].token_ids[-1] if c.rows[0].token_ids else 0 for c in members])
-    lm.finish([c.first_row + j for c in active for j, row in enumerate(c.rows) if not row.active])
-    return failed
-
-
-def _guarded(failed: dict, column: _Column, index: dict[int, int], row: _Row, rewards: Tensor | None) -> None:
-    try:
-        index[id(row)] = column.select(row, rewards)
-    except RgtgError as error:
-        failed[column] = error
-
-
-def _score(name: str, prefixes, members: Sequence[_Column], index: dict[int, int], seen: dict, failed: dict) -> None:
-    """One forward of one reward model: the candidates of columns it guides, the selected token of those it observes.
-
-    A column that it observes while another model has yet to choose shows all its candidates; `_observed` reads it off.
-    """
-    if not any(c for c in members if not c.ended and c not in failed):
-        return
-    asked: list[list[int]] = []
-    for column in members:
-        row = column.rows[0]
-        if column.ended or column in failed:
-            asked.append([0])
-        elif id(row) in index:
-            asked.append([int(row.candidate_ids[index[id(row)]])])
+            for column in alive.values():
+                column.stop()
         else:
-            asked.append(row.candidate_ids.tolist())
-    widest = max(map(len, asked))
-    rewards = prefixes.score([ids + ids[-1:] * (widest - len(ids)) for ids in asked]).cpu()
-    for i, column in enumerate(members):
-        if column.ended or column in failed:
-            continue
-        row, said = column.rows[0], rewards[i, : len(asked[i])]
-        column.forwards[name] = prefixes.num_forwards
-        if not bool(said.isfinite().all()):
-            failed[column] = _not_finite(name, f"for a candidate of token {len(row.token_ids) + 1}")
-        elif column.guide == name:
-            _guarded(failed, column, index, row, said)
-        else:
-            seen[column][name] = said
-
-
-def _observed(seen: dict[str, Tensor], index: int) -> dict[str, float]:
-    """What each observer said of the token that was taken: it saw that one alone, or all candidates."""
-    return {name: float(said[index if len(said) > 1 else 0]) for name, said in seen.items()}
+            models_at_work.advance(list(alive.values()))
+        for number, column in list(alive.items()):
+            yield from ((number, event) for event in column.events())
+            if column.is_done:
+                yield number, column.end(started)
+                del alive[number]

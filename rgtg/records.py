@@ -45,7 +45,7 @@ class ModelRef:
 class Candidate:
     """One token that could have been taken. Log probability in nats over the whole vocabulary, ranks from 1.
 
-    `rewards` holds the guide's reward of prefix + token (empty where nothing guided); `score` is what selection
+    `rewards` holds each guide's reward of prefix + token (empty where nothing guided); `score` is what selection
     compared; `prob_after` is its share among the candidates after guidance, at the run's temperature.
     """
 
@@ -60,12 +60,24 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A piece of an answer that was tried behind the text so far and not taken: its reward as it ended, and the `threshold` that it
+    missed or the `weight` that it had (its share among the rows)."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    reward: float | None = None
+    threshold: float | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
 class Step:
     """One token of a response and the candidates it was selected from (the selected one among them).
 
     `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the
-    prefix that ends here: the guide's and each observer's. `kl` is the step's KL to the base LM in nats (methods
-    2.13 and segment methods have none: None).
+    prefix that ends here: each guide's and each observer's. `kl` is the step's KL to the base LM in nats, None where the method
+    has no distribution of single tokens (segments, sequences). `tried` is what was given up where this token stands.
     """
 
     position: int
@@ -80,6 +92,7 @@ class Step:
     kl: float | None = None
     rewards: Rewards = ()
     candidates: tuple[Candidate, ...] = ()
+    tried: tuple[Tried, ...] = ()
 
     def reward(self, name: str) -> float | None:
         return dict(self.rewards).get(name)
@@ -99,21 +112,40 @@ class ColumnSpec:
 class Run:
     """Everything needed to do it again in another process.
 
-    `forced_ids` are response tokens that are given, not chosen: a branch repeats its parent's up to the branch and
-    takes another token there. `observers` see every prefix and never guide.
+    `guides` are the reward models that guide, each with its weight; `combine` says how their rewards become one. `forced_ids` are
+    response tokens that are given, not chosen: a branch repeats its parent's up to the branch and takes another token there.
+    `observers` see every prefix and never guide.
     """
 
     prompt: str
     method: str
     base_lm: ModelRef
     params: Params = ()
-    reward_model: ModelRef | None = None
+    guides: tuple[tuple[ModelRef, float], ...] = ()
+    combine: str = "sum"
     observers: tuple[ModelRef, ...] = ()
     generation: GenerationConfig = GenerationConfig()
     seed: int = 0
     prompt_ids: tuple[int, ...] = ()
     forced_ids: tuple[int, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def reward_model(self) -> ModelRef | None:
+        """The first guide; None where nothing guides."""
+        return self.guides[0][0] if self.guides else None
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """Every reward model that takes part: guides, then observers."""
+        return (*(ref for ref, _ in self.guides), *self.observers)
+
+    @classmethod
+    def upgraded(cls, found: dict) -> dict:
+        """What an earlier rgtg wrote, which knew one guide, as it is written today."""
+        if "reward_model" not in found or "guides" in found:
+            return found
+        return found | {"guides": [[found["reward_model"], 1.0]] if found["reward_model"] else []}
 
 
 @dataclass(frozen=True)
@@ -279,6 +311,7 @@ def from_json(kind: type, text: str) -> object:
 
 def from_dict(kind: type, found: dict) -> object:
     """A record of `kind` from plain dicts and lists; unknown keys are passed over, missing ones take their default."""
+    found = kind.upgraded(found) if hasattr(kind, "upgraded") else found
     return kind(**{name: _build(hint, found[name]) for name, hint in _hints(kind).items() if name in found})
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from rgtg.config import GenerationConfig
-from rgtg.records import Candidate, Comparison, ModelRef, Run, Step, Trace, Vote
+from rgtg.records import Candidate, Comparison, ModelRef, Run, Step, Trace, Tried, Vote
 
 ROOT = Path(__file__).resolve().parent.parent
 AT = "2026-11-02T10:00:00.000+00:00"
@@ -17,7 +17,8 @@ def make_step(position: int, token_id: int, text: str = " good") -> Step:
         Candidate(token_id, text, -0.1, 2.4, 2, 1, 0.75, (("partial", 1.25),)),
         Candidate(9, " bad", -0.30000000000000004, -1.0, 1, 2, 0.25, (("partial", -2.5),)),
     )
-    return Step(position, token_id, text, -0.1, 2.4, 2, 1, 0.9, 0.75, 0.0031, rewards, candidates)
+    tried = (Tried(" worse", (4, 5), -0.5, 1.0), Tried(" other", (6,), weight=0.125)) if position == 0 else ()
+    return Step(position, token_id, text, -0.1, 2.4, 2, 1, 0.9, 0.75, 0.0031, rewards, candidates, tried)
 
 
 def make_trace(name: str, column: str, response: str = "", num_steps: int = 2, **changes) -> Trace:
@@ -26,7 +27,7 @@ def make_trace(name: str, column: str, response: str = "", num_steps: int = 2, *
         method="pargs",
         base_lm=ModelRef("base", "abc123"),
         params=(("beta", 2.0), ("pick", "sample")),
-        reward_model=ModelRef("partial", "def456"),
+        guides=((ModelRef("partial", "def456"), 1.0),),
         observers=(ModelRef("judge"),),
         generation=GenerationConfig(max_new_tokens=8),
         seed=17,

@@ -91,8 +91,8 @@ class StubWorkbench:
 
     def compare(self, prompt, columns, generation, seed, base_lm=None, **_):
         self.asked.append((prompt, tuple(columns), generation, seed, base_lm))
-        lm, guides = ModelRef("starter"), [c.reward_model and ModelRef(c.reward_model) for c in columns]
-        runs = [Run(prompt, c.method, lm, c.params, guide, (), generation, seed) for c, guide in zip(columns, guides, strict=True)]
+        lm, guides = ModelRef("starter"), [((ModelRef(c.reward_model), 1.0),) if c.reward_model else () for c in columns]
+        runs = [Run(prompt, c.method, lm, c.params, guide, generation=generation, seed=seed) for c, guide in zip(columns, guides, strict=True)]
         found = Comparison(new_id(), prompt, tuple(Trace(new_id(), "ABCD"[i], run, place=i) for i, run in enumerate(runs)))
         self.comparisons[found.id] = found
         return StubLive(found, 3, self.fails_at)

@@ -14,9 +14,10 @@ from tiny_models import FAMILIES, tiny_lm, tiny_reward
 from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, Working, generate, make_run
 from rgtg.errors import BadSettings, ModelRefused, PromptTooLong, TokenizerMismatch
-from rgtg.guidance.rules import Base
+from rgtg.guidance.base import Proposal
+from rgtg.guidance.rows import Rows
 from rgtg.prompts import encode_prompt
-from rgtg.records import ModelCard, ModelRef, Step
+from rgtg.records import ModelCard, ModelRef, Run, Step
 
 
 def models(family: str = "llama") -> Models:
@@ -251,9 +252,15 @@ def test_texts_of_the_steps_join_to_the_response():
     assert text == wanted
 
 
-def test_luck_differs_from_step_to_step_and_follows_the_scores():
-    rule, ids = Base(), torch.arange(3)
-    picks = [rule.pick_index(torch.tensor([0.5, 0.3, 0.2]).log(), 1.0, 7, step, ids) for step in range(3000)]
+def test_random_numbers_differ_from_step_to_step_and_follow_the_scores():
+    proposal = Proposal([0, 1, 2], torch.tensor([0.5, 0.3, 0.2]).log())
+    rows = Rows(Run("", "base", ModelRef("lm"), generation=GenerationConfig(max_new_tokens=1024), seed=7), 1, (), (), frozenset())
+    picks = []
+    for seed in range(3):
+        rows.run, rows.drafts = replace(rows.run, seed=seed), [[]]
+        for _ in range(1000):
+            rows.take([proposal])
+        picks += [draft.token_id for draft in rows.drafts[0]]
     assert [picks.count(i) / 3000 for i in range(3)] == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 

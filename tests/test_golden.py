@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from rgtg.config import GenerationConfig
+from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm
 from rgtg.records import Step
 from rgtg.rewards.cards import load_reward_model
 from rgtg.store.store import Store
+from rgtg.workbench.workbench import Workbench
 
 GOLDEN = Path(__file__).parent / "golden"
 OPENINGS = 50
@@ -92,3 +93,17 @@ def test_a_database_of_the_first_schema_opens_and_its_runs_replay_to_the_same_to
         for old, new in zip(trace.steps[given:], taken, strict=True):
             assert dict(new.rewards) == pytest.approx(dict(old.rewards), abs=2e-3)
             assert (new.text, new.rank_before, new.rank_after) == (old.text, old.rank_before, old.rank_after)
+
+
+def test_an_old_comparison_branches_and_keeps_what_it_had(tmp_path: Path):
+    shutil.copy(GOLDEN / "store-schema-1.sqlite3", tmp_path / "rgtg.db")
+    workbench = Workbench(Settings(data_dir=tmp_path, device="cpu"))
+    old = workbench.store.comparisons()[-1]
+    parent = old.traces[1]
+    other = next(c for c in parent.steps[3].candidates if c.token_id != parent.steps[3].token_id)
+    for _ in workbench.branch(old.id, parent.id, 3, other.token_id):
+        pass
+    found = workbench.comparison(old.id)
+    workbench.close()
+    assert found.traces[:-1] == old.traces
+    assert found.traces[-1].token_ids[:4] == (*parent.token_ids[:3], other.token_id) and found.traces[-1].parent_trace_id == parent.id

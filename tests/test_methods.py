@@ -9,7 +9,9 @@ import pytest
 
 from rgtg.errors import BadSettings
 from rgtg.guidance.methods import METHODS, method
-from rgtg.guidance.rules import Base, BestOfN, RewardShift
+from rgtg.guidance.rules import Base, RewardShift
+from rgtg.guidance.segments import CARDS, BlockBestOfK
+from rgtg.guidance.sequences import BestOfN, Particles
 
 
 @pytest.mark.parametrize("key", METHODS)
@@ -18,7 +20,7 @@ def test_every_method_can_be_shown(key):
     assert found.key == key and found.title
     assert found.about.endswith(".") and len(found.about) > 20
     assert set(found.settings) <= {f.name for f in fields(found.rule)}
-    assert found.uses_reward == (found.objective != ""), "a method that reads rewards says how its reward model is taught"
+    assert found.uses_reward == (found.objective != ""), "a method that reads rewards says how its reward model is trained"
 
 
 @pytest.mark.parametrize(("key", "parameter"), [(key, p) for key, m in METHODS.items() for p in m.parameters], ids=str)
@@ -37,14 +39,16 @@ def test_every_method_makes_its_rule_with_the_defaults_it_shows(key):
     assert {p.name: p.default for p in METHODS[key].parameters} == {f.name: getattr(rule, f.name) for f in fields(rule)}
 
 
-def test_the_methods_are_settings_of_three_rules():
+def test_the_methods_are_settings_of_a_few_classes():
     assert METHODS["base"].make() == Base()
     assert METHODS["args"].make() == METHODS["pargs"].make() == METHODS["farma"].make() == METHODS["genarm"].make() == RewardShift(1.0, "sample")
     assert METHODS["pargs-greedy"].make() == RewardShift(1.0, "greedy")
     assert METHODS["best-of-n"].make() == BestOfN(4)
+    assert METHODS["cards"].make() == CARDS() and METHODS["block-best-of-k"].make() == BlockBestOfK(4, 4)
+    assert METHODS["particles"].make() == Particles(8, 1.0, "base")
     assert {key: m.objective for key, m in METHODS.items()} == {
         "base": "", "args": "full", "pargs": "partial", "pargs-greedy": "partial", "best-of-n": "full",
-        "farma": "vocabulary", "genarm": "autoregressive",
+        "farma": "vocabulary", "genarm": "autoregressive", "cards": "partial", "block-best-of-k": "partial", "particles": "partial",
     }  # fmt: skip
 
 
@@ -55,7 +59,8 @@ def test_parameters_given_go_before_the_settings_of_the_method():
 
 
 def test_an_unknown_method_or_parameter_is_refused_with_those_there_are():
-    with pytest.raises(BadSettings, match="no method `dpo`. The methods are: base, args, pargs, pargs-greedy, farma, genarm, best-of-n."):
+    there = "base, args, pargs, pargs-greedy, farma, genarm, best-of-n, cards, block-best-of-k, particles"
+    with pytest.raises(BadSettings, match=f"no method `dpo`. The methods are: {there}."):
         method("dpo")
     with pytest.raises(BadSettings, match="Method `pargs` has no parameter `gamma`. It has: beta, pick."):
         method("pargs").make((("gamma", 1.0),))

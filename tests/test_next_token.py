@@ -9,7 +9,7 @@ from tiny_models import FAMILIES, OTHERS, TOKEN_KINDS, tiny_lm, tiny_reward, tin
 from rgtg.config import GenerationConfig
 from rgtg.engine import Models, make_run
 
-PROMPT_LENGTHS = [2, 2, 1]
+PROMPT_LENGTHS = [2, 2, 2]
 
 
 def literal(model, text: list[int], prompt_length: int) -> float:
@@ -31,41 +31,62 @@ def literal(model, text: list[int], prompt_length: int) -> float:
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_growing_prefixes_give_what_the_formula_gives(kind, family):
-    model = tiny_token_reward(kind, family)
-    prefixes, texts, lengths = model.start(TEXTS, prompt_lengths=PROMPT_LENGTHS), [list(t) for t in TEXTS], list(PROMPT_LENGTHS)
+    model, lengths = tiny_token_reward(kind, family), PROMPT_LENGTHS
+    texts = [list(t) for t in TEXTS]
+    prefixes = model.start([t[:n] for t, n in zip(texts, lengths, strict=True)], [t[n:] for t, n in zip(texts, lengths, strict=True)])
 
-    def wanted() -> torch.Tensor:
-        return torch.tensor([literal(model, t, n) for t, n in zip(texts, lengths, strict=True)])
+    def append(slot: int, token: int) -> None:
+        prefixes.append(slot, token)
+        texts[slot].append(token)
 
-    def grow(selected: list[int]) -> None:
-        prefixes.append(selected)
-        for text, token in zip(texts, selected, strict=True):
-            text.append(token)
+    def stands(slots=(0, 1, 2)) -> None:
+        said = prefixes.forward(dict.fromkeys(slots, ()))
+        close(torch.tensor([said[slot].reward for slot in slots]), torch.tensor([literal(model, texts[slot], lengths[slot]) for slot in slots]))
+
+    def check(seed: int, slots=(0, 1, 2), k=(3, 3, 3)) -> list[list[int]]:
+        candidates = draw(3, 3, seed)
+        said = prefixes.forward({slot: candidates[slot][: k[slot]] for slot in slots})
+        for slot in slots:
+            wanted = [literal(model, [*texts[slot], c], lengths[slot]) for c in candidates[slot][: k[slot]]]
+            close(torch.tensor(said[slot].candidates), torch.tensor(wanted))
+        return candidates
 
     for seed in range(3):
-        candidates = draw(3, 3, seed)
-        for row, (text, n) in enumerate(zip(texts, lengths, strict=True)):
-            close(prefixes.score(candidates)[row], torch.tensor([literal(model, [*text, c], n) for c in candidates[row]]))
-        grow([candidates[0][1], candidates[1][2], 77])
-        close(prefixes.rewards(), wanted())
-    grow([4, 5, 6])  # not scored before: computed when it is asked for
-    close(prefixes.rewards(), wanted())
-    prefixes.truncate([len(texts[0]), 3, len(texts[2]) - 2])
-    texts[1], texts[2] = texts[1][:3], texts[2][:-2]
-    close(prefixes.rewards(), wanted())
-    prefixes = prefixes.fork([2, 0, 0])
-    texts, lengths = [list(texts[i]) for i in (2, 0, 0)], [lengths[i] for i in (2, 0, 0)]
-    prefixes.score([[8], [9], [10]])
-    grow([8, 9, 11])
-    close(prefixes.rewards(), wanted())
-    prefixes.finish([0])
-    before = float(prefixes.rewards()[0])
-    prefixes.score([[0], [3], [3]])
-    prefixes.append([0, 3, 4])
-    texts[1].append(3)
-    texts[2].append(4)
-    assert float(prefixes.rewards()[0]) == before
-    close(prefixes.rewards()[1:], wanted()[1:])
+        candidates = check(seed, k=(3, 3, 1 + seed))
+        for slot, token in enumerate((candidates[0][1], candidates[1][2], 77)):
+            append(slot, token)
+        if seed != 1:
+            stands()
+    for token in (4, 5):  # no candidates before: rewarded when they are read
+        for slot in range(3):
+            append(slot, token + slot)
+    said = prefixes.forward({1: ()})[1]
+    close(torch.tensor(said.new), torch.tensor([literal(model, texts[1][:-1], 2), literal(model, texts[1], 2)]))
+    stands()
+    for slot, length in enumerate((len(texts[0]), 3, len(texts[2]) - 2)):
+        prefixes.truncate(slot, length - lengths[slot])
+        texts[slot] = texts[slot][:length]
+    stands((0, 1))
+    check(5)
+    prefixes.copy([0, 1], [1, 0])
+    texts[0], texts[1] = list(texts[1]), list(texts[0])
+    candidates = check(6, (0, 1))
+    append(0, candidates[0][0])
+    append(1, 11)
+    append(2, 12)
+    check(7)
+    stands()
+
+
+@pytest.mark.parametrize("kind", TOKEN_KINDS)
+def test_equal_texts_are_read_once_and_rewarded_alike(kind):
+    model = tiny_token_reward(kind)
+    prefixes = model.start([TEXTS[0][:3]] * 3, [TEXTS[0][3:]] * 3)
+    prefixes.append(2, 9)
+    said = prefixes.forward({0: [4, 5], 1: (), 2: ()})
+    assert list(said[0].candidates) == pytest.approx([literal(model, [*TEXTS[0], c], 3) for c in (4, 5)], abs=1e-4)
+    assert said[1].reward == pytest.approx(literal(model, TEXTS[0], 3), abs=1e-4)
+    assert list(said[2].new) == pytest.approx([literal(model, [*TEXTS[0], 9], 3)], abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", TOKEN_KINDS)

@@ -9,7 +9,7 @@ def step(position: int, text: str = " ok", **rewards: float) -> Step:
 
 
 def trace(column: str = "A", guide: str | None = None, steps: tuple[Step, ...] = (), **changes) -> Trace:
-    run = Run("the food was", "pargs" if guide else "base", ModelRef("lm"), reward_model=ModelRef(guide) if guide else None)
+    run = Run("the food was", "pargs" if guide else "base", ModelRef("lm"), guides=((ModelRef(guide), 1.0),) if guide else ())
     return Trace(f"trace-{column}", column, run, steps, **changes)
 
 

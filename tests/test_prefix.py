@@ -1,12 +1,15 @@
-"""Laws of growing prefixes, for base LM and reward model, over families: cached equals plain, batched equals single, forked equals fresh."""
+"""Laws of growing prefixes, for base LM and reward model, over families: cached equals plain, batched equals single, copied equals fresh."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_models import FAMILIES, OTHERS, REAL_MODELS, VOCABULARY, save_with_head, tiny_lm, tiny_reward
 
+from rgtg.models.backbone import encode
+from rgtg.models.cache import RowCache
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm, load_classifier
-from rgtg.models.prefix import encode
 from rgtg.rewards.scalar import ScalarRewardModel
 
 TEXTS = [[0, 5, 17, 40, 8, 61, 23], [0, 9], [0, 33, 71, 12, 90]]
@@ -29,75 +32,95 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
 
 
 def law_of_rewards(reward_model) -> None:
-    """Cached equals plain, forked equals fresh, while rows grow, are cut and finish."""
-    prefixes, texts = reward_model.start(TEXTS), [list(t) for t in TEXTS]
+    """Cached equals plain, copied equals fresh, while slots grow, are cut, become copies, and are asked together or apart."""
+    prefixes, texts = reward_model.start([t[:1] for t in TEXTS], [t[1:] for t in TEXTS]), [list(t) for t in TEXTS]
 
-    def check(seed: int) -> list[list[int]]:
+    def check(seed: int, slots=(0, 1, 2), k=(4, 4, 4)) -> list[list[int]]:
         ids = draw(len(texts), 4, seed)
-        wanted = torch.stack([plain_rewards(reward_model, [t + [c] for c in row]) for t, row in zip(texts, ids, strict=True)])
-        close(prefixes.score(ids), wanted)
+        said = prefixes.forward({slot: ids[slot][: k[slot]] for slot in slots})
+        for slot in slots:
+            close(torch.tensor(said[slot].candidates), plain_rewards(reward_model, [texts[slot] + [c] for c in ids[slot][: k[slot]]]))
         return ids
 
-    for seed in range(5):  # keep a candidate in every row, one of them the second, one a stranger
-        ids = check(seed)
-        selected = [ids[0][1], ids[1][3], 77]
-        prefixes.append(selected)
-        for text, token in zip(texts, selected, strict=True):
-            text.append(token)
+    def stands(slots=(0, 1, 2)) -> None:
+        said = prefixes.forward(dict.fromkeys(slots, ()))
+        close(torch.tensor([said[slot].reward for slot in slots]), plain_rewards(reward_model, [texts[slot] for slot in slots]))
+
+    def append(slot: int, token: int) -> None:
+        prefixes.append(slot, token)
+        texts[slot].append(token)
+
+    for seed in range(5):  # a candidate is taken in two slots, in one of them another than the first, a stranger in the third
+        ids = check(seed, k=(4, 2 + seed % 3, 3))
+        for slot, token in enumerate((ids[0][1], ids[1][1], 77)):
+            append(slot, token)
         if seed % 2:
-            close(prefixes.rewards(), plain_rewards(reward_model, texts))
-    lengths = [len(texts[0]), 3, len(texts[2]) - 2]
-    prefixes.truncate(lengths)
-    texts = [t[:n] for t, n in zip(texts, lengths, strict=True)]
-    check(10)
-    prefixes = prefixes.fork([2, 2, 0, 1])
-    texts = [list(texts[i]) for i in (2, 2, 0, 1)]
+            stands()
+    for slot, length in enumerate((len(texts[0]), 3, len(texts[2]) - 2)):
+        prefixes.truncate(slot, length - 1)  # of the response
+        texts[slot] = texts[slot][:length]
+    check(10, (0, 2))
+    prefixes.copy([2, 2, 0], [0, 1, 2])  # all at once: each gets what was there before
+    texts[:] = [list(texts[2]), list(texts[2]), list(texts[0])]
     ids = check(11)
-    prefixes.append([row[2] for row in ids])
-    texts = [t + [row[2]] for t, row in zip(texts, ids, strict=True)]
-    close(prefixes.rewards(), plain_rewards(reward_model, texts))
-    prefixes.finish([0, 2])
-    for seed in (12, 13):
-        ids = draw(4, 4, seed)
-        found = prefixes.score(ids)
-        for row in (1, 3):
-            close(found[row], plain_rewards(reward_model, [texts[row] + [c] for c in ids[row]]))
-        prefixes.append([row[0] for row in ids])
-        for row in (1, 3):
-            texts[row].append(ids[row][0])
-    close(prefixes.rewards(), plain_rewards(reward_model, texts))
+    for slot in range(3):
+        append(slot, ids[slot][2])
+    stands((1,))
+    for seed in (12, 13):  # a slot that is not asked for a while, in the middle
+        ids = check(seed, (0, 2), (4, 4, 1))
+        append(0, ids[0][0])
+        append(2, ids[2][0])
+        append(1, 5 + seed)
+    said = prefixes.forward({1: ()})[1]
+    close(torch.tensor(said.new), plain_rewards(reward_model, [texts[1][:-1], texts[1]]))
+    stands()
+    prefixes.copy([1], [0])
+    texts[0] = list(texts[1])
+    append(0, 8)
+    check(14)
 
 
 def law_of_log_probs(lm) -> None:
-    """Cached equals plain, forked equals fresh, while rows grow and are cut."""
-    prefixes, texts = lm.start(TEXTS), [list(t) for t in TEXTS]
-    close(prefixes.log_probs(), plain_log_probs(lm, texts))
+    """Cached equals plain, copied equals fresh, while slots grow and are cut."""
+    prefixes, texts = lm.start([t[:1] for t in TEXTS], [t[1:] for t in TEXTS]), [list(t) for t in TEXTS]
+
+    def check(slots=(0, 1, 2)) -> None:
+        close(prefixes.forward(list(slots)).log_softmax(-1), plain_log_probs(lm, [texts[slot] for slot in slots]))
+
+    def append(slot: int, token: int) -> None:
+        prefixes.append(slot, token)
+        texts[slot].append(token)
+
+    check()
     for token in (4, 50, 93):
-        prefixes.append([token, token + 1, token + 2])
-        for i, text in enumerate(texts):
-            text.append(token + i)
-        close(prefixes.log_probs(), plain_log_probs(lm, texts))
-    prefixes.truncate([5, 3, 4])
-    texts = [texts[0][:5], texts[1][:3], texts[2][:4]]
-    close(prefixes.log_probs(), plain_log_probs(lm, texts))
-    forked = prefixes.fork([1, 0, 1])
-    forked.append([7, 8, 9])
-    close(forked.log_probs(), plain_log_probs(lm, [texts[1] + [7], texts[0] + [8], texts[1] + [9]]))
-    prefixes.append([11, 12, 13])
-    close(prefixes.log_probs(), plain_log_probs(lm, [texts[0] + [11], texts[1] + [12], texts[2] + [13]]))
+        for slot in range(3):
+            append(slot, token + slot)
+        check()
+    for slot, length in enumerate((5, 3, 4)):
+        prefixes.truncate(slot, length - 1)
+        texts[slot] = texts[slot][:length]
+    check((2, 0))
+    prefixes.copy([1, 0], [0, 2])
+    texts[:] = [list(texts[1]), texts[1], list(texts[0])]
+    for slot, token in enumerate((7, 8, 9)):
+        append(slot, token)
+    check()
+    append(1, 11)
+    check((1,))
+    check()  # nothing new in two of them
 
 
 def law_of_batches(lm, reward_model) -> None:
     """Batched equals single."""
     ids = draw(3, 5, 0)
-    together, log_probs = reward_model.start(TEXTS).score(ids), lm.start(TEXTS).log_probs()
-    for row, text in enumerate(TEXTS):
-        close(reward_model.start([text]).score([ids[row]])[0], together[row])
-        close(lm.start([text]).log_probs()[0], log_probs[row])
+    together, logits = reward_model.start(TEXTS).forward(dict(enumerate(ids))), lm.start(TEXTS).forward([0, 1, 2])
+    for slot, text in enumerate(TEXTS):
+        close(torch.tensor(reward_model.start([text]).forward({0: ids[slot]})[0].candidates), torch.tensor(together[slot].candidates))
+        close(lm.start([text]).forward([0])[0].log_softmax(-1), logits[slot].log_softmax(-1))
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
-def test_cached_scores_equal_plain_ones_while_rows_grow_fork_are_cut_and_finish(family):
+def test_cached_scores_equal_plain_ones_while_slots_grow_are_copied_and_cut(family):
     law_of_rewards(tiny_reward(family))
 
 
@@ -123,47 +146,59 @@ def test_real_models_obey_the_laws(shared, tmp_path, name):
 
 
 def test_equal_prompts_are_read_once_and_score_alike():
-    reward_model = tiny_reward()
-    ids = [[3, 4, 5]] * 3
+    reward_model, ids = tiny_reward(), [3, 4, 5]
     prefixes = reward_model.start([TEXTS[0]] * 3)
     assert prefixes.num_forwards == 1
-    found = prefixes.score(ids)
-    close(found[1], found[0])
-    close(found[0], plain_rewards(reward_model, [TEXTS[0] + [c] for c in ids[0]]))
+    said = prefixes.forward(dict.fromkeys(range(3), ids))
+    assert prefixes.num_forwards == 2
+    for slot in range(3):
+        close(torch.tensor(said[slot].candidates), plain_rewards(reward_model, [TEXTS[0] + [c] for c in ids]))
 
 
 def test_a_kept_candidate_costs_no_forward():
     prefixes = tiny_reward().start([TEXTS[0]])
-    prefixes.score([[3, 4, 5]])
+    said = prefixes.forward({0: [3, 4, 5]})[0]
     before = prefixes.num_forwards
-    prefixes.append([4])
-    prefixes.rewards()
-    assert prefixes.num_forwards == before
-    prefixes.score([[6, 7, 8]])
+    prefixes.append(0, 4)
+    now = prefixes.forward({0: ()})[0]
+    assert prefixes.num_forwards == before and now.reward == said.candidates[1] and list(now.new) == []
+    prefixes.forward({0: [6, 7, 8]})
     assert prefixes.num_forwards == before + 1
 
 
-def test_a_finished_row_is_not_in_the_forward():
+def test_a_slot_that_is_not_asked_is_not_in_the_forward():
     lm, seen = tiny_lm(), []
     prefixes = lm.start(TEXTS)
-    prefixes.log_probs()
-    prefixes.finish([0, 2])
+    prefixes.forward([0, 1, 2])
     hook = lm.loaded.model.base_model.register_forward_pre_hook(lambda m, a, kw: seen.append(kw["input_ids"].shape), with_kwargs=True)
-    prefixes.append([4, 5, 6])
-    found = prefixes.log_probs()
+    for slot in range(3):
+        prefixes.append(slot, 4 + slot)
+    prefixes.forward([1])
+    prefixes.forward([0, 2])
+    prefixes.forward([2, 1])
     hook.remove()
-    assert seen == [(1, 1)]
-    assert found[0].isnan().all() and not found[1].isnan().any()
-    assert prefixes.rows.texts == [TEXTS[0], TEXTS[1] + [5], TEXTS[2]]
+    assert seen == [(1, 1), (2, 1)]
+
+
+def test_a_copy_moves_only_what_both_do_not_share(monkeypatch):
+    prefixes, moved = tiny_lm().start([TEXTS[0]] * 2), []
+    whole = RowCache.copy
+    monkeypatch.setattr(RowCache, "copy", lambda self, a, b, start, stop: (moved.append((start, stop)), whole(self, a, b, start, stop))[0])
+    for token in (4, 5):
+        for slot in (0, 1):
+            prefixes.append(slot, token + slot)
+        prefixes.forward([0, 1])
+    prefixes.copy([1], [0])
+    assert moved == [(len(TEXTS[0]), len(TEXTS[0]) + 2)]
 
 
 def test_the_cache_grows_beyond_what_was_reserved():
     lm = tiny_lm()
     prefixes, text = lm.start([TEXTS[1]], reserve=2), list(TEXTS[1])
     for token in range(20, 40):
-        prefixes.append([token])
+        prefixes.append(0, token)
         text.append(token)
-        found = prefixes.log_probs()
+        found = prefixes.forward([0]).log_softmax(-1)
     close(found, plain_log_probs(lm, [text]))
 
 
@@ -176,21 +211,13 @@ def test_strategy_is_found_by_trying():
 
 @pytest.mark.parametrize("strategy", ["rows", "reencode"])
 def test_every_strategy_gives_the_same_rewards(strategy):
-    from dataclasses import replace
-
     usual = tiny_reward("gpt2")
     other = replace(usual, backbone=replace(usual.backbone, strategy=strategy))
-    a, b = usual.start(TEXTS), other.start(TEXTS)
-    for seed in range(3):
-        ids = draw(3, 4, seed)
-        close(b.score(ids), a.score(ids))
-        for prefixes in (a, b):
-            prefixes.append([row[1] for row in ids])
-        close(b.rewards(), a.rewards())
+    law_of_rewards(other)
     assert other.cost != usual.cost
 
 
 def test_candidate_equal_to_pad_is_scored_as_the_token_it_is():
     reward_model = tiny_reward()  # pad is eos, id 1
-    found = reward_model.start([TEXTS[0]]).score([[1, 5]])[0]
-    close(found, plain_rewards(reward_model, [TEXTS[0] + [1], TEXTS[0] + [5]]))
+    found = reward_model.start([TEXTS[0]]).forward({0: [1, 5]})[0].candidates
+    close(torch.tensor(found), plain_rewards(reward_model, [TEXTS[0] + [1], TEXTS[0] + [5]]))

@@ -21,6 +21,7 @@ from rgtg.records import (
     Span,
     Step,
     Trace,
+    Tried,
     Vote,
     from_dict,
     from_json,
@@ -29,14 +30,17 @@ from rgtg.records import (
 )
 
 CANDIDATE = Candidate(7, " gut\u2028", -0.5, 1.5, 1, 2, 0.25, (("partial", 1.0),))
-STEP = Step(0, 7, " gut", -0.5, 1.5, 1, 2, 0.6, 0.25, 0.125, (("partial", 1.0), ("judge", -2.0)), (CANDIDATE, replace(CANDIDATE, token_id=8)))
+TRIED = Tried(" bad", (9, 10), -1.5, threshold=0.5)
+STEP = Step(
+    0, 7, " gut", -0.5, 1.5, 1, 2, 0.6, 0.25, 0.125, (("partial", 1.0), ("judge", -2.0)), (CANDIDATE, replace(CANDIDATE, token_id=8)), (TRIED,)
+)
 RUN = Run(
-    "das Essen 😀", "pargs", ModelRef("starter", "abc"), (("beta", 2.0), ("pick", "sample"), ("n", 3), ("on", True)), ModelRef("partial"),
-    (ModelRef("judge", "x"),), GenerationConfig(top_k=3), 2**53 - 1, (0, 5), (7,), (("torch", "2.13"),),
+    "das Essen 😀", "pargs", ModelRef("starter", "abc"), (("beta", 2.0), ("pick", "sample"), ("n", 3), ("on", True)), ((ModelRef("partial"), 1.0),),
+    "sum", (ModelRef("judge", "x"),), GenerationConfig(top_k=3), 2**53 - 1, (0, 5), (7,), (("torch", "2.13"),),
 )  # fmt: skip
 TRACE = Trace("t1", "A", RUN, (STEP, replace(STEP, position=1, kl=None)), " gut", "eos", seconds=2.0, parent_trace_id="t0", branch_position=0)
 ALL = [
-    CANDIDATE, STEP, RUN, TRACE,
+    CANDIDATE, TRIED, STEP, RUN, TRACE,
     ModelRef("starter"),
     ColumnSpec("args", (("beta", 2.0),), "full", GenerationConfig(temperature=0.5)),
     ColumnSpec("base"),
@@ -121,3 +125,9 @@ def test_a_card_that_cannot_be_read_is_named(tmp_path, text):
     (tmp_path / "card.json").write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(BadData, match=r"card\.json is no card of a model"):
         ModelCard.read(tmp_path)
+
+
+def test_a_run_that_knew_one_guide_is_read_as_one_with_a_weight_of_1():
+    old = {"prompt": "x", "method": "pargs", "base_lm": {"name": "lm", "revision": ""}, "reward_model": {"name": "partial", "revision": "ab"}}
+    assert from_dict(Run, old).guides == ((ModelRef("partial", "ab"), 1.0),)
+    assert from_dict(Run, old | {"reward_model": None}).guides == ()

@@ -49,30 +49,47 @@ def test_growing_prefixes_agree_with_along():
     along = reward_model.along(PROMPT, [response])[0]
     prefixes = reward_model.start([PROMPT])
     for token, wanted in zip(response, along, strict=True):
-        assert float(prefixes.score([[token, 3]])[0, 0]) == pytest.approx(wanted, abs=1e-4)
-        prefixes.append([token])
-        assert float(prefixes.rewards()[0]) == pytest.approx(wanted, abs=1e-4)
+        assert prefixes.forward({0: [token, 3]})[0].candidates[0] == pytest.approx(wanted, abs=1e-4)
+        prefixes.append(0, token)
+        assert prefixes.forward({0: ()})[0].reward == pytest.approx(wanted, abs=1e-4)
+
+
+def test_what_is_new_is_rewarded_prefix_by_prefix_and_the_prompt_is_not():
+    reward_model, response = tiny_reward(), RESPONSES[0]
+    along = reward_model.along(PROMPT, [response])[0]
+    prefixes = reward_model.start([PROMPT], [response[:2]])
+    assert list(prefixes.forward({0: ()})[0].new) == pytest.approx(along[:2], abs=1e-4)
+    for token in response[2:]:
+        prefixes.append(0, token)
+    said = prefixes.forward({0: ()})[0]
+    assert list(said.new) == pytest.approx(along[2:], abs=1e-4) and said.reward == said.new[-1]
+    assert list(prefixes.forward({0: ()})[0].new) == []
 
 
 def test_an_answer_without_tokens_has_no_rewards():
     assert tiny_reward().along(PROMPT, [[], [9]])[0] == []
 
 
-def test_a_fork_scores_as_its_parent_and_then_goes_its_own_way():
-    prefixes = tiny_reward().start([PROMPT, (0, 9)])
-    prefixes.append([4, 5])
-    forked = prefixes.fork([1, 1, 0])
-    a, b = prefixes.score([[7, 8], [7, 8]]), forked.score([[7, 8]] * 3)
-    torch.testing.assert_close(b, a[[1, 1, 0]], rtol=0, atol=1e-4)
-    forked.append([7, 8, 7])
-    torch.testing.assert_close(forked.rewards(), torch.stack([a[1, 0], a[1, 1], a[0, 0]]), rtol=0, atol=1e-4)
-    torch.testing.assert_close(prefixes.score([[7, 8], [7, 8]]), a, rtol=0, atol=1e-4)
+def test_a_copy_scores_as_its_source_and_then_goes_its_own_way():
+    prefixes = tiny_reward().start([PROMPT, (0, 9), (0, 9)])
+    for slot, token in enumerate((4, 5, 6)):
+        prefixes.append(slot, token)
+    a = prefixes.forward(dict.fromkeys((0, 1, 2), (7, 8)))
+    prefixes.copy([1, 1], [0, 2])
+    b = prefixes.forward(dict.fromkeys((0, 1, 2), (7, 8)))
+    for slot in range(3):
+        assert list(b[slot].candidates) == pytest.approx(list(a[1].candidates), abs=1e-4)
+    for slot, token in enumerate((7, 8, 7)):
+        prefixes.append(slot, token)
+    found = prefixes.forward(dict.fromkeys((0, 1, 2), ()))
+    assert [found[slot].reward for slot in range(3)] == pytest.approx([a[1].candidates[i] for i in (0, 1, 0)], abs=1e-4)
 
 
 def test_rewards_are_float32_whatever_the_weights():
     model = tiny("llama", AutoModelForSequenceClassification, 1).to(torch.bfloat16)
     half = ScalarRewardModel.of(Loaded(ModelRef("half"), Path(), model, byte_tokenizer(), None))
-    assert half.start([PROMPT]).score([[3, 4]]).dtype == torch.float32
+    said = half.start([PROMPT]).forward({0: [3, 4]})[0]
+    assert said.candidates == torch.tensor(said.candidates, dtype=torch.float32).tolist()
     # bfloat16 has 8 bits: one percent of a reward that comes from tens of additions
     assert half.along(PROMPT, RESPONSES[:1])[0] == pytest.approx(tiny_reward().along(PROMPT, RESPONSES[:1])[0], rel=0.1, abs=0.3)
 

@@ -48,7 +48,8 @@ def test_steps_are_stored_as_arrays_under_one_list_of_names():
     assert content["rewards"] == ["partial", "judge"]
     first = [7, " good", -0.1, 2.4, 2, 1, 0.75, [0, 1.25]]
     second = [9, " bad", -0.30000000000000004, -1.0, 1, 2, 0.25, [0, -2.5]]
-    assert content["steps"] == [[0, 7, " good", -0.1, 2.4, 2, 1, 0.9, 0.75, 0.0031, [0, 1.25, 1, -0.1], [first, second]]]
+    tried = [[" worse", [4, 5], -0.5, 1.0, None], [" other", [6], None, None, 0.125]]
+    assert content["steps"] == [[0, 7, " good", -0.1, 2.4, 2, 1, 0.9, 0.75, 0.0031, [0, 1.25, 1, -0.1], [first, second], tried]]
 
 
 def test_steps_written_before_a_field_was_added_take_its_default():

@@ -29,8 +29,9 @@ def a_step(position: int = 0, taken: int = 3, text: str = " word3", num: int = 1
 
 
 def a_trace(steps: tuple[Step, ...] = (), guide: str | None = "partial", **changes) -> Trace:
-    reward_model = ModelRef(guide, "abc") if guide else None
-    run = Run("the food was", "pargs", ModelRef("starter", "def"), (("beta", 2.0), ("pick", "sample")), reward_model, (ModelRef("judge"),), seed=17)
+    guides = ((ModelRef(guide, "abc"), 1.0),) if guide else ()
+    params = (("beta", 2.0), ("pick", "sample"))
+    run = Run("the food was", "pargs", ModelRef("starter", "def"), params, guides, observers=(ModelRef("judge"),), seed=17)
     return Trace("trace1", "C", run, steps, "".join(s.text for s in steps), **{"stop_reason": "max_new_tokens"} | changes)
 
 

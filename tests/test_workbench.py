@@ -106,7 +106,8 @@ def test_a_vote_while_it_runs_stops_it_and_stores_text_and_vote_together(workben
     vote = workbench.vote(live.id, "best", live.traces[1].id, vote_id="v1")
     rest = list(stream)
     stored = workbench.comparison(live.id)
-    assert len(rest) == 0 and [len(t.steps) for t in stored.traces] == [3, 3, 3]
+    # what `p` guides is observed by `f`, whose turn comes first: it is read, and shown, a round later
+    assert len(rest) == 0 and [len(t.steps) for t in stored.traces] == [4, 3, 2]
     assert {t.stop_reason for t in stored.traces} == {"stopped"}
     assert workbench.current_vote(live.id) == vote and vote.seen_trace_ids == tuple(t.id for t in stored.traces)
 

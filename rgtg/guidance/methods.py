@@ -6,7 +6,10 @@ Knows nothing of models, the engine or the screen.
 from dataclasses import MISSING, dataclass, field, fields
 
 from rgtg.errors import BadSettings
-from rgtg.guidance.rules import Base, BestOfN, RewardShift
+from rgtg.guidance.base import GuidanceMethod
+from rgtg.guidance.rules import Base, RewardShift
+from rgtg.guidance.segments import CARDS, BlockBestOfK
+from rgtg.guidance.sequences import BestOfN, Particles
 from rgtg.records import Params
 
 
@@ -24,13 +27,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Method:
-    """A name on screen for a rule with some of its fields set. `objective` is how its reward model is taught by preference."""
+    """A name on screen for a method's class with some of its fields set.
+
+    `objective` is how its reward model is trained by preference; `line_up` are the parameters with which a line-up begins.
+    """
 
     key: str
     title: str
-    rule: type
+    rule: type[GuidanceMethod]
     settings: dict = field(default_factory=dict, hash=False)
     objective: str = ""
+    line_up: Params = ()
 
     @property
     def about(self) -> str:
@@ -49,10 +56,10 @@ class Method:
                 f.name, f.metadata["help"], self.settings.get(f.name, None if f.default is MISSING else f.default),
                 f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())),
             )
-            for f in fields(self.rule)
+            for f in fields(self.rule)  # type: ignore[arg-type]  # each is a dataclass
         )  # fmt: skip
 
-    def make(self, params: Params = ()) -> object:
+    def make(self, params: Params = ()) -> GuidanceMethod:
         """The rule with these parameters; raises BadSettings naming an unknown one or one outside its range."""
         known = {p.name: p for p in self.parameters}
         for name, _ in params:
@@ -61,18 +68,23 @@ class Method:
         return self.rule(**self.settings | dict(params))
 
 
+WEIGHT_2: Params = (("beta", 2.0),)
 METHODS: dict[str, Method] = {
     m.key: m
     for m in (
         Method("base", "Base LM", Base),
-        Method("args", "ARGS", RewardShift, {"pick": "sample"}, "full"),
-        Method("pargs", "PARGS", RewardShift, {"pick": "sample"}, "partial"),
-        Method("pargs-greedy", "PARGS-G", RewardShift, {"pick": "greedy"}, "partial"),
-        Method("farma", "FaRMA", RewardShift, {"pick": "sample"}, "vocabulary"),
-        Method("genarm", "GenARM", RewardShift, {"pick": "sample"}, "autoregressive"),
+        Method("args", "ARGS", RewardShift, {"pick": "sample"}, "full", WEIGHT_2),
+        Method("pargs", "PARGS", RewardShift, {"pick": "sample"}, "partial", WEIGHT_2),
+        Method("pargs-greedy", "PARGS-G", RewardShift, {"pick": "greedy"}, "partial", WEIGHT_2),
+        Method("farma", "FaRMA", RewardShift, {"pick": "sample"}, "vocabulary", WEIGHT_2),
+        Method("genarm", "GenARM", RewardShift, {"pick": "sample"}, "autoregressive", WEIGHT_2),
         Method("best-of-n", "Best-of-n", BestOfN, {}, "full"),
+        Method("cards", "CARDS", CARDS, {}, "partial"),
+        Method("block-best-of-k", "Block-wise best-of-k", BlockBestOfK, {}, "partial"),
+        Method("particles", "Particles", Particles, {}, "partial", WEIGHT_2),
     )
 }
+BASE, *_ = METHODS  # the key of the method that asks no reward model
 
 
 def method(key: str) -> Method:

@@ -1,4 +1,4 @@
-"""The same luck in every column: Gumbel noise of a token as a pure function of (seed, step, token id).
+"""The same random numbers in every column: Gumbel noise of a token as a pure function of (seed, step, token id).
 
 Knows nothing of models, methods or columns. Vocabulary size, batch, threads, device and order of draws cannot change it.
 """
@@ -21,8 +21,16 @@ def gumbel(seed: int, step: int, token_ids: Tensor) -> Tensor:
     return -torch.log(-torch.log(uniform))
 
 
+def uniform(seed: int, step: int, purpose: str) -> float:
+    """A number in (0, 1) that is a pure function of its arguments and independent of the noise of tokens."""
+    key = _mix_int(seed & WORD) ^ (step & WORD)
+    for letter in purpose.encode():
+        key = _mix_int(key ^ letter)
+    return ((_mix_int(key) >> 12) + 0.5) * 2.0**-52
+
+
 def derived_seed(seed: int, index: int) -> int:
-    """A seed of its own for sample `index` of one run; sample 0 keeps the run's, so that one sample is the base."""
+    """A seed of its own for row or attempt `index` of one run; 0 keeps the run's, so that one row is the base."""
     return seed if index == 0 else _mix_int(_mix_int(seed & WORD) + index * GOLDEN)
 
 

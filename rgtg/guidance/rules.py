@@ -1,39 +1,36 @@
-"""The guidance methods, each as in its paper: a frozen dataclass whose fields are the sliders and flags.
+"""Token rules: each token is drawn by a score of the candidates. A rule is its formula.
 
 Functions of log probabilities and rewards. Knows nothing of models, caches, the engine or the screen.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rgtg.config import check_ranges
-from rgtg.errors import BadSettings
+from rgtg.config import check_choices, check_ranges
+from rgtg.guidance.base import GuidanceMethod, Propose, Requests
 
-if TYPE_CHECKING:  # the list of methods is read to draw the page, before torch is loaded
+if TYPE_CHECKING:
     from torch import Tensor
+
+    from rgtg.guidance.rows import Rows
 
 PICKS = ("sample", "greedy")
 
 
-class TokenRule:
+class TokenRule(GuidanceMethod):
     """Chooses among the candidates of one step by a score; what every token rule shares."""
 
-    uses_reward: ClassVar[bool] = False
-    num_rows: ClassVar[int] = 1
+    rescores: ClassVar[bool] = True
+    pick: str = "sample"
+
+    def generate(self, rows: "Rows") -> Requests:
+        while rows.active:
+            rows.take((yield Propose(self.uses_reward)), self.rescore, self.pick == "greedy")
+            rows.settle()
 
     def rescore(self, log_probs: "Tensor", rewards: "Tensor | None") -> "Tensor":
-        """(k,) log probabilities, (k,) rewards -> (k,) scores; leaves its input alone."""
-        raise NotImplementedError
-
-    def pick_index(self, scores: "Tensor", temperature: float, seed: int, step: int, token_ids: "Tensor") -> int:
-        """Gumbel-max over scores / temperature; temperature 0 or a greedy pick takes the highest, ties the lowest id."""
-        from rgtg.guidance.noise import gumbel
-
-        if temperature == 0 or getattr(self, "pick", "sample") == "greedy":
-            values, ids = scores.tolist(), token_ids.tolist()
-            highest = max(values)
-            return min((i for i, v in enumerate(values) if v == highest), key=ids.__getitem__)
-        return int((scores.double() / temperature + gumbel(seed, step, token_ids)).argmax())
+        """(k,) log probabilities, (k,) rewards -> (k,) scores, the sum of the rule's terms; leaves its input alone."""
+        return sum(self.terms(log_probs, rewards).values())  # type: ignore[return-value]  # of tensors it is one
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,6 @@ class Base(TokenRule):
 
     name: ClassVar[str] = "Base LM"
 
-    def rescore(self, log_probs: "Tensor", rewards: "Tensor | None") -> "Tensor":
-        return log_probs
-
 
 @dataclass(frozen=True)
 class RewardShift(TokenRule):
@@ -58,7 +52,7 @@ class RewardShift(TokenRule):
     (arXiv 2502.04517) r is a logit of a causal model, in GenARM (arXiv 2410.08193) the sum of log probabilities under one, so
     that one forward knows all of them; both papers let every token be a candidate, here `top_k` of the base LM are. With
     beta = 0 this is the base LM. ARGS samples here by default, not greedily as in its paper, so that its column
-    shares its luck with the others.
+    shares its random numbers with the others.
     """
 
     name: ClassVar[str] = "Reward shift"
@@ -67,35 +61,9 @@ class RewardShift(TokenRule):
     beta: float = field(default=1.0, metadata={"help": "Weight of the reward", "min": 0.0, "max": 20.0})
     pick: str = field(default="sample", metadata={"help": "Draw from the scores, or take the highest", "choices": PICKS})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_ranges(self)
-        if self.pick not in PICKS:
-            raise BadSettings(f"`pick` has to be one of {', '.join(PICKS)}.", f"Found `{self.pick}`.")
+        check_choices(self)
 
-    def rescore(self, log_probs: "Tensor", rewards: "Tensor | None") -> "Tensor":
-        return log_probs + self.beta * rewards
-
-
-@dataclass(frozen=True)
-class BestOfN:
-    """Draw n complete answers from the base LM and keep the one with the highest reward.
-
-    argmax over j of r(y_j); its KL to the base is at most log n - (n - 1) / n. The first answer has the run's own seed,
-    so n = 1 is the base LM.
-    """
-
-    name: ClassVar[str] = "Best-of-n"
-    uses_reward: ClassVar[bool] = True
-
-    n: int = field(default=4, metadata={"help": "Answers to draw", "min": 1, "max": 64})
-
-    def __post_init__(self):
-        check_ranges(self)
-
-    @property
-    def num_rows(self) -> int:
-        return self.n
-
-    def choose(self, rewards: list[float]) -> int:
-        """Index of the highest reward; ties go to the first."""
-        return max(range(len(rewards)), key=lambda i: (rewards[i], -i))
+    def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
+        return {"log p": log_probs, "β·r": self.beta * rewards}

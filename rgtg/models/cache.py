@@ -3,6 +3,8 @@
 Works on slots and lengths. Knows nothing of token ids, heads or rewards.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -28,17 +30,18 @@ class RowLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         owner, high = self.owner, self.owner.high
-        if owner.expand:  # rows * k queries of one token over the cache of their row; the keeper writes the winner later
+        if owner.expand:  # rows * k queries of one token over the cache of their row; `keep` writes the winner later
             self.spare = key_states, value_states
             return self._expanded(self.keys, key_states), self._expanded(self.values, value_states)
-        rows, stop = key_states.shape[0], high + key_states.shape[2]
-        self.keys[:rows, :, high:stop] = key_states
-        self.values[:rows, :, high:stop] = value_states
-        return self.keys[:rows, :, :stop], self.values[:rows, :, :stop]
+        first, stop = owner.first, high + key_states.shape[2]
+        rows = slice(first, first + key_states.shape[0])
+        self.keys[rows, :, high:stop] = key_states
+        self.values[rows, :, high:stop] = value_states
+        return self.keys[rows, :, :stop], self.values[rows, :, :stop]
 
     def _expanded(self, old: Tensor, new: Tensor) -> Tensor:
-        rows = new.shape[0] // self.owner.expand
-        return torch.cat([old[:rows, :, : self.owner.high].repeat_interleave(self.owner.expand, 0), new], 2)
+        first, rows = self.owner.first, new.shape[0] // self.owner.expand
+        return torch.cat([old[first : first + rows, :, : self.owner.high].repeat_interleave(self.owner.expand, 0), new], 2)
 
     def get_seq_length(self) -> int:
         return self.owner.high
@@ -51,20 +54,22 @@ class RowLayer(CacheLayerMixin):
 
 
 class RowCache(Cache):
-    """All layers of one model. `high` is the first slot that the next forward writes, the same for every row."""
+    """All layers of one model. A forward reads and writes rows from `first` on; `high` is the first slot that it writes, the same
+    for every row. With `expand` its rows are so many queries of one token for each of our rows, and nothing is written."""
 
     def __init__(self, num_layers: int, num_rows: int, capacity: int):
         super().__init__(layers=[RowLayer(self) for _ in range(num_layers)])
         self.num_rows, self.capacity = num_rows, capacity
-        self.high = 0
-        self.expand = 0
+        self.first = self.high = self.expand = 0
+        self._was_expanded = False
 
     @property
     def filled(self) -> list[RowLayer]:
         return [layer for layer in self.layers if layer.is_initialized]
 
-    def reserve(self, num_slots: int) -> None:
-        """Makes room for so many slots, at least doubling what there is."""
+    def begin(self, first: int, high: int, num_slots: int, expand: int = 0) -> None:
+        """Before a forward: its first row, the slot it writes from, and room for so many slots, at least doubling what there is."""
+        self.first, self.high, self.expand, self._was_expanded = first, high, expand, expand > 0
         if num_slots <= self.capacity:
             return
         more = max(num_slots, 2 * self.capacity) - self.capacity
@@ -72,24 +77,27 @@ class RowCache(Cache):
         for layer in self.filled:
             layer.keys, layer.values = (torch.cat([t, t.new_zeros(*t.shape[:2], more, t.shape[3])], 2) for t in (layer.keys, layer.values))
 
-    def move(self, rows: Tensor, source: Tensor, target: Tensor) -> None:
-        """Copies entry `source[i]` of row `rows[i]` to slot `target[i]`; all are (n,)."""
-        if len(rows) == 1:
-            row, old, new = int(rows), int(source), int(target)
+    def keep(self, moves: Sequence[tuple[int, int, int]]) -> None:
+        """Each (row, source, target): what the last forward computed at `source` is the row's entry `target` from now on. After an
+        expanded forward `source` counts its rows."""
+        if self._was_expanded:
+            rows, source, target = torch.tensor(moves, device=self._device).T
+            for layer in self.filled:
+                keys, values = layer.spare
+                layer.keys[rows, :, target] = keys[source, :, 0]
+                layer.values[rows, :, target] = values[source, :, 0]
+            return
+        moves = [move for move in moves if move[1] != move[2]]
+        if len(moves) == 1:  # the usual one: plain indexing is the fastest
+            ((row, old, new),) = moves
             for layer in self.filled:
                 layer.keys[row, :, new] = layer.keys[row, :, old]
                 layer.values[row, :, new] = layer.values[row, :, old]
-            return
-        for layer in self.filled:
-            layer.keys[rows, :, target] = layer.keys[rows, :, source]
-            layer.values[rows, :, target] = layer.values[rows, :, source]
-
-    def adopt(self, rows: Tensor, spare: Tensor, target: Tensor) -> None:
-        """Writes entry `spare[i]` of the last expanded forward to slot `target[i]` of row `rows[i]`."""
-        for layer in self.filled:
-            keys, values = layer.spare
-            layer.keys[rows, :, target] = keys[spare, :, 0]
-            layer.values[rows, :, target] = values[spare, :, 0]
+        elif moves:
+            rows, source, target = torch.tensor(moves, device=self._device).T
+            for layer in self.filled:
+                layer.keys[rows, :, target] = layer.keys[rows, :, source]
+                layer.values[rows, :, target] = layer.values[rows, :, source]
 
     def swap(self, a: int, b: int, num_slots: int) -> None:
         """Rows `a` and `b` change places, as far as `num_slots` are in use."""
@@ -97,11 +105,13 @@ class RowCache(Cache):
             for t in (layer.keys, layer.values):
                 t[[a, b], :, :num_slots] = t[[b, a], :, :num_slots]
 
-    def select(self, rows: Tensor) -> "RowCache":
-        """A copy whose row i is our row `rows[i]`."""
-        copy = RowCache(len(self.layers), len(rows), self.capacity)
-        copy.high = self.high
-        for old, new in zip(self.layers, copy.layers, strict=True):
-            if old.is_initialized:
-                new.keys, new.values, new.is_initialized = old.keys[rows], old.values[rows], True
-        return copy
+    def copy(self, sources: Sequence[int], targets: Sequence[int], start: int, stop: int) -> None:
+        """Row `targets[i]` gets the entries from `start` to `stop` that row `sources[i]` had before the call."""
+        old, new = (torch.tensor(rows, device=self._device) for rows in (sources, targets))
+        for layer in self.filled:
+            for t in (layer.keys, layer.values):
+                t[new, :, start:stop] = t[old, :, start:stop]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.filled[0].keys.device

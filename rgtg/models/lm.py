@@ -3,41 +3,47 @@
 Knows nothing of rewards, methods, prompt templates or the screen.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rgtg.models.backbone import Backbone
 from rgtg.models.loading import HasWeights, Loaded
-from rgtg.models.prefix import Backbone, GrowingRows, ModelPrefixes, choose_strategy
+from rgtg.models.prefix import GrowingRows, choose_strategy
 from rgtg.prompts import TokenTexts
 
 
-class LMPrefixes(ModelPrefixes):
-    """Growing prefixes of a base LM, one row a response."""
+class LMPrefixes:
+    """Growing responses of a base LM, one slot each."""
 
-    def __init__(self, lm: "BaseLM", rows: GrowingRows):
-        super().__init__(rows)
-        self.lm = lm
+    def __init__(self, lm: "BaseLM", rows: GrowingRows, prompt_lengths: Sequence[int]):
+        self.lm, self.rows = lm, rows
+        self._prompt_lengths = list(prompt_lengths)
+
+    @property
+    def num_forwards(self) -> int:
+        return self.rows.num_forwards
+
+    def append(self, slot: int, token_id: int) -> None:
+        """One more token of the response."""
+        self.rows.append(slot, token_id)
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Slot `targets[i]` becomes what slot `sources[i]` is before the call."""
+        self.rows.copy(sources, targets)
+
+    def truncate(self, slot: int, num_tokens: int) -> None:
+        """Forget the response beyond its first tokens."""
+        self.rows.truncate(slot, self._prompt_lengths[slot] + num_tokens)
 
     @torch.inference_mode()
-    def log_probs(self) -> Tensor:
-        """(rows, vocab), nats, normalised over the whole vocabulary, float32; a row that has finished is NaN."""
-        return self.logits().log_softmax(-1)
-
-    @torch.inference_mode()
-    def logits(self) -> Tensor:
-        """(rows, vocab) float32, as the model gives them; a row that has finished is NaN."""
-        last = self.rows.last()
-        if bool(self.active.all()):
-            return self.lm.head(last).float()
-        active = self.active.to(last.device)
-        found = self.lm.head(last[active]).float()
-        return found.new_full((len(active), found.shape[-1]), torch.nan).masked_scatter_(active[:, None], found)
-
-    def fork(self, rows: Sequence[int]) -> "LMPrefixes":
-        return LMPrefixes(self.lm, self.rows.fork(rows))
+    def forward(self, slots: Sequence[int]) -> Tensor:
+        """(slots, vocabulary) float32 logits of the next token, as the model gives them; no forward where nothing is new."""
+        self.rows.forward(dict.fromkeys(slots, ()))
+        return self.lm.head(self.rows.last(slots)).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,29 +58,31 @@ class BaseLM(HasWeights):
     @classmethod
     def of(cls, loaded: Loaded) -> "BaseLM":
         """From loaded weights: finds the head and the strategy by trying them."""
-        model = loaded.model
+        model: Any = loaded.model
         head = model.get_output_embeddings()
 
-        def hidden(**inputs) -> Tensor:
+        def hidden(**inputs: Any) -> Tensor:
             return model.base_model(**inputs).last_hidden_state
 
-        def logits(**inputs) -> Tensor:
+        def logits(**inputs: Any) -> Tensor:
             return model(**inputs).logits
 
         if head is not None and _head_is_all(model, hidden, head):
-            forward = hidden
+            run = hidden
         else:  # soft caps, scales, projections between hidden state and logits: take the model's own way
-            forward, head = logits, torch.nn.Identity()
-        plain = Backbone.of(model, forward, loaded.pad_id)
-        strategy = choose_strategy(plain, loaded.vocabulary_size)
-        return cls(loaded, Backbone.of(model, forward, loaded.pad_id, strategy), head, TokenTexts(loaded.tokenizer))
+            run, head = logits, torch.nn.Identity()
+        backbone = Backbone.of(model, run, loaded.pad_id)
+        backbone = replace(backbone, strategy=choose_strategy(backbone, loaded.vocabulary_size))
+        return cls(loaded, backbone, head, TokenTexts(loaded.tokenizer))
 
-    def start(self, prompts: Sequence[Sequence[int]], reserve: int = 64) -> LMPrefixes:
-        """Growing prefixes from prompt ids, one row each; equal prompts are read once. `reserve`: tokens expected to come."""
-        return LMPrefixes(self, GrowingRows(self.backbone, prompts, reserve))
+    def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> LMPrefixes:
+        """Growing responses behind prompt ids, one slot each, with what is there of them already; equal texts are read once.
+        `reserve`: tokens expected to come."""
+        texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]
+        return LMPrefixes(self, GrowingRows(self.backbone, texts, reserve), list(map(len, prompts)))
 
 
 @torch.inference_mode()
-def _head_is_all(model: torch.nn.Module, hidden, head: torch.nn.Module) -> bool:
+def _head_is_all(model: torch.nn.Module, hidden: Callable[..., Tensor], head: torch.nn.Module) -> bool:
     ids = torch.tensor([[1, 2, 3]], device=model.device)
     return torch.allclose(head(hidden(input_ids=ids)).float(), model(input_ids=ids).logits.float(), rtol=1e-4, atol=1e-4)

@@ -1,375 +1,292 @@
-"""Growing prefixes: rows of token ids and what a causal model has computed of them.
+"""Growing prefixes: slots of token ids and what a causal model has computed of them.
 
 The text is the truth and the cache trails it: what is not yet in the cache is *pending* and goes in with the next forward.
 Works on token ids and hidden states. Knows nothing of heads, rewards, methods or text.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import get_layer_types_and_kwargs
 
+from rgtg.models.backbone import STRATEGIES, Backbone, encode, encode_all
 from rgtg.models.cache import RowCache
 
-STRATEGIES = ("siblings", "rows", "reencode")
+NONE: tuple[int, ...] = ()
+KEPT_LENGTH = 64  # of a longer forward only the last states are kept for later
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A causal model up to its last hidden state, and how its prefixes can be grown.
+class Fed:
+    """What one forward gave: `hidden` (rows, length, width). Row i belongs to slot `slots[i]`: first its `num_new[i]` tokens that
+    were pending, and from column `first[i]` on its candidates."""
 
-    `forward(input_ids, attention_mask, position_ids, past_key_values, use_cache)` gives (rows, length, width).
-    `windows` is the attention window of each layer type, None for full attention. `strategy` says how candidates
-    are valued: as `siblings` in one forward, as expanded `rows`, or by `reencode` without a cache.
-    """
-
-    forward: Callable[..., Tensor]
-    num_layers: int
-    windows: tuple[tuple[str, int | None], ...]
-    device: torch.device
-    dtype: torch.dtype
-    pad_id: int
-    strategy: str = "siblings"
-
-    @classmethod
-    def of(cls, model: torch.nn.Module, forward: Callable[..., Tensor], pad_id: int, strategy: str = "siblings") -> "Backbone":
-        config = model.config.get_text_config()
-        types, kwargs = get_layer_types_and_kwargs(config)  # undocumented; works without `layer_types` in the config too
-        windows = {t: k.get("sliding_window") for t, k in zip(types, kwargs, strict=True)}
-        return cls(forward, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy)
-
-    @cached_property
-    def shortest_window(self) -> float:
-        return min((window for _, window in self.windows if window), default=float("inf"))
-
-    def even_mask(self, num_rows: int, length: int, pending: int, width: int) -> tuple[Tensor, Tensor]:
-        """The mask where all rows are alike, one for all of them (1, 1, width, length + width); and positions (rows, width)."""
-        block, offsets = _block(pending, width, self.dtype, self.device)
-        mask = torch.zeros(1, 1, width, length + width, dtype=self.dtype, device=self.device)
-        mask[..., length:] = block
-        return mask, (offsets + length).expand(num_rows, -1)
-
-    def mask(self, lengths: Tensor, high: int, pending: Tensor, width: int) -> tuple[Tensor | dict[str, Tensor], Tensor]:
-        """What each new position sees, additive (rows, 1, width, high + width), one a layer type if there are several; and positions.
-
-        The first `pending[r]` columns of row r continue its text causally; all columns after are siblings: they see the
-        text and themselves, at the position that follows the text.
-        """
-        column, slot = torch.arange(width, device=self.device), torch.arange(high, device=self.device)
-        positions = lengths[:, None] + torch.minimum(column[None], pending[:, None])
-        old = (slot < lengths[:, None])[:, None].expand(-1, width, -1)
-        new = (column[None, None] <= column[None, :, None]) & (column[None] < pending[:, None])[:, None]
-        new = new | torch.eye(width, dtype=torch.bool, device=self.device)  # padding sees itself: a row that sees nothing gives NaN
-        masks = {}
-        for name, window in self.windows:
-            a, b = old, new
-            if window:  # a query at p sees p - window + 1 … p
-                a = a & (positions[..., None] - slot < window)
-                b = b & (positions[:, :, None] - positions[:, None] < window)
-            visible = torch.cat([a, b], -1)[:, None]
-            # additive and float: a boolean mask is silently wrong under eager attention
-            masks[name] = torch.zeros(visible.shape, dtype=self.dtype, device=self.device).masked_fill_(~visible, torch.finfo(self.dtype).min)
-        return (masks if len(masks) > 1 else next(iter(masks.values()))), positions
+    hidden: Tensor
+    slots: list[int]
+    num_new: list[int]
+    first: list[int]
 
 
-@lru_cache(maxsize=256)
-def _block(pending: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What new positions see of one another, additive (width, width), and how far each lies behind the text (1, width)."""
-    column = torch.arange(width, device=device)
-    visible = ((column[None] <= column[:, None]) & (column[None] < pending)) | torch.eye(width, dtype=torch.bool, device=device)
-    return torch.zeros(width, width, dtype=dtype, device=device).masked_fill_(~visible, torch.finfo(dtype).min), column.clamp(max=pending)[None]
+class Siblings(NamedTuple):
+    """The candidates of a slot's last forward: where their entries are, so that the one that is taken costs no forward."""
+
+    ids: Sequence[int]
+    source: int  # slot of the first in the cache, or its index among the expanded rows
+    hidden: Tensor
+    row: int
+    first: int
 
 
 class GrowingRows:
-    """Rows of text over one backbone. Every call takes and returns all rows; a row that is not active costs nothing.
-
-    `last()` is the hidden state of each row's last token, `value(candidate_ids)` that of each candidate put after it.
-    """
+    """A batch of growing prefixes over one backbone, one slot a row. A slot that is not asked costs nothing."""
 
     def __init__(self, backbone: Backbone, texts: Sequence[Sequence[int]], reserve: int = 64):
-        """One row a text; equal texts are computed once."""
+        """One slot a text; equal texts are computed once, here. `reserve`: tokens that are expected to come."""
         self.backbone = backbone
         self.texts = [list(text) for text in texts]
         if not self.texts or not all(self.texts):
             raise ValueError("every row needs at least one token to start from")
         self.num_forwards = 0
-        self.active = torch.ones(len(self.texts), dtype=torch.bool)
-        self._reserve = reserve
-        self._reset(len(self.texts), max(map(len, self.texts)) + reserve)
-        self._prefill()
-
-    def _reset(self, num_rows: int, capacity: int) -> None:
-        self._cached = [0] * num_rows  # tokens of each row's text that are in the cache
-        self._place = list(range(num_rows))  # where a row lies in the cache; active rows come first
-        self._cache = RowCache(self.backbone.num_layers, num_rows, capacity)
-        self._last: Tensor | None = None  # (rows, width), valid where nothing is pending
-        self._siblings: tuple[list[list[int]], Tensor, int] | None = None  # ids, hidden, slot of the first
+        self._cached = [0] * len(self.texts)  # tokens of each text that are in the cache
+        self._place = list(range(len(self.texts)))  # where a slot lies in the cache
+        self._cache = RowCache(backbone.num_layers, len(self.texts), max(map(len, self.texts)) + reserve)
+        self._siblings: dict[int, Siblings] = {}
+        self._moves: list[tuple[int, int, int]] = []  # (slot, source, target): entries of candidates that were taken
+        self._last: dict[int, tuple[Tensor, int, int]] = {}  # slot -> hidden, row, column of its last token
+        if backbone.strategy != "reencode":
+            self._read_equal_texts_once()
 
     @torch.inference_mode()
-    def _prefill(self) -> None:
-        if self.backbone.strategy == "reencode":
-            return
-        unique = sorted({tuple(text) for text in self.texts})
-        if len(unique) == len(self.texts):
-            return
-        first = GrowingRows(self.backbone, unique, self._reserve)
-        first._feed()
-        index = [unique.index(tuple(text)) for text in self.texts]
-        rows = torch.tensor(index, device=self.backbone.device)
-        self._cache = first._cache.select(torch.tensor([first._place[i] for i in index], device=self.backbone.device))
-        self._last, self._cached = first._last[rows], [first._cached[i] for i in index]
-        self.num_forwards += first.num_forwards
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.texts)
+    def _read_equal_texts_once(self) -> None:
+        first: dict[tuple[int, ...], int] = {}
+        source = [first.setdefault(tuple(text), slot) for slot, text in enumerate(self.texts)]
+        if len(first) < len(self.texts):
+            self.forward(dict.fromkeys(first.values(), NONE))
+            others = [slot for slot, of in enumerate(source) if of != slot]
+            self.copy([source[slot] for slot in others], others)
 
     # --- the text -------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def append(self, token_ids: Sequence[int]) -> None:
-        """One token to each active row. A candidate that was just valued is taken over: it costs no forward."""
-        if self._siblings is not None and self.backbone.strategy != "reencode":
-            self._keep(token_ids)
-        for row, token in enumerate(token_ids):
-            if self.active[row]:
-                self.texts[row].append(int(token))
-        self._siblings = None
+    def append(self, slot: int, token_id: int) -> None:
+        """One more token. A candidate of the last forward is taken over: it costs no forward."""
+        found, text = self._siblings.pop(slot, None), self.texts[slot]
+        self._last.pop(slot, None)
+        if found is not None and token_id in found.ids:
+            index = list(found.ids).index(token_id)
+            self._moves.append((slot, found.source + index, len(text)))
+            self._last[slot] = found.hidden, found.row, found.first + index
+            self._cached[slot] += 1
+        text.append(token_id)
 
-    def truncate(self, lengths: Sequence[int]) -> None:
-        """Each row forgets what lies beyond its length; at least one token stays."""
-        for row, length in enumerate(lengths):
-            if not 1 <= length <= len(self.texts[row]):
-                raise ValueError(f"row {row} has {len(self.texts[row])} tokens and cannot be cut to {length}")
-            if length < len(self.texts[row]):
-                del self.texts[row][length:]
-                self._cached[row] = min(self._cached[row], length - 1)  # the last token goes in again, for its hidden state
-        self._siblings = None
-
-    @torch.inference_mode()
-    def fork(self, rows: Sequence[int]) -> "GrowingRows":
-        """New prefixes whose row i is a copy of our row `rows[i]`."""
-        copy = object.__new__(GrowingRows)
-        copy.backbone, copy._reserve, copy.num_forwards = self.backbone, self._reserve, 0
-        copy.texts = [list(self.texts[row]) for row in rows]
-        copy.active = torch.ones(len(copy.texts), dtype=torch.bool)
-        copy._reset(len(copy.texts), self._cache.capacity)
-        copy._cached = [self._cached[row] for row in rows]
-        copy._cache = self._cache.select(torch.tensor([self._place[row] for row in rows], device=self.backbone.device))
-        copy._last = None if self._last is None else self._last[list(rows)]
-        return copy
+    def truncate(self, slot: int, length: int) -> None:
+        """Forget what lies beyond `length`; at least one token stays. Raises ValueError outside of the text."""
+        text = self.texts[slot]
+        if not 1 <= length <= len(text):
+            raise ValueError(f"slot {slot} has {len(text)} tokens and cannot be cut to {length}")
+        if length < len(text):
+            del text[length:]
+            self._cached[slot] = min(self._cached[slot], length - 1)  # the last token goes in again, for its hidden state
+            self._siblings.pop(slot, None)
+            self._last.pop(slot, None)
 
     @torch.inference_mode()
-    def finish(self, rows: Sequence[int]) -> None:
-        """These rows take no part in later forwards; their text stays."""
-        for row in rows:
-            if not self.active[row]:
-                continue
-            end = int(self.active.sum()) - 1  # the last place of the active rows
-            here, other = self._place[row], self._place.index(end)
-            if here != end:
-                self._cache.swap(here, end, max(self._cached))
-                self._place[row], self._place[other] = end, here
-            self.active[row] = False
-        self._siblings = None
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Slot `targets[i]` becomes a copy of what slot `sources[i]` is before the call; what both share is not moved."""
+        pairs = [(a, b) for a, b in zip(sources, targets, strict=True) if a != b]
+        if not pairs:
+            return
+        self._move_taken()
+        texts, cached = {a: list(self.texts[a]) for a, _ in pairs}, {a: self._cached[a] for a, _ in pairs}
+        last = {a: self._last.get(a) for a, _ in pairs}
+        start = min(self._num_shared(a, b) for a, b in pairs)
+        stop = max(cached.values())
+        if start < stop and self.backbone.strategy != "reencode":
+            self._cache.copy([self._place[a] for a, _ in pairs], [self._place[b] for _, b in pairs], start, stop)
+        for a, b in pairs:
+            self.texts[b], self._cached[b] = list(texts[a]), cached[a]
+            self._siblings.pop(b, None)
+            self._last.pop(b, None)
+            if (state := last[a]) is not None:
+                self._last[b] = state
+
+    def _num_shared(self, a: int, b: int) -> int:
+        """Leading entries of the cache that two slots have in common."""
+        both = min(self._cached[a], self._cached[b])
+        if self.texts[a][:both] == self.texts[b][:both]:
+            return both
+        return next(i for i, (x, y) in enumerate(zip(self.texts[a], self.texts[b], strict=False)) if x != y)
+
+    def is_fed(self, slot: int) -> bool:
+        """Whether nothing is pending."""
+        return self._cached[slot] == len(self.texts[slot])
 
     # --- what the model says of it --------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def last(self) -> Tensor:
-        """(rows, width): hidden state of each row's last token; what a row was when it became inactive stays."""
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> Fed | None:
+        """Feed what is pending in each slot that is asked and, behind it, its candidates; None where there is nothing to feed.
+
+        Candidates stand at the position that follows the text and see neither one another nor the text of other slots.
+        """
+        slots = [slot for slot, ids in asks.items() if ids or not self.is_fed(slot)]
+        if not slots:
+            return None
         if self.backbone.strategy == "reencode":
-            return self._reencode(None)[:, 0]
-        self._feed()
-        return self._last
+            return self._reencode(slots, asks)
+        slots = self._side_by_side(slots)
+        if self.backbone.strategy == "siblings":
+            return self._feed(slots, asks)
+        return self._feed_and_expand(slots, asks)
 
     @torch.inference_mode()
-    def value(self, candidate_ids: Sequence[Sequence[int]]) -> Tensor:
-        """(rows, k) ids -> (rows, k, width): hidden state of each candidate behind its row's text."""
-        if self.backbone.strategy == "siblings":
-            return self._forward(candidate_ids)
-        if self.backbone.strategy == "rows":
-            self._feed()
-            return self._expand(candidate_ids)
-        return self._reencode(candidate_ids)
+    def last(self, slots: Sequence[int]) -> Tensor:
+        """(slots, width): hidden state of each slot's last token, fed where it was pending."""
+        self.forward(dict.fromkeys([slot for slot in slots if slot not in self._last or not self.is_fed(slot)], NONE))
+        found = [self._last[slot] for slot in slots]
+        hidden, _, column = found[0]
+        if [(id(h), row, at) for h, row, at in found] == [(id(hidden), row, column) for row in range(hidden.shape[0])]:
+            return hidden[:, column]
+        return torch.stack([h[row, at] for h, row, at in found])
 
     # --- forwards -------------------------------------------------------------------------------------------------
 
-    def _active_rows(self) -> list[int]:
-        """Active rows in the order of their places."""
-        return sorted((row for row in range(self.num_rows) if self.active[row]), key=self._place.__getitem__)
+    def _side_by_side(self, slots: list[int]) -> list[int]:
+        """The slots in the order of their places, which follow one another afterwards."""
+        self._move_taken()
+        self._siblings.clear()  # their entries are overwritten from here on
+        slots = sorted(slots, key=self._place.__getitem__)
+        places = [self._place[slot] for slot in slots]
+        if places[-1] - places[0] == len(places) - 1:
+            return slots
+        at = {place: slot for slot, place in enumerate(self._place)}
+        free = [place for place in range(len(slots)) if at[place] not in set(slots)]
+        for slot in slots:
+            if (here := self._place[slot]) >= len(slots):
+                there = free.pop()
+                self._cache.swap(here, there, max(self._cached))
+                other = at[there]
+                self._place[slot], self._place[other] = there, here
+        return sorted(slots, key=self._place.__getitem__)
 
-    def _feed(self) -> None:
-        if any(self._cached[row] < len(self.texts[row]) for row in range(self.num_rows) if self.active[row]):
-            self._forward(None)
+    def _move_taken(self) -> None:
+        if self._moves:
+            moves, self._moves = [(self._place[slot], source, target) for slot, source, target in self._moves], []
+            self._cache.keep(moves)
 
-    def _forward(self, candidate_ids: Sequence[Sequence[int]] | None) -> Tensor:
-        """One forward of what is pending and, behind it, the candidates as siblings: hidden (rows, k, width)."""
-        backbone, cache, rows = self.backbone, self._cache, self._active_rows()
-        blocks = [self.texts[row][self._cached[row] :] for row in rows]
-        num_siblings = len(candidate_ids[0]) if candidate_ids is not None else 0
-        longest = max(map(len, blocks))
-        inputs = [
-            block + (list(candidate_ids[row]) if num_siblings else []) + [backbone.pad_id] * (longest - len(block))
-            for row, block in zip(rows, blocks, strict=True)
-        ]
-        lengths = [self._cached[row] for row in rows]
-        high, width = max(lengths), longest + num_siblings
-        cache.high = high
-        cache.reserve(high + width)
-        ids = torch.tensor(inputs, device=backbone.device)
-        pending = [len(block) for block in blocks]
-        even = min(lengths) == high and min(pending) == longest
-        hidden = self._run(ids, lengths, high, pending, width, num_siblings, even)
+    def _feed(self, slots: list[int], asks: Mapping[int, Sequence[int]], expand: bool = False) -> Fed:
+        """One forward of what is pending and, unless they are expanded afterwards, the candidates as siblings."""
+        backbone, cache = self.backbone, self._cache
+        blocks = [self.texts[slot][self._cached[slot] :] for slot in slots]
+        candidates = [NONE if expand else asks[slot] for slot in slots]
+        lengths, pending = [self._cached[slot] for slot in slots], list(map(len, blocks))
+        high, width = max(lengths), max(len(block) + len(ids) for block, ids in zip(blocks, candidates, strict=True))
+        cache.begin(self._place[slots[0]], high, high + width)
+        pad = [backbone.pad_id] * width
+        ids = [(block + [*some] + pad)[:width] for block, some in zip(blocks, candidates, strict=True)]
+        mask, positions = self._mask(lengths, high, pending, width)
+        hidden = backbone.forward(torch.tensor(ids, device=backbone.device), mask, positions, cache)
         self.num_forwards += 1
-        if even and rows == list(range(self.num_rows)):  # nothing to gather, nothing to move
-            if longest:
-                self._last = hidden[:, longest - 1].clone()
-            found = hidden[:, longest:]
-        else:
-            found = self._gather(hidden, rows, lengths, pending, high, num_siblings)
-        for row in rows:
-            self._cached[row] = len(self.texts[row])
-        if num_siblings:
-            slots = [0] * self.num_rows
-            for row, block in zip(rows, blocks, strict=True):
-                slots[row] = high + len(block)
-            self._siblings = [list(map(int, ids)) for ids in candidate_ids], found, slots
-        return found
+        moves = [
+            (self._place[slot], high + j, length + j)
+            for slot, length, num in zip(slots, lengths, pending, strict=True)
+            if length < high
+            for j in range(num)
+        ]  # entries of a shorter text were written at `high`; they move down to follow it
+        if moves:
+            cache.keep(moves)
+        for row, (slot, num, some) in enumerate(zip(slots, pending, candidates, strict=True)):
+            self._cached[slot] = len(self.texts[slot])
+            if num:
+                self._last[slot] = (hidden, row, num - 1) if num <= KEPT_LENGTH else (hidden[row : row + 1, num - 1 : num].clone(), 0, 0)
+            if some:
+                self._siblings[slot] = Siblings(some, high + num, hidden, row, num)
+        return Fed(hidden, slots, pending, pending)
 
-    def _gather(self, hidden: Tensor, rows: list[int], lengths: list[int], pending: list[int], high: int, num_siblings: int) -> Tensor:
-        """Takes each row's last pending state and its siblings, which stand right behind its own pending block."""
-        device = self.backbone.device
-        if self._last is None:
-            self._last = hidden.new_zeros(self.num_rows, hidden.shape[-1])
-        pend = torch.tensor(pending, device=device)
-        fed = [i for i, n in enumerate(pending) if n]
-        if fed:
-            at = torch.tensor(fed, device=device)
-            self._last[torch.tensor([rows[i] for i in fed], device=device)] = hidden[at, pend[at] - 1]
-            self._compact(rows, lengths, pending, high)
-        column = pend[:, None] + torch.arange(num_siblings, device=device)
-        found = hidden.new_zeros(self.num_rows, num_siblings, hidden.shape[-1])
-        found[torch.tensor(rows, device=device)] = hidden[torch.arange(len(rows), device=device)[:, None], column]
-        return found
-
-    def _run(self, ids: Tensor, lengths: list[int], high: int, pending: list[int], width: int, num_siblings: int, even: bool) -> Tensor:
+    def _mask(self, lengths: list[int], high: int, pending: list[int], width: int) -> tuple[Tensor | dict[str, Tensor] | None, Tensor]:
+        """What the new positions see, and where they stand."""
         backbone, device = self.backbone, self.backbone.device
-        even = even and high + width <= backbone.shortest_window
         if backbone.strategy == "rows":  # alibi takes positions from a 2-D mask, holes and all
             slot, column = torch.arange(high, device=device), torch.arange(width, device=device)
             old = slot < torch.tensor(lengths, device=device)[:, None]
             new = column < torch.tensor(pending, device=device)[:, None].clamp(min=1)
             mask = torch.cat([old, new], 1).long()
-            positions = (mask.cumsum(1) - 1).clamp(min=0)[:, high:]
-        elif even and not num_siblings and (high == 0 or width == 1):
-            mask = None  # every new position sees all before it: the fast kernel needs no mask
-            positions = torch.arange(high, high + width, device=device)[None].expand(len(lengths), -1)
-        elif even and len(backbone.windows) == 1:
-            mask, positions = backbone.even_mask(len(lengths), high, pending[0], width)
-        else:
-            mask, positions = backbone.mask(torch.tensor(lengths, device=device), high, torch.tensor(pending, device=device), width)
-        return backbone.forward(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self._cache, use_cache=True)
+            return mask, (mask.cumsum(1) - 1).clamp(min=0)[:, high:]
+        alike = min(lengths) == high and min(pending) == max(pending) and high + width <= backbone.shortest_window
+        if alike and pending[0] == width and (high == 0 or width == 1):  # every new position sees all before it: the fast kernel needs no mask
+            return None, torch.arange(high, high + width, device=device)[None].expand(len(lengths), -1)
+        if alike and len(backbone.windows) == 1:
+            return backbone.even_mask(len(lengths), high, pending[0], width)
+        return backbone.mask(torch.tensor(lengths, device=device), high, torch.tensor(pending, device=device), width)
 
-    def _compact(self, rows: list[int], lengths: list[int], pending: list[int], high: int) -> None:
-        """Entries of a short row were written at `high`; they move down to follow its text."""
-        moves = [(place, high + j, lengths[place] + j) for place in range(len(rows)) if lengths[place] < high for j in range(pending[place])]
-        if moves:
-            self._cache.move(*torch.tensor(moves, device=self.backbone.device).T)
+    def _feed_and_expand(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Fed:
+        """What is pending first, then the candidates as rows of one token over the cache of their slot, one layer at a time."""
+        behind = [slot for slot in slots if not self.is_fed(slot)]
+        fed = self._feed(self._side_by_side(behind), asks, expand=True) if behind else None
+        asked = [slot for slot in slots if asks[slot]]
+        if not asked:
+            assert fed is not None
+            return fed
+        asked = self._side_by_side(asked)
+        hidden = self._expand(asked, asks)  # (asked, k, width)
+        if fed is None:
+            return Fed(hidden, asked, [0] * len(asked), [0] * len(asked))
+        num_new = dict(zip(fed.slots, fed.num_new, strict=True))
+        order = [*fed.slots, *(slot for slot in asked if slot not in num_new)]
+        longest = fed.hidden.shape[1]
+        both = hidden.new_zeros(len(order), longest + hidden.shape[1], hidden.shape[-1])
+        both[: len(fed.slots), :longest] = fed.hidden
+        both[[order.index(slot) for slot in asked], longest:] = hidden
+        return Fed(both, order, [num_new.get(slot, 0) for slot in order], [longest] * len(order))
 
-    def _keep(self, token_ids: Sequence[int]) -> None:
-        """Where the appended token is a sibling of the last forward, its entry moves to the end of the row's text."""
-        ids, hidden, slots = self._siblings
-        moves, kept, which = [], [], []
-        for row in range(self.num_rows):
-            token = int(token_ids[row])
-            if self.active[row] and token in ids[row]:
-                index = ids[row].index(token)
-                source = slots[row] + index if slots is not None else self._place[row] * len(ids[row]) + index
-                moves.append((self._place[row], source, self._cached[row]))
-                kept.append(row)
-                which.append(index)
-        if not moves:
-            return
-        rows, source, target = torch.tensor(moves, device=self.backbone.device).T
-        if slots is None:
-            self._cache.reserve(int(target.max()) + 1)
-            self._cache.adopt(rows, source, target)
-        elif not torch.equal(source, target):
-            self._cache.move(rows, source, target)
-        at = torch.tensor(kept, device=self.backbone.device)
-        self._last[at] = hidden[at, torch.tensor(which, device=self.backbone.device)]
-        for row in kept:
-            self._cached[row] += 1
-
-    def _expand(self, candidate_ids: Sequence[Sequence[int]]) -> Tensor:
-        """Candidates as rows * k queries of one token; the cache of a row is repeated for one layer at a time."""
-        backbone, cache, rows = self.backbone, self._cache, self._active_rows()
-        k, device = len(candidate_ids[0]), self.backbone.device
-        lengths = torch.tensor([self._cached[row] for row in rows], device=device)
-        cache.high, cache.expand = int(lengths.max()), k
-        old = torch.arange(cache.high, device=device) < lengths[:, None]
-        mask = torch.cat([old, old.new_ones(len(rows), 1)], 1).long().repeat_interleave(k, 0)
-        ids = torch.tensor([[token] for row in rows for token in candidate_ids[row]], device=device)
+    def _expand(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Tensor:
+        backbone, cache = self.backbone, self._cache
+        k, device = max(len(asks[slot]) for slot in slots), backbone.device
+        lengths = torch.tensor([self._cached[slot] for slot in slots], device=device)
+        high = int(lengths.max())
+        cache.begin(self._place[slots[0]], high, high + 1, expand=k)
+        old = torch.arange(high, device=device) < lengths[:, None]
+        mask = torch.cat([old, old.new_ones(len(slots), 1)], 1).long().repeat_interleave(k, 0)
+        ids = [[token] for slot in slots for token in (*asks[slot], *[backbone.pad_id] * k)[:k]]
         try:
-            hidden = backbone.forward(
-                input_ids=ids, attention_mask=mask, position_ids=lengths.repeat_interleave(k)[:, None], past_key_values=cache, use_cache=True
-            )
+            hidden = backbone.forward(torch.tensor(ids, device=device), mask, lengths.repeat_interleave(k)[:, None], cache)
         finally:
             cache.expand = 0
         self.num_forwards += 1
-        found = hidden.new_zeros(self.num_rows, k, hidden.shape[-1])
-        found[torch.tensor(rows, device=device)] = hidden.view(len(rows), k, -1)
-        self._siblings = [list(map(int, ids)) for ids in candidate_ids], found, None
-        return found
+        hidden = hidden.view(len(slots), k, -1)
+        for row, slot in enumerate(slots):
+            self._siblings[slot] = Siblings(asks[slot], row * k, hidden, row, 0)
+        return hidden
 
-    def _reencode(self, candidate_ids: Sequence[Sequence[int]] | None) -> Tensor:
-        """Every text, with each candidate, from its first token, without a cache: hidden (rows, k or 1, width)."""
-        backbone = self.backbone
-        if (
-            candidate_ids is None
-            and self._last is not None
-            and not any(c < len(t) for c, t, a in zip(self._cached, self.texts, self.active, strict=True) if a)
-        ):
-            return self._last[:, None]
-        rows = self._active_rows()
-        texts = (
-            [self.texts[row] + [int(token)] for row in rows for token in candidate_ids[row]]
-            if candidate_ids is not None
-            else [self.texts[row] for row in rows]
-        )
-        hidden = encode(backbone, texts)
+    def _reencode(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Fed:
+        """Every text, with each candidate, from its first token, without a cache."""
+        texts = [self.texts[slot] + [*more] for slot in slots for more in ([[token] for token in asks[slot]] or [[]])]
+        states, row, rows = encode_all(self.backbone, texts), 0, []
         self.num_forwards += 1
-        k = len(candidate_ids[0]) if candidate_ids is not None else 1
-        found = hidden.new_zeros(self.num_rows, k, hidden.shape[-1])
-        found[torch.tensor(rows, device=backbone.device)] = hidden.view(len(rows), k, -1)
-        if candidate_ids is None:
-            self._last = found[:, 0] if self._last is None else torch.where(self.active[:, None].to(found.device), found[:, 0], self._last)
-            self._cached = [len(text) for text in self.texts]
-        return found
+        num_new = [len(self.texts[slot]) - self._cached[slot] for slot in slots]
+        longest, k = max(num_new), max(len(asks[slot]) for slot in slots)
+        for slot, num in zip(slots, num_new, strict=True):
+            length, count = len(self.texts[slot]), len(asks[slot])
+            mine = states.new_zeros(longest + k, states.shape[-1])
+            mine[:num] = states[row, length - num : length]
+            if count:
+                mine[longest : longest + count] = states[row : row + count, length]
+            rows.append(mine)
+            self._last[slot] = states[row : row + 1, length - 1 : length].clone(), 0, 0
+            self._cached[slot] = length
+            row += max(1, count)
+        return Fed(torch.stack(rows), slots, num_new, [longest] * len(slots))
 
 
-def encode_all(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
-    """(rows, longest, width): hidden states of whole texts, plainly: right-padded, no cache, no mask."""
-    longest = max(map(len, texts))
-    ids = torch.tensor([list(text) + [backbone.pad_id] * (longest - len(text)) for text in texts], device=backbone.device)
-    return backbone.forward(input_ids=ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=False)
-
-
-def encode(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
-    """(rows, width): hidden state of each text's last token, plainly."""
-    hidden = encode_all(backbone, texts)
-    return hidden[torch.arange(len(texts), device=backbone.device), torch.tensor([len(text) - 1 for text in texts], device=backbone.device)]
+# --- how prefixes can be grown ----------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def choose_strategy(backbone: Backbone, vocabulary: int) -> str:
     """The fastest way of growing prefixes that gives this model's own plain values: tried, not looked up.
 
-    Two rows of different length: value three candidates, keep one, value again, forget one, fork; against plain encoding,
+    Two rows of different length: three candidates, keep one, candidates again, forget one, copy; against plain encoding,
     to 1e-3 relative in float32 (2 % in half precision).
     """
     windows = [w for _, w in backbone.windows if w and w < 64]
@@ -392,43 +309,27 @@ def _agrees(backbone: Backbone, texts: list[list[int]], candidates: list[list[in
     def close(found: Tensor, wanted: Tensor) -> bool:
         return bool(((found - wanted).abs() <= tolerance * (1 + wanted.abs().max())).all())
 
-    def valued() -> bool:
-        wanted = encode(backbone, [text + [c] for text, row in zip(grown.texts, candidates, strict=True) for c in row])
-        return close(grown.value(candidates).flatten(0, 1), wanted)
+    def same(rows: GrowingRows) -> bool:
+        """Two candidates of one slot and three of the other, and the last token of each, as plain encoding has them."""
+        fed = rows.forward({0: candidates[0][:2], 1: candidates[1]})
+        assert fed is not None
+        for row, slot in enumerate(fed.slots):
+            ids = candidates[slot][: 2 + slot]
+            wanted = encode(backbone, [rows.texts[slot] + [token] for token in ids])
+            if not close(fed.hidden[row, fed.first[row] : fed.first[row] + len(ids)], wanted):
+                return False
+        return close(rows.last([0, 1]), encode(backbone, rows.texts))
 
-    grown = GrowingRows(backbone, [texts[1], texts[1][::-1]])  # rows of one length have a mask of their own
-    if not valued():
+    if not same(GrowingRows(backbone, [texts[1], texts[1][::-1]])):  # rows of one length have a mask of their own
         return False
     grown = GrowingRows(backbone, texts)
-    if not valued():
+    if not same(grown):
         return False
-    grown.append([row[1] for row in candidates])
-    if not close(grown.last(), encode(backbone, grown.texts)) or not valued():
+    grown.append(0, candidates[0][1])
+    grown.append(1, candidates[1][2])
+    if not same(grown):
         return False
-    grown.truncate([len(text) - 2 for text in grown.texts])
-    grown = grown.fork([1, 0])
-    return valued() and close(grown.last(), encode(backbone, grown.texts))
-
-
-class ModelPrefixes:
-    """The face that base LM and reward models share: rows that grow, fork, are cut back, and finish."""
-
-    def __init__(self, rows: GrowingRows):
-        self.rows = rows
-
-    @property
-    def active(self) -> Tensor:
-        return self.rows.active
-
-    @property
-    def num_forwards(self) -> int:
-        return self.rows.num_forwards
-
-    def append(self, token_ids: Sequence[int]) -> None:
-        self.rows.append(token_ids)
-
-    def truncate(self, lengths: Sequence[int]) -> None:
-        self.rows.truncate(lengths)
-
-    def finish(self, rows: Sequence[int]) -> None:
-        self.rows.finish(rows)
+    for slot in (0, 1):
+        grown.truncate(slot, len(grown.texts[slot]) - 2)
+    grown.copy([1, 0], [0, 1])
+    return same(grown)

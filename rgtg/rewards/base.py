@@ -4,28 +4,46 @@ Knows nothing of methods, text or the screen.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from rgtg.models.loading import HasWeights
-from rgtg.models.prefix import ModelPrefixes
 
 
-class RewardPrefixes(ModelPrefixes, ABC):
-    """Growing prefixes under a reward model, one row a response. The law: `score` of a candidate is `rewards` once it is appended."""
+class Said(NamedTuple):
+    """What a reward model says of one slot: the reward of every prefix that was new to it, the oldest first, of the prefix as it
+    stands, and of the prefix followed by each candidate."""
+
+    new: Sequence[float]
+    reward: float
+    candidates: Sequence[float]
+
+
+class RewardPrefixes(ABC):
+    """Growing responses under a reward model, one slot each. The law: the reward of a candidate is that of the prefix once it is
+    appended, and both are what plain encoding gives."""
+
+    @property
+    @abstractmethod
+    def num_forwards(self) -> int:
+        """Forwards of the model until now."""
 
     @abstractmethod
-    def rewards(self) -> Tensor:
-        """(rows,) float32: reward of each prefix as it stands."""
+    def append(self, slot: int, token_id: int) -> None:
+        """One more token of the response."""
 
     @abstractmethod
-    def score(self, candidate_ids: Sequence[Sequence[int]]) -> Tensor:
-        """(rows, k) ids -> (rows, k) float32: reward of prefix + candidate; of no meaning in rows that have finished."""
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Slot `targets[i]` becomes what slot `sources[i]` is before the call."""
 
     @abstractmethod
-    def fork(self, rows: Sequence[int]) -> "RewardPrefixes":
-        """New prefixes whose row i is a copy of our row `rows[i]`."""
+    def truncate(self, slot: int, num_tokens: int) -> None:
+        """Forget the response beyond its first tokens."""
+
+    @abstractmethod
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
+        """Candidates by slot -> what is said of each slot; without candidates of the response as it stands. No forward is made
+        where nothing is new."""
 
 
 class RewardModel(HasWeights, ABC):
@@ -42,9 +60,8 @@ class RewardModel(HasWeights, ABC):
         """What a guided token costs, for the screen."""
 
     @abstractmethod
-    def start(self, texts: Sequence[Sequence[int]], reserve: int = 64, prompt_lengths: Sequence[int] | None = None) -> RewardPrefixes:
-        """Growing prefixes from ids, one row each. The first `prompt_lengths` of them are prompt, all unless given; `reserve`: tokens
-        expected to come."""
+    def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> RewardPrefixes:
+        """Growing responses behind prompt ids, one slot each, with what is there of them already. `reserve`: tokens expected."""
 
     @abstractmethod
     def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -5,81 +5,141 @@ sums log probabilities, and the implicit one their ratio to a reference. Knows n
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from rgtg.models.backbone import encode_all
 from rgtg.models.lm import BaseLM, LMPrefixes
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import encode_all
-from rgtg.rewards.base import RewardModel, RewardPrefixes
+from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
 
 
 class TokenPrefixes(RewardPrefixes):
-    """Growing prefixes whose every next token has its reward from one forward, however many candidates there are.
-
-    `rewards()` of a prefix that was not scored before it was appended, or was cut back, is computed plainly from its first token.
-    """
+    """Growing responses whose every next token has its reward from one forward, however many candidates there are."""
 
     def __init__(self, reward_model: "TokenRewardModel", prefixes: LMPrefixes, reference: LMPrefixes | None, prompt_lengths: Sequence[int]):
-        super().__init__(prefixes.rows)
         self.reward_model, self.prefixes, self.reference = reward_model, prefixes, reference
-        self.prompt_lengths = list(prompt_lengths)
-        self._now: list[float | None] = [None] * len(self.prompt_lengths)  # the reward of each row as it stands, where it is known
-        self._next: Tensor | None = None  # (rows, vocabulary): what each next token adds, or is worth
+        self._prompt_lengths = list(prompt_lengths)
+        self._rewards: list[list[float]] = [[] for _ in prompt_lengths]  # of the response's prefixes, as far as they are known
+        self._next: dict[int, Tensor] = {}  # (vocabulary,): what each next token adds, or is worth, behind what was fed
+        self._candidates: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
+        if read := [slot for slot in range(len(self._rewards)) if prefixes.rows.is_fed(slot)]:  # texts that several slots share
+            values = reward_model.values(*self._logits([both.forward(read) for both in self._both]))
+            self._next = dict(zip(read, values, strict=True))
+            for slot in read:
+                prompt, text = self._prompt_lengths[slot], self._text(slot)
+                self._rewards[slot] = reward_model.along(text[:prompt], [text[prompt:]])[0] if len(text) > prompt else []
 
     @property
     def num_forwards(self) -> int:
         return self.prefixes.num_forwards + (self.reference.num_forwards if self.reference else 0)
 
-    @torch.inference_mode()
-    def rewards(self) -> Tensor:
-        for row, known in enumerate(self._now):
-            if known is None:
-                self._now[row] = self.reward_model.of_prefix(self.rows.texts[row], self.prompt_lengths[row])
-        return torch.tensor(self._now, dtype=torch.float32)
+    def append(self, slot: int, token_id: int) -> None:
+        ids, rewards = self._candidates.pop(slot, ((), ()))
+        if token_id in ids and self._num_unknown(slot) == 0:
+            self._rewards[slot].append(rewards[list(ids).index(token_id)])
+        for prefixes in self._both:
+            prefixes.append(slot, token_id)
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        before = {source: (list(self._rewards[source]), self._next.get(source)) for source in sources}
+        for prefixes in self._both:
+            prefixes.copy(sources, targets)
+        for source, target in zip(sources, targets, strict=True):
+            if source != target:
+                rewards, following = before[source]
+                self._rewards[target] = list(rewards)
+                self._candidates.pop(target, None)
+                self._next.pop(target, None)
+                if following is not None:
+                    self._next[target] = following
+
+    def truncate(self, slot: int, num_tokens: int) -> None:
+        if self._prompt_lengths[slot] + num_tokens < len(self._text(slot)):
+            self._next.pop(slot, None)
+            self._candidates.pop(slot, None)
+        del self._rewards[slot][num_tokens:]
+        for prefixes in self._both:
+            prefixes.truncate(slot, num_tokens)
 
     @torch.inference_mode()
-    def score(self, candidate_ids: Sequence[Sequence[int]]) -> Tensor:
-        if self._next is None:
-            self._next = self.reward_model.values(self.prefixes.logits(), self.reference.logits() if self.reference else None)
-        ids = torch.tensor([list(row) for row in candidate_ids], device=self._next.device)
-        found = self._next.gather(1, ids)
-        return found + self.rewards().to(found.device)[:, None] if self.reward_model.sums else found
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
+        unknown = {slot: num for slot in asks if (num := self._num_unknown(slot))}
+        fed = self._feed(list(asks), max(unknown.values(), default=0) + 1)
+        new = {slot: self._read(slot, num, fed[slot]) for slot, num in unknown.items()}
+        self._next |= {slot: values[-1] for slot, values in fed.items()}
+        asked = [slot for slot, ids in asks.items() if ids]
+        candidates = dict(zip(asked, self._look_up(asked, asks), strict=True))
+        for slot in asked:
+            self._candidates[slot] = asks[slot], candidates[slot]
+        return {slot: Said(new.get(slot, ()), self._stands(slot, not ids), candidates.get(slot, ())) for slot, ids in asks.items()}
 
-    def append(self, token_ids: Sequence[int]) -> None:
-        worth = None if self._next is None else self.score([[int(token)] for token in token_ids])[:, 0].tolist()
-        for row in range(len(self._now)):
-            if self.active[row]:
-                self._now[row] = None if worth is None else worth[row]
-        self.prefixes.append(token_ids)
-        if self.reference:
-            self.reference.append(token_ids)
-        self._next = None
+    def _feed(self, slots: list[int], num: int) -> dict[int, Tensor]:
+        """Slot -> (positions, vocabulary): values behind its last `num` pending tokens, or as many as there are; of slots in which
+        nothing is pending, nothing."""
+        found = [prefixes.rows.forward(dict.fromkeys(slots, ())) for prefixes in self._both]
+        if found[0] is None:
+            return {}
+        num = min(num, max(found[0].num_new))
+        logits = []
+        for prefixes, fed in zip(self._both, found, strict=True):
+            assert fed is not None
+            order = [fed.slots.index(slot) for slot in found[0].slots]
+            last = torch.tensor(fed.num_new, device=fed.hidden.device)[order, None]
+            at = (last + torch.arange(-num, 0, device=last.device)).clamp(min=0)  # (rows, num)
+            logits.append(prefixes.lm.head(fed.hidden[order].gather(1, at[..., None].expand(-1, -1, fed.hidden.shape[-1]))))
+        values = self.reward_model.values(*self._logits(logits))
+        return {slot: values[row, -min(num, new) :] for row, (slot, new) in enumerate(zip(found[0].slots, found[0].num_new, strict=True))}
 
-    def truncate(self, lengths: Sequence[int]) -> None:
-        for row, (length, text) in enumerate(zip(lengths, self.rows.texts, strict=True)):
-            if length < len(text):
-                self._now[row] = None
-        self.prefixes.truncate(lengths)
-        if self.reference:
-            self.reference.truncate(lengths)
-        self._next = None
+    @staticmethod
+    def _logits(both: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        return both[0].float(), both[1].float() if len(both) > 1 else None
 
-    def finish(self, rows: Sequence[int]) -> None:
-        self.prefixes.finish(rows)
-        if self.reference:
-            self.reference.finish(rows)
-        self._next = None
+    def _read(self, slot: int, num: int, values: Tensor) -> list[float]:
+        """The rewards of the last `num` tokens, which were appended without having been candidates: `values` (positions, vocabulary)
+        stand behind the last tokens, the first of the `num` may have its own from the forward before."""
+        before = values[:-1] if len(values) > num else torch.cat([self._next[slot][None], values[:-1]])
+        tokens = torch.tensor(self._text(slot)[-num:], device=before.device)
+        found = before[-num:].gather(1, tokens[:, None])[:, 0]
+        if self.reward_model.sums:
+            found = found.double().cumsum(0) + (self._rewards[slot][-1] if self._rewards[slot] else 0.0)
+        new = found.tolist()
+        self._rewards[slot] += new
+        return new
 
-    def fork(self, rows: Sequence[int]) -> "TokenPrefixes":
-        reference = self.reference.fork(rows) if self.reference else None
-        copy = TokenPrefixes(self.reward_model, self.prefixes.fork(rows), reference, [self.prompt_lengths[row] for row in rows])
-        copy._now = [self._now[row] for row in rows]
-        return copy
+    def _look_up(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> list[list[float]]:
+        """The rewards of each slot's candidates, in one gather and one transfer."""
+        if not slots:
+            return []
+        width = max(len(asks[slot]) for slot in slots)
+        ids = torch.tensor([(*asks[slot], *[0] * width)[:width] for slot in slots])
+        following = torch.stack([self._next[slot] for slot in slots])
+        found = following.gather(1, ids.to(following.device))
+        if self.reward_model.sums:
+            found = found + torch.tensor([self._stands(slot) for slot in slots], device=found.device)[:, None]
+        return [row[: len(asks[slot])] for slot, row in zip(slots, found.tolist(), strict=True)]
+
+    def _stands(self, slot: int, wanted: bool = True) -> float:
+        """Reward of the response as it stands; of an empty one, where the kind has one, read plainly and only where it is wanted."""
+        if self._rewards[slot]:
+            return self._rewards[slot][-1]
+        if self.reward_model.sums or not wanted:
+            return 0.0
+        return self.reward_model.of_prefix(self._text(slot), self._prompt_lengths[slot])
+
+    def _num_unknown(self, slot: int) -> int:
+        return len(self._text(slot)) - self._prompt_lengths[slot] - len(self._rewards[slot])
+
+    def _text(self, slot: int) -> list[int]:
+        return self.prefixes.rows.texts[slot]
+
+    @property
+    def _both(self) -> list[LMPrefixes]:
+        return [self.prefixes, *([self.reference] if self.reference else [])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +162,9 @@ class TokenRewardModel(RewardModel):
     def values(self, logits: Tensor, reference: Tensor | None) -> Tensor:
         """(…, vocabulary) logits -> what each next token adds to the reward, or is worth; float32."""
 
-    def start(self, texts: Sequence[Sequence[int]], reserve: int = 64, prompt_lengths: Sequence[int] | None = None) -> TokenPrefixes:
-        reference = self.reference.start(texts, reserve) if self.reference else None
-        return TokenPrefixes(self, self.lm.start(texts, reserve), reference, prompt_lengths or [len(text) for text in texts])
+    def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> TokenPrefixes:
+        reference = self.reference.start(prompts, responses, reserve) if self.reference else None
+        return TokenPrefixes(self, self.lm.start(prompts, responses, reserve), reference, list(map(len, prompts)))
 
     @torch.inference_mode()
     def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -4,35 +4,83 @@ Calls the backbone and the head itself; the pooled output of a sequence classifi
 pad", which is wrong for a candidate equal to pad. Knows nothing of methods, text or the screen.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rgtg.errors import ModelRefused
+from rgtg.models.backbone import Backbone, encode_all
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import Backbone, GrowingRows, choose_strategy, encode_all
-from rgtg.rewards.base import RewardModel, RewardPrefixes
+from rgtg.models.prefix import GrowingRows, choose_strategy
+from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
 
 
 class ScalarPrefixes(RewardPrefixes):
-    """Growing prefixes under a scalar reward model, one row a response."""
+    """Growing responses under a scalar reward model, one slot each."""
 
-    def __init__(self, reward_model: "ScalarRewardModel", rows: GrowingRows):
-        super().__init__(rows)
-        self.reward_model = reward_model
+    def __init__(self, head: torch.nn.Module, rows: GrowingRows, prompt_lengths: Sequence[int]):
+        self.head, self.rows = head, rows
+        self._prompt_lengths = list(prompt_lengths)
+        self._reward: dict[int, float] = {}  # of each slot as it stands, where that is known
+        self._candidates: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
+
+    @property
+    def num_forwards(self) -> int:
+        return self.rows.num_forwards
+
+    def append(self, slot: int, token_id: int) -> None:
+        ids, rewards = self._candidates.pop(slot, ((), ()))
+        self._reward.pop(slot, None)
+        if token_id in ids:
+            self._reward[slot] = rewards[list(ids).index(token_id)]
+        self.rows.append(slot, token_id)
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        before = {source: self._reward.get(source) for source in sources}
+        self.rows.copy(sources, targets)
+        for source, target in zip(sources, targets, strict=True):
+            if source != target:
+                self._candidates.pop(target, None)
+                self._reward.pop(target, None)
+                if (reward := before[source]) is not None:
+                    self._reward[target] = reward
+
+    def truncate(self, slot: int, num_tokens: int) -> None:
+        length = self._prompt_lengths[slot] + num_tokens
+        if length < len(self.rows.texts[slot]):
+            self._reward.pop(slot, None)
+            self._candidates.pop(slot, None)
+        self.rows.truncate(slot, length)
 
     @torch.inference_mode()
-    def rewards(self) -> Tensor:
-        return self.reward_model.head(self.rows.last())[..., 0].float()
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
+        fed = self.rows.forward(asks)
+        found: dict[int, Said] = {}
+        if fed is not None:
+            values = self.head(fed.hidden)[..., 0].float().tolist()  # (rows, length): the one transfer from the device
+            for row, slot, num, first in zip(values, fed.slots, fed.num_new, fed.first, strict=True):
+                if num:
+                    self._reward[slot] = row[num - 1]
+                num_response = len(self.rows.texts[slot]) - self._prompt_lengths[slot]
+                ids = asks[slot]
+                candidates = row[first : first + len(ids)]
+                if ids:
+                    self._candidates[slot] = ids, candidates
+                reward = self._reward.get(slot, math.nan) if ids else self._stands(slot)
+                found[slot] = Said(row[max(0, num - num_response) : num], reward, candidates)
+        for slot in asks.keys() - found.keys():
+            found[slot] = Said((), self._stands(slot), ())
+        return found
 
-    @torch.inference_mode()
-    def score(self, candidate_ids: Sequence[Sequence[int]]) -> Tensor:
-        return self.reward_model.head(self.rows.value(candidate_ids))[..., 0].float()
-
-    def fork(self, rows: Sequence[int]) -> "ScalarPrefixes":
-        return ScalarPrefixes(self.reward_model, self.rows.fork(rows))
+    def _stands(self, slot: int) -> float:
+        """Reward of a slot in which nothing is pending, from the state of its last token where it is not known."""
+        if slot not in self._reward:
+            self._reward[slot] = float(self.head(self.rows.last([slot]))[0, 0])
+        return self._reward[slot]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +102,7 @@ class ScalarRewardModel(RewardModel):
     @classmethod
     def of(cls, loaded: Loaded) -> "ScalarRewardModel":
         """From loaded weights. Raises ModelRefused where there is no per-position head."""
-        model = loaded.model
+        model: Any = loaded.model
         head = getattr(model, "score", None)
         if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
             found = f"`{type(model).__name__}` has no `score` layer with one output."
@@ -62,14 +110,15 @@ class ScalarRewardModel(RewardModel):
                 f"`{loaded.ref.name}` cannot score prefixes.", found, "Use a decoder saved with AutoModelForSequenceClassification and num_labels=1."
             )
 
-        def hidden(**inputs) -> Tensor:
+        def hidden(**inputs: Any) -> Tensor:
             return model.base_model(**inputs).last_hidden_state
 
-        strategy = choose_strategy(Backbone.of(model, hidden, loaded.pad_id), loaded.vocabulary_size)
-        return cls(loaded, Backbone.of(model, hidden, loaded.pad_id, strategy), head)
+        backbone = Backbone.of(model, hidden, loaded.pad_id)
+        return cls(loaded, replace(backbone, strategy=choose_strategy(backbone, loaded.vocabulary_size)), head)
 
-    def start(self, texts: Sequence[Sequence[int]], reserve: int = 64, prompt_lengths: Sequence[int] | None = None) -> ScalarPrefixes:
-        return ScalarPrefixes(self, GrowingRows(self.backbone, texts, reserve))
+    def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> ScalarPrefixes:
+        texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]
+        return ScalarPrefixes(self.head, GrowingRows(self.backbone, texts, reserve), list(map(len, prompts)))
 
     @torch.inference_mode()
     def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from rgtg.errors import StoreError
-from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Vote, from_dict
+from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote, from_dict
 
 Row = dict[str, str | int | float | None]
 UNHASHED = ("seq", "row_sha256")
@@ -69,7 +69,13 @@ def sha256(content: str) -> str:
 
 def differing(row: Row, stored: Mapping[str, Any]) -> list[str]:
     """The columns in which a fact that comes again differs from the one stored."""
-    return [name for name, value in row.items() if name not in NOT_CONTENT and value != stored[name]]
+    return [name for name, value in row.items() if name not in NOT_CONTENT and not _same(name, value, stored[name])]
+
+
+def _same(name: str, value: object, stored: object) -> bool:
+    """Equal, or equal as records: what an earlier rgtg wrote has other fields and is the same fact."""
+    read = {"run": lambda text: from_dict(Run, json.loads(text)), "steps": steps_of}.get(name)
+    return value == stored or (read is not None and read(value) == read(stored))
 
 
 def comparison_row(comparison: Comparison, created_at: str) -> Row:
@@ -163,15 +169,16 @@ def span_of(row: Mapping[str, Any]) -> Span:
 
 
 def steps_json(steps: Sequence[Step]) -> str:
-    """The steps as arrays under one list of names: {"step": [names], "candidate": [names], "rewards": [names], "steps": [[…], …]}.
+    """The steps as arrays under one list of names: {"step": [names], "candidate": [names], "tried": [names], "rewards": [names],
+    "steps": [[…], …]}.
 
     A candidate's rewards are a flat [index, value, index, value]; floats are written whole. Names travel with the
     data, so a field added later finds its default in older rows.
     """
     names: dict[str, int] = {}
     packed = [_packed(step, names) for step in steps]
-    head = {"step": [f.name for f in fields(Step)], "candidate": [f.name for f in fields(Candidate)], "rewards": list(names)}
-    return json_text(head | {"steps": packed}, "The steps")
+    head = {kind.__name__.lower(): [f.name for f in fields(kind)] for kind in (Step, Candidate, Tried)}
+    return json_text(head | {"rewards": list(names), "steps": packed}, "The steps")
 
 
 def steps_of(content: str) -> tuple[Step, ...]:
@@ -181,19 +188,24 @@ def steps_of(content: str) -> tuple[Step, ...]:
     def unpacked(kind: type, values: list) -> Any:
         known = {f.name for f in fields(kind)}
         record = {name: value for name, value in zip(found[kind.__name__.lower()], values, strict=True) if name in known}
-        record["rewards"] = _rewards(record["rewards"], names)
-        if "candidates" in record:
-            record["candidates"] = tuple(unpacked(Candidate, candidate) for candidate in record["candidates"])
+        if "rewards" in record:
+            record["rewards"] = _rewards(record["rewards"], names)
+        if "token_ids" in record:
+            record["token_ids"] = tuple(record["token_ids"])
+        for name, part in (("candidates", Candidate), ("tried", Tried)):
+            if name in record:
+                record[name] = tuple(unpacked(part, values) for values in record[name])
         return kind(**record)
 
     return tuple(unpacked(Step, step) for step in found["steps"])
 
 
-def _packed(record: Step | Candidate, names: dict[str, int]) -> list:
+def _packed(record: Step | Candidate | Tried, names: dict[str, int]) -> list:
     values = dict(vars(record))  # in the order of the fields
-    values["rewards"] = [part for name, reward in record.rewards for part in (names.setdefault(name, len(names)), reward)]
-    if "candidates" in values:
-        values["candidates"] = [_packed(candidate, names) for candidate in record.candidates]
+    if "rewards" in values:
+        values["rewards"] = [part for name, reward in values["rewards"] for part in (names.setdefault(name, len(names)), reward)]
+    for name in values.keys() & {"candidates", "tried"}:
+        values[name] = [_packed(part, names) for part in values[name]]
     return list(values.values())
 
 

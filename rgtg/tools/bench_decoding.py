@@ -138,7 +138,7 @@ def _ours(models, prompts: Sequence[Sequence[int]], k: int, guided: bool) -> tup
     runs = [
         Run(
             "", "pargs-greedy" if guided else "base", models.base_lm.loaded.ref, (("beta", 1.0),) if guided else (),
-            models.reward_models["guide"].loaded.ref if guided else None, (), config, 0, tuple(ids),
+            ((models.reward_models["guide"].loaded.ref, 1.0),) if guided else (), generation=config, prompt_ids=tuple(ids),
         )
         for ids in prompts
     ]  # fmt: skip

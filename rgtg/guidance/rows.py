@@ -1,0 +1,190 @@
+"""One column's answers while they grow: what needs no model is a plain call here.
+
+Works on token ids and on whatever follows them (`append`, `copy`, `truncate` by slot). Knows nothing of models, text or the engine.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rgtg.errors import BadReward, BadSettings
+from rgtg.guidance.base import Proposal
+from rgtg.guidance.noise import derived_seed, gumbel, uniform
+from rgtg.records import Run
+
+
+class Follower(Protocol):
+    """A model's batch of growing prefixes, which is told of every change to the slots."""
+
+    def append(self, slot: int, token_id: int) -> None: ...
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None: ...
+    def truncate(self, slot: int, num_tokens: int) -> None: ...
+
+
+@dataclass(eq=False)
+class Draft:
+    """A token that is not yet final, and the candidates it was drawn from. Copies of a row share their drafts."""
+
+    token_id: int
+    is_last: bool
+    proposal: Proposal
+    index: int  # of the token among the candidates
+    scores: list[float]  # (k,), what the draw compared
+    greedy: bool
+    rewards: dict[str, float] = field(default_factory=dict)  # of the prefix that ends here, by reward model
+    reward: float | None = None  # the guides' combined, where the draw knew it
+
+
+@dataclass(frozen=True, eq=False)
+class GivenUp:
+    """Drafts that a method tried and did not take, with what it held against them."""
+
+    drafts: tuple[Draft, ...]
+    reward: float | None = None
+    threshold: float | None = None
+    weight: float | None = None
+
+
+class Rows:
+    """The answers of one column. Row i has a seed of its own, so that copies of one row part ways; row 0's is the run's."""
+
+    def __init__(
+        self,
+        run: Run,
+        num_rows: int,
+        followers: Sequence[tuple[Follower, Sequence[int]]],
+        observers: Sequence[tuple[Follower, int]],
+        eos_ids: frozenset[int],
+    ):
+        """`followers` with the slot of each row in their batch, `observers` with the slot of the one text that they read."""
+        self.run, self.num_rows = run, num_rows
+        self._followers, self._observers, self._eos_ids = followers, observers, eos_ids
+        self.drafts: list[list[Draft]] = [[]]
+        self.settled: list[Draft] = []
+        self.given_up: dict[int, list[GivenUp]] = {}  # number of settled drafts -> what was tried there
+        self.num_given = len(run.forced_ids[:-1])
+        self.attempt = 0
+        self.stopped = len(run.forced_ids) > run.generation.max_new_tokens  # a branch with no room
+
+    @property
+    def active(self) -> list[int]:
+        """Rows that still grow; none once the run was stopped."""
+        return [] if self.stopped else [j for j, row in enumerate(self.drafts) if not (row and row[-1].is_last)]
+
+    @property
+    def num_settled(self) -> int:
+        return len(self.settled)
+
+    def num_tokens(self, row: int = 0) -> int:
+        """Tokens of a row's answer, those that a branch was given included."""
+        return self.num_given + len(self.drafts[row])
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Tokens that an answer may have."""
+        return self.run.generation.max_new_tokens
+
+    @property
+    def temperature(self) -> float:
+        return self.run.generation.temperature
+
+    def uniform(self, purpose: str) -> float:
+        """A number in (0, 1) for accepting and resampling: a pure function of seed, position, attempt and purpose."""
+        return uniform(self._seed(0), max(map(self.num_tokens, range(len(self.drafts)))), purpose)
+
+    def _seed(self, row: int) -> int:
+        return derived_seed(self.run.seed, row + self.attempt * self.num_rows)
+
+    # --- growing ---------------------------------------------------------------------------------------------------
+
+    def take(
+        self, proposals: Sequence[Proposal | None], rescore: Callable[[Tensor, Tensor | None], Tensor] | None = None, greedy: bool = False
+    ) -> None:
+        """Each row that was proposed to takes one token: Gumbel-max over its scores at the run's temperature, or the highest. Without
+        `rescore` the scores are the base LM's log probabilities."""
+        for row, proposal in enumerate(proposals):
+            if proposal is not None:
+                self.put(row, self._pick(row, proposal, rescore, greedy))
+
+    def _pick(self, row: int, proposal: Proposal, rescore: Callable | None, greedy: bool) -> Draft:
+        scores = proposal.log_probs if rescore is None else rescore(proposal.log_probs, proposal.rewards)
+        values, position, temperature = scores.tolist(), self.num_tokens(row), self.temperature
+        if not all(map(math.isfinite, values)):
+            wrong = f"Method `{self.run.method}` gave a score that is not finite."
+            raise BadReward(wrong, f"Scores: {[round(value, 3) for value in values]}.", "Lower the weight.")
+        greedy = greedy or temperature == 0
+        if position + 1 == len(self.run.forced_ids):
+            index = self._forced(proposal)
+        elif greedy:  # ties go to the lowest id
+            highest = max(values)
+            index = min((i for i, value in enumerate(values) if value == highest), key=proposal.ids.__getitem__)
+        else:
+            noise = gumbel(self._seed(row), position, torch.tensor(proposal.ids)).tolist()
+            index = max(range(len(values)), key=[value / temperature + more for value, more in zip(values, noise, strict=True)].__getitem__)
+        token_id = proposal.ids[index]
+        is_last = token_id in self._eos_ids or position + 1 >= self.max_new_tokens
+        rewards = {name: found[index] for name, found in proposal.components.items()}
+        reward = float(proposal.rewards[index]) if proposal.rewards is not None else None
+        return Draft(token_id, is_last, proposal, index, values, greedy, rewards, reward)
+
+    def _forced(self, proposal: Proposal) -> int:
+        token_id = self.run.forced_ids[-1]
+        if token_id not in proposal.ids:
+            raise BadSettings(
+                f"The branch cannot begin with token {token_id}.", "It is not among the candidates of this step.", "Branch from a token in the table."
+            )
+        return proposal.ids.index(token_id)
+
+    def put(self, row: int, draft: Draft) -> None:
+        """The row goes on with a token that was drawn."""
+        self.drafts[row].append(draft)
+        for follower, slots in self._followers:
+            follower.append(slots[row], draft.token_id)
+
+    # --- choosing --------------------------------------------------------------------------------------------------
+
+    def select(self, index: Sequence[int]) -> None:
+        """Row i becomes a copy of what row `index[i]` is: best-of-n, beams, resampling."""
+        if any(not (self.drafts[j] and self.drafts[j][-1].is_last) for j in index):  # what is over is not read again
+            for follower, slots in self._followers:
+                follower.copy([slots[j] for j in index], slots[: len(index)])
+        self.drafts = [list(self.drafts[j]) for j in index]
+
+    def truncate(self, length: int) -> None:
+        """Every row forgets its drafts beyond `length`."""
+        for row, drafts in enumerate(self.drafts):
+            if len(drafts) > length:
+                del drafts[length:]
+                for follower, slots in self._followers:
+                    follower.truncate(slots[row], self.num_given + length)
+
+    def give_up(self, drafts: Sequence[Draft], reward: float | None = None, threshold: float | None = None, weight: float | None = None) -> None:
+        """Note what was tried behind the settled text and is not taken, for whoever wants to know why."""
+        if drafts:
+            self.given_up.setdefault(self.num_settled, []).append(GivenUp(tuple(drafts), reward, threshold, weight))
+
+    def settle(self) -> None:
+        """What all rows share is final: it may be shown, and observers may read it."""
+        first, others = self.drafts[0], self.drafts[1:]
+        shared = len(first)
+        for row in others:
+            shared = next((i for i, (a, b) in enumerate(zip(first, row, strict=False)) if a is not b), min(shared, len(row)))
+        for draft in first[self.num_settled : shared]:
+            self.settled.append(draft)
+            for follower, slot in self._observers:
+                follower.append(slot, draft.token_id)
+
+    def stop(self) -> None:
+        """Nothing grows from now on; of several rows the first is kept, as it stands."""
+        self.stopped = True
+        self.drafts = self.drafts[:1]
+        self.settle()
+
+
+def best(rewards: Sequence[float]) -> int:
+    """Index of the highest reward; ties go to the first."""
+    return max(range(len(rewards)), key=lambda i: (rewards[i], -i))

@@ -1,0 +1,104 @@
+"""A causal model up to its last hidden state: what its attention sees, and plain encoding without a cache.
+
+Works on token ids and hidden states. Knows nothing of growing rows, heads, rewards, methods or text.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import get_layer_types_and_kwargs
+
+from rgtg.models.cache import RowCache
+
+STRATEGIES = ("siblings", "rows", "reencode")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A causal model up to its last hidden state, and how its prefixes can be grown.
+
+    `run(input_ids, attention_mask, position_ids, use_cache)` gives (rows, length, width); the cache goes in under `cache_name`,
+    which transformers changed in 5.24. `windows` is the attention window of each layer type, None for full attention. `strategy` says how candidates
+    are valued: as `siblings` in one forward, as expanded `rows`, or by `reencode` without a cache.
+    """
+
+    run: Callable[..., Tensor]
+    num_layers: int
+    windows: tuple[tuple[str, int | None], ...]
+    device: torch.device
+    dtype: torch.dtype
+    pad_id: int
+    strategy: str = "siblings"
+    cache_name: str = "past_key_values"
+
+    @classmethod
+    def of(cls, model: Any, run: Callable[..., Tensor], pad_id: int, strategy: str = "siblings") -> "Backbone":
+        config = model.config.get_text_config()
+        types, kwargs = get_layer_types_and_kwargs(config)  # undocumented; works without `layer_types` in the config too
+        windows = {t: k.get("sliding_window") for t, k in zip(types, kwargs, strict=True)}
+        name = "cache" if "cache" in inspect.signature(model.base_model.forward).parameters else "past_key_values"
+        return cls(run, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy, name)
+
+    def forward(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, positions: Tensor | None, cache: RowCache | None) -> Tensor:
+        """(rows, length) ids -> (rows, length, width) hidden states; without a cache the plain encoding."""
+        cached = {} if cache is None else {self.cache_name: cache}
+        return self.run(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **cached)
+
+    @cached_property
+    def shortest_window(self) -> float:
+        return min((window for _, window in self.windows if window), default=float("inf"))
+
+    def even_mask(self, num_rows: int, length: int, pending: int, width: int) -> tuple[Tensor, Tensor]:
+        """The mask where all rows are alike, one for all of them (1, 1, width, length + width); and positions (rows, width)."""
+        block, offsets = _block(pending, width, self.dtype, self.device)
+        mask = torch.zeros(1, 1, width, length + width, dtype=self.dtype, device=self.device)
+        mask[..., length:] = block
+        return mask, (offsets + length).expand(num_rows, -1)
+
+    def mask(self, lengths: Tensor, high: int, pending: Tensor, width: int) -> tuple[Tensor | dict[str, Tensor], Tensor]:
+        """What each new position sees, additive (rows, 1, width, high + width), one a layer type if there are several; and positions.
+
+        The first `pending[r]` columns of row r continue its text causally; all columns after are siblings: they see the
+        text and themselves, at the position that follows the text.
+        """
+        column, slot = torch.arange(width, device=self.device), torch.arange(high, device=self.device)
+        positions = lengths[:, None] + torch.minimum(column[None], pending[:, None])
+        old = (slot < lengths[:, None])[:, None].expand(-1, width, -1)
+        new = (column[None, None] <= column[None, :, None]) & (column[None] < pending[:, None])[:, None]
+        new = new | torch.eye(width, dtype=torch.bool, device=self.device)  # padding sees itself: a row that sees nothing gives NaN
+        masks = {}
+        for name, window in self.windows:
+            a, b = old, new
+            if window:  # a query at p sees p - window + 1 … p
+                a = a & (positions[..., None] - slot < window)
+                b = b & (positions[:, :, None] - positions[:, None] < window)
+            visible = torch.cat([a, b], -1)[:, None]
+            # additive and float: a boolean mask is silently wrong under eager attention
+            masks[name] = torch.zeros(visible.shape, dtype=self.dtype, device=self.device).masked_fill_(~visible, torch.finfo(self.dtype).min)
+        return (masks if len(masks) > 1 else next(iter(masks.values()))), positions
+
+
+@lru_cache(maxsize=256)
+def _block(pending: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What new positions see of one another, additive (width, width), and how far each lies behind the text (1, width)."""
+    column = torch.arange(width, device=device)
+    visible = ((column[None] <= column[:, None]) & (column[None] < pending)) | torch.eye(width, dtype=torch.bool, device=device)
+    return torch.zeros(width, width, dtype=dtype, device=device).masked_fill_(~visible, torch.finfo(dtype).min), column.clamp(max=pending)[None]
+
+
+def encode_all(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
+    """(rows, longest, width): hidden states of complete texts, plainly: right-padded, no cache, no mask."""
+    longest = max(map(len, texts))
+    ids = torch.tensor([list(text) + [backbone.pad_id] * (longest - len(text)) for text in texts], device=backbone.device)
+    return backbone.forward(ids, None, None, None)
+
+
+def encode(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
+    """(rows, width): hidden state of each text's last token, plainly."""
+    hidden = encode_all(backbone, texts)
+    return hidden[torch.arange(len(texts), device=backbone.device), torch.tensor([len(text) - 1 for text in texts], device=backbone.device)]

@@ -121,7 +121,7 @@ def describe_methods(workbench: Workbench) -> list[dict]:
 def describe_models(workbench: Workbench, base_lm: str | None = None) -> list[dict]:
     """The reward models that may guide, with what their cards say; none where no base LM is installed."""
     try:
-        guides = workbench.guides(base_lm)
+        guides = workbench.library.guides(base_lm)
     except RgtgError:
         return []
     cards = [(m.name, m.card or ModelCard("reward_model", m.name)) for m in guides]
@@ -157,14 +157,14 @@ def setting_fields(workbench: Workbench) -> list[dict]:
     lms = {
         "name": "base_lm",
         "label": "base LM",
-        "choices": [m.name for m in workbench.base_lms()],
+        "choices": [m.name for m in workbench.library.base_lms()],
         "help": "The language model that every column guides",
     }
     return [lms, count, seed, lock, new, *numbers]
 
 
 def default_settings(workbench: Workbench, num_columns: int) -> dict:
-    config, lms = GenerationConfig(), workbench.base_lms()
+    config, lms = GenerationConfig(), workbench.library.base_lms()
     return {"base_lm": lms[0].name if lms else "", "columns": num_columns, "seed": 17, "lock": True} | {
         name: getattr(config, name) for name in SHARED
     }
@@ -190,7 +190,7 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
     params = tuple((p.name, _read_parameter(given[p.name], p, column)) for p in method.parameters if p.name in given)
     if not method.uses_reward:
         return ColumnSpec(method.key, params)
-    names, name = [m.name for m in workbench.guides(base_lm)], found.get("reward_model")
+    names, name = [m.name for m in workbench.library.guides(base_lm)], found.get("reward_model")
     if name not in names:
         there = f"There are: {', '.join(names)}." if names else "There is none."
         wrong = f"Column {column} needs a reward model on this machine that is made for the base LM" + (f" `{base_lm}`." if base_lm else ".")
@@ -215,7 +215,7 @@ def _read_parameter(value: object, parameter, column: str) -> float | int | str:
 def read_settings(text: object, workbench: Workbench) -> dict:
     """{base_lm, columns, seed, lock, generation}, each checked; raises BadSettings naming the field."""
     found = read_json(text, "settings")
-    config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.base_lms()]
+    config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.library.base_lms()]
     if found.get("base_lm") not in lms:
         raise BadSettings("That base LM is not on this machine.", f"There are: {', '.join(lms) or 'none'}.", "Choose one of them.")
     numbers = {

@@ -39,7 +39,8 @@ from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.plots import reward_curve
 from rgtg.records import Comparison, new_id
-from rgtg.workbench.workbench import Live, Workbench
+from rgtg.workbench.running import RunningComparison
+from rgtg.workbench.workbench import Workbench
 
 TITLE = "Compare"
 MAX_PROMPT = 20_000
@@ -102,7 +103,7 @@ class _Page:
         drawn += [*self.columns.views.values(), *self.columns.settings.values()]
         asked = [self.prompt, self.settings, self.colour, *self.columns.inputs]
         pickers = [self.settings, *self.columns.inputs]
-        # Line and Live keep order; Gradio's own queue would only hide who waits for what
+        # Line and RunningComparison keep order; Gradio's own queue would only hide who waits for what
         own = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         starts = [self.generate.click, self.again.click, self.openings.when("pick")]
         gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", **own | {"api_visibility": "public", "api_name": "generate"})
@@ -140,14 +141,14 @@ class _Page:
                 if not (yield from self._wait(ticket)):
                     return
                 try:
-                    live = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"])
+                    running = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"])
                 except RgtgError:
                     yield {self.status: "not started"}
                     raise
                 fresh = {self.settings: json.dumps(json.loads(settings) | {"seed": seed}), self.again: gr.Button(visible=False)}
-                fresh |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(live.traces) :]}
+                fresh |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(running.traces) :]}
                 fresh |= {settings: gr.update(branch="") for settings in self.columns.inputs}
-                yield from self._stream(live, ticket, measure, fresh)
+                yield from self._stream(running, ticket, measure, fresh)
             finally:
                 self.line.leave(ticket)
 
@@ -169,8 +170,8 @@ class _Page:
                 yield {self.status: f"branching from column {trace.column} at token {index + 1}"}
                 if not (yield from self._wait(ticket)):
                     return
-                live = self.workbench.branch(comparison.id, trace.id, index, token_id)
-                yield from self._stream(live, ticket, measure, {})
+                running = self.workbench.branch(comparison.id, trace.id, index, token_id)
+                yield from self._stream(running, ticket, measure, {})
             finally:
                 self.line.leave(ticket)
 
@@ -185,15 +186,15 @@ class _Page:
             except StopIteration as ended:
                 return ended.value
 
-    def _stream(self, live: Live, ticket: Ticket, measure: str, fresh: dict) -> Iterator[dict]:
+    def _stream(self, running: RunningComparison, ticket: Ticket, measure: str, fresh: dict) -> Iterator[dict]:
         """Runs it, the text of each column growing; `fresh` goes with the first update."""
-        ticket.on_stop = live.stop
+        ticket.on_stop = running.stop
         if ticket.stopped:
-            live.stop()
-        texts = Texts(live, self.workbench)
+            running.stop()
+        texts = Texts(running, self.workbench)
         try:
-            begun = {self.vote: self._vote_bar(live.comparison), self.status: f"running, seed {live.traces[0].run.seed}"}
-            yield fresh | begun | self._into_views(texts.now()) | self._branch_labels(live.comparison, texts.columns)
+            begun = {self.vote: self._vote_bar(running.comparison), self.status: f"running, seed {running.traces[0].run.seed}"}
+            yield fresh | begun | self._into_views(texts.now()) | self._branch_labels(running.comparison, texts.columns)
             for grown in texts:
                 yield self._into_views(grown)
         except Exception as error:
@@ -201,8 +202,8 @@ class _Page:
             yield self._into_views(texts.fail(words)) | {self.status: words}
             raise shown(words) from None
         finally:
-            live.close()
-        ended = {self.status: summary(live.traces), self.curve: self._curve(live.comparison, measure)}
+            running.close()
+        ended = {self.status: summary(running.traces), self.curve: self._curve(running.comparison, measure)}
         yield self._into_views(texts.end()) | ended
 
     def _into_views(self, texts: dict[str, str]) -> dict:
@@ -264,7 +265,7 @@ class _Page:
             raise BadSettings("That is no vote on this comparison.", "", "Reload the page.")
         best = best if verdict == "best" else None
         current = self.workbench.current_vote(comparison.id)
-        if current and (current.verdict, current.best_trace_id) == (verdict, best) and not self.workbench.live(comparison.id):
+        if current and (current.verdict, current.best_trace_id) == (verdict, best) and not self.workbench.running(comparison.id):
             return  # a second click on the same answer says nothing new
         given, dwell = said.get("seen"), said.get("dwell_ms")
         seen = tuple(t for t in known if isinstance(given, list) and t in given)
@@ -333,8 +334,8 @@ class _Page:
 
     def _line_up(self, job_id: str) -> dict:
         """The columns that show what a training has made beside what it came from."""
-        job = self.workbench.workshop.jobs.job(job_id)
-        specs, base_lm = self.workbench.workshop.line_up(job), job.config["base_lm"]
+        job = self.workbench.trainings.jobs.job(job_id)
+        specs, base_lm = self.workbench.trainings.line_up(job), job.config["base_lm"]
         models = describe_models(self.workbench, base_lm)
         settings = default_settings(self.workbench, len(specs)) | {"base_lm": base_lm}
         found = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
@@ -369,7 +370,7 @@ class _Page:
         @guarded("Choosing the base LM")
         def models_of(event: gr.EventData = None) -> list:
             name = payload(event).get("name")
-            if name not in [m.name for m in self.workbench.base_lms()]:
+            if name not in [m.name for m in self.workbench.library.base_lms()]:
                 raise BadSettings("That base LM is not on this machine.")
             models = describe_models(self.workbench, name)
             return [gr.update(models=models) for _ in self.columns.inputs]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning out
 VISITOR = SimpleNamespace(session_hash="visitor")
 
 
-class StubLive:
+class StubRunning:
     """Steps without a model; `fails_at` raises there."""
 
     def __init__(self, comparison: Comparison, num_tokens: int, fails_at: int | None = None):
@@ -61,7 +61,7 @@ class StubWorkbench:
 
     def __init__(self, state: str = "ready", fails_at: int | None = None):
         self.settings = Settings()
-        self.workshop = SimpleNamespace(fields=lambda: ())
+        self.library, self.trainings = self, SimpleNamespace(fields=lambda: ())
         self.state, self.fails_at = state, fails_at
         self.asked: list[tuple] = []
         self.votes: list[Vote] = []
@@ -95,9 +95,9 @@ class StubWorkbench:
         runs = [Run(prompt, c.method, lm, c.params, guide, (), generation, seed) for c, guide in zip(columns, guides, strict=True)]
         found = Comparison(new_id(), prompt, tuple(Trace(new_id(), "ABCD"[i], run, place=i) for i, run in enumerate(runs)))
         self.comparisons[found.id] = found
-        return StubLive(found, 3, self.fails_at)
+        return StubRunning(found, 3, self.fails_at)
 
-    def live(self, comparison_id):
+    def running(self, comparison_id):
         return None
 
     def comparison(self, comparison_id):

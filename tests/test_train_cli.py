@@ -28,7 +28,7 @@ QUICK = ["--num-steps", "4", "--pairs-per-batch", "8", "--learning-rate", "1e-3"
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     save_tiny(tmp_path / "tiny")
     rows = [{"prompt": f"p{i}", "chosen": f"a{i % 7}b", "rejected": f"c{i % 5}"} for i in range(60)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -17,7 +17,8 @@ from rgtg.errors import BadData
 
 CARD_FILE = "card.json"
 STOP_REASONS = ("eos", "max_new_tokens", "stopped", "error")
-VERDICTS = ("best", "tie", "all_bad", "skip", "withdrawn")
+ANSWERS = ("best", "tie", "all_bad", "skip")  # the verdicts that a person gives
+VERDICTS = (*ANSWERS, "withdrawn")  # undo
 STATES = ("open", "closed", "expired", "abandoned")
 Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
 Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))

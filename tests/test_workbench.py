@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, StoreBusy, StoreError, UnknownRecord
-from rgtg.records import ColumnSpec, ModelCard, Step
+from rgtg.records import ColumnSpec, ModelCard, Step, Vote
 from rgtg.workbench.workbench import Workbench
 
 
@@ -260,7 +260,7 @@ def test_a_vote_for_an_answer_without_a_token_is_refused_and_the_run_goes_on(wor
     running, stream = halfway(workbench, columns, 2)
     first, second = running.traces
     assert (len(first.steps), len(second.steps)) == (2, 0)
-    with pytest.raises(BadSettings, match="no token yet"):
+    with pytest.raises(StoreError, match="no token yet"):
         workbench.vote(running.id, "best", second.id, [first.id])
     for _ in stream:
         pass
@@ -272,6 +272,9 @@ def test_a_vote_that_is_refused_costs_no_answers(workbench):
     running, stream = halfway(workbench, workbench.default_columns(), 6)
     with pytest.raises(StoreError, match="another comparison"):
         workbench.vote(running.id, "best", "gone", [running.traces[0].id, "gone"])
+    assert workbench.running(running.id) is running, "it goes on"
+    with pytest.raises(StoreError, match="another comparison"):  # refused by the database, whatever was checked before
+        running.keep(Vote("v", running.id, "best", "gone", (running.traces[0].id, "gone")))
     assert list(stream) == []
     stored = workbench.store.comparison(running.id)
     assert sum(len(t.steps) for t in stored.traces) == 6 and workbench.running(running.id) is None

@@ -294,19 +294,21 @@ class Workbench:
         strength: int | None = None,
         dwell_ms: int | None = None,
     ) -> Vote:
-        """A fact about what was there to be seen. A run that still goes on stops; its traces and the vote are one transaction."""
+        """A fact about what was there to be seen. A run that still goes on stops; its traces and the vote are one transaction.
+
+        StoreError where the vote makes no sense (`store.queries.check_vote`); then a run goes on.
+        """
+        from rgtg.store.queries import check_vote
+
         running = self.running(comparison_id)
-        seen = tuple(seen_trace_ids)
-        if best_trace_id and seen and best_trace_id not in seen:  # the run goes on
-            raise BadSettings("The best answer has to be among those that were there to be seen.", "It has no token yet.", "Wait for it.")
-        if running is not None:
-            running.stop()
         comparison = self.comparison(comparison_id)
-        seen = seen or tuple(t.id for t in comparison.traces)
+        seen = tuple(seen_trace_ids) or tuple(t.id for t in comparison.traces)
         vote = Vote(vote_id or new_id(), comparison_id, verdict, best_trace_id, seen, rater_id or self.rater(), strength, dwell_ms=dwell_ms)
-        if running is not None:
-            return running.keep(vote)
-        return self.store.add_vote(vote)
+        check_vote(vote, comparison.state, {t.id for t in comparison.traces})
+        if running is None:
+            return self.store.add_vote(vote)
+        running.stop()
+        return running.keep(vote)
 
     def undo(self, comparison_id: str, rater_id: str | None = None) -> Vote:
         """Takes the vote back: a new fact, nothing is erased."""

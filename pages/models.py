@@ -9,10 +9,9 @@ import gradio as gr
 from gradio.context import Context
 
 from pages import ids, theme
-from pages.columns import Words
+from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
 from pages.handlers import guarded, in_words, payload, warn
-from pages.reports import Lengths, Report, accuracy_figure, count, lengths_of, report_words
-from pages.token_view import _Drawn
+from pages.reports import accuracy_figure, count, lengths_of, report_words
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ModelCard, new_id
 from rgtg.workbench.library import children, ships, size
@@ -26,28 +25,7 @@ STATUSES = {"not_recommended": "not recommended: no better than before, nor than
 MAX_PLACE = 1_000
 
 
-class ModelList(_Drawn):
-    """The table of models. Event `open_model` {model}."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.modelList(element, props, trigger, watch, 'open_model')", **kwargs)
-
-
-class ModelCardView(_Drawn):
-    """One model's card. Events `open_model` {model}, `delete_model` {model, sure}."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.modelCard(element, props, trigger, watch, 'open_model', 'delete_model')", **kwargs)
-
-
-class AddForm(_Drawn):
-    """A folder or hub id. Event `add_model` {place, kind}; the value says what came of it."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.addModel(element, props, trigger, watch, 'add_model')", **kwargs)
-
-
-def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
+def build(workbench: Workbench, pages: theme.Links) -> None:
     """Lays the page out in the open Blocks and wires it."""
     page = _Page(workbench, pages)
     page.wire(Context.root_block)
@@ -56,7 +34,7 @@ def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
 class _Page:
     """The components of the page by name, and the handlers that answer them."""
 
-    def __init__(self, workbench: Workbench, pages: tuple[tuple[str, str], ...]):
+    def __init__(self, workbench: Workbench, pages: theme.Links):
         self.workbench, self.trainings = workbench, workbench.trainings
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)

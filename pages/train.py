@@ -15,9 +15,9 @@ import gradio as gr
 from gradio.context import Context
 
 from pages import ids, theme
-from pages.columns import Words
+from pages.components import Lengths, Report, Words
 from pages.handlers import guarded, in_words, payload, read_id, read_json, warn
-from pages.reports import Lengths, Report, accuracy_figure, count, report_words
+from pages.reports import accuracy_figure, count, report_words
 from pages.token_view import _Drawn
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadSettings, RgtgError

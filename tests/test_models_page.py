@@ -31,7 +31,7 @@ def workbench(folders, tmp_path, monkeypatch):
 @pytest.fixture
 def page(workbench):
     with gr.Blocks():
-        return models._Page(workbench, app.PAGES)
+        return models._Page(workbench, app.LINKS)
 
 
 def train(workbench, folders, name: str = "mine") -> None:
@@ -166,7 +166,7 @@ def test_a_public_server_shows_models_and_changes_none(folders, tmp_path, monkey
     monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     bench = Workbench(Settings(data_dir=tmp_path, public=True, device="cpu"), base_lms=[folders["lm"]])
     with gr.Blocks() as demo:
-        page = models._Page(bench, app.PAGES)
+        page = models._Page(bench, app.LINKS)
         page.wire(demo)
     assert page.add is None
     names = {fn.fn.__qualname__ for fn in demo.fns.values() if fn.fn}

@@ -44,7 +44,7 @@ def workbench(folders, tmp_path, monkeypatch):
 @pytest.fixture
 def page(workbench):
     with gr.Blocks():
-        return train._Page(workbench, app.PAGES)
+        return train._Page(workbench, app.LINKS)
 
 
 def vote(workbench, number: int = 6) -> None:
@@ -265,7 +265,7 @@ def test_a_model_whose_row_is_there_is_listed_when_it_is_asked_for(page, workben
 
 def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, folders):
     with gr.Blocks():
-        compare_page = compare._Page(workbench, Line(), app.PAGES)
+        compare_page = compare._Page(workbench, Line(), app.LINKS)
     child = workbench.library.catalog.add(shutil.copytree(folders["full"], workbench.settings.models_dir / "f"), "reward_model")
     config = {"name": child.name, "base": folders["partial"], "base_lm": "tiny", "parent": "p"}
     workbench.store.jobs.add(Job("job-1", config, state="succeeded", reward_model=child.name))

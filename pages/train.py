@@ -33,7 +33,6 @@ OF_DATA = ("held_out", "template", "max_length", "over_long", "objective")  # op
 EVERY = 1.0  # seconds between two looks at a training
 MAX_TEXT = 2_000
 MAX_LOOK_AT = 5_000  # votes that are looked at unasked; beyond, a person presses the button
-ACTIVE = ("queued", "running", "cancelling")
 STATES = {
     "queued": "waiting for its turn", "running": "starting", "cancelling": "being cancelled", "succeeded": "done", "failed": "failed",
     "cancelled": "cancelled", "interrupted": "interrupted",
@@ -215,7 +214,7 @@ class _Page:
         def start(form: str, shown: dict) -> dict:
             found = read_form(form, self.workbench)
             with self._starting:  # the second half of a double click finds what the first has begun
-                begun = next((job.id for job in self.trainings.jobs.jobs() if job.state in ACTIVE and _asks_for(found, job)), None)
+                begun = next((job.id for job in self.trainings.jobs.jobs() if job.state in Job.UNFINISHED and _asks_for(found, job)), None)
                 job_id = begun or self.trainings.train(found["source"], found["start"], found["name"], found["training"])
             return {self.form: self._suggest(read_json(form, "form"), found["name"])} | self._drawn(job_id, shown)
 
@@ -276,18 +275,18 @@ class _Page:
             steps = [line for line in lines if "step" in line]
             model = self.trainings.made_by(job)
             card = model.card if model else None
-            log = self.trainings.jobs.log(job_id) if job.state in ("failed", "interrupted") else ""
-            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in ACTIVE], model and model.name, log))}
-            now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in ACTIVE else "", "report": f"{job_id} report" if card else ""}
+            log = self.trainings.jobs.log(job_id) if job.state in Job.RESUMABLE else ""
+            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in Job.UNFINISHED], model and model.name, log))}
+            now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in Job.UNFINISHED else "", "report": f"{job_id} report" if card else ""}
             now["status"] = f"“{job.config.get('name')}” {SAID[job.state]}"
         now["list"] = json.dumps({"open": job_id, "jobs": [job_line(j) for j in jobs]})
         loading = self.workbench.status().state == "loading"
-        found = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in ACTIVE for j in jobs))}
+        found = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in Job.UNFINISHED for j in jobs))}
         if now["list"] != shown.get("list"):
             found[self.jobs] = now["list"]
         if now["view"] != shown.get("view"):
             found[self.job] = now["view"]
-        if job and now["status"] != shown.get("status") and (job.state in ACTIVE or shown.get("open") == job_id):
+        if job and now["status"] != shown.get("status") and (job.state in Job.UNFINISHED or shown.get("open") == job_id):
             found[self.status] = now["status"]
         if now["steps"] != shown.get("steps"):
             found |= {self.curve_box: gr.update(visible=bool(now["steps"]))}
@@ -416,10 +415,10 @@ def job_words(job: Job, lines: list[dict], active: list[Job], made: str | None, 
     elif job.state == "running":
         words = phase_words(phase, last)
     found = {"id": job.id, "name": job.config.get("name", "?"), "state": job.state, "words": words, "about": about(job, lines)}
-    if job.state in ACTIVE:
+    if job.state in Job.UNFINISHED:
         found["share"] = 1.0 if phase in ("report", "done") else share
-    found |= {"cancel": job.state in ("queued", "running"), "resume": job.state in ("failed", "interrupted") and job.attempt < job.max_attempts}
-    if job.state in ("failed", "interrupted"):
+    found |= {"cancel": job.state in ("queued", "running"), "resume": job.state in Job.RESUMABLE and job.attempt < job.max_attempts}
+    if job.state in Job.RESUMABLE:
         found |= {"error": job.error_text or "Its trainer is gone.", "log": log}
     if job.state == "succeeded" and made is None:
         found["error"] = "The model that it made was deleted."
@@ -457,7 +456,7 @@ def about(job: Job, lines: list[dict]) -> str:
     last = next((line for line in reversed(lines) if line.get("loss") is not None), None)
     if last:
         parts.append(f"loss {last['loss']:.3f} at step {last['step']:,}")
-        if last.get("held_out_accuracy") is not None and job.state in ACTIVE:
+        if last.get("held_out_accuracy") is not None and job.state in Job.UNFINISHED:
             parts.append(f"right on {100 * last['held_out_accuracy']:.0f} % of held-out pairs")
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in training.items() if name != "objective"]
     return " · ".join([*parts, *changed])

@@ -17,6 +17,7 @@ from rgtg.config import GenerationConfig, Settings, TrainingConfig
 from rgtg.errors import BadData, BadSettings, RgtgError
 from rgtg.guidance.methods import METHODS, method
 from rgtg.records import ColumnSpec, ModelCard, Trace
+from rgtg.store.export import FORMATS
 from rgtg.workbench.workbench import Workbench
 
 FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     _run_options(sweep)
 
     export = _command(commands, "export", _export, "votes as training data")
-    export.add_argument("--format", default="preference", choices=("preference", "preference_tokens"))
+    export.add_argument("--format", default="preference", choices=tuple(FORMATS))
     export.add_argument("--out", type=Path, required=True, help="the JSON lines file to write")
 
     models = _command(commands, "models", _models, "what is installed")
@@ -372,10 +373,10 @@ def _tidy(work: Path, members: Sequence[Member]) -> None:
 
 def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
     """The votes as they stand, written once; the other processes wait for the file."""
-    from rgtg.training.votes import freeze_votes
+    from rgtg.store.export import export_preferences
 
     if first and not path.is_file():
-        report = freeze_votes(workbench.store, path)
+        report = export_preferences(workbench.store, path, "training")
         if not report.num_pairs:
             counts = ", ".join(f"{cause} {number}" for cause, number in report.skipped.items()) or "there are no votes"
             path.unlink()

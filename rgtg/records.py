@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadData
@@ -312,6 +313,11 @@ class Job:
     `error_code` and `error_text` say why it failed, was interrupted or cancelled; `reward_model` names what it published.
     """
 
+    ACTIVE: ClassVar = ("running", "cancelling")  # it holds its device
+    UNFINISHED: ClassVar = ("queued", *ACTIVE)
+    RESUMABLE: ClassVar = ("interrupted", "failed")
+    STATES: ClassVar = (*UNFINISHED, *RESUMABLE, "succeeded", "cancelled")
+
     id: str
     config: dict = field(default_factory=dict, hash=False)
     kind: str = "train"
@@ -334,8 +340,8 @@ class Job:
 
     @property
     def active(self) -> bool:
-        """It holds its device."""
-        return self.state in ("running", "cancelling")
+        """Whether it holds its device."""
+        return self.state in self.ACTIVE
 
 
 @dataclass(frozen=True)

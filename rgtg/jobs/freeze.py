@@ -13,6 +13,7 @@ from typing import Any
 
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadData, BadSettings
+from rgtg.files import sync, write_json
 from rgtg.jobs.folder import JOB, PAIRS
 from rgtg.models import artifacts
 from rgtg.models.catalog import whole_place
@@ -57,10 +58,10 @@ def freeze(folder: Path, config: Mapping[str, Any], pairs: Pairs) -> tuple[str, 
         if not content.strip():
             raise BadData("There is nothing to train on.", _counts(report), "Vote for the better of two answers, or give a file of pairs.")
         digest = hashlib.sha256(content).hexdigest()
-        artifacts.sync(path)
-        artifacts.write_json(folder / JOB, {**config, "pairs": PAIRS, "pairs_sha256": digest})
-        artifacts.sync(folder)
-        artifacts.sync(folder.parent)
+        sync(path)
+        write_json(folder / JOB, {**config, "pairs": PAIRS, "pairs_sha256": digest})
+        sync(folder)
+        sync(folder.parent)
     except BaseException:
         artifacts.discard(folder)
         raise

@@ -59,8 +59,8 @@ class Trainings:
         """
         from rgtg.preferences.dataset import prepare
         from rgtg.preferences.formats import Example, read_examples
+        from rgtg.store.export import export_preferences
         from rgtg.training.objectives import check_kind, unread_words
-        from rgtg.training.votes import freeze_votes
 
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
         loaded = self._library.loaded(info)
@@ -68,7 +68,7 @@ class Trainings:
         with TemporaryDirectory() as folder:
             if source == VOTES:
                 path = Path(folder) / "votes.jsonl"
-                report = freeze_votes(self._store(), path)
+                report = export_preferences(self._store(), path, "training")
                 if report.num_pairs == 0:
                     causes = ", ".join(f"{number} {cause.replace('_', ' ')}" for cause, number in report.skipped.items())
                     raise BadSettings(
@@ -101,7 +101,7 @@ class Trainings:
 
     def names(self) -> set[str]:
         """In lower case, of what was trained here or is being trained."""
-        jobs = {job.config["name"] for job in self.jobs.jobs() if job.state in ("queued", "running", "cancelling")}
+        jobs = {job.config["name"] for job in self.jobs.jobs() if job.state in Job.UNFINISHED}
         rows = {row.name for row in self._store().jobs.models()}  # deleted ones keep theirs
         return {name.lower() for name in jobs | rows}
 
@@ -122,8 +122,8 @@ class Trainings:
 
     def train(self, source: str, start: str, name: str, training: Mapping[str, Any] | None = None) -> str:
         """Begin a training in the background and return its job id. Raises BadSettings, BadData (with counts), ModelRefused or StoreError."""
+        from rgtg.store.export import export_preferences
         from rgtg.training.starts import check_start
-        from rgtg.training.votes import freeze_votes
 
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
         config = TrainingConfig(**dict(training or {}))
@@ -134,7 +134,7 @@ class Trainings:
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
         given |= {"guide": self._guide(given["base_lm"])}
         if source == VOTES:
-            return self.jobs.start(given, lambda path: freeze_votes(self._store(), path), snapshot={"source": VOTES})
+            return self.jobs.start(given, lambda path: export_preferences(self._store(), path, "training"), snapshot={"source": VOTES})
         path = Path(source).expanduser()
         return self.jobs.start(given, lambda out: _write_rows(str(path) if path.is_file() else source, out, config))
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError
 from rgtg.faults import boundary
-from rgtg.jobs.folder import read_progress, tail
-from rgtg.jobs.freeze import Pairs, check_config, freeze
+from rgtg.jobs.folder import Pairs, check_config, freeze, read_progress, tail
 from rgtg.jobs.reconcile import Sweep
 from rgtg.jobs.supervisor import Patience, Watcher
 from rgtg.models import artifacts

@@ -18,18 +18,17 @@ from rgtg.config import Settings
 from rgtg.workbench.workbench import Workbench
 
 MAX_WAITING = 16
-PAGES = ((compare.TITLE, "./"), (train.TITLE, "./train"), (models.TITLE, "./models"))
+PAGES = (compare, train, models)  # modules with TITLE and build(workbench, links), in the order of the header; the first opens at /
+LINKS = tuple((page.TITLE, f"./{'' if page is PAGES[0] else page.TITLE.lower()}") for page in PAGES)
 
 
 def build_app(workbench: Workbench) -> gr.Blocks:
     """All pages on one Blocks; nothing is loaded here."""
-    with gr.Blocks(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as demo:
-        gr.Navbar(visible=False)  # the header has the links
-        compare.build(workbench, pages=PAGES)
-    for page in (train, models):
-        with demo.route(page.TITLE, page.TITLE.lower(), show_in_navbar=False):
-            gr.Navbar(visible=False)
-            page.build(workbench, PAGES)
+    demo = gr.Blocks(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600))
+    for page in PAGES:
+        with demo if page is PAGES[0] else demo.route(page.TITLE, page.TITLE.lower(), show_in_navbar=False):
+            gr.Navbar(visible=False)  # the header has the links
+            page.build(workbench, LINKS)
     return demo.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
 
 

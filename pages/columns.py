@@ -7,8 +7,9 @@ from dataclasses import asdict
 import gradio as gr
 
 from pages import ids
+from pages.components import ColumnSettings
 from pages.handlers import read_json, read_number
-from pages.token_view import TokenView, _Drawn
+from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ColumnSpec, ModelCard, Run
@@ -17,61 +18,6 @@ from rgtg.workbench.workbench import Workbench
 MAX_SEED = 2**31 - 1
 SHARED = ("max_new_tokens", "temperature", "top_k", "top_p")
 LABELS = {"max_new_tokens": "tokens", "top_k": "k", "top_p": "top p"}
-
-
-# ---- components drawn by static/forms.js ----------------------------------------------------------
-
-
-class Settings(_Drawn):
-    """Seed, length, temperature and so on; the value is JSON, `fields` describes the inputs. Event `base_lm` {name}."""
-
-    def __init__(self, value: str = "{}", *, fields: list[dict] | None = None, **kwargs):
-        super().__init__(value, js_on_load="rgtg.settings(element, props, trigger, watch, 'base_lm')", fields=fields or [], **kwargs)
-
-
-class ColumnSettings(_Drawn):
-    """One column's method, reward model and parameters, as JSON. `branch` is shown instead while the column holds a branch."""
-
-    def __init__(
-        self, value: str = "{}", *, column: str = "A", branch: str = "", methods: list[dict] | None = None, models: list[dict] | None = None, **kwargs
-    ):
-        super().__init__(
-            value,
-            js_on_load="rgtg.columnSettings(element, props, watch)",
-            column=column,
-            branch=branch,
-            methods=methods or [],
-            models=models or [],
-            **kwargs,
-        )
-
-
-class ColourBar(_Drawn):
-    """What colours the tokens. Event `measure` {measure}; the value is the name of the reward model, "" for each column's own."""
-
-    def __init__(self, channels: Sequence[tuple[str, str]] = (), **kwargs):
-        super().__init__("", js_on_load="rgtg.colourBar(element, props, trigger, watch, 'measure')", channels=[list(c) for c in channels], **kwargs)
-
-
-class Openings(_Drawn):
-    """Example prompts as buttons; the value is a JSON list. Event `pick` {text}."""
-
-    def __init__(self, texts: Sequence[str] = (), **kwargs):
-        super().__init__(json.dumps(list(texts)), js_on_load="rgtg.openings(element, props, trigger, watch, 'pick')", **kwargs)
-
-
-class Words(_Drawn):
-    """One line of words; `live` makes it the page's live region."""
-
-    def __init__(self, value: str = "", *, live: bool = False, **kwargs):
-        super().__init__(value, js_on_load="rgtg.line(element, props, watch)", live=live, **kwargs)
-
-
-class VoteBar(_Drawn):
-    """Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison}, `export`."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.voteBar(element, props, trigger, watch, 'vote', 'undo', 'export')", **kwargs)
 
 
 # ---- layout -----------------------------------------------------------------------------------------
@@ -121,7 +67,7 @@ def describe_methods(workbench: Workbench) -> list[dict]:
 def describe_models(workbench: Workbench, base_lm: str | None = None) -> list[dict]:
     """The reward models that may guide, with what their cards say; none where no base LM is installed."""
     try:
-        guides = workbench.guides(base_lm)
+        guides = workbench.library.guides(base_lm)
     except RgtgError:
         return []
     cards = [(m.name, m.card or ModelCard("reward_model", m.name)) for m in guides]
@@ -157,14 +103,14 @@ def setting_fields(workbench: Workbench) -> list[dict]:
     lms = {
         "name": "base_lm",
         "label": "base LM",
-        "choices": [m.name for m in workbench.base_lms()],
+        "choices": [m.name for m in workbench.library.base_lms()],
         "help": "The language model that every column guides",
     }
     return [lms, count, seed, lock, new, *numbers]
 
 
 def default_settings(workbench: Workbench, num_columns: int) -> dict:
-    config, lms = GenerationConfig(), workbench.base_lms()
+    config, lms = GenerationConfig(), workbench.library.base_lms()
     return {"base_lm": lms[0].name if lms else "", "columns": num_columns, "seed": 17, "lock": True} | {
         name: getattr(config, name) for name in SHARED
     }
@@ -190,7 +136,7 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
     params = tuple((p.name, _read_parameter(given[p.name], p, column)) for p in method.parameters if p.name in given)
     if not method.uses_reward:
         return ColumnSpec(method.key, params)
-    names, name = [m.name for m in workbench.guides(base_lm)], found.get("reward_model")
+    names, name = [m.name for m in workbench.library.guides(base_lm)], found.get("reward_model")
     if name not in names:
         there = f"There are: {', '.join(names)}." if names else "There is none."
         wrong = f"Column {column} needs a reward model on this machine that is made for the base LM" + (f" `{base_lm}`." if base_lm else ".")
@@ -215,7 +161,7 @@ def _read_parameter(value: object, parameter, column: str) -> float | int | str:
 def read_settings(text: object, workbench: Workbench) -> dict:
     """{base_lm, columns, seed, lock, generation}, each checked; raises BadSettings naming the field."""
     found = read_json(text, "settings")
-    config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.base_lms()]
+    config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.library.base_lms()]
     if found.get("base_lm") not in lms:
         raise BadSettings("That base LM is not on this machine.", f"There are: {', '.join(lms) or 'none'}.", "Choose one of them.")
     numbers = {

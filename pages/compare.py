@@ -5,10 +5,8 @@ Talks to the workbench; knows nothing of models or of how tokens are chosen.
 
 import json
 import secrets
-import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import gradio as gr
 from gradio.context import Context
@@ -16,12 +14,7 @@ from gradio.context import Context
 from pages import ids, theme
 from pages.columns import (
     SHARED,
-    ColourBar,
     Columns,
-    Openings,
-    Settings,
-    VoteBar,
-    Words,
     default_columns,
     default_settings,
     describe_models,
@@ -31,43 +24,41 @@ from pages.columns import (
     spec_of,
     write_spec,
 )
+from pages.components import ColourBar, Openings, Settings, Words
 from pages.handlers import guarded, in_words, payload, read_id, shown, warn
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
+from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
+from pages.voting import Voting
 from pages.waiting_line import Line, Ticket
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.plots import reward_curve
-from rgtg.records import Comparison, new_id
-from rgtg.workbench.workbench import Live, Workbench
+from rgtg.records import Comparison
+from rgtg.workbench.running import RunningComparison
+from rgtg.workbench.workbench import Workbench
 
 TITLE = "Compare"
 MAX_PROMPT = 20_000
 DOUBLE_CLICK = 0.4
 CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
-VOTES = ("best", "tie", "all_bad", "skip")
-SAID = {"tie": "tie", "all_bad": "all bad", "skip": "skipped"}
 FOLLOW_ADDRESS = """(value) => {
   const id = JSON.parse(value || "{}").comparison, address = new URL(location.href);
   if (id && address.searchParams.get("comparison") !== id) { address.searchParams.set("comparison", id); history.replaceState(null, "", address); }
 }"""
-DOWNLOAD = """(file) => {
-  const link = Object.assign(document.createElement("a"), { href: file.url, download: file.orig_name || "" });
-  document.body.append(link); link.click(); link.remove();
-}"""
 HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 
 
-def build(workbench: Workbench, line: Line | None = None, pages: tuple[tuple[str, str], ...] = ((TITLE, "./"),)) -> None:
+def build(workbench: Workbench, pages: Links) -> None:
     """Lays the page out in the open Blocks and wires it."""
-    page = _Page(workbench, line or Line(), pages)
+    page = _Page(workbench, Line(), pages)
     page.wire(Context.root_block)
 
 
 class _Page:
     """The components of the page by name, and the handlers that answer them."""
 
-    def __init__(self, workbench: Workbench, line: Line, pages: tuple[tuple[str, str], ...]):
+    def __init__(self, workbench: Workbench, line: Line, pages: Links):
         self.workbench, self.line = workbench, line
         specs = default_columns(workbench)
         with gr.Row(elem_classes=["topline"]):
@@ -93,27 +84,23 @@ class _Page:
             with gr.Column(min_width=0, elem_classes=["curve-column"]):
                 self.curve = gr.Plot(reward_curve([]), show_label=False, container=False, elem_id=ids.CURVE)
                 CurveBridge(ids.CURVE, elem_id=ids.CURVE_BRIDGE)
-        self.vote = VoteBar(elem_id=ids.VOTE)
-        self.export_file = gr.File(visible="hidden", elem_id=ids.EXPORT_FILE)
+        self.voting = Voting(workbench)
         self.timer = gr.Timer(0.5)
 
     def wire(self, blocks: gr.Blocks) -> None:
-        drawn = [self.prompt, self.settings, self.status, self.curve, self.vote, self.again, self.colour]
+        drawn = [self.prompt, self.settings, self.status, self.curve, self.voting.bar, self.again, self.colour]
         drawn += [*self.columns.views.values(), *self.columns.settings.values()]
         asked = [self.prompt, self.settings, self.colour, *self.columns.inputs]
         pickers = [self.settings, *self.columns.inputs]
-        # Line and Live keep order; Gradio's own queue would only hide who waits for what
+        # Line and RunningComparison keep order; Gradio's own queue would only hide who waits for what
         own = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         starts = [self.generate.click, self.again.click, self.openings.when("pick")]
         gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", **own | {"api_visibility": "public", "api_name": "generate"})
         self.stop.click(self._stop(), None, self.status, **own)
         self.inspector.branch(self._branch(), self.colour, drawn, trigger_mode="multiple", **own)
-        self.vote.vote(self._vote(), None, self.vote, trigger_mode="multiple", **own)
-        self.vote.undo(self._undo(), None, self.vote, trigger_mode="multiple", **own)
-        self.vote.change(None, self.vote, None, js=FOLLOW_ADDRESS)
-        exported = self.vote.export(self._export(), self.vote, [self.export_file, self.vote], **own)
-        exported.success(None, self.export_file, None, js=DOWNLOAD)
-        self.colour.measure(self._measure(), self.vote, self.curve, trigger_mode="always_last", **own)
+        self.voting.wire(**own)
+        self.voting.bar.change(None, self.voting.bar, None, js=FOLLOW_ADDRESS)
+        self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **own)
         self.settings.base_lm(self._models_of(), None, self.columns.inputs, **own)
         self.timer.tick(self._tick(), None, [self.models, self.timer, *pickers], **own)
         blocks.load(self._load(), None, [self.models, self.timer, *drawn], **own)
@@ -140,14 +127,14 @@ class _Page:
                 if not (yield from self._wait(ticket)):
                     return
                 try:
-                    live = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"])
+                    running = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"])
                 except RgtgError:
                     yield {self.status: "not started"}
                     raise
                 fresh = {self.settings: json.dumps(json.loads(settings) | {"seed": seed}), self.again: gr.Button(visible=False)}
-                fresh |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(live.traces) :]}
+                fresh |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(running.traces) :]}
                 fresh |= {settings: gr.update(branch="") for settings in self.columns.inputs}
-                yield from self._stream(live, ticket, measure, fresh)
+                yield from self._stream(running, ticket, measure, fresh)
             finally:
                 self.line.leave(ticket)
 
@@ -169,8 +156,8 @@ class _Page:
                 yield {self.status: f"branching from column {trace.column} at token {index + 1}"}
                 if not (yield from self._wait(ticket)):
                     return
-                live = self.workbench.branch(comparison.id, trace.id, index, token_id)
-                yield from self._stream(live, ticket, measure, {})
+                running = self.workbench.branch(comparison.id, trace.id, index, token_id)
+                yield from self._stream(running, ticket, measure, {})
             finally:
                 self.line.leave(ticket)
 
@@ -185,15 +172,15 @@ class _Page:
             except StopIteration as ended:
                 return ended.value
 
-    def _stream(self, live: Live, ticket: Ticket, measure: str, fresh: dict) -> Iterator[dict]:
+    def _stream(self, running: RunningComparison, ticket: Ticket, measure: str, fresh: dict) -> Iterator[dict]:
         """Runs it, the text of each column growing; `fresh` goes with the first update."""
-        ticket.on_stop = live.stop
+        ticket.on_stop = running.stop
         if ticket.stopped:
-            live.stop()
-        texts = Texts(live, self.workbench)
+            running.stop()
+        texts = Texts(running, self.workbench)
         try:
-            begun = {self.vote: self._vote_bar(live.comparison), self.status: f"running, seed {live.traces[0].run.seed}"}
-            yield fresh | begun | self._into_views(texts.now()) | self._branch_labels(live.comparison, texts.columns)
+            begun = {self.voting.bar: self.voting.value(running.comparison), self.status: f"running, seed {running.traces[0].run.seed}"}
+            yield fresh | begun | self._into_views(texts.now()) | self._branch_labels(running.comparison, texts.columns)
             for grown in texts:
                 yield self._into_views(grown)
         except Exception as error:
@@ -201,8 +188,8 @@ class _Page:
             yield self._into_views(texts.fail(words)) | {self.status: words}
             raise shown(words) from None
         finally:
-            live.close()
-        ended = {self.status: summary(live.traces), self.curve: self._curve(live.comparison, measure)}
+            running.close()
+        ended = {self.status: summary(running.traces), self.curve: self._curve(running.comparison, measure)}
         yield self._into_views(texts.end()) | ended
 
     def _into_views(self, texts: dict[str, str]) -> dict:
@@ -231,85 +218,6 @@ class _Page:
             raise BadSettings(f"The prompt has {len(prompt):,} characters; this page takes {MAX_PROMPT:,}.", "", "Shorten it.")
         return prompt
 
-    # ---- voting ---------------------------------------------------------------------------------
-
-    def _vote_bar(self, comparison: Comparison, note: str = "") -> str:
-        """The bar's value: which answers there are and what was said of them."""
-        try:
-            vote = self.workbench.current_vote(comparison.id)
-        except RgtgError as error:  # the text is worth showing even where the database is not
-            vote, note = None, note or str(error)
-        found = {"comparison": comparison.id, "traces": [[t.column, t.id] for t in comparison.traces]}
-        found |= {"verdict": vote.verdict if vote else None, "best": vote.best_trace_id if vote else None}
-        return json.dumps(found | {"note": note, "at": new_id()})  # `at`: an equal value would not reach the bar
-
-    def _vote(self):
-        @guarded("The vote")
-        def vote(event: gr.EventData = None) -> str:
-            said = payload(event)
-            comparison = self.workbench.comparison(read_id(said.get("comparison"), "comparison"))
-            try:
-                self._store_vote(comparison, said)
-            except RgtgError as error:
-                warn(f"Your vote was not saved: {error}")
-                return self._vote_bar(comparison, f"not saved: {error}")
-            return self._vote_bar(self.workbench.comparison(comparison.id), self._thanks(comparison, said))
-
-        return vote
-
-    def _store_vote(self, comparison: Comparison, said: dict) -> None:
-        known = {t.id: t.column for t in comparison.traces}
-        verdict, best = said.get("verdict"), said.get("best")
-        if verdict not in VOTES or (verdict == "best") != (best in known):
-            raise BadSettings("That is no vote on this comparison.", "", "Reload the page.")
-        best = best if verdict == "best" else None
-        current = self.workbench.current_vote(comparison.id)
-        if current and (current.verdict, current.best_trace_id) == (verdict, best) and not self.workbench.live(comparison.id):
-            return  # a second click on the same answer says nothing new
-        given, dwell = said.get("seen"), said.get("dwell_ms")
-        seen = tuple(t for t in known if isinstance(given, list) and t in given)
-        dwell = dwell if type(dwell) is int and 0 <= dwell < 10**9 else None
-        vote_id = read_id(said.get("vote_id") or new_id(), "vote")
-        self.workbench.vote(comparison.id, verdict, best, seen, vote_id=vote_id, dwell_ms=dwell)
-
-    def _thanks(self, comparison: Comparison, said: dict) -> str:
-        column = next((t.column for t in comparison.traces if t.id == said.get("best")), "")
-        words = f"{column} is best" if said["verdict"] == "best" else SAID[said["verdict"]]
-        return f"saved: {words} · {self._counted()}"
-
-    def _counted(self) -> str:
-        count = self.workbench.num_votes()
-        return f"{count} vote{'' if count == 1 else 's'}"
-
-    def _undo(self):
-        @guarded("Undo")
-        def undo(event: gr.EventData = None) -> str:
-            comparison = self.workbench.comparison(read_id(payload(event).get("comparison"), "comparison"))
-            if self.workbench.current_vote(comparison.id) is None:
-                return self._vote_bar(comparison, "there is no vote to take back")
-            try:
-                self.workbench.undo(comparison.id)
-            except RgtgError as error:
-                return self._vote_bar(comparison, str(error))
-            return self._vote_bar(comparison, f"taken back · {self._counted()}")
-
-        return undo
-
-    def _export(self):
-        @guarded("The export")
-        def export(bar: str) -> dict:
-            folder = Path(tempfile.mkdtemp(prefix="rgtg-export-"))
-            report = self.workbench.export(folder / "preference.jsonl", "preference")
-            left_out = sum(report.skipped.values()) if isinstance(report.skipped, dict) else 0
-            note = f"exported {report.num_pairs} pairs" + (f", {left_out} votes give none" if left_out else "")
-            try:
-                value = json.loads(bar)
-            except (TypeError, ValueError):
-                value = {}
-            return {self.export_file: str(report.path), self.vote: json.dumps(value | {"note": note, "at": new_id()})}
-
-        return export
-
     # ---- the page as it opens ---------------------------------------------------------------------
 
     def _load(self):
@@ -333,8 +241,8 @@ class _Page:
 
     def _line_up(self, job_id: str) -> dict:
         """The columns that show what a training has made beside what it came from."""
-        job = self.workbench.workshop.jobs.job(job_id)
-        specs, base_lm = self.workbench.workshop.line_up(job), job.config["base_lm"]
+        job = self.workbench.trainings.jobs.job(job_id)
+        specs, base_lm = self.workbench.trainings.line_up(job), job.config["base_lm"]
         models = describe_models(self.workbench, base_lm)
         settings = default_settings(self.workbench, len(specs)) | {"base_lm": base_lm}
         found = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
@@ -346,7 +254,7 @@ class _Page:
     def _reopened(self, comparison: Comparison) -> dict:
         """Every component as it was for this comparison."""
         own = [t for t in comparison.traces if t.parent_trace_id is None]
-        found = {self.prompt: comparison.prompt, self.vote: self._vote_bar(comparison), self.curve: self._curve(comparison, "")}
+        found = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison), self.curve: self._curve(comparison, "")}
         found |= {self.again: gr.Button(visible=True)}
         found |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
         for trace in own:
@@ -369,7 +277,7 @@ class _Page:
         @guarded("Choosing the base LM")
         def models_of(event: gr.EventData = None) -> list:
             name = payload(event).get("name")
-            if name not in [m.name for m in self.workbench.base_lms()]:
+            if name not in [m.name for m in self.workbench.library.base_lms()]:
                 raise BadSettings("That base LM is not on this machine.")
             models = describe_models(self.workbench, name)
             return [gr.update(models=models) for _ in self.columns.inputs]

@@ -9,13 +9,12 @@ import gradio as gr
 from gradio.context import Context
 
 from pages import ids, theme
-from pages.columns import Words
+from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
 from pages.handlers import guarded, in_words, payload, warn
-from pages.reports import Lengths, Report, accuracy_figure, count, lengths_of, report_words
-from pages.token_view import _Drawn
+from pages.reports import accuracy_figure, count, lengths_of, report_words
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ModelCard, new_id
-from rgtg.workbench.trainings import children, ships, size
+from rgtg.workbench.library import children, ships, size
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Models"
@@ -26,28 +25,7 @@ STATUSES = {"not_recommended": "not recommended: no better than before, nor than
 MAX_PLACE = 1_000
 
 
-class ModelList(_Drawn):
-    """The table of models. Event `open_model` {model}."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.modelList(element, props, trigger, watch, 'open_model')", **kwargs)
-
-
-class ModelCardView(_Drawn):
-    """One model's card. Events `open_model` {model}, `delete_model` {model, sure}."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.modelCard(element, props, trigger, watch, 'open_model', 'delete_model')", **kwargs)
-
-
-class AddForm(_Drawn):
-    """A folder or hub id. Event `add_model` {place, kind}; the value says what came of it."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.addModel(element, props, trigger, watch, 'add_model')", **kwargs)
-
-
-def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
+def build(workbench: Workbench, pages: theme.Links) -> None:
     """Lays the page out in the open Blocks and wires it."""
     page = _Page(workbench, pages)
     page.wire(Context.root_block)
@@ -56,8 +34,8 @@ def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
 class _Page:
     """The components of the page by name, and the handlers that answer them."""
 
-    def __init__(self, workbench: Workbench, pages: tuple[tuple[str, str], ...]):
-        self.workbench, self.workshop = workbench, workbench.workshop
+    def __init__(self, workbench: Workbench, pages: theme.Links):
+        self.workbench, self.trainings = workbench, workbench.trainings
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
             self.models = Words("", elem_id=ids.MODEL_STATUS)
@@ -88,7 +66,7 @@ class _Page:
     def _load(self):
         @guarded("Opening the page")
         def load(request: gr.Request) -> dict:
-            asked, names = request.query_params.get("model"), [m.name for m in self.workshop.models()]
+            asked, names = request.query_params.get("model"), [m.name for m in self.workbench.library.models()]
             first = asked if asked in names else names[0] if names else ""
             if asked and asked not in names:
                 warn(f"There is no model `{asked:.80}` on this machine.")
@@ -113,7 +91,7 @@ class _Page:
         return open_model
 
     def _known(self, name: object) -> str:
-        if name not in [m.name for m in self.workshop.models()]:
+        if name not in [m.name for m in self.workbench.library.models()]:
             raise BadSettings("That model is not on this machine.", "", "Reload the page.")
         return name
 
@@ -126,7 +104,7 @@ class _Page:
                 self._refuse_in_public()
                 if not isinstance(place, str) or not place.strip() or len(place) > MAX_PLACE or "\0" in place:
                     raise BadSettings("There is nothing to add.", "", "Give a folder on this machine, or owner/name on the hub.")
-                info = self.workshop.add_model(place.strip(), kind if isinstance(kind, str) else "")
+                info = self.workbench.add_model(place.strip(), kind if isinstance(kind, str) else "")
             except RgtgError as error:
                 return {self.add: _note(str(error), wrong=True)}
             except Exception as error:
@@ -141,14 +119,14 @@ class _Page:
             asked = payload(event)
             self._refuse_in_public()
             name = self._known(asked.get("model"))
-            if name in self.workshop.added():
-                self.workshop.take_off(name)
+            if name in self.workbench.library.added():
+                self.workbench.library.take_off(name)
                 return self._drawn("", f"“{name}” was taken off the list. Its folder is as it was.")
-            if name not in self.workshop.trained():
+            if name not in self.trainings.trained():
                 raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained or added here can go.")
             if asked.get("sure") is not True:
                 raise BadSettings("Deleting a model has to be confirmed.", "", "Press Delete once more.")
-            self.workshop.delete_model(name)
+            self.trainings.delete_model(name)
             return self._drawn("", f"“{name}” was deleted. What was generated with it stays.")
 
         return delete
@@ -161,13 +139,13 @@ class _Page:
 
     def _drawn(self, name: str, words: str = "") -> dict:
         """The table, and this model's card."""
-        models = self.workshop.models()
+        models = self.workbench.library.models()
         info = next((m for m in models if m.name == name), None)
         found = {self.list: json.dumps(list_words(models, name)), self.card: json.dumps({"words": words})}
         card = info.card if info else None
         if info:
             public = self.workbench.settings.public
-            row, added = (None, False) if public else (self.workshop.trained().get(name), name in self.workshop.added())
+            row, added = (None, False) if public else (self.trainings.trained().get(name), name in self.workbench.library.added())
             found[self.card] = json.dumps(card_words(info, models, row, public) | {"added": added})
         measured = bool(card and lengths_of(card))
         found |= {self.accuracy_box: gr.update(visible=measured), self.report_box: gr.update(visible=bool(card and card.report))}

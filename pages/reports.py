@@ -1,4 +1,4 @@
-"""What the held-out pairs say of a reward model, in words and tables: built here once, for Train and for Models.
+"""What the held-out pairs say of a reward model, in words and tables: written here once, for Train and for Models.
 
 Reads cards alone; knows nothing of how their figures were made.
 """
@@ -7,25 +7,10 @@ import json
 
 import plotly.graph_objects as go
 
-from pages.token_view import _Drawn
 from rgtg.plots import accuracy_by_length
 from rgtg.records import ModelCard
 
 CHANCE = "Nothing stands beside it, so it is measured against chance."
-
-
-class Report(_Drawn):
-    """Verdict, figures and calibration; the value is the JSON of `report_words`."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.report(element, props, watch)", **kwargs)
-
-
-class Lengths(_Drawn):
-    """The table of accuracy by length of the prefix, from the same value."""
-
-    def __init__(self, value: str = "{}", **kwargs):
-        super().__init__(value, js_on_load="rgtg.lengths(element, props, watch)", **kwargs)
 
 
 def lengths_of(card: ModelCard) -> dict[str, dict]:
@@ -48,7 +33,7 @@ def accuracy_figure(card: ModelCard) -> go.Figure:
 
 
 def report_words(card: ModelCard | None) -> str:
-    """The value of `Report`; "{}" where nothing was measured."""
+    """The value of `components.Report`; "{}" where nothing was measured."""
     if card is None or not (card.report or card.accuracy):
         return "{}"
     report = card.report

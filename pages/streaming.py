@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pages.token_view import ColumnStream, trace_text
 from pages.waiting_line import Line, Ticket
 from rgtg.records import Comparison, Step, Trace
-from rgtg.workbench.workbench import Live, Workbench
+from rgtg.workbench.running import RunningComparison
+from rgtg.workbench.workbench import Workbench
 
 EVERY = ((300, 0.08), (600, 0.16), (10**9, 0.32))  # up to so many tokens a column: seconds between updates
 POLL = 0.05  # seconds
@@ -34,12 +35,12 @@ def wait(workbench: Workbench, line: Line, ticket: Ticket) -> Iterator[str]:
 
 
 class Texts:
-    """The texts of a live comparison or branch by column; iterating runs it and gives the columns that have grown."""
+    """The texts of a running comparison or branch by column; iterating runs it and gives the columns that have grown."""
 
-    def __init__(self, live: Live, workbench: Workbench, blind: bool = False):
-        self.live, self._workbench = live, workbench
-        comparison = live.comparison
-        self._streams = {t.column: self._stream(comparison, t, blind) for t in live.traces}
+    def __init__(self, running: RunningComparison, workbench: Workbench, blind: bool = False):
+        self.running, self._workbench = running, workbench
+        comparison = running.comparison
+        self._streams = {t.column: self._stream(comparison, t, blind) for t in running.traces}
         self.columns = tuple(self._streams)
 
     def _stream(self, comparison: Comparison, trace: Trace, blind: bool) -> ColumnStream:
@@ -52,9 +53,9 @@ class Texts:
     def __iter__(self) -> Iterator[dict[str, str]]:
         """Paced: what came in between is sent together. The end is not sent here, see `end`."""
         begun, shown, grown = time.monotonic(), 0.0, set()
-        for index, event in self.live:
+        for index, event in self.running:
             name = self.columns[index]
-            self._take(self._streams[name], event, self.live.traces[index])
+            self._take(self._streams[name], event, self.running.traces[index])
             grown.add(name)
             if time.monotonic() - shown >= self._interval():
                 shown = time.monotonic()
@@ -78,7 +79,7 @@ class Texts:
 
     def end(self) -> dict[str, str]:
         """All texts with their last line."""
-        for name, trace in zip(self.columns, self.live.traces, strict=True):
+        for name, trace in zip(self.columns, self.running.traces, strict=True):
             self._streams[name].end(trace)
         return self.now()
 

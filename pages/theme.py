@@ -7,6 +7,7 @@ import gradio as gr
 
 from pages import ids
 
+Links = tuple[tuple[str, str], ...]  # title and address of each page
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("stream.js", "core.js", "tokens.js", "inspector.js", "forms.js", "vote.js", "train.js", "models.js")
 STYLES = ("style.css", "rooms.css")
@@ -34,8 +35,8 @@ def head() -> str:
     return f"<script>\n{scripts}\n</script>"
 
 
-def header(active: str, pages: tuple[tuple[str, str], ...]) -> gr.HTML:
-    """The name, the pages, and room for the models' status; `pages` are (title, address)."""
+def header(active: str, pages: Links) -> gr.HTML:
+    """The name, the pages, and room for the models' status."""
     links = "".join(
         f'<a href="{html.escape(address)}"{" aria-current=page" if title == active else ""}>{html.escape(title)}</a>' for title, address in pages
     )

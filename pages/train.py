@@ -15,9 +15,9 @@ import gradio as gr
 from gradio.context import Context
 
 from pages import ids, theme
-from pages.columns import Words
+from pages.components import Lengths, Report, Words
 from pages.handlers import guarded, in_words, payload, read_id, read_json, warn
-from pages.reports import Lengths, Report, accuracy_figure, count, report_words
+from pages.reports import accuracy_figure, count, report_words
 from pages.token_view import _Drawn
 from rgtg.config import TrainingConfig
 from rgtg.errors import BadSettings, RgtgError
@@ -33,7 +33,6 @@ OF_DATA = ("held_out", "template", "max_length", "over_long", "objective")  # op
 EVERY = 1.0  # seconds between two looks at a training
 MAX_TEXT = 2_000
 MAX_LOOK_AT = 5_000  # votes that are looked at unasked; beyond, a person presses the button
-ACTIVE = ("queued", "running", "cancelling")
 STATES = {
     "queued": "waiting for its turn", "running": "starting", "cancelling": "being cancelled", "succeeded": "done", "failed": "failed",
     "cancelled": "cancelled", "interrupted": "interrupted",
@@ -93,7 +92,7 @@ class _Page:
     """The components of the page by name, and the handlers that answer them."""
 
     def __init__(self, workbench: Workbench, pages: tuple[tuple[str, str], ...]):
-        self.workbench, self.workshop = workbench, workbench.workshop
+        self.workbench, self.trainings = workbench, workbench.trainings
         self._one_at_a_time, self._starting = threading.Lock(), threading.Lock()
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
@@ -144,7 +143,7 @@ class _Page:
     def _load(self):
         @guarded("Opening the page")
         def load(request: gr.Request) -> dict:
-            starts = self.workshop.starts()
+            starts = self.trainings.starts()
             found = {self.models: self.workbench.status().text}
             form = {"source": VOTES, "path": "", "start": starts[0].name if starts else "", "training": {}}
             form["name"] = self._new_name(form)
@@ -152,7 +151,7 @@ class _Page:
             sources = [[VOTES, f"my votes ({votes:,})"], ["file", "a file or data set"]]
             choices = [[m.name, f"{m.name} ({'base LM' if m.kind == 'base_lm' else 'reward model'})"] for m in starts]
             found[self.form] = gr.update(value=json.dumps(form), starts=choices, sources=sources)
-            jobs, asked = self.workshop.jobs.jobs(), request.query_params.get("job")
+            jobs, asked = self.trainings.jobs.jobs(), request.query_params.get("job")
             if asked and asked not in [job.id for job in jobs]:
                 warn(f"There is no training `{asked:.80}` on this machine.")
             known = asked if asked in [job.id for job in jobs] else jobs[0].id if jobs else ""
@@ -176,8 +175,8 @@ class _Page:
         yield json.dumps(asked | {"words": "reading …"})
         try:
             found = read_form(form, self.workbench)
-            report = self.workshop.data(found["source"], found["start"], found["config"])
-            yield json.dumps(asked | data_words(report, self.workshop.why_dropped, found["config"]))
+            report = self.trainings.data(found["source"], found["start"], found["config"])
+            yield json.dumps(asked | data_words(report, self.trainings.why_dropped, found["config"]))
         except RgtgError as error:
             yield json.dumps(asked | {"words": str(error), "wrong": True})
         except Exception as error:
@@ -206,7 +205,7 @@ class _Page:
         """ "partial-votes", "partial-votes-2", "starter-reviews": the start and what it learns from."""
         path = str(form.get("uploaded") or form.get("path") or "file")
         stem = f"{form.get('start') or 'reward'}-{'votes' if form.get('source') == VOTES else Path(path).stem}"
-        return self.workshop.free_name(re.sub(r"[^A-Za-z0-9._+-]+", "-", stem.rpartition("/")[2]).strip("-._+")[:56] or "reward")
+        return self.trainings.free_name(re.sub(r"[^A-Za-z0-9._+-]+", "-", stem.rpartition("/")[2]).strip("-._+")[:56] or "reward")
 
     # ---- trainings --------------------------------------------------------------------------------
 
@@ -215,8 +214,8 @@ class _Page:
         def start(form: str, shown: dict) -> dict:
             found = read_form(form, self.workbench)
             with self._starting:  # the second half of a double click finds what the first has begun
-                begun = next((job.id for job in self.workshop.jobs.jobs() if job.state in ACTIVE and _asks_for(found, job)), None)
-                job_id = begun or self.workshop.train(found["source"], found["start"], found["name"], found["training"])
+                begun = next((job.id for job in self.trainings.jobs.jobs() if job.state in Job.UNFINISHED and _asks_for(found, job)), None)
+                job_id = begun or self.trainings.train(found["source"], found["start"], found["name"], found["training"])
             return {self.form: self._suggest(read_json(form, "form"), found["name"])} | self._drawn(job_id, shown)
 
         return start
@@ -232,7 +231,7 @@ class _Page:
         @guarded("Cancelling")
         def cancel(shown: dict, event: gr.EventData = None) -> dict:
             job_id = read_id(payload(event).get("job"), "training")
-            self.workshop.jobs.cancel(job_id)
+            self.trainings.jobs.cancel(job_id)
             return self._drawn(job_id, shown)
 
         return cancel
@@ -241,7 +240,7 @@ class _Page:
         @guarded("Resuming")
         def resume(shown: dict, event: gr.EventData = None) -> dict:
             job_id = read_id(payload(event).get("job"), "training")
-            self.workshop.jobs.resume(job_id)
+            self.trainings.jobs.resume(job_id)
             return self._drawn(job_id, shown)
 
         return resume
@@ -267,27 +266,27 @@ class _Page:
 
     def _changed(self, job_id: str, shown: dict) -> dict:
         """The parts that differ from `shown`, and what is shown with them."""
-        jobs = self.workshop.jobs.jobs()
-        job = next((j for j in jobs if j.id == job_id), None) or (self.workshop.jobs.job(job_id) if job_id else None)
+        jobs = self.trainings.jobs.jobs()
+        job = next((j for j in jobs if j.id == job_id), None) or (self.trainings.jobs.job(job_id) if job_id else None)
         now, card = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None
         if job:
-            lines = self.workshop.jobs.progress(job_id)
+            lines = self.trainings.jobs.progress(job_id)
             jobs = [replace(j, progress=lines[-1]) if j.id == job_id and lines else j for j in jobs]  # its row is a second behind
             steps = [line for line in lines if "step" in line]
-            model = self.workshop.made_by(job)
+            model = self.trainings.made_by(job)
             card = model.card if model else None
-            log = self.workshop.jobs.log(job_id) if job.state in ("failed", "interrupted") else ""
-            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in ACTIVE], model and model.name, log))}
-            now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in ACTIVE else "", "report": f"{job_id} report" if card else ""}
+            log = self.trainings.jobs.log(job_id) if job.state in Job.RESUMABLE else ""
+            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in Job.UNFINISHED], model and model.name, log))}
+            now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in Job.UNFINISHED else "", "report": f"{job_id} report" if card else ""}
             now["status"] = f"“{job.config.get('name')}” {SAID[job.state]}"
         now["list"] = json.dumps({"open": job_id, "jobs": [job_line(j) for j in jobs]})
         loading = self.workbench.status().state == "loading"
-        found = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in ACTIVE for j in jobs))}
+        found = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in Job.UNFINISHED for j in jobs))}
         if now["list"] != shown.get("list"):
             found[self.jobs] = now["list"]
         if now["view"] != shown.get("view"):
             found[self.job] = now["view"]
-        if job and now["status"] != shown.get("status") and (job.state in ACTIVE or shown.get("open") == job_id):
+        if job and now["status"] != shown.get("status") and (job.state in Job.UNFINISHED or shown.get("open") == job_id):
             found[self.status] = now["status"]
         if now["steps"] != shown.get("steps"):
             found |= {self.curve_box: gr.update(visible=bool(now["steps"]))}
@@ -304,7 +303,7 @@ class _Page:
 def option_fields(workbench: Workbench) -> list[dict]:
     """The options of a training as train.js draws them; those of FIRST before the others."""
     found = []
-    for p in workbench.workshop.fields():
+    for p in workbench.trainings.fields():
         kind = "check" if isinstance(p.default, bool) else "text" if isinstance(p.default, str) and not p.choices else "number"
         whole = isinstance(p.default, int) and not isinstance(p.default, bool)
         spec = {"name": p.name, "label": LABELS.get(p.name, p.name.replace("_", " ")), "help": p.help, "default": p.default, "kind": kind}
@@ -316,7 +315,7 @@ def option_fields(workbench: Workbench) -> list[dict]:
 def read_form(text: object, workbench: Workbench) -> dict:
     """{source, start, name, training, config} of the form, each checked; raises BadSettings naming the field."""
     form = read_json(text, "form")
-    starts = [m.name for m in workbench.workshop.starts()]
+    starts = [m.name for m in workbench.trainings.starts()]
     if form.get("start") not in starts:
         raise BadSettings("The model to start from is not on this machine.", f"There are: {', '.join(starts) or 'none'}.", "Choose one of them.")
     source = form.get("source")
@@ -344,7 +343,7 @@ def _asks_for(found: dict, job: Job) -> bool:
 
 def read_options(found: object, workbench: Workbench) -> dict:
     """The options that differ from their defaults; raises BadSettings naming one that is unknown or out of range."""
-    known = {p.name: p for p in workbench.workshop.fields()}
+    known = {p.name: p for p in workbench.trainings.fields()}
     training = {}
     for name, value in (found if isinstance(found, dict) else {}).items():
         if name not in known:
@@ -416,10 +415,10 @@ def job_words(job: Job, lines: list[dict], active: list[Job], made: str | None, 
     elif job.state == "running":
         words = phase_words(phase, last)
     found = {"id": job.id, "name": job.config.get("name", "?"), "state": job.state, "words": words, "about": about(job, lines)}
-    if job.state in ACTIVE:
+    if job.state in Job.UNFINISHED:
         found["share"] = 1.0 if phase in ("report", "done") else share
-    found |= {"cancel": job.state in ("queued", "running"), "resume": job.state in ("failed", "interrupted") and job.attempt < job.max_attempts}
-    if job.state in ("failed", "interrupted"):
+    found |= {"cancel": job.state in ("queued", "running"), "resume": job.state in Job.RESUMABLE and job.attempt < job.max_attempts}
+    if job.state in Job.RESUMABLE:
         found |= {"error": job.error_text or "Its trainer is gone.", "log": log}
     if job.state == "succeeded" and made is None:
         found["error"] = "The model that it made was deleted."
@@ -457,7 +456,7 @@ def about(job: Job, lines: list[dict]) -> str:
     last = next((line for line in reversed(lines) if line.get("loss") is not None), None)
     if last:
         parts.append(f"loss {last['loss']:.3f} at step {last['step']:,}")
-        if last.get("held_out_accuracy") is not None and job.state in ACTIVE:
+        if last.get("held_out_accuracy") is not None and job.state in Job.UNFINISHED:
             parts.append(f"right on {100 * last['held_out_accuracy']:.0f} % of held-out pairs")
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in training.items() if name != "objective"]
     return " · ".join([*parts, *changed])

@@ -17,6 +17,7 @@ from rgtg.config import GenerationConfig, Settings, TrainingConfig
 from rgtg.errors import BadData, BadSettings, RgtgError
 from rgtg.guidance.methods import METHODS, method
 from rgtg.records import ColumnSpec, ModelCard, Trace
+from rgtg.store.export import FORMATS
 from rgtg.workbench.workbench import Workbench
 
 FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     _run_options(sweep)
 
     export = _command(commands, "export", _export, "votes as training data")
-    export.add_argument("--format", default="preference", choices=("preference", "preference_tokens"))
+    export.add_argument("--format", default="preference", choices=tuple(FORMATS))
     export.add_argument("--out", type=Path, required=True, help="the JSON lines file to write")
 
     models = _command(commands, "models", _models, "what is installed")
@@ -190,8 +191,8 @@ def _workbench(options: argparse.Namespace) -> Workbench:
     settings = Settings.from_environment(device=getattr(options, "device", None), dtype=getattr(options, "dtype", None))
     base_lm = getattr(options, "base_lm", None)
     workbench = Workbench(settings)
-    if base_lm and base_lm not in [m.name for m in workbench.base_lms()]:
-        options.base_lm = workbench.catalog.add(base_lm, "base_lm").name
+    if base_lm and base_lm not in [m.name for m in workbench.library.base_lms()]:
+        options.base_lm = workbench.library.catalog.add(base_lm, "base_lm").name
     return workbench
 
 
@@ -206,7 +207,7 @@ def _columns(workbench: Workbench, options: argparse.Namespace) -> tuple[list[Co
 def _list_folder(workbench: Workbench, name: str | None) -> None:
     """A reward model or judge may be named by its folder."""
     if name and Path(name).is_dir():
-        workbench.catalog.add(name, "reward_model")
+        workbench.library.catalog.add(name, "reward_model")
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -215,10 +216,10 @@ def _generate(options: argparse.Namespace) -> None:
     for prompt in [options.prompt] if options.prompt is not None else read_prompts(options.prompt_file):
         # a comparison holds a few columns; a longer list runs in several
         for start in range(0, len(columns), 4):
-            live = workbench.compare(prompt, columns[start : start + 4], generation, options.seed, options.base_lm, save=options.save)
-            for _ in live:
+            running = workbench.compare(prompt, columns[start : start + 4], generation, options.seed, options.base_lm, save=options.save)
+            for _ in running:
                 pass
-            for i, trace in enumerate(live.traces):
+            for i, trace in enumerate(running.traces):
                 _print_trace(trace, chr(ord("A") + start + i), options.json)
     workbench.close()
 
@@ -326,7 +327,7 @@ def _train_member(workbench: Workbench, options: argparse.Namespace, member: Mem
     from rgtg.training import checkpoints
     from rgtg.training.pipeline import train_file
 
-    installed = {m.name: m.folder_or_id for m in workbench.catalog.of_kind("base_lm", "reward_model")}
+    installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
     base, guide = (installed.get(name, name) for name in (options.base, options.guide))
     emit = (lambda news: _print_news(news, options.json)) if first else lambda news: None
     facts = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
@@ -372,10 +373,10 @@ def _tidy(work: Path, members: Sequence[Member]) -> None:
 
 def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
     """The votes as they stand, written once; the other processes wait for the file."""
-    from rgtg.training.votes import freeze_votes
+    from rgtg.store.export import export_preferences
 
     if first and not path.is_file():
-        report = freeze_votes(workbench.store, path)
+        report = export_preferences(workbench.store, path, "training")
         if not report.num_pairs:
             counts = ", ".join(f"{cause} {number}" for cause, number in report.skipped.items()) or "there are no votes"
             path.unlink()
@@ -426,7 +427,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
-    for info in workbench.catalog.of_kind("base_lm", "reward_model", "judge"):
+    for info in workbench.library.models():
         if options.json:
             print(
                 json.dumps(

@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadData
 
 CARD_FILE = "card.json"
 STOP_REASONS = ("eos", "max_new_tokens", "stopped", "error")
-VERDICTS = ("best", "tie", "all_bad", "skip", "withdrawn")
+ANSWERS = ("best", "tie", "all_bad", "skip")  # the verdicts that a person gives
+VERDICTS = (*ANSWERS, "withdrawn")  # undo
 STATES = ("open", "closed", "expired", "abandoned")
 Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
 Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))
@@ -344,6 +346,11 @@ class Job:
     `error_code` and `error_text` say why it failed, was interrupted or cancelled; `reward_model` names what it published.
     """
 
+    ACTIVE: ClassVar = ("running", "cancelling")  # it holds its device
+    UNFINISHED: ClassVar = ("queued", *ACTIVE)
+    RESUMABLE: ClassVar = ("interrupted", "failed")
+    STATES: ClassVar = (*UNFINISHED, *RESUMABLE, "succeeded", "cancelled")
+
     id: str
     config: dict = field(default_factory=dict, hash=False)
     kind: str = "train"
@@ -366,8 +373,8 @@ class Job:
 
     @property
     def active(self) -> bool:
-        """It holds its device."""
-        return self.state in ("running", "cancelling")
+        """Whether it holds its device."""
+        return self.state in self.ACTIVE
 
 
 @dataclass(frozen=True)

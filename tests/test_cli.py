@@ -13,7 +13,7 @@ from rgtg.records import ColumnSpec
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     return tmp_path
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 import app
-from pages import compare, theme
+from pages import compare, ids, theme
 from pages.columns import default_settings, describe_methods, read_settings, read_spec, setting_fields, write_spec
 from pages.handlers import guarded, read_number
 from pages.waiting_line import Line, LineFull
@@ -18,13 +18,14 @@ from rgtg.errors import BadSettings, RgtgError, UnknownRecord
 from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import Candidate, ColumnSpec, Comparison, ModelCard, ModelRef, Run, Step, Trace, Vote, new_id
-from rgtg.workbench.workbench import ModelStatus
+from rgtg.store.queries import check_vote
+from rgtg.workbench.workbench import ModelStatus, Workbench
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning outside of an app
 VISITOR = SimpleNamespace(session_hash="visitor")
 
 
-class StubLive:
+class StubRunning:
     """Steps without a model; `fails_at` raises there."""
 
     def __init__(self, comparison: Comparison, num_tokens: int, fails_at: int | None = None):
@@ -61,7 +62,7 @@ class StubWorkbench:
 
     def __init__(self, state: str = "ready", fails_at: int | None = None):
         self.settings = Settings()
-        self.workshop = SimpleNamespace(fields=lambda: ())
+        self.library, self.trainings = self, SimpleNamespace(fields=lambda: ())
         self.state, self.fails_at = state, fails_at
         self.asked: list[tuple] = []
         self.votes: list[Vote] = []
@@ -95,9 +96,9 @@ class StubWorkbench:
         runs = [Run(prompt, c.method, lm, c.params, guide, generation=generation, seed=seed) for c, guide in zip(columns, guides, strict=True)]
         found = Comparison(new_id(), prompt, tuple(Trace(new_id(), "ABCD"[i], run, place=i) for i, run in enumerate(runs)))
         self.comparisons[found.id] = found
-        return StubLive(found, 3, self.fails_at)
+        return StubRunning(found, 3, self.fails_at)
 
-    def live(self, comparison_id):
+    def running(self, comparison_id):
         return None
 
     def comparison(self, comparison_id):
@@ -106,8 +107,12 @@ class StubWorkbench:
         return self.comparisons[comparison_id]
 
     def vote(self, comparison_id, verdict, best_trace_id=None, seen_trace_ids=(), vote_id=None, dwell_ms=None, **_):
-        self.votes.append(Vote(vote_id, comparison_id, verdict, best_trace_id, seen_trace_ids, dwell_ms=dwell_ms))
-        return self.votes[-1]
+        comparison = self.comparison(comparison_id)
+        seen = tuple(seen_trace_ids) or tuple(t.id for t in comparison.traces)
+        vote = Vote(vote_id, comparison_id, verdict, best_trace_id, seen, dwell_ms=dwell_ms)
+        check_vote(vote, comparison.state, {t.id for t in comparison.traces})
+        self.votes.append(vote)
+        return vote
 
     def undo(self, comparison_id, rater_id=None):
         self.votes.append(Vote(new_id(), comparison_id, "withdrawn"))
@@ -157,7 +162,7 @@ def test_a_run_streams_every_column_and_ends_with_curve_and_vote_bar():
         assert "".join(line.get("t", "") for line in lines) == " ok ok ok" and lines[-1]["end"] == "max_new_tokens"
     assert told(page, updates) == ["started", "running, seed 17", "done, 3 tokens in 0.0 s"]
     assert page.curve in updates[-1]
-    bar = json.loads(next(u[page.vote] for u in updates if page.vote in u))
+    bar = json.loads(next(u[page.voting.bar] for u in updates if page.voting.bar in u))
     assert [letter for letter, _ in bar["traces"]] == ["A", "B", "C"] and bar["verdict"] is None
     assert workbench.asked[0][1][2] == ColumnSpec("pargs", (("beta", 2.0),), "partial")
 
@@ -336,7 +341,7 @@ def a_voted_page() -> tuple[compare._Page, StubWorkbench, Comparison]:
 def test_a_vote_is_stored_with_what_was_seen_and_thanked_for():
     page, workbench, comparison = a_voted_page()
     best, seen = comparison.traces[1].id, [t.id for t in comparison.traces]
-    bar = json.loads(page._vote()(event(comparison=comparison.id, verdict="best", best=best, seen=[*seen, "stranger"], vote_id="v1", dwell_ms=900)))
+    bar = json.loads(page.voting.vote()(event(comparison=comparison.id, verdict="best", best=best, seen=seen, vote_id="v1", dwell_ms=900)))
     assert workbench.votes == [Vote("v1", comparison.id, "best", best, tuple(seen), dwell_ms=900)]
     assert bar["verdict"] == "best" and bar["best"] == best and bar["note"] == "saved: B is best · 1 vote"
 
@@ -344,10 +349,10 @@ def test_a_vote_is_stored_with_what_was_seen_and_thanked_for():
 def test_the_same_answer_twice_is_one_vote_and_undo_takes_it_back():
     page, workbench, comparison = a_voted_page()
     for n in range(2):
-        page._vote()(event(comparison=comparison.id, verdict="tie", best=None, seen=[], vote_id=f"v{n}"))
+        page.voting.vote()(event(comparison=comparison.id, verdict="tie", best=None, seen=[], vote_id=f"v{n}"))
     assert len(workbench.votes) == 1
-    assert json.loads(page._undo()(event(comparison=comparison.id)))["verdict"] is None
-    assert "no vote" in json.loads(page._undo()(event(comparison=comparison.id)))["note"]
+    assert json.loads(page.voting.undo()(event(comparison=comparison.id)))["verdict"] is None
+    assert "no vote" in json.loads(page.voting.undo()(event(comparison=comparison.id)))["note"]
     assert [v.verdict for v in workbench.votes] == ["tie", "withdrawn"]
 
 
@@ -358,19 +363,22 @@ def test_the_same_answer_twice_is_one_vote_and_undo_takes_it_back():
         {"verdict": "best", "best": "stranger"},
         {"verdict": "best"},
         {"verdict": None},
+        {"verdict": "tie", "best": 7},
+        {"verdict": "tie", "seen": "A"},
+        {"verdict": "tie", "seen": ["stranger"]},
         {"verdict": "tie", "vote_id": "<script>"},
     ],
 )
 def test_a_vote_that_makes_no_sense_is_not_stored_and_the_bar_says_so(said: dict):
     page, workbench, comparison = a_voted_page()
-    bar = json.loads(page._vote()(event(**{"comparison": comparison.id} | said)))
+    bar = json.loads(page.voting.vote()(event(**{"comparison": comparison.id} | said)))
     assert not workbench.votes and bar["note"].startswith("not saved") and bar["verdict"] is None
 
 
 def test_a_vote_on_an_unknown_comparison_is_an_error_in_words():
     page, _, _ = a_voted_page()
     with pytest.raises(gr.Error, match="no such comparison"):
-        page._vote()(event(comparison="unknown", verdict="tie"))
+        page.voting.vote()(event(comparison="unknown", verdict="tie"))
 
 
 # ---- the page as it opens -----------------------------------------------------------------------------------
@@ -452,6 +460,15 @@ def test_the_app_is_built_with_the_launch_settings_that_keep_it_closed(tmp_path)
         assert found["allowed_paths"] == [] and found["blocked_paths"] == [str(tmp_path)] and found["ssr_mode"] is False
         assert found["run_history"] is False and found["enable_monitoring"] is False and found["footer_links"] == []
         assert found["max_file_size"] and found["show_error"] is not public
+
+
+def test_every_page_is_one_module_with_a_title_an_address_and_a_place_in_the_header(tmp_path):
+    assert len({page.TITLE for page in app.PAGES}) == len(app.PAGES) == len(app.LINKS)
+    config = app.build_app(Workbench(Settings(data_dir=tmp_path))).get_config_file()
+    assert [address for address, _, _ in config["pages"]] == [address.removeprefix("./") for _, address in app.LINKS]
+    headers = [c["props"]["value"] for c in config["components"] if c["props"].get("elem_id") == ids.HEADER]
+    for page, header in zip(app.PAGES, headers, strict=True):
+        assert header.count("<a ") == len(app.PAGES) and f"aria-current=page>{page.TITLE}</a>" in header
 
 
 def test_the_page_brings_everything_along():

@@ -19,7 +19,7 @@ LEVELS = (
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
     ("preferences", "prompts", "plots"),
-    ("records", "config", "errors", "faults"),
+    ("records", "config", "errors", "files", "faults"),
     ("rgtg",),  # the package's own __init__: loaded with everything, so it imports nothing of ours
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -39,7 +39,16 @@ WITHIN = {
 }
 
 # Whatever the level says. `rgtg` as a whole never imports gradio, see `violations`. Of these none imports torch or transformers.
-LIGHT = ("rgtg.store", "rgtg.ratings", "rgtg.jobs", "rgtg.plots", "rgtg.preferences.pairs", "rgtg.models.artifacts", "rgtg.models.catalog")
+LIGHT = (
+    "rgtg.store",
+    "rgtg.ratings",
+    "rgtg.jobs",
+    "rgtg.plots",
+    "rgtg.preferences.pairs",
+    "rgtg.models.artifacts",
+    "rgtg.models.catalog",
+    "rgtg.files",
+)
 NEVER = {"engine": ("rgtg.store",)}
 
 # A page talks to the workbench only. Besides, it may know names and pure records (what a run is called, what a setting is, a figure

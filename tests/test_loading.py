@@ -13,7 +13,8 @@ from tiny_models import FAMILIES, REAL_MODELS, byte_tokenizer, save_tiny, save_w
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rgtg.errors import BadData, BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch
-from rgtg.models.loading import check_same_tokens, load_causal_lm, load_classifier, pick_device, resolve, weights_hash
+from rgtg.models.artifacts import revision_of
+from rgtg.models.loading import check_same_tokens, load_causal_lm, load_classifier, pick_device, resolve
 from rgtg.records import ModelCard
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -48,7 +49,7 @@ def test_a_saved_pair_comes_back_as_it_was(tmp_path, family):
 
 def test_the_name_is_the_folders_unless_one_is_given_and_the_revision_is_the_hash_of_the_weights(saved):
     found = load_causal_lm(str(saved / "lm"), device="cpu")
-    assert (found.ref.name, found.ref.revision) == ("lm", weights_hash(saved / "lm"))
+    assert (found.ref.name, found.ref.revision) == ("lm", revision_of(saved / "lm"))
     assert len(found.ref.revision) == 16 and found.folder == saved / "lm" and found.card is None
     assert load_causal_lm(str(saved / "lm"), "mine", "cpu").ref.name == "mine"
 
@@ -56,7 +57,7 @@ def test_the_name_is_the_folders_unless_one_is_given_and_the_revision_is_the_has
 def test_other_weights_have_another_hash_and_other_files_change_none(saved, tmp_path):
     folder = shutil.copytree(saved / "lm", tmp_path / "lm")
     (folder / "README.md").write_text("x")
-    assert weights_hash(folder) == weights_hash(saved / "lm") != weights_hash(save_tiny(tmp_path / "other", seed=1))
+    assert revision_of(folder) == revision_of(saved / "lm") != revision_of(save_tiny(tmp_path / "other", seed=1))
 
 
 def test_the_card_beside_the_weights_is_read(lm):

@@ -15,14 +15,14 @@ from rgtg.config import Settings
 from rgtg.errors import BadSettings
 from rgtg.jobs.service import Jobs
 from rgtg.records import Job, ModelCard, RewardModelRow
-from rgtg.workbench.trainings import size
+from rgtg.workbench.library import size
 from rgtg.workbench.workbench import Workbench
 
 
 @pytest.fixture
 def workbench(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(Jobs, "watch", lambda self: None)
-    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     found = Workbench(Settings(data_dir=tmp_path, device="cpu"), base_lms=[folders["lm"]], reward_models=[folders["partial"], folders["judge"]])
     yield found
     found.close()
@@ -31,7 +31,7 @@ def workbench(folders, tmp_path, monkeypatch):
 @pytest.fixture
 def page(workbench):
     with gr.Blocks():
-        return models._Page(workbench, app.PAGES)
+        return models._Page(workbench, app.LINKS)
 
 
 def train(workbench, folders, name: str = "mine") -> None:
@@ -42,7 +42,7 @@ def train(workbench, folders, name: str = "mine") -> None:
     card.write(folder)
     workbench.store.jobs.add(Job("job-1", {"name": name, "base": folders["partial"], "base_lm": "tiny"}, state="running"))
     workbench.store.jobs.publish(RewardModelRow("row-1", name, "tiny", "0" * 64, parent="p", job_id="job-1"))
-    workbench.catalog.add(str(folder))
+    workbench.library.catalog.add(str(folder))
 
 
 def event(**payload) -> SimpleNamespace:
@@ -73,8 +73,8 @@ def test_a_card_tells_its_family_and_what_it_was_taught(page, workbench, folders
 
 
 def test_a_model_without_a_card_says_so(workbench, folders):
-    info = workbench.catalog.add(folders["headless"])
-    found = card_words(info, workbench.workshop.models(), None, False)
+    info = workbench.library.catalog.add(folders["headless"])
+    found = card_words(info, workbench.library.models(), None, False)
     assert ["card", "none: it comes from elsewhere"] in found["facts"] and "deletable" not in found
 
 
@@ -88,9 +88,9 @@ def test_an_unknown_address_says_so_and_shows_the_first(page):
 
 def test_a_folder_is_added_and_one_that_cannot_score_is_not(page, workbench, folders):
     found = page._add()(event(place=folders["full"], kind="reward_model"))
-    assert json.loads(found[page.add])["done"] and "f" in [m.name for m in workbench.workshop.models()]
+    assert json.loads(found[page.add])["done"] and "f" in [m.name for m in workbench.library.models()]
     found = page._add()(event(place=folders["headless"], kind="reward_model"))
-    assert json.loads(found[page.add])["wrong"] and "headless" not in [m.name for m in workbench.workshop.models()]
+    assert json.loads(found[page.add])["wrong"] and "headless" not in [m.name for m in workbench.library.models()]
 
 
 def test_an_added_model_is_there_after_a_restart_until_it_is_taken_off(page, workbench, folders):
@@ -98,13 +98,13 @@ def test_an_added_model_is_there_after_a_restart_until_it_is_taken_off(page, wor
     found = page._open()(event(model="f"))
     assert json.loads(found[page.card])["added"] is True and json.loads(page._open()(event(model="p"))[page.card])["added"] is False
     again = Workbench(workbench.settings, [folders["lm"]], [folders["partial"]])
-    assert "f" in [m.name for m in again.guides()]
+    assert "f" in [m.name for m in again.library.guides()]
     again.close()
     found = page._delete()(event(model="f"))
     assert "taken off the list" in json.loads(found[page.card])["words"] and Path(folders["full"]).is_dir()
-    assert "f" not in [m.name for m in workbench.workshop.models()] + [m.name for m in Workbench(workbench.settings).guides()]
+    assert "f" not in [m.name for m in workbench.library.models()] + [m.name for m in Workbench(workbench.settings).library.guides()]
     with pytest.raises(BadSettings, match="not added by hand"):
-        workbench.workshop.take_off("p")
+        workbench.library.take_off("p")
 
 
 WRONG_PLACES = ({}, {"place": 3}, {"place": "  "}, {"place": "x" * 5000}, *({"place": name, "kind": "base_lm"} for name in ("a\0b", "n" * 500)))
@@ -112,10 +112,10 @@ WRONG_PLACES = ({}, {"place": 3}, {"place": "  "}, {"place": "x" * 5000}, *({"pl
 
 @pytest.mark.parametrize("wrong", WRONG_PLACES)
 def test_nothing_is_added_without_a_place(page, workbench, wrong):
-    before = workbench.workshop.models()
+    before = workbench.library.models()
     said = json.loads(page._add()(event(**wrong))[page.add])
     assert said["wrong"] and "reference" not in said["note"]
-    assert workbench.workshop.models() == before
+    assert workbench.library.models() == before
 
 
 def test_an_unknown_kind_is_refused(page, folders):
@@ -136,7 +136,7 @@ def test_only_a_trained_model_is_deleted_and_only_confirmed(page, workbench, fol
             page._delete()(event(**wrong))
     assert folder.is_dir()
     found = page._delete()(event(model="mine", sure=True))
-    assert not folder.exists() and "mine" not in [m.name for m in workbench.workshop.models()]
+    assert not folder.exists() and "mine" not in [m.name for m in workbench.library.models()]
     assert "was deleted" in json.loads(found[page.card])["words"]
 
 
@@ -146,11 +146,11 @@ def test_a_model_added_by_hand_does_not_stand_for_one_that_was_trained(page, wor
     ModelCard("reward_model", "mine", objective="partial", base_lm="tiny").write(foreign)
     workbench.close()
     again = Workbench(workbench.settings, [folders["lm"]], [str(foreign)])  # named at a start it comes first
-    assert [m.name for m in again.guides()] == ["mine", "mine 2"] and list(again.workshop.trained()) == ["mine 2"]
+    assert [m.name for m in again.library.guides()] == ["mine", "mine 2"] and list(again.trainings.trained()) == ["mine 2"]
     done = Job("job-1", {"name": "mine", "base_lm": "tiny", "parent": None}, state="succeeded", reward_model="mine")
-    assert again.workshop.made_by(done).name == "mine 2" and again.workshop.line_up(done)[-1].reward_model == "mine 2"
-    again.workshop.delete_model("mine 2")
-    assert [m.name for m in again.guides()] == ["mine"] and foreign.is_dir()
+    assert again.trainings.made_by(done).name == "mine 2" and again.trainings.line_up(done)[-1].reward_model == "mine 2"
+    again.trainings.delete_model("mine 2")
+    assert [m.name for m in again.library.guides()] == ["mine"] and foreign.is_dir()
     again.close()
 
 
@@ -159,14 +159,14 @@ def test_the_name_of_a_training_is_not_added(page, workbench, folders, tmp_path)
     foreign = Path(shutil.copytree(folders["partial"], tmp_path / "foreign"))
     ModelCard("reward_model", "soon", objective="partial", base_lm="tiny").write(foreign)
     assert "`soon` is taken" in json.loads(page._add()(event(place=str(foreign), kind="reward_model"))[page.add])["note"]
-    assert "soon" not in [m.name for m in workbench.workshop.models()] and workbench.workshop.added() == []
+    assert "soon" not in [m.name for m in workbench.library.models()] and workbench.library.added() == []
 
 
 def test_a_public_server_shows_models_and_changes_none(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     bench = Workbench(Settings(data_dir=tmp_path, public=True, device="cpu"), base_lms=[folders["lm"]])
     with gr.Blocks() as demo:
-        page = models._Page(bench, app.PAGES)
+        page = models._Page(bench, app.LINKS)
         page.wire(demo)
     assert page.add is None
     names = {fn.fn.__qualname__ for fn in demo.fns.values() if fn.fn}
@@ -180,4 +180,4 @@ def test_a_public_server_shows_models_and_changes_none(folders, tmp_path, monkey
 
 def test_sizes_are_words(workbench, folders):
     assert [size_words(n) for n in (None, 0, 812, 8_812_345, 15_400_000_000)] == ["–", "0 B", "812 B", "8.8 MB", "15 GB"]
-    assert size(workbench.workshop.models()[0]) > 1000
+    assert size(workbench.library.models()[0]) > 1000

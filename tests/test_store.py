@@ -171,6 +171,8 @@ def test_vote_names_only_answers_of_its_comparison(store):
         store.add_vote(make_vote(best=None, seen=""))
     with pytest.raises(StoreError, match="the others name none"):
         store.add_vote(make_vote(verdict="skip"))
+    with pytest.raises(StoreError, match="A verdict is one of best, tie, all_bad, skip"):
+        store.add_vote(make_vote(best=None, verdict="withdrawn"))
     assert store.votes("c1") == ()
 
 

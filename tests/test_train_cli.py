@@ -17,9 +17,9 @@ from rgtg.models.loading import load_classifier
 from rgtg.preferences.formats import read_examples
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, Span
+from rgtg.store.export import export_preferences
 from rgtg.store.store import Store
 from rgtg.training import pipeline
-from rgtg.training.votes import freeze_votes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["--num-steps", "4", "--pairs-per-batch", "8", "--learning-rate", "1e-3", "--held-out", "0.4", "--device", "cpu"]
@@ -28,7 +28,7 @@ QUICK = ["--num-steps", "4", "--pairs-per-batch", "8", "--learning-rate", "1e-3"
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     save_tiny(tmp_path / "tiny")
     rows = [{"prompt": f"p{i}", "chosen": f"a{i % 7}b", "rejected": f"c{i % 5}"} for i in range(60)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -179,7 +179,7 @@ def voted(num: int = 30) -> Store:
 
 def test_votes_are_frozen_with_all_that_training_can_use(here):
     store = voted(2)
-    report = freeze_votes(store, here / "frozen.jsonl")
+    report = export_preferences(store, here / "frozen.jsonl", "training")
     assert (report.num_pairs, report.num_votes) == (4, 2)
     first, branch, *_ = examples = read_examples(here / "frozen.jsonl")
     assert first.prompt == "p0" and first.chosen_ids == (10, 11, 12, 13) and first.margin == 0.5 and first.rater
@@ -187,7 +187,7 @@ def test_votes_are_frozen_with_all_that_training_can_use(here):
     assert first.rejected_marks == ((0, 1, "bad"),) and first.chosen_marks == ()
     assert examples[2].chosen_marks == ((1, 3, "good"),)
     before = (here / "frozen.jsonl").read_bytes()
-    freeze_votes(store, here / "again.jsonl")
+    export_preferences(store, here / "again.jsonl", "training")
     assert (here / "again.jsonl").read_bytes() == before
     store.close()
 

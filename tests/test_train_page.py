@@ -35,7 +35,7 @@ VISIT = SimpleNamespace(query_params={})
 def workbench(folders, tmp_path, monkeypatch):
     """Real, on tiny models; jobs stay in line, for nothing looks after them."""
     monkeypatch.setattr(Jobs, "watch", lambda self: None)
-    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     found = Workbench(Settings(data_dir=tmp_path, device="cpu"), base_lms=[folders["lm"]], reward_models=[folders["partial"]])
     yield found
     found.close()
@@ -44,7 +44,7 @@ def workbench(folders, tmp_path, monkeypatch):
 @pytest.fixture
 def page(workbench):
     with gr.Blocks():
-        return train._Page(workbench, app.PAGES)
+        return train._Page(workbench, app.LINKS)
 
 
 def vote(workbench, number: int = 6) -> None:
@@ -161,7 +161,7 @@ def test_start_puts_a_training_in_line_and_offers_another_name(page, workbench):
     name = json.loads(loaded[page.form]["value"])["name"]
     assert name == "tiny-votes"
     found = page._start()(form(name=name, training={"num_steps": 7}), {})
-    (job,) = workbench.workshop.jobs.jobs()
+    (job,) = workbench.trainings.jobs.jobs()
     assert job.state == "queued" and job.config["name"] == name and job.config["training"] == {"num_steps": 7}
     assert json.loads(found[page.form]["suggested"]) == {"name": "tiny-votes-2", "used": "tiny-votes"}
     assert json.loads(found[page.job])["id"] == job.id and json.loads(found[page.job])["cancel"] is True
@@ -179,14 +179,14 @@ def test_the_name_of_an_installed_model_is_taken(page, workbench):
 def test_a_reward_model_to_start_from_is_the_parent(page, workbench):
     vote(workbench)
     page._start()(form(start="p", name="child"), {})
-    config = workbench.workshop.jobs.jobs()[0].config
+    config = workbench.trainings.jobs.jobs()[0].config
     assert (config["parent"], config["base_lm"]) == ("p", "tiny")
 
 
 def test_what_guides_until_now_goes_with_a_training_from_the_base_lm(page, workbench, folders):
     vote(workbench)
     page._start()(form(), {})
-    config = workbench.workshop.jobs.jobs()[0].config
+    config = workbench.trainings.jobs.jobs()[0].config
     assert (config["parent"], config["guide"]) == (None, str(Path(folders["partial"]).absolute()))
 
 
@@ -198,8 +198,8 @@ def test_a_file_of_any_kind_is_frozen_as_json_lines(workbench, tmp_path, suffix)
     path = tmp_path / f"pairs.{suffix}"
     write = {"csv": rows.to_csv, "parquet": rows.to_parquet, "json": rows.to_json}[suffix]
     write(path, **({"orient": "records"} if suffix == "json" else {"index": False}))
-    job_id = workbench.workshop.train(str(path), "tiny", "mine")
-    lines = (workbench.workshop.jobs.folder / job_id / "pairs.jsonl").read_text().splitlines()
+    job_id = workbench.trainings.train(str(path), "tiny", "mine")
+    lines = (workbench.trainings.jobs.folder / job_id / "pairs.jsonl").read_text().splitlines()
     assert [json.loads(line)["prompt"] for line in lines] == ["p0", "p1", "p2", "p3"]
 
 
@@ -209,29 +209,29 @@ def test_labelled_texts_and_an_objective_that_compares_start_nothing(page, workb
     with pytest.raises(gr.Error, match="`partial` needs pairs"):
         page._start()(form(source="file", path=str(path)), {})
     with pytest.raises(BadData, match="`partial` needs pairs"):
-        workbench.workshop.data(str(path), "tiny", TrainingConfig())
-    assert workbench.workshop.jobs.jobs() == ()
+        workbench.trainings.data(str(path), "tiny", TrainingConfig())
+    assert workbench.trainings.jobs.jobs() == ()
     page._start()(form(source="file", path=str(path), training={"objective": "bce"}), {})
-    assert len(workbench.workshop.jobs.jobs()) == 1
+    assert len(workbench.trainings.jobs.jobs()) == 1
 
 
 def test_an_option_that_nothing_reads_is_said_before_a_training(workbench):
     vote(workbench)
-    report = workbench.workshop.data(VOTES, "tiny", TrainingConfig(objective="full", stride=2))
+    report = workbench.trainings.data(VOTES, "tiny", TrainingConfig(objective="full", stride=2))
     assert report.remarks[-1] == "What was given for stride changes nothing: `full` with these settings does not read it."
-    assert not any("changes nothing" in words for words in workbench.workshop.data(VOTES, "tiny", TrainingConfig(stride=2)).remarks)
+    assert not any("changes nothing" in words for words in workbench.trainings.data(VOTES, "tiny", TrainingConfig(stride=2)).remarks)
 
 
 def test_a_file_that_is_not_there_starts_nothing(page, workbench, tmp_path):
     with pytest.raises(gr.Error, match="no preferences"):
         page._start()(form(source="file", path=str(tmp_path / "gone.jsonl")), {})
-    assert workbench.workshop.jobs.jobs() == ()
+    assert workbench.trainings.jobs.jobs() == ()
 
 
 def test_cancel_and_resume_answer_for_known_trainings_only(page, workbench):
     vote(workbench)
     page._start()(form(), {})
-    job = workbench.workshop.jobs.jobs()[0]
+    job = workbench.trainings.jobs.jobs()[0]
     view = json.loads(page._cancel()({}, event(job=job.id))[page.job])
     assert view["state"] == "cancelled" and view["cancel"] is False and view["resume"] is False
     with pytest.raises(gr.Error):
@@ -254,19 +254,19 @@ def test_a_model_whose_row_is_there_is_listed_when_it_is_asked_for(page, workben
     workbench.store.jobs.add(Job("job-1", config, state="running"))
     shutil.copytree(folders["full"], workbench.settings.models_dir / "mine")
     job = lambda: workbench.store.jobs.job("job-1")  # noqa: E731
-    assert workbench.workshop.made_by(job()) is None
+    assert workbench.trainings.made_by(job()) is None
     workbench.store.jobs.publish(RewardModelRow("row-1", "mine", "tiny", "0" * 64, job_id="job-1"))
     found = page._open()({}, event(job="job-1"))
-    assert "lineup" in json.loads(found[page.job]) and workbench.workshop.made_by(job()) in workbench.workshop.models()
+    assert "lineup" in json.loads(found[page.job]) and workbench.trainings.made_by(job()) in workbench.library.models()
     workbench.store.jobs.set_status("mine", "deleted")
-    workbench.catalog.remove(workbench.workshop.made_by(job()).name)
-    assert "was deleted" in json.loads(page._tick()(found[page.shown])[page.job])["error"] and workbench.workshop.made_by(job()) is None
+    workbench.library.catalog.remove(workbench.trainings.made_by(job()).name)
+    assert "was deleted" in json.loads(page._tick()(found[page.shown])[page.job])["error"] and workbench.trainings.made_by(job()) is None
 
 
 def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, folders):
     with gr.Blocks():
-        compare_page = compare._Page(workbench, Line(), app.PAGES)
-    child = workbench.catalog.add(shutil.copytree(folders["full"], workbench.settings.models_dir / "f"), "reward_model")
+        compare_page = compare._Page(workbench, Line(), app.LINKS)
+    child = workbench.library.catalog.add(shutil.copytree(folders["full"], workbench.settings.models_dir / "f"), "reward_model")
     config = {"name": child.name, "base": folders["partial"], "base_lm": "tiny", "parent": "p"}
     workbench.store.jobs.add(Job("job-1", config, state="succeeded", reward_model=child.name))
     found = compare_page._load()(SimpleNamespace(query_params={"lineup": "job-1"}))
@@ -288,7 +288,7 @@ def test_a_public_server_has_no_training(folders, tmp_path):
     assert not [fn for fn in demo.fns.values() if fn.page == "train"]
     vote(bench)
     with pytest.raises(BadSettings, match="public"):
-        bench.workshop.train(VOTES, bench.base_lms()[0].name, "mine")
+        bench.trainings.train(VOTES, bench.library.base_lms()[0].name, "mine")
     bench.close()
 
 

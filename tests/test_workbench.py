@@ -11,13 +11,13 @@ from transformers import AutoModelForSequenceClassification
 from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, StoreBusy, StoreError, UnknownRecord
-from rgtg.records import ColumnSpec, ModelCard, Step
+from rgtg.records import ColumnSpec, ModelCard, Step, Vote
 from rgtg.workbench.workbench import Workbench
 
 
 @pytest.fixture
 def workbench(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     found = Workbench(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [folders["partial"], folders["full"], folders["judge"]])
     yield found
     found.close()
@@ -26,16 +26,13 @@ def workbench(folders, tmp_path, monkeypatch):
 GENERATION = GenerationConfig(max_new_tokens=12)
 
 
-def finished(live):
-    for _ in live:
+def finished(running):
+    for _ in running:
         pass
-    return live.comparison
+    return running.comparison
 
 
-def test_models_are_listed_with_their_kind_and_a_judge_is_no_guide(workbench):
-    assert [m.name for m in workbench.base_lms()] == ["tiny"]
-    assert [m.name for m in workbench.guides()] == ["p", "f"]
-    assert [m.name for m in workbench.judges()] == ["j"]
+def test_the_first_line_up_has_a_guide_of_each_kind_of_training(workbench):
     assert [(c.method, c.reward_model) for c in workbench.default_columns()] == [("base", None), ("args", "f"), ("pargs", "p")]
 
 
@@ -48,16 +45,16 @@ def test_loading_in_the_background_ends_ready(workbench):
 
 def test_at_the_start_only_what_the_first_line_up_needs_is_loaded(workbench):
     card = ModelCard("reward_model", "more", objective="partial", base_lm="tiny")
-    workbench.catalog.add(save(workbench.settings.data_dir / "more", AutoModelForSequenceClassification, 5, card), "reward_model")
+    workbench.library.catalog.add(save(workbench.settings.data_dir / "more", AutoModelForSequenceClassification, 5, card), "reward_model")
     workbench.start_loading()
     workbench.wait_until_ready(60)
-    assert set(workbench._loaded) == {"tiny", "p", "f", "j"}
+    assert set(workbench.library.in_memory()) == {"tiny", "p", "f", "j"}
     chosen = finished(workbench.compare("the", [ColumnSpec("pargs", (), "more")], GENERATION))
-    assert chosen.traces[0].stop_reason != "error" and "more" in workbench._loaded
+    assert chosen.traces[0].stop_reason != "error" and "more" in workbench.library.in_memory()
 
 
 def test_a_bad_reward_model_at_the_start_does_not_keep_the_page_from_working(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("rgtg.workbench.workbench.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     card = ModelCard("reward_model", "bad", objective="partial", base_lm="tiny")
     bad = Path(save(tmp_path / "bad", AutoModelForSequenceClassification, 5, card))
     (bad / "model.safetensors").write_bytes(b"half")
@@ -76,7 +73,7 @@ def test_a_bad_reward_model_at_the_start_does_not_keep_the_page_from_working(fol
 def test_a_comparison_is_stored_whole_and_comes_back_equal(workbench):
     comparison = finished(workbench.compare("the food", workbench.default_columns(), GENERATION, seed=5))
     assert [t.column for t in comparison.traces] == ["A", "B", "C"]
-    assert comparison.state == "closed" and workbench.live(comparison.id) is None
+    assert comparison.state == "closed" and workbench.running(comparison.id) is None
     stored = workbench.comparison(comparison.id)
     assert [t.steps for t in stored.traces] == [t.steps for t in comparison.traces]
     assert [t.run for t in stored.traces] == [t.run for t in comparison.traces]
@@ -92,57 +89,57 @@ def test_a_stored_run_gives_the_same_tokens_again(workbench):
     comparison = finished(workbench.compare("abc", workbench.default_columns(), GENERATION, seed=9))
     runs = [t.run for t in workbench.comparison(comparison.id).traces]
     again = [[] for _ in runs]
-    for column, event in generate(runs, workbench.models(None, ["p", "f", "j"])):
+    for column, event in generate(runs, workbench.library.load_models(None, ["p", "f", "j"])):
         if isinstance(event, Step):
             again[column].append(event.token_id)
     assert [list(t.token_ids) for t in comparison.traces] == again
 
 
 def test_a_vote_while_it_runs_stops_it_and_stores_text_and_vote_together(workbench):
-    live = workbench.compare("the", workbench.default_columns(), GenerationConfig(max_new_tokens=60), seed=1)
-    stream = iter(live)
+    running = workbench.compare("the", workbench.default_columns(), GenerationConfig(max_new_tokens=60), seed=1)
+    stream = iter(running)
     for _ in range(9):
         next(stream)
-    vote = workbench.vote(live.id, "best", live.traces[1].id, vote_id="v1")
+    vote = workbench.vote(running.id, "best", running.traces[1].id, vote_id="v1")
     rest = list(stream)
-    stored = workbench.comparison(live.id)
+    stored = workbench.comparison(running.id)
     # what `p` guides is observed by `f`, whose turn comes first: it is read, and shown, a round later
     assert len(rest) == 0 and [len(t.steps) for t in stored.traces] == [4, 3, 2]
     assert {t.stop_reason for t in stored.traces} == {"stopped"}
-    assert workbench.current_vote(live.id) == vote and vote.seen_trace_ids == tuple(t.id for t in stored.traces)
+    assert workbench.current_vote(running.id) == vote and vote.seen_trace_ids == tuple(t.id for t in stored.traces)
 
 
 def test_a_listener_who_leaves_early_loses_nothing(workbench):
-    live = workbench.compare("the", [ColumnSpec("base")], GenerationConfig(max_new_tokens=60))
-    stream = iter(live)
+    running = workbench.compare("the", [ColumnSpec("base")], GenerationConfig(max_new_tokens=60))
+    stream = iter(running)
     next(stream), next(stream)
     stream.close()
-    stored = workbench.comparison(live.id)
+    stored = workbench.comparison(running.id)
     assert len(stored.traces[0].steps) == 2 and stored.traces[0].stop_reason == "stopped"
 
 
 def test_nothing_generated_is_an_abandoned_comparison(workbench):
-    live = workbench.compare("the", [ColumnSpec("base")], GENERATION)
-    live.close()
-    assert workbench.comparison(live.id).state == "abandoned"
+    running = workbench.compare("the", [ColumnSpec("base")], GENERATION)
+    running.close()
+    assert workbench.comparison(running.id).state == "abandoned"
 
 
 def test_votes_and_generation_in_two_threads_end_with_one_comparison_and_the_vote(workbench):
-    live = workbench.compare("the", workbench.default_columns(), GenerationConfig(max_new_tokens=60), seed=2)
+    running = workbench.compare("the", workbench.default_columns(), GenerationConfig(max_new_tokens=60), seed=2)
     begun = threading.Event()
 
     def run():
-        for _ in live:
+        for _ in running:
             begun.set()
 
     thread = threading.Thread(target=run)
     thread.start()
     begun.wait(30)
-    vote = workbench.vote(live.id, "tie")
+    vote = workbench.vote(running.id, "tie")
     thread.join(30)
-    stored = workbench.comparison(live.id)
-    assert workbench.current_vote(live.id).id == vote.id
-    assert [t.steps for t in stored.traces] == [t.steps for t in live.traces]
+    stored = workbench.comparison(running.id)
+    assert workbench.current_vote(running.id).id == vote.id
+    assert [t.steps for t in stored.traces] == [t.steps for t in running.traces]
 
 
 def test_undo_takes_the_vote_back_and_a_second_undo_says_that_there_is_nothing(workbench):
@@ -158,8 +155,8 @@ def test_a_branch_shares_the_prefix_and_names_its_parent(workbench):
     comparison = finished(workbench.compare("the", workbench.default_columns(), GENERATION, seed=4))
     parent = comparison.traces[2]
     other = next(c for c in parent.steps[3].candidates if c.token_id not in (parent.steps[3].token_id, 1))
-    live = workbench.branch(comparison.id, parent.id, 3, other.token_id)
-    finished(live)
+    running = workbench.branch(comparison.id, parent.id, 3, other.token_id)
+    finished(running)
     stored = workbench.comparison(comparison.id)
     branch = stored.traces[3]
     assert (branch.column, branch.parent_trace_id, branch.branch_position) == ("D", parent.id, 3)
@@ -216,7 +213,7 @@ def test_what_cannot_run_is_refused_with_words(workbench, folders):
         workbench.compare("x", [ColumnSpec("args", (), "helpful")], GENERATION)
     with pytest.raises(ModelRefused, match="observes and never guides"):
         workbench.compare("x", [ColumnSpec("args", (), "j")], GENERATION)
-    workbench.catalog.add(folders["headless"], "reward_model")
+    workbench.library.catalog.add(folders["headless"], "reward_model")
     with pytest.raises(ModelRefused, match="no trained head"):
         workbench.compare("x", [ColumnSpec("args", (), folders["headless"])], GENERATION)
     with pytest.raises(UnknownRecord):
@@ -226,18 +223,18 @@ def test_what_cannot_run_is_refused_with_words(workbench, folders):
 def test_a_failing_column_is_kept_with_its_error(workbench):
     import torch
 
-    live = workbench.compare("x", workbench.default_columns(), GENERATION)
-    head = live._models.reward_models["f"].head.weight
+    running = workbench.compare("x", workbench.default_columns(), GENERATION)
+    head = running._models.reward_models["f"].head.weight
     kept = head.clone()
     with torch.no_grad():
         head.fill_(float("nan"))
     try:
-        ends = {i: e for i, e in live if isinstance(e, Ended)}
+        ends = {i: e for i, e in running if isinstance(e, Ended)}
     finally:
         with torch.no_grad():
             head.copy_(kept)
     assert ends[1].stop_reason == "error" and "`f`" in ends[1].error
-    stored = workbench.comparison(live.id)
+    stored = workbench.comparison(running.id)
     assert stored.traces[1].error == ends[1].error
 
 
@@ -251,75 +248,57 @@ def test_score_gives_a_reward_for_every_token(workbench):
 
 def halfway(workbench, columns, steps: int):
     """A comparison that has made so many tokens and waits."""
-    live = workbench.compare("the food", columns, GENERATION, seed=1)
-    stream = iter(live)
+    running = workbench.compare("the food", columns, GENERATION, seed=1)
+    stream = iter(running)
     made = 0
     while made < steps:
         made += isinstance(next(stream)[1], Step)
-    return live, stream
+    return running, stream
 
 
 def test_a_vote_for_an_answer_without_a_token_is_refused_and_the_run_goes_on(workbench):
     columns = [ColumnSpec("base"), ColumnSpec("best-of-n", (("n", 2),), "p")]
-    live, stream = halfway(workbench, columns, 2)
-    first, second = live.traces
+    running, stream = halfway(workbench, columns, 2)
+    first, second = running.traces
     assert (len(first.steps), len(second.steps)) == (2, 0)
-    with pytest.raises(BadSettings, match="no token yet"):
-        workbench.vote(live.id, "best", second.id, [first.id])
+    with pytest.raises(StoreError, match="no token yet"):
+        workbench.vote(running.id, "best", second.id, [first.id])
     for _ in stream:
         pass
-    assert len(workbench.comparison(live.id).traces[0].steps) > 2
-    assert workbench.vote(live.id, "best", second.id, [first.id, second.id]).best_trace_id == second.id
+    assert len(workbench.comparison(running.id).traces[0].steps) > 2
+    assert workbench.vote(running.id, "best", second.id, [first.id, second.id]).best_trace_id == second.id
 
 
 def test_a_vote_that_is_refused_costs_no_answers(workbench):
-    live, stream = halfway(workbench, workbench.default_columns(), 6)
+    running, stream = halfway(workbench, workbench.default_columns(), 6)
     with pytest.raises(StoreError, match="another comparison"):
-        workbench.vote(live.id, "best", "gone", [live.traces[0].id, "gone"])
+        workbench.vote(running.id, "best", "gone", [running.traces[0].id, "gone"])
+    assert workbench.running(running.id) is running, "it goes on"
+    with pytest.raises(StoreError, match="another comparison"):  # refused by the database, whatever was checked before
+        running.keep(Vote("v", running.id, "best", "gone", (running.traces[0].id, "gone")))
     assert list(stream) == []
-    stored = workbench.store.comparison(live.id)
-    assert sum(len(t.steps) for t in stored.traces) == 6 and workbench.live(live.id) is None
-    assert workbench.vote(live.id, "tie").verdict == "tie"
+    stored = workbench.store.comparison(running.id)
+    assert sum(len(t.steps) for t in stored.traces) == 6 and workbench.running(running.id) is None
+    assert workbench.vote(running.id, "tie").verdict == "tie"
 
 
 def test_what_could_not_be_stored_at_the_end_is_stored_with_the_next_vote(workbench, monkeypatch):
-    live = workbench.compare("the food", [ColumnSpec("base")], GENERATION, seed=1)
+    running = workbench.compare("the food", [ColumnSpec("base")], GENERATION, seed=1)
     with monkeypatch.context() as broken:
         broken.setattr(type(workbench.store), "add_comparison", lambda *_: (_ for _ in ()).throw(StoreBusy("Nothing was stored.")))
         with pytest.raises(StoreBusy):
-            for _ in live:
+            for _ in running:
                 pass
         with pytest.raises(StoreBusy):
-            workbench.vote(live.id, "tie")
-    assert workbench.comparison(live.id).traces[0].steps, "still there"
-    assert workbench.vote(live.id, "tie").verdict == "tie"
-    assert workbench.store.comparison(live.id).traces[0].steps and workbench.live(live.id) is None
-
-
-def test_a_model_in_memory_is_found_while_another_is_loading(workbench):
-    lm, slow, go = workbench.load(workbench.catalog.get("tiny")), threading.Event(), threading.Event()
-
-    def load():
-        slow.set()
-        assert go.wait(20)
-        return "loaded"
-
-    loader = threading.Thread(target=lambda: workbench._load(workbench.catalog.get("p"), load))
-    loader.start()
-    assert slow.wait(20)
-    found = []
-    asker = threading.Thread(target=lambda: (found.append(workbench.load(workbench.catalog.get("tiny"))), workbench.forget("p")))
-    asker.start()
-    asker.join(10)
-    assert found == [lm]
-    go.set()
-    loader.join(20)
-    assert "p" not in workbench._loaded, "it was taken off the list meanwhile"
+            workbench.vote(running.id, "tie")
+    assert workbench.comparison(running.id).traces[0].steps, "still there"
+    assert workbench.vote(running.id, "tie").verdict == "tie"
+    assert workbench.store.comparison(running.id).traces[0].steps and workbench.running(running.id) is None
 
 
 def test_after_closing_nothing_opens_again(folders, tmp_path):
     bench = Workbench(Settings(data_dir=tmp_path, device="cpu"), [folders["lm"]])
     bench.close()
-    for ask in (lambda: bench.store, lambda: bench.workshop.jobs):
+    for ask in (lambda: bench.store, lambda: bench.trainings.jobs):
         with pytest.raises(StoreError, match="closing"):
             ask()

@@ -190,7 +190,7 @@ def test_missing_database_beside_its_log_is_not_taken_for_a_fresh_one(tmp_path):
 
 
 def test_a_leftover_of_a_killed_start_is_no_obstacle(tmp_path):
-    (tmp_path / ".rgtg.db.new").write_bytes(b"half made")
+    (tmp_path / ".rgtg.db.0a1b2c3d.part").write_bytes(b"half made")
     with Store(tmp_path / "rgtg.db") as store:
         assert store.read_only == "" and store.num_votes() == 0
 

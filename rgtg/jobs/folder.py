@@ -1,16 +1,95 @@
-"""The files in a job's folder by which trainer and app speak: who writes them is in `worker`, here they are read.
+"""A job's folder: what it is to train on, written before it is in line, and the files by which trainer and app speak.
 
-Knows nothing of processes or the database. Whatever may be torn by a kill is read as if it were not there.
+Knows nothing of processes or the database. The folder is complete, and on disk, before anybody hears of the job; what the trainer
+writes in it is in `worker`. Whatever may be torn by a kill is read as if it were not there.
 """
 
+import hashlib
 import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from rgtg.config import TrainingConfig
+from rgtg.errors import BadData, BadSettings
+from rgtg.files import sync, write_json
+from rgtg.models import artifacts
+from rgtg.models.catalog import whole_place
 
 JOB, PAIRS = "job.json", "pairs.jsonl"  # written before the job is in line
 PROCESS, HEARTBEAT, PROGRESS, OUTCOME, LOG = "process.json", "heartbeat", "progress.jsonl", "outcome.json", "log.txt"  # by the trainer
 CANCEL = "cancel"  # a flag, by the app
 DISK_FULL, OTHER_TRAINER = 74, 3  # exit statuses of the trainer where it could not write why
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,62}[A-Za-z0-9_+-]|[A-Za-z0-9]")  # a folder on every system
+Pairs = Callable[[Path], Any] | Iterable[Mapping[str, Any]]
+
+
+# --- before the job is in line ----------------------------------------------------------------------------------
+
+
+def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of a job with every key there; `taken` maps names in lower case to who has them. Raises BadSettings."""
+    missing = [key for key in ("name", "base", "base_lm") if not config.get(key)]
+    if missing:
+        raise BadSettings("A training job lacks settings.", f"Missing: {', '.join(missing)}.", "Give a name, a base and the base LM it is for.")
+    name = config["name"]
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        do = "Use up to 64 letters, digits, spaces and `._+-`, beginning with a letter or digit."
+        raise BadSettings("The new reward model needs another name.", f"Found {name!r}.", do)
+    if name.lower() in taken:
+        raise BadSettings(f"The name `{name}` is taken.", f"It belongs to {taken[name.lower()]}.", "Choose another name.")
+    training = dict(config.get("training") or {})
+    try:
+        TrainingConfig(**training)
+    except TypeError as error:
+        raise BadSettings("The training has a setting that does not exist.", f"{error}.") from error
+    if os.path.isabs(config["base"]) and not Path(config["base"]).is_dir():
+        raise BadSettings("The model to start from is gone.", f"There is no folder {config['base']}.", "Choose another.")
+    places = {key: whole_place(config[key]) for key in ("base", "guide") if config.get(key)}
+    return {"parent": None, "seed": 0, **config, **places, "training": training}
+
+
+def freeze(folder: Path, config: Mapping[str, Any], pairs: Pairs) -> tuple[str, Any]:
+    """Write `job.json` and the pairs; returns the hash of the pairs and what their writer returned.
+
+    `pairs` is a function that writes JSON lines to the path it gets, or the rows. BadData, and no folder, where there
+    are none: with the counts of its `skipped`, if what the writer returned has that.
+    """
+    folder.mkdir(parents=True)
+    try:
+        path = folder / PAIRS
+        report = pairs(path) if callable(pairs) else _write_rows(path, pairs)
+        content = path.read_bytes() if path.is_file() else b""
+        if not content.strip():
+            raise BadData("There is nothing to train on.", _counts(report), "Vote for the better of two answers, or give a file of pairs.")
+        digest = hashlib.sha256(content).hexdigest()
+        sync(path)
+        write_json(folder / JOB, {**config, "pairs": PAIRS, "pairs_sha256": digest})
+        sync(folder)
+        sync(folder.parent)
+    except BaseException:
+        artifacts.discard(folder)
+        raise
+    return digest, report
+
+
+def _write_rows(path: Path, pairs: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for pair in pairs:
+            file.write(json.dumps(dict(pair), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _counts(report: Any) -> str:
+    """{"tie": 3, "skip": 0} -> `Found no pairs: tie 3.`"""
+    skipped = getattr(report, "skipped", None) or {}
+    causes = ", ".join(f"{cause} {count}" for cause, count in skipped.items() if count)
+    return f"Found no pairs: {causes}." if causes else "Found no pairs."
+
+
+# --- while it is trained ----------------------------------------------------------------------------------------
 
 
 def read_mark(path: Path, attempt: int) -> dict[str, Any] | None:

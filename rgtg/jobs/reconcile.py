@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rgtg.store.jobs import JobRows
 
 DONE = ("adopted", "cleared", "quarantined", "returned")
-UNLUCKY = ("interrupted", "failed", "succeeded")  # a whole model of such a job is its success after all
+UNLUCKY = (*Job.RESUMABLE, "succeeded")  # a whole model of such a job is its success after all
 
 
 class Sweep:
@@ -64,7 +64,7 @@ class Sweep:
             return
         found = artifacts.manifest_of(folder)
         target = self.models_folder / found["name"] if found else folder
-        wanted = found is not None and found["job_id"] == folder.name and (job is None or job.state in ("interrupted", "failed"))
+        wanted = found is not None and found["job_id"] == folder.name and (job is None or job.state in Job.RESUMABLE)
         if not wanted:
             self._clear(folder)
         elif not target.exists() and found["name"] not in {row.name for row in self.rows.models()}:

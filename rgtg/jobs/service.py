@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError
 from rgtg.faults import boundary
-from rgtg.jobs.folder import read_progress, tail
-from rgtg.jobs.freeze import Pairs, check_config, freeze
+from rgtg.jobs.folder import Pairs, check_config, freeze, read_progress, tail
 from rgtg.jobs.reconcile import Sweep
 from rgtg.jobs.supervisor import Patience, Watcher
 from rgtg.models import artifacts
@@ -147,7 +146,7 @@ class Jobs:
             if row is None:
                 raise StoreError(f"There is no trained reward model `{name}`.", "", "Only models that were trained here can be deleted.")
             folder = self.models_folder / name
-            for job in self._store.jobs.jobs(("queued", "running", "cancelling")):
+            for job in self._store.jobs.jobs(Job.UNFINISHED):
                 if job.config.get("parent") == name or Path(job.config["base"]).absolute() == folder:
                     raise StoreError(f"`{name}` is in use.", f"`{job.config['name']}` is being trained from it.", "Cancel that job, or wait for it.")
             self._store.jobs.set_status(name, "deleted")
@@ -214,7 +213,7 @@ class Jobs:
         """Names in lower case -> who has them."""
         found = {p.name.lower(): "a folder of models" for p in self.models_folder.iterdir()} if self.models_folder.is_dir() else {}
         found |= {row.name.lower(): "a trained model" + (", now deleted" if row.status == "deleted" else "") for row in self._store.jobs.models()}
-        waiting = [job for job in self._store.jobs.jobs(("queued", "running", "cancelling")) if job.id != but]
+        waiting = [job for job in self._store.jobs.jobs(Job.UNFINISHED) if job.id != but]
         return found | {job.config["name"].lower(): "a job that is not done" for job in waiting}
 
     @staticmethod

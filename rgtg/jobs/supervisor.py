@@ -74,7 +74,7 @@ class Watcher:
 
     def look(self) -> None:
         """One look at each job at work."""
-        for job in self._rows.jobs(("running", "cancelling")):
+        for job in self._rows.jobs(Job.ACTIVE):
             at = time.monotonic()
             self._look_at(job, self._watched.setdefault(job.id, Watched(since=at, moved_at=at)))
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from rgtg.errors import RgtgError
 from rgtg.faults import boundary, named
+from rgtg.files import write_json
 from rgtg.jobs.folder import CANCEL, DISK_FULL, HEARTBEAT, JOB, OTHER_TRAINER, OUTCOME, PROCESS, PROGRESS
 from rgtg.models import artifacts
 from rgtg.records import ModelCard
@@ -46,7 +47,7 @@ def main(folder: Path, attempt: int) -> int:
 
 def _attempt(folder: Path, attempt: int) -> int:
     born_at = psutil.Process().create_time()
-    artifacts.write_json(folder / PROCESS, {"pid": os.getpid(), "created_at": born_at, "attempt": attempt})
+    write_json(folder / PROCESS, {"pid": os.getpid(), "created_at": born_at, "attempt": attempt})
     boundary("trainer:started")
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     artifacts.discard(folder / "model")  # half of one, by an attempt that was killed
@@ -62,7 +63,7 @@ def _attempt(folder: Path, attempt: int) -> int:
     finally:
         signs.close()
     try:
-        artifacts.write_json(folder / OUTCOME, {"attempt": attempt, **outcome})
+        write_json(folder / OUTCOME, {"attempt": attempt, **outcome})
     except OSError as error:
         return DISK_FULL if error.errno == errno.ENOSPC else 1
     boundary("trainer:ended")

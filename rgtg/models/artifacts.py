@@ -6,11 +6,12 @@ system as `<models>/<name>`; what lies in a folder whose name begins with a dot 
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from rgtg.files import sync, write_json
 
 MANIFEST = "manifest.json"
 STAGING, QUARANTINE = ".staging", ".quarantine"
@@ -81,31 +82,16 @@ def discard(folder: Path) -> None:
 
 
 def weights_sha256(folder: Path) -> str:
-    """Over the safetensors files in the order of their names: `ModelRef.revision` is its beginning."""
+    """SHA-256 over the safetensors files in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         _feed(digest, path)
     return digest.hexdigest()
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Appears whole, by rename from the same folder."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file, ensure_ascii=False, allow_nan=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def sync(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":  # Windows cannot fsync a folder
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def revision_of(folder: Path) -> str:
+    """`ModelRef.revision` of a folder: the first 16 digits of `weights_sha256`."""
+    return weights_sha256(folder)[:16]
 
 
 def _sha256(path: Path) -> str:

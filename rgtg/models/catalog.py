@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rgtg.errors import BadData, ModelNotFound
+from rgtg.files import write_json
 from rgtg.records import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -79,10 +80,7 @@ class Catalog:
 
     def _write(self, entries: Sequence[tuple[str, str]]) -> None:
         if self._remembered is not None:
-            part = self._remembered.with_name(f".{self._remembered.name}.part")
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps([{"folder_or_id": place, "kind": kind} for place, kind in entries], indent=1) + "\n", encoding="utf-8")
-            part.replace(self._remembered)
+            write_json(self._remembered, [{"folder_or_id": place, "kind": kind} for place, kind in entries])
 
     def add(self, folder_or_id: str | Path, kind: str | None = None) -> ModelInfo:
         """Lists a folder or hub id; the kind is read from its card or config where none is given. A model listed before stays."""

@@ -3,7 +3,6 @@
 Checks before it loads, and says what is wrong, what was found and what to do. Knows nothing of prefixes, rewards or methods.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -18,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch
+from rgtg.models.artifacts import revision_of
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef
 
@@ -224,17 +224,7 @@ def _load(kind: type, name: str, title: str | None, device: str, dtype: str, **e
         do = "Choose a trained reward model, or train one from it." if head else "Save it again, whole."
         raise ModelRefused(wrong, f"The checkpoint holds no {', '.join(missing[:3])}.", do)
     model = model.to(pick_device(device)).eval().requires_grad_(False)
-    return Loaded(ModelRef(title, revision or weights_hash(folder)), folder, model, tokenizer, ModelCard.read(folder))
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over the safetensors files of a folder, in order of their names, shortened to 16 digits."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+    return Loaded(ModelRef(title, revision or revision_of(folder)), folder, model, tokenizer, ModelCard.read(folder))
 
 
 def check_same_tokens(reward_model: Loaded, base_lm: Loaded) -> None:

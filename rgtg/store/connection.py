@@ -5,7 +5,6 @@ would drop the locks of the whole process, and with them rows that were acknowle
 """
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 from sqlite_utils import Migrations
 
 from rgtg.errors import StoreBusy, StoreError
+from rgtg.files import replacing
 from rgtg.store.schema import APPLICATION_ID, migrate, migrations, newest
 
 log = logging.getLogger(__name__)
@@ -97,13 +97,8 @@ def _create(path: Path, known: Migrations) -> None:
     wal = path.with_name(path.name + "-wal")
     if wal.exists():
         raise StoreError(f"`{path.name}` is missing but `{wal.name}` is there.", "", "Put the database back beside it, or move the `-wal` file away.")
-    staged = path.with_name(f".{path.name}.new")
-    for leftover in (staged, staged.with_name(staged.name + "-journal")):
-        leftover.unlink(missing_ok=True)
-    with closing(sqlite3.connect(staged)) as conn:
+    with replacing(path) as part, closing(sqlite3.connect(part)) as conn:
         migrate(conn, known)
-    staged.rename(path)
-    _sync(path.parent)
 
 
 def identify(path: Path, known: Migrations = migrations) -> int:
@@ -125,17 +120,14 @@ def identify(path: Path, known: Migrations = migrations) -> int:
 
 def back_up(path: Path, copy: Path) -> Path:
     """A sound copy of the live database as it is at this moment, by `VACUUM INTO`; appears by rename."""
-    part = copy.with_name(f".{copy.name}.part")
-    with closing(_connect(path, "ro")) as conn:  # without query_only, which refuses VACUUM INTO
-        conn.execute("VACUUM INTO ?", (str(part),))
-    identify(part)
-    with closing(_connect(part, "ro")) as conn:
-        found = conn.execute("PRAGMA integrity_check").fetchone()[0]
-    if found != "ok":
-        raise StoreError(f"The copy of `{path.name}` is not sound.", f"SQLite says: {found}.", "The database was left as it is.")
-    _sync(part)
-    part.rename(copy)
-    _sync(copy.parent)
+    with replacing(copy) as part:
+        with closing(_connect(path, "ro")) as conn:  # without query_only, which refuses VACUUM INTO
+            conn.execute("VACUUM INTO ?", (str(part),))
+        identify(part)
+        with closing(_connect(part, "ro")) as conn:
+            found = conn.execute("PRAGMA integrity_check").fetchone()[0]
+        if found != "ok":
+            raise StoreError(f"The copy of `{path.name}` is not sound.", f"SQLite says: {found}.", "The database was left as it is.")
     return copy
 
 
@@ -177,12 +169,3 @@ def _wait_for(path: Path) -> None:
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "posix":  # Windows cannot fsync a folder
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,22 +1,24 @@
-"""Files made from the store for training elsewhere: one moment, every row checked, the same bytes for the same data.
+"""Files made from the store, for training here and elsewhere: one moment, every row checked, the same bytes for the same data.
 
-Knows nothing of SQL or of how pairs are trained on. A format is one function from a pair to a row, listed in FORMATS.
+Knows nothing of SQL or of how pairs are trained on. A format is one function from a pair and its source to a row, listed in FORMATS.
 """
 
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from rgtg.errors import BadData, BadSettings
+from rgtg.files import replacing
 from rgtg.preferences.pairs import derive_pairs
-from rgtg.records import Comparison, ModelRef, Pair, Trace, Vote, new_id
+from rgtg.records import Comparison, ModelRef, Pair, Span, Trace, Vote
 from rgtg.store.store import Store
 
-Line = dict[str, str | int | float | bool | list[int]]
+Row = dict[str, Any]  # of texts, numbers, flags, and lists of them
 
 
 @dataclass(frozen=True)
@@ -32,88 +34,119 @@ class ExportReport:
     skipped: dict[str, int] = field(default_factory=dict, hash=False)
 
 
-def preference(pair: Pair, comparison: Comparison, vote: Vote) -> Line:
+@dataclass(frozen=True)
+class Source:
+    """What a row of an export may tell of a pair: the comparison, the vote, and the marks that stand, by the answer they are on."""
+
+    comparison: Comparison
+    vote: Vote
+    marks: Mapping[str, tuple[Span, ...]]
+
+
+def preference(pair: Pair, source: Source) -> Row:
     """For trl's RewardTrainer and DPO: prompt and answer joined verbatim, nothing between. Every column keeps its type:
     what is not known is "" or 0, never null."""
-    line: Line = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-    line |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id, "rater_id": pair.rater_id or "", "voted_at": vote.created_at}
-    line |= {"strength": vote.strength or 0, "guideline_version": vote.guideline_version, "num_seen": len(vote.seen_trace_ids)}
-    line |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common}
-    for side, trace_id in (("chosen", pair.chosen_trace_id), ("rejected", pair.rejected_trace_id)):
-        line |= {f"{side}_{name}": value for name, value in _provenance(comparison.trace(trace_id)).items()}
-    return line
+    comparison, vote = source.comparison, source.vote
+    row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+    row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id, "rater_id": pair.rater_id or "", "voted_at": vote.created_at}
+    row |= {"strength": vote.strength or 0, "guideline_version": vote.guideline_version, "num_seen": len(vote.seen_trace_ids)}
+    row |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common}
+    for side, trace in _sides(pair, comparison):
+        row |= {f"{side}_{name}": value for name, value in _provenance(trace).items()}
+    return row
 
 
-def preference_tokens(pair: Pair, comparison: Comparison, vote: Vote) -> Line | None:
+def preference_tokens(pair: Pair, source: Source) -> Row | None:
     """For rewards of partial sequences: prompt and answer as token ids, so no trainer appends an end-of-sequence token."""
     if not pair.prompt_ids:
         return None
-    line: Line = {"chosen_ids": [*pair.prompt_ids, *pair.chosen_ids], "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids]}
-    line |= {"num_prompt_ids": len(pair.prompt_ids), "num_common": pair.num_common}
-    return line | {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
+    row: Row = {"chosen_ids": [*pair.prompt_ids, *pair.chosen_ids], "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids]}
+    row |= {"num_prompt_ids": len(pair.prompt_ids), "num_common": pair.num_common}
+    return row | {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
 
 
-FORMATS: dict[str, Callable[[Pair, Comparison, Vote], Line | None]] = {
+def training(pair: Pair, source: Source) -> Row:
+    """All that `rgtg train` can use: texts, ids where both answers have the same tokenizer, the margin, and the marks of the rater."""
+    row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+    if pair.prompt_ids:
+        row |= {"prompt_ids": [*pair.prompt_ids], "chosen_ids": [*pair.chosen_ids], "rejected_ids": [*pair.rejected_ids]}
+    row |= {"num_common": pair.num_common, "margin": pair.margin, "rater_id": pair.rater_id or ""}
+    row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
+    sides = _sides(pair, source.comparison)
+    row |= {f"{side}_stop_reason": trace.stop_reason for side, trace in sides}
+    row |= {"base_lm": sides[0][1].run.base_lm.name}
+    for side, trace in sides:
+        row |= _marks(side, trace, source.marks.get(trace.id, ()), pair.rater_id)
+    return row
+
+
+FORMATS: dict[str, Callable[[Pair, Source], Row | None]] = {
     "preference": preference,
     "preference_tokens": preference_tokens,
+    "training": training,
 }
 
 
 def export_preferences(store: Store, out: Path, format: str = "preference") -> ExportReport:
-    """Write every pair as a JSON line to `out`, which appears whole or not at all, and report what was left out and why.
+    """Write every pair as a JSON line to `out`, which appears complete or not at all, and report what was left out and why.
 
-    `margin` is a column only if every exported vote gave a strength. StoreError where a row does not fit its hash.
+    `margin` is a column only if every exported vote gave a strength, or the format says it. StoreError where a row does not fit its hash.
     """
     if format not in FORMATS:
         raise BadSettings(f"No export format `{format}`.", f"There are: {', '.join(FORMATS)}.")
-    lines, margins, skipped, num_comparisons, num_votes = [], [], Counter(), 0, 0
+    if out.resolve().name.startswith(store.path.name) and out.resolve().parent == store.path.resolve().parent:
+        raise BadData(f"`{out.name}` is the database.", "", "Choose another name for the export.")
+    rows: list[Row] = []
+    margins: list[float | None] = []
+    skipped, num_comparisons, num_votes, marks = Counter[str](), 0, 0, store.all_marks()
     for comparison, votes in store.facts():
         pairs, causes = derive_pairs(comparison, votes)
         by_id = {vote.id: vote for vote in votes}
         num_comparisons, num_votes, skipped = num_comparisons + 1, num_votes + len(votes), skipped + causes
         for pair in pairs:
-            line = FORMATS[format](pair, comparison, by_id[pair.vote_id])
-            if line is None:
+            row = FORMATS[format](pair, Source(comparison, by_id[pair.vote_id], marks))
+            if row is None:
                 skipped["no_token_ids"] += 1
                 continue
-            lines.append(line)
+            rows.append(row)
             margins.append(pair.margin if by_id[pair.vote_id].strength else None)
-    has_margin = bool(lines) and None not in margins
+    has_margin = bool(rows) and None not in margins
     if has_margin:
-        lines = [line | {"margin": margin} for line, margin in zip(lines, margins, strict=True)]
-    content = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines).encode()
-    _write(Path(out), content, store)
-    report = (Path(out), len(lines), num_comparisons, num_votes, has_margin, hashlib.sha256(content).hexdigest())
-    return ExportReport(*report, dict(sorted(skipped.items())))
+        rows = [row | {"margin": margin} for row, margin in zip(rows, margins, strict=True)]
+    content = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+    with replacing(out) as part:
+        part.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return ExportReport(out, len(rows), num_comparisons, num_votes, has_margin, sha256, dict(sorted(skipped.items())))
 
 
-def _provenance(trace: Trace) -> Line:
+def _sides(pair: Pair, comparison: Comparison) -> tuple[tuple[str, Trace], tuple[str, Trace]]:
+    chosen, rejected = comparison.trace(pair.chosen_trace_id), comparison.trace(pair.rejected_trace_id)
+    assert chosen and rejected
+    return ("chosen", chosen), ("rejected", rejected)
+
+
+def _provenance(trace: Trace) -> Row:
     """What made an answer, as columns; parameters and versions differ by method, so they are JSON."""
     run = trace.run
-    found: Line = {"trace_id": trace.id, "column": trace.column, "stop_reason": trace.stop_reason, "num_tokens": len(trace.steps)}
-    found |= {"method": run.method, "params": _json(dict(run.params)), "seed": run.seed, "generation": _json(vars(run.generation))}
-    return found | {"base_lm": _model(run.base_lm), "reward_model": _model(run.reward_model), "versions": _json(dict(run.versions))}
+    row: Row = {"trace_id": trace.id, "column": trace.column, "stop_reason": trace.stop_reason, "num_tokens": len(trace.steps)}
+    row |= {"method": run.method, "params": _json(dict(run.params)), "seed": run.seed, "generation": _json(vars(run.generation))}
+    return row | {"base_lm": _model(run.base_lm), "reward_model": _model(run.reward_model), "versions": _json(dict(run.versions))}
+
+
+def _marks(side: str, trace: Trace, marks: Sequence[Span], rater_id: str | None) -> Row:
+    """The marks of the rater and of nobody, counted in tokens and, for a model with other tokens, in characters."""
+    kept = [mark for mark in marks if mark.rater_id in (None, rater_id)]
+    if not kept:
+        return {}
+    ends = [0, *accumulate(len(step.text) for step in trace.steps)]  # characters before each token, and of the complete answer
+    spans = [[ends[min(mark.start, len(ends) - 1)], ends[min(mark.end, len(ends) - 1)], mark.label] for mark in kept]
+    return {f"{side}_marks": [[mark.start, mark.end, mark.label] for mark in kept], f"{side}_spans": spans}
 
 
 def _model(model: ModelRef | None) -> str:
     return "" if model is None else f"{model.name}@{model.revision}" if model.revision else model.name
 
 
-def _json(found: dict) -> str:
-    return json.dumps(found, ensure_ascii=False, allow_nan=False, sort_keys=True)
-
-
-def _write(out: Path, content: bytes, store: Store) -> None:
-    """By rename from the same folder; never onto the database or the files beside it."""
-    if out.resolve().name.startswith(store.path.name) and out.resolve().parent == store.path.resolve().parent:
-        raise BadData(f"`{out.name}` is the database.", "", "Choose another name for the export.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{new_id()[:8]}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+def _json(values: dict) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True)

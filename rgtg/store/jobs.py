@@ -16,18 +16,16 @@ from rgtg.records import Job, RewardModelRow, now
 from rgtg.store import queries, rows
 from rgtg.store.connection import reading
 
-ACTIVE = ("running", "cancelling")
-ENDED = ("succeeded", "failed", "cancelled", "interrupted")
 STATUSES = ("ready", "not_recommended", "quarantined", "deleted")
 
 # the oldest whose device is free; that two of one device are never active is kept by an index besides
-CLAIM = """
+CLAIM = f"""
 UPDATE jobs SET state = 'running', attempt = attempt + 1, started_at = ?, ended_at = NULL,
     pid = NULL, pid_created_at = NULL, heartbeat_at = NULL, error_code = NULL, error_text = NULL
 WHERE id = (
     SELECT id FROM jobs AS waiting
     WHERE state = 'queued' AND NOT EXISTS (
-        SELECT 1 FROM jobs AS busy WHERE busy.device = waiting.device AND busy.state IN ('running', 'cancelling')
+        SELECT 1 FROM jobs AS busy WHERE busy.device = waiting.device AND busy.state IN {Job.ACTIVE}
     )
     ORDER BY seq LIMIT 1
 ) RETURNING *
@@ -72,13 +70,13 @@ class JobRows:
     def started(self, job_id: str, pid: int, pid_created_at: float) -> None:
         """Which process trains it; a pid alone proves nothing, pids return."""
         values = (rows.whole(pid, "The pid"), rows.real(pid_created_at, "The time"), job_id)
-        sql = f"UPDATE jobs SET pid = ?, pid_created_at = ? WHERE id = ? AND state IN {ACTIVE}"
+        sql = f"UPDATE jobs SET pid = ?, pid_created_at = ? WHERE id = ? AND state IN {Job.ACTIVE}"
         self._write(lambda conn: conn.execute(sql, values).rowcount)
 
     def beat(self, job_id: str, progress: Mapping[str, Any] | None) -> None:
         """A sign of life, with the last line of progress."""
         values = (now(), rows.json_text(progress, "The progress") if progress else None, job_id)
-        sql = f"UPDATE jobs SET heartbeat_at = ?, progress = coalesce(?, progress) WHERE id = ? AND state IN {ACTIVE}"
+        sql = f"UPDATE jobs SET heartbeat_at = ?, progress = coalesce(?, progress) WHERE id = ? AND state IN {Job.ACTIVE}"
         self._write(lambda conn: conn.execute(sql, values).rowcount)
 
     def ask_cancel(self, job_id: str) -> Job:
@@ -97,7 +95,7 @@ class JobRows:
         """An active job ended without a model; whether it was active. A cancel that came meanwhile wins."""
         values = (state, rows.mended(code, "The code") or None, rows.mended(text, "The text") or None, now(), job_id)
         sql = f"""UPDATE jobs SET state = CASE state WHEN 'cancelling' THEN 'cancelled' ELSE ? END,
-            error_code = ?, error_text = ?, ended_at = ? WHERE id = ? AND state IN {ACTIVE}"""
+            error_code = ?, error_text = ?, ended_at = ? WHERE id = ? AND state IN {Job.ACTIVE}"""
         return self._write(lambda conn: conn.execute(sql, values).rowcount == 1)
 
     def queue_again(self, job_id: str) -> Job:
@@ -105,7 +103,7 @@ class JobRows:
 
         def task(conn: sqlite3.Connection) -> Job:
             job = job_of(queries.need(conn, "jobs", job_id, "job"))
-            if job.state not in ("interrupted", "failed"):
+            if job.state not in Job.RESUMABLE:
                 raise StoreError("Only a job that was interrupted or failed can go on.", f"This one is {job.state}.", "Start a new one.")
             if job.attempt >= job.max_attempts:
                 raise StoreError("This job was tried too often.", f"Found {job.attempt} attempts of {job.max_attempts}.", "Start a new one.")
@@ -119,7 +117,7 @@ class JobRows:
         with reading(self._path) as conn:
             return job_of(queries.need(conn, "jobs", job_id, "job"))
 
-    def jobs(self, states: Sequence[str] = (*ACTIVE, "queued", *ENDED), limit: int = 200) -> tuple[Job, ...]:
+    def jobs(self, states: Sequence[str] = Job.STATES, limit: int = 200) -> tuple[Job, ...]:
         """The newest first."""
         sql = f"SELECT * FROM jobs WHERE state IN ({', '.join('?' * len(states))}) ORDER BY seq DESC LIMIT ?"
         with reading(self._path) as conn:

@@ -4,29 +4,29 @@ Knows nothing of threads, files or transactions: a caller that writes stands in 
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from rgtg.errors import StoreError, UnknownRecord
-from rgtg.records import STATES, VERDICTS, Comparison, Span, Vote
+from rgtg.records import ANSWERS, STATES, Comparison, Span, Vote
 from rgtg.store import rows
 
 UNDECIDABLE = ("expired", "abandoned")
 DAMAGED, RESTORE = "The database is damaged.", "Restore the newest backup that passes."
 
 
-def check_vote(conn: sqlite3.Connection, vote: Vote, state: str) -> None:
-    if vote.verdict not in VERDICTS:
-        raise StoreError(f"A verdict is one of {', '.join(VERDICTS)}.", f"Found `{vote.verdict}`.")
+def check_vote(vote: Vote, state: str, trace_ids: Set[str]) -> None:
+    """Raise StoreError where a vote makes no sense for a comparison of this state and these answers. The one place that knows."""
+    if vote.verdict not in ANSWERS:
+        raise StoreError(f"A verdict is one of {', '.join(ANSWERS)}.", f"Found `{vote.verdict}`.")
     if state in UNDECIDABLE:
         raise StoreError("The vote was not stored.", f"This comparison is {state}.", "Generate a new one.")
-    ours = {row["id"] for row in conn.execute("SELECT id FROM traces WHERE comparison_id = ?", (vote.comparison_id,))}
-    foreign = {*vote.seen_trace_ids, *([vote.best_trace_id] if vote.best_trace_id else ())} - ours
+    foreign = {*vote.seen_trace_ids, *([vote.best_trace_id] if vote.best_trace_id else ())} - trace_ids
     if foreign:
         raise StoreError("The vote was not stored: it names an answer of another comparison.", f"Found {', '.join(sorted(foreign))}.")
     if (vote.verdict == "best") != (vote.best_trace_id is not None):
         raise StoreError("The verdict `best` names the best answer; the others name none.", f"Found `{vote.verdict}` with {vote.best_trace_id!r}.")
     if vote.best_trace_id and vote.best_trace_id not in vote.seen_trace_ids:
-        raise StoreError("The best answer has to be among those that were there to be seen.", f"Seen: {', '.join(vote.seen_trace_ids) or 'none'}.")
+        raise StoreError("The best answer has to be among those that were there to be seen.", "It had no token yet.", "Wait for it.")
     if vote.verdict in ("tie", "all_bad") and not vote.seen_trace_ids:
         raise StoreError("A vote says which answers were there to be seen.", "It names none.")
 

@@ -94,7 +94,7 @@ class Store:
             if current is None:
                 raise StoreError("There is nothing to undo.", "No vote of yours stands on this comparison.")
             undone = replace(current, id=new_id(), verdict="withdrawn", best_trace_id=None, strength=None, dwell_ms=None, created_at="")
-            return self._keep_vote(conn, replace(undone, reasons=(), comment=""))
+            return self._keep_vote(conn, replace(undone, reasons=(), comment=""), undo=True)
 
         return self._write(task)
 
@@ -213,14 +213,16 @@ class Store:
     def _local_rater(self, conn: sqlite3.Connection) -> str:
         return self._keep_rater(conn, "local", "")
 
-    def _keep_vote(self, conn: sqlite3.Connection, vote: Vote) -> Vote:
+    def _keep_vote(self, conn: sqlite3.Connection, vote: Vote, undo: bool = False) -> Vote:
         rater_id = vote.rater_id or self._local_rater(conn)
         last = queries.one(conn, "SELECT max(revision) AS num FROM votes WHERE comparison_id = ? AND rater_id = ?", vote.comparison_id, rater_id)
         row = rows.vote_row(replace(vote, rater_id=rater_id, revision=(last["num"] or 0) + 1), now())
         if queries.is_new(conn, "votes", row):
             comparison = queries.need(conn, "comparisons", row["comparison_id"], "comparison")
             queries.need(conn, "raters", rater_id, "rater")
-            queries.check_vote(conn, vote, comparison["state"])
+            if not undo:  # that is made of a vote which was checked
+                traces = conn.execute("SELECT id FROM traces WHERE comparison_id = ?", (vote.comparison_id,))
+                queries.check_vote(vote, comparison["state"], {trace["id"] for trace in traces})
             queries.insert(conn, "votes", row)
             if comparison["state"] == "open":
                 queries.move(conn, comparison["id"], "closed")

@@ -6,7 +6,6 @@ Knows nothing of the engine, the store or the screen.
 """
 
 import hashlib
-import json
 import logging
 import random
 from collections.abc import Sequence
@@ -21,12 +20,13 @@ from rgtg.config import LMTrainingConfig, TrainingConfig
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.preferences.batches import Ids, TokenPair
+from rgtg.preferences.dataset import items_hash
 from rgtg.records import ModelCard
 from rgtg.tools.pretraining import negative_log_likelihood, perplexity, train_lm
 from rgtg.training.evaluate import measure
 from rgtg.training.losses import last
 from rgtg.training.reward_trainer import Progress, make_teacher, train_reward_model
-from rgtg.training.starts import load_start
+from rgtg.training.starts import load_start, save_folder
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
         },
     )  # fmt: skip
     logger.info("base-lm: %s", card.metrics)
-    save_model(model, tokenizer, card, folder)
+    save_folder(model.half(), tokenizer, card, folder)
 
 
 def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config: TrainingConfig, half: str) -> None:
@@ -152,13 +152,13 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
         taught=f"which of two review sentences is positive, {TAUGHT[config.objective]}",
         source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
         license=LICENSE,
-        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=pairs_hash(pairs), training=asdict(config) | {"last": said[-1]},
+        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=items_hash(pairs), training=asdict(config) | {"last": said[-1]},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
         accuracy=prefix_accuracy(found.chosen, found.rejected, found.chosen_lengths, found.rejected_lengths, found.num_common),
         metrics={"num_held_out_pairs": len(held_out)},
     )  # fmt: skip
     logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})
-    save_model(model, tokenizer, card, out / name)
+    save_folder(model.half(), tokenizer, card, out / name)
 
 
 def _report(name: str, progress: Progress) -> str:
@@ -200,22 +200,6 @@ def dev_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]]) -
     """Line i of dev.positive against line i of dev.negative, without a prompt."""
     sides = ([text_ids(tokenizer, line)[1:] for line in lines[split]] for split in ("dev.positive", "dev.negative"))
     return [TokenPair((tokenizer.bos_token_id,), a, b) for a, b in zip(*sides, strict=False)]
-
-
-def pairs_hash(pairs: Sequence[TokenPair]) -> str:
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(json.dumps([pair.prompt_ids, pair.chosen_ids, pair.rejected_ids], separators=(",", ":")).encode())
-    return digest.hexdigest()
-
-
-def save_model(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, card: ModelCard, folder: Path) -> None:
-    """A plain transformers folder in float16 safetensors with `card.json` beside it, put in place by one rename."""
-    staging = folder.with_name(f".{folder.name}.staging")
-    model.half().save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    card.write(staging)
-    staging.rename(folder)
 
 
 def describe(out: Path) -> str:

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rgtg.config import SCALAR, TrainingConfig
 from rgtg.errors import BadSettings, ModelRefused
-from rgtg.models.loading import pick_device, resolve, weights_hash
+from rgtg.models.artifacts import revision_of
+from rgtg.models.loading import pick_device, resolve
 from rgtg.records import ModelCard
 
 
@@ -89,7 +90,7 @@ def load_start(name: str, objective: str, device: str = "auto", dtype: str = "fl
     stored = getattr(torch, str(found.get("dtype") or found.get("torch_dtype") or dtype).removeprefix("torch."), torch.float32)
     model = model.to(pick_device(device)).requires_grad_(True)
     title = card.name if card else folder.name if Path(name).is_dir() else name
-    return Start(title, revision or weights_hash(folder), model, tokenizer, card, taught, stored)
+    return Start(title, revision or revision_of(folder), model, tokenizer, card, taught, stored)
 
 
 def add_lora(model: nn.Module, config: TrainingConfig) -> nn.Module:

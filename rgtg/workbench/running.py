@@ -1,6 +1,6 @@
 """One comparison, or one branch of it, while it runs.
 
-Gathers what the engine yields into traces, and stores them once. Knows nothing of how models are found or of the screen.
+Collects what the engine yields into traces, and stores them once. Knows nothing of how models are found or of the screen.
 """
 
 import threading
@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from rgtg.store.store import Store
 
 
-class Live:
+class RunningComparison:
     """One comparison, or one branch of it, while it runs. Iterating makes the tokens; what there is is stored at the end,
     also where the listener leaves early."""
 
     def __init__(
-        self, comparison: Comparison, traces: Sequence[Trace], models: "Models", store: "Callable[[], Store] | None", ended: "Callable[[Live], None]"
+        self,
+        comparison: Comparison,
+        traces: Sequence[Trace],
+        models: "Models",
+        store: "Callable[[], Store] | None",
+        ended: "Callable[[RunningComparison], None]",
     ):
         """`store` gives the database when it is needed, None keeps nothing; `ended` is told when there is nothing more to come."""
         self._before, self._models, self._store, self._tell = comparison, models, store, ended

@@ -1,4 +1,4 @@
-"""The verbs of training: look at data, teach a reward model in the background, list, add and delete models.
+"""The verbs of training: look at data, train a reward model in the background, list and delete what was trained here.
 
 The workbench owns it. Knows nothing of Gradio, and of torch only once it is asked to look at data.
 """
@@ -6,32 +6,34 @@ The workbench owns it. Knows nothing of Gradio, and of torch only once it is ask
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from rgtg.config import STARTER_DIR, TrainingConfig
-from rgtg.errors import BadSettings, ModelNotFound, StoreError
+from rgtg.config import Settings, TrainingConfig
+from rgtg.errors import BadSettings, StoreError
 from rgtg.guidance.methods import METHODS, Parameter
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Job, RewardModelRow
+from rgtg.workbench.library import Library
 
 if TYPE_CHECKING:
     from rgtg.jobs.service import Jobs
     from rgtg.preferences.dataset import DataReport
-    from rgtg.workbench.workbench import Workbench
+    from rgtg.store.store import Store
 
 logger = logging.getLogger(__name__)
 VOTES = "votes"  # the source that stands for this installation's own votes
 
 
-class Workshop:
-    """Where reward models are made. One an installation, reached as `workbench.workshop`."""
+class Trainings:
+    """The reward models that are and were trained here. One an installation, reached as `workbench.trainings`."""
 
-    def __init__(self, workbench: "Workbench"):
-        self._workbench = workbench
+    def __init__(self, library: Library, store: "Callable[[], Store]", settings: Settings):
+        """`store` opens the database when it is needed."""
+        self._library, self._store, self._settings = library, store, settings
         self._lock = threading.Lock()
         self._jobs: Jobs | None = None
         self._closed = False
@@ -47,7 +49,7 @@ class Workshop:
 
     def starts(self) -> list[ModelInfo]:
         """Models that a training can begin from: base LMs, then reward models; never a judge."""
-        return self._workbench.catalog.of_kind("base_lm") + self._workbench.catalog.of_kind("reward_model")
+        return self._library.catalog.of_kind("base_lm") + self._library.catalog.of_kind("reward_model")
 
     def data(self, source: str, start: str, config: TrainingConfig) -> "DataReport":
         """What the data is, before anything is trained: counts, lengths, what is left out and why. Raises BadData, BadSettings.
@@ -57,16 +59,16 @@ class Workshop:
         """
         from rgtg.preferences.dataset import prepare
         from rgtg.preferences.formats import Example, read_examples
+        from rgtg.store.export import export_preferences
         from rgtg.training.objectives import check_kind, unread_words
-        from rgtg.training.votes import freeze_votes
 
-        info = self._workbench.catalog.get(start, ("base_lm", "reward_model"))
-        loaded = self._workbench.loaded(info)
+        info = self._library.catalog.get(start, ("base_lm", "reward_model"))
+        loaded = self._library.loaded(info)
         no_pair: tuple[tuple[str, int], ...] = ()
         with TemporaryDirectory() as folder:
             if source == VOTES:
                 path = Path(folder) / "votes.jsonl"
-                report = freeze_votes(self._workbench.store, path)
+                report = export_preferences(self._store(), path, "training")
                 if report.num_pairs == 0:
                     causes = ", ".join(f"{number} {cause.replace('_', ' ')}" for cause, number in report.skipped.items())
                     raise BadSettings(
@@ -95,11 +97,12 @@ class Workshop:
 
     def _names_taken(self) -> set[str]:
         """In lower case, of what is installed, was trained here or is being trained."""
-        return self._names_of_trainings() | {m.name.lower() for m in self.models()}
+        return self.names() | {m.name.lower() for m in self._library.models()}
 
-    def _names_of_trainings(self) -> set[str]:
-        jobs = {job.config["name"] for job in self.jobs.jobs() if job.state in ("queued", "running", "cancelling")}
-        rows = {row.name for row in self._workbench.store.jobs.models()}  # deleted ones keep theirs
+    def names(self) -> set[str]:
+        """In lower case, of what was trained here or is being trained."""
+        jobs = {job.config["name"] for job in self.jobs.jobs() if job.state in Job.UNFINISHED}
+        rows = {row.name for row in self._store().jobs.models()}  # deleted ones keep theirs
         return {name.lower() for name in jobs | rows}
 
     # --- training -------------------------------------------------------------------------------------------------
@@ -113,42 +116,42 @@ class Workshop:
             if self._closed:
                 raise StoreError("The app is closing.", "", "Start it again.")
             if self._jobs is None:
-                self._jobs = Jobs(self._workbench.store, self._workbench.settings, self._appeared, self._gone)
+                self._jobs = Jobs(self._store(), self._settings, self._appeared, self._gone)
                 self._jobs.watch()
             return self._jobs
 
     def train(self, source: str, start: str, name: str, training: Mapping[str, Any] | None = None) -> str:
         """Begin a training in the background and return its job id. Raises BadSettings, BadData (with counts), ModelRefused or StoreError."""
+        from rgtg.store.export import export_preferences
         from rgtg.training.starts import check_start
-        from rgtg.training.votes import freeze_votes
 
-        info = self._workbench.catalog.get(start, ("base_lm", "reward_model"))
+        info = self._library.catalog.get(start, ("base_lm", "reward_model"))
         config = TrainingConfig(**dict(training or {}))
         check_start(info.folder_or_id, config.objective)
-        if name.lower() in {m.name.lower() for m in self.models()}:
+        if name.lower() in {m.name.lower() for m in self._library.models()}:
             raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
         given = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
         given |= {"guide": self._guide(given["base_lm"])}
         if source == VOTES:
-            return self.jobs.start(given, lambda path: freeze_votes(self._workbench.store, path), snapshot={"source": VOTES})
+            return self.jobs.start(given, lambda path: export_preferences(self._store(), path, "training"), snapshot={"source": VOTES})
         path = Path(source).expanduser()
         return self.jobs.start(given, lambda out: _write_rows(str(path) if path.is_file() else source, out, config))
 
     def _guide(self, base_lm: str) -> str | None:
         """Folder or hub id of what guides this base LM until something better is trained."""
-        name = self._workbench.guide_for("pargs", base_lm)
-        return name and self._workbench.catalog.get(name).folder_or_id
+        name = self._library.guide_for("pargs", base_lm)
+        return name and self._library.catalog.get(name).folder_or_id
 
     def _base_of(self, info: ModelInfo) -> str:
-        return (info.card.base_lm if info.card else "") or self._workbench.base_lms()[0].name
+        return (info.card.base_lm if info.card else "") or self._library.default_base_lm()
 
     def _appeared(self, row: RewardModelRow, folder: Path) -> None:
-        self._workbench.catalog.add(str(folder))
+        self._library.catalog.add(str(folder))
 
     def _gone(self, folder: Path) -> None:
-        if info := self._workbench.catalog.at(folder):
-            self._workbench.forget(info.name)
+        if info := self._library.catalog.at(folder):
+            self._library.forget(info.name)
 
     def made_by(self, job: Job) -> ModelInfo | None:
         """The model of a training as it is listed; None while there is none, and when it was deleted.
@@ -157,7 +160,7 @@ class Workshop:
         """
         if not job.reward_model:
             return None
-        folder, catalog = self._workbench.settings.models_dir / job.reward_model, self._workbench.catalog
+        folder, catalog = self._settings.models_dir / job.reward_model, self._library.catalog
         found = catalog.at(folder)
         if found is None and job.reward_model in {row.name for row in self.jobs.models(("ready", "not_recommended"))} and folder.is_dir():
             found = catalog.add(folder)
@@ -170,59 +173,16 @@ class Workshop:
         new = self.made_by(job)
         if new is None:
             raise BadSettings(f"`{job.reward_model}` is no longer installed.", "It was deleted.", "Train it again, or choose another.")
-        old = job.config.get("parent") or self._workbench.guide_for("pargs", job.config["base_lm"])
-        before = [m for m in self.models() if m.name == old and m != new]
+        old = job.config.get("parent") or self._library.guide_for("pargs", job.config["base_lm"])
+        before = [m for m in self._library.models() if m.name == old and m != new]
         return [ColumnSpec("base"), *map(_guided, (*before, new))]
 
     # --- models ---------------------------------------------------------------------------------------------------
 
-    def models(self) -> list[ModelInfo]:
-        """Every base LM, reward model and judge that is installed."""
-        return self._workbench.catalog.of_kind("base_lm", "reward_model", "judge")
-
     def trained(self) -> dict[str, RewardModelRow]:
         """Those that were trained here, by the name under which they are listed; these can be deleted."""
-        folder, catalog = self._workbench.settings.models_dir, self._workbench.catalog
+        folder, catalog = self._settings.models_dir, self._library.catalog
         return {info.name: row for row in self.jobs.models() if (info := catalog.at(folder / row.name))}
-
-    def add_model(self, folder_or_id: str, kind: str) -> ModelInfo:
-        """Lists a folder or hub id, from now on at every start, and loads it once, so that what cannot be used is refused now.
-
-        Raises RgtgError; not in public mode.
-        """
-        if self._workbench.settings.public:
-            raise BadSettings("Models cannot be added on a public server.", "", "Run rgtg on your own machine.")
-        if kind not in ("base_lm", "reward_model"):
-            raise BadSettings("A model is a base LM or a reward model.", f"Found `{kind}`.")
-        try:
-            Path(folder_or_id).expanduser().is_dir()
-        except (OSError, RuntimeError) as error:  # a name that is too long, a ~ of nobody
-            raise ModelNotFound(f"There is no model `{folder_or_id:.80}`.", f"{error}.", "Give a folder, or owner/name.") from error
-        before, trained = {m.name for m in self.models()}, self._names_of_trainings()
-        info = self._workbench.catalog.add(folder_or_id, kind)
-        try:
-            if info.name not in before and info.name.lower() in trained:
-                raise BadSettings(
-                    f"The name `{info.name}` is taken.", "A model is being trained or was trained under it.", "Give it another name in its card."
-                )
-            self._workbench.load(info)
-        except Exception:
-            if info.name not in before:
-                self._workbench.forget(info.name)
-            raise
-        if info.name not in before:
-            self._workbench.catalog.remember(info)
-        return info
-
-    def added(self) -> list[str]:
-        """Names of those that were added by hand; these can be taken off the list."""
-        return self._workbench.catalog.remembered()
-
-    def take_off(self, name: str) -> None:
-        """Off the list and out of memory; its folder stays as it is. Raises BadSettings."""
-        if name not in self.added():
-            raise BadSettings(f"`{name}` was not added by hand.", "", "Models that ship stay; one that was trained here can be deleted.")
-        self._workbench.forget(name)
 
     def delete_model(self, name: str) -> None:
         """Deletes a model that was trained here; what ships and what a person added stays."""
@@ -236,30 +196,6 @@ class Workshop:
             if self._jobs is not None:
                 self._jobs.close()
                 self._jobs = None
-
-
-def ships(info: ModelInfo) -> bool:
-    """One of the starter models."""
-    return STARTER_DIR in Path(info.folder_or_id).resolve().parents
-
-
-def children(info: ModelInfo, models: Sequence[ModelInfo]) -> list[str]:
-    """Names of the models that were trained from this one."""
-    return [m.name for m in models if m.card and info.name in (m.card.base_lm, getattr(m.card, "parent", None)) and m.name != info.name]
-
-
-def size(info: ModelInfo) -> int | None:
-    """Bytes on this disk; None where nothing of it is here."""
-    folder = Path(info.folder_or_id).expanduser()
-    if not folder.is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        repository, _, commit = info.folder_or_id.partition("@")
-        found = try_to_load_from_cache(repository, "config.json", revision=commit or None)
-        if not isinstance(found, str):
-            return None
-        folder = Path(found).parent
-    return sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
 
 
 def _guided(info: ModelInfo) -> ColumnSpec:

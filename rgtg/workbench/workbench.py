@@ -5,24 +5,23 @@ Knows nothing of Gradio or of what a page looks like. Loads no model and no torc
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, STARTER_DIR, GenerationConfig, Settings
-from rgtg.errors import BadSettings, ModelRefused, RgtgError, StoreError, UnknownRecord
+from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
+from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
 from rgtg.guidance.methods import METHODS, Method, method
-from rgtg.models.catalog import Catalog, ModelInfo
-from rgtg.records import ColumnSpec, Comparison, ModelRef, Run, Trace, Vote, new_id, now
-from rgtg.workbench.running import Live
-from rgtg.workbench.trainings import Workshop
+from rgtg.models.catalog import ModelInfo
+from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
+from rgtg.workbench.library import Library
+from rgtg.workbench.running import RunningComparison
+from rgtg.workbench.trainings import Trainings
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
     from rgtg.evaluation.sweep import Cell
-    from rgtg.models.lm import BaseLM
     from rgtg.store.export import ExportReport
     from rgtg.store.store import Store
 
@@ -43,13 +42,12 @@ class Workbench:
 
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
-        self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
-        self._loaded: dict[str, object] = {}
-        self._loading, self._store_lock, self._live_lock = threading.RLock(), threading.Lock(), threading.Lock()
+        self.library = Library(settings, base_lms, reward_models)
+        self.trainings = Trainings(self.library, lambda: self.store, settings)
+        self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None
         self._closed = False
-        self._live: dict[str, Live] = {}
-        self.workshop = Workshop(self)
+        self._running: dict[str, RunningComparison] = {}
         self._status = ModelStatus("loading", "models are loading …")
         self._ready = threading.Event()
 
@@ -71,14 +69,14 @@ class Workbench:
 
     def _load_default(self) -> None:
         try:
-            lm = self._base_lm(None)
+            lm = self.library.base_lm()
             self._status = ModelStatus("loading", "loading reward models …")
             try:
                 self._warm_up(lm.name)
             except RgtgError as error:  # a bad reward model does not keep the others from working
                 logger.warning("%s", error)
             self._open_store()
-            logger.info("models ready: %s", ", ".join(list(self._loaded)))  # a click may load another meanwhile
+            logger.info("models ready: %s", ", ".join(self.library.in_memory()))  # a click may load another meanwhile
             self._status = ModelStatus("ready", f"{lm.name} · {lm.loaded.model.device.type}")
         except RgtgError as error:
             self._status = ModelStatus("failed", "no models", str(error))
@@ -92,7 +90,7 @@ class Workbench:
         """The database is there before the first comparison, and what was trained since the last start is picked up; what keeps it
         from opening is said where it is needed."""
         try:
-            _ = self.store, self.workshop.jobs
+            _ = self.store, self.trainings.jobs
         except RgtgError as error:
             logger.warning("%s", error)
 
@@ -104,81 +102,9 @@ class Workbench:
         for _ in generate(runs, models):
             pass
 
-    def forget(self, name: str) -> None:
-        """Out of the lists and out of memory."""
-        self.catalog.remove(name)
-        self._loaded.pop(name, None)
-
-    def base_lms(self) -> list[ModelInfo]:
-        return self.catalog.of_kind("base_lm")
-
-    def guides(self, base_lm: str | None = None) -> list[ModelInfo]:
-        """Reward models that may guide this base LM; never a judge. None where no base LM is installed."""
-        return self._fitting("reward_model", base_lm)
-
-    def judges(self, base_lm: str | None = None) -> list[ModelInfo]:
-        """Reward models that only observe."""
-        return self._fitting("judge", base_lm)
-
-    def _fitting(self, kind: str, base_lm: str | None) -> list[ModelInfo]:
-        name = base_lm or next((m.name for m in self.base_lms()), None)
-        return [m for m in self.catalog.of_kind(kind) if name and m.fits(name)]
-
-    def _default_lm(self) -> str:
-        found = self.base_lms()
-        if not found:
-            raise RgtgError("No base LM is installed.", "", "Start with `--base-lm DIR|ID`, or make data/starter with `python -m rgtg starter`.")
-        return found[0].name
-
-    def _base_lm(self, name: str | None):
-        from rgtg.models.lm import BaseLM
-        from rgtg.models.loading import load_causal_lm
-
-        info = self.catalog.get(name or self._default_lm(), ("base_lm",))
-        return self._load(info, lambda: BaseLM.of(load_causal_lm(info.folder_or_id, info.name, self.settings.device, self.settings.dtype)))
-
-    def _reward_model(self, name: str):
-        from rgtg.rewards.cards import load_reward_model
-
-        info = self.catalog.get(name, ("reward_model", "judge"))
-        place = self.settings.device, self.settings.dtype
-        return self._load(info, lambda: load_reward_model(info.folder_or_id, info.name, *place, self._reference))
-
-    def _reference(self, ref: ModelRef) -> "BaseLM":
-        """The causal model that an implicit reward is a ratio to."""
-        info = self.catalog.get(ref.name)
-        found = self.load(info)
-        lm = found if info.kind == "base_lm" else getattr(found, "lm", None)
-        if lm is None:
-            raise ModelRefused(f"`{ref.name}` cannot be a reference.", "It has a scalar head in place of the vocabulary's.")
-        return lm
-
-    def load(self, info: ModelInfo):
-        """The model behind a line of the catalog, in memory; raises RgtgError where it is refused."""
-        return self._base_lm(info.name) if info.kind == "base_lm" else self._reward_model(info.name)
-
-    def loaded(self, info: ModelInfo):
-        """Its weights and tokenizer."""
-        return self.load(info).loaded
-
-    def _load(self, info: ModelInfo, load):
-        if (found := self._loaded.get(info.name)) is not None:  # whatever else is being loaded
-            return found
-        with self._loading:  # one door, one at a time
-            if (found := self._loaded.get(info.name)) is None:
-                started = time.perf_counter()
-                found = load()
-                logger.info("loaded %s in %.2f s", info.name, time.perf_counter() - started)
-                if info in self.catalog.of_kind(info.kind):  # else it was taken off the list meanwhile
-                    self._loaded[info.name] = found
-            return found
-
-    def models(self, base_lm: str | None = None, reward_models: Sequence[str] = ()) -> "Models":
-        """A base LM and reward models, loaded; raises RgtgError naming what is missing or refused."""
-        from rgtg.engine import Models
-
-        lm = self._base_lm(base_lm)
-        return Models(lm, {m.name: m for m in (self._reward_model(name) for name in dict.fromkeys(reward_models))})
+    def add_model(self, folder_or_id: str, kind: str) -> ModelInfo:
+        """List a folder or hub id, from now on at every start, under a name that no training has taken. Raises RgtgError."""
+        return self.library.add(folder_or_id, kind, reserved=self.trainings.names())
 
     # --- what a person can choose ---------------------------------------------------------------------------------
 
@@ -189,24 +115,16 @@ class Workbench:
         """The base LM beside full-sequence and partial-sequence guidance, as far as such reward models are installed."""
         columns = [ColumnSpec("base")]
         for key in ("args", "pargs"):
-            found = self.guide_for(key)
+            found = self.library.guide_for(key)
             if found:
                 columns.append(ColumnSpec(key, (("beta", 2.0),), found))
         return columns
-
-    def guide_for(self, method_name: str, base_lm: str | None = None) -> str | None:
-        """The reward model that a method takes unless told: one taught as the method wants, else the first there is."""
-        if not method(method_name).uses_reward:
-            return None
-        guides = self.guides(base_lm)
-        wanted = [m.name for m in guides if m.card and m.card.objective == method(method_name).objective]
-        return next(iter(wanted + [m.name for m in guides]), None)
 
     def score(self, reward_model: str, prompt: str, response: str) -> dict[str, list]:
         """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens."""
         from rgtg.prompts import check_fits, encode_response
 
-        found = self._reward_model(reward_model)
+        found = self.library.reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
         prompt_ids = found.loaded.encode_prompt(prompt)
         ids = encode_response(tokenizer, prompt, prompt_ids, response, found.loaded.template[0])
@@ -228,11 +146,11 @@ class Workbench:
         """Every column over every prompt and seed, valued by a judge; cells are kept in `out`, so a broken sweep goes on."""
         from rgtg.evaluation.sweep import run_sweep
 
-        lm = self._base_lm(base_lm).name
-        full = [replace(c, reward_model=c.reward_model or self.guide_for(c.method, lm)) for c in columns]
-        models = self.models(lm, [*(c.reward_model for c in full if c.reward_model), observe])
-        full = [replace(c, reward_model=c.reward_model and self._reward_model(c.reward_model).name) for c in full]
-        return run_sweep(models, full, prompts, generation, seeds, self._reward_model(observe), out)
+        lm = self.library.base_lm(base_lm).name
+        full = [replace(c, reward_model=c.reward_model or self.library.guide_for(c.method, lm)) for c in columns]
+        models = self.library.load_models(lm, [*(c.reward_model for c in full if c.reward_model), observe])
+        full = [replace(c, reward_model=c.reward_model and self.library.reward_model(c.reward_model).name) for c in full]
+        return run_sweep(models, full, prompts, generation, seeds, self.library.reward_model(observe), out)
 
     def openings(self) -> list[str]:
         """Example prompts that ship."""
@@ -251,7 +169,7 @@ class Workbench:
         rater_id: str | None = None,
         observers: Sequence[str] | None = None,
         save: bool = True,
-    ) -> "Live":
+    ) -> RunningComparison:
         """One prompt under several settings, all columns together; everything is checked before the first token.
 
         Observed by every reward model of the line-up and every judge, unless `observers` names others.
@@ -265,20 +183,20 @@ class Workbench:
         runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]
         comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=rater_id, created_at=now())
-        return self._begin(Live(comparison, traces, models, (lambda: self.store) if save else None, self._ended))
+        return self._begin(RunningComparison(comparison, traces, models, (lambda: self.store) if save else None, self._ended))
 
     def _runs(self, prompt, columns, generation, seed, base_lm, observers=None) -> tuple[list[Run], "Models"]:
         from rgtg.engine import make_run
 
-        lm = self.catalog.get(base_lm, ("base_lm",)).name if base_lm else self._default_lm()
-        guides = [c.reward_model or self.guide_for(c.method, lm) for c in columns]
+        lm = self.library.catalog.get(base_lm, ("base_lm",)).name if base_lm else self.library.default_base_lm()
+        guides = [c.reward_model or self.library.guide_for(c.method, lm) for c in columns]
         playing = [g for c, g in zip(columns, guides, strict=True) if g and method(c.method).uses_reward]
-        watching = [m.name for m in self.judges(lm)] if observers is None else list(observers)
+        watching = [m.name for m in self.library.judges(lm)] if observers is None else list(observers)
         if observers is None:
             watching = [*dict.fromkeys(playing), *watching]
-        models = self.models(lm, [*playing, *watching])
+        models = self.library.load_models(lm, [*playing, *watching])
         # a name on the command line may be a folder; what is stored is the model's own name
-        named = {asked: self._reward_model(asked).name for asked in {*playing, *watching}}
+        named = {asked: self.library.reward_model(asked).name for asked in {*playing, *watching}}
         watching = [named[w] for w in watching]
         runs = [
             make_run(prompt, c.method, models, c.params, named.get(guide), watching, c.generation or generation, seed)
@@ -286,9 +204,9 @@ class Workbench:
         ]
         return runs, models
 
-    def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int, rater_id: str | None = None) -> "Live":
+    def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int, rater_id: str | None = None) -> RunningComparison:
         """Another road from one token: the trace is repeated up to `position`, takes `token_id` there and goes on from it."""
-        running = self.live(comparison_id)
+        running = self.running(comparison_id)
         if running is not None:
             running.stop()
             running.keep()
@@ -304,14 +222,14 @@ class Workbench:
             raise BadSettings(f"A comparison has at most {len(COLUMN_NAMES)} columns, branches included.", "", "Run it again to begin anew.")
         run = replace(parent.run, forced_ids=(*parent.token_ids[:position], token_id))
         names = [m.name for m in ((run.reward_model,) if run.reward_model else ()) + run.observers]
-        models = self.models(run.base_lm.name, names)
+        models = self.library.load_models(run.base_lm.name, names)
         self._check_same_weights(run, models)
         place = len(comparison.traces)
         trace = Trace(
             new_id(), COLUMN_NAMES[place], run, parent.steps[:position], "".join(s.text for s in parent.steps[:position]), place=place,
             parent_trace_id=parent.id, branch_position=position, created_at=now(),
         )  # fmt: skip
-        return self._begin(Live(comparison, [trace], models, lambda: self.store, self._ended))
+        return self._begin(RunningComparison(comparison, [trace], models, lambda: self.store, self._ended))
 
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:
@@ -322,19 +240,20 @@ class Workbench:
                 found = f"`{ref.name}` was {ref.revision} and is {there[ref.name].revision} now."
                 raise BadSettings("This comparison was made with other weights.", found, "Run it again to branch with today's.")
 
-    def _begin(self, live: "Live") -> "Live":
-        with self._live_lock:
-            self._live[live.id] = live
-        return live
+    def _begin(self, running: RunningComparison) -> RunningComparison:
+        with self._running_lock:
+            self._running[running.id] = running
+        return running
 
-    def live(self, comparison_id: str) -> "Live | None":
-        with self._live_lock:
-            return self._live.get(comparison_id)
+    def running(self, comparison_id: str) -> RunningComparison | None:
+        """The comparison while it runs; None where it has ended or is not known."""
+        with self._running_lock:
+            return self._running.get(comparison_id)
 
-    def _ended(self, live: "Live") -> None:
-        with self._live_lock:
-            if self._live.get(live.id) is live:
-                del self._live[live.id]
+    def _ended(self, running: RunningComparison) -> None:
+        with self._running_lock:
+            if self._running.get(running.id) is running:
+                del self._running[running.id]
 
     # --- what is stored -------------------------------------------------------------------------------------------
 
@@ -352,7 +271,7 @@ class Workbench:
 
     def close(self) -> None:
         """Nothing is stored or trained after this."""
-        self.workshop.close()
+        self.trainings.close()
         with self._store_lock:
             self._closed = True
             if self._store is not None:
@@ -361,7 +280,7 @@ class Workbench:
 
     def comparison(self, comparison_id: str) -> Comparison:
         """As it is now, running or stored; raises UnknownRecord."""
-        running = self.live(comparison_id)
+        running = self.running(comparison_id)
         return running.comparison if running is not None else self.store.comparison(comparison_id)
 
     def vote(
@@ -375,19 +294,21 @@ class Workbench:
         strength: int | None = None,
         dwell_ms: int | None = None,
     ) -> Vote:
-        """A fact about what was there to be seen. A run that still goes on stops; its traces and the vote are one transaction."""
-        running = self.live(comparison_id)
-        seen = tuple(seen_trace_ids)
-        if best_trace_id and seen and best_trace_id not in seen:  # the run goes on
-            raise BadSettings("The best answer has to be among those that were there to be seen.", "It has no token yet.", "Wait for it.")
-        if running is not None:
-            running.stop()
+        """A fact about what was there to be seen. A run that still goes on stops; its traces and the vote are one transaction.
+
+        StoreError where the vote makes no sense (`store.queries.check_vote`); then a run goes on.
+        """
+        from rgtg.store.queries import check_vote
+
+        running = self.running(comparison_id)
         comparison = self.comparison(comparison_id)
-        seen = seen or tuple(t.id for t in comparison.traces)
+        seen = tuple(seen_trace_ids) or tuple(t.id for t in comparison.traces)
         vote = Vote(vote_id or new_id(), comparison_id, verdict, best_trace_id, seen, rater_id or self.rater(), strength, dwell_ms=dwell_ms)
-        if running is not None:
-            return running.keep(vote)
-        return self.store.add_vote(vote)
+        check_vote(vote, comparison.state, {t.id for t in comparison.traces})
+        if running is None:
+            return self.store.add_vote(vote)
+        running.stop()
+        return running.keep(vote)
 
     def undo(self, comparison_id: str, rater_id: str | None = None) -> Vote:
         """Takes the vote back: a new fact, nothing is erased."""

@@ -57,7 +57,7 @@ TASTES = {"food": mentions(FOOD), "short": Taste(lambda text: -len(text.split())
 
 def answers(bench: Workbench, prompts: Sequence[str], spec: ColumnSpec, seed: int, at_once: int = 20) -> Iterator[tuple[tuple[int, ...], str]]:
     """Token ids and text of an answer to each prompt, the i-th with the seed + i."""
-    models = bench.models(None, [spec.reward_model] if spec.reward_model else [])
+    models = bench.library.load_models(None, [spec.reward_model] if spec.reward_model else [])
     for start in range(0, len(prompts), at_once):
         runs = [
             make_run(prompt, spec.method, models, spec.params, spec.reward_model, (), GenerationConfig(), seed + start + i)
@@ -86,7 +86,7 @@ def fresh_votes(bench: Workbench, taste: Taste, prompts: Sequence[str], number: 
 
 def agreement(bench: Workbench, name: str, votes: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> dict[str, float]:
     """Share of votes whose chosen answer has the higher reward at its end."""
-    model, won = bench.models(None, [name]).reward_model(name), 0.0
+    model, won = bench.library.load_models(None, [name]).reward_model(name), 0.0
     for prompt, chosen, rejected in votes:
         a, b = (side[-1] for side in model.along(model.loaded.encode_prompt(prompt), [chosen, rejected]))
         won += (a > b) + 0.5 * (a == b)
@@ -129,7 +129,7 @@ def one_taste(name: str, browser: object, prompts: Sequence[str], num_votes: int
             vote_in_browser(person, taste, bench.openings(), num_votes)
             trained, usable, verdict = train_in_browser(person, address)
         votes = fresh_votes(bench, taste, prompts[100:], 300)
-        (row,) = bench.workshop.trained().values()
+        (row,) = bench.trainings.trained().values()
         new, old = row.name, "partial"
         found = {"taste": name, "votes": bench.num_votes(), "trained_s": trained, "usable_s": usable, "verdict": verdict}
         found |= {"agreement": {"before": agreement(bench, old, votes), "after": agreement(bench, new, votes)}}

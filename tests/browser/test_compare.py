@@ -242,8 +242,8 @@ def test_hostile_text_stays_text(visit, workbench):
 def test_every_model_can_be_picked(visit, workbench):
     person = visit()
     options = person.page.locator("#settings-base_lm option").all_inner_texts()
-    assert options == [m.name for m in workbench.base_lms()]
-    guides = [m.name for m in workbench.guides()]
+    assert options == [m.name for m in workbench.library.base_lms()]
+    guides = [m.name for m in workbench.library.guides()]
     assert person.page.locator("#settings-B-reward_model option").all_inner_texts() == guides
     person.page.locator("#settings-B-reward_model").select_option(guides[-1])
     person.page.locator("#settings-A-method").select_option("best-of-n")

@@ -63,15 +63,15 @@ def taught(starter, tmp_path_factory):
     columns = [ColumnSpec("base"), ColumnSpec("pargs", (("beta", 1.0),), "partial"), ColumnSpec("args", (("beta", 1.0),), "full")]
     for number in range(12):
         with_openings = bench.openings()[number % len(bench.openings())]
-        live = bench.compare(with_openings, columns, GenerationConfig(max_new_tokens=10), seed=number)
-        for _ in live:
+        running = bench.compare(with_openings, columns, GenerationConfig(max_new_tokens=10), seed=number)
+        for _ in running:
             pass
-        live.close()
-        shortest = min(live.traces, key=lambda t: len(t.response))
-        bench.vote(live.id, "best", shortest.id)
+        running.close()
+        shortest = min(running.traces, key=lambda t: len(t.response))
+        bench.vote(running.id, "best", shortest.id)
     yield bench
-    for job in bench.workshop.jobs.jobs():
-        bench.workshop.jobs.cancel(job.id)  # no trainer of a test that failed goes on; one that has ended stays as it is
+    for job in bench.trainings.jobs.jobs():
+        bench.trainings.jobs.cancel(job.id)  # no trainer of a test that failed goes on; one that has ended stays as it is
     bench.close()
 
 
@@ -113,7 +113,7 @@ def test_from_votes_to_a_model_that_is_tried_in_compare(go, taught):
     train(person, "short-ones", 40)
     person.page.wait_for_selector("#training-curve .scatterlayer .trace", timeout=120_000)
     person.page.wait_for_selector("#try-in-compare", timeout=180_000)
-    (job,) = taught.workshop.jobs.jobs()
+    (job,) = taught.trainings.jobs.jobs()
     assert (job.state, job.reward_model) == ("succeeded", "short-ones") and job.config["training"] == {"num_steps": 40}
     assert person.page.locator("#job-state").inner_text() == "done"
     assert person.page.locator("#verdict").inner_text() in ("Better than its parent", "Not better than its parent", "Too few to tell")
@@ -142,7 +142,7 @@ def test_a_cancelled_training_leaves_no_model(go, taught):
     person.page.wait_for_function(STATE, arg="step", timeout=120_000)
     person.page.locator("#job-cancel").click()
     person.page.wait_for_function(STATE, arg="cancelled", timeout=60_000)
-    assert "never" not in [m.name for m in taught.workshop.models()]
+    assert "never" not in [m.name for m in taught.library.models()]
     assert person.page.locator("#job-cancel, #try-in-compare").count() == 0
     assert person.page.locator("#job-list .job").first.inner_text().split("\n")[0] == "never"
     again = go("train")  # another visit finds it as it is
@@ -180,13 +180,13 @@ def test_a_click_while_the_stream_of_answers_ends_is_answered(go):
 
 
 def test_a_second_training_can_be_started_while_the_first_is_being_begun(go, taught, monkeypatch):
-    begin = taught.workshop.train
+    begin = taught.trainings.train
 
     def slowly(*args):
         time.sleep(1.5)
         return begin(*args)
 
-    monkeypatch.setattr(taught.workshop, "train", slowly)
+    monkeypatch.setattr(taught.trainings, "train", slowly)
     person = go("train")
     person.data()
     for name, clicks in (("twice", 2), ("other", 1)):
@@ -194,11 +194,11 @@ def test_a_second_training_can_be_started_while_the_first_is_being_begun(go, tau
         person.page.locator("#train-name").fill(name)
         person.page.locator("#train-start").click(click_count=clicks)
     person.page.wait_for_function("document.querySelector('#job-view h2')?.textContent === 'other'", timeout=30_000)
-    found = [job for job in taught.workshop.jobs.jobs() if job.config["name"] in ("twice", "other")]
+    found = [job for job in taught.trainings.jobs.jobs() if job.config["name"] in ("twice", "other")]
     assert sorted(job.config["name"] for job in found) == ["other", "twice"]
     assert person.page.locator(".toast-body").count() == 0
     for job in found:
-        taught.workshop.jobs.cancel(job.id)
+        taught.trainings.jobs.cancel(job.id)
 
 
 def test_the_training_that_was_opened_stays_open_while_others_run(go, taught, monkeypatch):
@@ -208,14 +208,14 @@ def test_the_training_that_was_opened_stays_open_while_others_run(go, taught, mo
         train(person, name, 100_000)
     person.page.locator(".job", has_text="left").click()
     person.page.wait_for_function(STATE, arg="step", timeout=120_000)
-    jobs = taught.workshop.jobs.jobs
+    jobs = taught.trainings.jobs.jobs
 
     def slowly(*args, **kwargs):
         found = jobs(*args, **kwargs)
         time.sleep(0.6)  # most clicks come while the page is brought up to date
         return found
 
-    monkeypatch.setattr(taught.workshop.jobs, "jobs", slowly)
+    monkeypatch.setattr(taught.trainings.jobs, "jobs", slowly)
     opened = "name => [...document.querySelectorAll('#job-view h2, .job[aria-pressed=true] .name')].every((it) => it.textContent === name)"
     for name in ("right", "left", "right", "left"):
         person.page.locator(".job", has_text=name).click()
@@ -223,13 +223,13 @@ def test_the_training_that_was_opened_stays_open_while_others_run(go, taught, mo
         person.page.wait_for_timeout(1500)
         assert person.page.evaluate(opened, name)
     for job in jobs():
-        taught.workshop.jobs.cancel(job.id)  # one that has ended stays as it is
+        taught.trainings.jobs.cancel(job.id)  # one that has ended stays as it is
 
 
 def test_an_older_look_does_not_take_the_place_of_a_newer_one(go, taught, tmp_path, monkeypatch):
     good = tmp_path / "good.jsonl"
     good.write_text("".join(f'{{"prompt": "the food {i}", "chosen": " was good .", "rejected": " was bad ."}}\n' for i in range(40)))
-    look, newer, ended = taught.workshop.data, threading.Event(), threading.Event()
+    look, newer, ended = taught.trainings.data, threading.Event(), threading.Event()
 
     def slow_with_votes(source, start, config):
         if source != "votes":
@@ -240,7 +240,7 @@ def test_an_older_look_does_not_take_the_place_of_a_newer_one(go, taught, tmp_pa
         finally:
             ended.set()
 
-    monkeypatch.setattr(taught.workshop, "data", slow_with_votes)
+    monkeypatch.setattr(taught.trainings, "data", slow_with_votes)
     person = go("train")
     person.page.locator("#train-source").select_option("file")
     person.page.locator("#train-file").set_input_files(good)
@@ -277,7 +277,7 @@ def test_a_resume_that_is_refused_can_be_pressed_again(go, taught):
 
 
 def test_models_have_cards_and_a_trained_one_can_be_deleted(go, taught):
-    if "short-ones" not in taught.workshop.trained():
+    if "short-ones" not in taught.trainings.trained():
         pytest.skip("needs the model of the first test")
     person = go("models?model=short-ones")
     person.page.wait_for_selector("#card-facts")
@@ -290,11 +290,11 @@ def test_models_have_cards_and_a_trained_one_can_be_deleted(go, taught):
     person.page.locator('#model-list [data-model="short-ones"]').click()
     person.page.locator("#delete-model").click()
     person.page.locator("#delete-not").click()
-    assert "short-ones" in [m.name for m in taught.workshop.models()]
+    assert "short-ones" in [m.name for m in taught.library.models()]
     person.page.locator("#delete-model").click()
     person.page.locator("#delete-sure").click()
     person.page.wait_for_function("document.querySelector('#model-card').textContent.includes('was deleted')")
-    assert "short-ones" not in [m.name for m in taught.workshop.models()]
+    assert "short-ones" not in [m.name for m in taught.library.models()]
     assert "short-ones" not in person.page.locator("#model-list .model").all_inner_texts()
 
 

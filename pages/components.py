@@ -1,0 +1,116 @@
+"""The components that static/*.js draws, each a class with the name of its function and of its own events.
+
+Knows nothing of what a value means: who sends it, writes it (`columns`, `voting`, `reports`, the pages).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pages.token_view import _Drawn
+
+
+class Drawn(_Drawn):
+    """A component drawn by `rgtg.<function>(element, props, trigger, watch, *events)`; without events there is no `trigger`.
+
+    Further arguments of a component are its `props` in JavaScript. Each event is a listener: `bar.vote(handler, …)`.
+    """
+
+    function: ClassVar[str]
+    events_sent: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, value: str = "{}", **props: Any):
+        arguments = ["element", "props", *(["trigger"] if self.events_sent else []), "watch", *map(repr, self.events_sent)]
+        super().__init__(value, js_on_load=f"rgtg.{self.function}({', '.join(arguments)})", **props)
+
+
+# ---- forms.js ---------------------------------------------------------------------------------------
+
+
+class Settings(Drawn):
+    """Seed, length, temperature and so on; the value is JSON, `fields` describes the inputs. Event `base_lm` {name}."""
+
+    function, events_sent = "settings", ("base_lm",)
+
+    def __init__(self, value: str = "{}", *, fields: Sequence[dict] = (), **props: Any):
+        super().__init__(value, fields=list(fields), **props)
+
+
+class ColumnSettings(Drawn):
+    """One column's method, reward model and parameters, as JSON. `branch` is shown instead while the column holds a branch."""
+
+    function = "columnSettings"
+
+    def __init__(
+        self, value: str = "{}", *, column: str = "A", branch: str = "", methods: Sequence[dict] = (), models: Sequence[dict] = (), **props: Any
+    ):
+        super().__init__(value, column=column, branch=branch, methods=list(methods), models=list(models), **props)
+
+
+class ColourBar(Drawn):
+    """What colours the tokens. Event `measure` {measure}; the value is the name of the reward model, "" for each column's own."""
+
+    function, events_sent = "colourBar", ("measure",)
+
+    def __init__(self, channels: Sequence[tuple[str, str]] = (), **props: Any):
+        super().__init__("", channels=[list(channel) for channel in channels], **props)
+
+
+class Openings(Drawn):
+    """Example prompts as buttons; the value is a JSON list. Event `pick` {text}."""
+
+    function, events_sent = "openings", ("pick",)
+
+    def __init__(self, texts: Sequence[str] = (), **props: Any):
+        super().__init__(json.dumps(list(texts)), **props)
+
+
+class Words(Drawn):
+    """One line of words; `live` makes it the page's live region."""
+
+    function = "line"
+
+    def __init__(self, value: str = "", *, live: bool = False, **props: Any):
+        super().__init__(value, live=live, **props)
+
+
+# ---- vote.js ----------------------------------------------------------------------------------------
+
+
+class VoteBar(Drawn):
+    """Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison}, `export`."""
+
+    function, events_sent = "voteBar", ("vote", "undo", "export")
+
+
+# ---- train.js and models.js -------------------------------------------------------------------------
+
+
+class Report(Drawn):
+    """Verdict, figures and calibration of a reward model; the value is the JSON of `reports.report_words`."""
+
+    function = "report"
+
+
+class Lengths(Drawn):
+    """The table of accuracy by length of the prefix, from the same value."""
+
+    function = "lengths"
+
+
+class ModelList(Drawn):
+    """The table of models. Event `open_model` {model}."""
+
+    function, events_sent = "modelList", ("open_model",)
+
+
+class ModelCardView(Drawn):
+    """One model's card. Events `open_model` {model}, `delete_model` {model, sure}."""
+
+    function, events_sent = "modelCard", ("open_model", "delete_model")
+
+
+class AddForm(Drawn):
+    """A folder or hub id. Event `add_model` {place, kind}; the value says what came of it."""
+
+    function, events_sent = "addModel", ("add_model",)

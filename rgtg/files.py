@@ -1,0 +1,43 @@
+"""Files that appear complete or not at all: written beside their place, brought to disk, renamed.
+
+Knows nothing of what is in them.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write a file to. At the end that file is on disk and takes the place of `path`; after an error it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # two may write at once
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+        sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any] | list) -> None:
+    """Indented JSON; NaN and infinity are refused."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1), encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Bring a file or the entries of a folder to disk."""
+    if path.is_dir() and os.name != "posix":  # Windows cannot fsync a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

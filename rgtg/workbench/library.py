@@ -1,0 +1,197 @@
+"""The models of one installation: which are on disk, and which are in memory. Workbench and trainings both ask it.
+
+Knows nothing of comparisons, votes, the database or the screen. Loads no model and no torch until it is asked to.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rgtg.config import STARTER_DIR, Settings
+from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError
+from rgtg.guidance.methods import method
+from rgtg.models.catalog import Catalog, ModelInfo
+from rgtg.records import ModelRef
+
+if TYPE_CHECKING:
+    from rgtg.engine import Models
+    from rgtg.models.lm import BaseLM
+    from rgtg.models.loading import Loaded
+    from rgtg.rewards.base import RewardModel
+
+logger = logging.getLogger(__name__)
+
+
+class Library:
+    """Lists models, loads them one at a time, and keeps what was loaded."""
+
+    def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
+        self.settings = settings
+        self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
+        self._in_memory: dict[str, Any] = {}
+        self._loading = threading.RLock()
+
+    # --- on disk --------------------------------------------------------------------------------------------------
+
+    def models(self) -> list[ModelInfo]:
+        """Every base LM, reward model and judge that is installed."""
+        return self.catalog.of_kind("base_lm", "reward_model", "judge")
+
+    def base_lms(self) -> list[ModelInfo]:
+        return self.catalog.of_kind("base_lm")
+
+    def guides(self, base_lm: str | None = None) -> list[ModelInfo]:
+        """Reward models that may guide this base LM; never a judge. None where no base LM is installed."""
+        return self._fitting("reward_model", base_lm)
+
+    def judges(self, base_lm: str | None = None) -> list[ModelInfo]:
+        """Reward models that only observe."""
+        return self._fitting("judge", base_lm)
+
+    def _fitting(self, kind: str, base_lm: str | None) -> list[ModelInfo]:
+        name = base_lm or next((m.name for m in self.base_lms()), None)
+        return [m for m in self.catalog.of_kind(kind) if name and m.fits(name)]
+
+    def default_base_lm(self) -> str:
+        """Name of the first base LM; raises RgtgError where none is installed."""
+        base_lms = self.base_lms()
+        if not base_lms:
+            raise RgtgError("No base LM is installed.", "", "Start with `--base-lm DIR|ID`, or make data/starter with `python -m rgtg starter`.")
+        return base_lms[0].name
+
+    def guide_for(self, method_name: str, base_lm: str | None = None) -> str | None:
+        """The reward model that a method takes by default: one trained with the method's objective, else the first there is."""
+        if not method(method_name).uses_reward:
+            return None
+        guides = self.guides(base_lm)
+        wanted = [m.name for m in guides if m.card and m.card.objective == method(method_name).objective]
+        return next(iter(wanted + [m.name for m in guides]), None)
+
+    def add(self, folder_or_id: str, kind: str, reserved: Set[str] = frozenset()) -> ModelInfo:
+        """List a folder or hub id, from now on at every start, and load it once, so that what cannot be used is refused now.
+
+        `reserved` holds names in lower case that a new model may not take. Raises RgtgError; not in public mode.
+        """
+        if self.settings.public:
+            raise BadSettings("Models cannot be added on a public server.", "", "Run rgtg on your own machine.")
+        if kind not in ("base_lm", "reward_model"):
+            raise BadSettings("A model is a base LM or a reward model.", f"Found `{kind}`.")
+        try:
+            Path(folder_or_id).expanduser().is_dir()
+        except (OSError, RuntimeError) as error:  # a name that is too long, a ~ of nobody
+            raise ModelNotFound(f"There is no model `{folder_or_id:.80}`.", f"{error}.", "Give a folder, or owner/name.") from error
+        before = {m.name for m in self.models()}
+        info = self.catalog.add(folder_or_id, kind)
+        try:
+            if info.name not in before and info.name.lower() in reserved:
+                raise BadSettings(
+                    f"The name `{info.name}` is taken.", "A model is being trained or was trained under it.", "Give it another name in its card."
+                )
+            self.load(info)
+        except Exception:
+            if info.name not in before:
+                self.forget(info.name)
+            raise
+        if info.name not in before:
+            self.catalog.remember(info)
+        return info
+
+    def added(self) -> list[str]:
+        """Names of the models that were added by hand; these can be taken off the list."""
+        return self.catalog.remembered()
+
+    def take_off(self, name: str) -> None:
+        """Off the list and out of memory; its folder stays as it is. Raises BadSettings."""
+        if name not in self.added():
+            raise BadSettings(f"`{name}` was not added by hand.", "", "Models that ship stay; one that was trained here can be deleted.")
+        self.forget(name)
+
+    def forget(self, name: str) -> None:
+        """Out of the lists and out of memory."""
+        self.catalog.remove(name)
+        self._in_memory.pop(name, None)
+
+    # --- in memory ------------------------------------------------------------------------------------------------
+
+    def in_memory(self) -> list[str]:
+        """Names of the models that are loaded."""
+        return list(self._in_memory)
+
+    def base_lm(self, name: str | None = None) -> "BaseLM":
+        """The base LM of that name, folder or hub id, in memory; None is the default one. Raises RgtgError."""
+        from rgtg.models.lm import BaseLM
+        from rgtg.models.loading import load_causal_lm
+
+        info = self.catalog.get(name or self.default_base_lm(), ("base_lm",))
+        return self._load(info, lambda: BaseLM.of(load_causal_lm(info.folder_or_id, info.name, self.settings.device, self.settings.dtype)))
+
+    def reward_model(self, name: str) -> "RewardModel":
+        """The reward model or judge of that name, folder or hub id, in memory. Raises RgtgError."""
+        from rgtg.rewards.cards import load_reward_model
+
+        info = self.catalog.get(name, ("reward_model", "judge"))
+        place = self.settings.device, self.settings.dtype
+        return self._load(info, lambda: load_reward_model(info.folder_or_id, info.name, *place, self._reference))
+
+    def _reference(self, ref: ModelRef) -> "BaseLM":
+        """The causal model that an implicit reward is a ratio to."""
+        info = self.catalog.get(ref.name)
+        model = self.load(info)
+        lm = model if info.kind == "base_lm" else getattr(model, "lm", None)
+        if lm is None:
+            raise ModelRefused(f"`{ref.name}` cannot be a reference.", "It has a scalar head in place of the vocabulary's.")
+        return lm
+
+    def load(self, info: ModelInfo) -> Any:
+        """The BaseLM or reward model behind an entry of the catalog, in memory; raises RgtgError where it is refused."""
+        return self.base_lm(info.name) if info.kind == "base_lm" else self.reward_model(info.name)
+
+    def loaded(self, info: ModelInfo) -> "Loaded":
+        """Its weights and tokenizer."""
+        return self.load(info).loaded
+
+    def load_models(self, base_lm: str | None = None, reward_models: Sequence[str] = ()) -> "Models":
+        """A base LM and reward models, loaded; raises RgtgError naming what is missing or refused."""
+        from rgtg.engine import Models
+
+        lm = self.base_lm(base_lm)
+        return Models(lm, {m.name: m for m in (self.reward_model(name) for name in dict.fromkeys(reward_models))})
+
+    def _load(self, info: ModelInfo, load: Callable[[], Any]) -> Any:
+        if (model := self._in_memory.get(info.name)) is not None:  # whatever else is being loaded
+            return model
+        with self._loading:  # one door, one at a time
+            if (model := self._in_memory.get(info.name)) is None:
+                started = time.perf_counter()
+                model = load()
+                logger.info("loaded %s in %.2f s", info.name, time.perf_counter() - started)
+                if info in self.catalog.of_kind(info.kind):  # else it was taken off the list meanwhile
+                    self._in_memory[info.name] = model
+            return model
+
+
+def ships(info: ModelInfo) -> bool:
+    """Whether it is one of the starter models."""
+    return STARTER_DIR in Path(info.folder_or_id).resolve().parents
+
+
+def children(info: ModelInfo, models: Sequence[ModelInfo]) -> list[str]:
+    """Names of the models that were trained from this one."""
+    return [m.name for m in models if m.card and info.name in (m.card.base_lm, m.card.parent) and m.name != info.name]
+
+
+def size(info: ModelInfo) -> int | None:
+    """Bytes on this disk; None where nothing of it is here."""
+    folder = Path(info.folder_or_id).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        repository, _, commit = info.folder_or_id.partition("@")
+        cached = try_to_load_from_cache(repository, "config.json", revision=commit or None)
+        if not isinstance(cached, str):
+            return None
+        folder = Path(cached).parent
+    return sum(p.stat().st_size for p in folder.iterdir() if p.is_file())

@@ -36,7 +36,7 @@ class CARDS(GuidanceMethod):
 
     form: str = _option("soft", "Keep by chance, the likelier the higher the reward, or by the threshold alone", choices=FORMS)
     threshold: float = _option(2.0, "Reward that a complete answer should reach", -1e6, 1e6, also=(-math.inf,))
-    tries: int = _option(20, "Segments to try at one place", 1, 1000)
+    tries: int = _option(20, "Segments that are tested at one place before the best is kept", 0, 1000)
     alpha: float = _option(0.5, "Where the threshold begins: 0 at the prompt's reward, 1 at its end", 0.0, 1.0)
     temperature: float = _option(0.7, "Softness of keeping: larger keeps more", 1e-6, 1e6)
     entropy: float = _option(3.0, "A segment ends where the base LM's entropy reaches this, in nats", 0.0, 100.0)

@@ -1,0 +1,224 @@
+"""Laws over every method: neutral parameters are the base column, together is alone, and each has its exact distribution."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from enumerable import END, SIZE, Toy, by_chance, distance, drawn_model
+from test_engine import collect, ids, models, run
+
+from rgtg.engine import Working, generate, make_run
+from rgtg.errors import BadReward
+from rgtg.guidance.methods import BASE, METHODS
+
+NEUTRAL = {  # the parameters under which a method is the base LM, under the same settings
+    "base": {},
+    "args": {"beta": 0.0},
+    "pargs": {"beta": 0.0},
+    "pargs-greedy": {"beta": 0.0, "pick": "sample"},
+    "farma": {"beta": 0.0},
+    "genarm": {"beta": 0.0},
+    "best-of-n": {"n": 1},
+    "cards": {"threshold": -math.inf},
+    "block-best-of-k": {"k": 1},
+    "particles": {"m": 1},
+}
+ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma", "genarm")} | {
+    "base": {},
+    "best-of-n": {"n": 3},
+    "cards": {"threshold": 1.0, "tries": 3, "entropy": 1.0, "min_segment": 2, "max_segment": 5},
+    "block-best-of-k": {"k": 3, "block": 3},
+    "particles": {"m": 4, "beta": 2.0},
+}
+TOY = Toy(*drawn_model())
+CARDS = {"threshold": 1.0, "entropy": 1.2, "min_segment": 1, "max_segment": 3}
+
+
+@pytest.mark.parametrize("key", METHODS)
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.6, "top_k": 5, "top_p": 0.9}, {"temperature": 0.0}], ids=["usual", "cut", "greedy"])
+def test_with_neutral_parameters_a_method_is_the_base_column_token_for_token(key, settings):
+    found = models()
+    together, _ = collect([run(found, key, observers=("two",), **NEUTRAL[key], **settings), run(found, BASE, observers=("two",), **settings)], found)
+    assert ids(together[0]) == ids(together[1]) and len(together[0]) > 3
+    assert [s.reward("two") for s in together[0]] == pytest.approx([s.reward("two") for s in together[1]], abs=1e-4)
+
+
+def test_every_column_together_is_what_it_is_alone():
+    found = models()
+    runs = [run(found, key, observers=("two",), seed=5, **ACTIVE[key]) for key in METHODS]
+    together, ends = collect(runs, found)
+    for r, steps, end in zip(runs, together, ends, strict=True):
+        (alone,), (end_alone,) = collect([r], found)
+        assert ids(alone) == ids(steps) and end.stop_reason == end_alone.stop_reason, r.method
+        assert [[t.token_ids for t in s.tried] for s in alone] == [[t.token_ids for t in s.tried] for s in steps]
+        for name in ("one", "two") if r.guides else ("two",):
+            along = found.reward_models[name].along(r.prompt_ids, [ids(steps)])[0]
+            assert [s.reward(name) for s in steps] == pytest.approx(along, abs=1e-4), (r.method, name)
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_a_branch_begins_with_its_parents_tokens_and_with_the_one_that_is_chosen(key):
+    found = models()
+    (parent,), _ = collect([run(found, key, **ACTIVE[key])], found)
+    at = 4
+    other = next(c.token_id for c in parent[at].candidates if c.token_id not in (parent[at].token_id, 1))
+    (again, branch), ends = collect(
+        [run(found, key, forced=(*ids(parent)[:at], token), **ACTIVE[key]) for token in (parent[at].token_id, other)], found
+    )
+    assert not any(end.error for end in ends)
+    assert (again[0].position, again[0].token_id) == (at, parent[at].token_id) and branch[0].token_id == other
+    if METHODS[key].rule.rescores:
+        assert ids(again) == ids(parent)[at:]
+    assert [c.token_id for c in again[0].candidates] == [c.token_id for c in parent[at].candidates]
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_after_stop_nothing_is_read_or_scored_and_the_first_row_is_kept(key):
+    found = models()
+    asked = iter([False] * 3 + [True] * 9)
+    counts = {}
+
+    def stop() -> bool:
+        stopped = next(asked)
+        if stopped and not counts:
+            counts.update({name: reads[name] for name in reads})
+        return stopped
+
+    reads = dict.fromkeys(("lm", "one"), 0)
+    hooks = [
+        model.register_forward_pre_hook(lambda *_, name=name: reads.__setitem__(name, reads[name] + 1))
+        for name, model in (("lm", found.base_lm.loaded.model.base_model), ("one", found.reward_models["one"].loaded.model.base_model))
+    ]
+    (steps,), (end,) = collect([run(found, key, **ACTIVE[key])], found, stop=stop)
+    for hook in hooks:
+        hook.remove()
+    assert reads == counts and end.stop_reason == "stopped" and end.error == ""
+    assert len(steps) == 3 or key == "cards"  # its first round reads the prompt's reward
+    if METHODS[key].rule is METHODS["best-of-n"].rule:
+        assert all(s.reward("one") is None for s in steps), "kept unscored"
+
+
+@pytest.mark.parametrize("key", [key for key, m in METHODS.items() if m.uses_reward])
+def test_a_reward_that_is_no_number_ends_one_column_with_its_words(key):
+    found = models()
+    model = found.reward_models["one"]
+    good = iter([1.0] * (0 if key == "best-of-n" else 2))  # it reads only once, at the end
+
+    class Head(torch.nn.Module):
+        def forward(self, x):
+            return model.head(x) * next(good, math.nan)
+
+    broken = replace(found, reward_models=found.reward_models | {"one": replace(model, head=Head())})
+    steps, ends = collect([run(found, key, **ACTIVE[key]), run(found, BASE)], broken)
+    assert ends[0].stop_reason == "error" and "`one`" in ends[0].error and not ends[1].error and len(steps[1]) == 14
+    assert len(steps[0]) >= 1, "what there was is kept"
+
+
+def test_a_method_that_fails_ends_its_column_alone(monkeypatch):
+    def fail(self, log_probs, rewards):
+        raise BadReward("It went wrong.")
+
+    monkeypatch.setattr(METHODS["args"].rule, "rescore", fail)
+    found = models()
+    steps, ends = collect([run(found, "args"), run(found, BASE)], found)
+    assert ends[0].error == "It went wrong." and steps[0] == [] and len(steps[1]) == 14
+
+
+def test_what_was_tried_stands_with_the_step_that_replaced_it():
+    found = models()
+    for key in ("best-of-n", "block-best-of-k", "cards", "particles"):
+        r = run(found, key, **ACTIVE[key])
+        (steps,), _ = collect([r], found)
+        tried = [(s.position, t) for s in steps for t in s.tried]
+        assert tried, key
+        for position, t in tried:
+            prefix = [s.token_id for s in steps[:position]]
+            wanted = found.reward_models["one"].along(r.prompt_ids, [[*prefix, *t.token_ids]])[0][-1]
+            assert t.reward == pytest.approx(wanted, abs=1e-4) and t.text
+            assert (t.threshold is not None) == (key == "cards") and (t.weight is not None) == (key == "particles")
+
+
+def test_several_answers_say_that_they_are_on_trial():
+    found = models()
+    notes = [e.note for _, e in generate([run(found, "best-of-n", n=3)], found) if isinstance(e, Working)]
+    assert notes[0] == "3 answers, token 1" and len(notes) == 13
+
+
+def test_a_mix_is_the_weighted_sum_and_keeps_every_component():
+    found = models()
+    mixed = make_run("the food", "pargs", found, (("beta", 1.5),), [("one", 2.0), ("two", -0.5)], (), seed=3)
+    nothing = make_run("the food", "pargs", found, (("beta", 1.5),), [("one", 0.0), ("two", 0.0)], (), seed=3)
+    steps, ends = collect([mixed, nothing, run(found, BASE, tokens=24)], found)
+    assert ids(steps[1]) == ids(steps[2]) != ids(steps[0])
+    for step in steps[0]:
+        assert [name for name, _ in step.rewards] == ["one", "two"]
+        for c in step.candidates:
+            one, two = (dict(c.rewards)[name] for name in ("one", "two"))
+            assert c.score == pytest.approx(c.log_prob + 1.5 * (2 * one - 0.5 * two), abs=1e-4)
+    assert ends[0].lm_forwards == len(steps[0])
+
+
+# --- exactness on a model whose every answer can be written down ------------------------------------------------------
+
+
+def test_token_rules_have_the_closed_form():
+    assert distance(TOY.by_steps(BASE), TOY.base) < 1e-5
+    for beta in (0.5, 3.0):
+        assert distance(TOY.by_steps("pargs", beta=beta), TOY.shifted(beta)) < 1e-5
+    assert distance(TOY.shifted(0.5), TOY.base) > 0.05
+
+
+def check(method: str, wanted: dict, num: int, wrong: dict, **settings) -> None:
+    """The shares of so many draws lie within what chance allows, and a target that is a little wrong does not."""
+    found, bound = TOY.shares(method, num, **settings), by_chance(wanted, num)
+    print(f"{method} {settings}: total variation {distance(found, wanted):.4f}, bound {bound:.4f}, a wrong target {distance(found, wrong):.4f}")
+    assert distance(found, wanted) < bound < distance(found, wrong)
+
+
+@pytest.mark.parametrize("num", [1500, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_draws_have_their_exact_distribution(num):
+    check("pargs", TOY.shifted(1.0), num, TOY.shifted(1.6), beta=1.0)
+    check("best-of-n", TOY.best_of(3), num, TOY.best_of(5), n=3)
+    check("block-best-of-k", TOY.block_best_of(3, 2), num, TOY.block_best_of(3, 1), k=3, block=2)
+    check("cards", TOY.cards(**CARDS), num, TOY.cards(**CARDS | {"temperature": 3.0}), **CARDS)
+    hard = CARDS | {"form": "hard", "tries": 2}
+    check("cards", TOY.cards(**hard), num, TOY.cards(**hard | {"tries": 12}), **hard)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proposal", ["base", "pargs"])
+def test_particles_come_to_the_tilted_target(proposal):
+    """With 32 of them the bias that is left is small beside the bound; half the weight is not."""
+    check("particles", TOY.tilted(1.0), 20_000, TOY.tilted(0.6), m=32, beta=1.0, proposal=proposal)
+
+
+def test_a_few_particles_come_near_the_tilted_target():
+    found = TOY.shares("particles", 600, m=16, beta=1.0)
+    assert distance(found, TOY.tilted(1.0)) < by_chance(TOY.tilted(1.0), 600) + 0.02 < distance(found, TOY.tilted(0.3))
+
+
+@pytest.mark.slow
+def test_cards_reproduces_the_reference_tables(shared):
+    """Every state's final probabilities, exactly; and the answers of 20,000 draws of one setting."""
+    folder = shared.parent / "reference"
+    if not folder.is_dir():
+        pytest.skip("needs the reference tables")
+    model = json.loads((folder / "model.json").read_text())
+
+    def key(text: str) -> tuple[int, ...]:
+        return tuple(map(int, text.split()))
+
+    toy = Toy({key(k): v for k, v in model["base_logits"].items()}, {key(k): v for k, v in model["reward"].items()})
+    assert (model["vocabulary"], model["end_token"]) == (SIZE, END)
+    for row in json.loads((folder / "cards.json").read_text())["rows"]:
+        s = row["settings"]
+        params = {"form": s["option"], "threshold": s["reward_threshold"], "tries": s["tries"], "alpha": s["alpha"], "temperature": s["beta"]}
+        params |= {"entropy": s["entropy_threshold"], "min_segment": s["min_segment"], "max_segment": s["max_segment"]}
+        rule = METHODS["cards"].make(tuple(params.items()))
+        for state, wanted in row["states"].items():
+            found = toy.segment_probs(key(state), rule, s["beta"])
+            for segment, facts in wanted["segments"].items():
+                end = (*key(state), *key(segment))
+                assert found[end] == pytest.approx(facts["final"], abs=1e-9), (s, state, segment)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("app",),
     ("pages",),
-    ("__main__", "cli", "workbench"),
+    ("__main__", "cli", "cli_train", "workbench"),
     ("jobs", "tools"),
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
@@ -27,7 +27,8 @@ LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 # Within a level only these.
 WITHIN = {
     "__main__": ("rgtg.cli",),
-    "cli": ("rgtg.workbench",),
+    "cli": ("rgtg.cli_train", "rgtg.workbench"),
+    "cli_train": ("rgtg.workbench",),
     "evaluation": ("rgtg.engine",),
     "training": ("rgtg.evaluation.metrics",),
     "rewards": ("rgtg.models",),

@@ -4,9 +4,12 @@ Knows nothing of models, losses or files. Rows are right-padded: a causal model'
 them, so no attention mask is needed (and none is made).
 """
 
+import hashlib
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,6 +36,10 @@ class TokenPair:
     marks: tuple[float, ...] = ()
 
     @property
+    def answers(self) -> tuple[Ids, ...]:
+        return self.chosen_ids, self.rejected_ids
+
+    @property
     def num_common(self) -> int:
         """Number of leading response tokens that both sides share."""
         shared = 0
@@ -57,6 +64,10 @@ class TokenText:
     weight: float = 1.0
 
     @property
+    def answers(self) -> tuple[Ids, ...]:
+        return (self.response_ids,)
+
+    @property
     def num_tokens(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
 
@@ -64,9 +75,18 @@ class TokenText:
 Item = TokenPair | TokenText
 
 
+def items_hash(items: Sequence[Item]) -> str:
+    """SHA-256 of the ids, and of the labels where there are any, in their order."""
+    digest = hashlib.sha256()
+    for item in items:
+        content = [item.prompt_ids, *item.answers, *((item.label,) if isinstance(item, TokenText) else ())]
+        digest.update(json.dumps(content, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class _Tensors:
-    def to(self, device: torch.device) -> "_Tensors":
+    def to(self, device: torch.device) -> Self:
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 

@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from rgtg.config import STARTER_DIR, TrainingConfig
+from rgtg.config import STARTER_DIR
 from rgtg.preferences.batches import TokenPair, pad_right, plan
-from rgtg.training.objectives import Scorer
-from rgtg.training.reward_trainer import make_teacher, train_reward_model
+from rgtg.training.config import TrainingConfig
+from rgtg.training.criterion import Scorer, criterion_for
+from rgtg.training.objectives import Full, Partial
+from rgtg.training.reward_trainer import Progress, train_reward_model
 from rgtg.training.starts import Start, add_lora, load_start
 
 PAIRS_AT_ONCE = 4
@@ -39,15 +41,14 @@ def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0
 def one_pass(lengths: Sequence[int] = (32, 64, 128), rounds: int = 3) -> Iterator[dict]:
     """Seconds for the loss and gradient of the same pairs: `ratio` is how many times faster one pass is; (L + 1) / 2 by theory."""
     start = _start()
-    config = TrainingConfig(centring=0.0, dropout=0.0, autocast=False)
-    teacher = make_teacher(start.model, config, start.pad_id, 1)
+    criterion = criterion_for(start.model, Partial(), start.loaded.pad_id, 1)
     scorer = Scorer(start.model).train()
     for length in lengths:
-        pairs = random_pairs(PAIRS_AT_ONCE, length, start.vocabulary, length)
+        pairs = random_pairs(PAIRS_AT_ONCE, length, start.loaded.vocabulary_size, length)
         budget = 2 * PAIRS_AT_ONCE * (length + 1)
         ways: dict[str, Callable[[], float]] = {
-            "ours": lambda pairs=pairs: _with_gradient(scorer, lambda: [teacher.loss(scorer, pairs, len(pairs), 0, torch.device("cpu"))]),
-            "enumerated": lambda pairs=pairs, budget=budget: _with_gradient(scorer, lambda: _enumerated(scorer, pairs, start.pad_id, budget)),
+            "ours": lambda pairs=pairs: _with_gradient(scorer, lambda: [criterion.loss(scorer, pairs, len(pairs), 0, torch.device("cpu"))]),
+            "enumerated": lambda pairs=pairs, budget=budget: _with_gradient(scorer, lambda: _enumerated(scorer, pairs, start.loaded.pad_id, budget)),
         }
         ways["ours"]()  # warm up
         times: dict[str, list[float]] = {name: [] for name in ways}
@@ -111,9 +112,9 @@ def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> It
         yield {"bench": "train", "what": "full objective against TRL", "skipped": "trl is not installed (requirements-dev.txt)"}
         return
     start = _start()
-    pairs = random_pairs(num_steps * size, num_tokens, start.vocabulary, spread=num_tokens // 2)
+    pairs = random_pairs(num_steps * size, num_tokens, start.loaded.vocabulary_size, spread=num_tokens // 2)
     config = TrainingConfig(
-        objective="full", num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-4, centring=0.0, dropout=0.0, autocast=False, report_every=1
+        objective=Full(), num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-4, dropout=0.0, autocast=False, report_every=1
     )
     in_order = [pair for share in plan(pairs, size, num_steps, config.seed) for pair in share.items]
     contestants = {"ours": lambda: _ours(start, pairs, config), "TRL": lambda: _trl(start, in_order, config)}
@@ -135,11 +136,11 @@ def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> It
 def _ours(start: Start, pairs: Sequence[TokenPair], config: TrainingConfig) -> tuple[list[float], list[float]]:
     losses, stamps = [], []
 
-    def listen(progress) -> None:
+    def listen(progress: Progress) -> None:
         losses.append(progress.loss)
         stamps.append(time.perf_counter())
 
-    train_reward_model(copy.deepcopy(start.model), pairs, start.pad_id, config, listen)
+    train_reward_model(copy.deepcopy(start.model), pairs, start.loaded.pad_id, config, listen)
     return losses, stamps
 
 
@@ -213,7 +214,7 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
 
 def _start() -> Start:
     """The starter's base LM with a head that says something."""
-    start = load_start(str(STARTER_DIR / "base-lm"), "partial", "cpu")
+    start = load_start(str(STARTER_DIR / "base-lm"), Partial(), "cpu")
     torch.manual_seed(0)
     nn.init.normal_(start.model.score.weight, std=0.05)
     return start

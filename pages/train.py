@@ -6,9 +6,10 @@ Talks to the workbench; knows nothing of trainers, processes or files of data.
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.context import Context
@@ -35,21 +36,21 @@ NO_VOTES = "No votes yet. Compare answers and say which is best; a first trainin
 class DataView(_Drawn):
     """What the data is, as JSON {asked, words, wrong, facts, left_out, remarks}; an answer to an older `asked` than the last is not drawn."""
 
-    def __init__(self, value: str = "{}", **kwargs):
+    def __init__(self, value: str = "{}", **kwargs: Any):
         super().__init__(value, js_on_load="rgtg.dataView(element, props, watch)", **kwargs)
 
 
 class JobList(_Drawn):
     """The trainings. Event `open_job` {job}."""
 
-    def __init__(self, value: str = "{}", **kwargs):
+    def __init__(self, value: str = "{}", **kwargs: Any):
         super().__init__(value, js_on_load="rgtg.jobList(element, props, trigger, watch, 'open_job')", **kwargs)
 
 
 class JobView(_Drawn):
     """The open training. Events `cancel_job`, `resume_job` {job}."""
 
-    def __init__(self, value: str = "{}", **kwargs):
+    def __init__(self, value: str = "{}", **kwargs: Any):
         super().__init__(value, js_on_load="rgtg.jobView(element, props, trigger, watch, 'cancel_job', 'resume_job')", **kwargs)
 
 
@@ -61,6 +62,7 @@ def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
         Words(PUBLIC, elem_id=ids.TRAIN_STATUS)
         return
     page = _Page(workbench, pages)
+    assert Context.root_block is not None
     page.wire(Context.root_block)
 
 
@@ -101,7 +103,7 @@ class _Page:
     def wire(self, blocks: gr.Blocks) -> None:
         drawn = [self.jobs, self.job, self.curve_box, self.curve, self.report_box, self.report, self.accuracy, self.lengths]
         drawn += [self.status, self.shown, self.timer]
-        own = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         opened = blocks.load(self._load(), None, [self.form, self.models, *drawn], **own)
         opened.then(self._look(asked=False), self.form, self.data, **own)
         # two handlers: of an update that a generator yields, Gradio's page may take what the next yield leaves of it
@@ -116,12 +118,12 @@ class _Page:
 
     # ---- before a training ------------------------------------------------------------------------
 
-    def _load(self):
+    def _load(self) -> Callable[..., Any]:
         @guarded("Opening the page")
-        def load(request: gr.Request) -> dict:
+        def load(request: gr.Request) -> dict[Any, Any]:
             starts = self.workshop.starts()
-            found = {self.models: self.workbench.status().text}
-            form = {"source": VOTES, "path": "", "start": starts[0].name if starts else "", "training": {}}
+            found: dict[Any, Any] = {self.models: self.workbench.status().text}
+            form: dict[str, Any] = {"source": VOTES, "path": "", "start": starts[0].name if starts else "", "training": {}}
             form["name"] = self._new_name(form)
             votes = self.workbench.num_votes()
             sources = [[VOTES, f"my votes ({votes:,})"], ["file", "a file or data set"]]
@@ -135,7 +137,7 @@ class _Page:
 
         return load
 
-    def _look(self, asked: bool = True):
+    def _look(self, asked: bool = True) -> Callable[..., Any]:
         @guarded("Looking at the data")
         def look(form: str) -> Iterator[str]:
             if not asked and not 0 < self.workbench.num_votes() <= MAX_LOOK_AT:
@@ -158,7 +160,7 @@ class _Page:
         except Exception as error:
             yield json.dumps(asked | {"words": in_words(error, "Looking at the data"), "wrong": True})
 
-    def _chosen(self):
+    def _chosen(self) -> Callable[..., Any]:
         @guarded("Looking at the data")
         def chosen(form: str) -> Iterator[str]:
             if read_json(form, "form").get("source") != VOTES or self.workbench.num_votes() <= MAX_LOOK_AT:
@@ -166,18 +168,18 @@ class _Page:
 
         return chosen
 
-    def _named(self):
+    def _named(self) -> Callable[..., Any]:
         @guarded("Naming the model")
-        def named(form: str) -> dict:
+        def named(form: str) -> dict[Any, Any]:
             return self._suggest(read_json(form, "form"))
 
         return named
 
-    def _suggest(self, form: dict, used: str = "") -> dict:
+    def _suggest(self, form: dict[str, Any], used: str = "") -> dict[Any, Any]:
         """A prop and not the value: what a person types meanwhile stays."""
         return gr.update(suggested=json.dumps({"name": self._new_name(form), "used": used}))
 
-    def _new_name(self, form: dict) -> str:
+    def _new_name(self, form: dict[str, Any]) -> str:
         """ "partial-votes", "partial-votes-2", "starter-reviews": the start and what it learns from."""
         path = str(form.get("uploaded") or form.get("path") or "file")
         stem = f"{form.get('start') or 'reward'}-{'votes' if form.get('source') == VOTES else Path(path).stem}"
@@ -185,9 +187,9 @@ class _Page:
 
     # ---- trainings --------------------------------------------------------------------------------
 
-    def _start(self):
+    def _start(self) -> Callable[..., Any]:
         @guarded("Starting the training")
-        def start(form: str, shown: dict) -> dict:
+        def start(form: str, shown: dict[str, Any]) -> dict[Any, Any]:
             found = read_form(form, self.workbench)
             with self._starting:  # the second half of a double click finds what the first has begun
                 begun = next((job.id for job in self.workshop.jobs.jobs() if job.state in ACTIVE and asks_for(found, job)), None)
@@ -196,39 +198,39 @@ class _Page:
 
         return start
 
-    def _open(self):
+    def _open(self) -> Callable[..., Any]:
         @guarded("Opening the training")
-        def open_job(shown: dict, event: gr.EventData = None) -> dict:
+        def open_job(shown: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
             return self._drawn(read_id(payload(event).get("job"), "training"), shown)
 
         return open_job
 
-    def _cancel(self):
+    def _cancel(self) -> Callable[..., Any]:
         @guarded("Cancelling")
-        def cancel(shown: dict, event: gr.EventData = None) -> dict:
+        def cancel(shown: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
             job_id = read_id(payload(event).get("job"), "training")
             self.workshop.jobs.cancel(job_id)
             return self._drawn(job_id, shown)
 
         return cancel
 
-    def _resume(self):
+    def _resume(self) -> Callable[..., Any]:
         @guarded("Resuming")
-        def resume(shown: dict, event: gr.EventData = None) -> dict:
+        def resume(shown: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
             job_id = read_id(payload(event).get("job"), "training")
             self.workshop.jobs.resume(job_id)
             return self._drawn(job_id, shown)
 
         return resume
 
-    def _tick(self):
+    def _tick(self) -> Callable[..., Any]:
         @guarded("The list of trainings")
-        def tick(shown: dict) -> dict:
+        def tick(shown: dict[str, Any]) -> dict[Any, Any]:
             return {self.models: self.workbench.status().text} | self._drawn(None, shown)
 
         return tick
 
-    def _drawn(self, job_id: str | None, shown: dict) -> dict:
+    def _drawn(self, job_id: str | None, shown: dict[str, Any]) -> dict[Any, Any]:
         """Every part that is not as it was shown last, with this training open, or with None the one that is.
 
         What a visitor does and the timer are answered side by side. `shown` is changed in place and by one at a time, so that a look
@@ -240,9 +242,9 @@ class _Page:
             shown.update(found[self.shown])
             return found | {self.shown: shown}
 
-    def _changed(self, job_id: str, shown: dict) -> dict:
+    def _changed(self, job_id: str, shown: dict[str, Any]) -> dict[Any, Any]:
         """The parts that differ from `shown`, and what is shown with them."""
-        jobs = self.workshop.jobs.jobs()
+        jobs = list(self.workshop.jobs.jobs())
         job = next((j for j in jobs if j.id == job_id), None) or (self.workshop.jobs.job(job_id) if job_id else None)
         now, card = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None
         if job:
@@ -252,12 +254,12 @@ class _Page:
             model = self.workshop.made_by(job)
             card = model.card if model else None
             log = self.workshop.jobs.log(job_id) if job.state in ("failed", "interrupted") else ""
-            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in ACTIVE], model and model.name, log))}
+            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in ACTIVE], model.name if model else None, log))}
             now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in ACTIVE else "", "report": f"{job_id} report" if card else ""}
             now["status"] = f"“{job.config.get('name')}” {SAID[job.state]}"
         now["list"] = json.dumps({"open": job_id, "jobs": [job_line(j) for j in jobs]})
         loading = self.workbench.status().state == "loading"
-        found = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in ACTIVE for j in jobs))}
+        found: dict[Any, Any] = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in ACTIVE for j in jobs))}
         if now["list"] != shown.get("list"):
             found[self.jobs] = now["list"]
         if now["view"] != shown.get("view"):

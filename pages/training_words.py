@@ -84,7 +84,7 @@ def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: st
         found |= {"error": job.error_text or "Its trainer is gone.", "log": log}
     if job.state == "succeeded" and made is None:
         found["error"] = "The model that it made was deleted."
-    elif job.state == "succeeded":
+    elif made is not None and job.state == "succeeded":
         found |= {"lineup": f"./?lineup={job.id}", "model": f"./models?model={quote(made)}"}
     return found
 

@@ -65,7 +65,8 @@ def check_ranges(config: Any) -> None:
         if isinstance(f.default, int) and not isinstance(value, int):
             raise BadSettings(f"`{name}` has to be a whole number.", f"Found {value!r}.")
         if not f.metadata["min"] <= value <= f.metadata["max"]:
-            low, high, found, usual = (_in_digits(n) for n in (f.metadata["min"], f.metadata["max"], value, f.default))
+            numbers: tuple[Any, ...] = (f.metadata["min"], f.metadata["max"], value, f.default)
+            low, high, found, usual = map(_in_digits, numbers)
             wrong, do = f"`{name}` has to be between {low} and {high}.", f"Choose a value in that range; the default is {usual}."
             raise BadSettings(wrong, f"Found {found}.", do)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch
@@ -37,7 +37,7 @@ class Loaded:
 
     ref: ModelRef
     folder: Path
-    model: torch.nn.Module
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     card: ModelCard | None
 
@@ -64,13 +64,14 @@ class Loaded:
     @cached_property
     def vocabulary_size(self) -> int:
         """Rows of the embedding: ids below it can be read."""
-        return self.model.get_input_embeddings().weight.shape[0]
+        embedding: Any = self.model.get_input_embeddings()
+        return embedding.weight.shape[0]
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:
         """Every id that ends a response: of the generation config, the config and the tokenizer."""
         sources = (getattr(self.model, "generation_config", None), self.model.config.get_text_config(), self.tokenizer)
-        found: set[int] = set()
+        found: set[int | None] = set()
         for source in sources:
             ids = getattr(source, "eos_token_id", None)
             found |= set(ids) if isinstance(ids, (list, tuple)) else {ids}
@@ -95,9 +96,9 @@ def pick_device(device: str = "auto") -> torch.device:
     """cuda, then mps, then cpu; or the device that is named. Raises BadSettings where this computer has no such device."""
     if device != "auto":
         try:
-            found = torch.zeros(1, device=device)
-            found.item()
-            return found.device
+            tried = torch.zeros(1, device=device)
+            tried.item()
+            return tried.device
         except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
             found = f"{str(error).strip().splitlines()[0].rstrip('.')}."
             raise BadSettings(f"The device `{device}` cannot be used.", found, "Choose auto, cpu, or one that is here.") from error
@@ -203,7 +204,7 @@ def load_to_train(name: str, scalar: bool, device: str = "auto", dtype: str = "f
     if scalar and (not isinstance(head, torch.nn.Linear) or head.out_features != 1):
         found = f"`{type(loaded.model).__name__}` has no `score` layer."
         raise ModelRefused(f"`{loaded.ref.name}` cannot score prefixes.", found, "Use a decoder.")
-    if scalar and HEAD in missing:
+    if isinstance(head, torch.nn.Linear) and HEAD in missing:
         torch.nn.init.zeros_(head.weight)
     _check_complete(loaded, [key for key in missing if key != HEAD])
     loaded.model.requires_grad_(True)

@@ -167,8 +167,10 @@ def split_keys(examples: Sequence[Example | Labelled]) -> list[str]:
         for other in others:
             join(name, other)
     begins: list[Ids] = []  # prompts of which each is the beginning of the next
-    by_ids = [example for example, (name, *_) in zip(examples, names, strict=True) if isinstance(name, tuple)]
-    for ids, given in sorted({(example.prompt_ids, example.prompt_given) for example in by_ids}):
+    by_ids = {
+        (e.prompt_ids, e.prompt_given) for e, (name, *_) in zip(examples, names, strict=True) if isinstance(e, Example) and isinstance(name, tuple)
+    }
+    for ids, given in sorted(by_ids):
         while begins and ids[: len(begins[-1])] != begins[-1]:
             begins.pop()
         for other in () if given else begins:
@@ -180,8 +182,10 @@ def split_keys(examples: Sequence[Example | Labelled]) -> list[str]:
 def _names(example: Example | Labelled) -> tuple[Name, ...]:
     """The prompt as text or ids; without one the answer, or both of a pair."""
     text = example.prompt if isinstance(example.prompt, str) else transcript(example.prompt)
-    if text or isinstance(example, Labelled):
-        return (text or example.response,)
+    if text:
+        return (text,)
+    if isinstance(example, Labelled):
+        return (example.response,)
     if len(example.prompt_ids) > 1:
         return (example.prompt_ids,)
     return (example.chosen or str(example.chosen_ids), example.rejected or str(example.rejected_ids))
@@ -209,7 +213,7 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
         system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""
         found.append(f"`{parent.name}` was taught with the template {parent.template}{system}, which is another.")
     before = parent.training.get("held_out") if parent and parent.kind != "base_lm" else None
-    if isinstance(before, (int, float)) and before < encoder.held_out:
+    if parent and isinstance(before, (int, float)) and before < encoder.held_out:
         shares = f"{100 * before:.0f} of 100 prompts out of its training, here {100 * encoder.held_out:.0f} are"
         found.append(f"`{parent.name}` kept {shares}: it may know some of them.")
     if report.num_raters == 1:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rgtg.config import LMTrainingConfig
 from rgtg.errors import BadData
@@ -169,7 +169,7 @@ def _report(name: str, progress: Progress) -> str:
     return line
 
 
-def text_ids(tokenizer: PreTrainedTokenizerFast, line: str) -> Ids:
+def text_ids(tokenizer: PreTrainedTokenizerBase, line: str) -> Ids:
     """`<s>` text `</s>` as ids."""
     return tuple(tokenizer(line)["input_ids"]) + (tokenizer.eos_token_id,)
 
@@ -185,7 +185,7 @@ def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed
     return out
 
 
-def half_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
+def half_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
     """Each positive sentence of the half against a random negative one of the half, without a prompt."""
     luck = random.Random(seed)
     sides = []
@@ -198,7 +198,7 @@ def half_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]], 
     return [TokenPair(start, chosen, negative[i % len(negative)]) for i, chosen in enumerate(positive)]
 
 
-def dev_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]]) -> list[TokenPair]:
+def dev_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]]) -> list[TokenPair]:
     """Line i of dev.positive against line i of dev.negative, without a prompt."""
     sides = ([text_ids(tokenizer, line)[1:] for line in lines[split]] for split in ("dev.positive", "dev.negative"))
     return [TokenPair((tokenizer.bos_token_id,), a, b) for a, b in zip(*sides, strict=False)]
@@ -206,7 +206,7 @@ def dev_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]]) -
 
 def describe(out: Path) -> str:
     """The README of the starter folder, from the cards of the models that are there."""
-    cards = {folder.name: ModelCard.read(folder) for folder in sorted(out.iterdir()) if (folder / "card.json").is_file()}
+    cards = {folder.name: card for folder in sorted(out.iterdir()) if folder.is_dir() and (card := ModelCard.read(folder))}
     lines = [
         "---",
         f"license: {LICENSE}",

@@ -6,10 +6,12 @@ Knows nothing of optimizers, files or processes, nor of any objective by name.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from rgtg.errors import BadData
 from rgtg.preferences.batches import Ids, Item, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
@@ -24,7 +26,7 @@ class Scorer(nn.Module):
     """What is wrapped and trained: right-padded ids (rows, length) -> float32 rewards (rows, length) of a scalar head, or
     logits (rows, length, vocabulary) of a causal model."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: PreTrainedModel):
         super().__init__()
         self.model = model
 
@@ -34,7 +36,7 @@ class Scorer(nn.Module):
         return self.model(ids, use_cache=False).logits.float()
 
 
-def prefix_scores(model: nn.Module, ids: Tensor) -> Tensor:
+def prefix_scores(model: Any, ids: Tensor) -> Tensor:
     """Reward of every prefix from one forward: right-padded ids (rows, length) -> (rows, length)."""
     return model.score(model.base_model(ids, use_cache=False).last_hidden_state)[..., 0]
 
@@ -66,7 +68,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
-def criterion_for(model: nn.Module, objective: Objective, pad_id: int, end_id: int | None = None) -> "Criterion":
+def criterion_for(model: PreTrainedModel, objective: Objective, pad_id: int, end_id: int | None = None) -> "Criterion":
     """To train by: with a frozen copy of the model as it is now where the loss asks one."""
     reference = copy.deepcopy(model).eval().requires_grad_(False) if objective.needs_reference else None
     return Criterion(objective, pad_id, pad_id if end_id is None else end_id, reference)
@@ -79,7 +81,7 @@ class Criterion:
     objective: Objective
     pad_id: int
     end_id: int
-    reference: nn.Module | None = None
+    reference: PreTrainedModel | None = None
 
     def loss(self, model: nn.Module, items: Sequence[Item], total: float, step: int, device: torch.device) -> Tensor:
         """The part of these items in the mean over items of weight `total`; `step` is the number of steps of the optimizer before."""
@@ -98,7 +100,7 @@ class Criterion:
         return self.reference(ids, use_cache=False).logits.float()
 
     @torch.no_grad()
-    def rewards(self, model: nn.Module, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tensor:
+    def rewards(self, model: PreTrainedModel, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tensor:
         """The reward of every prefix of each response, as it guides (`rgtg.rewards`): (responses, positions) float32 on the CPU.
 
         As many at once as `AT_ONCE` allows, fewer where memory runs out; raises MemoryError where a single one does not fit.
@@ -123,9 +125,10 @@ class Criterion:
         rewards = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return rewards.cumsum(1) if self.objective.sums else rewards
 
-    def _num_outputs(self, model: nn.Module) -> int:
+    def _num_outputs(self, model: PreTrainedModel) -> int:
         """Numbers a token that a forward gives out: logits, or what a scalar head reads."""
-        return model.get_input_embeddings().weight.shape[1 if self.objective.scalar else 0]
+        embedding: Any = model.get_input_embeddings()
+        return embedding.weight.shape[1 if self.objective.scalar else 0]
 
     def _rewards_at_once(self, scorer: Scorer, prompts: Sequence[Ids], responses: Sequence[Ids]) -> list[Tensor]:
         ids = pad_right([p + r for p, r in zip(prompts, responses, strict=True)], self.pad_id).to(next(scorer.parameters()).device)

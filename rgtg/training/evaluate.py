@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from rgtg.errors import RgtgError
 from rgtg.models.loading import resolve
@@ -30,10 +31,10 @@ class Judge:
         self.criterion = criterion_for(start.model, config.objective, start.loaded.pad_id)  # its reference is the start
         self.items, self.prompts = prepared.held_out, prepared.held_out_prompts
 
-    def measured(self, model: nn.Module) -> Measured | None:
+    def measured(self, model: PreTrainedModel) -> Measured | None:
         return measure(self.criterion, model, self.items, self.prompts, self.config.seed) if self.items else None
 
-    def accuracy(self, model: nn.Module) -> float | None:
+    def accuracy(self, model: PreTrainedModel) -> float | None:
         """On some, while it trains: of complete responses."""
         found = measure(self.criterion, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
         return round(float(wins(found.ends()).mean()), 4) if found else None
@@ -76,26 +77,24 @@ class Judge:
         return f"It reads {found.context} tokens; the longest pair has {longest}." if longest > found.context else ""
 
 
-def measure(criterion: Criterion, model: nn.Module, items: Sequence[Item], prompts: Sequence[str], seed: int = 0) -> Measured | None:
+def measure(criterion: Criterion, model: PreTrainedModel, items: Sequence[Item], prompts: Sequence[str], seed: int = 0) -> Measured | None:
     """Rewards of every prefix of held-out items. Labelled texts are paired by chance, a higher label against a lower;
     None where they all have one."""
+    pairs, texts = [i for i in items if isinstance(i, TokenPair)], [i for i in items if isinstance(i, TokenText)]
+    couples = pair_up(texts, prompts, seed)
+    if not pairs and not couples:
+        return None
+    better = [(p.prompt_ids, p.chosen_ids) for p in pairs] or [(text.prompt_ids, text.response_ids) for text, _, _ in couples]
+    worse = [(p.prompt_ids, p.rejected_ids) for p in pairs] or [(text.prompt_ids, text.response_ids) for _, text, _ in couples]
+    common, keys = [p.num_common for p in pairs] or [0] * len(couples), tuple(prompts) if pairs else tuple(prompt for _, _, prompt in couples)
     was_training = model.training
     model.eval()
-    if isinstance(items[0], TokenPair):
-        sides = [[p.prompt_ids for p in items]] * 2, [[p.chosen_ids for p in items], [p.rejected_ids for p in items]]
-        common, keys = [p.num_common for p in items], tuple(prompts)
-    else:
-        couples = pair_up(items, prompts, seed)
-        if not couples:
-            return None
-        sides = [[c[i].prompt_ids for c in couples] for i in (0, 1)], [[c[i].response_ids for c in couples] for i in (0, 1)]
-        common, keys = [0] * len(couples), tuple(c[2] for c in couples)
-    rewards = [criterion.rewards(model, prompt, response) for prompt, response in zip(*sides, strict=True)]
-    width = max(r.shape[1] for r in rewards)
-    rewards = [nn.functional.pad(r, (0, width - r.shape[1])) for r in rewards]
-    lengths = [torch.tensor([len(response) for response in side]) for side in sides[1]]
+    chosen, rejected = (criterion.rewards(model, [prompt for prompt, _ in side], [response for _, response in side]) for side in (better, worse))
     model.train(was_training)
-    return Measured(*rewards, *lengths, torch.tensor(common), keys, criterion.objective.log_odds)
+    width = max(chosen.shape[1], rejected.shape[1])
+    chosen, rejected = (nn.functional.pad(r, (0, width - r.shape[1])) for r in (chosen, rejected))
+    lengths, other_lengths = (torch.tensor([len(response) for _, response in side]) for side in (better, worse))
+    return Measured(chosen, rejected, lengths, other_lengths, torch.tensor(common), keys, criterion.objective.log_odds)
 
 
 def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> list[tuple[TokenText, TokenText, str]]:
@@ -111,7 +110,7 @@ def longer_chosen(prepared: Prepared, seed: int) -> float:
     """Share of the pairs whose chosen answer is the longer one, ties one half; labelled texts to train on are paired by chance."""
     if prepared.report.kind == "pairs":
         return prepared.report.longer_chosen
-    couples = pair_up(prepared.train, [""] * len(prepared.train), seed)
+    couples = pair_up([item for item in prepared.train if isinstance(item, TokenText)], [""] * len(prepared.train), seed)
     lengths = [(len(high.response_ids), len(low.response_ids)) for high, low, _ in couples]
     return sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(lengths) if lengths else 0.5
 

@@ -156,8 +156,8 @@ class Partial(Centred, OnPrefixes, Objective):
         from rgtg.training import losses
 
         chosen, rejected = losses.response_rewards(forward(batch.ids), batch.prompt_lengths)
-        lengths = batch.chosen_lengths, batch.rejected_lengths
-        centring = losses.centring(chosen, rejected, *lengths, sample_weights=batch.weights, total=total)
+        sides = chosen, rejected, batch.chosen_lengths, batch.rejected_lengths
+        centring = losses.centring(*sides, sample_weights=batch.weights, total=total)
         return self.loss_at_every_prefix(chosen, rejected, batch, total) + self.centring * centring
 
 
@@ -359,18 +359,16 @@ class Implicit(ByLogProbs):
     def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
         from rgtg.training import losses
 
-        chosen_and_rejected = [
-            losses.response_rewards(losses.token_log_probs(model(batch.ids), batch.ids), batch.prompt_lengths) for model in (forward, reference)
-        ]
-        sides = *chosen_and_rejected[0], *chosen_and_rejected[1], batch.chosen_lengths, batch.rejected_lengths
+        of_both = (losses.token_log_probs(model(batch.ids), batch.ids) for model in (forward, reference))
+        own, of_reference = (losses.response_rewards(values, batch.prompt_lengths) for values in of_both)
+        sides = *own, *of_reference, batch.chosen_lengths, batch.rejected_lengths
         return losses.implicit_dpo(*sides, self.beta, batch.margins, self.label_smoothing, batch.weights, total)
 
     def text_loss(self, forward: "Forward", batch: "TextBatch", total: float, reference: "Forward") -> "Tensor":
         from rgtg.training import losses
 
-        log_probs, of_reference = (
-            losses.responses_of(losses.token_log_probs(model(batch.ids), batch.ids), batch.prompt_lengths) for model in (forward, reference)
-        )
+        of_both = (losses.token_log_probs(model(batch.ids), batch.ids) for model in (forward, reference))
+        log_probs, of_reference = (losses.responses_of(values, batch.prompt_lengths) for values in of_both)
         return losses.implicit_cross_entropy(log_probs, of_reference, batch.lengths, batch.labels, self.beta, batch.weights, total)
 
     def token_rewards(self, forward: "Forward", ids: "Tensor", reference: "Forward") -> "Tensor":

@@ -75,7 +75,7 @@ def train_file(
     judge = Judge(start, prepared, config)
     parent = judge.parent(base, place, dtype) if writes else None
     before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
-    trained = add_lora(start.model, config) if config.lora else start.model
+    lora = add_lora(start.model, config) if config.lora else None
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
     said: list[dict[str, Any]] = []
 
@@ -90,7 +90,7 @@ def train_file(
     if not done or not writes:
         return None
     boundary("trainer:taught")
-    model = (trained.merge_and_unload() if config.lora else start.model).eval()
+    model = (lora.merge_and_unload() if lora else start.model).eval()
     model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
     emit({"phase": "report"})
     child = judge.measured(model)

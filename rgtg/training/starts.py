@@ -6,17 +6,19 @@ Knows nothing of data or losses.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rgtg.errors import BadSettings, ModelRefused
 from rgtg.models.loading import HasWeights, Loaded, load_to_train, resolve
 from rgtg.records import ModelCard
 from rgtg.training.config import TrainingConfig
 from rgtg.training.objectives import OBJECTIVES, Objective
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class Start(HasWeights):
     stored_dtype: torch.dtype
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> PreTrainedModel:
         return self.loaded.model
 
     @property
@@ -69,7 +71,7 @@ def load_start(name: str, objective: Objective, device: str = "auto", dtype: str
     return Start(loaded, is_trained, stored)
 
 
-def add_lora(model: nn.Module, config: TrainingConfig) -> nn.Module:
+def add_lora(model: PreTrainedModel, config: TrainingConfig) -> "PeftModel":
     """A PeftModel around `model`, whose own weights are frozen and whose layers now hold small matrices, drawn from the config's
     seed; a scalar head stays free."""
     try:
@@ -85,10 +87,10 @@ def add_lora(model: nn.Module, config: TrainingConfig) -> nn.Module:
         return peft.get_peft_model(model, settings)
 
 
-def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, card: ModelCard, folder: Path) -> None:
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: ModelCard, folder: Path) -> None:
     """A plain transformers folder in safetensors with `card.json` beside it; `folder` must not be there, it appears whole."""
     staging = folder.with_name(f".{folder.name}.staging")
-    model.save_pretrained(staging)  # type: ignore[operator]
+    model.save_pretrained(staging)
     tokenizer.save_pretrained(staging)
     card.write(staging)
     staging.rename(folder)

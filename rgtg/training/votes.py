@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 def freeze_votes(store: "Store", out: Path) -> ExportReport:
     """Write every pair of the store as a JSON line to `out`, which appears whole; what gave none is counted by its cause."""
-    lines, skipped, num_comparisons, num_votes = [], Counter(), 0, 0
+    lines: list[dict[str, Any]] = []
+    skipped: Counter[str] = Counter()
+    num_comparisons = num_votes = 0
     marks = store.all_marks()
     for comparison, votes in store.facts():
         pairs, causes = derive_pairs(comparison, votes)
         num_comparisons, num_votes, skipped = num_comparisons + 1, num_votes + len(votes), skipped + causes
         for pair in pairs:
             chosen, rejected = comparison.trace(pair.chosen_trace_id), comparison.trace(pair.rejected_trace_id)
+            assert chosen is not None and rejected is not None  # a pair is of its comparison
             stops = {"chosen_stop_reason": chosen.stop_reason, "rejected_stop_reason": rejected.stop_reason}
             marked = _marks("chosen", chosen, marks, pair.rater_id) | _marks("rejected", rejected, marks, pair.rater_id)
             lines.append(line_of(pair) | stops | {"base_lm": chosen.run.base_lm.name} | marked)

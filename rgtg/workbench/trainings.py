@@ -84,8 +84,8 @@ class Workshop:
                 source, no_pair = str(path), tuple(report.skipped.items())
             examples = read_examples(source)
             check_data(config.objective, isinstance(examples[0], Example))
-            reads = loaded.tokenizer, loaded.context, loaded.vocabulary_size
-            found = prepare(examples, *reads, config, loaded.card, **config.objective.vote_weights).report
+            weights = config.objective.vote_weights
+            found = prepare(examples, loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
             return replace(found, dropped=(*no_pair, *found.dropped))
 
     def why_dropped(self, cause: str) -> str:
@@ -136,7 +136,7 @@ class Workshop:
         check_start(info.folder_or_id, config.objective)
         if name.lower() in {m.name.lower() for m in self.models()}:
             raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
-        given = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
+        given: dict[str, Any] = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
         given |= {"guide": self._guide(given["base_lm"])}
         if source == VOTES:
@@ -283,7 +283,8 @@ def _method_of(objective: str) -> str:
 
 
 def _parameter(f: Field[Any]) -> Parameter:
-    return Parameter(f.name, f.metadata["help"], f.default, f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())))
+    default: Any = f.default
+    return Parameter(f.name, f.metadata["help"], default, f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())))
 
 
 def _write_rows(source: str, out: Path, config: TrainingConfig) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rgtg.errors import BadSettings
 from rgtg.preferences.batches import TokenPair, TokenText
 from rgtg.rewards.cards import KINDS
+from rgtg.training.base import Objective
 from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import Criterion, Scorer, criterion_for
 from rgtg.training.losses import (
@@ -24,7 +25,7 @@ from rgtg.training.losses import (
     prefix_regression,
     value_constraint,
 )
-from rgtg.training.objectives import OBJECTIVES, Autoregressive, Implicit, Objective, Partial, Vocabulary
+from rgtg.training.objectives import OBJECTIVES, Autoregressive, Implicit, Partial, Vocabulary
 
 CPU = torch.device("cpu")
 

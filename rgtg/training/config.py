@@ -9,7 +9,8 @@ from typing import Any
 
 from rgtg.config import DataConfig, check, other, setting
 from rgtg.errors import BadSettings
-from rgtg.training.objectives import DEFAULT, OBJECTIVES, Objective, objective_of
+from rgtg.training.base import Objective
+from rgtg.training.objectives import DEFAULT, OBJECTIVES, objective_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 from rgtg.errors import BadData
 from rgtg.preferences.batches import Ids, Item, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
 from rgtg.training import losses
-from rgtg.training.objectives import OBJECTIVES, Objective
+from rgtg.training.base import Objective
+from rgtg.training.objectives import OBJECTIVES
 
 AT_ONCE = 1 << 26  # numbers that a forward without gradient may give out: 256 MiB
 MOST_ROWS = 64

@@ -1,9 +1,11 @@
-"""What a training starts from and leaves: a folder or hub id becomes a model to train, with LoRA if asked; a model becomes a folder.
+"""What a training starts from and leaves: a folder or hub id becomes a model to train, with LoRA if asked; a model becomes a folder,
+which is loaded back and asked for two answers before anybody sees it in a list.
 
 Knows nothing of data or losses.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rgtg.errors import BadSettings, ModelRefused
-from rgtg.models.loading import HasWeights, Loaded, load_to_train, resolve
+from rgtg.errors import BadReward, BadSettings, ModelRefused
+from rgtg.models.lm import BaseLM
+from rgtg.models.loading import HasWeights, Loaded, load_causal_lm, load_to_train, resolve
+from rgtg.prompts import encode_response
 from rgtg.records import ModelCard
+from rgtg.rewards.cards import load_reward_model
+from rgtg.training.base import Objective
 from rgtg.training.config import TrainingConfig
-from rgtg.training.objectives import OBJECTIVES, Objective
+from rgtg.training.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+PROBES = (("the food was", " good ."), ("the food was", " bad ."))  # prompt and answer, asked of every saved model
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +102,19 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card:
     tokenizer.save_pretrained(staging)
     card.write(staging)
     staging.rename(folder)
+
+
+def check_model(folder: Path, base: str = "") -> list[float]:
+    """Two numbers, one for each probe: the reward of the answer. `base` is what it was trained from: folder or hub id.
+
+    ModelRefused where the folder cannot be loaded, BadReward where a number is not finite.
+    """
+    model = load_reward_model(str(folder), device="cpu", find_reference=lambda ref: BaseLM.of(load_causal_lm(base, ref.name, "cpu")))
+    found = []
+    for prompt, answer in PROBES:
+        prompt_ids = model.loaded.encode_prompt(prompt)
+        response = encode_response(model.loaded.tokenizer, prompt, prompt_ids, answer, model.loaded.template[0])
+        found.append(model.along(prompt_ids, [response])[0][-1])
+    if not all(math.isfinite(number) for number in found):
+        raise BadReward("The trained model gives numbers that are not finite.", f"Found {found}.", "Train again with a smaller learning rate.")
+    return found

@@ -6,21 +6,19 @@ Prints what a person or a script reads; an error is one JSON line on stderr and 
 import argparse
 import json
 import logging
-import shutil
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
-from rgtg.config import GenerationConfig, Settings, TrainingConfig
+from rgtg import cli_train
+from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadData, BadSettings, RgtgError
 from rgtg.guidance.methods import METHODS, method
-from rgtg.records import ColumnSpec, ModelCard, Trace
+from rgtg.records import ColumnSpec, Trace
 from rgtg.store.export import FORMATS
 from rgtg.workbench.workbench import Workbench
-
-FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,21 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--response", required=True)
     _model_options(score)
 
-    train = _command(commands, "train", _train, "a reward model from votes, a file or a hub data set; `torchrun -m rgtg train` for several processes")
-    given = train.add_mutually_exclusive_group(required=True)
-    given.add_argument("--pairs", metavar="FILE|ID", help="JSON lines, JSON, CSV or Parquet, or a data set of the hub: owner/name[/subset[/split]]")
-    given.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
-    train.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
-    train.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
-    train.add_argument("--name", help="its name on screen (that of the folder)")
-    train.add_argument("--guide", default="", metavar="DIR|ID", help="a reward model to measure beside it where the start is none")
-    train.add_argument("--split", default="train", help="split of a hub data set (train)")
-    train.add_argument("--ensemble", type=int, default=1, metavar="N", help="so many models, with seeds from --seed on, in folders OUT-1 to OUT-N")
-    train.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint")
-    train.add_argument("--json", action="store_true", help="progress as JSON lines")
-    _training_options(train)
-    train.add_argument("--device", default="auto")
-    train.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the weights while training (float32)")
+    cli_train.add_options(_command(commands, "train", cli_train.train, cli_train.ABOUT))
 
     sweep = _command(commands, "sweep", _sweep, "methods and weights over many prompts: a table with intervals")
     sweep.add_argument("--prompts", required=True, type=Path, action="append", help="a prompt a line, or JSON lines with `prompt`; may be repeated")
@@ -100,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name: str, run, help: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
     parser.set_defaults(run_command=run)
     return parser
@@ -123,16 +107,6 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     for f in fields(GenerationConfig):
         parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f.metadata["help"] + f" ({f.default})")
     _model_options(parser)
-
-
-def _training_options(parser: argparse.ArgumentParser) -> None:
-    """A flag for each field of TrainingConfig."""
-    for f in fields(TrainingConfig):
-        flag, help = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} ({f.default})".replace("%", "%%")
-        if isinstance(f.default, bool):
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=f.default, help=help)
-        else:
-            parser.add_argument(flag, type=type(f.default), default=f.default, choices=f.metadata.get("choices"), help=help)
 
 
 def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
@@ -273,134 +247,6 @@ def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     _list_folder(workbench, options.reward_model)
     print(json.dumps(workbench.score(options.reward_model, options.prompt, options.response), ensure_ascii=False, allow_nan=False))
-
-
-@dataclass(frozen=True)
-class Member:
-    """One model of the command `train`: its folder, its name, how it is trained, and where its checkpoints are meanwhile."""
-
-    out: Path
-    name: str
-    config: TrainingConfig
-    work: Path
-
-
-def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
-    """OUT alone, or OUT-1 to OUT-N of an ensemble, each with a seed and a name of its own."""
-    config = TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)})
-    out, name = options.out, options.name or options.out.name
-    if options.ensemble == 1:
-        return [Member(out, name, config, work)]
-    numbers = range(1, options.ensemble + 1)
-    return [Member(out.with_name(f"{out.name}-{n}"), f"{name}-{n}", replace(config, seed=config.seed + n - 1), work / str(n)) for n in numbers]
-
-
-def _train(options: argparse.Namespace) -> None:
-    from rgtg.training.pipeline import is_first, leave_processes
-
-    if options.ensemble < 1:
-        raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
-    work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
-    members, first = members_of(options, work), is_first()
-    missing = [member for member in members if not _is_finished(member, options)]
-    frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same
-    if first:
-        _make_room(work, options.resume)
-    workbench = Workbench(Settings.from_environment(device=options.device))
-    try:
-        source = options.pairs or (_frozen_votes(workbench, frozen, first) if missing else "")
-        for member in missing:
-            _train_member(workbench, options, member, source, first)
-        leave_processes()
-    except BaseException:
-        if first:
-            _tidy(work, members)
-        raise
-    if first:
-        if (work / FROZEN).is_file():  # what was trained on stays, beside the model and not in it
-            (work / FROZEN).replace(pairs)
-        shutil.rmtree(work)
-    workbench.close()
-
-
-def _train_member(workbench: Workbench, options: argparse.Namespace, member: Member, source: str, first: bool) -> None:
-    from rgtg.training import checkpoints
-    from rgtg.training.pipeline import train_file
-
-    installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
-    base, guide = (installed.get(name, name) for name in (options.base, options.guide))
-    emit = (lambda news: _print_news(news, options.json)) if first else lambda news: None
-    facts = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
-    card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **facts)
-    if not first:
-        return
-    if card is None:
-        raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to go on.")
-    checkpoints.discard(member.work)
-    found = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
-    print(json.dumps(found, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
-
-
-def _is_finished(member: Member, options: argparse.Namespace) -> bool:
-    """Whether it is there from before and --resume passes it over. Raises BadSettings where another folder is in its place."""
-    if not member.out.exists():
-        return False
-    card = ModelCard.read(member.out) if options.resume else None
-    if card is None or (card.objective, card.training.get("seed")) != (member.config.objective, member.config.seed):
-        do = "Choose another folder with --out" + (", or add --resume for those that are missing." if options.ensemble > 1 else ".")
-        raise BadSettings(f"`{member.out}` is there already.", "", do)
-    return True
-
-
-def _make_room(work: Path, resume: bool) -> None:
-    """A folder for the command's checkpoints. Raises BadSettings where it was begun before: where there is something to go on from."""
-    if not resume and (_has_checkpoints(work) or (work / FROZEN).is_file()):
-        raise BadSettings("This training was begun before.", f"Its checkpoints are in {work}.", "Add --resume to go on, or remove that folder.")
-    work.mkdir(parents=True, exist_ok=True)
-
-
-def _has_checkpoints(work: Path) -> bool:
-    from rgtg.training import checkpoints
-
-    return any(checkpoints.found(folder) for folder in (work, *work.glob("[0-9]*")))
-
-
-def _tidy(work: Path, members: Sequence[Member]) -> None:
-    """After an error nothing stays that one cannot go on from: a checkpoint, or the votes that finished members were trained on."""
-    if not _has_checkpoints(work) and not ((work / FROZEN).is_file() and any(member.out.exists() for member in members)):
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
-    """The votes as they stand, written once; the other processes wait for the file."""
-    from rgtg.store.export import export_preferences
-
-    if first and not path.is_file():
-        report = export_preferences(workbench.store, path, "training")
-        if not report.num_pairs:
-            counts = ", ".join(f"{cause} {number}" for cause, number in report.skipped.items()) or "there are no votes"
-            path.unlink()
-            raise BadData("There is nothing to train on.", f"Found no pairs: {counts}.", "Vote for the better of two answers first.")
-    patience = time.monotonic() + 60
-    while not path.is_file() and time.monotonic() < patience:
-        time.sleep(0.1)
-    return str(path)
-
-
-def _print_news(news: dict, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(news, ensure_ascii=False), flush=True)
-    elif news.get("phase") == "note":
-        print(news["text"], flush=True)
-    elif news.get("phase") == "data":
-        data = news["data"]
-        print(f"{data['num_used']} {data['kind']} on {data['num_prompts']} prompts, {data['num_held_out']} held out", flush=True)
-        for remark in data["remarks"]:
-            print(f"   {remark}", flush=True)
-    elif news.get("phase") == "training":
-        accuracy = news["held_out_accuracy"]
-        held_out = "" if accuracy is None else f"  held out {100 * accuracy:.0f} %"
-        print(f"step {news['step']} of {news['num_steps']}  loss {news['loss']:.4f}{held_out}  {news['seconds_left']:.0f} s left", flush=True)
 
 
 def _sweep(options: argparse.Namespace) -> None:

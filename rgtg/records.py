@@ -263,7 +263,8 @@ class ModelCard:
     `kind` is base_lm, reward_model or judge (observes, never guides). `zero` is the reward with equal error on both
     sides. `accuracy` is {prefix length or "end": {"accuracy", "n"}}. `parent` is the reward model it was trained from,
     `reference` the model that its implicit reward is a ratio to, `report` what the held-out pairs say (`training.held_out`),
-    `data` what it was trained on (`preferences.dataset.DataReport`).
+    `data` what it was trained on (`preferences.dataset.DataReport`), `reward_kind` how it is loaded (a key of
+    `rewards.cards.KINDS`; older cards say it by their objective).
     """
 
     kind: str
@@ -287,6 +288,7 @@ class ModelCard:
     verdict: str = ""
     report: dict = field(default_factory=dict, hash=False)
     data: dict = field(default_factory=dict, hash=False)
+    reward_kind: str = ""
 
     def write(self, folder: Path) -> None:
         (folder / CARD_FILE).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from rgtg.errors import ModelRefused
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm
 from rgtg.records import ModelCard
-from rgtg.rewards.cards import load_reward_model
+from rgtg.rewards.cards import KINDS, kind_of, load_reward_model
 from rgtg.rewards.next_token import AutoregressiveRewardModel, VocabularyRewardModel
 from rgtg.rewards.scalar import ScalarRewardModel
 
@@ -26,6 +26,20 @@ def test_the_card_says_the_kind(tmp_path, objective, kind):
     folder = save(tmp_path / "m", head, 1, replace(CARD, objective=objective) if objective else None)
     found = load_reward_model(folder, "mine", "cpu")
     assert type(found) is kind and found.name == "mine" and found.guides
+
+
+@pytest.mark.parametrize(("reward_kind", "kind"), [("autoregressive", AutoregressiveRewardModel), ("scalar", ScalarRewardModel)])
+def test_the_kind_on_the_card_goes_before_its_objective_which_may_be_a_new_one(tmp_path, reward_kind, kind):
+    head = AutoModelForSequenceClassification if kind is ScalarRewardModel else AutoModelForCausalLM
+    card = replace(CARD, objective="something new", reward_kind=reward_kind)
+    assert type(load_reward_model(save(tmp_path / "m", head, 1, card), device="cpu")) is kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_card_without_a_kind_is_read_by_its_objective(kind):
+    assert kind_of(replace(CARD, reward_kind=kind, objective="partial")) == kind
+    assert kind_of(replace(CARD, objective=kind)) == kind
+    assert kind_of(None) == kind_of(replace(CARD, objective="full")) == kind_of(replace(CARD, reward_kind="unknown")) == "scalar"
 
 
 def test_a_base_lm_without_a_card_is_no_reward_model(tmp_path):

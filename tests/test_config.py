@@ -4,8 +4,9 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from rgtg.config import ROOT, GenerationConfig, LMTrainingConfig, Settings, TrainingConfig
+from rgtg.config import ROOT, GenerationConfig, LMTrainingConfig, Settings
 from rgtg.errors import BadSettings
+from rgtg.training.config import TrainingConfig, shared_fields
 
 RANGED = [f for f in fields(GenerationConfig) if "min" in f.metadata]
 
@@ -81,12 +82,12 @@ def test_settings_come_from_the_environment_and_what_is_given_goes_before(monkey
 @pytest.mark.parametrize(("name", "value"), [("objective", "dpo"), ("unequal", "fold")])
 def test_training_refuses_what_it_does_not_know(name, value):
     with pytest.raises(BadSettings, match=f"`{name}` has to be .* Found `{value}`"):
-        TrainingConfig(**{name: value})
+        TrainingConfig.of({name: value})
 
 
-@pytest.mark.parametrize("kind", [TrainingConfig, LMTrainingConfig])
-def test_every_training_setting_has_help_and_says_what_it_may_be(kind):
-    for f in fields(kind):
+@pytest.mark.parametrize("listed", [shared_fields(), fields(LMTrainingConfig)])
+def test_every_training_setting_has_help_and_says_what_it_may_be(listed):
+    for f in listed:
         known = f.metadata
         assert known["help"], f.name
         if isinstance(f.default, bool):
@@ -100,4 +101,4 @@ def test_every_training_setting_has_help_and_says_what_it_may_be(kind):
 @pytest.mark.parametrize(("name", "value", "said"), [("lora", "yes", "on or off"), ("system_prompt", 3, "text"), ("stride", 0, "between 1 and 64")])
 def test_training_refuses_values_that_cannot_be(name, value, said):
     with pytest.raises(BadSettings, match=f"`{name}` has to be {said}"):
-        TrainingConfig(**{name: value})
+        TrainingConfig.of({name: value})

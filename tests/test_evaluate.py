@@ -5,13 +5,12 @@ import torch
 from tiny_models import TOKEN_KINDS, VOCABULARY, tiny
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.config import TrainingConfig
 from rgtg.preferences.batches import TokenPair
-from rgtg.training import objectives
+from rgtg.training import criterion
+from rgtg.training.criterion import Scorer, criterion_for
 from rgtg.training.evaluate import measure
 from rgtg.training.losses import token_log_probs
-from rgtg.training.objectives import Scorer
-from rgtg.training.reward_trainer import make_teacher
+from rgtg.training.objectives import OBJECTIVES, Partial
 
 PROMPTS = [(0, 5, 6)] * 8
 RESPONSES = [(7, 8, 1), (9, 1), (7, 7, 7, 1), (1,), (8, 1), (9, 9, 1), (7, 1), (8, 8, 8, 1)]  # up to 7 tokens with the prompt
@@ -37,11 +36,12 @@ def model_of(objective: str) -> torch.nn.Module:
 @pytest.mark.parametrize("objective", ["partial", *TOKEN_KINDS])
 def test_where_memory_runs_out_fewer_answers_are_measured_at_once_and_say_the_same(monkeypatch, objective):
     model = model_of(objective)
-    teacher = make_teacher(tiny("llama", AutoModelForCausalLM, 2) if objective == "implicit" else model, TrainingConfig(objective=objective), 1, 1)
-    whole = teacher.rewards(model, PROMPTS, RESPONSES)
+    start = tiny("llama", AutoModelForCausalLM, 2) if objective == "implicit" else model
+    reads = criterion_for(start, OBJECTIVES[objective](), 1, 1)
+    whole = reads.rewards(model, PROMPTS, RESPONSES)
     assert whole.shape == (8, 4)
     seen = rows_that_fit(monkeypatch, 3)
-    for part, row, response in zip(teacher.rewards(model, PROMPTS, RESPONSES), whole, RESPONSES, strict=True):
+    for part, row, response in zip(reads.rewards(model, PROMPTS, RESPONSES), whole, RESPONSES, strict=True):
         assert part[: len(response)].tolist() == pytest.approx(row[: len(response)].tolist(), abs=1e-4)
     assert seen == [2, 2, 2, 2]
 
@@ -50,7 +50,7 @@ def test_a_single_answer_that_does_not_fit_ends_it_with_the_reason(monkeypatch):
     model = model_of("partial")
     rows_that_fit(monkeypatch, 0)
     with pytest.raises(MemoryError, match="One answer at a time does not fit: CUDA out of memory"):
-        make_teacher(model, TrainingConfig(), 1, 1).rewards(model, PROMPTS, RESPONSES)
+        criterion_for(model, Partial(), 1, 1).rewards(model, PROMPTS, RESPONSES)
 
 
 def test_another_error_is_no_lack_of_memory(monkeypatch):
@@ -62,21 +62,21 @@ def test_another_error_is_no_lack_of_memory(monkeypatch):
 
     monkeypatch.setattr(Scorer, "forward", broken)
     with pytest.raises(RuntimeError, match="must match"):
-        make_teacher(model, TrainingConfig(), 1, 1).rewards(model, PROMPTS, RESPONSES)
+        criterion_for(model, Partial(), 1, 1).rewards(model, PROMPTS, RESPONSES)
     assert forwards == [8]
 
 
 @pytest.mark.parametrize(("objective", "outputs"), [("vocabulary", VOCABULARY), ("partial", 32)])
 def test_how_many_answers_go_through_at_once_is_by_their_length_and_what_the_model_gives_out(monkeypatch, objective, outputs):
     model = model_of(objective)
-    teacher = make_teacher(model, TrainingConfig(objective=objective), 1, 1)
+    reads = criterion_for(model, OBJECTIVES[objective](), 1, 1)
     seen = rows_that_fit(monkeypatch, 99)
-    monkeypatch.setattr(objectives, "AT_ONCE", 4 * 6 * outputs)  # four rows of six tokens; the third and the last have seven
-    teacher.rewards(model, PROMPTS, RESPONSES)
+    monkeypatch.setattr(criterion, "AT_ONCE", 4 * 6 * outputs)  # four rows of six tokens; the third and the last have seven
+    reads.rewards(model, PROMPTS, RESPONSES)
     assert seen == [3, 4, 1]
     seen.clear()
-    monkeypatch.setattr(objectives, "AT_ONCE", 1)
-    teacher.rewards(model, PROMPTS, RESPONSES)
+    monkeypatch.setattr(criterion, "AT_ONCE", 1)
+    reads.rewards(model, PROMPTS, RESPONSES)
     assert seen == [1] * 8, "a row goes through, however long"
 
 
@@ -95,7 +95,7 @@ def test_what_is_measured_knows_what_both_sides_share():
         model_of("partial"),
         [TokenPair((0,), (5, 6, 1), (5, 7, 1)), TokenPair((0,), (5, 6, 1), (8, 7, 1), branch=2), TokenPair((0,), (5,), (6,))],
     )
-    found = measure(make_teacher(model, TrainingConfig(), 1, 1), model, items, ["a", "b", "c"])
+    found = measure(criterion_for(model, Partial(), 1, 1), model, items, ["a", "b", "c"])
     assert found.num_common.tolist() == [1, 2, 0] and found.prompts == ("a", "b", "c")
     assert found.chosen_lengths.tolist() == [3, 3, 1] and found.gaps()[1].tolist() == [
         [False, True, True],

@@ -788,7 +788,7 @@ def test_out_of_memory_is_named():
 
 
 def test_saved_model_is_loaded_back_and_scored(folders):
-    from rgtg.training.check import check_model
+    from rgtg.training.starts import check_model
 
     assert len(set(check_model(Path(folders["partial"])))) == 2
     with pytest.raises(ModelRefused, match="no trained head"):  # a folder that no card calls a reward model
@@ -815,7 +815,7 @@ def test_model_is_loaded_back_in_the_trainers_process(jobs, settings, monkeypatc
 
 
 def test_folder_that_cannot_be_loaded_is_refused(tmp_path, folders):
-    from rgtg.training.check import check_model
+    from rgtg.training.starts import check_model
 
     config = json.loads((Path(folders["lm"]) / "config.json").read_text()) | {"architectures": ["LlamaForSequenceClassification"]}
     for path in Path(folders["lm"]).iterdir():

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from rgtg.guidance.methods import METHODS
+from rgtg.training.objectives import OBJECTIVES
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # A room may import from itself and from every level below its own. A room is `app`, `pages`, or what follows `rgtg.`
 LEVELS = (
     ("app",),
     ("pages",),
-    ("__main__", "cli", "workbench"),
+    ("__main__", "cli", "cli_train", "workbench"),
     ("jobs", "tools"),
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
@@ -27,7 +30,8 @@ LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 # Within a level only these.
 WITHIN = {
     "__main__": ("rgtg.cli",),
-    "cli": ("rgtg.workbench",),
+    "cli": ("rgtg.cli_train", "rgtg.workbench"),
+    "cli_train": ("rgtg.workbench",),
     "evaluation": ("rgtg.engine",),
     "training": ("rgtg.evaluation.metrics",),
     "rewards": ("rgtg.models",),
@@ -187,6 +191,9 @@ def test_the_checker_lets_the_allowed_pass(module: str, source: str):
         ("rgtg.store.store", "torch"),
         ("rgtg.workbench.workbench", "gradio"),
         ("rgtg.workbench.workbench", "torch"),
+        ("rgtg.training.config", "torch"),
+        ("rgtg.cli", "torch"),
+        ("pages.training_form", "torch"),
         ("rgtg.jobs.service", "torch"),
         ("rgtg.models.artifacts", "torch"),
     ],
@@ -195,3 +202,58 @@ def test_importing_leaves_the_heavy_ones_out(module: str, absent: str):
     code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr or f"`import {module}` loads {absent}"
+
+
+# --- names that stand in one place ------------------------------------------------------------------------------------
+
+# Where the key of an objective or of a method may stand as a literal, besides tests and data files: by module, the top-level statements
+# (a class, or what is assigned). What is asked of a model's card by a key is asked of its class or of a registry instead.
+HOMES = {
+    "rgtg.training.objectives": tuple(kind.__name__ for kind in OBJECTIVES.values()),
+    "rgtg.rewards.cards": ("KINDS",),
+    "rgtg.guidance.methods": ("METHODS",),
+}
+MODEL_NAMES = ("rgtg.tools.bench_decoding",)  # names a starter model by its folder, `partial`
+NOT_A_METHOD = {"base"}  # also what a job calls the model that it starts from
+
+
+def literals(source: str, homes: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
+    """(line, text) of each string constant that stands in none of the top-level statements `homes`; keys of tables count."""
+    for statement in ast.parse(source).body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        names = {getattr(statement, "name", None), *(getattr(target, "id", None) for target in targets)}
+        if not names & set(homes):
+            yield from ((node.lineno, node.value) for node in ast.walk(statement) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def keys_out_of_place(files: dict[str, Path], keys: set[str]) -> list[str]:
+    return [
+        f"{module}, line {line}: {text!r}"
+        for module, path in files.items()
+        if module not in MODEL_NAMES
+        for line, text in literals(path.read_text(encoding="utf-8"), HOMES.get(module, ()))
+        if text in keys
+    ]
+
+
+def test_no_key_of_an_objective_stands_outside_its_class_and_the_registries():
+    assert keys_out_of_place(dict(our_files()), set(OBJECTIVES)) == []
+
+
+@pytest.mark.parametrize("key", OBJECTIVES)
+def test_the_key_of_an_objective_stands_in_its_own_class_alone(key: str):
+    path = ROOT / "rgtg" / "training" / "objectives.py"
+    assert [text for _, text in literals(path.read_text(encoding="utf-8"), (OBJECTIVES[key].__name__,)) if text == key] == []
+
+
+def test_no_key_of_a_method_stands_where_trainings_are_made():
+    places = ("rgtg.training", "rgtg.preferences", "rgtg.tools.starter", "rgtg.tools.bench_training", "rgtg.cli_train", "rgtg.workbench.trainings")
+    places += ("rgtg.rewards", "rgtg.jobs", "rgtg.config", "pages.train", "pages.training_form", "pages.training_words")
+    files = {module: path for module, path in our_files() if lies_in(module, places)}
+    assert len(files) > 20 and keys_out_of_place(files, set(METHODS) - NOT_A_METHOD) == []
+
+
+def test_the_checker_finds_a_key_wherever_it_stands():
+    source = 'KINDS = {"full": 1}\nTABLE: dict = {"partial": 1}\ndef f(a):\n    """Not partial."""\n    return a in ("full", "b")\n'
+    assert [found for found in literals(source, ("KINDS",)) if found[1] in OBJECTIVES] == [(2, "partial"), (5, "full")]
+    assert [found for found in literals(source) if found[1] in OBJECTIVES] == [(1, "full"), (2, "partial"), (5, "full")]

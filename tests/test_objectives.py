@@ -8,8 +8,12 @@ import torch.nn.functional as F
 from tiny_models import FAMILIES, TOKEN_KINDS, VOCABULARY, tiny, tiny_reward, tiny_token_reward
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.config import CAUSAL, OBJECTIVES, TrainingConfig
+from rgtg.errors import BadSettings
 from rgtg.preferences.batches import TokenPair, TokenText
+from rgtg.rewards.cards import KINDS
+from rgtg.training.base import Objective
+from rgtg.training.config import TrainingConfig
+from rgtg.training.criterion import Criterion, Scorer, criterion_for
 from rgtg.training.losses import (
     autoregressive_bradley_terry,
     centring,
@@ -21,8 +25,7 @@ from rgtg.training.losses import (
     prefix_regression,
     value_constraint,
 )
-from rgtg.training.objectives import Scorer, Teacher, unread_options
-from rgtg.training.reward_trainer import make_teacher
+from rgtg.training.objectives import OBJECTIVES, Autoregressive, Implicit, Partial, Vocabulary
 
 CPU = torch.device("cpu")
 
@@ -43,8 +46,7 @@ def last_reward(model, row: tuple[int, ...]) -> torch.Tensor:
 @pytest.mark.parametrize("unequal", ["hold", "pad", "drop"])
 def test_one_forward_is_every_truncated_pair_in_value_and_gradient(family, unequal):
     model = tiny(family, AutoModelForSequenceClassification, 1).requires_grad_(True)
-    config = TrainingConfig(unequal=unequal, centring=0.0)
-    found = make_teacher(model, config, 1, 1).loss(Scorer(model), pairs(), 2.0, 0, CPU)
+    found = criterion_for(model, Partial(unequal=unequal), 1, 1).loss(Scorer(model), pairs(), 2.0, 0, CPU)
     wanted = 0.0
     for pair in pairs():
         n, m = len(pair.chosen_ids), len(pair.rejected_ids)
@@ -62,10 +64,10 @@ def test_one_forward_is_every_truncated_pair_in_value_and_gradient(family, unequ
 
 def test_rewards_along_are_those_that_guide():
     reward_model = tiny_reward("llama")
-    teacher = make_teacher(reward_model.loaded.model, TrainingConfig(), 1, 1)
+    criterion = criterion_for(reward_model.loaded.model, Partial(), 1, 1)
     for pair in pairs():
         sides = [pair.chosen_ids, pair.rejected_ids]
-        found = teacher.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
+        found = criterion.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
         for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
             assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
@@ -73,10 +75,11 @@ def test_rewards_along_are_those_that_guide():
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_rewards_along_are_those_that_guide_of_models_that_score_all_tokens(kind):
     reward_model = tiny_token_reward(kind)
-    teacher = Teacher(TrainingConfig(objective=kind, beta=0.5), 1, 1, reward_model.reference.loaded.model if reward_model.reference else None)
+    objective = OBJECTIVES[kind](**{"beta": 0.5} if "beta" in OBJECTIVES[kind].reads else {})
+    criterion = Criterion(objective, 1, 1, reward_model.reference.loaded.model if reward_model.reference else None)
     for pair in pairs():
         sides = [pair.chosen_ids, pair.rejected_ids]
-        found = teacher.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
+        found = criterion.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
         for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
             assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
@@ -88,30 +91,29 @@ def test_rewards_of_causal_models_are_read_at_the_position_before():
         logits = model(torch.tensor([prompt + response])).logits[0]
     values = [float(logits[2 + t, token]) for t, token in enumerate(response)]
     log_probs = [float(logits[2 + t].log_softmax(-1)[token]) for t, token in enumerate(response)]
-    rewards = lambda **k: make_teacher(model, TrainingConfig(**k), 1, 1).rewards(model, [prompt], [response])[0].tolist()  # noqa: E731
-    assert rewards(objective="vocabulary") == pytest.approx(values, abs=1e-4)
-    assert rewards(objective="autoregressive", beta=0.5) == pytest.approx([sum(log_probs[: t + 1]) for t in range(3)], abs=1e-4)
-    assert rewards(objective="implicit") == pytest.approx([0.0] * 3, abs=1e-5), "a model is its own reference"
+    rewards = lambda objective: criterion_for(model, objective, 1, 1).rewards(model, [prompt], [response])[0].tolist()  # noqa: E731
+    assert rewards(Vocabulary()) == pytest.approx(values, abs=1e-4)
+    assert rewards(Autoregressive(beta=0.5)) == pytest.approx([sum(log_probs[: t + 1]) for t in range(3)], abs=1e-4)
+    assert rewards(Implicit()) == pytest.approx([0.0] * 3, abs=1e-5), "a model is its own reference"
 
 
 def test_the_vocabulary_objective_takes_pairs_and_values_in_turn_or_as_a_sum():
     model = tiny("llama", AutoModelForCausalLM, 0)
 
     def loss(number: int, items: list[TokenPair] = pairs(), **options) -> float:  # noqa: B008
-        teacher = make_teacher(model, TrainingConfig(objective="vocabulary", **options), 1, 1)
-        return float(teacher.loss(Scorer(model), items, 2.0, number, CPU))
+        return float(criterion_for(model, Vocabulary(**options), 1, 1).loss(Scorer(model), items, 2.0, number, CPU))
 
     on_pairs, on_values = loss(0), loss(1)
     assert on_pairs != on_values
     assert loss(0, constraint="sum", constraint_weight=0.5) == pytest.approx(on_pairs + 0.5 * on_values, rel=1e-5)
     swapped = [replace(p, chosen_ids=p.rejected_ids, rejected_ids=p.chosen_ids) for p in pairs()]
     assert loss(1, constraint_on="both") == pytest.approx((on_values + loss(1, items=swapped)) / 2, rel=1e-5) != pytest.approx(on_values)
-    teacher = make_teacher(model, TrainingConfig(objective="vocabulary"), 1, 1)
+    criterion = criterion_for(model, Vocabulary(), 1, 1)
     assert loss(0, constraint="sum", constraint_weight=0.0) == on_pairs
     wanted = 0.0
     for pair in pairs():
         lengths = range(pair.num_common + 1, max(len(pair.chosen_ids), len(pair.rejected_ids)) + 1)
-        a, b = (teacher.rewards(model, [pair.prompt_ids], [side])[0].tolist() for side in (pair.chosen_ids, pair.rejected_ids))
+        a, b = (criterion.rewards(model, [pair.prompt_ids], [side])[0].tolist() for side in (pair.chosen_ids, pair.rejected_ids))
         gaps = [a[min(i, len(a)) - 1] - b[min(i, len(b)) - 1] for i in lengths]
         wanted -= sum(float(F.logsigmoid(torch.tensor(gap))) for gap in gaps) / len(gaps) / 2
     assert loss(0, compare="prefixes") == pytest.approx(wanted, rel=1e-4)
@@ -119,38 +121,70 @@ def test_the_vocabulary_objective_takes_pairs_and_values_in_turn_or_as_a_sum():
     assert loss(1, tau=1.0) != pytest.approx(on_values, rel=1e-2)
 
 
-MODEL_OF = {kind: AutoModelForCausalLM if kind in CAUSAL else AutoModelForSequenceClassification for kind in OBJECTIVES}
-NOT_OF_THE_LOSS = {"objective", "num_steps", "pairs_per_batch", "learning_rate", "held_out", "template", "max_length", "over_long", "weight_decay"}
-NOT_OF_THE_LOSS |= {"warmup", "dropout", "autocast", "lora", "checkpointing", "seed", "report_every", "checkpoint_every"}
-OTHER = {
-    "unequal": "pad", "weights": "linear", "stride": 2, "margin": 0.5, "label_smoothing": 0.2, "centring": 0.5, "beta": 0.3, "implicit": "ce",
-    "compare": "prefixes", "constraint": "sum", "constraint_weight": 0.5, "constraint_on": "both", "tau": 1.0,
-}  # fmt: skip
+MODEL_OF = {key: AutoModelForSequenceClassification if kind.scalar else AutoModelForCausalLM for key, kind in OBJECTIVES.items()}
+OPTIONS = {f.name: f for kind in OBJECTIVES.values() for f in fields(kind)}
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_an_option_changes_the_loss_or_is_said_not_to_be_read(objective):
+def another(name: str):
+    """A value that is not the default: the next choice, or the middle between the default and the largest."""
+    f = OPTIONS[name]
+    if choices := f.metadata.get("choices"):
+        return choices[(choices.index(f.default) + 1) % len(choices)]
+    return type(f.default)((f.default + f.metadata["max"]) / 2)
+
+
+SETTINGS = [kind() for kind in OBJECTIVES.values()]
+SETTINGS += [
+    Vocabulary(constraint="sum"),
+    Vocabulary(compare="prefixes"),
+    Vocabulary(constraint="sum", constraint_weight=0.0),
+    Implicit(implicit="ce"),
+]
+
+
+@pytest.mark.parametrize("objective", SETTINGS, ids=repr)
+def test_an_option_changes_the_loss_or_is_refused(objective):
     """Margins and marks are in the pairs already: `margin` and `mark_weight` act there, so here the pairs are made with them."""
-    assert set(OTHER) | NOT_OF_THE_LOSS | {"system_prompt", "lora_rank", "mark_weight"} == {f.name for f in fields(TrainingConfig)}
-    model, other = tiny("llama", MODEL_OF[objective], 1), tiny("llama", MODEL_OF[objective], 2)
+    model, other = tiny("llama", MODEL_OF[objective.key], 1), tiny("llama", MODEL_OF[objective.key], 2)
 
-    def losses(config: TrainingConfig) -> list[float]:
-        marks = (1.0, config.mark_weight, config.mark_weight)
-        items = [replace(p, margin=0.5 * config.margin, marks=marks) for p in pairs()]
-        teacher = replace(make_teacher(model, config, 1, 1), reference=other)
-        return [float(teacher.loss(Scorer(model), items, 2.0, step, CPU)) for step in (0, 1)]
+    def losses(objective: Objective) -> list[float]:
+        weights = {"margin": 1.0, "mark_weight": 3.0} | objective.vote_weights
+        marks = (1.0, weights["mark_weight"], weights["mark_weight"])
+        items = [replace(p, margin=0.5 * weights["margin"], marks=marks) for p in pairs()]
+        return [float(Criterion(objective, 1, 1, other).loss(Scorer(model), items, 2.0, step, CPU)) for step in (0, 1)]
 
-    bases = [TrainingConfig(objective=objective)]
-    bases += [replace(bases[0], constraint="sum"), replace(bases[0], compare="prefixes")] if objective == "vocabulary" else []
-    bases += [replace(bases[0], implicit="ce")] if objective == "implicit" else []
-    for base in bases:
-        for name, value in (OTHER | {"mark_weight": 9.0}).items():
-            if getattr(base, name) == value:
-                continue
-            changed = replace(base, **{name: value})
-            same = losses(changed) == losses(base)
-            assert same == (name in unread_options(changed)), (base, name)
-    assert unread_options(TrainingConfig(objective=objective)) == ()
+    for name in OPTIONS:
+        if name not in objective.options or name in objective.without_effect():
+            with pytest.raises(BadSettings, match=name):
+                replace(objective, **{name: another(name)})
+        elif objective.options[name] == OPTIONS[name].default:
+            assert losses(replace(objective, **{name: another(name)})) != losses(objective), name
+
+
+@pytest.mark.parametrize("key", OBJECTIVES)
+def test_an_option_that_an_objective_lacks_names_those_it_has(key):
+    kind, known = OBJECTIVES[key], kind_options(OBJECTIVES[key])
+    for name in OPTIONS.keys() - set(known):
+        has = ", ".join(known) or "none"
+        for given in (lambda name=name: kind(**{name: another(name)}), lambda name=name: TrainingConfig.of({"objective": key, name: another(name)})):
+            with pytest.raises(BadSettings) as caught:
+                given()
+            assert (caught.value.wrong, caught.value.found) == (f"`{key}` has no option `{name}`.", f"It has: {has}.")
+
+
+def kind_options(kind: type[Objective]) -> list[str]:
+    return [f.name for f in fields(kind)]
+
+
+@pytest.mark.parametrize("key", OBJECTIVES)
+def test_every_objective_has_help_a_model_that_can_be_loaded_and_words_for_its_card(key):
+    kind = OBJECTIVES[key]
+    assert kind.key == key and kind.paper and kind.kind in KINDS and kind().where
+    assert kind.__doc__ and "\n" not in kind.__doc__ and set(kind.reads) <= set(kind_options(kind))
+    assert ("arXiv" in kind.__doc__) and bool(kind.on_texts) >= kind().takes_texts
+    for f in fields(kind):
+        assert f.metadata["help"], f.name
+        assert f.default in f.metadata["choices"] if isinstance(f.default, str) else f.metadata["min"] <= f.default <= f.metadata["max"], f.name
 
 
 def weighed() -> list[TokenPair]:
@@ -162,17 +196,22 @@ def weighed() -> list[TokenPair]:
     return [replace(pair, **change) for pair, change in zip(pairs(), changes, strict=True)]
 
 
-@pytest.mark.parametrize("objective", [*OBJECTIVES, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
+OF_PAPERS = ["partial", "full", "vocabulary", "autoregressive", "implicit", "regression", "bce"]
+
+
+@pytest.mark.parametrize("objective", [*OF_PAPERS, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
 def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective):
     name, *more = objective.split()
     options = {"unequal": "drop", "weights": "linear", "stride": 2}
-    config = TrainingConfig(objective=name, **options, label_smoothing=0.2, centring=0.5, beta=0.3, tau=0.7, constraint_on="both")
     changes = {"ce": {"implicit": "ce"}, "prefixes": {"compare": "prefixes"}, "sum": {"constraint": "sum", "constraint_weight": 0.5}}
-    config = replace(config, **{key: value for word in more for key, value in changes[word].items()})
+    chosen_options = {key: value for word in more for key, value in changes[word].items()}
+    wanted_options = options | {"label_smoothing": 0.2, "centring": 0.5, "beta": 0.3, "tau": 0.7, "constraint_on": "both"}
+    kind, idle = OBJECTIVES[name], OBJECTIVES[name](**chosen_options).without_effect()
+    config = kind(**chosen_options, **{key: value for key, value in wanted_options.items() if key in kind_options(kind) and key not in idle})
     model, other = tiny("llama", MODEL_OF[name], 1), tiny("llama", MODEL_OF[name], 2)
-    teacher = Teacher(config, 1, 1, other)
+    criterion = Criterion(config, 1, 1, other)
     prompts = [p.prompt_ids for p in pairs()]
-    chosen, rejected = (teacher.rewards(model, prompts, side) for side in ([p.chosen_ids for p in pairs()], [p.rejected_ids for p in pairs()]))
+    chosen, rejected = (criterion.rewards(model, prompts, side) for side in ([p.chosen_ids for p in pairs()], [p.rejected_ids for p in pairs()]))
     if name in ("autoregressive", "implicit"):  # rewards are sums of the tokens' terms, beta in those of a ratio
         chosen, rejected = (F.pad(r, (1, 0)).diff(dim=1) / (0.3 if name == "implicit" else 1.0) for r in (chosen, rejected))
     sides = chosen, rejected, torch.tensor([8, 3]), torch.tensor([5, 11])
@@ -213,7 +252,7 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
                 "bce": lambda: of_texts(prefix_cross_entropy),
             }[name]()
         ] * 2
-    found = [float(teacher.loss(Scorer(model), weighed(), 2.5, step, CPU)) for step in (0, 1)]
+    found = [float(criterion.loss(Scorer(model), weighed(), 2.5, step, CPU)) for step in (0, 1)]
     assert found == pytest.approx([float(value) for value in wanted], rel=1e-4)
 
 
@@ -226,23 +265,30 @@ def soft(model, reference, prompt: tuple[int, ...], response: tuple[int, ...], t
     return values, [float(tau * (log_probs[first + t] + logits[first + t] / tau).logsumexp(-1)) for t in range(len(response))]
 
 
-def test_a_system_prompt_without_a_chat_template_and_a_rank_without_lora_are_not_read():
-    assert unread_options(TrainingConfig(system_prompt="be kind", lora_rank=4)) == ("system_prompt", "lora_rank")
-    assert unread_options(TrainingConfig(system_prompt="be kind", lora_rank=4, template="chat", lora=True)) == ()
-    assert unread_options(TrainingConfig(objective="vocabulary", constraint="sum", constraint_weight=0.0, tau=1.0)) == ("tau",)
+def test_what_other_options_leave_without_effect_says_what_would_give_it_one():
+    for needed, made in (
+        ("template=chat", lambda: TrainingConfig(system_prompt="be kind")),
+        ("lora", lambda: TrainingConfig(lora_rank=4)),
+        ("a constraint_weight above 0", lambda: Vocabulary(constraint="sum", constraint_weight=0.0, tau=1.0)),
+        ("compare=prefixes", lambda: Vocabulary(stride=2)),
+        ("implicit=dpo", lambda: Implicit(implicit="ce", margin=0.5)),
+    ):
+        with pytest.raises(BadSettings, match=f"has no effect without {needed}"):
+            made()
+    TrainingConfig(system_prompt="be kind", lora_rank=4, template="chat", lora=True)
 
 
 def test_a_pair_serves_as_two_texts():
     model = tiny("llama", AutoModelForSequenceClassification, 1)
     for objective in ("regression", "bce"):
-        teacher = make_teacher(model, TrainingConfig(objective=objective), 1, 1)
+        criterion = criterion_for(model, OBJECTIVES[objective](), 1, 1)
         texts = [TokenText(p.prompt_ids, ids, label) for p in pairs() for ids, label in ((p.chosen_ids, 1.0), (p.rejected_ids, 0.0))]
-        as_pairs, as_texts = (float(teacher.loss(Scorer(model), items, len(items), 0, CPU)) for items in (pairs(), texts))
+        as_pairs, as_texts = (float(criterion.loss(Scorer(model), items, len(items), 0, CPU)) for items in (pairs(), texts))
         assert as_pairs == pytest.approx(as_texts, rel=1e-5)
 
 
 def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
-    of = lambda objective: Teacher(TrainingConfig(objective=objective, beta=0.25), 1, 1).log_odds  # noqa: E731
-    assert {objective: of(objective) for objective in OBJECTIVES} == {
+    of = lambda kind: kind(**dict.fromkeys(kind.reads, 0.25)).log_odds  # noqa: E731
+    assert {key: of(OBJECTIVES[key]) for key in OF_PAPERS} == {
         "partial": 1.0, "full": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
     }  # fmt: skip

@@ -13,15 +13,15 @@ import torch
 from tiny_models import byte_tokenizer, save_tiny, tiny
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rgtg.config import OBJECTIVES, SCALAR, TrainingConfig
 from rgtg.errors import BadData, BadReward, BadSettings, ModelRefused
 from rgtg.models.loading import load_causal_lm, load_classifier
 from rgtg.preferences.batches import TokenPair, TokenText
 from rgtg.records import ModelCard
 from rgtg.training import checkpoints
+from rgtg.training.config import TrainingConfig
 from rgtg.training.evaluate import Judge
 from rgtg.training.held_out import Measured
-from rgtg.training.objectives import Teacher
+from rgtg.training.objectives import BCE, OBJECTIVES, Autoregressive, Regression, Vocabulary
 from rgtg.training.pipeline import run_job, train_file
 from rgtg.training.reward_trainer import PreferenceTrainer, Progress, schedule, train_reward_model
 from rgtg.training.starts import add_lora
@@ -38,7 +38,7 @@ def taste(num: int = 8) -> list[TokenPair]:
 
 
 def model_of(objective: str = "partial") -> torch.nn.Module:
-    kind = AutoModelForSequenceClassification if objective in SCALAR else AutoModelForCausalLM
+    kind = AutoModelForSequenceClassification if OBJECTIVES[objective].scalar else AutoModelForCausalLM
     return tiny("llama", kind, 1).requires_grad_(True)
 
 
@@ -47,7 +47,7 @@ def weights(model: torch.nn.Module) -> torch.Tensor:
 
 
 def taught(config: TrainingConfig = CONFIG, items=None, **more) -> tuple[torch.Tensor, list[Progress]]:
-    model, said = model_of(config.objective), []
+    model, said = model_of(config.objective.key), []
     train_reward_model(model, items or taste(), 1, config, said.append, **more)
     return weights(model), said
 
@@ -63,24 +63,24 @@ def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
         "prefixes": {"compare": "prefixes"},
     }
     options |= {"pad": {"unequal": "pad"}, "linear": {"weights": "linear"}}
-    config = replace(CONFIG, objective=name, pairs_per_batch=8, num_steps=10, learning_rate=3e-4, beta=0.1)
-    config = replace(config, **{k: v for key in more for k, v in options[key].items()})
+    objective = OBJECTIVES[name](**{k: v for key in more for k, v in options[key].items()})
+    config = replace(CONFIG, objective=objective, pairs_per_batch=8, num_steps=10, learning_rate=3e-4)
     _, said = taught(config)
     losses = [line.loss for line in said]
-    step = 2 if name == "vocabulary" and config.constraint == "alternate" else 1  # pairs and values in turn
+    step = 2 if objective.options.get("constraint") == "alternate" else 1  # pairs and values in turn
     assert len(losses) == 10 and losses[-step] < losses[0], losses
 
 
 def test_pairs_and_values_come_in_turn_within_one_pass_and_after_a_resume(tmp_path, monkeypatch):
-    taught_by, whole = [], Teacher._vocabulary_loss
+    taught_by, whole = [], Vocabulary.pair_loss
 
-    def loss(self, logits, batch, lengths, shared, step):
-        found = [float(whole(self, logits, batch, lengths, shared, turn).detach()) for turn in (step, 0, 1)]
+    def loss(self, forward, batch, total, step, reference):
+        found = [float(whole(self, forward, batch, total, turn, reference).detach()) for turn in (step, 0, 1)]
         taught_by.append("pairs" if found[0] == found[1] else "values" if found[0] == found[2] else found)
-        return whole(self, logits, batch, lengths, shared, step)
+        return whole(self, forward, batch, total, step, reference)
 
-    monkeypatch.setattr(Teacher, "_vocabulary_loss", loss)
-    config = replace(CONFIG, objective="vocabulary", pairs_per_batch=2, num_steps=4)  # one pass over eight pairs
+    monkeypatch.setattr(Vocabulary, "pair_loss", loss)
+    config = replace(CONFIG, objective=Vocabulary(), pairs_per_batch=2, num_steps=4)  # one pass over eight pairs
     taught(config)
     assert taught_by == ["pairs", "values", "pairs", "values"]
     taught_by.clear()
@@ -91,7 +91,7 @@ def test_pairs_and_values_come_in_turn_within_one_pass_and_after_a_resume(tmp_pa
 
 def test_labelled_texts_are_taught_by_their_objectives_alone():
     texts = [TokenText((0,), (7, 5, 1), 1.0), TokenText((0,), (8, 5, 1), 0.0)]
-    _, said = taught(replace(CONFIG, objective="regression"), texts)
+    _, said = taught(replace(CONFIG, objective=Regression()), texts)
     assert said[-1].loss < said[0].loss
     with pytest.raises(BadData, match="The objective `partial` needs pairs. The data is single texts with labels."):
         taught(CONFIG, texts)
@@ -355,7 +355,10 @@ def test_a_stopped_job_leaves_no_model_and_goes_on_from_there(tmp_path, base):
 @pytest.mark.parametrize("objective", ["vocabulary", "autoregressive", "implicit"])
 def test_causal_objectives_leave_a_language_model(tmp_path, base, objective):
     card = train_file(
-        job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, objective=objective, held_out=0.5)
+        job_folder(tmp_path / "job", base) / "pairs.jsonl",
+        str(base),
+        tmp_path / "out",
+        replace(CONFIG, objective=OBJECTIVES[objective](), held_out=0.5),
     )
     assert load_causal_lm(str(tmp_path / "out")).card.objective == objective
     assert card.report["by_length"]["end"]["n"] > 0 and bool(card.reference) == (objective == "implicit")
@@ -364,7 +367,7 @@ def test_causal_objectives_leave_a_language_model(tmp_path, base, objective):
 def test_labelled_texts_from_a_file(tmp_path, base):
     rows = [{"prompt": f"p{i}", "response": "ab" if i % 2 else "cd", "label": i % 2} for i in range(60)]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = replace(CONFIG, objective="bce", held_out=0.5, num_steps=12)
+    config = replace(CONFIG, objective=BCE(), held_out=0.5, num_steps=12)
     card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / "out", config)
     assert card.data["kind"] == "texts" and card.report["num_pairs"] > 5
 
@@ -373,7 +376,7 @@ def test_of_labelled_texts_length_alone_bets_as_the_labels_go(tmp_path, base):
     for better, worse, bets_on in (("a", "cdef", "shorter"), ("abcd", "e", "longer")):
         rows = [{"prompt": f"p{i}", "response": better if i % 2 else worse, "label": i % 2} for i in range(60)]
         (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / bets_on, replace(CONFIG, objective="regression", held_out=0.5))
+        card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / bets_on, replace(CONFIG, objective=Regression(), held_out=0.5))
         assert card.report["length_only"]["bets_on"] == bets_on and card.report["length_only"]["accuracy"]["mean"] == 1.0
         assert "calibration" not in card.report, "labels are no log-odds"
 
@@ -382,7 +385,7 @@ def test_what_cannot_be_started_from_is_refused(tmp_path, base):
     reward_model = save_tiny(tmp_path / "rm", AutoModelForSequenceClassification)
     pairs = job_folder(tmp_path / "job", base) / "pairs.jsonl"
     with pytest.raises(ModelRefused, match="cannot be trained by `autoregressive`. It has a scalar head"):
-        train_file(pairs, str(reward_model), tmp_path / "out", replace(CONFIG, objective="autoregressive"))
+        train_file(pairs, str(reward_model), tmp_path / "out", replace(CONFIG, objective=Autoregressive()))
 
 
 def test_lora_trains_small_matrices_and_leaves_a_plain_folder(tmp_path, base):
@@ -408,16 +411,14 @@ def test_the_same_seed_gives_the_same_lora_whatever_was_drawn_before(tmp_path, b
     assert content[0] == content[1] != content[2]
 
 
-def test_options_that_the_objective_does_not_read_are_said_and_written_on_the_card(tmp_path, base):
-    news, pairs = [], job_folder(tmp_path / "job", base) / "pairs.jsonl"
-    config = replace(CONFIG, objective="bce", label_smoothing=0.1, stride=2, num_steps=2)
-    card = train_file(pairs, str(base), tmp_path / "out", config, emit=news.append)
-    said = "What was given for stride, label_smoothing changes nothing: `bce` with these settings does not read it."
-    assert news[0] == {"phase": "note", "text": said}
-    assert news[1]["phase"] == "data" and card.training["unread"] == "stride, label_smoothing"
-    news.clear()
-    card = train_file(pairs, str(base), tmp_path / "other", replace(config, objective="partial"), emit=news.append)
-    assert news[0]["phase"] == "data" and "unread" not in card.training
+def test_a_job_of_an_earlier_version_had_the_options_of_all_objectives(tmp_path, base):
+    others = {"unequal": "hold", "stride": 1, "tau": 0.0, "implicit": "dpo", "centring": 0.0}
+    training = {"objective": "bce", "num_steps": 2, "pairs_per_batch": 8, "held_out": 0.5} | others
+    run_job(job_folder(tmp_path / "a", base, training=training), lambda news: None, lambda: False)
+    card = ModelCard.read(tmp_path / "a" / "model")
+    assert card.objective == "bce" and not others.keys() & card.training.keys()
+    with pytest.raises(BadSettings, match="`bce` has no option `stride`"):
+        run_job(job_folder(tmp_path / "b", base, training=training | {"stride": 2}), lambda news: None, lambda: False)
 
 
 def test_lora_without_its_library_says_what_to_do(tmp_path, base, monkeypatch):
@@ -443,8 +444,8 @@ def test_a_model_made_by_others_learns_which_review_is_positive(tmp_path, shared
 TWO = """
 import sys, torch
 from pathlib import Path
-from rgtg.config import TrainingConfig
 from rgtg.training import reward_trainer
+from rgtg.training.config import TrainingConfig
 from rgtg.training.pipeline import leave_processes, train_file
 
 begin = reward_trainer.PreferenceTrainer.train

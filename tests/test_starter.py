@@ -64,8 +64,9 @@ def make_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recipe, "train_tokenizer", lambda lines: train_tokenizer(lines, 300))
     patch.setattr(recipe, "CONTEXT", 64)
     patch.setattr(recipe, "BASE", replace(recipe.BASE, num_epochs=2, tokens_per_batch=512, report_every=100, autocast=False))
-    patch.setattr(recipe, "GUIDES", {name: ({"objective": settings["objective"]}, half) for name, (settings, half) in recipe.GUIDES.items()})
-    patch.setattr(recipe, "REWARD", replace(recipe.REWARD, num_steps=3, pairs_per_batch=8, report_every=100, autocast=False))
+    few = {"num_steps": 3, "pairs_per_batch": 8, "report_every": 100, "autocast": False}
+    guides = {name: (replace(config, objective=type(config.objective)(), **few), half) for name, (config, half) in recipe.GUIDES.items()}
+    patch.setattr(recipe, "GUIDES", guides)
 
 
 def test_the_corpus_is_read_without_empty_lines_and_repeats(corpus, tmp_path):

@@ -12,7 +12,8 @@ from store_records import make_comparison, make_trace, make_vote
 from tiny_models import byte_tokenizer, save_tiny
 
 from rgtg.cli import _parser, main
-from rgtg.config import Settings, TrainingConfig
+from rgtg.cli_train import config_of
+from rgtg.config import Settings
 from rgtg.models.loading import load_classifier
 from rgtg.preferences.formats import read_examples
 from rgtg.prompts import encode_prompt
@@ -20,6 +21,8 @@ from rgtg.records import ModelCard, Span
 from rgtg.store.export import export_preferences
 from rgtg.store.store import Store
 from rgtg.training import pipeline
+from rgtg.training.config import TrainingConfig, shared_fields
+from rgtg.training.objectives import OBJECTIVES, Autoregressive
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["--num-steps", "4", "--pairs-per-batch", "8", "--learning-rate", "1e-3", "--held-out", "0.4", "--device", "cpu"]
@@ -40,12 +43,16 @@ def train(here, *more, source=None, out="mine") -> int:
     return main(["train", *source, "--base", str(here / "tiny"), "--out", str(here / out), *QUICK, *more])
 
 
-def test_every_field_of_the_config_is_a_flag_with_its_default():
-    options = _parser().parse_args(["train", "--pairs", "f", "--base", "b", "--out", "o"])
-    assert TrainingConfig(**{f.name: getattr(options, f.name) for f in fields(TrainingConfig)}) == TrainingConfig()
-    words = "train --from-votes --base b --out o --objective full --lora --no-autocast --beta 0.5"
-    given = _parser().parse_args(words.split())
-    assert (given.objective, given.lora, given.autocast, given.beta) == ("full", True, False, 0.5)
+def test_every_option_is_a_flag_and_what_is_not_given_stands_at_its_default():
+    begin = ["train", "--from-votes", "--base", "b", "--out", "o"]
+    assert config_of(_parser().parse_args(begin)) == TrainingConfig()
+    for f in [*shared_fields(), *(f for kind in OBJECTIVES.values() for f in fields(kind))]:
+        other = not f.default if isinstance(f.default, bool) else (f.metadata.get("choices") or ["k", f.metadata.get("max")])[-1] or "k"
+        flag = f.name.replace("_", "-")
+        given = [f"--{flag}" if other else f"--no-{flag}"] if isinstance(f.default, bool) else [f"--{flag}", str(other)]
+        assert getattr(_parser().parse_args([*begin, *given]), f.name) == other != f.default
+    words = "--objective autoregressive --lora --no-autocast --beta 0.5"
+    assert config_of(_parser().parse_args([*begin, *words.split()])) == TrainingConfig(objective=Autoregressive(beta=0.5), lora=True, autocast=False)
 
 
 def test_a_file_becomes_a_model_and_every_line_is_json(here, capsys):
@@ -66,9 +73,12 @@ def test_for_people_it_says_what_the_data_is_and_how_far_it_is(here, capsys):
     assert "60 pairs on 60 prompts" in said and "step 4 of 4  loss" in said and f"{here / 'mine'}: " in said
 
 
-def test_it_says_which_options_are_not_read(here, capsys):
-    assert train(here, "--objective", "full", "--stride", "2") == 0
-    assert capsys.readouterr().out.startswith("What was given for stride changes nothing: `full` with these settings does not read it.\n60 pairs")
+def test_an_option_that_the_objective_lacks_is_one_json_line_with_those_it_has(here, capsys):
+    assert train(here, "--objective", "full", "--unequal", "hold") == 2
+    found = json.loads(capsys.readouterr().err)
+    assert found["error"] == "`full` has no option `unequal`." and found["found"] == "It has: margin, label_smoothing, centring."
+    assert sorted(path.name for path in here.iterdir()) == ["pairs.jsonl", "tiny"]
+    assert train(here, "--objective", "best") == 2 and "`objective` has to be one of partial" in json.loads(capsys.readouterr().err)["error"]
 
 
 def test_what_is_there_is_not_written_over(here, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,14 +11,17 @@ import pytest
 from store_records import make_comparison, make_vote
 
 import app
-from pages import compare, train
+from pages import compare, train, training_form
 from pages.reports import interval, points, report_words
-from pages.train import about, data_words, job_line, job_words, option_fields, phase_words, read_form, read_options, seconds_words
+from pages.training_form import option_fields, read_form, read_options
+from pages.training_words import about, data_words, job_line, job_words, phase_words, seconds_words
 from pages.waiting_line import Line
-from rgtg.config import Settings, TrainingConfig
+from rgtg.config import DataConfig, Settings
 from rgtg.errors import BadData, BadSettings
 from rgtg.jobs.service import Jobs
 from rgtg.records import Job, ModelCard, RewardModelRow
+from rgtg.training.config import TrainingConfig, shared_fields
+from rgtg.training.objectives import OBJECTIVES
 from rgtg.workbench.trainings import VOTES
 from rgtg.workbench.workbench import Workbench
 
@@ -63,20 +67,27 @@ def event(**payload) -> SimpleNamespace:
 # ---- the form -------------------------------------------------------------------------------------------------------
 
 
-def test_every_option_of_a_training_is_on_the_page(workbench):
-    fields = option_fields(workbench)
-    assert {f["name"] for f in fields} == set(TrainingConfig.__dataclass_fields__)
-    assert [f["name"] for f in fields if f["first"]] == list(train.FIRST)
-    assert [f["first"] for f in fields] == [True] * len(train.FIRST) + [False] * (len(fields) - len(train.FIRST))
-    kinds = {f["name"]: f["kind"] for f in fields}
+def test_every_option_of_a_training_is_on_the_page_those_of_an_objective_with_it_alone(workbench):
+    listed = option_fields(workbench)
+    assert {f["name"] for f in listed if "objective" not in f} == {"objective", *(f.name for f in shared_fields())}
+    for key, kind in OBJECTIVES.items():
+        assert [f["name"] for f in listed if f.get("objective") == key] == [f.name for f in fields(kind)]
+    first = training_form.FIRST
+    assert [f["name"] for f in listed[: len(first)]] == list(first) and [f["first"] for f in listed].count(True) == len(first)
+    kinds = {f["name"]: f["kind"] for f in listed}
     assert (kinds["autocast"], kinds["system_prompt"], kinds["num_steps"]) == ("check", "text", "number")
-    assert all(f["help"] for f in fields)
+    assert all(f["help"] for f in listed)
 
 
 def test_only_options_that_differ_are_kept(workbench):
-    default = TrainingConfig()
-    found = read_options({"num_steps": None, "learning_rate": 0.001, "objective": default.objective, "lora": True, "stride": 1}, workbench)
+    found = read_options({"num_steps": None, "learning_rate": 0.001, "objective": "partial", "lora": True, "stride": 1}, workbench)
     assert found == {"learning_rate": 0.001, "lora": True}
+
+
+def test_an_option_that_the_objective_lacks_is_refused(workbench):
+    for value in (2, 1):  # at its default too
+        with pytest.raises(BadSettings, match="`full` has no option `stride`. It has: margin, label_smoothing, centring."):
+            read_options({"objective": "full", "stride": value}, workbench)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +157,7 @@ def test_causes_and_lengths_are_words():
         kind="pairs", num_used=64, num_prompts=1, num_raters=0, num_train=60, num_held_out=4, num_held_out_prompts=1,
         prompt_tokens=(1, 2, 3), answer_tokens=(8, 13, 1600), longer_chosen=0.25, num_marked=3, dropped=(("tie", 2), ("skip", 0)), remarks=("few",),
     )  # fmt: skip
-    found = data_words(report, lambda cause: f"because of {cause}", TrainingConfig())
+    found = data_words(report, lambda cause: f"because of {cause}", DataConfig())
     facts = {label: words for label, words, *_ in found["facts"]}
     assert facts["pairs"] == "64 on 1 prompt" and facts["answers"] == "median 8 tokens, 95 % up to 13, longest 1,600"
     assert found["left_out"] == ["because of tie: 2"] and found["remarks"] == ["few"]
@@ -215,13 +226,6 @@ def test_labelled_texts_and_an_objective_that_compares_start_nothing(page, workb
     assert len(workbench.trainings.jobs.jobs()) == 1
 
 
-def test_an_option_that_nothing_reads_is_said_before_a_training(workbench):
-    vote(workbench)
-    report = workbench.trainings.data(VOTES, "tiny", TrainingConfig(objective="full", stride=2))
-    assert report.remarks[-1] == "What was given for stride changes nothing: `full` with these settings does not read it."
-    assert not any("changes nothing" in words for words in workbench.trainings.data(VOTES, "tiny", TrainingConfig(stride=2)).remarks)
-
-
 def test_a_file_that_is_not_there_starts_nothing(page, workbench, tmp_path):
     with pytest.raises(gr.Error, match="no preferences"):
         page._start()(form(source="file", path=str(tmp_path / "gone.jsonl")), {})
@@ -283,7 +287,7 @@ def test_a_public_server_has_no_training(folders, tmp_path):
     bench = Workbench(Settings(data_dir=tmp_path, public=True), base_lms=[folders["lm"]])
     demo = app.build_app(bench)
     on_page = [block for block in demo.blocks.values() if getattr(block, "page", "") == "train"]
-    assert not any(isinstance(block, (gr.Button, train.TrainForm)) for block in on_page)
+    assert not any(isinstance(block, (gr.Button, training_form.TrainForm)) for block in on_page)
     assert any(getattr(block, "value", None) == train.PUBLIC for block in on_page)
     assert not [fn for fn in demo.fns.values() if fn.page == "train"]
     vote(bench)

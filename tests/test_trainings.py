@@ -8,12 +8,15 @@ from store_records import make_comparison, make_vote
 from tiny_models import save
 from transformers import AutoModelForCausalLM
 
-from rgtg.config import CAUSAL, GenerationConfig, Settings
+from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused
 from rgtg.jobs.service import Jobs
 from rgtg.records import ColumnSpec, Job, ModelCard
+from rgtg.training.objectives import OBJECTIVES
 from rgtg.workbench.trainings import VOTES
 from rgtg.workbench.workbench import Workbench
+
+CAUSAL = [key for key, kind in OBJECTIVES.items() if not kind.scalar]
 
 
 @pytest.fixture

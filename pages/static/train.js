@@ -26,7 +26,16 @@ rgtg.trainForm = (element, props, trigger, watch, upload, chosen) => {
     props.value = JSON.stringify(value);
     if (tell) trigger(chosen, {});
   };
-  const option = (name, now) => put({ training: { ...value.training, [name]: now } }, props.fields.find((f) => f.name === name)?.data);
+  const objective = () => value.training?.objective ?? props.fields.find((f) => f.name === "objective")?.default;
+  const fields = () => props.fields.filter((f) => !f.objective || f.objective === objective()); // what is shown, and sent
+  const option = (name, now) => {
+    put({ training: { ...value.training, [name]: now } });
+    const known = new Set(fields().map((f) => f.name));
+    put({ training: Object.fromEntries(Object.entries(value.training).filter(([key]) => known.has(key))) }, props.fields.find((f) => f.name === name)?.data);
+    if (name !== "objective") return;
+    draw();
+    root.querySelector("#train-objective")?.focus();
+  };
   const text = (id, label, now, changed, placeholder) => {
     const input = el("input", { type: "text", id, "aria-label": label, placeholder: placeholder || null, autocomplete: "off", spellcheck: "false" });
     input.value = now ?? "";
@@ -63,7 +72,7 @@ rgtg.trainForm = (element, props, trigger, watch, upload, chosen) => {
   }
   function draw() {
     const open = root.querySelector("details")?.open;
-    const [first, rest] = [props.fields.filter((f) => f.first), props.fields.filter((f) => !f.first)];
+    const [first, rest] = [fields().filter((f) => f.first), fields().filter((f) => !f.first)];
     const start = rgtg.field({ label: "Start from", choices: props.starts, help: "The model that training begins from; a reward model becomes its parent" }, value.start, "train-start-model", (now) => put({ start: now }, true));
     const name = text("train-name", "Name of the new model", value.name, (words, ended) => put({ name: words, named: true }, false));
     name.maxLength = 64;

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rgtg.config import TrainingConfig
 from rgtg.errors import BadData, BadSettings
 from rgtg.files import sync, write_json
 from rgtg.models import artifacts
 from rgtg.models.catalog import whole_place
+from rgtg.training.config import TrainingConfig
 
 JOB, PAIRS = "job.json", "pairs.jsonl"  # written before the job is in line
 PROCESS, HEARTBEAT, PROGRESS, OUTCOME, LOG = "process.json", "heartbeat", "progress.jsonl", "outcome.json", "log.txt"  # by the trainer
@@ -42,10 +42,7 @@ def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[st
     if name.lower() in taken:
         raise BadSettings(f"The name `{name}` is taken.", f"It belongs to {taken[name.lower()]}.", "Choose another name.")
     training = dict(config.get("training") or {})
-    try:
-        TrainingConfig(**training)
-    except TypeError as error:
-        raise BadSettings("The training has a setting that does not exist.", f"{error}.") from error
+    TrainingConfig.stored(training)
     if os.path.isabs(config["base"]) and not Path(config["base"]).is_dir():
         raise BadSettings("The model to start from is gone.", f"There is no folder {config['base']}.", "Choose another.")
     places = {key: whole_place(config[key]) for key in ("base", "guide") if config.get(key)}

@@ -76,7 +76,7 @@ def _leave_model(folder: Path, job: Mapping[str, Any], signs: "Signs") -> str:
     artifacts.stage(folder / "model", staging)
     boundary("trainer:staged")
     signs.should_stop()
-    scores = named("RGTG_TEST_CHECK_MODEL", "rgtg.training.check:check_model")(staging, job["base"])
+    scores = named("RGTG_TEST_CHECK_MODEL", "rgtg.training.starts:check_model")(staging, job["base"])
     boundary("trainer:checked")
     artifacts.seal(staging, manifest_facts(staging, job, folder.name) | {"probe_scores": list(scores)})
     boundary("trainer:sealed")

@@ -6,14 +6,15 @@ Checks before it loads, and says what is wrong, what was found and what to do. K
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch
@@ -26,6 +27,7 @@ set_verbosity_error()
 disable_progress_bar()  # what is loaded is said by the status line and the log
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
+HEAD = "score.weight"  # what a model without a scalar head lacks
 WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
 
 
@@ -35,7 +37,7 @@ class Loaded:
 
     ref: ModelRef
     folder: Path
-    model: torch.nn.Module
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     card: ModelCard | None
 
@@ -62,13 +64,14 @@ class Loaded:
     @cached_property
     def vocabulary_size(self) -> int:
         """Rows of the embedding: ids below it can be read."""
-        return self.model.get_input_embeddings().weight.shape[0]
+        embedding: Any = self.model.get_input_embeddings()
+        return embedding.weight.shape[0]
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:
         """Every id that ends a response: of the generation config, the config and the tokenizer."""
         sources = (getattr(self.model, "generation_config", None), self.model.config.get_text_config(), self.tokenizer)
-        found: set[int] = set()
+        found: set[int | None] = set()
         for source in sources:
             ids = getattr(source, "eos_token_id", None)
             found |= set(ids) if isinstance(ids, (list, tuple)) else {ids}
@@ -93,9 +96,9 @@ def pick_device(device: str = "auto") -> torch.device:
     """cuda, then mps, then cpu; or the device that is named. Raises BadSettings where this computer has no such device."""
     if device != "auto":
         try:
-            found = torch.zeros(1, device=device)
-            found.item()
-            return found.device
+            tried = torch.zeros(1, device=device)
+            tried.item()
+            return tried.device
         except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
             found = f"{str(error).strip().splitlines()[0].rstrip('.')}."
             raise BadSettings(f"The device `{device}` cannot be used.", found, "Choose auto, cpu, or one that is here.") from error
@@ -179,7 +182,7 @@ def check_files(name: str, files: list[str], config: Path | None) -> None:
 
 def load_causal_lm(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:
     """A decoder language model from a folder or hub id. Raises ModelNotFound or ModelRefused."""
-    return _load(AutoModelForCausalLM, name, title, device, dtype)
+    return _frozen(*_load(AutoModelForCausalLM, name, title, device, dtype))
 
 
 def load_classifier(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:
@@ -189,7 +192,23 @@ def load_classifier(name: str, title: str | None = None, device: str = "auto", d
     labels = len(config.get("id2label") or {}) or config.get("num_labels") or _head_rows(folder)  # two labels are not written down
     if labels not in (None, 1):
         raise ModelRefused(f"`{title or name}` has no scalar head.", f"Its head has {labels} labels.", "A reward model needs `num_labels=1`.")
-    return _load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=1)
+    return _frozen(*_load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=1))
+
+
+def load_to_train(name: str, scalar: bool, device: str = "auto", dtype: str = "float32") -> tuple[Loaded, bool]:
+    """A decoder with free weights, and whether they are all there: a new scalar head starts at 0. Raises ModelNotFound, ModelRefused."""
+    kind, extra = (AutoModelForSequenceClassification, {"num_labels": 1}) if scalar else (AutoModelForCausalLM, {})
+    card = ModelCard.read(resolve(name)[0])
+    loaded, missing = _load(kind, name, card.name if card else None, device, dtype, **extra)
+    head = getattr(loaded.model, "score", None)
+    if scalar and (not isinstance(head, torch.nn.Linear) or head.out_features != 1):
+        found = f"`{type(loaded.model).__name__}` has no `score` layer."
+        raise ModelRefused(f"`{loaded.ref.name}` cannot score prefixes.", found, "Use a decoder.")
+    if isinstance(head, torch.nn.Linear) and HEAD in missing:
+        torch.nn.init.zeros_(head.weight)
+    _check_complete(loaded, [key for key in missing if key != HEAD])
+    loaded.model.requires_grad_(True)
+    return loaded, not missing
 
 
 def _head_rows(folder: Path) -> int | None:
@@ -205,7 +224,8 @@ def _head_rows(folder: Path) -> int | None:
     return None
 
 
-def _load(kind: type, name: str, title: str | None, device: str, dtype: str, **extra) -> Loaded:
+def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **extra: int) -> tuple[Loaded, list[str]]:
+    """The model as it was saved, and the names of weights that were not."""
     folder, revision = resolve(name)
     title = title or (name if HUB_ID.fullmatch(name) and not Path(name).is_dir() else folder.name)
     try:
@@ -217,14 +237,24 @@ def _load(kind: type, name: str, title: str | None, device: str, dtype: str, **e
         raise ModelRefused(
             f"`{title}` could not be loaded.", str(error).strip().splitlines()[0] if str(error) else type(error).__name__, "See the log for the rest."
         ) from error
-    missing = sorted(info["missing_keys"])
+    loaded = Loaded(ModelRef(title, revision or revision_of(folder)), folder, model.to(pick_device(device)), tokenizer, ModelCard.read(folder))
+    return loaded, sorted(info["missing_keys"])
+
+
+def _frozen(loaded: Loaded, missing: Sequence[str]) -> Loaded:
+    """Ready to be asked. Raises ModelRefused where weights are missing."""
+    _check_complete(loaded, missing)
+    loaded.model.eval().requires_grad_(False)
+    return loaded
+
+
+def _check_complete(loaded: Loaded, missing: Sequence[str]) -> None:
     if missing:
+        title = loaded.ref.name
         head = [key for key in missing if key.split(".")[0] in ("score", "classifier")]
         wrong = f"`{title}` has no trained head: its rewards would be random." if head else f"`{title}` lacks weights."
         do = "Choose a trained reward model, or train one from it." if head else "Save it again, whole."
         raise ModelRefused(wrong, f"The checkpoint holds no {', '.join(missing[:3])}.", do)
-    model = model.to(pick_device(device)).eval().requires_grad_(False)
-    return Loaded(ModelRef(title, revision or revision_of(folder)), folder, model, tokenizer, ModelCard.read(folder))
 
 
 def check_same_tokens(reward_model: Loaded, base_lm: Loaded) -> None:

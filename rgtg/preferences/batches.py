@@ -4,9 +4,12 @@ Knows nothing of models, losses or files. Rows are right-padded: a causal model'
 them, so no attention mask is needed (and none is made).
 """
 
+import hashlib
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,6 +36,10 @@ class TokenPair:
     marks: tuple[float, ...] = ()
 
     @property
+    def answers(self) -> tuple[Ids, ...]:
+        return self.chosen_ids, self.rejected_ids
+
+    @property
     def num_common(self) -> int:
         """Number of leading response tokens that both sides share."""
         shared = 0
@@ -57,6 +64,10 @@ class TokenText:
     weight: float = 1.0
 
     @property
+    def answers(self) -> tuple[Ids, ...]:
+        return (self.response_ids,)
+
+    @property
     def num_tokens(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
 
@@ -64,9 +75,18 @@ class TokenText:
 Item = TokenPair | TokenText
 
 
+def items_hash(items: Sequence[Item]) -> str:
+    """SHA-256 of the ids, and of the labels where there are any, in their order."""
+    digest = hashlib.sha256()
+    for item in items:
+        content = [item.prompt_ids, *item.answers, *((item.label,) if isinstance(item, TokenText) else ())]
+        digest.update(json.dumps(content, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class _Tensors:
-    def to(self, device: torch.device) -> "_Tensors":
+    def to(self, device: torch.device) -> Self:
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
@@ -104,7 +124,7 @@ def collate_pairs(pairs: Sequence[TokenPair], pad_id: int, end_id: int | None = 
     sides = [(p.chosen_ids, p.rejected_ids) for p in pairs]
     if end_id is not None:
         longest = [max(map(len, side)) for side in sides]
-        sides = [tuple(ids + (end_id,) * (n - len(ids)) for ids in side) for side, n in zip(sides, longest, strict=True)]
+        sides = [(a + (end_id,) * (n - len(a)), b + (end_id,) * (n - len(b))) for (a, b), n in zip(sides, longest, strict=True)]
     rows = [p.prompt_ids + side[which] for which in (0, 1) for p, side in zip(pairs, sides, strict=True)]
     width = max(max(map(len, side)) for side in sides)
     return PairBatch(
@@ -131,7 +151,8 @@ def collate_texts(texts: Sequence[TokenText], pad_id: int) -> TextBatch:
 
 def texts_of(pair: TokenPair) -> tuple[TokenText, TokenText]:
     """A pair as two labelled texts, chosen 1 and rejected 0."""
-    return tuple(TokenText(pair.prompt_ids, ids, label, pair.weight) for ids, label in ((pair.chosen_ids, 1.0), (pair.rejected_ids, 0.0)))
+    chosen, rejected = (TokenText(pair.prompt_ids, ids, label, pair.weight) for ids, label in ((pair.chosen_ids, 1.0), (pair.rejected_ids, 0.0)))
+    return chosen, rejected
 
 
 @dataclass(frozen=True)
@@ -148,7 +169,8 @@ def plan(items: Sequence[Item], size: int, num_steps: int, seed: int, num_proces
     >>> [len(share.items) for share in plan([TokenPair((0,), (1,), (2,))] * 5, size=4, num_steps=2, seed=0, num_processes=2)]
     [2, 2, 2, 2]
     """
-    luck, batches = random.Random(seed), []
+    luck = random.Random(seed)
+    batches: list[list[Item]] = []
     size = min(size, len(items))
     while len(batches) < num_steps:
         batches += pair_batches(items, size, luck)
@@ -177,7 +199,8 @@ def token_batches(rows: Sequence[Ids], tokens_per_batch: int, luck: random.Rando
     average = sum(map(len, rows)) / len(rows)
     step = max(1, int(pool * tokens_per_batch / average))
     for start in range(0, len(order), step):
-        batches, batch = [], []
+        batches: list[list[Ids]] = []
+        batch: list[Ids] = []
         for i in sorted(order[start : start + step], key=lambda i: len(rows[i])):
             if batch and (len(batch) + 1) * len(rows[i]) > tokens_per_batch:
                 batches.append(batch)

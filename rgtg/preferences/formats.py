@@ -75,7 +75,8 @@ class NotThis(ValueError):
 
 def read_examples(source: str | Path, split: str = "train") -> list[Example] | list[Labelled]:
     """All rows of a file (.jsonl, .json, .csv, .parquet) or a hub data set. Raises BadData naming the row."""
-    name, found, kind = str(source), [], None
+    name, kind = str(source), None
+    found: list[Any] = []
     for number, row in rows(source, split):
         shape = shape_of(row)
         if shape is None:
@@ -198,7 +199,7 @@ def _ids(number: int, row: Row) -> Example:
         prompt, chosen, rejected = chosen[:num_prompt], chosen[num_prompt:], rejected[num_prompt:]
     if not prompt:
         raise NotThis("Its sides have no first token in common.", "Give `prompt_ids`, or the start token in both.")
-    texts = {side: _answer(row.get(side)) for side in ("chosen", "rejected")}
+    texts: dict[str, Any] = {side: _answer(row.get(side)) for side in ("chosen", "rejected")}
     return Example(
         number, _prompt(row.get("prompt") or ""), **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **facts
     )
@@ -278,7 +279,7 @@ def _labelled(number: int, row: Row) -> Labelled:
     value = float(label)
     if not 0 <= value <= 1:
         raise NotThis(f"Its label is {value:g}.", "Labels lie between 0 and 1.")
-    facts = {"label": value, "weight": _number(row, "weight", 1.0), "rater": str(row.get("rater_id") or "")}
+    facts: dict[str, Any] = {"label": value, "weight": _number(row, "weight", 1.0), "rater": str(row.get("rater_id") or "")}
     turns = row.get("messages") if row.get("messages") is not None else row.get("conversations")
     if turns is not None:
         *before, (role, answer) = _messages(turns)
@@ -324,7 +325,7 @@ def _number(row: Row, key: str, default: float) -> float:
     return number
 
 
-def _ended(row: Row) -> dict[str, bool]:
+def _ended(row: Row) -> dict[str, Any]:
     """An exported answer says why it stopped; any other is taken for complete."""
     return {f"{side}_ended": row.get(f"{side}_stop_reason") in (None, "", "eos") for side in ("chosen", "rejected")}
 

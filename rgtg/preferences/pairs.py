@@ -36,7 +36,8 @@ def derive_pairs(comparison: Comparison, votes: Iterable[Vote]) -> tuple[tuple[P
     >>> [(pair.chosen, pair.rejected) for pair in pairs]
     [('no', 'yes')]
     """
-    pairs, skipped = [], Counter()
+    pairs: list[Pair] = []
+    skipped: Counter[str] = Counter()
     last = last_votes(votes)
     if not last:
         skipped["no_vote"] += 1
@@ -87,7 +88,7 @@ def _kept(trace: Trace, comparison: Comparison) -> dict[str, int]:
 
 def _seen(comparison: Comparison, vote: Vote) -> tuple[Trace, list[Trace]]:
     """The best answer and the others that were there to be seen."""
-    best = comparison.trace(vote.best_trace_id)
+    best = comparison.trace(vote.best_trace_id) if vote.best_trace_id is not None else None
     if vote.comparison_id != comparison.id or best is None:
         raise ValueError(f"vote `{vote.id}` names no answer of comparison `{comparison.id}`")
     return best, [trace for trace in comparison.traces if trace.id in vote.seen_trace_ids and trace is not best]

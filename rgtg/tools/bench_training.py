@@ -10,17 +10,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from rgtg.config import STARTER_DIR, TrainingConfig
+from rgtg.config import STARTER_DIR
 from rgtg.preferences.batches import TokenPair, pad_right, plan
-from rgtg.training.objectives import Scorer
-from rgtg.training.reward_trainer import make_teacher, train_reward_model
+from rgtg.training.config import TrainingConfig
+from rgtg.training.criterion import Criterion, Scorer, criterion_for
+from rgtg.training.objectives import Full, Partial
+from rgtg.training.reward_trainer import Progress, train_reward_model
 from rgtg.training.starts import Start, add_lora, load_start
 
 PAIRS_AT_ONCE = 4
@@ -39,15 +43,14 @@ def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0
 def one_pass(lengths: Sequence[int] = (32, 64, 128), rounds: int = 3) -> Iterator[dict]:
     """Seconds for the loss and gradient of the same pairs: `ratio` is how many times faster one pass is; (L + 1) / 2 by theory."""
     start = _start()
-    config = TrainingConfig(centring=0.0, dropout=0.0, autocast=False)
-    teacher = make_teacher(start.model, config, start.pad_id, 1)
+    criterion = criterion_for(start.model, Partial(), start.loaded.pad_id, 1)
     scorer = Scorer(start.model).train()
     for length in lengths:
-        pairs = random_pairs(PAIRS_AT_ONCE, length, start.vocabulary, length)
+        pairs = random_pairs(PAIRS_AT_ONCE, length, start.loaded.vocabulary_size, length)
         budget = 2 * PAIRS_AT_ONCE * (length + 1)
         ways: dict[str, Callable[[], float]] = {
-            "ours": lambda pairs=pairs: _with_gradient(scorer, lambda: [teacher.loss(scorer, pairs, len(pairs), 0, torch.device("cpu"))]),
-            "enumerated": lambda pairs=pairs, budget=budget: _with_gradient(scorer, lambda: _enumerated(scorer, pairs, start.pad_id, budget)),
+            "ours": partial(_with_gradient, scorer, partial(_at_once, criterion, scorer, pairs)),
+            "enumerated": partial(_with_gradient, scorer, partial(_enumerated, scorer, pairs, start.loaded.pad_id, budget)),
         }
         ways["ours"]()  # warm up
         times: dict[str, list[float]] = {name: [] for name in ways}
@@ -72,6 +75,10 @@ def _with_gradient(model: nn.Module, parts: Callable[[], Sequence[Tensor] | Iter
         part.backward()
         total += part.item()
     return total
+
+
+def _at_once(criterion: Criterion, scorer: Scorer, pairs: Sequence[TokenPair]) -> Iterator[Tensor]:
+    yield criterion.loss(scorer, pairs, len(pairs), 0, torch.device("cpu"))
 
 
 def _enumerated(scorer: nn.Module, pairs: Sequence[TokenPair], pad_id: int, budget: int) -> Iterator[Tensor]:
@@ -111,11 +118,11 @@ def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> It
         yield {"bench": "train", "what": "full objective against TRL", "skipped": "trl is not installed (requirements-dev.txt)"}
         return
     start = _start()
-    pairs = random_pairs(num_steps * size, num_tokens, start.vocabulary, spread=num_tokens // 2)
+    pairs = random_pairs(num_steps * size, num_tokens, start.loaded.vocabulary_size, spread=num_tokens // 2)
     config = TrainingConfig(
-        objective="full", num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-4, centring=0.0, dropout=0.0, autocast=False, report_every=1
+        objective=Full(), num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-4, dropout=0.0, autocast=False, report_every=1
     )
-    in_order = [pair for share in plan(pairs, size, num_steps, config.seed) for pair in share.items]
+    in_order = [pair for share in plan(pairs, size, num_steps, config.seed) for pair in share.items if isinstance(pair, TokenPair)]
     contestants = {"ours": lambda: _ours(start, pairs, config), "TRL": lambda: _trl(start, in_order, config)}
     found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
     for _ in range(2):
@@ -135,11 +142,11 @@ def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> It
 def _ours(start: Start, pairs: Sequence[TokenPair], config: TrainingConfig) -> tuple[list[float], list[float]]:
     losses, stamps = [], []
 
-    def listen(progress) -> None:
+    def listen(progress: Progress) -> None:
         losses.append(progress.loss)
         stamps.append(time.perf_counter())
 
-    train_reward_model(copy.deepcopy(start.model), pairs, start.pad_id, config, listen)
+    train_reward_model(copy.deepcopy(start.model), pairs, start.loaded.pad_id, config, listen)
     return losses, stamps
 
 
@@ -151,7 +158,7 @@ def _trl(start: Start, pairs: Sequence[TokenPair], config: TrainingConfig) -> tu
     losses, stamps = [], []
 
     class Clock(TrainerCallback):
-        def on_log(self, args, state, control, logs=None, **kwargs):
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
                 losses.append(logs["loss"])
                 stamps.append(time.perf_counter())
@@ -185,10 +192,12 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
         yield {"bench": "train", "what": "throughput at 1B parameters", "skipped": "there is no GPU here"}
         return
     pairs = random_pairs(num_steps * size, num_tokens, shape["vocab_size"])
-    for name, options in (("all weights", {}), ("all weights, checkpointing", {"checkpointing": True}), ("LoRA", {"lora": True})):
+    ways: dict[str, dict[str, Any]] = {"all weights": {}, "all weights, checkpointing": {"checkpointing": True}, "LoRA": {"lora": True}}
+    for name, options in ways.items():
         torch.manual_seed(0)
         with torch.device(device):
-            model = LlamaForSequenceClassification(LlamaConfig(**shape, num_labels=1, pad_token_id=0)).to(torch.bfloat16)
+            model: Any = LlamaForSequenceClassification(LlamaConfig(**shape | {"num_labels": 1, "pad_token_id": 0}))
+        model = model.to(torch.bfloat16)
         num_parameters = sum(p.numel() for p in model.parameters())
         config = TrainingConfig(num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-5, dropout=0.0, report_every=1, **options)
         if config.lora:
@@ -196,7 +205,7 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         stamps: list[float] = []
-        train_reward_model(model, pairs, 0, config, lambda progress, stamps=stamps: stamps.append(time.perf_counter()))
+        train_reward_model(model, pairs, 0, config, partial(_stamp, stamps))
         seconds = statistics.median(b - a for a, b in pairwise(stamps[2:]))
         line = {
             "bench": "train", "what": "throughput at 1B parameters" if shape is A_BILLION else "throughput", "weights": name,
@@ -211,9 +220,14 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
             torch.cuda.empty_cache()
 
 
+def _stamp(stamps: list[float], progress: Progress) -> None:
+    stamps.append(time.perf_counter())
+
+
 def _start() -> Start:
     """The starter's base LM with a head that says something."""
-    start = load_start(str(STARTER_DIR / "base-lm"), "partial", "cpu")
+    start = load_start(str(STARTER_DIR / "base-lm"), Partial(), "cpu")
     torch.manual_seed(0)
-    nn.init.normal_(start.model.score.weight, std=0.05)
+    head: Any = start.model.score
+    nn.init.normal_(head.weight, std=0.05)
     return start

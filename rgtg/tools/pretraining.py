@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from rgtg.config import LMTrainingConfig
 from rgtg.preferences.batches import Ids, pad_right, token_batches
@@ -23,12 +24,13 @@ class Optimizers:
     Muon: https://kellerjordan.github.io/posts/muon, as in torch.optim (2.9 and newer). With `muon=False` AdamW takes all.
     """
 
-    def __init__(self, model: nn.Module, config: LMTrainingConfig, num_steps: int):
-        matrices, rest = [], []
+    def __init__(self, model: PreTrainedModel, config: LMTrainingConfig, num_steps: int):
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, weight in model.named_parameters():
             hidden = weight.ndim == 2 and "embed" not in name and "score" not in name and "lm_head" not in name
             (matrices if hidden and config.muon else rest).append(weight)
-        self.all = [torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
+        self.all: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
         if matrices:
             muon = torch.optim.Muon(matrices, lr=config.muon_learning_rate, momentum=0.95, weight_decay=config.weight_decay)
             self.all.append(muon)
@@ -43,7 +45,7 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
 
-def train_lm(model: nn.Module, rows: Sequence[Ids], pad_id: int, config: LMTrainingConfig) -> Iterator[Progress]:
+def train_lm(model: PreTrainedModel, rows: Sequence[Ids], pad_id: int, config: LMTrainingConfig) -> Iterator[Progress]:
     """Next-token training on rows of ids (start and end tokens included), in place; yields progress."""
     luck = random.Random(config.seed)
     batches = [b for _ in range(config.num_epochs) for b in token_batches(rows, config.tokens_per_batch, luck)]
@@ -67,7 +69,7 @@ def train_lm(model: nn.Module, rows: Sequence[Ids], pad_id: int, config: LMTrain
         model.eval()
 
 
-def next_token_loss(model: nn.Module, batch: Sequence[Ids], pad_id: int) -> Tensor:
+def next_token_loss(model: PreTrainedModel, batch: Sequence[Ids], pad_id: int) -> Tensor:
     ids = pad_right(batch, pad_id).to(model.device)
     targets = ids[:, 1:].clone()
     for row, text in enumerate(batch):
@@ -77,7 +79,7 @@ def next_token_loss(model: nn.Module, batch: Sequence[Ids], pad_id: int) -> Tens
 
 
 @torch.inference_mode()
-def negative_log_likelihood(model: nn.Module, rows: Sequence[Ids], pad_id: int, size: int = 128) -> tuple[float, int]:
+def negative_log_likelihood(model: PreTrainedModel, rows: Sequence[Ids], pad_id: int, size: int = 128) -> tuple[float, int]:
     """Total nats over the rows (all tokens after the first, ending included) and the number of tokens."""
     total, num_tokens = 0.0, 0
     for start in range(0, len(rows), size):

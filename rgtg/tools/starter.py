@@ -11,49 +11,49 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from rgtg.config import LMTrainingConfig, TrainingConfig
+from rgtg.config import LMTrainingConfig
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
-from rgtg.preferences.batches import Ids, TokenPair
-from rgtg.preferences.dataset import items_hash
+from rgtg.preferences.batches import Ids, TokenPair, items_hash
 from rgtg.records import ModelCard
 from rgtg.tools.pretraining import negative_log_likelihood, perplexity, train_lm
+from rgtg.training.config import TrainingConfig
+from rgtg.training.criterion import criterion_for
 from rgtg.training.evaluate import measure
 from rgtg.training.losses import last
-from rgtg.training.reward_trainer import Progress, make_teacher, train_reward_model
-from rgtg.training.starts import load_start, save_folder
+from rgtg.training.objectives import Autoregressive, Full, Partial, Vocabulary
+from rgtg.training.reward_trainer import Progress, train_reward_model
+from rgtg.training.starts import load_start, save_model
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train.positive", "train.negative", "dev.positive", "dev.negative")
 VOCABULARY = 4096
 CONTEXT = 2048
-PACKED_LENGTH = 512  # one row in forty is many reviews in a row, so that late positions are taught too
+PACKED_LENGTH = 512  # one row in forty is many reviews in a row, so that late positions are trained too
 SOURCE = (
     "Review sentences from star ratings (the Yelp sentiment set of the repository shentianxiao/language-style-transfer, "
     "Apache-2.0; the text itself stands under Yelp's terms). Lower-cased, space-tokenised, one sentence a line."
 )
 LICENSE = "other"  # weights that learned from text under somebody's terms
 BASE = LMTrainingConfig(num_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, report_every=50)
-REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, centring=0.0, report_every=50)
-FEWER = {"num_steps": 400, "pairs_per_batch": 32}  # logits of the whole vocabulary cost several times a scalar head
-GUIDES = {
-    "partial": ({"objective": "partial"}, "A"),
-    "full": ({"objective": "full"}, "A"),
+REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, report_every=50)
+FEWER: dict[str, Any] = {"num_steps": 400, "pairs_per_batch": 32}  # logits of the whole vocabulary cost several times a scalar head
+JUDGE = "judge"
+GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # each with the half of the training sentences that it is trained on
+    Partial.key: (replace(REWARD, objective=Partial()), "A"),
+    Full.key: (replace(REWARD, objective=Full()), "A"),
     # FaRMA's own way (complete answers and the max constraint) knew the end (98.7 %) but no prefix (43 to 56 %), and guided weakly
-    "vocabulary": ({"objective": "vocabulary", "compare": "prefixes", "constraint": "sum", "constraint_weight": 0.0} | FEWER, "A"),
-    "autoregressive": ({"objective": "autoregressive", "beta": 0.5} | FEWER, "A"),
-    "judge": ({"objective": "full"}, "B"),
+    Vocabulary.key: (replace(REWARD, objective=Vocabulary(compare="prefixes", constraint="sum", constraint_weight=0.0), **FEWER), "A"),
+    Autoregressive.key: (replace(REWARD, objective=Autoregressive(beta=0.5), **FEWER), "A"),
+    JUDGE: (replace(REWARD, objective=Full()), "B"),
 }
-TAUGHT = {
-    "partial": "at every prefix length", "full": "at the end only", "vocabulary": "at every prefix length, as values of all next tokens",
-    "autoregressive": "as log probabilities of next tokens",
-}  # fmt: skip
 
 
 def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
@@ -62,9 +62,9 @@ def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "base-lm").exists() and (not only or "base-lm" in only):
         _make_base_lm(lines, out / "base-lm")
-    for name, (settings, half) in GUIDES.items():
+    for name, (config, half) in GUIDES.items():
         if not (out / name).exists() and (not only or name in only):
-            _make_reward_model(lines, out, name, replace(REWARD, **settings), half)
+            _make_reward_model(lines, out, name, config, half)
     (out / "README.md").write_text(describe(out), encoding="utf-8")
 
 
@@ -134,7 +134,7 @@ def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
         },
     )  # fmt: skip
     logger.info("base-lm: %s", card.metrics)
-    save_folder(model.half(), tokenizer, card, folder)
+    save_model(model.half(), tokenizer, card, folder)
 
 
 def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config: TrainingConfig, half: str) -> None:
@@ -145,20 +145,22 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
     said: list[str] = []
     train_reward_model(model, pairs, 2, config, listen=lambda progress: said.append(_report(name, progress)))
     held_out = dev_pairs(tokenizer, lines)
-    found = measure(make_teacher(model, config, 2, 1), model, held_out, [""] * len(held_out))
+    found = measure(criterion_for(model, config.objective, 2, 1), model, held_out, [""] * len(held_out))
+    assert found is not None  # pairs are measured whatever they are
     sides = (found.chosen, found.chosen_lengths), (found.rejected, found.rejected_lengths)
     card = ModelCard(
-        kind="judge" if name == "judge" else "reward_model", name=name, objective=config.objective, base_lm="starter", template="plain",
-        taught=f"which of two review sentences is positive, {TAUGHT[config.objective]}",
+        kind=JUDGE if name == JUDGE else "reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind,
+        base_lm="starter", template="plain",
+        taught=f"which of two review sentences is positive, {config.objective.where}",
         source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
         license=LICENSE,
-        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=items_hash(pairs), training=asdict(config) | {"last": said[-1]},
+        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": said[-1]},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
         accuracy=prefix_accuracy(found.chosen, found.rejected, found.chosen_lengths, found.rejected_lengths, found.num_common),
         metrics={"num_held_out_pairs": len(held_out)},
     )  # fmt: skip
     logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})
-    save_folder(model.half(), tokenizer, card, out / name)
+    save_model(model.half(), tokenizer, card, out / name)
 
 
 def _report(name: str, progress: Progress) -> str:
@@ -167,7 +169,7 @@ def _report(name: str, progress: Progress) -> str:
     return line
 
 
-def text_ids(tokenizer: PreTrainedTokenizerFast, line: str) -> Ids:
+def text_ids(tokenizer: PreTrainedTokenizerBase, line: str) -> Ids:
     """`<s>` text `</s>` as ids."""
     return tuple(tokenizer(line)["input_ids"]) + (tokenizer.eos_token_id,)
 
@@ -183,7 +185,7 @@ def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed
     return out
 
 
-def half_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
+def half_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
     """Each positive sentence of the half against a random negative one of the half, without a prompt."""
     luck = random.Random(seed)
     sides = []
@@ -196,7 +198,7 @@ def half_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]], 
     return [TokenPair(start, chosen, negative[i % len(negative)]) for i, chosen in enumerate(positive)]
 
 
-def dev_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]]) -> list[TokenPair]:
+def dev_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]]) -> list[TokenPair]:
     """Line i of dev.positive against line i of dev.negative, without a prompt."""
     sides = ([text_ids(tokenizer, line)[1:] for line in lines[split]] for split in ("dev.positive", "dev.negative"))
     return [TokenPair((tokenizer.bos_token_id,), a, b) for a, b in zip(*sides, strict=False)]
@@ -204,7 +206,7 @@ def dev_pairs(tokenizer: PreTrainedTokenizerFast, lines: dict[str, list[str]]) -
 
 def describe(out: Path) -> str:
     """The README of the starter folder, from the cards of the models that are there."""
-    cards = {folder.name: ModelCard.read(folder) for folder in sorted(out.iterdir()) if (folder / "card.json").is_file()}
+    cards = {folder.name: card for folder in sorted(out.iterdir()) if folder.is_dir() and (card := ModelCard.read(folder))}
     lines = [
         "---",
         f"license: {LICENSE}",

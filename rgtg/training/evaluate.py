@@ -5,20 +5,19 @@ Knows nothing of optimizers or files of data. What keeps an earlier guide from b
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from rgtg.config import TrainingConfig
 from rgtg.errors import RgtgError
 from rgtg.models.loading import resolve
 from rgtg.preferences.batches import Item, TokenPair, TokenText
 from rgtg.preferences.dataset import Prepared
 from rgtg.records import ModelCard
+from rgtg.training.config import TrainingConfig, objective_to_read
+from rgtg.training.criterion import Criterion, criterion_for
 from rgtg.training.held_out import Guide, Measured, wins
-from rgtg.training.objectives import Teacher
-from rgtg.training.reward_trainer import make_teacher
 from rgtg.training.starts import Start, load_start
 
 MEASURED_LIVE = 100  # held-out pairs looked at while training
@@ -29,15 +28,15 @@ class Judge:
 
     def __init__(self, start: Start, prepared: Prepared, config: TrainingConfig):
         self.start, self.config = start, config
-        self.teacher = make_teacher(start.model, config, start.pad_id, None)  # its reference is the start
+        self.criterion = criterion_for(start.model, config.objective, start.loaded.pad_id)  # its reference is the start
         self.items, self.prompts = prepared.held_out, prepared.held_out_prompts
 
-    def measured(self, model: nn.Module) -> Measured | None:
-        return measure(self.teacher, model, self.items, self.prompts, self.config.seed) if self.items else None
+    def measured(self, model: PreTrainedModel) -> Measured | None:
+        return measure(self.criterion, model, self.items, self.prompts, self.config.seed) if self.items else None
 
-    def accuracy(self, model: nn.Module) -> float | None:
+    def accuracy(self, model: PreTrainedModel) -> float | None:
         """On some, while it trains: of complete responses."""
-        found = measure(self.teacher, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
+        found = measure(self.criterion, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
         return round(float(wins(found.ends()).mean()), 4) if found else None
 
     def parent(self, folder_or_id: str, device: str, dtype: str) -> Measured | None:
@@ -45,7 +44,7 @@ class Judge:
         it is a ratio to is not here, and the start is its own reference from now on."""
         if not self.items or not self.start.parent:
             return None
-        if self.start.taught and self.config.objective != "implicit":
+        if self.start.is_trained and not self.config.objective.is_ratio:
             return self.measured(self.start.model)
         return self.guide(folder_or_id, device, dtype).measured
 
@@ -55,51 +54,47 @@ class Judge:
         try:
             resolved, _ = resolve(folder_or_id)
             card = ModelCard.read(resolved)
-            name, objective = (card.name, card.objective or "partial") if card else (resolved.name, "partial")
-            if objective == "implicit":
+            name, objective = (card.name, objective_to_read(card.objective, card.training)) if card else (resolved.name, objective_to_read("", {}))
+            if objective.is_ratio:
                 return Guide(name, why_not="Its reward is a ratio to another model.")
-            found = load_start(folder_or_id, objective, device, dtype)
-            if why_not := self._unlike(found):
+            start = load_start(folder_or_id, objective, device, dtype)
+            if why_not := self._unlike(start):
                 return Guide(name, why_not=why_not)
-            beta = card.training.get("beta", self.config.beta) if card else self.config.beta
-            teacher = make_teacher(found.model, replace(self.config, objective=objective, beta=beta, tau=0.0), found.pad_id, None)
-            return Guide(name, measure(teacher, found.model, self.items, self.prompts, self.config.seed) if self.items else None)
+            criterion = criterion_for(start.model, objective, start.loaded.pad_id)
+            return Guide(name, measure(criterion, start.model, self.items, self.prompts, self.config.seed) if self.items else None)
         except RgtgError as error:
             return Guide(name, why_not=str(error))
 
     def _unlike(self, found: Start) -> str:
         """Why a model cannot read these items; "" where it can."""
-        if not found.taught:
+        if not found.is_trained:
             return "It has no trained head."
         if found.tokenizer.get_vocab() != self.start.tokenizer.get_vocab():
             return "It reads other tokens."
-        template = (found.card.template, found.card.system_prompt) if found.card else ("plain", "")
-        if template != (self.config.template, self.config.system_prompt):
-            return "It was taught in another template."
+        if found.loaded.template != (self.config.template, self.config.system_prompt):
+            return "It was trained with another template."
         longest = max((num_tokens(item) for item in self.items), default=0)
         return f"It reads {found.context} tokens; the longest pair has {longest}." if longest > found.context else ""
 
 
-def measure(teacher: Teacher, model: nn.Module, items: Sequence[Item], prompts: Sequence[str], seed: int = 0) -> Measured | None:
+def measure(criterion: Criterion, model: PreTrainedModel, items: Sequence[Item], prompts: Sequence[str], seed: int = 0) -> Measured | None:
     """Rewards of every prefix of held-out items. Labelled texts are paired by chance, a higher label against a lower;
     None where they all have one."""
+    pairs, texts = [i for i in items if isinstance(i, TokenPair)], [i for i in items if isinstance(i, TokenText)]
+    couples = pair_up(texts, prompts, seed)
+    if not pairs and not couples:
+        return None
+    better = [(p.prompt_ids, p.chosen_ids) for p in pairs] or [(text.prompt_ids, text.response_ids) for text, _, _ in couples]
+    worse = [(p.prompt_ids, p.rejected_ids) for p in pairs] or [(text.prompt_ids, text.response_ids) for _, text, _ in couples]
+    common, keys = [p.num_common for p in pairs] or [0] * len(couples), tuple(prompts) if pairs else tuple(prompt for _, _, prompt in couples)
     was_training = model.training
     model.eval()
-    if isinstance(items[0], TokenPair):
-        sides = [[p.prompt_ids for p in items]] * 2, [[p.chosen_ids for p in items], [p.rejected_ids for p in items]]
-        common, keys = [p.num_common for p in items], tuple(prompts)
-    else:
-        couples = pair_up(items, prompts, seed)
-        if not couples:
-            return None
-        sides = [[c[i].prompt_ids for c in couples] for i in (0, 1)], [[c[i].response_ids for c in couples] for i in (0, 1)]
-        common, keys = [0] * len(couples), tuple(c[2] for c in couples)
-    rewards = [teacher.rewards(model, prompt, response) for prompt, response in zip(*sides, strict=True)]
-    width = max(r.shape[1] for r in rewards)
-    rewards = [nn.functional.pad(r, (0, width - r.shape[1])) for r in rewards]
-    lengths = [torch.tensor([len(response) for response in side]) for side in sides[1]]
+    chosen, rejected = (criterion.rewards(model, [prompt for prompt, _ in side], [response for _, response in side]) for side in (better, worse))
     model.train(was_training)
-    return Measured(*rewards, *lengths, torch.tensor(common), keys, teacher.log_odds)
+    width = max(chosen.shape[1], rejected.shape[1])
+    chosen, rejected = (nn.functional.pad(r, (0, width - r.shape[1])) for r in (chosen, rejected))
+    lengths, other_lengths = (torch.tensor([len(response) for _, response in side]) for side in (better, worse))
+    return Measured(chosen, rejected, lengths, other_lengths, torch.tensor(common), keys, criterion.objective.log_odds)
 
 
 def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> list[tuple[TokenText, TokenText, str]]:
@@ -115,12 +110,11 @@ def longer_chosen(prepared: Prepared, seed: int) -> float:
     """Share of the pairs whose chosen answer is the longer one, ties one half; labelled texts to train on are paired by chance."""
     if prepared.report.kind == "pairs":
         return prepared.report.longer_chosen
-    couples = pair_up(prepared.train, [""] * len(prepared.train), seed)
+    couples = pair_up([item for item in prepared.train if isinstance(item, TokenText)], [""] * len(prepared.train), seed)
     lengths = [(len(high.response_ids), len(low.response_ids)) for high, low, _ in couples]
     return sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(lengths) if lengths else 0.5
 
 
 def num_tokens(item: Item) -> int:
     """Of the prompt and the longer answer."""
-    answers = (item.chosen_ids, item.rejected_ids) if isinstance(item, TokenPair) else (item.response_ids,)
-    return len(item.prompt_ids) + max(map(len, answers))
+    return len(item.prompt_ids) + max(map(len, item.answers))

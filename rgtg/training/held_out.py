@@ -107,7 +107,7 @@ def held_out_report(child: Measured | None, parent: Measured | None = None, long
     of_length = _share(wins(lengths), child.prompts)
     num_prompts = len(set(child.prompts))
     verdict = judge(difference, len(ends), num_prompts, PARENT if parent else GUIDE if rival else CHANCE)
-    report = {"num_pairs": len(ends), "num_prompts": num_prompts, "verdict": verdict}
+    report: dict[str, Any] = {"num_pairs": len(ends), "num_prompts": num_prompts, "verdict": verdict}
     report |= {"accuracy": _share(ends, child.prompts), "accuracy_along": _share(along(child), child.prompts)}
     report |= {"difference_along": difference, "by_length": by_length(child)}
     if child.log_odds is not None:
@@ -115,9 +115,9 @@ def held_out_report(child: Measured | None, parent: Measured | None = None, long
     report["length_only"] = {"bets_on": "longer" if longer_chosen >= 0.5 else "shorter", "accuracy": of_length}
     report["difference_to_length"] = against_length
     if rival:
-        beside = {"accuracy": _share(wins(rival.ends()), child.prompts), "accuracy_along": _share(before, child.prompts)}
+        beside: dict[str, Any] = {"accuracy": _share(wins(rival.ends()), child.prompts), "accuracy_along": _share(before, child.prompts)}
         beside |= {"by_length": by_length(rival)}
-        report |= {"parent": beside} if parent else {"guide": {"name": guide.name} | beside}
+        report |= {"guide": {"name": guide.name} | beside} if guide and not parent else {"parent": beside}
     elif guide:
         report["guide"] = {"name": guide.name, "why_not": guide.why_not}
     beaten = difference["low"] > 0 or (against_length["low"] > 0 and of_length["mean"] >= 0.5)

@@ -1,4 +1,4 @@
-"""Losses that teach a reward model from preferences or labels: pure functions of tensors.
+"""Losses that train a reward model on preferences or labels: pure functions of tensors.
 
 Knows nothing of models, tokenizers, optimizers or files. Values come as (pairs, positions): entry t belongs to the response's
 first t + 1 tokens; a response's own number of tokens stands beside it. Every loss is a weighted mean over the pairs (or
@@ -11,6 +11,22 @@ from torch import Tensor
 
 UNEQUAL = ("hold", "pad", "drop")
 WEIGHTS = ("uniform", "linear", "last-heavy")
+
+
+# --- responses out of rows --------------------------------------------------------------------------------------------
+
+
+def responses_of(values: Tensor, prompt_lengths: Tensor) -> Tensor:
+    """Cuts the prompt off: (rows, length), (rows,) -> (rows, positions), entry t belongs to t + 1 response tokens."""
+    width = values.shape[1]
+    at = prompt_lengths.to(values.device)[:, None] + torch.arange(width - int(prompt_lengths.min()), device=values.device)[None]
+    return values.gather(1, at.clamp(max=width - 1))
+
+
+def response_rewards(scores: Tensor, prompt_lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """(2 * pairs, length), (pairs,) -> chosen and rejected (pairs, positions), without the prompt."""
+    cut = responses_of(scores, prompt_lengths.repeat(2))
+    return cut[: len(cut) // 2], cut[len(cut) // 2 :]
 
 
 # --- pairs, a reward for every prefix ---------------------------------------------------------------------------------

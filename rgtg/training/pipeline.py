@@ -1,4 +1,4 @@
-"""From a file of preferences to a reward model folder with its card: load, prepare, teach, measure, save.
+"""From a file of preferences to a reward model folder with its card: load, prepare, train, measure, save.
 
 Knows nothing of the database or of the screen: who listens gets dicts of progress. `run_job` is what a background job calls,
 `train_file` what the command line does; both are one way.
@@ -14,19 +14,18 @@ from typing import Any
 
 import torch
 
-from rgtg.config import TrainingConfig
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.faults import boundary
 from rgtg.models.loading import pick_device
 from rgtg.preferences.dataset import Prepared, prepare
 from rgtg.preferences.formats import read_examples
 from rgtg.records import ModelCard
+from rgtg.training.config import TrainingConfig
 from rgtg.training.evaluate import Judge, longer_chosen
 from rgtg.training.held_out import LENGTHS, Measured, held_out_report
 from rgtg.training.losses import last
-from rgtg.training.objectives import unread_options, unread_words
 from rgtg.training.reward_trainer import Progress, schedule, train_reward_model
-from rgtg.training.starts import Start, add_lora, load_start, save_folder
+from rgtg.training.starts import Start, add_lora, load_start, save_model
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -34,12 +33,12 @@ Emit = Callable[[dict[str, Any]], None]
 def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
     """Train what `job.json` in the folder asks for and leave `model/` there, with its card; nothing where it was stopped.
 
-    job: `training` (fields of TrainingConfig), `base` (folder or hub id), `base_lm`, `parent`, `name` (names for the card),
+    job: `training` (names and values of `TrainingConfig.flat`), `base` (folder or hub id), `base_lm`, `parent`, `name` (names for the card),
     `pairs` (file in the folder), `seed`, and may have `device`, `dtype`, `guide` (folder or hub id).
     Run again, it goes on from its newest whole checkpoint.
     """
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    config = TrainingConfig(**{"seed": job.get("seed") or 0} | dict(job.get("training") or {}))
+    config = TrainingConfig.stored({"seed": job.get("seed") or 0} | dict(job.get("training") or {}))
     facts = {"name": job["name"], "base_lm": job["base_lm"], "device": job.get("device") or "auto", "dtype": job.get("dtype") or "float32"}
     facts["guide"] = job.get("guide") or ""
     train_file(folder / job["pairs"], job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, **facts)
@@ -68,16 +67,15 @@ def train_file(
     """
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
-    prepared = prepare(read_examples(source, split), start.tokenizer, start.context, start.vocabulary, config, start.card)
-    if words := unread_words(config):
-        emit({"phase": "note", "text": words})
+    examples, vocabulary = read_examples(source, split), start.loaded.vocabulary_size
+    prepared = prepare(examples, start.tokenizer, start.context, vocabulary, config, start.card, **config.objective.vote_weights)
     emit({"phase": "data", "data": asdict(prepared.report)})
     boundary("trainer:prepared")
     writes = is_first()
     judge = Judge(start, prepared, config)
     parent = judge.parent(base, place, dtype) if writes else None
     before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
-    trained = add_lora(start.model, config) if config.lora else start.model
+    lora = add_lora(start.model, config) if config.lora else None
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
     said: list[dict[str, Any]] = []
 
@@ -86,19 +84,19 @@ def train_file(
         emit(said[-1])
 
     done = train_reward_model(
-        start.model, prepared.train, start.pad_id, config, listen, should_stop, judge.accuracy if prepared.held_out else None,
+        start.model, prepared.train, start.loaded.pad_id, config, listen, should_stop, judge.accuracy if prepared.held_out else None,
         work, _run_key(start, prepared, config), start.tokenizer.eos_token_id,
     )  # fmt: skip
     if not done or not writes:
         return None
     boundary("trainer:taught")
-    model = (trained.merge_and_unload() if config.lora else start.model).eval()
+    model = (lora.merge_and_unload() if lora else start.model).eval()
     model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
     emit({"phase": "report"})
     child = judge.measured(model)
     report = held_out_report(child, parent, longer_chosen(prepared, config.seed), before)
     card = _card(start, prepared, config, report, child, name or out.name, base_lm, said)
-    save_folder(model.to(start.stored_dtype), start.tokenizer, card, out)
+    save_model(model.to(start.stored_dtype), start.tokenizer, card, out)
     emit({"phase": "done", "verdict": card.verdict, "held_out_accuracy": card.metrics.get("accuracy")})
     return card
 
@@ -119,16 +117,15 @@ def _card(
     data = prepared.report
     raters = f" by {data.num_raters} rater{'s' * (data.num_raters > 1)}" if data.num_raters else ""
     source = f"{data.num_used} {data.kind} on {data.num_prompts} prompts{raters}"
-    unread = ", ".join(unread_options(config))
-    training = asdict(config) | ({"unread": unread} if unread else {}) | {"last": said[-1] if said else {}}
+    training = config.flat() | {"last": said[-1] if said else {}}
     base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
     return ModelCard(
-        kind="reward_model", name=name, objective=config.objective, base_lm=base_lm,
-        taught=f"{data.num_train} {data.kind}" + (", at every prefix length" if config.objective in ("partial", "regression", "bce") else ""),
+        kind="reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind, base_lm=base_lm,
+        taught=f"{data.num_train} {data.kind}, {config.objective.where}",
         source=source, template=config.template, system_prompt=config.system_prompt, license=start.card.license if start.card else "",
         num_pairs=data.num_train, pairs_sha256=data.sha256, zero=zero, accuracy=accuracy, metrics=metrics,
         training=training, parent=start.parent,
-        reference=f"{start.name}@{start.revision}" if config.objective == "implicit" else "",
+        reference=start.reference if config.objective.is_ratio else "",
         verdict=report["verdict"], report=report, data=asdict(data),
     )  # fmt: skip
 
@@ -141,7 +138,7 @@ def _news(progress: Progress) -> dict[str, Any]:
 
 def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:
     """Whose checkpoints these are: the same start, data and settings."""
-    content = [start.revision, prepared.report.sha256, len(prepared.train), asdict(replace(config, report_every=1, checkpoint_every=0))]
+    content = [start.loaded.ref.revision, prepared.report.sha256, len(prepared.train), replace(config, report_every=1, checkpoint_every=0).flat()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,6 @@ Knows nothing of the database, of formats of data or of the screen: who listens 
 from (seed, step, process), the order of the items from the seed alone, so a resumed training is the training.
 """
 
-import copy
 import math
 import os
 import tempfile
@@ -21,13 +20,13 @@ from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from rgtg.config import TrainingConfig
 from rgtg.errors import BadData, BadReward
 from rgtg.preferences.batches import Item, Share, TokenPair, plan
 from rgtg.training import checkpoints
-from rgtg.training.objectives import Scorer, Teacher, check_kind, out_of_memory
+from rgtg.training.config import TrainingConfig
+from rgtg.training.criterion import Criterion, Scorer, check_data, criterion_for, out_of_memory
 
 WEIGHTS = "weights.safetensors"  # of a checkpoint: what is trained, no more
 A_MINUTE = 60.0
@@ -60,7 +59,7 @@ def schedule(config: TrainingConfig, num_items: int, num_weights: int) -> Traini
 class Dropout:
     """Dropout on what attention and MLP add to the stream, which Llama has no setting for; `remove()` takes it off."""
 
-    def __init__(self, model: nn.Module, p: float):
+    def __init__(self, model: PreTrainedModel, p: float):
         parts = [m for name, m in model.named_modules() if name.endswith((".self_attn", ".mlp"))]
         self.handles = [part.register_forward_hook(self._hook(p)) for part in parts] if p > 0 else []
 
@@ -79,18 +78,18 @@ class Dropout:
 
 
 def train_reward_model(
-    model: nn.Module,
+    model: PreTrainedModel,
     items: Sequence[Item],
     pad_id: int,
     config: TrainingConfig,
     listen: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
-    measure: Callable[[nn.Module], float | None] | None = None,
+    measure: Callable[[PreTrainedModel], float | None] | None = None,
     folder: Path | None = None,
     run: str = "",
     end_id: int | None = None,
 ) -> bool:
-    """Teach `model` by `config.objective`, in place; whether it came to its end, not stopped.
+    """Train `model` by `config.objective`, in place; whether it came to its end, not stopped.
 
     `listen` hears every `report_every` steps, with what `measure` says of the model some ten times. With a `folder` there are
     checkpoints in it, and the training `run` goes on from its newest whole one. Raises BadData where there is nothing to
@@ -99,14 +98,14 @@ def train_reward_model(
     if not items:
         raise BadData("There is nothing to train on.", "Found no pairs.", "Vote for the better of two answers, or give a file of pairs.")
     config = schedule(config, len(items), sum(p.numel() for p in model.parameters() if p.requires_grad))
-    check_kind(config, isinstance(items[0], TokenPair))
-    teacher = make_teacher(model, config, pad_id, end_id)
+    check_data(config.objective, isinstance(items[0], TokenPair))
+    criterion = criterion_for(model, config.objective, pad_id, end_id)
     dropout = Dropout(model, config.dropout)
     if config.checkpointing:
         model.gradient_checkpointing_enable()
     try:
         with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as place:
-            trainer = PreferenceTrainer(model, teacher, items, Path(place), run if folder else None)
+            trainer = PreferenceTrainer(model, criterion, config, items, Path(place), run if folder else None)
             trainer.add_callback(Listener(trainer, listen, should_stop, measure))
             newest = checkpoints.newest(folder, run) if folder else None
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
@@ -118,35 +117,28 @@ def train_reward_model(
         model.eval()
 
 
-def make_teacher(model: nn.Module, config: TrainingConfig, pad_id: int, end_id: int | None) -> Teacher:
-    """With a frozen copy of the model as it is now where the objective measures against it."""
-    reference = None
-    if config.objective == "implicit" or (config.objective == "vocabulary" and config.tau > 0):
-        reference = copy.deepcopy(model).eval().requires_grad_(False)
-    return Teacher(config, pad_id, pad_id if end_id is None else end_id, reference)
-
-
 class PreferenceTrainer(Trainer):
     """transformers' Trainer on shares of steps; where memory runs out a share is computed in halves, which changes nothing else."""
 
-    def __init__(self, model: nn.Module, teacher: Teacher, items: Sequence[Item], folder: Path, run: str | None):
-        self.teacher, self.run, self.stopped = teacher, run, False
-        self.at_once = teacher.config.pairs_per_batch  # items in one forward; halved where memory runs out
-        args = training_arguments(teacher.config, model, folder)
-        shares = plan(items, teacher.config.pairs_per_batch, teacher.config.num_steps, teacher.config.seed, args.world_size)
-        super().__init__(Scorer(model), args, data_collator=lambda found: {"share": found[0]}, train_dataset=shares)
+    def __init__(self, model: PreTrainedModel, criterion: Criterion, config: TrainingConfig, items: Sequence[Item], folder: Path, run: str | None):
+        self.criterion, self.config, self.folder, self.run, self.stopped = criterion, config, folder, run, False
+        self.at_once = config.pairs_per_batch  # items in one forward; halved where memory runs out
+        args = training_arguments(config, model, folder)
+        self.shares = plan(items, config.pairs_per_batch, config.num_steps, config.seed, args.world_size)
+        self.scorer = Scorer(model)
+        super().__init__(self.scorer, args, data_collator=lambda found: {"share": found[0]}, train_dataset=self.shares)
         self.remove_callback(PrinterCallback)
         self.last_saved = time.monotonic()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)  # `plan` has drawn the order
+        return SequentialSampler(self.shares)  # `plan` has drawn the order
 
-    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None) -> Tensor:
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Tensor:
         """The loss of a share's items; their sum over a step's forwards and processes is the step's mean over items."""
         share: Share = inputs["share"]
-        return self.teacher.loss(model, share.items, share.total, self.state.global_step, self.args.device)
+        return self.criterion.loss(model, share.items, share.total, self.state.global_step, self.args.device)
 
-    def training_step(self, model: nn.Module, inputs: dict, num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         model.train()
         while True:
             try:
@@ -162,7 +154,7 @@ class PreferenceTrainer(Trainer):
         return value * self.args.world_size  # what is reported is averaged over processes
 
     def _share_step(self, model: nn.Module, share: Share) -> Tensor:
-        torch.manual_seed((self.teacher.config.seed * 1_000_003 + self.state.global_step) * 1009 + self.args.process_index)
+        torch.manual_seed((self.config.seed * 1_000_003 + self.state.global_step) * 1009 + self.args.process_index)
         value = torch.zeros((), device=self.args.device)
         with self.accelerator.no_sync(model):
             for start in range(0, len(share.items), self.at_once):
@@ -184,7 +176,7 @@ class PreferenceTrainer(Trainer):
     def _take_less(self, error: Exception) -> None:
         inner = self.accelerator.unwrap_model(self.model).model
         if self.at_once > 1:
-            self.at_once = math.ceil(min(self.at_once, self.teacher.config.pairs_per_batch) / 2)
+            self.at_once = math.ceil(min(self.at_once, self.config.pairs_per_batch) / 2)
         elif not getattr(inner, "is_gradient_checkpointing", False):
             inner.gradient_checkpointing_enable()
         else:
@@ -195,20 +187,20 @@ class PreferenceTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.run is None or not self.args.should_save:
             return
-        trained = {name: weight.detach().contiguous() for name, weight in self.model.named_parameters() if weight.requires_grad}
+        trained = {name: weight.detach().contiguous() for name, weight in self.scorer.named_parameters() if weight.requires_grad}
 
         def fill(folder: Path) -> None:
             save_file(trained, folder / WEIGHTS)
             self._save_optimizer_and_scheduler(str(folder))
             self.state.save_to_json(str(folder / "trainer_state.json"))
 
-        checkpoints.write(Path(self.args.output_dir), self.state.global_step, self.run, fill)
+        checkpoints.write(self.folder, self.state.global_step, self.run, fill)
         self.last_saved = time.monotonic()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         found = load_file(Path(resume_from_checkpoint) / WEIGHTS)
         with torch.no_grad():
-            for name, weight in self.model.named_parameters():
+            for name, weight in self.scorer.named_parameters():
                 if weight.requires_grad:
                     weight.copy_(found[name])
 
@@ -225,18 +217,18 @@ class Listener(TrainerCallback):
         self.first_step = self.measured_at = 0
         self.accuracy: float | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         self.begun, self.first_step = time.monotonic(), state.global_step
 
-    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs) -> None:
-        every = self.trainer.teacher.config.checkpoint_every
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        every = self.trainer.config.checkpoint_every
         due = state.global_step % every == 0 if every else time.monotonic() - self.trainer.last_saved > A_MINUTE
         if state.global_step < state.max_steps and args.world_size == 1 and self.should_stop():
             control.should_training_stop, self.trainer.stopped, due = True, True, True
         control.should_save = due
         control.should_log = state.global_step % args.logging_steps == 0 or state.global_step == state.max_steps
 
-    def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict | None = None, **kwargs) -> None:
+    def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
             return
         if not math.isfinite(logs["loss"]):
@@ -261,7 +253,7 @@ def knows_bfloat16(device: str) -> bool:
     return device == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
 
 
-def training_arguments(config: TrainingConfig, model: nn.Module, folder: Path) -> TrainingArguments:
+def training_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Path) -> TrainingArguments:
     device = next(model.parameters()).device.type
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     bf16 = config.autocast and knows_bfloat16(device)

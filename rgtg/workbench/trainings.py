@@ -7,16 +7,18 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from rgtg.config import Settings, TrainingConfig
+from rgtg.config import Settings
 from rgtg.errors import BadSettings, StoreError
 from rgtg.guidance.methods import METHODS, Parameter
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Job, RewardModelRow
+from rgtg.training.config import TrainingConfig, objective_help, shared_fields
+from rgtg.training.objectives import DEFAULT, OBJECTIVES
 from rgtg.workbench.library import Library
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 VOTES = "votes"  # the source that stands for this installation's own votes
+DEFAULT_OBJECTIVE = DEFAULT.key
+UNGUIDED = next(m.key for m in METHODS.values() if not m.uses_reward)
 
 
 class Trainings:
@@ -41,11 +45,16 @@ class Trainings:
     # --- what a person can choose ---------------------------------------------------------------------------------
 
     def fields(self) -> tuple[Parameter, ...]:
-        """The options of a training, as sliders, choices and flags need them."""
-        return tuple(
-            Parameter(f.name, f.metadata["help"], f.default, f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())))
-            for f in fields(TrainingConfig)
-        )
+        """What every training is asked, as sliders, choices and flags need it; the objective comes first."""
+        return (Parameter("objective", objective_help(), DEFAULT_OBJECTIVE, choices=tuple(OBJECTIVES)), *map(_parameter, shared_fields()))
+
+    def options(self) -> dict[str, tuple[Parameter, ...]]:
+        """The options of each objective."""
+        return {key: tuple(map(_parameter, fields(kind))) for key, kind in OBJECTIVES.items()}
+
+    def config(self, options: Mapping[str, Any]) -> TrainingConfig:
+        """The training that these options ask for, of those in `fields` and of the objective's own. Raises BadSettings."""
+        return TrainingConfig.of(options)
 
     def starts(self) -> list[ModelInfo]:
         """Models that a training can begin from: base LMs, then reward models; never a judge."""
@@ -60,7 +69,7 @@ class Trainings:
         from rgtg.preferences.dataset import prepare
         from rgtg.preferences.formats import Example, read_examples
         from rgtg.store.export import export_preferences
-        from rgtg.training.objectives import check_kind, unread_words
+        from rgtg.training.criterion import check_data
 
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
         loaded = self._library.loaded(info)
@@ -76,10 +85,10 @@ class Trainings:
                     )
                 source, no_pair = str(path), tuple(report.skipped.items())
             examples = read_examples(source)
-            check_kind(config, isinstance(examples[0], Example))
-            found = prepare(examples, loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card).report
-            unread = unread_words(config)
-            return replace(found, dropped=(*no_pair, *found.dropped), remarks=(*found.remarks, *([unread] if unread else [])))
+            check_data(config.objective, isinstance(examples[0], Example))
+            weights = config.objective.vote_weights
+            found = prepare(examples, loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
+            return replace(found, dropped=(*no_pair, *found.dropped))
 
     def why_dropped(self, cause: str) -> str:
         """A cause of `DataReport.dropped` in words."""
@@ -126,11 +135,11 @@ class Trainings:
         from rgtg.training.starts import check_start
 
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
-        config = TrainingConfig(**dict(training or {}))
+        config = TrainingConfig.of(training or {})
         check_start(info.folder_or_id, config.objective)
         if name.lower() in {m.name.lower() for m in self._library.models()}:
             raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
-        given = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
+        given: dict[str, Any] = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
         given |= {"guide": self._guide(given["base_lm"])}
         if source == VOTES:
@@ -140,7 +149,7 @@ class Trainings:
 
     def _guide(self, base_lm: str) -> str | None:
         """Folder or hub id of what guides this base LM until something better is trained."""
-        name = self._library.guide_for("pargs", base_lm)
+        name = self._library.guide_for(_method_of(DEFAULT_OBJECTIVE), base_lm)
         return name and self._library.catalog.get(name).folder_or_id
 
     def _base_of(self, info: ModelInfo) -> str:
@@ -173,9 +182,9 @@ class Trainings:
         new = self.made_by(job)
         if new is None:
             raise BadSettings(f"`{job.reward_model}` is no longer installed.", "It was deleted.", "Train it again, or choose another.")
-        old = job.config.get("parent") or self._library.guide_for("pargs", job.config["base_lm"])
+        old = job.config.get("parent") or self._library.guide_for(_method_of(DEFAULT_OBJECTIVE), job.config["base_lm"])
         before = [m for m in self._library.models() if m.name == old and m != new]
-        return [ColumnSpec("base"), *map(_guided, (*before, new))]
+        return [ColumnSpec(UNGUIDED), *map(_guided, (*before, new))]
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -199,18 +208,27 @@ class Trainings:
 
 
 def _guided(info: ModelInfo) -> ColumnSpec:
-    """A column that this model guides, by the method its objective is taught for."""
-    objective = info.card.objective if info.card else ""
-    key = next((m.key for m in METHODS.values() if objective and m.objective == objective), "pargs")
-    return ColumnSpec(key, (("beta", 2.0),), info.name)
+    """A column that this model guides, by the method for its objective."""
+    return ColumnSpec(key := _method_of(info.card.objective if info.card else ""), METHODS[key].line_up, info.name)
+
+
+def _method_of(objective: str) -> str:
+    """The first method whose reward models are trained for this objective; that of the default objective where there is none."""
+    known = {m.objective: m.key for m in reversed(METHODS.values()) if m.objective}
+    return known.get(objective, known[DEFAULT_OBJECTIVE])
+
+
+def _parameter(f: Field[Any]) -> Parameter:
+    default: Any = f.default
+    return Parameter(f.name, f.metadata["help"], default, f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())))
 
 
 def _write_rows(source: str, out: Path, config: TrainingConfig) -> None:
     """The rows of a file or hub data set as JSON lines, whatever they came as; what cannot be read, or taught, is refused now."""
     from rgtg.preferences.formats import Example, read_examples, rows
-    from rgtg.training.objectives import check_kind
+    from rgtg.training.criterion import check_data
 
-    check_kind(config, isinstance(read_examples(source)[0], Example))
+    check_data(config.objective, isinstance(read_examples(source)[0], Example))
     with out.open("w", encoding="utf-8") as file:
         for _, row in rows(source):
             file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")

@@ -266,6 +266,24 @@ def test_a_wrong_option_is_named_and_typing_is_kept(go):
     assert "`learning_rate` has to be between 0 and 1" in person.page.locator(".toast-body").inner_text()
 
 
+def test_only_the_options_of_the_chosen_objective_are_shown_and_sent(go, taught):
+    person = go("train")
+    person.data()
+    person.page.locator("#train-more summary").click()
+    person.page.locator("#train-stride").fill("2")
+    person.page.locator("#train-margin").fill("0.5")
+    assert person.page.locator("#train-beta").count() == 0
+    person.page.locator("#train-start-model").select_option("starter")
+    person.page.locator("#train-objective").select_option("autoregressive")
+    assert person.page.evaluate("document.activeElement.id") == "train-objective"
+    assert person.page.locator("#train-stride").count() == 0 and person.page.locator("#train-beta").count() == 1
+    assert person.page.locator("#train-margin").input_value() == "0.5", "what both have is kept"
+    train(person, "other-options", 100_000, start="starter")
+    job = next(job for job in taught.trainings.jobs.jobs() if job.config["name"] == "other-options")
+    assert job.config["training"] == {"objective": "autoregressive", "margin": 0.5, "num_steps": 100_000}
+    taught.trainings.jobs.cancel(job.id)
+
+
 def test_a_resume_that_is_refused_can_be_pressed_again(go, taught):
     taught.store.jobs.add(Job("left", {"name": "left", "base": "x", "base_lm": "starter"}, state="failed", attempt=1))
     person = go("train?job=left")

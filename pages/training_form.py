@@ -1,0 +1,105 @@
+"""The form of a training: what it asks, and what is read of what a browser sent, each field checked.
+
+Talks to the workbench; knows nothing of jobs or of how the page is laid out.
+"""
+
+from typing import Any
+
+from pages.handlers import read_json
+from pages.token_view import _Drawn
+from rgtg.errors import BadSettings
+from rgtg.guidance.methods import Parameter
+from rgtg.records import Job
+from rgtg.workbench.trainings import VOTES
+from rgtg.workbench.workbench import Workbench
+
+FIRST = ("objective", "num_steps", "pairs_per_batch", "learning_rate")  # the options that matter first; the rest is folded
+LABELS = {"num_steps": "steps", "lora": "LoRA", "lora_rank": "LoRA rank", "beta": "β", "tau": "τ", "num_epochs": "passes"}
+OF_DATA = ("held_out", "template", "max_length", "over_long", "objective")  # options that the look at the data depends on
+MAX_TEXT = 2_000
+
+
+class TrainForm(_Drawn):
+    """Data, start, options and name as JSON; `fields` describes the options, `suggested` {name, used} a name in place of one that
+    is used up. Event `chosen` where the data may look different now; `asked` in the value counts how often."""
+
+    def __init__(
+        self,
+        value: str = "{}",
+        *,
+        fields: list[dict[str, Any]],
+        starts: list[list[str]] | None = None,
+        sources: list[list[str]] | None = None,
+        suggested: str = "{}",
+        **kwargs: Any,
+    ):
+        script = "rgtg.trainForm(element, props, trigger, watch, upload, 'chosen')"
+        super().__init__(value, js_on_load=script, fields=fields, starts=starts or [], sources=sources or [], suggested=suggested, **kwargs)
+
+
+def option_fields(workbench: Workbench) -> list[dict[str, Any]]:
+    """The options of a training as train.js draws them, those of FIRST before the others; one with an `objective` is shown for that alone."""
+    shared = [option_field(p) for p in workbench.trainings.fields()]
+    shared.sort(key=lambda spec: FIRST.index(spec["name"]) if spec["first"] else len(FIRST))
+    return shared + [option_field(p) | {"objective": key} for key, options in workbench.trainings.options().items() for p in options]
+
+
+def option_field(p: Parameter) -> dict[str, Any]:
+    kind = "check" if isinstance(p.default, bool) else "text" if isinstance(p.default, str) and not p.choices else "number"
+    whole = isinstance(p.default, int) and not isinstance(p.default, bool)
+    spec: dict[str, Any] = {"name": p.name, "label": LABELS.get(p.name, p.name.replace("_", " ")), "help": p.help, "default": p.default, "kind": kind}
+    spec |= {"choices": list(p.choices)} if p.choices else {"min": p.min, "max": p.max, "step": 1 if whole else "any"}
+    return spec | {"first": p.name in FIRST, "data": p.name in OF_DATA, "auto": "0 = by" in p.help or "0 = one a" in p.help}
+
+
+def read_form(text: object, workbench: Workbench) -> dict[str, Any]:
+    """{source, start, name, training, config} of the form, each checked; raises BadSettings naming the field."""
+    form = read_json(text, "form")
+    starts = [m.name for m in workbench.trainings.starts()]
+    if form.get("start") not in starts:
+        raise BadSettings("The model to start from is not on this machine.", f"There are: {', '.join(starts) or 'none'}.", "Choose one of them.")
+    source = form.get("source")
+    if source == "file":
+        source = form.get("path")
+        if not isinstance(source, str) or not source.strip() or len(source) > MAX_TEXT or "\0" in source:
+            raise BadSettings("There is no file to train on.", "", "Upload one, or give its path, or choose your votes.")
+        source = source.strip()
+        if source == VOTES:
+            source = f"./{VOTES}"
+    elif source != VOTES:
+        raise BadSettings("The data has to be your votes or a file.", "", "Reload the page.")
+    name = form.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise BadSettings("The new model needs a name.", "", "Type one.")
+    training = read_options(form.get("training"), workbench)
+    return {
+        "source": source,
+        "start": form["start"],
+        "name": name.strip()[:MAX_TEXT],
+        "training": training,
+        "config": workbench.trainings.config(training),
+    }
+
+
+def asks_for(found: dict[str, Any], job: Job) -> bool:
+    """Whether this form is the one that the job came from."""
+    start = job.config.get("parent") or job.config.get("base_lm")
+    return (found["name"], found["start"], found["training"]) == (job.config.get("name"), start, job.config.get("training"))
+
+
+def read_options(form: object, workbench: Workbench) -> dict[str, Any]:
+    """The options that differ from their defaults; raises BadSettings naming one that the objective lacks or that is out of range."""
+    given = form if isinstance(form, dict) else {}
+    known = {p.name: p for p in workbench.trainings.fields()}
+    objective = given.get("objective", known["objective"].default)
+    known |= {p.name: p for p in workbench.trainings.options().get(objective if isinstance(objective, str) else "", ())}
+    training: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise BadSettings(f"`{name!s:.40}` has {len(value):,} characters; {MAX_TEXT:,} are read.", "", "Shorten it.")
+        if name in known and value is None and known[name].default == 0 and not isinstance(known[name].default, bool):
+            continue  # an empty field that says "auto"
+        if name not in known or value != known[name].default:
+            training[name] = value
+    workbench.trainings.config(training)  # checks every name and value
+    return training

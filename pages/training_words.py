@@ -1,0 +1,123 @@
+"""Trainings in words: what the data is, how far one is and what can be done, why it ended.
+
+Pure: knows records and reports, no components.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from pages.reports import count
+from rgtg.config import DataConfig
+from rgtg.records import Job
+from rgtg.workbench.trainings import DEFAULT_OBJECTIVE
+
+STATES = {
+    "queued": "waiting for its turn", "running": "starting", "cancelling": "being cancelled", "succeeded": "done", "failed": "failed",
+    "cancelled": "cancelled", "interrupted": "interrupted",
+}  # fmt: skip
+SAID = {
+    "queued": "is in line", "running": "is being trained", "cancelling": "is being cancelled", "succeeded": "is done and can be used in Compare",
+    "failed": "has failed", "cancelled": "was cancelled", "interrupted": "was interrupted",
+}  # fmt: skip
+
+
+def data_words(report: Any, why: Callable[[str], str], config: DataConfig) -> dict[str, Any]:
+    """A report of the data as the page shows it; `why` gives the words of a cause."""
+    kind = report.kind
+    raters = f" · {count(report.num_raters, 'rater')}" if report.num_raters else ""
+    facts = [
+        [kind, f"{report.num_used:,} on {count(report.num_prompts, 'prompt')}{raters}"],
+        ["to train on", f"{report.num_train:,}"],
+        ["held out", f"{report.num_held_out:,} on {count(report.num_held_out_prompts, 'prompt')}", "Kept apart by prompt, to measure the model on"],
+        ["prompts", _lengths(report.prompt_tokens)],
+        ["answers", _lengths(report.answer_tokens)],
+    ]
+    if kind == "pairs":
+        facts.append(["longer one chosen", f"in {100 * report.longer_chosen:.0f} of 100 pairs"])
+    if report.num_marked:
+        facts.append(["with marks", f"{report.num_marked:,}"])
+    if config.template != "plain":
+        facts.append(["template", config.template])
+    return {"facts": facts, "left_out": [f"{why(cause)}: {number:,}" for cause, number in report.dropped if number], "remarks": list(report.remarks)}
+
+
+def _lengths(spread: tuple[int, int, int]) -> str:
+    """ "median 8 tokens, 95 % up to 13, longest 16"."""
+    middle, most, longest = spread
+    return f"median {count(middle, 'token')}, 95 % up to {most:,}, longest {longest:,}"
+
+
+def job_line(job: Job) -> dict[str, Any]:
+    """A line of the list of trainings."""
+    progress = job.progress or {}
+    words = STATES.get(job.state, job.state)
+    if job.state == "running" and progress.get("num_steps") and progress.get("phase") == "training":
+        words = f"step {progress['step']:,} of {progress['num_steps']:,}"
+    elif job.state == "running" and progress.get("phase"):
+        words = "at work"
+    elif job.state == "succeeded":
+        words = progress.get("verdict") or words
+    return {"id": job.id, "name": job.config.get("name", "?"), "state": job.state, "words": words, "created_at": job.created_at}
+
+
+def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: str | None, log: str = "") -> dict[str, Any]:
+    """The open training: how far it is in words, what can be done, and why it ended.
+
+    `active` are the trainings that run or wait; `made` is the name under which its model is listed, None where there is none.
+    """
+    steps = [line for line in lines if "step" in line]
+    last, phase = steps[-1] if steps else {}, lines[-1].get("phase") if lines else None
+    share = last["step"] / last["num_steps"] if last.get("num_steps") else 0.0
+    words = STATES.get(job.state, job.state)
+    if job.state == "queued":
+        before = sum(1 for other in active if other.id != job.id and other.created_at < job.created_at)
+        words = f"waiting: {count(before, 'training')} before it" if before else "waiting for its turn"
+    elif job.state == "running":
+        words = phase_words(phase, last)
+    found = {"id": job.id, "name": job.config.get("name", "?"), "state": job.state, "words": words, "about": about(job, lines)}
+    if job.state in Job.UNFINISHED:
+        found["share"] = 1.0 if phase in ("report", "done") else share
+    found |= {"cancel": job.state in ("queued", "running"), "resume": job.state in Job.RESUMABLE and job.attempt < job.max_attempts}
+    if job.state in Job.RESUMABLE:
+        found |= {"error": job.error_text or "Its trainer is gone.", "log": log}
+    if job.state == "succeeded" and made is None:
+        found["error"] = "The model that it made was deleted."
+    elif made is not None and job.state == "succeeded":
+        found |= {"lineup": f"./?lineup={job.id}", "model": f"./models?model={quote(made)}"}
+    return found
+
+
+def phase_words(phase: str | None, last: dict[str, Any]) -> str:
+    """What a trainer is doing: "step 40 of 120 · 12 s left"."""
+    if phase == "report":
+        return "measuring it on the held-out pairs"
+    if phase == "done":
+        return "saving and checking the model"
+    if not last:
+        return "the data is read, the first steps begin" if phase == "data" else "starting: the libraries and the model are loading"
+    left = last.get("seconds_left")
+    return f"step {last['step']:,} of {last['num_steps']:,}" + (f" · {seconds_words(left)} left" if left is not None else "")
+
+
+def seconds_words(seconds: float) -> str:
+    """ "12 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def about(job: Job, lines: list[dict[str, Any]]) -> str:
+    """What is trained: "partial, from starter · 96 pairs, 18 held out · loss 0.412 · held-out accuracy 71 %"."""
+    training = job.config.get("training") or {}
+    parts = [f"{training.get('objective', DEFAULT_OBJECTIVE)}, from {job.config.get('parent') or job.config.get('base_lm')}"]
+    data = next((line["data"] for line in lines if isinstance(line.get("data"), dict)), None)
+    if data:
+        parts.append(f"{data.get('num_train', 0):,} {data.get('kind', 'pairs')} to train on, {data.get('num_held_out', 0):,} held out")
+    last = next((line for line in reversed(lines) if line.get("loss") is not None), None)
+    if last:
+        parts.append(f"loss {last['loss']:.3f} at step {last['step']:,}")
+        if last.get("held_out_accuracy") is not None and job.state in Job.UNFINISHED:
+            parts.append(f"right on {100 * last['held_out_accuracy']:.0f} % of held-out pairs")
+    changed = [f"{name.replace('_', ' ')} {value}" for name, value in training.items() if name != "objective"]
+    return " · ".join([*parts, *changed])

@@ -1,0 +1,197 @@
+"""The command `rgtg train`: from votes, a file or a hub data set to one reward model or an ensemble, in this terminal.
+
+Prints what a person or a script reads. Knows nothing of the other commands, nor of jobs in the background.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from rgtg.config import Settings
+from rgtg.errors import BadData, BadSettings
+from rgtg.records import ModelCard
+from rgtg.training.config import TrainingConfig, objective_help, shared_fields
+from rgtg.training.objectives import DEFAULT, OBJECTIVES
+from rgtg.workbench.workbench import Workbench
+
+ABOUT = "a reward model from votes, a file or a hub data set; `torchrun -m rgtg train` for several processes"
+FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--pairs", metavar="FILE|ID", help="JSON lines, JSON, CSV or Parquet, or a data set of the hub: owner/name[/subset[/split]]")
+    given.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
+    parser.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
+    parser.add_argument("--name", help="its name on screen (that of the folder)")
+    parser.add_argument("--guide", default="", metavar="DIR|ID", help="a reward model to measure beside it where the start is none")
+    parser.add_argument("--split", default="train", help="split of a hub data set (train)")
+    parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="so many models, with seeds from --seed on, in folders OUT-1 to OUT-N")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint")
+    parser.add_argument("--json", action="store_true", help="progress as JSON lines")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the weights while training (float32)")
+    parser.add_argument("--objective", default=DEFAULT.key, help=f"{objective_help()} ({DEFAULT.key})")
+    for f in shared_fields():
+        _add_flag(parser, f, f.metadata["help"])
+    for by_objective in _options_by_name().values():
+        f = next(iter(by_objective.values()))
+        _add_flag(parser, f, f"{f.metadata['help']}; of {', '.join(by_objective)}")
+
+
+def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
+    """{"margin": {"partial": field, "full": field, …}, …}: which objectives have an option."""
+    found: dict[str, dict[str, Field[Any]]] = {}
+    for key, kind in OBJECTIVES.items():
+        for f in fields(kind):
+            found.setdefault(f.name, {})[key] = f
+    return found
+
+
+def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> None:
+    """One that is not given is not there afterwards, so that an option given for an objective that lacks it is told from a default."""
+    flag, help = "--" + f.name.replace("_", "-"), f"{about} ({f.default})".replace("%", "%%")
+    if isinstance(f.default, bool):
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
+    else:
+        choices = f.metadata.get("choices")
+        shown = f"{{{','.join(choices)}}}" if choices else None
+        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar=shown, help=help)
+
+
+def config_of(options: argparse.Namespace) -> TrainingConfig:
+    """Of the flags that were given. Raises BadSettings."""
+    names = ["objective", *(f.name for f in shared_fields()), *_options_by_name()]
+    return TrainingConfig.of({name: getattr(options, name) for name in names if hasattr(options, name)})
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of the command `train`: its folder, its name, how it is trained, and where its checkpoints are meanwhile."""
+
+    out: Path
+    name: str
+    config: TrainingConfig
+    work: Path
+
+
+def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
+    """OUT alone, or OUT-1 to OUT-N of an ensemble, each with a seed and a name of its own."""
+    config = config_of(options)
+    out, name = options.out, options.name or options.out.name
+    if options.ensemble == 1:
+        return [Member(out, name, config, work)]
+    numbers = range(1, options.ensemble + 1)
+    return [Member(out.with_name(f"{out.name}-{n}"), f"{name}-{n}", replace(config, seed=config.seed + n - 1), work / str(n)) for n in numbers]
+
+
+def train(options: argparse.Namespace) -> None:
+    from rgtg.training.pipeline import is_first, leave_processes
+
+    if options.ensemble < 1:
+        raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
+    work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
+    members, first = members_of(options, work), is_first()
+    missing = [member for member in members if not _is_finished(member, options)]
+    frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same
+    if first:
+        _make_room(work, options.resume)
+    workbench = Workbench(Settings.from_environment(device=options.device))
+    try:
+        source = options.pairs or (_frozen_votes(workbench, frozen, first) if missing else "")
+        for member in missing:
+            _train_member(workbench, options, member, source, first)
+        leave_processes()
+    except BaseException:
+        if first:
+            _tidy(work, members)
+        raise
+    if first:
+        if (work / FROZEN).is_file():  # what was trained on stays, beside the model and not in it
+            (work / FROZEN).replace(pairs)
+        shutil.rmtree(work)
+    workbench.close()
+
+
+def _train_member(workbench: Workbench, options: argparse.Namespace, member: Member, source: str, first: bool) -> None:
+    from rgtg.training import checkpoints
+    from rgtg.training.pipeline import train_file
+
+    installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
+    base, guide = (installed.get(name, name) for name in (options.base, options.guide))
+    emit = (lambda news: _print_news(news, options.json)) if first else lambda news: None
+    facts = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
+    card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **facts)
+    if not first:
+        return
+    if card is None:
+        raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to go on.")
+    checkpoints.discard(member.work)
+    found = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
+    print(json.dumps(found, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
+
+
+def _is_finished(member: Member, options: argparse.Namespace) -> bool:
+    """Whether it is there from before and --resume passes it over. Raises BadSettings where another folder is in its place."""
+    if not member.out.exists():
+        return False
+    card = ModelCard.read(member.out) if options.resume else None
+    if card is None or (card.objective, card.training.get("seed")) != (member.config.objective.key, member.config.seed):
+        do = "Choose another folder with --out" + (", or add --resume for those that are missing." if options.ensemble > 1 else ".")
+        raise BadSettings(f"`{member.out}` is there already.", "", do)
+    return True
+
+
+def _make_room(work: Path, resume: bool) -> None:
+    """A folder for the command's checkpoints. Raises BadSettings where it was begun before: where there is something to go on from."""
+    if not resume and (_has_checkpoints(work) or (work / FROZEN).is_file()):
+        raise BadSettings("This training was begun before.", f"Its checkpoints are in {work}.", "Add --resume to go on, or remove that folder.")
+    work.mkdir(parents=True, exist_ok=True)
+
+
+def _has_checkpoints(work: Path) -> bool:
+    from rgtg.training import checkpoints
+
+    return any(checkpoints.found(folder) for folder in (work, *work.glob("[0-9]*")))
+
+
+def _tidy(work: Path, members: Sequence[Member]) -> None:
+    """After an error nothing stays that one cannot go on from: a checkpoint, or the votes that finished members were trained on."""
+    if not _has_checkpoints(work) and not ((work / FROZEN).is_file() and any(member.out.exists() for member in members)):
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
+    """The votes as they stand, written once; the other processes wait for the file."""
+    from rgtg.store.export import export_preferences
+
+    if first and not path.is_file():
+        report = export_preferences(workbench.store, path, "training")
+        if not report.num_pairs:
+            counts = ", ".join(f"{cause} {number}" for cause, number in report.skipped.items()) or "there are no votes"
+            path.unlink()
+            raise BadData("There is nothing to train on.", f"Found no pairs: {counts}.", "Vote for the better of two answers first.")
+    patience = time.monotonic() + 60
+    while not path.is_file() and time.monotonic() < patience:
+        time.sleep(0.1)
+    return str(path)
+
+
+def _print_news(news: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(news, ensure_ascii=False), flush=True)
+    elif news.get("phase") == "data":
+        data = news["data"]
+        print(f"{data['num_used']} {data['kind']} on {data['num_prompts']} prompts, {data['num_held_out']} held out", flush=True)
+        for remark in data["remarks"]:
+            print(f"   {remark}", flush=True)
+    elif news.get("phase") == "training":
+        accuracy = news["held_out_accuracy"]
+        held_out = "" if accuracy is None else f"  held out {100 * accuracy:.0f} %"
+        print(f"step {news['step']} of {news['num_steps']}  loss {news['loss']:.4f}{held_out}  {news['seconds_left']:.0f} s left", flush=True)

@@ -1,0 +1,157 @@
+"""Examples as token ids: prompts in their template, answers as they were generated where the ids are this tokenizer's, marks by tokens.
+
+Knows tokenizers, no models, nothing of splits or reports.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+from transformers import PreTrainedTokenizerBase
+
+from rgtg.config import DataConfig
+from rgtg.errors import BadData
+from rgtg.preferences.batches import Ids, TokenPair, TokenText
+from rgtg.preferences.formats import Example, Labelled, Mark, Prompt
+from rgtg.prompts import encode_prompt, encode_response, pieces, says
+
+
+class Encoder:
+    """Examples as ids; counts what it had to change. Raises BadSettings where no prompt can be read as the settings say."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, context: int, vocabulary: int, config: DataConfig, margin: float = 1.0, mark_weight: float = 3.0
+    ):
+        self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, min(context, config.max_length), vocabulary, config
+        self._margin, self._mark_weight = margin, mark_weight
+        self.template, self.held_out = (config.template, config.system_prompt), config.held_out
+        self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+        self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
+        self._prompt("a")
+        self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
+
+    def pair(self, example: Example) -> TokenPair | str:
+        """The pair, or the cause it is dropped for."""
+        if not example.weight:
+            return "no_weight"
+        prompt_ids, chosen, rejected, own = self._ids(example)
+        if not chosen or not rejected:
+            return "no_tokens"
+        if chosen == rejected:
+            return "equal"
+        room = self._max_length - len(prompt_ids)
+        if room < 1:
+            return "prompt_over_long"
+        marks = self._marks(example, prompt_ids, (chosen, rejected), own)  # before they are cut: the texts are whole
+        if max(len(chosen), len(rejected)) > room:
+            if self._config.over_long == "drop":
+                return "over_long"
+            self.num_cut += (len(chosen) > room) + (len(rejected) > room)
+            chosen, rejected = chosen[:room], rejected[:room]
+            if chosen == rejected:
+                return "equal_when_cut"
+        self.num_prompts_found += own and not example.prompt_given
+        num_common = example.num_common if own else 0  # of other tokens it says nothing; what both begin with is counted anyway
+        weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._mark_weight)
+        self.num_conversations += not isinstance(example.prompt, str)
+        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._margin, example.weight, num_common, weights)
+
+    def _marks(self, example: Example, prompt_ids: Ids, sides: tuple[Ids, Ids], own: bool) -> tuple[list[Mark], list[Mark]]:
+        """Of each side, by its tokens: as the row has them where the ids are its own, else from its characters."""
+        answers = (example.chosen, example.chosen_marks, example.chosen_spans), (example.rejected, example.rejected_marks, example.rejected_spans)
+        found: list[list[Mark]] = []
+        lost = False
+        for ids, (text, marks, spans) in zip(sides, answers, strict=True):
+            by_characters = marks_on_tokens(pieces(self._tokenizer, prompt_ids, ids), text, spans) if spans and not (own and marks) else []
+            found.append(list(marks) if own and marks else by_characters)
+            lost |= bool((marks or spans) and not found[-1])
+        self.num_marks_lost += lost
+        return found[0], found[1]
+
+    def text(self, example: Labelled) -> TokenText | str:
+        if not example.weight:
+            return "no_weight"
+        prompt_ids = self._prompt(example.prompt)
+        ids = self._response(example.prompt, prompt_ids, example.response, True)
+        room = self._max_length - len(prompt_ids)
+        if not ids or room < 1:
+            return "no_tokens" if not ids else "prompt_over_long"
+        if len(ids) > room:
+            if self._config.over_long == "drop":
+                return "over_long"
+            self.num_cut, ids = self.num_cut + 1, ids[:room]
+        self.num_conversations += not isinstance(example.prompt, str)
+        return TokenText(prompt_ids, ids, example.label, example.weight)
+
+    def _ids(self, example: Example) -> tuple[Ids, Ids, Ids, bool]:
+        """Prompt, chosen, rejected, and whether they are the row's own ids: as they were generated where they are of this
+        tokenizer, else the texts encoded."""
+        if example.prompt_ids:
+            foreign = self._foreign(example)
+            if not foreign:
+                starts = (self._tokenizer.bos_token_id,), (self._tokenizer.eos_token_id,)  # what an empty prompt is
+                known = example.prompt or example.prompt_ids in starts
+                prompt_ids = self._prompt(example.prompt) if known and (example.prompt or example.chosen or example.rejected) else example.prompt_ids
+                return prompt_ids, example.chosen_ids, example.rejected_ids, True
+            if not (example.chosen or example.rejected):
+                do = "Give texts, or train from the model they are of."
+                raise BadData(f"The ids of row {example.row} are not of this model's tokenizer.", foreign, do)
+            self.num_read_again += 1
+        prompt_ids = self._prompt(example.prompt)
+        chosen = self._response(example.prompt, prompt_ids, example.chosen, example.chosen_ended)
+        return prompt_ids, chosen, self._response(example.prompt, prompt_ids, example.rejected, example.rejected_ended), False
+
+    def _foreign(self, example: Example) -> str:
+        """Why the ids of a row are not of this tokenizer; "" where they are."""
+        ids = (*example.prompt_ids, *example.chosen_ids, *example.rejected_ids)
+        if min(ids) < 0:
+            return f"It has id {min(ids)}."
+        if max(ids) >= self._vocabulary:
+            return f"It has id {max(ids)}, the model reads {self._vocabulary} ids."
+        for side, text, answer in (("chosen", example.chosen, example.chosen_ids), ("rejected", example.rejected, example.rejected_ids)):
+            if text and not says(self._tokenizer, example.prompt_ids, answer, text):
+                return f"Its `{side}_ids` are another text than its `{side}`."
+        if example.chosen or example.rejected or not example.prompt:
+            return ""
+        ours = encode_prompt(self._tokenizer, example.prompt), self._prompt(example.prompt)
+        return "" if example.prompt_ids in ours else "Its `prompt` has other ids here."  # without answers it says whose ids they are
+
+    def _prompt(self, prompt: Prompt) -> Ids:
+        return encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt)
+
+    def _response(self, prompt: Prompt, prompt_ids: Ids, text: str, ended: bool) -> Ids:
+        ids = encode_response(self._tokenizer, prompt, prompt_ids, text, self._config.template)
+        return ids + self._end if ended and ids else ids
+
+
+def mark_weights(chosen: Sequence[Mark], rejected: Sequence[Mark], num_positions: int, weight: float) -> tuple[float, ...]:
+    """The factor on each prefix length: `weight` where the prefix ends under a mark that agrees with the vote (good on the
+    chosen, bad on the rejected side, from where it goes wrong), 1 / `weight` under one that says the opposite. () without marks.
+
+    >>> mark_weights([], [(1, 2, "bad")], 3, 3.0)
+    (1.0, 3.0, 1.0)
+    """
+    if not chosen and not rejected:
+        return ()
+    factors = [1.0] * num_positions
+    for marks, agrees in ((chosen, "good"), (rejected, "bad")):
+        for start, end, label in marks:
+            label, end = ("bad", num_positions) if label == "goes_wrong" else (label, end)
+            for position in range(start, min(end, num_positions)):
+                factors[position] = weight if label == agrees else 1 / weight
+    return tuple(factors)
+
+
+def marks_on_tokens(texts: Sequence[str], text: str, spans: Sequence[Mark]) -> list[Mark]:
+    """Marks by characters of `text` as marks by tokens, of which `texts` says what each adds; [] where they do not hold the text.
+
+    >>> marks_on_tokens([" ab", "cd", ""], "abcd", [(1, 3, "bad"), (4, 4, "goes_wrong")])
+    [(0, 2, 'bad'), (2, 3, 'goes_wrong')]
+    """
+    before = "".join(texts).find(text)  # a space that parts it from the prompt is none of it
+    ends = [0, *accumulate(map(len, texts))]
+    found: list[Mark] = []
+    for start, end, label in spans if before >= 0 else ():
+        end = ends[-1] + 1 if label == "goes_wrong" else end
+        under = [i for i, (a, b) in enumerate(pairwise(ends)) if a - before < end and (b - before > start or a - before >= start)]
+        found += [(under[0], under[-1] + 1, label)] if under else []
+    return found

@@ -1,0 +1,137 @@
+"""An objective at work: items become a loss, prompts and responses the rewards of every prefix, in the memory there is.
+
+Knows nothing of optimizers, files or processes, nor of any objective by name.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rgtg.errors import BadData
+from rgtg.preferences.batches import Ids, Item, TokenPair, TokenText, collate_pairs, collate_texts, pad_right, texts_of
+from rgtg.training import losses
+from rgtg.training.base import Objective
+from rgtg.training.objectives import OBJECTIVES
+
+AT_ONCE = 1 << 26  # numbers that a forward without gradient may give out: 256 MiB
+MOST_ROWS = 64
+
+
+class Scorer(nn.Module):
+    """What is wrapped and trained: right-padded ids (rows, length) -> float32 rewards (rows, length) of a scalar head, or
+    logits (rows, length, vocabulary) of a causal model."""
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if isinstance(getattr(self.model, "score", None), nn.Module):
+            return prefix_scores(self.model, ids).float()
+        return self.model(ids, use_cache=False).logits.float()
+
+
+def prefix_scores(model: Any, ids: Tensor) -> Tensor:
+    """Reward of every prefix from one forward: right-padded ids (rows, length) -> (rows, length)."""
+    return model.score(model.base_model(ids, use_cache=False).last_hidden_state)[..., 0]
+
+
+def check_data(objective: Objective, pairs: bool) -> None:
+    """Raises BadData where an objective that compares is given single texts; pairs serve every objective."""
+    if not pairs and not objective.takes_texts:
+        *others, last = [kind.on_texts for kind in OBJECTIVES.values() if kind.on_texts]
+        do = f"Choose {', '.join(others)} or {last}."
+        raise BadData(f"The objective `{objective.key}` needs pairs.", "The data is single texts with labels.", do)
+
+
+def rows_within(lengths: Sequence[int], num_tokens: int) -> int:
+    """How many of the first rows have no more than `num_tokens` tokens when padded to their longest; at least 1.
+
+    >>> rows_within([6, 5, 7, 4], 20)
+    2
+    """
+    longest = 0
+    for number, length in enumerate(lengths, 1):
+        longest = max(longest, length)
+        if number * longest > num_tokens:
+            return max(1, number - 1)
+    return len(lengths)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether fewer rows at once may help."""
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+
+
+def criterion_for(model: PreTrainedModel, objective: Objective, pad_id: int, end_id: int | None = None) -> "Criterion":
+    """To train by: with a frozen copy of the model as it is now where the loss asks one."""
+    reference = copy.deepcopy(model).eval().requires_grad_(False) if objective.needs_reference else None
+    return Criterion(objective, pad_id, pad_id if end_id is None else end_id, reference)
+
+
+@dataclass(frozen=True, eq=False)
+class Criterion:
+    """The objective of one training. `reference` is the frozen causal model of the implicit reward and of the soft value."""
+
+    objective: Objective
+    pad_id: int
+    end_id: int
+    reference: PreTrainedModel | None = None
+
+    def loss(self, model: nn.Module, items: Sequence[Item], total: float, step: int, device: torch.device) -> Tensor:
+        """The part of these items in the mean over items of weight `total`; `step` is the number of steps of the optimizer before."""
+        pairs = [item for item in items if isinstance(item, TokenPair)]
+        if pairs and not self.objective.takes_texts:
+            batch = collate_pairs(pairs, self.pad_id, self.end_id if self.objective.pads else None).to(device)
+            return self.objective.pair_loss(model, batch, total, step, self._of_reference)
+        texts = [text for pair in pairs for text in texts_of(pair)] if pairs else [item for item in items if isinstance(item, TokenText)]
+        as_texts = collate_texts(texts, self.pad_id).to(device)
+        return self.objective.text_loss(model, as_texts, 2 * total if pairs else total, self._of_reference)
+
+    @torch.no_grad()
+    def _of_reference(self, ids: Tensor) -> Tensor:
+        """Logits of the reference."""
+        assert self.reference is not None
+        return self.reference(ids, use_cache=False).logits.float()
+
+    @torch.no_grad()
+    def rewards(self, model: PreTrainedModel, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tensor:
+        """The reward of every prefix of each response, as it guides (`rgtg.rewards`): (responses, positions) float32 on the CPU.
+
+        As many at once as `AT_ONCE` allows, fewer where memory runs out; raises MemoryError where a single one does not fit.
+        """
+        scorer, outputs = Scorer(model).eval(), self._num_outputs(model)
+        lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+        rows: list[Tensor] = []
+        most = MOST_ROWS
+        while len(rows) < len(responses):
+            start = len(rows)
+            part = slice(start, start + rows_within(lengths[start : start + most], AT_ONCE // outputs))
+            try:
+                rows += self._rewards_at_once(scorer, prompts[part], responses[part])
+                continue
+            except (RuntimeError, MemoryError) as error:
+                most = (part.stop - start) // 2
+                if not out_of_memory(error):
+                    raise
+                if most == 0:
+                    raise MemoryError(f"One answer at a time does not fit: {error}") from error
+            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback holds what was computed
+        rewards = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return rewards.cumsum(1) if self.objective.sums else rewards
+
+    def _num_outputs(self, model: PreTrainedModel) -> int:
+        """Numbers a token that a forward gives out: logits, or what a scalar head reads."""
+        embedding: Any = model.get_input_embeddings()
+        return embedding.weight.shape[1 if self.objective.scalar else 0]
+
+    def _rewards_at_once(self, scorer: Scorer, prompts: Sequence[Ids], responses: Sequence[Ids]) -> list[Tensor]:
+        ids = pad_right([p + r for p, r in zip(prompts, responses, strict=True)], self.pad_id).to(next(scorer.parameters()).device)
+        rewards = self.objective.token_rewards(scorer, ids, self._of_reference)
+        return list(losses.responses_of(rewards, torch.tensor([len(p) for p in prompts])).cpu().unbind())

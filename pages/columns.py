@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import gradio as gr
 
@@ -12,6 +13,7 @@ from pages.handlers import read_json, read_number
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
+from rgtg.guidance.methods import Parameter
 from rgtg.records import ColumnSpec, ModelCard, Run
 from rgtg.workbench.workbench import Workbench
 
@@ -145,7 +147,7 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
     return ColumnSpec(method.key, params, name)
 
 
-def _read_parameter(value: object, parameter, column: str) -> float | int | str:
+def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | int | str:
     if parameter.choices:
         if value not in parameter.choices:
             raise BadSettings(
@@ -164,7 +166,7 @@ def read_settings(text: object, workbench: Workbench) -> dict:
     config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.library.base_lms()]
     if found.get("base_lm") not in lms:
         raise BadSettings("That base LM is not on this machine.", f"There are: {', '.join(lms) or 'none'}.", "Choose one of them.")
-    numbers = {
+    numbers: dict[str, Any] = {
         n: read_number(found.get(n), LABELS.get(n, n), config[n].metadata["min"], config[n].metadata["max"], config[n].type is int) for n in SHARED
     }
     count = read_number(found.get("columns"), "columns", 1, MAX_COLUMNS, whole=True)

@@ -5,10 +5,12 @@ Talks to the workbench; knows nothing of models or of how tokens are chosen.
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime
+from typing import Any
 
 import gradio as gr
+import plotly.graph_objects as go
 from gradio.context import Context
 
 from pages import ids, theme
@@ -25,7 +27,7 @@ from pages.columns import (
     write_spec,
 )
 from pages.components import ColourBar, Openings, Settings, Words
-from pages.handlers import guarded, in_words, payload, read_id, shown, warn
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, shown, warn
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
@@ -52,6 +54,7 @@ HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 def build(workbench: Workbench, pages: Links) -> None:
     """Lays the page out in the open Blocks and wires it."""
     page = _Page(workbench, Line(), pages)
+    assert Context.root_block is not None
     page.wire(Context.root_block)
 
 
@@ -93,7 +96,7 @@ class _Page:
         asked = [self.prompt, self.settings, self.colour, *self.columns.inputs]
         pickers = [self.settings, *self.columns.inputs]
         # Line and RunningComparison keep order; Gradio's own queue would only hide who waits for what
-        own = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         starts = [self.generate.click, self.again.click, self.openings.when("pick")]
         gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", **own | {"api_visibility": "public", "api_name": "generate"})
         self.stop.click(self._stop(), None, self.status, **own)
@@ -107,10 +110,10 @@ class _Page:
 
     # ---- generating -----------------------------------------------------------------------------
 
-    def _generate(self):
+    def _generate(self) -> Handler:
         @guarded("Generation")
         def generate(
-            prompt: str, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = None
+            prompt: str, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = NO_EVENT
         ) -> Iterator[dict]:
             prompt = self._read_prompt(payload(event).get("text", prompt))
             asked = read_settings(settings, self.workbench)
@@ -140,9 +143,9 @@ class _Page:
 
         return generate
 
-    def _branch(self):
+    def _branch(self) -> Handler:
         @guarded("The branch")
-        def branch(measure: str, request: gr.Request, event: gr.EventData = None) -> Iterator[dict]:
+        def branch(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
             asked = payload(event)
             comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
             trace = comparison.trace(read_id(asked.get("trace"), "answer"))
@@ -163,7 +166,7 @@ class _Page:
 
         return branch
 
-    def _wait(self, ticket: Ticket) -> Iterator[dict]:
+    def _wait(self, ticket: Ticket) -> Generator[dict, None, bool]:
         """Says what is waited for; returns whether it is this ticket's turn."""
         words = wait(self.workbench, self.line, ticket)
         while True:
@@ -199,11 +202,11 @@ class _Page:
         labels = {t.column: branch_label(comparison, t) for t in comparison.traces if t.column in columns}
         return {self.columns.settings[name]: gr.update(branch=label) for name, label in labels.items() if label}
 
-    def _curve(self, comparison: Comparison, measure: str):
+    def _curve(self, comparison: Comparison, measure: str) -> go.Figure:
         titles = {t.column: column_title(t, self.workbench) for t in comparison.traces}
         return reward_curve(comparison.traces, measure if isinstance(measure, str) else "", titles)
 
-    def _stop(self):
+    def _stop(self) -> Handler:
         @guarded("Stop")
         def stop(request: gr.Request) -> str:
             return "stopping …" if self.line.stop(request.session_hash) else "nothing is running"
@@ -220,7 +223,7 @@ class _Page:
 
     # ---- the page as it opens ---------------------------------------------------------------------
 
-    def _load(self):
+    def _load(self) -> Handler:
         @guarded("Opening the page")
         def load(request: gr.Request) -> dict:
             status = self.workbench.status()
@@ -245,7 +248,7 @@ class _Page:
         specs, base_lm = self.workbench.trainings.line_up(job), job.config["base_lm"]
         models = describe_models(self.workbench, base_lm)
         settings = default_settings(self.workbench, len(specs)) | {"base_lm": base_lm}
-        found = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
+        found: dict[Any, Any] = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
         found |= {
             self.columns.settings[name]: gr.update(value=write_spec(spec), models=models) for name, spec in zip(COLUMN_NAMES, specs, strict=False)
         }
@@ -273,9 +276,9 @@ class _Page:
         models = describe_models(self.workbench)
         return {self.settings: gr.update(fields=setting_fields(self.workbench))} | {c: gr.update(models=models) for c in self.columns.inputs}
 
-    def _models_of(self):
+    def _models_of(self) -> Handler:
         @guarded("Choosing the base LM")
-        def models_of(event: gr.EventData = None) -> list:
+        def models_of(event: gr.EventData = NO_EVENT) -> list:
             name = payload(event).get("name")
             if name not in [m.name for m in self.workbench.library.base_lms()]:
                 raise BadSettings("That base LM is not on this machine.")
@@ -284,7 +287,7 @@ class _Page:
 
         return models_of
 
-    def _tick(self):
+    def _tick(self) -> Handler:
         @guarded("The status")
         def tick() -> dict:
             status = self.workbench.status()
@@ -295,9 +298,9 @@ class _Page:
 
         return tick
 
-    def _measure(self):
+    def _measure(self) -> Handler:
         @guarded("The curve")
-        def measure(bar: str, event: gr.EventData = None) -> object:
+        def measure(bar: str, event: gr.EventData = NO_EVENT) -> object:
             name, comparison = payload(event).get("measure"), json.loads(bar or "{}").get("comparison")
             if not comparison:
                 return gr.skip()

@@ -8,12 +8,17 @@ import logging
 import math
 import re
 import secrets
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from rgtg.errors import BadSettings, RgtgError
 
 log = logging.getLogger(__name__)
+Handler = Callable[..., Any]  # what a component's event calls
+Fn = TypeVar("Fn", bound=Handler)
+NO_EVENT = gr.EventData(None, None)  # the default of a handler that is called by a plain click, too; Gradio reads its type
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -35,14 +40,14 @@ def warn(words: str) -> None:
     gr.Warning(html.escape(words, quote=False), duration=None)
 
 
-def guarded(doing: str):
+def guarded(doing: str) -> Callable[[Fn], Fn]:
     """Wraps a handler: any exception becomes a `gr.Error` with words; one that is a `gr.Error` already passes through."""
 
-    def wrap(fn):
+    def wrap(fn: Any) -> Any:
         if inspect.isgeneratorfunction(fn):
 
             @functools.wraps(fn)
-            def stream(*args, **kwargs):
+            def stream(*args: Any, **kwargs: Any) -> Any:
                 try:
                     yield from fn(*args, **kwargs)
                 except gr.Error:
@@ -53,7 +58,7 @@ def guarded(doing: str):
             return stream
 
         @functools.wraps(fn)
-        def call(*args, **kwargs):
+        def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 return fn(*args, **kwargs)
             except gr.Error:
@@ -79,11 +84,11 @@ def read_json(text: object, what: str) -> dict:
 
 def read_number(value: object, name: str, low: float, high: float, whole: bool = False) -> float | int:
     """A finite number between `low` and `high`; raises BadSettings naming the field and its range."""
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or not low <= value <= high or (whole and value != int(value)):
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+    if number is None or not low <= number <= high or (whole and number != int(number)):
         kind = "a whole number" if whole else "a number"
         raise BadSettings(f"`{name}` has to be {kind} between {low:g} and {high:g}.", f"Found {value!r:.40}.", "Correct it, then press Generate.")
-    return int(value) if whole else float(value)
+    return int(number) if whole else float(number)
 
 
 def read_id(value: object, what: str) -> str:

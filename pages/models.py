@@ -4,17 +4,19 @@ Talks to the workbench; knows nothing of how weights are read or trained.
 """
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
 from pages import ids, theme
 from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
-from pages.handlers import guarded, in_words, payload, warn
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, warn
 from pages.reports import accuracy_figure, count, lengths_of, report_words
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.records import ModelCard, new_id
-from rgtg.workbench.library import children, ships, size
+from rgtg.records import ModelCard, RewardModelRow, new_id
+from rgtg.workbench.library import ModelInfo, children, ships, size
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Models"
@@ -28,6 +30,7 @@ MAX_PLACE = 1_000
 def build(workbench: Workbench, pages: theme.Links) -> None:
     """Lays the page out in the open Blocks and wires it."""
     page = _Page(workbench, pages)
+    assert Context.root_block is not None
     page.wire(Context.root_block)
 
 
@@ -54,7 +57,7 @@ class _Page:
 
     def wire(self, blocks: gr.Blocks) -> None:
         drawn = [self.list, self.card, self.accuracy_box, self.accuracy, self.lengths, self.report_box, self.report]
-        own = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         blocks.load(self._load(), None, [*self._status_parts, *drawn], **own)
         self.timer.tick(guarded("The status")(self._status), None, self._status_parts, **own)
         self.list.open_model(self._open(), None, drawn, trigger_mode="always_last", **own)
@@ -63,7 +66,7 @@ class _Page:
             self.card.delete_model(self._delete(), None, drawn, **own)
             self.add.add_model(self._add(), None, [self.add, *drawn], **own)
 
-    def _load(self):
+    def _load(self) -> Handler:
         @guarded("Opening the page")
         def load(request: gr.Request) -> dict:
             asked, names = request.query_params.get("model"), [m.name for m in self.workbench.library.models()]
@@ -83,9 +86,9 @@ class _Page:
         status = self.workbench.status()
         return {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")}
 
-    def _open(self):
+    def _open(self) -> Handler:
         @guarded("Opening the model")
-        def open_model(event: gr.EventData = None) -> dict:
+        def open_model(event: gr.EventData = NO_EVENT) -> dict:
             return self._drawn(self._known(payload(event).get("model")))
 
         return open_model
@@ -95,9 +98,9 @@ class _Page:
             raise BadSettings("That model is not on this machine.", "", "Reload the page.")
         return name
 
-    def _add(self):
+    def _add(self) -> Handler:
         @guarded("Adding the model")
-        def add(event: gr.EventData = None) -> dict:
+        def add(event: gr.EventData = NO_EVENT) -> dict:
             asked = payload(event)
             place, kind = asked.get("place"), asked.get("kind")
             try:
@@ -113,9 +116,9 @@ class _Page:
 
         return add
 
-    def _delete(self):
+    def _delete(self) -> Handler:
         @guarded("Deleting the model")
-        def delete(event: gr.EventData = None) -> dict:
+        def delete(event: gr.EventData = NO_EVENT) -> dict:
             asked = payload(event)
             self._refuse_in_public()
             name = self._known(asked.get("model"))
@@ -141,35 +144,35 @@ class _Page:
         """The table, and this model's card."""
         models = self.workbench.library.models()
         info = next((m for m in models if m.name == name), None)
-        found = {self.list: json.dumps(list_words(models, name)), self.card: json.dumps({"words": words})}
+        found: dict[Any, Any] = {self.list: json.dumps(list_words(models, name)), self.card: json.dumps({"words": words})}
         card = info.card if info else None
         if info:
             public = self.workbench.settings.public
             row, added = (None, False) if public else (self.trainings.trained().get(name), name in self.workbench.library.added())
             found[self.card] = json.dumps(card_words(info, models, row, public) | {"added": added})
-        measured = bool(card and lengths_of(card))
-        found |= {self.accuracy_box: gr.update(visible=measured), self.report_box: gr.update(visible=bool(card and card.report))}
+        measured = card if card and lengths_of(card) else None
+        found |= {self.accuracy_box: gr.update(visible=measured is not None), self.report_box: gr.update(visible=bool(card and card.report))}
         found |= {self.report: report_words(card), self.lengths: report_words(card)}
-        return found | ({self.accuracy: accuracy_figure(card)} if measured else {})
+        return found | ({self.accuracy: accuracy_figure(measured)} if measured else {})
 
 
 def _note(words: str, **more: bool) -> str:
     return json.dumps({"note": words, "at": new_id()} | more)  # `at`: an equal value would not reach the page
 
 
-def list_words(models: list, open_name: str) -> dict:
+def list_words(models: Sequence[ModelInfo], open_name: str) -> dict:
     """The table: a group a kind, a row a model."""
     rows = {kind: [{"name": m.name, "cells": _cells(m)} for m in models if m.kind == kind] for kind in GROUPS}
     return {"head": HEAD, "open": open_name, "groups": [{"title": title, "models": rows[kind]} for kind, title in GROUPS.items()]}
 
 
-def _cells(info) -> list[str]:
+def _cells(info: ModelInfo) -> list[str]:
     card = info.card or ModelCard(info.kind, info.name)
     end = lengths_of(card).get("end")
     return [card.objective, card.base_lm, card.parent, f"{100 * end['accuracy']:.1f} %" if end else "", size_words(size(info))]
 
 
-def card_words(info, models: list, row, public: bool) -> dict:
+def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow | None, public: bool) -> dict:
     """A model's card as the page shows it; `row` is there for one that was trained here."""
     card, here = info.card, {m.name for m in models}
     facts = [["where", "ships with rgtg" if ships(info) else "trained here" if row else "added" if public else info.folder_or_id]]
@@ -192,9 +195,9 @@ def card_words(info, models: list, row, public: bool) -> dict:
         facts.append(["trained on", count(card.num_pairs, "pair") if card.num_pairs else count(card.num_texts, "text")])
     if info.kind != "base_lm":
         facts.append(["its zero", f"{card.zero:+.3f}".replace("-", "−"), "The reward with equal error on both sides"])
-    known = {name: value for name, value in card.metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    figures = {name: value for name, value in card.metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)}
     facts += [
-        [name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in known.items() if not card.report
+        [name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in figures.items() if not card.report
     ]
     parents = [name for name in (card.parent or card.base_lm,) if name in here and name != info.name]
     if card.parent and card.parent not in here:

@@ -4,7 +4,7 @@ Knows nothing of the page's layout: it gives words and texts, the page puts them
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 from pages.token_view import ColumnStream, trace_text
 from pages.waiting_line import Line, Ticket
@@ -16,7 +16,7 @@ EVERY = ((300, 0.08), (600, 0.16), (10**9, 0.32))  # up to so many tokens a colu
 POLL = 0.05  # seconds
 
 
-def wait(workbench: Workbench, line: Line, ticket: Ticket) -> Iterator[str]:
+def wait(workbench: Workbench, line: Line, ticket: Ticket) -> Generator[str, None, bool]:
     """Words while others generate or the models load; returns whether it is this ticket's turn (False: stopped)."""
     said = ""
     while not ticket.stopped:

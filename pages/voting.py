@@ -12,7 +12,7 @@ import gradio as gr
 
 from pages import ids
 from pages.components import VoteBar
-from pages.handlers import guarded, payload, read_id, warn
+from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id, warn
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, new_id
 from rgtg.workbench.workbench import Workbench
@@ -45,15 +45,15 @@ class Voting:
             vote = self.workbench.current_vote(comparison.id)
         except RgtgError as error:  # the text is worth showing even where the database is not
             vote, note = None, note or str(error)
-        value = {"comparison": comparison.id, "traces": [[t.column, t.id] for t in comparison.traces]}
+        value: dict[str, Any] = {"comparison": comparison.id, "traces": [[t.column, t.id] for t in comparison.traces]}
         value |= {"verdict": vote.verdict if vote else None, "best": vote.best_trace_id if vote else None}
         return json.dumps(value | {"note": note, "at": new_id()})  # `at`: an equal value would not reach the bar
 
     # ---- handlers -----------------------------------------------------------------------------------
 
-    def vote(self):
+    def vote(self) -> Handler:
         @guarded("The vote")
-        def vote(event: gr.EventData = None) -> str:
+        def vote(event: gr.EventData = NO_EVENT) -> str:
             asked = payload(event)
             comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
             try:
@@ -80,9 +80,9 @@ class Voting:
         count = self.workbench.num_votes()
         return f"{count} vote{'' if count == 1 else 's'}"
 
-    def undo(self):
+    def undo(self) -> Handler:
         @guarded("Undo")
-        def undo(event: gr.EventData = None) -> str:
+        def undo(event: gr.EventData = NO_EVENT) -> str:
             comparison = self.workbench.comparison(read_id(payload(event).get("comparison"), "comparison"))
             if self.workbench.current_vote(comparison.id) is None:
                 return self.value(comparison, "there is no vote to take back")
@@ -94,7 +94,7 @@ class Voting:
 
         return undo
 
-    def export(self):
+    def export(self) -> Handler:
         @guarded("The export")
         def export(bar: str) -> dict:
             folder = Path(tempfile.mkdtemp(prefix="rgtg-export-"))

@@ -5,6 +5,7 @@ Knows nothing of models or the screen. A ticket is left in `finally`, so a close
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rgtg.errors import RgtgError
@@ -20,10 +21,10 @@ class LineFull(RgtgError):
 class Ticket:
     """One place in the line. `stopped` is set by the Stop button; `on_stop` is called once if the run has begun."""
 
-    owner: str
+    owner: str | None
     started_at: float = field(default_factory=time.monotonic)
     stopped: bool = False
-    on_stop: object = None
+    on_stop: Callable[[], None] | None = None
 
 
 class Line:
@@ -34,7 +35,7 @@ class Line:
         self._tickets: list[Ticket] = []
         self._lock = threading.Lock()
 
-    def enter(self, owner: str) -> Ticket:
+    def enter(self, owner: str | None) -> Ticket:
         """A place at the end; raises LineFull with what to do."""
         with self._lock:
             if len(self._tickets) > self.max_waiting:
@@ -48,7 +49,7 @@ class Line:
         with self._lock:
             return self._tickets.index(ticket)
 
-    def started_within(self, owner: str, seconds: float) -> bool:
+    def started_within(self, owner: str | None, seconds: float) -> bool:
         """Whether this visitor came less than that ago and is still here: a double click."""
         with self._lock:
             return any(t.owner == owner and not t.stopped and time.monotonic() - t.started_at < seconds for t in self._tickets)
@@ -58,7 +59,7 @@ class Line:
             if ticket in self._tickets:
                 self._tickets.remove(ticket)
 
-    def stop(self, owner: str) -> int:
+    def stop(self, owner: str | None) -> int:
         """Stops what this visitor runs or waits for; how many tickets that were."""
         with self._lock:
             mine = [t for t in self._tickets if t.owner == owner and not t.stopped]

@@ -147,7 +147,7 @@ def accuracy_by_length(
     return figure
 
 
-def _add_series(figure: go.Figure, points: Sequence[tuple], name: str, colour: str, hover: str, symbol: str = "circle", **extra) -> None:
+def _add_series(figure: go.Figure, points: Sequence[tuple], name: str, colour: str, hover: str, symbol: str = "circle", **extra: Any) -> None:
     x, y = zip(*points, strict=True)
     line, marker = {"color": colour, "width": 1.6}, {"size": 5, "symbol": symbol}
     figure.add_trace(

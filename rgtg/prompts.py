@@ -5,6 +5,7 @@ Works on tokenizers alone. Knows nothing of models, methods or the screen.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -49,7 +50,7 @@ def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mess
         messages.insert(0, ("system", system_prompt))
     turns = [{"role": role, "content": content} for role, content in messages]
     try:
-        found = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
+        found: Any = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
     except TemplateError as error:  # some templates take no system role, or only turns that alternate
         do = "Choose the template `plain`." if messages[0][0] != "system" else "Leave the system prompt empty, or choose the template `plain`."
         raise BadSettings("The chat template of this tokenizer refuses these messages.", f"It says: {error}.", do) from error
@@ -94,6 +95,11 @@ def check_fits(num_prompt_tokens: int, max_new_tokens: int, name: str, context: 
         )
 
 
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of ids as it stands: special tokens are kept, blanks are not tidied."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
 class TextStream:
     """Turns ids into text as they come; bytes wait until their character is whole.
 
@@ -107,7 +113,7 @@ class TextStream:
         self._shorten(4)  # what stands before decides on leading spaces
 
     def _decode(self) -> str:
-        return self._tokenizer.decode(self._window, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return decode(self._tokenizer, self._window)
 
     def _shorten(self, num_ids: int) -> None:
         """Keeps the last ids, from a whole character on: a byte without its first spoils all bytes behind it."""
@@ -152,7 +158,7 @@ def says(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response
     ids, text = list(response_ids), _shown(response)
     if ids and ids[-1] in tokenizer.all_special_ids:
         ids.pop()
-    before, after = (tokenizer.decode(i, skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ([*prompt_ids], [*prompt_ids, *ids]))
+    before, after = (decode(tokenizer, i) for i in ([*prompt_ids], [*prompt_ids, *ids]))
     if after.startswith(before) and _shown(after[len(before) :]).strip() == text.strip():
         return True
     stream, at = TextStream(tokenizer, prompt_ids), 0
@@ -176,7 +182,7 @@ class TokenTexts:
 
         @lru_cache(maxsize=65536)
         def text(token_id: int) -> str:
-            shown = tokenizer.decode([token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            shown = decode(tokenizer, [token_id])
             piece = tokenizer.convert_ids_to_tokens(token_id)
             if token_id not in special and isinstance(piece, str) and piece.startswith("\u2581") and not shown.startswith(" "):
                 shown = " " + shown  # SentencePiece drops the leading space of a lone piece

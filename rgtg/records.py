@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadData
@@ -20,6 +20,7 @@ CARD_FILE = "card.json"
 STOP_REASONS = ("eos", "max_new_tokens", "stopped", "error")
 ANSWERS = ("best", "tie", "all_bad", "skip")  # the verdicts that a person gives
 VERDICTS = (*ANSWERS, "withdrawn")  # undo
+Record = TypeVar("Record")
 STATES = ("open", "closed", "expired", "abandoned")
 Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
 Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))
@@ -303,29 +304,30 @@ class ModelCard:
             raise BadData(f"{path} is no card of a model.", f"{error}.", "Delete it, or put the right one there.") from error
 
 
-def to_json(record: object) -> str:
+def to_json(record: Any) -> str:
     """Compact JSON of a record; NaN and infinity are refused."""
     return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def from_json(kind: type, text: str) -> object:
+def from_json(kind: type[Record], text: str) -> Record:
     """The record back from `to_json`: equal to the one that was written."""
     return from_dict(kind, json.loads(text))
 
 
-def from_dict(kind: type, found: dict) -> object:
+def from_dict(kind: type[Record], found: dict) -> Record:
     """A record of `kind` from plain dicts and lists; unknown keys are passed over, missing ones take their default."""
-    found = kind.upgraded(found) if hasattr(kind, "upgraded") else found
-    return kind(**{name: _build(hint, found[name]) for name, hint in _hints(kind).items() if name in found})
+    record: Any = kind  # a dataclass, for which there is no type
+    found = record.upgraded(found) if hasattr(record, "upgraded") else found
+    return record(**{name: _build(hint, found[name]) for name, hint in _hints(record).items() if name in found})
 
 
 @cache
-def _hints(kind: type) -> dict[str, object]:
+def _hints(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {f.name: hints[f.name] for f in fields(kind) if f.init}
 
 
-def _build(hint: object, value: object) -> object:
+def _build(hint: Any, value: Any) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if value is None:
         return None
@@ -336,7 +338,7 @@ def _build(hint: object, value: object) -> object:
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_build(args[0], v) for v in value)
         return tuple(_build(a, v) for a, v in zip(args, value, strict=True))
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return from_dict(hint, value)
     return float(value) if hint is float and isinstance(value, int) else value
 

@@ -58,7 +58,11 @@ def freeze(folder: Path, config: Mapping[str, Any], pairs: Pairs) -> tuple[str, 
     folder.mkdir(parents=True)
     try:
         path = folder / PAIRS
-        report = pairs(path) if callable(pairs) else _write_rows(path, pairs)
+        report = None
+        if callable(pairs):
+            report = pairs(path)
+        else:
+            _write_rows(path, pairs)
         content = path.read_bytes() if path.is_file() else b""
         if not content.strip():
             raise BadData("There is nothing to train on.", _counts(report), "Vote for the better of two answers, or give a file of pairs.")

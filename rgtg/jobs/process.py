@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -72,7 +73,9 @@ def launch(folder: Path, attempt: int, online: bool = False) -> Trainer:
     It lives on when the app dies. What it prints goes to `log.txt` in the folder. OSError where it cannot be started.
     """
     command = [sys.executable, "-m", "rgtg.jobs", str(folder), str(attempt)]
-    apart = {"start_new_session": True} if os.name == "posix" else {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    apart: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     with (folder / "log.txt").open("ab") as log:
         own = subprocess.Popen(
             command, cwd=ROOT, env=environment(os.environ, online), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **apart

@@ -64,8 +64,8 @@ class Sweep:
             return
         found = artifacts.manifest_of(folder)
         target = self.models_folder / found["name"] if found else folder
-        wanted = found is not None and found["job_id"] == folder.name and (job is None or job.state in Job.RESUMABLE)
-        if not wanted:
+        wanted = job is None or job.state in Job.RESUMABLE
+        if found is None or found["job_id"] != folder.name or not wanted:
             self._clear(folder)
         elif not target.exists() and found["name"] not in {row.name for row in self.rows.models()}:
             artifacts.place(folder, target)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 AFTER_ERROR_S = 5.0
-Published, Withdrawn = Callable[[RewardModelRow, Path], None], Callable[[Path], None]
+Published = Callable[[RewardModelRow, Path], None]
+Withdrawn = Callable[[Path], None]
 # boundaries `app:<phase>`, after each
 PHASES = ("frozen", "queued", "claimed", "spawned", "running", "verified", "placed", "published", "cancelling", "withdrawn", "deleted")
 

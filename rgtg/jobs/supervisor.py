@@ -110,11 +110,11 @@ class Watcher:
             seen.trainer = self._find(job)
             if seen.trainer is None and time.monotonic() - seen.since < self._patience.silent_s:
                 return  # claimed, and the app died before it could note the process: it may still be coming up
-        alive = seen.trainer is not None and seen.trainer.alive()
-        if job.state == "cancelling" and alive:
-            self._press(job, seen)
-        elif alive:
-            self._listen(job, seen)
+        trainer = seen.trainer if seen.trainer is not None and seen.trainer.alive() else None
+        if trainer is not None and job.state == "cancelling":
+            self._press(job, seen, trainer)
+        elif trainer is not None:
+            self._listen(job, seen, trainer)
         else:
             self._finish(job, seen)
             self._watched.pop(job.id, None)
@@ -129,7 +129,7 @@ class Watcher:
         self._rows.started(job.id, found["pid"], found["created_at"])
         return Trainer(found["pid"], found["created_at"])
 
-    def _listen(self, job: Job, seen: Watched) -> None:
+    def _listen(self, job: Job, seen: Watched, trainer: Trainer) -> None:
         folder, at = self._folder / job.id, time.monotonic()
         beat = seen.beat = read_mark(folder / HEARTBEAT, job.attempt) or seen.beat  # none where it is just being written
         size = (folder / PROGRESS).stat().st_size if (folder / PROGRESS).exists() else 0
@@ -140,19 +140,19 @@ class Watcher:
             self._note(job)
         if at - seen.moved_at > self._patience.hung_s:
             seen.hung = True
-            seen.trainer.end(hard=True)
+            trainer.end(hard=True)
 
     def _note(self, job: Job) -> None:
         lines = read_progress(self._folder / job.id)
         self._rows.beat(job.id, lines[-1] if lines else None)
 
-    def _press(self, job: Job, seen: Watched) -> None:
+    def _press(self, job: Job, seen: Watched, trainer: Trainer) -> None:
         """A flag, then SIGTERM, then SIGKILL; after a restart of the app from the beginning."""
         self.flag(job)
         seen.cancelling_at = seen.cancelling_at or time.monotonic()
         waited = time.monotonic() - seen.cancelling_at
         if waited > self._patience.term_after_s:
-            seen.trainer.end(hard=waited > self._patience.term_after_s + self._patience.kill_after_s)
+            trainer.end(hard=waited > self._patience.term_after_s + self._patience.kill_after_s)
 
     def flag(self, job: Job) -> None:
         folder = self._folder / job.id

@@ -117,7 +117,9 @@ class Catalog:
         """Out of the list, at the next start too; the folder stays as it is."""
         with self._lock:
             info = self._models.pop(name, None)
-            entries = self._read() if info else []
+            if info is None:
+                return
+            entries = self._read()
             if any(_is(info, entry) for entry in entries):
                 self._write([entry for entry in entries if not _is(info, entry)])
 

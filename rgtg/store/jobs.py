@@ -43,7 +43,7 @@ class JobRows:
     def add(self, job: Job, snapshot: Mapping[str, Any] | None = None) -> Job:
         """Put a job in line; `snapshot` ({"id", "filter", "num_votes", "last_vote_seq", "sha256"}) says what of the votes it saw."""
         at = now()
-        seen = None
+        seen: rows.Row | None = None
         if snapshot is not None:
             seen = {"id": rows.text(snapshot["id"], "The snapshot"), "created_at": at, "filter": rows.json_text(snapshot["filter"], "The filter")}
             seen |= {name: rows.whole(snapshot[name], f"`{name}`") for name in ("num_votes", "last_vote_seq")}
@@ -125,7 +125,7 @@ class JobRows:
 
     def last_vote_seq(self) -> int:
         with reading(self._path) as conn:
-            return queries.one(conn, "SELECT coalesce(max(seq), 0) AS last FROM votes")["last"]
+            return queries.value(conn, "SELECT coalesce(max(seq), 0) FROM votes")
 
     # reward models
 
@@ -174,7 +174,7 @@ def job_row(job: Job) -> rows.Row:
     return {name: rows.text(value, f"`{name}`") if isinstance(value, str) else value for name, value in row.items()}
 
 
-def job_of(row: Mapping[str, Any]) -> Job:
+def job_of(row: rows.Stored) -> Job:
     plain = {f.name: row[f.name] for f in fields(Job) if f.name not in ("config", "progress")}
     return Job(config=json.loads(row["config"]), progress=json.loads(row["progress"]) if row["progress"] else None, **plain)
 
@@ -185,6 +185,6 @@ def model_row(model: RewardModelRow) -> rows.Row:
     return {name: rows.text(value, f"`{name}`") if isinstance(value, str) else value for name, value in row.items()}
 
 
-def model_of(row: Mapping[str, Any]) -> RewardModelRow:
+def model_of(row: rows.Stored) -> RewardModelRow:
     plain = {f.name: row[f.name] for f in fields(RewardModelRow) if f.name != "metrics"}
     return RewardModelRow(metrics=json.loads(row["metrics"]), **plain)

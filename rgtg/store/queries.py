@@ -5,6 +5,7 @@ Knows nothing of threads, files or transactions: a caller that writes stands in 
 
 import sqlite3
 from collections.abc import Iterator, Sequence, Set
+from typing import Any
 
 from rgtg.errors import StoreError, UnknownRecord
 from rgtg.records import ANSWERS, STATES, Comparison, Span, Vote
@@ -79,6 +80,11 @@ def one(conn: sqlite3.Connection, sql: str, *values: object) -> sqlite3.Row | No
     return conn.execute(sql, values).fetchone()
 
 
+def value(conn: sqlite3.Connection, sql: str, *values: object) -> Any:
+    """The first column of a query that always has a row."""
+    return conn.execute(sql, values).fetchone()[0]
+
+
 def need(conn: sqlite3.Connection, table: str, row_id: str, what: str) -> sqlite3.Row:
     row = one(conn, f"SELECT * FROM {table} WHERE id = ?", row_id)
     if row is None:
@@ -108,7 +114,7 @@ def checked_facts(conn: sqlite3.Connection) -> Iterator[tuple[Comparison, tuple[
         if rows.sha256(row["prompt"]) != row["prompt_sha256"]:
             raise _damaged("comparisons", row)
         yield comparison(conn, row, checked=True), votes(conn, row["id"], checked=True)
-    found = one(conn, "PRAGMA integrity_check(1)")[0]  # hashes do not see a row that its index has lost
+    found = value(conn, "PRAGMA integrity_check(1)")  # hashes do not see a row that its index has lost
     if found != "ok":
         raise StoreError(DAMAGED, f"SQLite says: {found}.", RESTORE)
 

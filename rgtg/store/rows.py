@@ -7,16 +7,26 @@ NULL, so numbers and texts go through `text`, `whole`, `real` or `json_text`, wh
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, Protocol
 
 from rgtg.errors import StoreError
 from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote, from_dict
 
-Row = dict[str, str | int | float | None]
+Row = dict[str, Any]  # of text, whole and real numbers, and None
+
+
 UNHASHED = ("seq", "row_sha256")
 NOT_CONTENT = ("created_at", "revision", "dwell_ms", "row_sha256", "state")  # a retry of the same fact may differ in these
+
+
+class Stored(Protocol):
+    """A row as it is read: a dict, or a row of SQLite."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+    def keys(self) -> Iterable[str]: ...
 
 
 def text(value: object, what: str) -> str:
@@ -57,7 +67,7 @@ def json_text(value: object, what: str) -> str:
     return json.dumps(_plain(value, what), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def row_hash(row: Mapping[str, Any]) -> str:
+def row_hash(row: Stored) -> str:
     """SHA-256 of the row's canonical JSON. What is NULL is left out, so that a later column leaves older hashes true."""
     found = {name: row[name] for name in row.keys() if name not in UNHASHED and row[name] is not None}  # noqa: SIM118, a sqlite3.Row iterates over values
     return sha256(json.dumps(found, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
@@ -67,14 +77,15 @@ def sha256(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def differing(row: Row, stored: Mapping[str, Any]) -> list[str]:
+def differing(row: Row, stored: Stored) -> list[str]:
     """The columns in which a fact that comes again differs from the one stored."""
     return [name for name, value in row.items() if name not in NOT_CONTENT and not _same(name, value, stored[name])]
 
 
 def _same(name: str, value: object, stored: object) -> bool:
     """Equal, or equal as records: what an earlier rgtg wrote has other fields and is the same fact."""
-    read = {"run": lambda text: from_dict(Run, json.loads(text)), "steps": steps_of}.get(name)
+    readers: dict[str, Callable[[Any], object]] = {"run": lambda text: from_dict(Run, json.loads(text)), "steps": steps_of}
+    read = readers.get(name)
     return value == stored or (read is not None and read(value) == read(stored))
 
 
@@ -93,7 +104,7 @@ def comparison_row(comparison: Comparison, created_at: str) -> Row:
     }
 
 
-def comparison_of(row: Mapping[str, Any], traces: Sequence[Trace]) -> Comparison:
+def comparison_of(row: Stored, traces: Sequence[Trace]) -> Comparison:
     names = ("id", "prompt", "state", "rater_id", "pair_rule", "created_at", "guideline_version")
     return Comparison(traces=tuple(traces), blind=bool(row["blind"]), **{name: row[name] for name in names})
 
@@ -119,7 +130,7 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
     return row | {"row_sha256": row_hash(row)}
 
 
-def trace_of(row: Mapping[str, Any]) -> Trace:
+def trace_of(row: Stored) -> Trace:
     plain = {f.name: row[f.name] for f in fields(Trace) if f.name not in ("run", "steps")}
     return Trace(run=from_dict(Run, json.loads(row["run"])), steps=steps_of(row["steps"]), **plain)
 
@@ -144,7 +155,7 @@ def vote_row(vote: Vote, created_at: str) -> Row:
     return row | {"row_sha256": row_hash(row)}
 
 
-def vote_of(row: Mapping[str, Any]) -> Vote:
+def vote_of(row: Stored) -> Vote:
     plain = {f.name: row[f.name] for f in fields(Vote) if f.name not in ("seen_trace_ids", "reasons")}
     return Vote(seen_trace_ids=tuple(json.loads(row["seen_trace_ids"])), reasons=tuple(json.loads(row["reasons"])), **plain)
 
@@ -164,7 +175,7 @@ def mark_row(span: Span, created_at: str) -> Row:
     return row | {"row_sha256": row_hash(row)}
 
 
-def span_of(row: Mapping[str, Any]) -> Span:
+def span_of(row: Stored) -> Span:
     return Span(**{f.name: row[f.name] for f in fields(Span)})
 
 

@@ -35,12 +35,13 @@ class Store:
         self._lock, self._writer = opened.lock, Writer(opened.conn) if opened.conn else None
         self.jobs = JobRows(self._write, self.path)
         with reading(self.path) as conn:
-            self._key = (secret or queries.one(conn, "SELECT value FROM meta WHERE key = 'rater_key'")["value"]).encode()
+            self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
 
     def close(self) -> None:
         """Write what was accepted, then let the file go."""
         if self._writer:
             self._writer.close()
+        if self._lock:
             self._lock.release()
 
     def __enter__(self) -> "Store":
@@ -111,7 +112,7 @@ class Store:
                 raise StoreError(f"A mark is one of {', '.join(LABELS)}.", f"Found `{row['label']}`.")
             queries.need(conn, "raters", row["rater_id"], "rater")
             queries.need(conn, "traces", row["trace_id"], "trace")
-            num_tokens = queries.one(conn, "SELECT json_array_length(steps, '$.steps') AS num FROM traces WHERE id = ?", row["trace_id"])["num"]
+            num_tokens = queries.value(conn, "SELECT json_array_length(steps, '$.steps') FROM traces WHERE id = ?", row["trace_id"])
             if not 0 <= row["start"] < row["end"] <= num_tokens:
                 raise StoreError("A mark has to lie within its answer.", f"Found tokens {row['start']} to {row['end']} of {num_tokens}.")
             queries.keep(conn, "marks", row)
@@ -127,7 +128,7 @@ class Store:
 
     def add_event(self, kind: str, actor: str = "", detail: Mapping[str, Any] | None = None) -> str:
         """Note that something happened (an export, a model load, a setting); returns its id."""
-        row = {"id": new_id(), "created_at": now(), "kind": rows.text(kind, "The kind"), "actor": rows.text(actor, "The actor")}
+        row: rows.Row = {"id": new_id(), "created_at": now(), "kind": rows.text(kind, "The kind"), "actor": rows.text(actor, "The actor")}
         row["detail"] = rows.json_text(dict(detail or {}), "The detail")
         self._write(lambda conn: queries.keep(conn, "events", row))
         return row["id"]
@@ -148,7 +149,7 @@ class Store:
 
     def num_comparisons(self) -> int:
         with reading(self.path) as conn:
-            return queries.one(conn, "SELECT count(*) AS num FROM comparisons")["num"]
+            return queries.value(conn, "SELECT count(*) FROM comparisons")
 
     def votes(self, comparison_id: str) -> tuple[Vote, ...]:
         """All votes on the comparison, withdrawn ones included, in the order they came."""
@@ -169,7 +170,7 @@ class Store:
     def num_votes(self) -> int:
         """How many votes stand: one for each rater and comparison, withdrawn ones left out."""
         with reading(self.path) as conn:
-            return queries.one(conn, "SELECT count(*) AS num FROM current_votes")["num"]
+            return queries.value(conn, "SELECT count(*) FROM current_votes")
 
     def marks(self, trace_id: str) -> tuple[Span, ...]:
         """The marks that stand on an answer: of each rater the last one on each place, withdrawn ones left out."""
@@ -208,15 +209,16 @@ class Store:
         subject_hmac = self._hmac(kind, subject)
         row = (new_id(), now(), kind, subject_hmac)
         conn.execute("INSERT INTO raters (id, created_at, kind, subject_hmac) VALUES (?, ?, ?, ?) ON CONFLICT (subject_hmac) DO NOTHING", row)
-        return queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", subject_hmac)["id"]
+        return queries.value(conn, "SELECT id FROM raters WHERE subject_hmac = ?", subject_hmac)
 
     def _local_rater(self, conn: sqlite3.Connection) -> str:
         return self._keep_rater(conn, "local", "")
 
     def _keep_vote(self, conn: sqlite3.Connection, vote: Vote, undo: bool = False) -> Vote:
         rater_id = vote.rater_id or self._local_rater(conn)
-        last = queries.one(conn, "SELECT max(revision) AS num FROM votes WHERE comparison_id = ? AND rater_id = ?", vote.comparison_id, rater_id)
-        row = rows.vote_row(replace(vote, rater_id=rater_id, revision=(last["num"] or 0) + 1), now())
+        sql = "SELECT coalesce(max(revision), 0) FROM votes WHERE comparison_id = ? AND rater_id = ?"
+        last = queries.value(conn, sql, vote.comparison_id, rater_id)
+        row = rows.vote_row(replace(vote, rater_id=rater_id, revision=last + 1), now())
         if queries.is_new(conn, "votes", row):
             comparison = queries.need(conn, "comparisons", row["comparison_id"], "comparison")
             queries.need(conn, "raters", rater_id, "rater")

@@ -82,10 +82,12 @@ class RunningComparison:
         self.keep()
 
     def _note(self, index: int, event: "Event") -> None:
+        from rgtg.engine import Ended
+
         trace = self._traces[index]
         if isinstance(event, Step):
             self._traces[index] = replace(trace, steps=(*trace.steps, event), response=trace.response + event.text)
-        elif hasattr(event, "stop_reason"):
+        elif isinstance(event, Ended):
             self._ended[index] = True
             self._traces[index] = replace(
                 trace, stop_reason=event.stop_reason, error=event.error, seconds=event.seconds,
@@ -105,11 +107,11 @@ class RunningComparison:
         """
         with self._keeping:  # whoever comes second waits until the first has stored
             self._freeze()
-            if self._kept:
-                return self._store().add_vote(vote) if vote is not None else None
             if self._store is None:
                 self._tell(self)
                 return None
+            if self._kept:
+                return self._store().add_vote(vote) if vote is not None else None
             try:
                 stored = self._store().add_comparison(self.comparison, vote)
             except StoreError:

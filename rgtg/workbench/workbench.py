@@ -185,7 +185,15 @@ class Workbench:
         comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=rater_id, created_at=now())
         return self._begin(RunningComparison(comparison, traces, models, (lambda: self.store) if save else None, self._ended))
 
-    def _runs(self, prompt, columns, generation, seed, base_lm, observers=None) -> tuple[list[Run], "Models"]:
+    def _runs(
+        self,
+        prompt: str,
+        columns: Sequence[ColumnSpec],
+        generation: GenerationConfig,
+        seed: int,
+        base_lm: str | None,
+        observers: Sequence[str] | None = None,
+    ) -> tuple[list[Run], "Models"]:
         from rgtg.engine import make_run
 
         lm = self.library.catalog.get(base_lm, ("base_lm",)).name if base_lm else self.library.default_base_lm()
@@ -199,7 +207,7 @@ class Workbench:
         named = {asked: self.library.reward_model(asked).name for asked in {*playing, *watching}}
         watching = [named[w] for w in watching]
         runs = [
-            make_run(prompt, c.method, models, c.params, named.get(guide), watching, c.generation or generation, seed)
+            make_run(prompt, c.method, models, c.params, guide and named.get(guide), watching, c.generation or generation, seed)
             for c, guide in zip(columns, guides, strict=True)
         ]
         return runs, models
@@ -308,7 +316,10 @@ class Workbench:
         if running is None:
             return self.store.add_vote(vote)
         running.stop()
-        return running.keep(vote)
+        stored = running.keep(vote)
+        if stored is None:
+            raise StoreError("The vote was not stored.", "Nothing of this comparison is.", "Generate it again to be stored.")
+        return stored
 
     def undo(self, comparison_id: str, rater_id: str | None = None) -> Vote:
         """Takes the vote back: a new fact, nothing is erased."""

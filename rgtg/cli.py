@@ -81,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("what", choices=("decode", "train", "start", "store"))
     bench.add_argument("--json", action="store_true")
     bench.add_argument("--seconds", type=float, default=300.0, help="time to take at most, about")
+    bench.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
+    bench.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
+    bench.add_argument("--against", metavar="DIR", help="decode: another checkout of rgtg, in turn with this one")
     return parser
 
 
@@ -293,7 +296,13 @@ def _starter(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from rgtg.tools import bench_decoding
+    from rgtg.tools import bench_app, bench_decoding, bench_training
 
-    for line in getattr(bench_decoding, options.what)(options.seconds):
-        print(json.dumps(line) if options.json else bench_decoding.text(line), flush=True)
+    benches = {
+        "decode": lambda seconds: bench_decoding.decode(seconds, options.models, options.only, options.against),
+        "train": bench_training.train,
+        "start": bench_app.start,
+        "store": bench_app.store,
+    }
+    for line in benches[options.what](options.seconds):
+        print(json.dumps(line) if options.json else "  ".join(f"{key} {value}" for key, value in line.items()), flush=True)

@@ -1,320 +1,244 @@
-"""Speed, side by side in one run: `python -m rgtg bench decode | train | start | store`.
+"""Decoding speed, ours beside yardsticks and beside the bare forwards that this machine allows: `python -m rgtg bench decode`.
 
-Yardsticks are written here as plainly and as fast as the library allows, and give the same greedy tokens as ours, or the
-benchmark says so. Knows nothing of the screen.
+All of a case take turns, a few tokens each; a ratio is the median over turns, so that what else the machine does hits both sides.
+Yardsticks give the same greedy tokens as ours, or the benchmark says so. Knows nothing of the screen.
 """
 
+import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
-from rgtg.config import STARTER_DIR, GenerationConfig
+import torch
 
-NUM_TOKENS = 16
+from rgtg.engine import Models
+from rgtg.errors import BadSettings
+from rgtg.models.tuning import LM_TOKENS, quantise, tune_matrices
+from rgtg.tools import bench_engine
+from rgtg.tools.bench_engine import EngineRounds, load, prompt_ids
+from rgtg.tools.bench_yardsticks import BareForwards, KFold, TransformersGenerate, Uncached
+
+TURNS = 8  # the first reads the prompts and is not counted
+CASES = {  # prompt tokens and columns
+    "starter": ((64, 1), (64, 4), (256, 1), (256, 4)),
+    "gpt2": ((64, 1), (64, 4), (256, 1), (256, 4)),
+    "llama": ((64, 1), (64, 4)),
+}
+PARTS = ("unguided", "guided", "generate", "k-fold", "uncached", "tuned", "int8")
+REST = 16  # tokens that room is kept for, beyond those that are timed
 
 
-def text(line: dict) -> str:
-    """One line for a terminal."""
-    return "  ".join(f"{key} {value}" for key, value in line.items())
+def decode(seconds: float = 300.0, models: Sequence[str] = (), only: Sequence[str] = (), against: str | None = None) -> Iterator[dict]:
+    """A line for each model, prompt length, number of columns, k and contestant; `models` and `only` choose from CASES and PARTS.
 
-
-# --- decode -----------------------------------------------------------------------------------------------------------
-
-
-def decode(seconds: float) -> Iterator[dict]:
-    """Decoding speed after the first token, ours beside yardsticks, medians of interleaved rounds; `ratio` says against what."""
-    import torch
-
-    yield {"bench": "decode", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "tokens_each": NUM_TOKENS}
+    With `against`, the folder of another checkout of rgtg, both engines take turns in processes of their own instead.
+    """
+    for name, known in [*((name, CASES) for name in models), *((name, PARTS) for name in only)]:
+        if name not in known:
+            raise BadSettings(f"`bench decode` has no `{name}`.", f"There are: {', '.join(known)}.")
+    parts = [part for part in PARTS if not only or part in only]
+    yield {"bench": "decode", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "turns": TURNS - 1}
     begun = time.perf_counter()
-    for name, models in (("starter", _starter()), ("gpt2-small", _gpt2_small())):
-        if models is None:
-            yield {"model": name, "skipped": "data/starter is not there"}
-            continue
-        for prompt in (64, 256):
-            for columns in (1, 4):
-                yield from _decode_case(name, models, prompt, columns, seconds - (time.perf_counter() - begun))
+    lines = _compare_checkouts(Path(against), models or tuple(CASES)) if against else _decode_models(models or tuple(CASES), parts)
+    for line in lines:
+        yield line
+        if time.perf_counter() - begun > seconds:
+            yield {"bench": "decode", "stopped": "the time is up; name fewer --models, or parts with --only"}
+            break
     yield {"bench": "decode", "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _decode_case(name: str, models, prompt: int, columns: int, left: float) -> Iterator[dict]:
-    small = name == "starter"
-    prompts = _prompts(models, prompt, columns)
-    contestants: dict[tuple[str, int], Callable] = {}
-    for k in (10, 40):
-        contestants["unguided", k] = lambda k=k: _ours(models, prompts, k, guided=False)
-        contestants["guided", k] = lambda k=k: _ours(models, prompts, k, guided=True)
-        if small or (columns == 1 and (prompt == 256 or k == 10)):
-            contestants["k-fold cached ARGS", k] = lambda k=k: _k_fold(models, prompts, k, NUM_TOKENS if small else 8)
-    contestants["model.generate", 10] = lambda: _transformers_generate(models, prompts)
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in contestants}
-    tokens: dict[tuple[str, int], list[list[int]]] = {}
-    contestants["unguided", 10]()  # warm up
-    for _ in range(5 if small else 3):
-        for key, contestant in contestants.items():
-            if key[0].startswith("k-fold") and not small and times[key]:
-                continue  # slow: once, over several tokens
-            taken, stamps = contestant()
-            tokens[key] = taken
-            times[key] += [b - a for a, b in pairwise(stamps)]
-    if columns == 1:  # every prefix from its first token: two rounds are enough, and as much as one wants to wait for
-        for k in (10,) if prompt == 256 or small else (10, 40):
-            taken, stamps = _uncached(models, prompts, k, 3)
-            tokens["uncached", k] = taken
-            times["uncached", k] = [b - a for a, b in pairwise(stamps)]
-    for key in times:
-        what, k = key
-        ours = ("unguided" if what == "model.generate" else "guided", k)
-        same = all(a == b[: len(a)] for a, b in zip(tokens[key], tokens[ours], strict=True))
-        per_round = statistics.median(times[key])
-        line = {"model": name, "prompt": prompt, "k": k, "columns": columns, "what": what}
-        line |= {"tokens_per_second": round(columns / per_round, 1), "ms_per_round": round(1000 * per_round, 2)}
+def _decode_models(names: Sequence[str], parts: Sequence[str]) -> Iterator[dict]:
+    for name in names:
+        models = load(name)
+        if models is None:
+            yield {"model": name, "skipped": "data/starter is not there"}
+            continue
+        variants = _variants(name, models, [part for part in parts if part in ("tuned", "int8")])
+        for prompt, columns in CASES[name]:
+            yield from DecodeCase(name, models, prompt, columns, variants if prompt == 64 else {}).lines(parts)
+
+
+def _variants(name: str, models: Models, parts: Sequence[str]) -> dict[str, tuple[Models, dict]]:
+    """The same weights, tuned and in int8, and what a line says of it; for a model that has enough of them."""
+    if name == "starter":
+        return {}
+    made: dict[str, tuple[Models, dict]] = {}
+    for part in parts:
+        other = load(name)
+        guide = other.reward_models["guide"]
+        if part == "tuned":
+            lm, reward = tune_matrices(other.base_lm.loaded.model, LM_TOKENS), tune_matrices(guide.loaded.model)
+            made[part] = other, {"tuned_lm": str(lm), "tuned_reward_model": str(reward)}
+            continue
+        texts = [ids[1:] for ids in prompt_ids(models, 24, 4)]
+        int8 = quantise(guide.loaded.model, guide.loaded.model.base_model, "guide", lambda: torch.tensor(guide.along([0], texts)))  # noqa: B023
+        made[part] = Models(models.base_lm, {"guide": guide}), {"reward_error": round(int8.error, 4), "reward_spread": round(int8.spread, 4)}
+    return made
+
+
+class Rounds(Protocol):
+    """Decodes some rounds: seconds a round; the tokens of every column so far."""
+
+    @property
+    def tokens(self) -> list[list[int]]: ...
+
+    def advance(self, num_rounds: int) -> float: ...
+
+
+class DecodeCase:
+    """One model, prompt length and number of columns: all contestants, and what they took."""
+
+    def __init__(self, name: str, models: Models, prompt: int, columns: int, variants: dict[str, tuple[Models, dict]]):
+        self.name, self.models, self.prompt, self.columns, self.variants = name, models, prompt, columns, variants
+        self.prompts = prompt_ids(models, prompt, columns)
+        self.small = name == "starter"
+        self.times: dict[tuple[str, int], list[float]] = {}
+        self.limits: dict[tuple[str, int], list[float]] = {}
+        self.tokens: dict[tuple[str, int], list[list[int]]] = {}
+
+    def lines(self, parts: Sequence[str]) -> Iterator[dict]:
+        contestants = {key: (rounds, make()) for key, (rounds, make) in self._contestants(parts).items()}
+        bare = {
+            key: BareForwards(contestant.models, key[0] != "unguided", self.prompt + TURNS * rounds + 2 * key[1] + REST)
+            for key, (rounds, contestant) in contestants.items()
+            if isinstance(contestant, _Engine)
+        }
+        for turn in range(TURNS):
+            for key, (rounds, contestant) in contestants.items():
+                if key not in bare:
+                    took = contestant.advance(rounds)
+                else:
+                    with bare[key] as recording:
+                        took = contestant.advance(rounds)
+                    if turn:
+                        self.limits.setdefault(key, []).append(recording.again(rounds))
+                if turn:
+                    self.times.setdefault(key, []).append(took)
+        self.tokens = {key: contestant.tokens for key, (_, contestant) in contestants.items()}
+        if "uncached" in parts and self.columns == 1:
+            self._run_uncached()
+        for key in self.times:
+            yield self._line(*key)
+
+    def _contestants(self, parts: Sequence[str]) -> dict[tuple[str, int], tuple[int, Callable[[], Rounds]]]:
+        """Rounds a turn, and how to make it, by name and k. Ours comes first wherever another is measured against it."""
+        models, prompts = self.models, self.prompts
+        few = 4 if self.small else 2
+        found: dict[tuple[str, int], tuple[int, Callable[[], Rounds]]] = {}
+        found["unguided", 10] = 4, lambda: _Engine(models, prompts, 10, False, TURNS * 4)
+        if "generate" in parts:
+            found["model.generate", 10] = 4, lambda: TransformersGenerate(models, prompts)
+        for k in (10, 40):
+            if set(parts) - {"unguided", "generate"} and (k == 10 or {"guided", "k-fold", "uncached"} & set(parts)):
+                found["guided", k] = few, lambda k=k: _Engine(models, prompts, k, True, TURNS * few)  # type: ignore[misc]
+            if "k-fold" in parts and (self.small or (self.columns == 1 and (self.prompt == 256 or k == 10))):
+                found["k-fold cached ARGS", k] = 2 if self.small else 1, lambda k=k: KFold(models, prompts, k)  # type: ignore[misc]
+        for part, (other, _) in self.variants.items():
+            found[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, TURNS * few)  # type: ignore[misc]
+        return found
+
+    def _run_uncached(self) -> None:
+        """Every prefix from its first token: once is as much as one wants to wait for."""
+        for k in (10,) if self.prompt == 256 or self.small else (10, 40):
+            contestant = Uncached(self.models, self.prompts, k)
+            self.times["uncached", k] = [contestant.advance(2 if self.small or (k == 10 and self.prompt == 64) else 1)]
+            self.tokens["uncached", k] = contestant.tokens
+
+    def _line(self, what: str, k: int) -> dict:
+        times, ours = self.times[what, k], ("unguided" if what == "model.generate" else "guided", k)
+        seconds = statistics.median(times)
+        line: dict = {"model": self.name, "prompt": self.prompt, "k": k, "columns": self.columns, "what": what}
+        line |= {"tokens_per_second": round(self.columns / seconds, 1), "ms_per_round": round(1000 * seconds, 2)}
+        if limits := self.limits.get((what, k)):
+            of_limit = _ratio(limits, times)
+            line |= {"limit_ms": round(1000 * statistics.median(limits), 2), "of_limit": round(of_limit, 3), "overhead": round(1 - of_limit, 3)}
         if what == "guided":
-            line["guided_over_unguided"] = round(statistics.median(times["unguided", k]) / per_round, 3)
+            line["guided_over_unguided"] = round(_ratio(self.times["unguided", 10], times), 3)
+            line["limit_guided_over_unguided"] = round(_ratio(self.limits["unguided", 10], self.limits[what, k]), 3)
+        elif what == "model.generate":
+            line |= {"ours_over_this": round(_ratio(times, self.times[ours]), 3), "same_tokens": self._share(what, k, ours) == 1}
+        elif what.startswith("guided, "):
+            line |= {"over_plain": round(_ratio(self.times[ours], times), 3), "share_of_same_tokens": round(self._share(what, k, ours), 3)}
+            line |= self.variants[what.removeprefix("guided, ")][1]
         elif what != "unguided":
-            line["ours_over_this"] = round(per_round / statistics.median(times[ours]), 2)
-            line["same_tokens"] = same
-        yield line
+            line |= {"ours_over_this": round(_ratio(times, self.times[ours]), 2), "same_tokens": self._share(what, k, ours) == 1}
+        return line
+
+    def _share(self, what: str, k: int, ours: tuple[str, int]) -> float:
+        """Of the tokens that both have."""
+        pairs = [pair for mine, other in zip(self.tokens[ours], self.tokens[what, k], strict=True) for pair in zip(mine, other, strict=False)]
+        return sum(a == b for a, b in pairs) / len(pairs)
 
 
-def _starter():
-    from rgtg.engine import Models
-    from rgtg.models.lm import BaseLM
-    from rgtg.models.loading import load_causal_lm, load_classifier
-    from rgtg.rewards.scalar import ScalarRewardModel
+class _Engine(EngineRounds):
+    """Ours; knows its models, whose forwards are recorded."""
 
-    if not (STARTER_DIR / "partial").is_dir():
-        return None
-    loaded = load_causal_lm(str(STARTER_DIR / "base-lm"), device="cpu")
-    for source in (loaded.model.generation_config, loaded.model.config, loaded.tokenizer):
-        source.eos_token_id = None  # an answer that ends after two tokens measures nothing
-    lm = BaseLM.of(loaded)
-    return Models(lm, {"guide": ScalarRewardModel.of(load_classifier(str(STARTER_DIR / "partial"), "guide", device="cpu"))})
+    def __init__(self, models: Models, prompts: Sequence[Sequence[int]], k: int, guided: bool, num_tokens: int):
+        super().__init__(models, prompts, k, guided, num_tokens + REST)
+        self.models = models
 
 
-def _gpt2_small():
-    """Random weights at GPT-2-small size with 2,048 positions, under the smallest tokenizer that serves."""
-    import torch
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    from rgtg.engine import Models
-    from rgtg.models.lm import BaseLM
-    from rgtg.models.loading import Loaded
-    from rgtg.records import ModelRef
-    from rgtg.rewards.scalar import ScalarRewardModel
-
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<s>": 0, "</s>": 1}, "<s>")), bos_token="<s>")
-    config = GPT2Config(n_positions=2048, num_labels=1, pad_token_id=0, bos_token_id=0, eos_token_id=None)
-    torch.manual_seed(0)
-    loaded = [
-        Loaded(ModelRef(name, "random"), Path(), kind(config).eval().requires_grad_(False), tokenizer, None)
-        for name, kind in (("gpt2-small", GPT2LMHeadModel), ("guide", GPT2ForSequenceClassification))
-    ]
-    return Models(BaseLM.of(loaded[0]), {"guide": ScalarRewardModel.of(loaded[1])})
+def _ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    """Median over turns of one time over another; of the medians where one was measured once."""
+    if len(over) != len(under):
+        return statistics.median(over) / statistics.median(under)
+    return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
-def _prompts(models, length: int, columns: int) -> list[list[int]]:
-    import torch
-
-    size = models.base_lm.loaded.vocabulary_size
-    draw = torch.Generator().manual_seed(length)
-    return [[0, *torch.randint(3, size, (length - 1,), generator=draw).tolist()] for _ in range(columns)]
+# --- two checkouts ------------------------------------------------------------------------------------------------------
 
 
-def _ours(models, prompts: Sequence[Sequence[int]], k: int, guided: bool) -> tuple[list[list[int]], list[float]]:
-    """Greedy tokens of the engine and the time of each round's last step."""
-    from rgtg.engine import generate
-    from rgtg.records import Run, Step
+class Worker:
+    """A process that decodes with the code of one checkout; at rest while the other works."""
 
-    config = GenerationConfig(max_new_tokens=NUM_TOKENS, temperature=0.0, top_k=k)
-    runs = [
-        Run(
-            "", "pargs-greedy" if guided else "base", models.base_lm.loaded.ref, (("beta", 1.0),) if guided else (),
-            ((models.reward_models["guide"].loaded.ref, 1.0),) if guided else (), generation=config, prompt_ids=tuple(ids),
-        )
-        for ids in prompts
-    ]  # fmt: skip
-    tokens, stamps = [[] for _ in runs], {}
-    for column, event in generate(runs, models):
-        if isinstance(event, Step):
-            tokens[column].append(event.token_id)
-            stamps[event.position] = time.perf_counter()
-    return tokens, list(stamps.values())
+    def __init__(self, checkout: Path):
+        command = [sys.executable, "-P", bench_engine.__file__]  # -P: rgtg comes from the checkout, not from beside the script
+        env = os.environ | {"PYTHONPATH": str(checkout), "PYTHONWARNINGS": "ignore"}
+        self.process = subprocess.Popen(command, cwd=checkout, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
+    def ask(self, request: dict) -> dict:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise BadSettings("The other checkout could not decode.", f"Its process ended with {self.process.wait()}.", "See above for why.")
+        return json.loads(answer)
 
-def _transformers_generate(models, prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[float]]:
-    """transformers' own greedy decoding, one batched call; its stopping criterion reads the clock."""
-    import torch
-    from transformers import StoppingCriteria, StoppingCriteriaList
-
-    stamps = []
-
-    class Clock(StoppingCriteria):
-        def __call__(self, input_ids, scores, **kwargs):
-            stamps.append(time.perf_counter())
-            return torch.zeros(len(input_ids), dtype=torch.bool)
-
-    ids = torch.tensor(prompts)
-    with torch.inference_mode():
-        out = models.base_lm.loaded.model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=NUM_TOKENS, do_sample=False, pad_token_id=0,
-            stopping_criteria=StoppingCriteriaList([Clock()]),
-        )  # fmt: skip
-    return _until_eos(out[:, ids.shape[1] :].tolist(), models), stamps
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def _until_eos(rows: list[list[int]], models) -> list[list[int]]:
-    eos = models.base_lm.loaded.eos_ids
-    return [row[: next((i + 1 for i, t in enumerate(row) if t in eos), len(row))] for row in rows]
-
-
-def _k_fold(models, prompts: Sequence[Sequence[int]], k: int, num_tokens: int) -> tuple[list[list[int]], list[float]]:
-    """ARGS as its authors cache it: k copies of the reward model's cache, a token each, the winner copied to all rows."""
-    import torch
-    from transformers import DynamicCache
-
-    lm, reward = models.base_lm.loaded.model, models.reward_models["guide"]
-    with torch.inference_mode():
-        ids = torch.tensor(prompts)
-        n = len(ids)
-        lm_cache, rm_cache = DynamicCache(), DynamicCache()
-        logits = lm(ids, past_key_values=lm_cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-        reward.loaded.model.base_model(ids, past_key_values=rm_cache, use_cache=True)
-        rm_cache.batch_repeat_interleave(k)
-        taken, stamps = [], []
-        for step in range(num_tokens):
-            top, candidates = logits.float().log_softmax(-1).topk(k)
-            hidden = reward.loaded.model.base_model(candidates.reshape(-1, 1), past_key_values=rm_cache, use_cache=True).last_hidden_state
-            best = (top + reward.head(hidden)[..., 0].view(n, k)).argmax(-1)
-            token = candidates.gather(1, best[:, None])
-            taken.append(token[:, 0].tolist())
-            stamps.append(time.perf_counter())
-            if step + 1 < num_tokens:
-                rows = (torch.arange(n) * k + best).repeat_interleave(k)
-                rm_cache.batch_select_indices(rows)
-                logits = lm(token, past_key_values=lm_cache, use_cache=True).logits[:, -1]
-    return _until_eos([list(row) for row in zip(*taken, strict=True)], models), stamps
-
-
-def _uncached(models, prompts: Sequence[Sequence[int]], k: int, num_tokens: int) -> tuple[list[list[int]], list[float]]:
-    """Every candidate read from its first token in one batched call a model and token, without autograd and without a cache."""
-    import torch
-
-    lm, reward = models.base_lm.loaded.model, models.reward_models["guide"]
-    stamps: list[float] = []
-    with torch.inference_mode():
-        ids = torch.tensor(prompts)
-        first = ids.shape[1]
-        for _ in range(num_tokens):
-            top, candidates = lm(ids, use_cache=False, logits_to_keep=1).logits[:, -1].float().log_softmax(-1).topk(k)
-            rows = torch.cat([ids.repeat_interleave(k, 0), candidates.reshape(-1, 1)], 1)
-            hidden = reward.loaded.model.base_model(rows, use_cache=False).last_hidden_state[:, -1]
-            best = (top + reward.head(hidden)[..., 0].view(len(ids), k)).argmax(-1)
-            ids = torch.cat([ids, candidates.gather(1, best[:, None])], 1)
-            stamps.append(time.perf_counter())
-    return _until_eos(ids[:, first:].tolist(), models), stamps
-
-
-# --- train ------------------------------------------------------------------------------------------------------------
-
-
-def train(seconds: float) -> Iterator[dict]:
-    """Our one pass over all prefixes against enumerated prefixes, our full objective against TRL's RewardTrainer, and throughput on a GPU."""
-    import torch
-
-    from rgtg.tools import bench_training
-
-    begun = time.perf_counter()
-    yield {"bench": "train", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__}
-    yield from bench_training.one_pass()
-    if time.perf_counter() - begun < seconds:
-        yield from bench_training.against_trl()
-    if time.perf_counter() - begun < seconds:
-        yield from bench_training.throughput()
-    yield {"bench": "train", "seconds": round(time.perf_counter() - begun, 1)}
-
-
-# --- start ------------------------------------------------------------------------------------------------------------
-
-
-def start(seconds: float) -> Iterator[dict]:
-    """Seconds from `python app.py` to the page answering, and to models ready for a first comparison."""
-    import socket
-    import urllib.request
-
+def _compare_checkouts(other: Path, names: Sequence[str]) -> Iterator[dict]:
     from rgtg.config import ROOT
 
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        begun = time.perf_counter()
-        env = os.environ | {"RGTG_DATA_DIR": folder}
-        app = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        try:
-            answering = None
-            while answering is None and time.perf_counter() - begun < seconds:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
-                    answering = time.perf_counter() - begun
-                except OSError:
-                    time.sleep(0.05)
-            ready = None
-            for line in app.stdout:
-                if "models ready" in line:
-                    ready = time.perf_counter() - begun
-                    break
-            yield {"bench": "start", "page_answers_after_s": answering and round(answering, 2), "models_ready_after_s": ready and round(ready, 2)}
-        finally:
-            app.terminate()
-            app.wait()
-
-
-# --- store ------------------------------------------------------------------------------------------------------------
-
-
-def store(seconds: float) -> Iterator[dict]:
-    """Votes a second from 16 threads, each vote with its comparison in one transaction of its own."""
-    import threading
-
-    from rgtg.records import Comparison, ModelRef, Run, Step, Trace, Vote, new_id
-    from rgtg.store.store import Store
-
-    def comparison() -> tuple[Comparison, Vote]:
-        steps = tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4) for i in range(24))
-        traces = tuple(Trace(new_id(), c, Run("a prompt", "base", ModelRef("lm")), steps, "word " * 24, "eos") for c in "AB")
-        found = Comparison(new_id(), "a prompt", traces)
-        return found, Vote(new_id(), found.id, "best", traces[0].id, tuple(t.id for t in traces))
-
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
-        waits: list[float] = []
-
-        def vote() -> None:
-            for _ in range(50):
-                record = comparison()
-                begun = time.perf_counter()
-                found.add_comparison(*record)
-                waits.append(time.perf_counter() - begun)
-
-        threads = [threading.Thread(target=vote) for _ in range(16)]
-        begun = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        took = time.perf_counter() - begun
-        waits.sort()
-        yield {
-            "bench": "store", "votes": len(waits), "votes_per_second": round(len(waits) / took),
-            "p95_ms": round(1000 * waits[int(0.95 * len(waits))], 1), "worst_ms": round(1000 * waits[-1], 1), "stored": found.num_votes(),
-        }  # fmt: skip
+    if not (other / "rgtg" / "engine.py").is_file():
+        raise BadSettings(f"`{other}` is no checkout of rgtg.", "There is no rgtg/engine.py in it.")
+    ours, theirs = Worker(ROOT), Worker(other.absolute())
+    try:
+        for name in names:
+            for prompt, columns in CASES[name]:
+                for what, k in (("unguided", 10), ("guided", 10), ("guided", 40)):
+                    rounds = 4 if name == "starter" or what == "unguided" else 2
+                    case = {"models": name, "prompt": prompt, "columns": columns, "k": k, "guided": what == "guided"}
+                    for worker in (ours, theirs):
+                        worker.ask(case | {"num_tokens": TURNS * rounds + REST})
+                    turns = [[worker.ask({"rounds": rounds}) for worker in (ours, theirs)[:: 1 if turn % 2 else -1]] for turn in range(TURNS)]
+                    pairs = [turn[:: 1 if number % 2 else -1] for number, turn in enumerate(turns)]
+                    mine, other_times = ([pair[i]["seconds"] for pair in pairs[1:]] for i in (0, 1))
+                    yield {
+                        "model": name, "prompt": prompt, "k": k, "columns": columns, "what": what,
+                        "ms_per_round": round(1000 * statistics.median(mine), 2), "their_ms": round(1000 * statistics.median(other_times), 2),
+                        "ours_over_theirs": round(_ratio(other_times, mine), 3), "same_tokens": pairs[-1][0]["tokens"] == pairs[-1][1]["tokens"],
+                    }  # fmt: skip
+    finally:
+        ours.close()
+        theirs.close()

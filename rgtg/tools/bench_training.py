@@ -37,6 +37,18 @@ def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0
     return [TokenPair((0,), draw(), draw()) for _ in range(num_pairs)]
 
 
+def train(seconds: float) -> Iterator[dict]:
+    """Our one pass over all prefixes against enumerated prefixes, our full objective against TRL's RewardTrainer, and throughput on a GPU."""
+    begun = time.perf_counter()
+    yield {"bench": "train", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__}
+    yield from one_pass()
+    if time.perf_counter() - begun < seconds:
+        yield from against_trl()
+    if time.perf_counter() - begun < seconds:
+        yield from throughput()
+    yield {"bench": "train", "seconds": round(time.perf_counter() - begun, 1)}
+
+
 # --- one pass against enumerated prefixes -----------------------------------------------------------------------------
 
 

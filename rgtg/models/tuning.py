@@ -1,0 +1,262 @@
+"""What makes a loaded model faster on this machine, by measuring: how matrices lie in memory, how many threads, int8.
+
+Works on torch modules and callables. Knows nothing of prefixes, rewards or the engine.
+"""
+
+import os
+import statistics
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MethodType
+from typing import TypeGuard
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from rgtg.errors import ModelRefused
+
+LM_TOKENS = (1, 4)  # tokens in a forward of the base LM: one a column
+REWARD_TOKENS = (11, 44)  # in one of a reward model: one pending and ten candidates, for one column and for four
+MIN_WEIGHTS = 16_000_000  # in matrices; below, a forward is mostly Python and no layout is worth its measurement
+MIN_GAIN = 1.08  # less is noise
+SAMPLE_ROWS = 8192  # of a matrix that is measured: a head of 150,000 rows multiplies no differently
+ALL_THREADS_FROM = 100_000_000  # weights; such models gain from every core, nothing needs to be measured
+DEFAULT_THREADS = torch.get_num_threads()
+
+Matrix = nn.Linear | Conv1D
+
+
+def num_weights(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+# --- how matrices lie in memory -----------------------------------------------------------------------------------------
+
+
+def _by_rows(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x, matrix, bias)
+
+
+def _onednn(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")
+
+
+# a way to multiply: whether the matrix (out, in) lies column after column, and the kernel
+WAYS: dict[str, tuple[bool, Callable[[Tensor, Tensor, Tensor | None], Tensor]]] = {
+    "row-major": (False, _by_rows),
+    "column-major": (True, _by_rows),
+    "oneDNN": (False, _onednn),
+}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """How the matrices of a model are multiplied now: (shape of a matrix (out, in), way, times as fast as before), the changed ones only."""
+
+    changed: tuple[tuple[tuple[int, int], str, float], ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{out}×{width} {way} ({gain:.2f}×)" for (out, width), way, gain in self.changed) or "weights as they came"
+
+
+def tune_matrices(
+    model: nn.Module,
+    num_tokens: Sequence[int] = REWARD_TOKENS,
+    seconds: float = 0.3,
+    min_weights: int = MIN_WEIGHTS,
+    ways: Sequence[str] = tuple(WAYS),
+) -> Tuned:
+    """Changes Linear and Conv1D layers to the fastest of `ways` for forwards of so many tokens, as measured for each shape; values stay.
+
+    Only on a CPU, in float32, and where there are `min_weights` in matrices. Names, shapes and ties of weights stay, so that the
+    model is saved as before. The measurement takes about `seconds`, the copies come on top. For inference: oneDNN has no gradient here.
+    """
+    groups: dict[tuple[type, torch.Size, bool], list[Matrix]] = {}
+    holders = Counter(id(module._parameters["weight"]) for module in model.modules() if module._parameters.get("weight") is not None)
+    for module in model.modules():
+        if is_plain_matrix(module):
+            groups.setdefault((type(module), _matrix(module).shape, holders[id(module.weight)] > 1), []).append(module)
+    sizes = {key: sum(module.weight.numel() for module in modules) for key, modules in groups.items()}
+    if sum(sizes.values()) < min_weights:
+        return Tuned()
+    ways = [way for way in ways if way != "oneDNN" or has_onednn()]
+    changed = []
+    for (kind, shape, shared), modules in groups.items():
+        if sizes[kind, shape, shared] < 0.02 * sum(sizes.values()):
+            continue
+        # a weight that is shared, by an embedding say, can only be saved as it lies: transformers views it as flat
+        open_to = [way for way in ways if not (shared and WAYS[way][0])]
+        way, gain = _fastest(modules, num_tokens, seconds / len(groups), open_to)
+        if gain >= MIN_GAIN and way in open_to:
+            for module in modules:
+                _change(module, *WAYS[way])
+            changed.append(((shape[0], shape[1]), way, gain))
+    return Tuned(tuple(changed))
+
+
+def is_plain_matrix(module: nn.Module) -> TypeGuard[Matrix]:
+    """A Linear or Conv1D of the library itself, float32 on the CPU; not a quantised, adapted or tuned one."""
+    weight = module._parameters.get("weight") if type(module) in (nn.Linear, Conv1D) else None
+    plain = weight is not None and weight.ndim == 2 and weight.device.type == "cpu" and weight.dtype == torch.float32
+    return plain and "forward" not in vars(module)
+
+
+def _matrix(module: Matrix) -> Tensor:
+    """The weight as (out, in); that of a Conv1D lies the other way round."""
+    return module.weight.detach().t() if isinstance(module, Conv1D) else module.weight.detach()
+
+
+def _laid(matrix: Tensor, by_columns: bool) -> Tensor:
+    return matrix.t().contiguous().t() if by_columns else matrix.contiguous()
+
+
+def has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@torch.inference_mode()
+def _fastest(modules: Sequence[Matrix], num_tokens: Sequence[int], seconds: float, ways: Sequence[str]) -> tuple[str, float]:
+    """The fastest way and how many times as fast as it is now, from interleaved rounds over three matrices, which no cache holds.
+
+    A gain has to show in the least disturbed round and in the median one: beside a busy process either alone is at times wrong by far.
+    """
+    now = "column-major" if isinstance(modules[0], Conv1D) else "row-major"
+    samples = [_matrix(module)[:SAMPLE_ROWS] for module in modules[:3]]
+    laid = {way: [_laid(sample, WAYS[way][0]) for sample in samples] for way in dict.fromkeys((now, *ways))}
+    inputs = [torch.randn(n, samples[0].shape[1], generator=torch.Generator().manual_seed(n)) for n in num_tokens]
+    times: dict[tuple[str, int], list[float]] = {(way, n): [] for way in laid for n in num_tokens}
+    begun = time.perf_counter()
+    for turn in range(30):
+        for way, matrices in laid.items():
+            for x in inputs:
+                start = time.perf_counter()
+                for matrix in matrices:
+                    WAYS[way][1](x, matrix, None)
+                if turn:  # the first is for the caches
+                    times[way, len(x)].append(time.perf_counter() - start)
+        if turn and time.perf_counter() - begun > seconds:
+            break
+
+    def gain(way: str) -> float:
+        return min(1 / statistics.mean(pick(times[way, n]) / pick(times[now, n]) for n in num_tokens) for pick in (min, statistics.median))
+
+    fastest = max(laid, key=gain)
+    return fastest, gain(fastest)
+
+
+def _change(module: Matrix, by_columns: bool, kernel: Callable[[Tensor, Tensor, Tensor | None], Tensor]) -> None:
+    matrix = _laid(_matrix(module), by_columns)  # a weight that is tied to an embedding stays tied: the parameter is the same
+    module.weight.data = matrix.t() if isinstance(module, Conv1D) else matrix
+    if kernel is _onednn:
+        module.forward = MethodType(_forward_onednn, module)  # type: ignore[method-assign]
+
+
+def _forward_onednn(self: Matrix, x: Tensor) -> Tensor:
+    return _onednn(x, self.weight.t() if isinstance(self, Conv1D) else self.weight, self.bias)
+
+
+# --- int8 ---------------------------------------------------------------------------------------------------------------
+
+
+class Int8Linear(nn.Module):
+    """A Linear layer of int8 weights, with a scale for each output; inputs are quantised as they come, all of a call by one scale.
+
+    So a reward depends a little on what is scored beside it. A float32 layer takes its place nowhere else: it cannot be saved.
+    """
+
+    def __init__(self, matrix: Tensor, bias: Tensor | None):
+        """From a float32 matrix (out, in)."""
+        super().__init__()
+        scales = (matrix.abs().amax(1) / 127).clamp(min=1e-12)  # (out,)
+        zeros = torch.zeros(len(scales), dtype=torch.long)
+        with warnings.catch_warnings():  # quantised tensors are to leave torch one day; a torch without them is refused in words
+            warnings.simplefilter("ignore", UserWarning)
+            quantised = torch.quantize_per_channel(matrix, scales.double(), zeros, 0, torch.qint8)
+        self.packed = torch.ops.quantized.linear_prepack(quantised, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.quantized.linear_dynamic(x, self.packed, reduce_range=True)  # int16 sums overflow without it, before VNNI
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What int8 did to a reward model: `error` is the mean absolute difference of rewards to float32, `spread` their standard deviation."""
+
+    num_layers: int
+    error: float
+    spread: float
+
+    def __str__(self) -> str:
+        return f"int8: rewards differ by {self.error:.2g} on average (their spread is {self.spread:.2g})"
+
+
+def quantise(model: nn.Module, backbone: nn.Module, name: str, rewards: Callable[[], Tensor]) -> Int8:
+    """Turns the Linear and Conv1D layers of `backbone`, inside `model`, to int8 in place; embedding and heads stay float32.
+
+    `rewards` gives the model's rewards of a fixed sample of prefixes; it is asked before and after. Choose the decoding strategy
+    before: int8 keeps no law to 1e-4. Raises ModelRefused where that cannot be; the model is then as it was.
+    """
+    layers = {path: module for path, module in backbone.named_modules() if is_plain_matrix(module)}
+    do = "Use float32 for this reward model."
+    if not layers:
+        raise ModelRefused(f"`{name}` cannot be used in int8.", "It has no Linear layers in float32 on the CPU.", do)
+    before = rewards().float()
+    try:
+        for path, module in layers.items():
+            backbone.set_submodule(path, Int8Linear(_matrix(module).contiguous(), module.bias))
+        after = rewards().float()
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
+        for path, module in layers.items():
+            backbone.set_submodule(path, module)
+        raise ModelRefused(f"`{name}` cannot be used in int8.", str(error).strip().splitlines()[0], do) from error
+    difference = (after - before).abs().mean()
+    if not bool(difference.isfinite()):
+        for path, module in layers.items():
+            backbone.set_submodule(path, module)
+        raise ModelRefused(f"`{name}` cannot be used in int8.", "Its rewards are no numbers then.", do)
+    return Int8(len(layers), float(difference), float(before.std()))
+
+
+# --- threads ------------------------------------------------------------------------------------------------------------
+
+
+def choose_threads(step: Callable[[], object], weights: int, seconds: float = 0.2) -> int:
+    """How many threads serve `step`, a forward or two of the models that decode together: one, or all that torch uses.
+
+    All where a person has set the number (OMP_NUM_THREADS, MKL_NUM_THREADS or torch.set_num_threads), and from 100 million
+    `weights` on. One unless all are clearly faster: a second thread suffers most when another process is at work.
+    """
+    threads = torch.get_num_threads()
+    chosen = threads != DEFAULT_THREADS or any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    if chosen or threads == 1 or weights >= ALL_THREADS_FROM:
+        return threads
+    times: dict[int, list[float]] = {1: [], threads: []}
+    begun = time.perf_counter()
+    try:
+        for turn in range(20):
+            for number, taken in times.items():
+                torch.set_num_threads(number)
+                start = time.perf_counter()
+                step()
+                if turn:  # the first wakes the threads
+                    taken.append(time.perf_counter() - start)
+            if turn and time.perf_counter() - begun > seconds:
+                break
+    finally:
+        torch.set_num_threads(threads)
+    return threads if min(times[threads]) < 0.9 * min(times[1]) else 1
+
+
+def use_threads(num_threads: int) -> None:
+    """Sets the number for the thread that calls; 0 leaves it.
+
+    torch keeps the number for each thread: a new one starts with what was set last, wherever that was, and one that has computed
+    already keeps its own (torch 2.13 with OpenMP). So whoever computes says it, at the start of every round: it costs 0.3 µs.
+    """
+    if num_threads and torch.get_num_threads() != num_threads:
+        torch.set_num_threads(num_threads)

@@ -1,0 +1,127 @@
+"""What the decoding benchmark runs: models of three sizes, and the engine one round at a time.
+
+As a script it decodes with the checkout it is started in, which may be an older one: it stands on `make_run`, `Models` and `generate`
+alone, and imports rgtg inside its functions. A request is one JSON line on stdin, its answer one on stdout.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = 32_000  # of the Llama; GPT-2 has its own
+POSITIONS = 2048
+
+
+def load(name: str) -> Any:
+    """`Models` of a base LM and the reward model `guide`: `starter` from data/starter (None where it is not there), `gpt2` at the size
+    of GPT-2 small and `llama` with 85 million weights in its layers, both of random weights."""
+    return _starter() if name == "starter" else _random(name)
+
+
+def _starter() -> Any:
+    from rgtg.config import STARTER_DIR
+    from rgtg.engine import Models
+    from rgtg.models.lm import BaseLM
+    from rgtg.models.loading import load_causal_lm, load_classifier
+    from rgtg.rewards.scalar import ScalarRewardModel
+
+    if not (STARTER_DIR / "partial").is_dir():
+        return None
+    loaded = load_causal_lm(str(STARTER_DIR / "base-lm"), device="cpu")
+    sources: tuple[Any, ...] = (loaded.model.generation_config, loaded.model.config, loaded.tokenizer)
+    for source in sources:
+        source.eos_token_id = None  # an answer that ends after two tokens measures nothing
+    return Models(BaseLM.of(loaded), {"guide": ScalarRewardModel.of(load_classifier(str(STARTER_DIR / "partial"), "guide", device="cpu"))})
+
+
+def _random(name: str) -> Any:
+    """Weights from seed 0, under the smallest tokenizer that serves."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
+
+    from rgtg.engine import Models
+    from rgtg.models.lm import BaseLM
+    from rgtg.models.loading import Loaded
+    from rgtg.records import ModelRef
+    from rgtg.rewards.scalar import ScalarRewardModel
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<s>": 0, "</s>": 1}, "<s>")), bos_token="<s>")
+    ids: dict[str, Any] = {"num_labels": 1, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": None}
+    llama: dict[str, Any] = {
+        "hidden_size": 768,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "vocab_size": VOCABULARY,
+    }
+    config = GPT2Config(n_positions=POSITIONS, **ids) if name == "gpt2" else LlamaConfig(max_position_embeddings=POSITIONS, **llama, **ids)
+    torch.manual_seed(0)
+    loaded = [
+        Loaded(ModelRef(title, "random"), Path(), kind.from_config(config).eval().requires_grad_(False), tokenizer, None)
+        for title, kind in ((name, AutoModelForCausalLM), ("guide", AutoModelForSequenceClassification))
+    ]
+    return Models(BaseLM.of(loaded[0]), {"guide": ScalarRewardModel.of(loaded[1])})
+
+
+def prompt_ids(models: Any, num_tokens: int, columns: int) -> list[list[int]]:
+    """Random ids behind the start token, another prompt for each column, the same in every process."""
+    import torch
+
+    size = models.base_lm.loaded.vocabulary_size
+    draw = torch.Generator().manual_seed(num_tokens)
+    return [[0, *torch.randint(3, size, (num_tokens - 1,), generator=draw).tolist()] for _ in range(columns)]
+
+
+class EngineRounds:
+    """Greedy columns of the engine, one round after another: base, or PARGS-G with beta 1."""
+
+    def __init__(self, models: Any, prompts: Sequence[Sequence[int]], k: int, guided: bool, num_tokens: int):
+        from rgtg.config import GenerationConfig
+        from rgtg.engine import generate, make_run
+
+        method, params = ("pargs-greedy", (("beta", 1.0),)) if guided else ("base", ())
+        config = GenerationConfig(max_new_tokens=num_tokens, temperature=0.0, top_k=k)
+        run = make_run("a", method, models, params, "guide" if guided else None, (), config, 0)
+        self._events = generate([replace(run, prompt_ids=tuple(ids)) for ids in prompts], models)
+        self.tokens: list[list[int]] = [[] for _ in prompts]
+
+    def advance(self, num_rounds: int) -> float:
+        """Decodes so many tokens in every column; seconds a round. The first call reads the prompts."""
+        wanted = len(self.tokens[0]) + num_rounds
+        begun = time.perf_counter()
+        while len(self.tokens[-1]) < wanted:  # the last column is the last of its round
+            column, event = next(self._events)
+            if hasattr(event, "token_id"):
+                self.tokens[column].append(event.token_id)
+            elif error := getattr(event, "error", ""):
+                raise RuntimeError(error)
+        return (time.perf_counter() - begun) / num_rounds
+
+
+def main() -> None:
+    """Answers `{"models", "prompt", "columns", "k", "guided", "num_tokens"}` with `{}`, `{"rounds": n}` with seconds a round and tokens."""
+    models: dict[str, Any] = {}
+    rounds: EngineRounds | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "models" in request:
+            name = request["models"]
+            models = models if name in models else {name: load(name)}  # one at a time: two workers share the memory
+            prompts = prompt_ids(models[name], request["prompt"], request["columns"])
+            rounds = EngineRounds(models[name], prompts, request["k"], request["guided"], request["num_tokens"])
+            answer: dict = {}
+        else:
+            assert rounds is not None
+            answer = {"seconds": rounds.advance(request["rounds"]), "tokens": rounds.tokens}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ from pages.handlers import read_json, read_number
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.guidance.methods import Parameter
+from rgtg.guidance.methods import BASE, Parameter
 from rgtg.records import ColumnSpec, ModelCard, Run
 from rgtg.workbench.workbench import Workbench
 
@@ -60,7 +60,7 @@ def describe_methods(workbench: Workbench) -> list[dict]:
             "about": m.about,
             "uses_reward": m.uses_reward,
             "objective": m.objective,
-            "parameters": [asdict(p) for p in m.parameters],
+            "parameters": [asdict(p) | {"default": dict(m.line_up).get(p.name, p.default)} for p in m.parameters],
         }
         for m in workbench.methods().values()
     ]
@@ -81,7 +81,7 @@ def default_columns(workbench: Workbench) -> list[ColumnSpec]:
     try:
         return workbench.default_columns()[:MAX_COLUMNS]
     except RgtgError:
-        return [ColumnSpec("base")]
+        return [ColumnSpec(BASE)]
 
 
 def setting_fields(workbench: Workbench) -> list[dict]:

@@ -17,13 +17,14 @@ from torch import Tensor
 from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, ModelRefused, RgtgError
-from rgtg.guidance.base import Proposal, Propose, Score
 from rgtg.guidance.methods import method
+from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, GivenUp, Rows
+from rgtg.guidance.steps import step_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
 from rgtg.prompts import TextStream, check_fits, pieces
-from rgtg.records import Candidate, Params, Rewards, Run, Step, Tried
+from rgtg.records import Params, Run, Step, Tried
 from rgtg.rewards.base import RewardModel, Said
 from rgtg.rewards.combine import combine
 
@@ -248,35 +249,9 @@ class _Column:
         return self.request is None and self.num_shown == len(self.rows.settled)
 
     def _step(self, draft: Draft, given_up: Sequence[GivenUp]) -> Step:
-        # ten numbers: plain Python is faster here than a tensor operation each
-        proposal, values, index = draft.proposal, draft.scores, draft.index
-        log_probs, ids, text_of = proposal.log_probs.tolist(), proposal.ids, self.lm.token_texts.text
-        temperature, highest = self.run.generation.temperature or 1.0, max(values)
-        weights = [math.exp((value - highest) / temperature) for value in values]
-        total = sum(weights)
-        after = [weight / total for weight in weights]
-        ranks = [0] * len(values)
-        for rank, i in enumerate(sorted(range(len(values)), key=lambda i: -values[i]), 1):
-            ranks[i] = rank
-        names = [name for name in self.guides if name in proposal.components]
-        rewards = [tuple(zip(names, found, strict=True)) for found in zip(*(proposal.components[name] for name in names), strict=True)]
-        candidates = tuple(
-            Candidate(token, text_of(token), log_probs[i], values[i], i + 1, ranks[i], after[i], rewards[i] if names else ())
-            for i, token in enumerate(ids)
-        )
         text = self.text.push(draft.token_id) + (self.text.finish() if draft.is_last else "")
-        said: Rewards = tuple((name, draft.rewards[name]) for name in self.watched if math.isfinite(draft.rewards.get(name, math.nan)))
-        return Step(
-            self.rows.num_given + self.num_shown, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index],
-            math.exp(log_probs[index]), after[index], self._kl(draft, log_probs, after), said, candidates, tuple(map(self._tried, given_up)),
-        )  # fmt: skip
-
-    def _kl(self, draft: Draft, log_probs: Sequence[float], after: Sequence[float]) -> float | None:
-        if not self.rule.rescores:
-            return None
-        if draft.greedy:
-            return -log_probs[draft.index]
-        return sum(q * (math.log(q) - p) for q, p in zip(after, log_probs, strict=True) if q > 0)
+        position, tried = self.rows.num_given + self.num_shown, tuple(map(self._tried, given_up))
+        return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
 
     def _tried(self, given_up: GivenUp) -> Tried:
         ids = tuple(draft.token_id for draft in given_up.drafts)

@@ -4,23 +4,21 @@ Knows nothing of tensors, models, the database or the screen.
 """
 
 import json
-import types
-import typing
 import uuid
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadData
+from rgtg.serialization import from_dict
 
 CARD_FILE = "card.json"
 STOP_REASONS = ("eos", "max_new_tokens", "stopped", "error")
 ANSWERS = ("best", "tie", "all_bad", "skip")  # the verdicts that a person gives
 VERDICTS = (*ANSWERS, "withdrawn")  # undo
-Record = TypeVar("Record")
 STATES = ("open", "closed", "expired", "abandoned")
 Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
 Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))
@@ -103,12 +101,20 @@ class Step:
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """What a person sets for one column. `generation` overrides the comparison's settings for this column alone."""
+    """What a person sets for one column. `generation` overrides the comparison's settings for this column alone. In place of the one
+    `reward_model`, `guides` may name several with their weights, and `combine` the way in which their rewards become one."""
 
     method: str
     params: Params = ()
     reward_model: str | None = None
     generation: GenerationConfig | None = None
+    guides: tuple[tuple[str, float], ...] = ()
+    combine: str = "sum"
+
+    @property
+    def mix(self) -> tuple[tuple[str, float], ...]:
+        """Every reward model that is named, with its weight; none where the method's default is meant."""
+        return self.guides or (((self.reward_model, 1.0),) if self.reward_model else ())
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,11 @@ class Run:
         if "reward_model" not in found or "guides" in found:
             return found
         return found | {"guides": [[found["reward_model"], 1.0]] if found["reward_model"] else []}
+
+
+def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
+    """`partial`, `partial*2 + full*0.5`: the reward models that guide, with weights other than 1."""
+    return " + ".join(ref.name + (f"*{weight:g}" if weight != 1 else "") for ref, weight in guides)
 
 
 @dataclass(frozen=True)
@@ -302,45 +313,6 @@ class ModelCard:
             return from_dict(cls, json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
         except (ValueError, TypeError) as error:
             raise BadData(f"{path} is no card of a model.", f"{error}.", "Delete it, or put the right one there.") from error
-
-
-def to_json(record: Any) -> str:
-    """Compact JSON of a record; NaN and infinity are refused."""
-    return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def from_json(kind: type[Record], text: str) -> Record:
-    """The record back from `to_json`: equal to the one that was written."""
-    return from_dict(kind, json.loads(text))
-
-
-def from_dict(kind: type[Record], found: dict) -> Record:
-    """A record of `kind` from plain dicts and lists; unknown keys are passed over, missing ones take their default."""
-    record: Any = kind  # a dataclass, for which there is no type
-    found = record.upgraded(found) if hasattr(record, "upgraded") else found
-    return record(**{name: _build(hint, found[name]) for name, hint in _hints(record).items() if name in found})
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {f.name: hints[f.name] for f in fields(kind) if f.init}
-
-
-def _build(hint: Any, value: Any) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if value is None:
-        return None
-    if origin in (typing.Union, types.UnionType):
-        kinds = [a for a in args if is_dataclass(a)]
-        return _build(kinds[0], value) if kinds and isinstance(value, dict) else value
-    if origin is tuple:
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_build(args[0], v) for v in value)
-        return tuple(_build(a, v) for a, v in zip(args, value, strict=True))
-    if isinstance(hint, type) and is_dataclass(hint):
-        return from_dict(hint, value)
-    return float(value) if hint is float and isinstance(value, int) else value
 
 
 @dataclass(frozen=True)

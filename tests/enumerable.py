@@ -242,7 +242,7 @@ class Toy:
         kept = {}
         for end in segments:
             reward, threshold = self.rewards[end], rule.threshold_at(len(end), self.rewards[()], LENGTH)
-            soft = 1.0 if reward >= threshold else math.exp((reward - threshold) / rule.temperature)
+            soft = 1.0 if reward >= threshold else math.exp((reward - threshold) / rule.accept_temperature)
             kept[end] = soft if rule.form == "soft" else float(reward >= threshold)
         refused = {end: p * (1 - kept[end]) for end, p in segments.items()}
         share = sum(refused.values())

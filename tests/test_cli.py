@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rgtg.cli import main, parse_run, read_prompts
+from rgtg.cli.main import main, parse_mix, parse_run, read_prompts
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadData, BadSettings
 from rgtg.records import ColumnSpec
@@ -109,3 +109,14 @@ def test_sweep_writes_its_table_and_goes_on_where_it_was(here, capsys, folders, 
     monkeypatch.setattr("rgtg.evaluation.sweep.generate", never)
     assert main([*arguments, "--out", str(here / "out")]) == 0
     assert capsys.readouterr().out == table
+
+
+def test_a_mix_is_written_with_weights_and_a_bad_one_is_refused_with_its_place():
+    assert parse_mix("partial*2+full*-0.5+judge") == (("partial", 2.0), ("full", -0.5), ("judge", 1.0))
+    spec = parse_run("pargs:beta=2,guides=partial*2+full,combine=sum", GenerationConfig())
+    assert spec.mix == (("partial", 2.0), ("full", 1.0)) and spec.combine == "sum"
+    assert parse_run("pargs:reward_model=full", GenerationConfig()).mix == (("full", 1.0),)
+    with pytest.raises(BadSettings, match=r"At character 11: `full\*x`"):
+        parse_mix("partial*2+full*x")
+    with pytest.raises(BadSettings, match="At character 3: ``"):
+        parse_mix("a++b")

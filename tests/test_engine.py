@@ -14,7 +14,7 @@ from tiny_models import FAMILIES, tiny_lm, tiny_reward
 from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, Working, generate, make_run
 from rgtg.errors import BadSettings, ModelRefused, PromptTooLong, TokenizerMismatch
-from rgtg.guidance.base import Proposal
+from rgtg.guidance.requests import Proposal
 from rgtg.guidance.rows import Rows
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef, Run, Step

@@ -182,7 +182,7 @@ def test_draws_have_their_exact_distribution(num):
     check("pargs", TOY.shifted(1.0), num, TOY.shifted(1.6), beta=1.0)
     check("best-of-n", TOY.best_of(3), num, TOY.best_of(5), n=3)
     check("block-best-of-k", TOY.block_best_of(3, 2), num, TOY.block_best_of(3, 1), k=3, block=2)
-    check("cards", TOY.cards(**CARDS), num, TOY.cards(**CARDS | {"temperature": 3.0}), **CARDS)
+    check("cards", TOY.cards(**CARDS), num, TOY.cards(**CARDS | {"accept_temperature": 3.0}), **CARDS)
     hard = CARDS | {"form": "hard", "tries": 2}
     check("cards", TOY.cards(**hard), num, TOY.cards(**hard | {"tries": 12}), **hard)
 
@@ -214,7 +214,7 @@ def test_cards_reproduces_the_reference_tables(shared):
     assert (model["vocabulary"], model["end_token"]) == (SIZE, END)
     for row in json.loads((folder / "cards.json").read_text())["rows"]:
         s = row["settings"]
-        params = {"form": s["option"], "threshold": s["reward_threshold"], "tries": s["tries"], "alpha": s["alpha"], "temperature": s["beta"]}
+        params = {"form": s["option"], "threshold": s["reward_threshold"], "tries": s["tries"], "alpha": s["alpha"], "accept_temperature": s["beta"]}
         params |= {"entropy": s["entropy_threshold"], "min_segment": s["min_segment"], "max_segment": s["max_segment"]}
         rule = METHODS["cards"].make(tuple(params.items()))
         for state, wanted in row["states"].items():

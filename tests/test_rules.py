@@ -7,9 +7,9 @@ import torch
 
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings
-from rgtg.guidance.base import Proposal
 from rgtg.guidance.methods import METHODS
 from rgtg.guidance.noise import gumbel
+from rgtg.guidance.requests import Proposal
 from rgtg.guidance.rows import Rows, best
 from rgtg.guidance.rules import Base, RewardShift, TokenRule
 from rgtg.guidance.sequences import BestOfN

@@ -11,8 +11,8 @@ import pytest
 from store_records import make_comparison, make_trace, make_vote
 from tiny_models import byte_tokenizer, save_tiny
 
-from rgtg.cli import _parser, main
-from rgtg.cli_train import config_of
+from rgtg.cli.main import _parser, main
+from rgtg.cli.train import config_of
 from rgtg.config import Settings
 from rgtg.models.loading import load_classifier
 from rgtg.preferences.formats import read_examples

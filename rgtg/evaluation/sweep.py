@@ -17,8 +17,10 @@ from rgtg.engine import Ended, Models, generate, make_run, read_prompt
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import distinct_n, mean_interval
 from rgtg.guidance.methods import method
-from rgtg.records import ColumnSpec, Run, Step, from_json, to_json
+from rgtg.records import ColumnSpec, Run, Step, mix_words
 from rgtg.rewards.base import RewardModel
+from rgtg.rewards.combine import combine
+from rgtg.serialization import from_json, to_json
 
 logger = logging.getLogger(__name__)
 BATCH = 40  # runs that advance together
@@ -67,7 +69,7 @@ def run_sweep(
                         column.method,
                         models,
                         column.params,
-                        column.reward_model,
+                        column.mix,
                         (),
                         column.generation or generation,
                         seed * 100_003 + number,
@@ -109,7 +111,7 @@ def cell_key(run: Run, judge: RewardModel) -> str:
 def label(run: Run) -> str:
     """`pargs · partial · beta 2`: what the row of the table is called."""
     params = dict(run.params)
-    parts = [run.method] + ([run.reward_model.name] if run.reward_model else [])
+    parts = [run.method] + ([mix_words(run.guides)] if run.guides else [])
     named = {p.name: p.default for p in method(run.method).parameters if p.choices}  # what the method's own name says
     parts += [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items() if k not in named or v != named[k]]
     usual = GenerationConfig(max_new_tokens=run.generation.max_new_tokens)
@@ -130,7 +132,8 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
             raise BadData(f"`{label(run)}` failed on {run.prompt!r}.", end.error)
         ids = tuple(s.token_id for s in taken)
         kl = None if any(s.kl is None for s in taken) else sum(s.kl for s in taken)
-        guide = taken[-1].reward(run.reward_model.name) if run.reward_model else None
+        said = [taken[-1].reward(ref.name) for ref, _ in run.guides]
+        guide = None if not said or None in said else combine(run.combine)(said, [weight for _, weight in run.guides])
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
         yield Cell(
             key, label(run), run.prompt, run.seed, "".join(s.text for s in taken), ids, end.stop_reason,

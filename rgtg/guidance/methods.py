@@ -84,7 +84,8 @@ METHODS: dict[str, Method] = {
         Method("particles", "Particles", Particles, {}, "partial", WEIGHT_2),
     )
 }
-BASE, *_ = METHODS  # the key of the method that asks no reward model
+BASE = next(key for key, m in METHODS.items() if not m.uses_reward)
+LINE_UP = (BASE, "args", "pargs")  # what a person compares first
 
 
 def method(key: str) -> Method:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from rgtg.errors import BadReward, BadSettings
-from rgtg.guidance.base import Proposal
 from rgtg.guidance.noise import derived_seed, gumbel, uniform
+from rgtg.guidance.requests import Proposal
 from rgtg.records import Run
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.config import check_choices, check_ranges
-from rgtg.guidance.base import GuidanceMethod, Propose, Requests
+from rgtg.guidance.base import GuidanceMethod
+from rgtg.guidance.requests import Propose, Requests
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.config import check_choices, check_ranges
-from rgtg.guidance.base import GuidanceMethod, Propose, Requests, Score
+from rgtg.guidance.base import GuidanceMethod
+from rgtg.guidance.requests import Propose, Requests, Score
 
 if TYPE_CHECKING:
     from rgtg.guidance.rows import Rows
@@ -26,7 +27,7 @@ class CARDS(GuidanceMethod):
     """Write a segment with the base LM, keep it if its reward reaches a threshold that rises with the answer, else try again.
 
     A segment ends where the base LM is unsure (entropy), at its longest, or with the answer. With t tokens of at most N and r0 =
-    (1 - alpha) r(prompt) + alpha R, the threshold is min(r0 + t (R - r0) / N, R): kept with probability min(1, exp((r - threshold) / b))
+    (1 - alpha) r(prompt) + alpha R, the threshold is min(r0 + t (R - r0) / N, R): kept with probability min(1, exp((r - threshold) / T))
     (soft), or where r >= threshold (hard). After the last try the best of them and of one further segment is kept. Cascade reward
     sampling (arXiv 2406.16306); there R = 8.5 on the reward model's own scale. A threshold of -inf is the base LM.
     """
@@ -38,7 +39,7 @@ class CARDS(GuidanceMethod):
     threshold: float = _option(2.0, "Reward that a complete answer should reach", -1e6, 1e6, also=(-math.inf,))
     tries: int = _option(20, "Segments that are tested at one place before the best is kept", 0, 1000)
     alpha: float = _option(0.5, "Where the threshold begins: 0 at the prompt's reward, 1 at its end", 0.0, 1.0)
-    temperature: float = _option(0.7, "Softness of keeping: larger keeps more", 1e-6, 1e6)
+    accept_temperature: float = _option(0.7, "Softness of keeping: larger keeps more", 1e-6, 1e6)
     entropy: float = _option(3.0, "A segment ends where the base LM's entropy reaches this, in nats", 0.0, 100.0)
     min_segment: int = _option(4, "Shortest segment, in tokens", 1, 1024)
     max_segment: int = _option(64, "Longest segment, in tokens", 1, 1024)
@@ -88,7 +89,7 @@ class CARDS(GuidanceMethod):
     def _keeps(self, reward: float, threshold: float, rows: "Rows") -> bool:
         if reward >= threshold or self.form == "hard":
             return reward >= threshold
-        return rows.uniform("keep") < math.exp((reward - threshold) / self.temperature)
+        return rows.uniform("keep") < math.exp((reward - threshold) / self.accept_temperature)
 
 
 @dataclass(frozen=True)

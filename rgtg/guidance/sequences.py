@@ -10,12 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.config import check_choices, check_ranges
-from rgtg.guidance.base import GuidanceMethod, Propose, Requests, Score
+from rgtg.guidance.base import GuidanceMethod
+from rgtg.guidance.requests import Propose, Requests, Score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rgtg.guidance.base import Proposal
+    from rgtg.guidance.requests import Proposal
     from rgtg.guidance.rows import Rows
 
 PROPOSALS = ("base", "pargs")

@@ -15,7 +15,7 @@ from typing import Any
 from rgtg.errors import BadData, BadSettings
 from rgtg.files import replacing
 from rgtg.preferences.pairs import derive_pairs
-from rgtg.records import Comparison, ModelRef, Pair, Span, Trace, Vote
+from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote
 from rgtg.store.store import Store
 
 Row = dict[str, Any]  # of texts, numbers, flags, and lists of them
@@ -131,7 +131,7 @@ def _provenance(trace: Trace) -> Row:
     run = trace.run
     row: Row = {"trace_id": trace.id, "column": trace.column, "stop_reason": trace.stop_reason, "num_tokens": len(trace.steps)}
     row |= {"method": run.method, "params": _json(dict(run.params)), "seed": run.seed, "generation": _json(vars(run.generation))}
-    return row | {"base_lm": _model(run.base_lm), "reward_model": _model(run.reward_model), "versions": _json(dict(run.versions))}
+    return row | {"base_lm": _model(run.base_lm), "reward_model": _guides(run), "versions": _json(dict(run.versions))}
 
 
 def _marks(side: str, trace: Trace, marks: Sequence[Span], rater_id: str | None) -> Row:
@@ -142,6 +142,11 @@ def _marks(side: str, trace: Trace, marks: Sequence[Span], rater_id: str | None)
     ends = [0, *accumulate(len(step.text) for step in trace.steps)]  # characters before each token, and of the complete answer
     spans = [[ends[min(mark.start, len(ends) - 1)], ends[min(mark.end, len(ends) - 1)], mark.label] for mark in kept]
     return {f"{side}_marks": [[mark.start, mark.end, mark.label] for mark in kept], f"{side}_spans": spans}
+
+
+def _guides(run: Run) -> str:
+    """`name@revision`, of several with their weights: `a@1f*2 + b@2c*0.5`."""
+    return " + ".join(_model(ref) + (f"*{weight:g}" if weight != 1 else "") for ref, weight in run.guides)
 
 
 def _model(model: ModelRef | None) -> str:

@@ -12,7 +12,8 @@ from dataclasses import asdict, fields
 from typing import Any, Protocol
 
 from rgtg.errors import StoreError
-from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote, from_dict
+from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote
+from rgtg.serialization import from_dict
 
 Row = dict[str, Any]  # of text, whole and real numbers, and None
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rgtg.config import ROOT
+from rgtg.guidance.methods import BASE
 from rgtg.records import Comparison, ModelRef, Run, Step, Trace, Vote, new_id
 from rgtg.store.store import Store
 
@@ -54,7 +55,7 @@ def store(seconds: float) -> Iterator[dict]:
 
     def comparison() -> tuple[Comparison, Vote]:
         steps = tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4) for i in range(24))
-        traces = tuple(Trace(new_id(), c, Run("a prompt", "base", ModelRef("lm")), steps, "word " * 24, "eos") for c in "AB")
+        traces = tuple(Trace(new_id(), c, Run("a prompt", BASE, ModelRef("lm")), steps, "word " * 24, "eos") for c in "AB")
         found = Comparison(new_id(), "a prompt", traces)
         return found, Vote(new_id(), found.id, "best", traces[0].id, tuple(t.id for t in traces))
 

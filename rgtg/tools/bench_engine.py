@@ -22,20 +22,29 @@ def load(name: str) -> Any:
     return _starter() if name == "starter" else _random(name)
 
 
+def guided_method() -> str:
+    """The token rule that takes the highest score."""
+    from rgtg.guidance.methods import METHODS
+
+    return next(key for key, method in METHODS.items() if method.settings.get("pick") == "greedy")
+
+
 def _starter() -> Any:
     from rgtg.config import STARTER_DIR
     from rgtg.engine import Models
+    from rgtg.guidance.methods import METHODS
     from rgtg.models.lm import BaseLM
     from rgtg.models.loading import load_causal_lm, load_classifier
     from rgtg.rewards.scalar import ScalarRewardModel
 
-    if not (STARTER_DIR / "partial").is_dir():
+    guide = STARTER_DIR / METHODS[guided_method()].objective
+    if not guide.is_dir():
         return None
     loaded = load_causal_lm(str(STARTER_DIR / "base-lm"), device="cpu")
     sources: tuple[Any, ...] = (loaded.model.generation_config, loaded.model.config, loaded.tokenizer)
     for source in sources:
         source.eos_token_id = None  # an answer that ends after two tokens measures nothing
-    return Models(BaseLM.of(loaded), {"guide": ScalarRewardModel.of(load_classifier(str(STARTER_DIR / "partial"), "guide", device="cpu"))})
+    return Models(BaseLM.of(loaded), {"guide": ScalarRewardModel.of(load_classifier(str(guide), "guide", device="cpu"))})
 
 
 def _random(name: str) -> Any:
@@ -84,8 +93,9 @@ class EngineRounds:
     def __init__(self, models: Any, prompts: Sequence[Sequence[int]], k: int, guided: bool, num_tokens: int):
         from rgtg.config import GenerationConfig
         from rgtg.engine import generate, make_run
+        from rgtg.guidance.methods import METHODS
 
-        method, params = ("pargs-greedy", (("beta", 1.0),)) if guided else ("base", ())
+        method, params = (guided_method(), (("beta", 1.0),)) if guided else (next(k for k, m in METHODS.items() if not m.uses_reward), ())
         config = GenerationConfig(max_new_tokens=num_tokens, temperature=0.0, top_k=k)
         run = make_run("a", method, models, params, "guide" if guided else None, (), config, 0)
         self._events = generate([replace(run, prompt_ids=tuple(ids)) for ids in prompts], models)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, StoreError
-from rgtg.guidance.methods import METHODS, Parameter
+from rgtg.guidance.methods import BASE, METHODS, Parameter
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Job, RewardModelRow
 from rgtg.training.config import TrainingConfig, objective_help, shared_fields
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 VOTES = "votes"  # the source that stands for this installation's own votes
 DEFAULT_OBJECTIVE = DEFAULT.key
-UNGUIDED = next(m.key for m in METHODS.values() if not m.uses_reward)
 
 
 class Trainings:
@@ -184,7 +183,7 @@ class Trainings:
             raise BadSettings(f"`{job.reward_model}` is no longer installed.", "It was deleted.", "Train it again, or choose another.")
         old = job.config.get("parent") or self._library.guide_for(_method_of(DEFAULT_OBJECTIVE), job.config["base_lm"])
         before = [m for m in self._library.models() if m.name == old and m != new]
-        return [ColumnSpec(UNGUIDED), *map(_guided, (*before, new))]
+        return [ColumnSpec(BASE), *map(_guided, (*before, new))]
 
     # --- models ---------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
-from rgtg.guidance.methods import METHODS, Method, method
+from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
 from rgtg.workbench.library import Library
@@ -113,12 +113,8 @@ class Workbench:
 
     def default_columns(self) -> list[ColumnSpec]:
         """The base LM beside full-sequence and partial-sequence guidance, as far as such reward models are installed."""
-        columns = [ColumnSpec("base")]
-        for key in ("args", "pargs"):
-            found = self.library.guide_for(key)
-            if found:
-                columns.append(ColumnSpec(key, (("beta", 2.0),), found))
-        return columns
+        guides = {key: self.library.guide_for(key) for key in LINE_UP}
+        return [ColumnSpec(key, METHODS[key].line_up, guide) for key, guide in guides.items() if guide or not METHODS[key].uses_reward]
 
     def score(self, reward_model: str, prompt: str, response: str) -> dict[str, list]:
         """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens."""
@@ -147,9 +143,9 @@ class Workbench:
         from rgtg.evaluation.sweep import run_sweep
 
         lm = self.library.base_lm(base_lm).name
-        full = [replace(c, reward_model=c.reward_model or self.library.guide_for(c.method, lm)) for c in columns]
-        models = self.library.load_models(lm, [*(c.reward_model for c in full if c.reward_model), observe])
-        full = [replace(c, reward_model=c.reward_model and self.library.reward_model(c.reward_model).name) for c in full]
+        mixes = [self._mix(c, lm) for c in columns]
+        models = self.library.load_models(lm, [*(name for mix in mixes for name, _ in mix), observe])
+        full = [replace(c, guides=self._own_names(mix)) for c, mix in zip(columns, mixes, strict=True)]
         return run_sweep(models, full, prompts, generation, seeds, self.library.reward_model(observe), out)
 
     def openings(self) -> list[str]:
@@ -197,20 +193,29 @@ class Workbench:
         from rgtg.engine import make_run
 
         lm = self.library.catalog.get(base_lm, ("base_lm",)).name if base_lm else self.library.default_base_lm()
-        guides = [c.reward_model or self.library.guide_for(c.method, lm) for c in columns]
-        playing = [g for c, g in zip(columns, guides, strict=True) if g and method(c.method).uses_reward]
+        mixes = [self._mix(c, lm) for c in columns]
+        playing = [name for mix in mixes for name, _ in mix]
         watching = [m.name for m in self.library.judges(lm)] if observers is None else list(observers)
         if observers is None:
             watching = [*dict.fromkeys(playing), *watching]
         models = self.library.load_models(lm, [*playing, *watching])
-        # a name on the command line may be a folder; what is stored is the model's own name
-        named = {asked: self.library.reward_model(asked).name for asked in {*playing, *watching}}
-        watching = [named[w] for w in watching]
+        watching = [self.library.reward_model(name).name for name in watching]
         runs = [
-            make_run(prompt, c.method, models, c.params, guide and named.get(guide), watching, c.generation or generation, seed)
-            for c, guide in zip(columns, guides, strict=True)
+            make_run(prompt, c.method, models, c.params, self._own_names(mix), watching, c.generation or generation, seed, (), c.combine)
+            for c, mix in zip(columns, mixes, strict=True)
         ]
         return runs, models
+
+    def _mix(self, column: ColumnSpec, base_lm: str) -> tuple[tuple[str, float], ...]:
+        """The reward models that guide a column, with their weights: those that it names, else the one that suits its method."""
+        if not method(column.method).uses_reward:
+            return ()
+        default = self.library.guide_for(column.method, base_lm)
+        return column.mix or (((default, 1.0),) if default else ())
+
+    def _own_names(self, mix: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+        """A name on the command line may be a folder; what is stored is the model's own name."""
+        return tuple((self.library.reward_model(name).name, weight) for name, weight in mix)
 
     def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int, rater_id: str | None = None) -> RunningComparison:
         """Another road from one token: the trace is repeated up to `position`, takes `token_id` there and goes on from it."""
@@ -229,8 +234,7 @@ class Workbench:
         if len(comparison.traces) >= len(COLUMN_NAMES):
             raise BadSettings(f"A comparison has at most {len(COLUMN_NAMES)} columns, branches included.", "", "Run it again to begin anew.")
         run = replace(parent.run, forced_ids=(*parent.token_ids[:position], token_id))
-        names = [m.name for m in ((run.reward_model,) if run.reward_model else ()) + run.observers]
-        models = self.library.load_models(run.base_lm.name, names)
+        models = self.library.load_models(run.base_lm.name, [ref.name for ref in run.models])
         self._check_same_weights(run, models)
         place = len(comparison.traces)
         trace = Trace(
@@ -241,7 +245,7 @@ class Workbench:
 
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:
-        refs = (run.base_lm, *((run.reward_model,) if run.reward_model else ()), *run.observers)
+        refs = (run.base_lm, *run.models)
         there = {models.base_lm.name: models.base_lm.loaded.ref} | {name: m.loaded.ref for name, m in models.reward_models.items()}
         for ref in refs:
             if there[ref.name].revision != ref.revision:

@@ -12,11 +12,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from rgtg import cli_train
+from rgtg.cli import train as training_command
 from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadData, BadSettings, RgtgError
 from rgtg.guidance.methods import METHODS, method
-from rgtg.records import ColumnSpec, Trace
+from rgtg.records import ColumnSpec, Trace, mix_words
 from rgtg.store.export import FORMATS
 from rgtg.workbench.workbench import Workbench
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--response", required=True)
     _model_options(score)
 
-    cli_train.add_options(_command(commands, "train", cli_train.train, cli_train.ABOUT))
+    training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
 
     sweep = _command(commands, "sweep", _sweep, "methods and weights over many prompts: a table with intervals")
     sweep.add_argument("--prompts", required=True, type=Path, action="append", help="a prompt a line, or JSON lines with `prompt`; may be repeated")
@@ -113,24 +113,46 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
-    """`pargs:beta=2,reward_model=partial,top_k=10` -> a column; parameters of the method, `reward_model`, and generation settings."""
+    """`pargs:beta=2,reward_model=partial,top_k=10` -> a column: parameters of the method, reward models, generation settings.
+
+    Several reward models: `pargs:guides=partial*2+full*0.5,combine=sum`. Raises BadSettings with what can be set.
+    """
     name, _, rest = text.partition(":")
     known = {p.name: type(p.default) for p in method(name).parameters}
     shared = {f.name: type(f.default) for f in fields(GenerationConfig)}
-    params, changes, reward_model = [], {}, None
+    params: list[tuple[str, Any]] = []
+    changes: dict[str, Any] = {}
+    models: dict[str, Any] = {}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
-        if key == "reward_model" and equals:
-            reward_model = value
+        if key in ("reward_model", "combine") and equals:
+            models[key] = value
+        elif key == "guides" and equals:
+            models[key] = parse_mix(value)
         elif key in known and equals:
             params.append((key, _number(known[key], key, value)))
         elif key in shared and equals:
             changes[key] = _number(shared[key], key, value)
         else:
-            raise BadSettings(
-                f"`--run {text}` cannot be read.", f"`{item}` is no setting of `{name}`.", f"It has: {', '.join([*known, 'reward_model', *shared])}."
-            )
-    return ColumnSpec(name, tuple(params), reward_model, GenerationConfig(**asdict(generation) | changes) if changes else None)
+            there = [*known, "reward_model", "guides", "combine", *shared]
+            raise BadSettings(f"`--run {text}` cannot be read.", f"`{item}` is no setting of `{name}`.", f"It has: {', '.join(there)}.")
+    return ColumnSpec(name, tuple(params), generation=GenerationConfig(**asdict(generation) | changes) if changes else None, **models)
+
+
+def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
+    """`partial*2+full*-0.5` -> (("partial", 2.0), ("full", -0.5)); a name alone has weight 1. Raises BadSettings with the position."""
+    found, at = [], 0
+    for part in text.split("+"):
+        name, _, weight = part.partition("*")
+        try:
+            found.append((name.strip(), float(weight or 1.0)))
+        except ValueError:
+            name = ""
+        if not name.strip():
+            do = "Write reward models with their weights: `partial*2+full*0.5`."
+            raise BadSettings(f"`{text}` is no mix of reward models.", f"At character {at + 1}: `{part}`.", do)
+        at += len(part) + 1
+    return tuple(found)
 
 
 def _number(kind: type, key: str, value: str) -> float | int | str:
@@ -177,7 +199,8 @@ def _columns(workbench: Workbench, options: argparse.Namespace) -> tuple[list[Co
     generation = GenerationConfig(**{f.name: getattr(options, f.name) for f in fields(GenerationConfig)})
     columns = [parse_run(text, generation) for text in options.run] or workbench.default_columns()
     for column in columns:
-        _list_folder(workbench, column.reward_model)
+        for name, _ in column.mix:
+            _list_folder(workbench, name)
     return columns, generation
 
 
@@ -204,11 +227,11 @@ def _generate(options: argparse.Namespace) -> None:
 def trace_json(trace: Trace, column: str) -> dict:
     """One column as the JSON object that `generate --json` prints."""
     run = trace.run
-    guide = [run.reward_model.name] if run.reward_model else []
     tokens = [
         {
             "id": s.token_id, "text": s.text, "log_prob": s.log_prob, "rewards": dict(s.rewards), "score": s.score,
             "rank_before": s.rank_before, "rank_after": s.rank_after, "prob_after": s.prob_after, "kl": s.kl,
+            "tried": [asdict(t) for t in s.tried],
             "candidates": [asdict(c) | {"id": c.token_id, "rewards": dict(c.rewards)} for c in s.candidates],
         }
         for s in trace.steps
@@ -219,7 +242,8 @@ def trace_json(trace: Trace, column: str) -> dict:
         "method": run.method,
         "params": dict(run.params) | asdict(run.generation),
         "base_lm": run.base_lm.name,
-        "reward_models": guide,
+        "reward_models": [ref.name for ref, _ in run.guides],
+        "weights": [weight for _, weight in run.guides],
         "observers": [o.name for o in run.observers],
         "seed": run.seed,
         "text": trace.response,
@@ -238,7 +262,7 @@ def _print_trace(trace: Trace, column: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(trace_json(trace, column), ensure_ascii=False, allow_nan=False), flush=True)
         return
-    guide = f" · {trace.run.reward_model.name}" if trace.run.reward_model else ""
+    guide = f" · {mix_words(trace.run.guides)}" if trace.run.guides else ""
     params = "".join(f" {k}={v:g}" if isinstance(v, float) else f" {k}={v}" for k, v in trace.run.params)
     rewards = "  ".join(f"{name} {value:+.2f}" for name, value in (trace.steps[-1].rewards if trace.steps else ()))
     print(f"{column}  {trace.run.method}{guide}{params}")

@@ -1,0 +1,51 @@
+"""A draft that is settled becomes a record: the candidates it was drawn from, their ranks and shares, and what was given up for it.
+
+Pure functions of drafts. Knows nothing of models, the engine or the screen.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from rgtg.guidance.rows import Draft
+from rgtg.records import Candidate, Step, Tried
+
+
+def step_of(
+    draft: Draft,
+    position: int,
+    text: str,
+    text_of: Callable[[int], str],
+    temperature: float,
+    watched: Sequence[str],
+    rescores: bool,
+    tried: tuple[Tried, ...],
+) -> Step:
+    """The complete step. `text` is what the token adds to the answer, `text_of` what a candidate looks like in a table; `watched` are the
+    reward models whose rewards are kept; only a method that `rescores` has a distribution of single tokens, and with it a KL."""
+    # ten numbers: plain Python is faster here than a tensor operation each
+    values, index, ids = draft.scores, draft.index, draft.proposal.ids
+    log_probs, after = draft.proposal.log_probs.tolist(), shares(values, temperature or 1.0)
+    ranks = [0] * len(values)
+    for rank, i in enumerate(sorted(range(len(values)), key=lambda i: -values[i]), 1):
+        ranks[i] = rank
+    components = draft.proposal.components
+    rewards = [tuple(zip(components, said, strict=True)) for said in zip(*components.values(), strict=True)] or [()] * len(ids)
+    candidates = tuple(
+        Candidate(token, text_of(token), log_probs[i], values[i], i + 1, ranks[i], after[i], rewards[i]) for i, token in enumerate(ids)
+    )
+    kl = None
+    if rescores:
+        kl = -log_probs[index] if draft.greedy else sum(q * (math.log(q) - p) for q, p in zip(after, log_probs, strict=True) if q > 0)
+    said = tuple((name, draft.rewards[name]) for name in watched if math.isfinite(draft.rewards.get(name, math.nan)))
+    return Step(
+        position, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index], math.exp(log_probs[index]), after[index],
+        kl, said, candidates, tried,
+    )  # fmt: skip
+
+
+def shares(scores: Sequence[float], temperature: float) -> list[float]:
+    """softmax(scores / temperature)."""
+    highest = max(scores)
+    weights = [math.exp((score - highest) / temperature) for score in scores]
+    total = sum(weights)
+    return [weight / total for weight in weights]

@@ -83,6 +83,7 @@ class Settings:
     data_dir: Path = ROOT / "data" / "local"
     device: str = "auto"
     dtype: str = "float32"
+    reward_dtype: str = ""  # of reward models, where it is another: int8, on a CPU
     public: bool = False
 
     @property

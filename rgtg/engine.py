@@ -23,6 +23,7 @@ from rgtg.guidance.rows import Draft, GivenUp, Rows
 from rgtg.guidance.steps import step_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
+from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
 from rgtg.rewards.base import RewardModel, Said
@@ -58,6 +59,7 @@ class Models:
 
     base_lm: BaseLM
     reward_models: Mapping[str, RewardModel] = field(default_factory=dict)
+    num_threads: int = 0  # by which they are fastest, as measured; 0 leaves it to torch
 
     def reward_model(self, name: str) -> RewardModel:
         if name not in self.reward_models:
@@ -381,6 +383,7 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     models_at_work = _Round(runs, models)
     alive = dict(enumerate(models_at_work.columns))
     while alive:
+        use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
         if stop():
             for column in alive.values():
                 column.stop()

@@ -85,3 +85,23 @@ def test_without_a_base_lm_nothing_can_guide(tmp_path, folders, monkeypatch):
     assert empty.guides() == [] and empty.guide_for("pargs") is None
     with pytest.raises(RgtgError, match="No base LM"):
         empty.base_lm()
+
+
+def test_int8_is_for_reward_models_and_says_its_error(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    library = Library(Settings(data_dir=tmp_path / "data", device="cpu", reward_dtype="int8"), [folders["lm"]], [folders["partial"]])
+    exact = Library(Settings(data_dir=tmp_path / "data", device="cpu"), [folders["lm"]], [folders["partial"]])
+    models = library.load_models(None, ["p"])
+    assert list(library.notes) == ["p"] and library.notes["p"].startswith("int8: rewards differ by 0.")
+    assert exact.load_models(None, ["p"]) and exact.notes == {}
+    prompt, texts = (0, 5, 17), [[40, 8, 61, 23]]
+    rough, wanted = (found.reward_model("p").along(prompt, texts)[0] for found in (library, exact))
+    assert rough != wanted and max(abs(a - b) for a, b in zip(rough, wanted, strict=True)) < 1.0
+    assert models.reward_model("p").backbone.strategy == "siblings", "chosen before"
+
+
+def test_the_number_of_threads_is_measured_once_and_goes_with_the_models(library, monkeypatch):
+    asked = []
+    monkeypatch.setattr("rgtg.models.tuning.choose_threads", lambda step, weights: (asked.append(weights), step(), 1)[-1])
+    assert library.load_models().num_threads == library.load_models().num_threads == 1
+    assert len(asked) == 1 and asked[0] > 0

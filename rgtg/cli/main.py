@@ -103,6 +103,9 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-lm", metavar="NAME|PATH", help="an installed base LM, a folder or a hub id")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument(
+        "--reward-dtype", choices=("int8",), help="of reward models, where it is another: int8 is faster on a CPU, and its error is said"
+    )
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +190,7 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def _workbench(options: argparse.Namespace) -> Workbench:
-    settings = Settings.from_environment(device=getattr(options, "device", None), dtype=getattr(options, "dtype", None))
+    settings = Settings.from_environment(**{name: getattr(options, name, None) for name in ("device", "dtype", "reward_dtype")})
     base_lm = getattr(options, "base_lm", None)
     workbench = Workbench(settings)
     if base_lm and base_lm not in [m.name for m in workbench.library.base_lms()]:
@@ -221,6 +224,8 @@ def _generate(options: argparse.Namespace) -> None:
                 pass
             for i, trace in enumerate(running.traces):
                 _print_trace(trace, chr(ord("A") + start + i), options.json)
+    for name, note in workbench.library.notes.items():
+        print(f"{name}: {note}", file=sys.stderr)
     workbench.close()
 
 

@@ -75,6 +75,11 @@ class BaseLM(HasWeights):
         backbone = replace(backbone, strategy=choose_strategy(backbone, loaded.vocabulary_size))
         return cls(loaded, backbone, head, TokenTexts(loaded.tokenizer))
 
+    @torch.inference_mode()
+    def one_token(self) -> None:
+        """A forward of one token and its logits, as a round of one column has them: for measuring."""
+        self.head(self.backbone.forward(torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device), None, None, None))
+
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> LMPrefixes:
         """Growing responses behind prompt ids, one slot each, with what is there of them already; equal texts are read once.
         `reserve`: tokens expected to come."""

@@ -17,6 +17,8 @@ from rgtg.models.catalog import Catalog, ModelInfo
 from rgtg.records import ModelRef
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rgtg.engine import Models
     from rgtg.models.lm import BaseLM
     from rgtg.models.loading import Loaded
@@ -32,6 +34,8 @@ class Library:
         self.settings = settings
         self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
         self._in_memory: dict[str, Any] = {}
+        self._threads: dict[str, int] = {}  # by base LM, as measured when it was loaded
+        self.notes: dict[str, str] = {}  # by model: how its matrices lie, or what int8 costs, in words
         self._loading = threading.RLock()
 
     # --- on disk --------------------------------------------------------------------------------------------------
@@ -112,7 +116,8 @@ class Library:
     def forget(self, name: str) -> None:
         """Out of the lists and out of memory."""
         self.catalog.remove(name)
-        self._in_memory.pop(name, None)
+        for kept in (self._in_memory, self._threads, self.notes):
+            kept.pop(name, None)
 
     # --- in memory ------------------------------------------------------------------------------------------------
 
@@ -126,7 +131,8 @@ class Library:
         from rgtg.models.loading import load_causal_lm
 
         info = self.catalog.get(name or self.default_base_lm(), ("base_lm",))
-        return self._load(info, lambda: BaseLM.of(load_causal_lm(info.folder_or_id, info.name, self.settings.device, self.settings.dtype)))
+        place = self.settings.device, self.settings.dtype
+        return self._load(info, lambda: self._tuned(BaseLM.of(load_causal_lm(info.folder_or_id, info.name, *place))))
 
     def reward_model(self, name: str) -> "RewardModel":
         """The reward model or judge of that name, folder or hub id, in memory. Raises RgtgError."""
@@ -134,7 +140,25 @@ class Library:
 
         info = self.catalog.get(name, ("reward_model", "judge"))
         place = self.settings.device, self.settings.dtype
-        return self._load(info, lambda: load_reward_model(info.folder_or_id, info.name, *place, self._reference))
+        return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *place, self._reference)))
+
+    def _tuned(self, model: Any) -> Any:
+        """A model that was just loaded, made as fast as this machine allows; what that was is logged, and kept in `notes`."""
+        from rgtg.models import tuning
+        from rgtg.models.lm import BaseLM
+
+        name, weights = model.name, model.loaded.model
+        if not isinstance(model, BaseLM) and self.settings.reward_dtype == "int8":
+            self.notes[name] = str(tuning.quantise(weights, weights.base_model, name, lambda: sample_rewards(model)))
+        else:
+            tokens = tuning.LM_TOKENS if isinstance(model, BaseLM) else tuning.REWARD_TOKENS
+            if (tuned := tuning.tune_matrices(weights, tokens)).changed:
+                self.notes[name] = str(tuned)
+        if isinstance(model, BaseLM):
+            self._threads[name] = tuning.choose_threads(model.one_token, tuning.num_weights(weights))
+        if note := self.notes.get(name):
+            logger.info("%s: %s", name, note)
+        return model
 
     def _reference(self, ref: ModelRef) -> "BaseLM":
         """The causal model that an implicit reward is a ratio to."""
@@ -158,7 +182,8 @@ class Library:
         from rgtg.engine import Models
 
         lm = self.base_lm(base_lm)
-        return Models(lm, {m.name: m for m in (self.reward_model(name) for name in dict.fromkeys(reward_models))})
+        guides = {m.name: m for m in (self.reward_model(name) for name in dict.fromkeys(reward_models))}
+        return Models(lm, guides, self._threads.get(lm.name, 0))
 
     def _load(self, info: ModelInfo, load: Callable[[], Any]) -> Any:
         if (model := self._in_memory.get(info.name)) is not None:  # whatever else is being loaded
@@ -171,6 +196,14 @@ class Library:
                 if info in self.catalog.of_kind(info.kind):  # else it was taken off the list meanwhile
                     self._in_memory[info.name] = model
             return model
+
+
+def sample_rewards(model: "RewardModel") -> "Tensor":
+    """Rewards of every prefix of four fixed texts, on which int8 is measured: (prefixes,)."""
+    import torch
+
+    ids = torch.randint(0, model.loaded.vocabulary_size, (4, 25), generator=torch.Generator().manual_seed(0)).tolist()
+    return torch.tensor([reward for first, *text in ids for reward in model.along([first], [text])[0]])
 
 
 def ships(info: ModelInfo) -> bool:

@@ -33,16 +33,20 @@ PARTS = ("unguided", "guided", "generate", "k-fold", "uncached", "tuned", "int8"
 REST = 16  # tokens that room is kept for, beyond those that are timed
 
 
-def decode(seconds: float = 300.0, models: Sequence[str] = (), only: Sequence[str] = (), against: str | None = None) -> Iterator[dict]:
+def decode(
+    seconds: float = 300.0, models: Sequence[str] = (), only: Sequence[str] = (), against: str | None = None, cpu_time: bool = False
+) -> Iterator[dict]:
     """A line for each model, prompt length, number of columns, k and contestant; `models` and `only` choose from CASES and PARTS.
 
-    With `against`, the folder of another checkout of rgtg, both engines take turns in processes of their own instead.
+    With `against`, the folder of another checkout of rgtg, both engines take turns in processes of their own instead. With `cpu_time`
+    seconds are those of the processor, which leave out what else the machine does; they say something where torch uses one thread.
     """
     for name, known in [*((name, CASES) for name in models), *((name, PARTS) for name in only)]:
         if name not in known:
             raise BadSettings(f"`bench decode` has no `{name}`.", f"There are: {', '.join(known)}.")
     parts = [part for part in PARTS if not only or part in only]
-    yield {"bench": "decode", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "turns": TURNS - 1}
+    yield {"bench": "decode", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "turns": TURNS - 1, "cpu_time": cpu_time}
+    bench_engine.clock = time.process_time if cpu_time else time.perf_counter
     begun = time.perf_counter()
     lines = _compare_checkouts(Path(against), models or tuple(CASES)) if against else _decode_models(models or tuple(CASES), parts)
     for line in lines:
@@ -227,18 +231,25 @@ def _compare_checkouts(other: Path, names: Sequence[str]) -> Iterator[dict]:
         for name in names:
             for prompt, columns in CASES[name]:
                 for what, k in (("unguided", 10), ("guided", 10), ("guided", 40)):
-                    rounds = 4 if name == "starter" or what == "unguided" else 2
                     case = {"models": name, "prompt": prompt, "columns": columns, "k": k, "guided": what == "guided"}
-                    for worker in (ours, theirs):
-                        worker.ask(case | {"num_tokens": TURNS * rounds + REST})
-                    turns = [[worker.ask({"rounds": rounds}) for worker in (ours, theirs)[:: 1 if turn % 2 else -1]] for turn in range(TURNS)]
-                    pairs = [turn[:: 1 if number % 2 else -1] for number, turn in enumerate(turns)]
-                    mine, other_times = ([pair[i]["seconds"] for pair in pairs[1:]] for i in (0, 1))
-                    yield {
-                        "model": name, "prompt": prompt, "k": k, "columns": columns, "what": what,
-                        "ms_per_round": round(1000 * statistics.median(mine), 2), "their_ms": round(1000 * statistics.median(other_times), 2),
-                        "ours_over_theirs": round(_ratio(other_times, mine), 3), "same_tokens": pairs[-1][0]["tokens"] == pairs[-1][1]["tokens"],
-                    }  # fmt: skip
+                    line = {"model": name, "prompt": prompt, "k": k, "columns": columns, "what": what}
+                    yield line | _take_turns(ours, theirs, case, 5 * TURNS if name == "starter" else TURNS, 2)
     finally:
         ours.close()
         theirs.close()
+
+
+def _take_turns(ours: Worker, theirs: Worker, case: dict, turns: int, rounds: int) -> dict:
+    """Both decode the case a few rounds at a time, now one first and now the other; the CPU time says what a busy machine hides."""
+    for worker in (ours, theirs):
+        worker.ask(case | {"num_tokens": turns * rounds + REST})
+    answers: dict[Worker, list[dict]] = {ours: [], theirs: []}
+    for turn in range(turns):
+        for worker in (ours, theirs) if turn % 2 else (theirs, ours):
+            answers[worker].append(worker.ask({"rounds": rounds}))
+    seconds, cpu = ({worker: [answer[key] for answer in answers[worker][1:]] for worker in answers} for key in ("seconds", "cpu"))
+    return {
+        "ms_per_round": round(1000 * statistics.median(seconds[ours]), 2), "their_ms": round(1000 * statistics.median(seconds[theirs]), 2),
+        "ours_over_theirs": round(_ratio(seconds[theirs], seconds[ours]), 3), "in_cpu_time": round(_ratio(cpu[theirs], cpu[ours]), 3),
+        "same_tokens": answers[ours][-1]["tokens"] == answers[theirs][-1]["tokens"],
+    }  # fmt: skip

@@ -25,7 +25,7 @@ from rgtg.training.losses import (
     prefix_regression,
     value_constraint,
 )
-from rgtg.training.objectives import OBJECTIVES, Autoregressive, Implicit, Partial, Vocabulary
+from rgtg.training.objectives import OBJECTIVES, Autoregressive, Full, Implicit, Partial, Vocabulary
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def last_reward(model, row: tuple[int, ...]) -> torch.Tensor:
 @pytest.mark.parametrize("unequal", ["hold", "pad", "drop"])
 def test_one_forward_is_every_truncated_pair_in_value_and_gradient(family, unequal):
     model = tiny(family, AutoModelForSequenceClassification, 1).requires_grad_(True)
-    found = criterion_for(model, Partial(unequal=unequal), 1, 1).loss(Scorer(model), pairs(), 2.0, 0, CPU)
+    found = criterion_for(model, Partial(unequal=unequal), 2, 1).loss(Scorer(model), pairs(), 2.0, 0, CPU)
     wanted = 0.0
     for pair in pairs():
         n, m = len(pair.chosen_ids), len(pair.rejected_ids)
@@ -159,6 +159,15 @@ def test_an_option_changes_the_loss_or_is_refused(objective):
                 replace(objective, **{name: another(name)})
         elif objective.options[name] == OPTIONS[name].default:
             assert losses(replace(objective, **{name: another(name)})) != losses(objective), name
+
+
+@pytest.mark.parametrize("objective", [Partial(centring=0.5, unequal="pad"), Full(centring=0.5), *SETTINGS], ids=repr)
+def test_the_loss_of_a_step_is_the_sum_of_its_parts(objective):
+    criterion = Criterion(objective, 2, 1, tiny("llama", MODEL_OF[objective.key], 2))
+    scorer = Scorer(tiny("llama", MODEL_OF[objective.key], 1))
+    for step in (0, 1):
+        whole, *parts = (float(criterion.loss(scorer, items, 2.5, step, CPU)) for items in (weighed(), weighed()[:1], weighed()[1:]))
+        assert sum(parts) == pytest.approx(whole, rel=1e-4)
 
 
 @pytest.mark.parametrize("key", OBJECTIVES)

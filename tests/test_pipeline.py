@@ -1,0 +1,51 @@
+"""From a file to a card: what the objective's options have to do with the data, and what the card says of them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from tiny_models import save_tiny
+
+from rgtg.training.config import TrainingConfig
+from rgtg.training.objectives import OBJECTIVES, Full, Partial
+from rgtg.training.pipeline import train_file
+
+CONFIG = TrainingConfig(num_steps=4, pairs_per_batch=8, learning_rate=3e-3, held_out=0.5, report_every=1, dropout=0.0, autocast=False)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Strong votes with marks."""
+    rows = [{"prompt": f"p{i}", "chosen": f"a{i % 7}b", "rejected": f"c{i % 5}", "margin": 0.5, "chosen_spans": [[0, 1, "good"]]} for i in range(30)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save_tiny(tmp_path / "tiny")
+    return tmp_path / "pairs.jsonl"
+
+
+def losses(pairs, name: str, objective) -> list[float]:
+    news: list[dict] = []
+    train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / name, replace(CONFIG, objective=objective), emit=news.append, device="cpu")
+    return [line["loss"] for line in news if "loss" in line]
+
+
+def test_the_margin_and_the_marks_of_a_vote_weigh_as_the_objective_says(pairs):
+    usual, without, marked = (
+        losses(pairs, name, objective) for name, objective in (("a", Partial()), ("b", Partial(margin=0.0)), ("c", Partial(mark_weight=50.0)))
+    )
+    assert usual[0] > without[0] and marked != usual
+
+
+@pytest.mark.parametrize("key", OBJECTIVES)
+def test_a_card_says_the_objective_its_own_options_and_how_the_model_is_loaded(pairs, key):
+    kind = OBJECTIVES[key]
+    card = train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=kind()), device="cpu")
+    assert (card.objective, card.reward_kind) == (key, kind.kind) and card.taught.endswith(f", {kind().where}")
+    assert kind().options.items() <= card.training.items() and bool(card.reference) == kind.is_ratio
+    others = {f for other in OBJECTIVES.values() for f in other().options} - kind().options.keys()
+    assert not others & card.training.keys()
+    assert TrainingConfig.stored({name: value for name, value in card.training.items() if name != "last"}).objective == kind()
+
+
+def test_a_card_of_complete_responses_says_so(pairs):
+    card = train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=Full()), device="cpu")
+    assert card.taught == f"{card.num_pairs} pairs, at the end only"

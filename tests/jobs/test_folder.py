@@ -8,7 +8,7 @@ from fake_training import CONFIG, PAIRS
 from store_records import make_comparison, make_vote
 
 from rgtg.errors import BadData, BadSettings
-from rgtg.jobs.folder import read_progress
+from rgtg.jobs.folder import check_config, read_progress
 from rgtg.jobs.service import Jobs
 from rgtg.store.connection import _connect
 from rgtg.store.export import export_preferences
@@ -79,3 +79,16 @@ def test_steps_done_again_stand_once(tmp_path):
     lines = [{"attempt": 1, "step": 10}, {"attempt": 1, "step": 20}, {"attempt": 2, "phase": "resumed"}, {"attempt": 2, "step": 20}]
     (tmp_path / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert [(line["attempt"], line.get("step")) for line in read_progress(tmp_path)] == [(1, 10), (2, None), (2, 20)]
+
+
+SETTINGS = {"name": "mine", "base": "owner/name", "base_lm": "tiny"}
+
+
+def test_a_job_of_an_earlier_version_is_taken_as_it_is():
+    training = {"objective": "full", "num_steps": 7, "unequal": "hold", "tau": 0.0}
+    assert check_config(SETTINGS | {"training": training}, {})["training"] == training
+
+
+def test_an_option_that_the_objective_lacks_is_refused():
+    with pytest.raises(BadSettings, match="`full` has no option `unequal`. It has: "):
+        check_config(SETTINGS | {"training": {"objective": "full", "unequal": "pad"}}, {})

@@ -7,7 +7,7 @@ token ids and growing prefixes. Knows nothing of the screen or the database.
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -19,7 +19,7 @@ from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, ModelRefused, RgtgError
 from rgtg.guidance.methods import method
 from rgtg.guidance.requests import Proposal, Propose, Score
-from rgtg.guidance.rows import Draft, GivenUp, Rows
+from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.steps import step_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
@@ -304,7 +304,10 @@ class _Round:
         self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
         self.batches = {name: models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest) for name in names if name != LM}
         for run, rule, own in zip(runs, rules, slots, strict=True):
-            followers = [(self.lm, own[LM]), *((self.batches[ref.name], own[ref.name]) for ref, _ in run.guides)]
+            followers: list[tuple[Follower, Sequence[int]]] = [
+                (self.lm, own[LM]),
+                *((self.batches[ref.name], own[ref.name]) for ref, _ in run.guides),
+            ]
             observers = [(self.batches[ref.name], own[ref.name][0]) for ref in run.observers]
             column = _Column(run, Rows(run, rule.num_rows, followers, observers, models.base_lm.loaded.eos_ids), own, models.base_lm)
             for name in own.keys() - {LM}:
@@ -348,7 +351,7 @@ class _Round:
             column.cost[LM] += self.lm.num_forwards - before
             mine = slice(at, at + len(rows))
             at += len(rows)
-            entropies = _entropy(log_probs[mine]) if column.request.entropy else [None] * len(rows)
+            entropies = _entropy(log_probs[mine]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
             if not all(math.isfinite(row[0]) for row in values[mine]):
                 column.fail(BadReward(f"Base LM `{column.lm.name}` gave probabilities that are not numbers.", "", "Its weights may be damaged."))
                 continue
@@ -373,7 +376,7 @@ def _candidates(top: Tensor, values: Sequence[float], ids: Sequence[int], entrop
 
 
 @torch.inference_mode()
-def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False) -> Iterator[tuple[int, Event]]:
+def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False) -> Generator[tuple[int, Event], None, None]:
     """Runs all columns together and yields (column, Step | Working | Ended); every column ends with `Ended`.
 
     A column whose reward model returns NaN, or whose method fails, ends with "error" and its words; the others go on. `stop` is asked

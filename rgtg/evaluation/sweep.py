@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
 from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, generate, make_run, read_prompt
@@ -76,7 +78,7 @@ def run_sweep(
                     )
                     runs.append((cell_key(run, judge), run))
             todo = [(key, run) for key, run in runs if key not in kept]
-            size = max(1, BATCH // dict(column.params).get("n", 1))
+            size = max(1, BATCH // method(column.method).make(column.params).num_rows)
             for start in range(0, len(todo), size):
                 for cell in _cells(todo[start : start + size], models, judge):
                     kept[cell.key] = cell
@@ -128,12 +130,14 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
         elif isinstance(event, Ended):
             ends[index] = event
     for (key, run), taken, end in zip(batch, steps, ends, strict=True):
+        assert end is not None  # every column ends
         if end.stop_reason == "error":
             raise BadData(f"`{label(run)}` failed on {run.prompt!r}.", end.error)
         ids = tuple(s.token_id for s in taken)
-        kl = None if any(s.kl is None for s in taken) else sum(s.kl for s in taken)
-        said = [taken[-1].reward(ref.name) for ref, _ in run.guides]
-        guide = None if not said or None in said else combine(run.combine)(said, [weight for _, weight in run.guides])
+        kls = [s.kl for s in taken if s.kl is not None]
+        kl = sum(kls) if len(kls) == len(taken) else None
+        said = [(reward, weight) for ref, weight in run.guides if (reward := taken[-1].reward(ref.name)) is not None]
+        guide = _combined(run, said) if said and len(said) == len(run.guides) else None
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
         yield Cell(
             key, label(run), run.prompt, run.seed, "".join(s.text for s in taken), ids, end.stop_reason,
@@ -141,12 +145,18 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
         )  # fmt: skip
 
 
+def _combined(run: Run, said: Sequence[tuple[float, float]]) -> float:
+    """The guides' rewards of the answer, with their weights, as one."""
+    rewards, weights = zip(*said, strict=True)
+    return float(combine(run.combine)([torch.tensor(reward, dtype=torch.float64) for reward in rewards], weights))
+
+
 def summary(cells: Sequence[Cell]) -> list[dict]:
     """A row a setting, in order: each figure with n and a 95 % bootstrap interval over prompts and seeds.
 
     `positive_minus_first` is paired with the first setting, prompt by prompt and seed by seed.
     """
-    settings = {}
+    settings: dict[str, list[Cell]] = {}
     for cell in cells:
         settings.setdefault(cell.setting, []).append(cell)
     first = next(iter(settings.values()))

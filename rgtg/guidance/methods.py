@@ -3,7 +3,7 @@
 Knows nothing of models, the engine or the screen.
 """
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 
 from rgtg.errors import BadSettings
 from rgtg.guidance.base import GuidanceMethod
@@ -53,7 +53,7 @@ class Method:
         """The rule's fields with this method's defaults."""
         return tuple(
             Parameter(
-                f.name, f.metadata["help"], self.settings.get(f.name, None if f.default is MISSING else f.default),
+                f.name, f.metadata["help"], self.settings.get(f.name, f.default),
                 f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())),
             )
             for f in fields(self.rule)  # type: ignore[arg-type]  # each is a dataclass

@@ -31,7 +31,7 @@ class TokenRule(GuidanceMethod):
 
     def rescore(self, log_probs: "Tensor", rewards: "Tensor | None") -> "Tensor":
         """(k,) log probabilities, (k,) rewards -> (k,) scores, the sum of the rule's terms; leaves its input alone."""
-        return sum(self.terms(log_probs, rewards).values())  # type: ignore[return-value]  # of tensors it is one
+        return sum(self.terms(log_probs, rewards).values())
 
 
 @dataclass(frozen=True)

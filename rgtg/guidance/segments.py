@@ -4,7 +4,6 @@ Functions of rows. Knows nothing of models, caches, the engine or the screen.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +12,7 @@ from rgtg.guidance.base import GuidanceMethod
 from rgtg.guidance.requests import Propose, Requests, Score
 
 if TYPE_CHECKING:
-    from rgtg.guidance.rows import Rows
+    from rgtg.guidance.rows import Draft, Rows
 
 FORMS = ("soft", "hard")
 
@@ -51,7 +50,8 @@ class CARDS(GuidanceMethod):
     def generate(self, rows: "Rows") -> Requests:
         (prompt_reward,) = yield Score()
         while rows.active:
-            start, tried = rows.num_settled, []
+            start = rows.num_settled
+            tried: list[tuple[float, list[Draft], float]] = []
             while True:
                 yield from self._write_segment(rows, start)
                 (reward,) = yield Score()
@@ -72,10 +72,10 @@ class CARDS(GuidanceMethod):
                 rows.give_up(drafts, reward, threshold)
             rows.settle()
 
-    def _write_segment(self, rows: "Rows", start: int) -> Iterator[Any]:
+    def _write_segment(self, rows: "Rows", start: int) -> Requests:
         while rows.active and (length := len(rows.drafts[0]) - start) < self.max_segment:
-            (proposal,) = proposals = yield Propose(entropy=length >= self.min_segment)
-            if length >= self.min_segment and proposal.entropy >= self.entropy:
+            proposals = yield Propose(entropy=length >= self.min_segment)
+            if length >= self.min_segment and proposals[0].entropy >= self.entropy:
                 return
             rows.take(proposals)
 

@@ -4,6 +4,7 @@ Works on slots and lengths. Knows nothing of token ids, heads or rewards.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ class RowLayer(CacheLayerMixin):
     def __init__(self, owner: "RowCache"):
         super().__init__()
         self.owner = owner
+        self.keys: Any
+        self.values: Any
+        self.spare: tuple[Tensor, Tensor]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         shape = (self.owner.num_rows, key_states.shape[1], self.owner.capacity)
@@ -26,7 +30,7 @@ class RowLayer(CacheLayerMixin):
         self.values = value_states.new_zeros(*shape, value_states.shape[3])
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         owner, high = self.owner, self.owner.high
@@ -65,7 +69,7 @@ class RowCache(Cache):
 
     @property
     def filled(self) -> list[RowLayer]:
-        return [layer for layer in self.layers if layer.is_initialized]
+        return [layer for layer in self.layers if isinstance(layer, RowLayer) and layer.is_initialized]
 
     def begin(self, first: int, high: int, num_slots: int, expand: int = 0) -> None:
         """Before a forward: its first row, the slot it writes from, and room for so many slots, at least doubling what there is."""

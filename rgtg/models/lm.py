@@ -89,5 +89,5 @@ class BaseLM(HasWeights):
 
 @torch.inference_mode()
 def _head_is_all(model: torch.nn.Module, hidden: Callable[..., Tensor], head: torch.nn.Module) -> bool:
-    ids = torch.tensor([[1, 2, 3]], device=model.device)
+    ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
     return torch.allclose(head(hidden(input_ids=ids)).float(), model(input_ids=ids).logits.float(), rtol=1e-4, atol=1e-4)

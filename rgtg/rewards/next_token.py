@@ -151,7 +151,7 @@ class TokenRewardModel(RewardModel):
     sums: ClassVar[bool] = False  # whether a prefix's reward is the sum over its tokens
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> Loaded:  # type: ignore[override]  # it is read and never set
         return self.lm.loaded
 
     @property

@@ -33,7 +33,7 @@ class _Slots(CacheLayerMixin):
         self.values = value_states.new_zeros(rows, heads, self.owner.capacity, dim)
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, stop = self.owner.high, self.owner.high + key_states.shape[2]
@@ -82,7 +82,7 @@ class BareForwards:
             self.hooks.append(head.register_forward_pre_hook(partial(self._record_head, i)))
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         while self.hooks:
             self.hooks.pop().remove()
 
@@ -124,7 +124,7 @@ class TransformersGenerate:
         stamps: list[float] = []
 
         class Clock(StoppingCriteria):
-            def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs) -> Tensor:
+            def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
                 stamps.append(bench_engine.clock())
                 return torch.zeros(len(input_ids), dtype=torch.bool)
 

@@ -84,7 +84,11 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are():
 
 
 def test_a_worker_decodes_with_the_checkout_it_is_started_in(tmp_path):
-    (tmp_path / "rgtg").mkdir()
+    (tmp_path / "rgtg" / "guidance").mkdir(parents=True)
+    (tmp_path / "rgtg" / "guidance" / "methods.py").write_text(
+        "class Method:\n    def __init__(self, pick, uses_reward): self.settings, self.uses_reward = {'pick': pick}, uses_reward\n"
+        "METHODS = {'base': Method('', False), 'greedy': Method('greedy', True)}\n"
+    )
     (tmp_path / "rgtg" / "__init__.py").write_text("")
     (tmp_path / "rgtg" / "records.py").write_text("")
     (tmp_path / "rgtg" / "config.py").write_text("class GenerationConfig:\n    def __init__(self, **_): pass\n")

@@ -102,6 +102,7 @@ class DecodeCase:
         self.name, self.models, self.prompt, self.columns, self.variants = name, models, prompt, columns, variants
         self.prompts = prompt_ids(models, prompt, columns)
         self.small = name == "starter"
+        self.turns = 2 * TURNS if self.small else TURNS  # its rounds are short, and the machine's whims are not
         self.times: dict[tuple[str, int], list[float]] = {}
         self.limits: dict[tuple[str, int], list[float]] = {}
         self.tokens: dict[tuple[str, int], list[list[int]]] = {}
@@ -109,11 +110,11 @@ class DecodeCase:
     def lines(self, parts: Sequence[str]) -> Iterator[dict]:
         contestants = {key: (rounds, make()) for key, (rounds, make) in self._contestants(parts).items()}
         bare = {
-            key: BareForwards(contestant.models, key[0] != "unguided", self.prompt + TURNS * rounds + 2 * key[1] + REST)
+            key: BareForwards(contestant.models, key[0] != "unguided", self.prompt + self.turns * rounds + 2 * key[1] + REST)
             for key, (rounds, contestant) in contestants.items()
             if isinstance(contestant, _Engine)
         }
-        for turn in range(TURNS):
+        for turn in range(self.turns):
             for key, (rounds, contestant) in contestants.items():
                 if key not in bare:
                     took = contestant.advance(rounds)
@@ -133,18 +134,18 @@ class DecodeCase:
     def _contestants(self, parts: Sequence[str]) -> dict[tuple[str, int], tuple[int, Callable[[], Rounds]]]:
         """Rounds a turn, and how to make it, by name and k. Ours comes first wherever another is measured against it."""
         models, prompts = self.models, self.prompts
-        few = 4 if self.small else 2
+        few = 2
         found: dict[tuple[str, int], tuple[int, Callable[[], Rounds]]] = {}
-        found["unguided", 10] = 4, lambda: _Engine(models, prompts, 10, False, TURNS * 4)
+        found["unguided", 10] = 4, lambda: _Engine(models, prompts, 10, False, self.turns * 4)
         if "generate" in parts:
             found["model.generate", 10] = 4, lambda: TransformersGenerate(models, prompts)
         for k in (10, 40):
             if set(parts) - {"unguided", "generate"} and (k == 10 or {"guided", "k-fold", "uncached"} & set(parts)):
-                found["guided", k] = few, lambda k=k: _Engine(models, prompts, k, True, TURNS * few)  # type: ignore[misc]
+                found["guided", k] = few, lambda k=k: _Engine(models, prompts, k, True, self.turns * few)  # type: ignore[misc]
             if "k-fold" in parts and (self.small or (self.columns == 1 and (self.prompt == 256 or k == 10))):
                 found["k-fold cached ARGS", k] = 2 if self.small else 1, lambda k=k: KFold(models, prompts, k)  # type: ignore[misc]
         for part, (other, _) in self.variants.items():
-            found[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, TURNS * few)  # type: ignore[misc]
+            found[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, self.turns * few)  # type: ignore[misc]
         return found
 
     def _run_uncached(self) -> None:

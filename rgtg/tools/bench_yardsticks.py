@@ -82,7 +82,7 @@ class BareForwards:
             self.hooks.append(head.register_forward_pre_hook(partial(self._record_head, i)))
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         while self.hooks:
             self.hooks.pop().remove()
 
@@ -124,7 +124,7 @@ class TransformersGenerate:
         stamps: list[float] = []
 
         class Clock(StoppingCriteria):
-            def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs) -> Tensor:
+            def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
                 stamps.append(bench_engine.clock())
                 return torch.zeros(len(input_ids), dtype=torch.bool)
 

@@ -24,6 +24,7 @@ from rgtg.tools.bench_engine import EngineRounds, load, prompt_ids
 from rgtg.tools.bench_yardsticks import BareForwards, KFold, TransformersGenerate, Uncached
 
 TURNS = 8  # the first reads the prompts and is not counted
+MIN_TURNS = 3  # that are counted, where the time is up
 CASES = {  # prompt tokens and columns
     "starter": ((64, 1), (64, 4), (256, 1), (256, 4)),
     "gpt2": ((64, 1), (64, 4), (256, 1), (256, 4)),
@@ -48,7 +49,7 @@ def decode(
     yield {"bench": "decode", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "turns": TURNS - 1, "cpu_time": cpu_time}
     bench_engine.clock = time.process_time if cpu_time else time.perf_counter
     begun = time.perf_counter()
-    lines = _compare_checkouts(Path(against), models or tuple(CASES)) if against else _decode_models(models or tuple(CASES), parts)
+    lines = _compare_checkouts(Path(against), models or tuple(CASES)) if against else _decode_models(models or tuple(CASES), parts, begun + seconds)
     for line in lines:
         yield line
         if time.perf_counter() - begun > seconds:
@@ -57,7 +58,7 @@ def decode(
     yield {"bench": "decode", "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _decode_models(names: Sequence[str], parts: Sequence[str]) -> Iterator[dict]:
+def _decode_models(names: Sequence[str], parts: Sequence[str], until: float) -> Iterator[dict]:
     for name in names:
         models = load(name)
         if models is None:
@@ -65,7 +66,7 @@ def _decode_models(names: Sequence[str], parts: Sequence[str]) -> Iterator[dict]
             continue
         variants = _variants(name, models, [part for part in parts if part in ("tuned", "int8")])
         for prompt, columns in CASES[name]:
-            yield from DecodeCase(name, models, prompt, columns, variants if prompt == 64 else {}).lines(parts)
+            yield from DecodeCase(name, models, prompt, columns, variants if prompt == 64 else {}).lines(parts, until)
 
 
 def _variants(name: str, models: Models, parts: Sequence[str]) -> dict[str, tuple[Models, dict]]:
@@ -107,7 +108,8 @@ class DecodeCase:
         self.limits: dict[tuple[str, int], list[float]] = {}
         self.tokens: dict[tuple[str, int], list[list[int]]] = {}
 
-    def lines(self, parts: Sequence[str]) -> Iterator[dict]:
+    def lines(self, parts: Sequence[str], until: float = float("inf")) -> Iterator[dict]:
+        """Once `until` is past, by `time.perf_counter`, the turns that were taken are enough, from three on."""
         contestants = {key: (rounds, make()) for key, (rounds, make) in self._contestants(parts).items()}
         bare = {
             key: BareForwards(contestant.models, key[0] != "unguided", self.prompt + self.turns * rounds + 2 * key[1] + REST)
@@ -115,6 +117,8 @@ class DecodeCase:
             if isinstance(contestant, _Engine)
         }
         for turn in range(self.turns):
+            if turn > MIN_TURNS and time.perf_counter() > until:
+                break
             for key, (rounds, contestant) in contestants.items():
                 if key not in bare:
                     took = contestant.advance(rounds)
@@ -126,7 +130,7 @@ class DecodeCase:
                 if turn:
                     self.times.setdefault(key, []).append(took)
         self.tokens = {key: contestant.tokens for key, (_, contestant) in contestants.items()}
-        if "uncached" in parts and self.columns == 1:
+        if "uncached" in parts and self.columns == 1 and time.perf_counter() < until:
             self._run_uncached()
         for key in self.times:
             yield self._line(*key)
@@ -160,6 +164,8 @@ class DecodeCase:
         seconds = statistics.median(times)
         line: dict = {"model": self.name, "prompt": self.prompt, "k": k, "columns": self.columns, "what": what}
         line |= {"tokens_per_second": round(self.columns / seconds, 1), "ms_per_round": round(1000 * seconds, 2)}
+        if 1 < len(times) < self.turns - 1:
+            line["turns"] = len(times)
         if limits := self.limits.get((what, k)):
             of_limit = _ratio(limits, times)
             line |= {"limit_ms": round(1000 * statistics.median(limits), 2), "of_limit": round(of_limit, 3), "overhead": round(1 - of_limit, 3)}

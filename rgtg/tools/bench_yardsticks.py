@@ -33,7 +33,7 @@ class _Slots(CacheLayerMixin):
         self.values = value_states.new_zeros(rows, heads, self.owner.capacity, dim)
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, stop = self.owner.high, self.owner.high + key_states.shape[2]

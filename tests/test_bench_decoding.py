@@ -38,6 +38,11 @@ def test_a_line_of_ours_says_the_limit_and_what_is_not_the_forwards(models):
     assert "guided_over_unguided" in lines["guided", 40] and "limit_guided_over_unguided" in lines["guided", 10]
 
 
+def test_where_the_time_is_up_three_turns_are_enough_and_the_line_says_so(models):
+    lines = list(bench_decoding.DecodeCase("starter", models, 20, 1, {}).lines(["unguided", "uncached"], until=0.0))
+    assert [line["what"] for line in lines if line["turns"] == 3] == ["unguided", "guided", "guided"] == [line["what"] for line in lines]
+
+
 def test_bare_forwards_are_the_forwards_of_the_engine_in_shape_and_number(models):
     engine = bench_engine.EngineRounds(models, bench_engine.prompt_ids(models, 20, 2), 10, True, 12)
     bare = BareForwards(models, True, 64)
@@ -84,7 +89,11 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are():
 
 
 def test_a_worker_decodes_with_the_checkout_it_is_started_in(tmp_path):
-    (tmp_path / "rgtg").mkdir()
+    (tmp_path / "rgtg" / "guidance").mkdir(parents=True)
+    (tmp_path / "rgtg" / "guidance" / "methods.py").write_text(
+        "class Method:\n    def __init__(self, pick, uses_reward): self.settings, self.uses_reward = {'pick': pick}, uses_reward\n"
+        "METHODS = {'base': Method('', False), 'greedy': Method('greedy', True)}\n"
+    )
     (tmp_path / "rgtg" / "__init__.py").write_text("")
     (tmp_path / "rgtg" / "records.py").write_text("")
     (tmp_path / "rgtg" / "config.py").write_text("class GenerationConfig:\n    def __init__(self, **_): pass\n")

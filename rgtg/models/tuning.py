@@ -238,14 +238,13 @@ def choose_threads(step: Callable[[], object], weights: int, seconds: float = 0.
     times: dict[int, list[float]] = {1: [], threads: []}
     begun = time.perf_counter()
     try:
-        for turn in range(20):
+        for _ in range(20):
             for number, taken in times.items():
                 torch.set_num_threads(number)
                 start = time.perf_counter()
                 step()
-                if turn:  # the first wakes the threads
-                    taken.append(time.perf_counter() - start)
-            if turn and time.perf_counter() - begun > seconds:
+                taken.append(time.perf_counter() - start)
+            if time.perf_counter() - begun > seconds:
                 break
     finally:
         torch.set_num_threads(threads)

@@ -24,6 +24,7 @@ from rgtg.tools.bench_engine import EngineRounds, load, prompt_ids
 from rgtg.tools.bench_yardsticks import BareForwards, KFold, TransformersGenerate, Uncached
 
 TURNS = 8  # the first reads the prompts and is not counted
+MIN_TURNS = 3  # that are counted, where the time is up
 CASES = {  # prompt tokens and columns
     "starter": ((64, 1), (64, 4), (256, 1), (256, 4)),
     "gpt2": ((64, 1), (64, 4), (256, 1), (256, 4)),
@@ -48,7 +49,7 @@ def decode(
     yield {"bench": "decode", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "turns": TURNS - 1, "cpu_time": cpu_time}
     bench_engine.clock = time.process_time if cpu_time else time.perf_counter
     begun = time.perf_counter()
-    lines = _compare_checkouts(Path(against), models or tuple(CASES)) if against else _decode_models(models or tuple(CASES), parts)
+    lines = _compare_checkouts(Path(against), models or tuple(CASES)) if against else _decode_models(models or tuple(CASES), parts, begun + seconds)
     for line in lines:
         yield line
         if time.perf_counter() - begun > seconds:
@@ -57,7 +58,7 @@ def decode(
     yield {"bench": "decode", "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _decode_models(names: Sequence[str], parts: Sequence[str]) -> Iterator[dict]:
+def _decode_models(names: Sequence[str], parts: Sequence[str], until: float) -> Iterator[dict]:
     for name in names:
         models = load(name)
         if models is None:
@@ -65,7 +66,7 @@ def _decode_models(names: Sequence[str], parts: Sequence[str]) -> Iterator[dict]
             continue
         variants = _variants(name, models, [part for part in parts if part in ("tuned", "int8")])
         for prompt, columns in CASES[name]:
-            yield from DecodeCase(name, models, prompt, columns, variants if prompt == 64 else {}).lines(parts)
+            yield from DecodeCase(name, models, prompt, columns, variants if prompt == 64 else {}).lines(parts, until)
 
 
 def _variants(name: str, models: Models, parts: Sequence[str]) -> dict[str, tuple[Models, dict]]:
@@ -102,18 +103,22 @@ class DecodeCase:
         self.name, self.models, self.prompt, self.columns, self.variants = name, models, prompt, columns, variants
         self.prompts = prompt_ids(models, prompt, columns)
         self.small = name == "starter"
+        self.turns = 2 * TURNS if self.small else TURNS  # its rounds are short, and the machine's whims are not
         self.times: dict[tuple[str, int], list[float]] = {}
         self.limits: dict[tuple[str, int], list[float]] = {}
         self.tokens: dict[tuple[str, int], list[list[int]]] = {}
 
-    def lines(self, parts: Sequence[str]) -> Iterator[dict]:
+    def lines(self, parts: Sequence[str], until: float = float("inf")) -> Iterator[dict]:
+        """Once `until` is past, by `time.perf_counter`, the turns that were taken are enough, from three on."""
         contestants = {key: (rounds, make()) for key, (rounds, make) in self._contestants(parts).items()}
         bare = {
-            key: BareForwards(contestant.models, key[0] != "unguided", self.prompt + TURNS * rounds + 2 * key[1] + REST)
+            key: BareForwards(contestant.models, key[0] != "unguided", self.prompt + self.turns * rounds + 2 * key[1] + REST)
             for key, (rounds, contestant) in contestants.items()
             if isinstance(contestant, _Engine)
         }
-        for turn in range(TURNS):
+        for turn in range(self.turns):
+            if turn > MIN_TURNS and time.perf_counter() > until:
+                break
             for key, (rounds, contestant) in contestants.items():
                 if key not in bare:
                     took = contestant.advance(rounds)
@@ -125,7 +130,7 @@ class DecodeCase:
                 if turn:
                     self.times.setdefault(key, []).append(took)
         self.tokens = {key: contestant.tokens for key, (_, contestant) in contestants.items()}
-        if "uncached" in parts and self.columns == 1:
+        if "uncached" in parts and self.columns == 1 and time.perf_counter() < until:
             self._run_uncached()
         for key in self.times:
             yield self._line(*key)
@@ -133,18 +138,18 @@ class DecodeCase:
     def _contestants(self, parts: Sequence[str]) -> dict[tuple[str, int], tuple[int, Callable[[], Rounds]]]:
         """Rounds a turn, and how to make it, by name and k. Ours comes first wherever another is measured against it."""
         models, prompts = self.models, self.prompts
-        few = 4 if self.small else 2
+        few = 2
         found: dict[tuple[str, int], tuple[int, Callable[[], Rounds]]] = {}
-        found["unguided", 10] = 4, lambda: _Engine(models, prompts, 10, False, TURNS * 4)
+        found["unguided", 10] = 4, lambda: _Engine(models, prompts, 10, False, self.turns * 4)
         if "generate" in parts:
             found["model.generate", 10] = 4, lambda: TransformersGenerate(models, prompts)
         for k in (10, 40):
             if set(parts) - {"unguided", "generate"} and (k == 10 or {"guided", "k-fold", "uncached"} & set(parts)):
-                found["guided", k] = few, lambda k=k: _Engine(models, prompts, k, True, TURNS * few)  # type: ignore[misc]
+                found["guided", k] = few, lambda k=k: _Engine(models, prompts, k, True, self.turns * few)  # type: ignore[misc]
             if "k-fold" in parts and (self.small or (self.columns == 1 and (self.prompt == 256 or k == 10))):
                 found["k-fold cached ARGS", k] = 2 if self.small else 1, lambda k=k: KFold(models, prompts, k)  # type: ignore[misc]
         for part, (other, _) in self.variants.items():
-            found[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, TURNS * few)  # type: ignore[misc]
+            found[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, self.turns * few)  # type: ignore[misc]
         return found
 
     def _run_uncached(self) -> None:
@@ -159,6 +164,8 @@ class DecodeCase:
         seconds = statistics.median(times)
         line: dict = {"model": self.name, "prompt": self.prompt, "k": k, "columns": self.columns, "what": what}
         line |= {"tokens_per_second": round(self.columns / seconds, 1), "ms_per_round": round(1000 * seconds, 2)}
+        if 1 < len(times) < self.turns - 1:
+            line["turns"] = len(times)
         if limits := self.limits.get((what, k)):
             of_limit = _ratio(limits, times)
             line |= {"limit_ms": round(1000 * statistics.median(limits), 2), "of_limit": round(of_limit, 3), "overhead": round(1 - of_limit, 3)}

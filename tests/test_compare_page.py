@@ -62,7 +62,7 @@ class StubWorkbench:
 
     def __init__(self, state: str = "ready", fails_at: int | None = None):
         self.settings = Settings()
-        self.library, self.trainings = self, SimpleNamespace(fields=lambda: ())
+        self.library, self.trainings = self, SimpleNamespace(fields=lambda: (), options=dict)
         self.state, self.fails_at = state, fails_at
         self.asked: list[tuple] = []
         self.votes: list[Vote] = []

@@ -102,7 +102,7 @@ def train_reward_model(
     criterion = criterion_for(model, config.objective, pad_id, end_id)
     dropout = Dropout(model, config.dropout)
     if config.checkpointing:
-        model.gradient_checkpointing_enable()
+        switch_checkpointing(model, True)
     try:
         with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as place:
             trainer = PreferenceTrainer(model, criterion, config, items, Path(place), run if folder else None)
@@ -113,8 +113,17 @@ def train_reward_model(
     finally:
         dropout.remove()
         if config.checkpointing:
-            model.gradient_checkpointing_disable()
+            switch_checkpointing(model, False)
         model.eval()
+
+
+# transformers 5.24 has a new name for it; the old one goes in 6
+CHECKPOINTING = "activation_checkpointing" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient_checkpointing"
+
+
+def switch_checkpointing(model: nn.Module, on: bool) -> None:
+    """Gradient checkpointing on or off: less memory, slower."""
+    getattr(model, f"{CHECKPOINTING}_{'enable' if on else 'disable'}")()
 
 
 class PreferenceTrainer(Trainer):
@@ -177,8 +186,8 @@ class PreferenceTrainer(Trainer):
         inner = self.accelerator.unwrap_model(self.model).model
         if self.at_once > 1:
             self.at_once = math.ceil(min(self.at_once, self.config.pairs_per_batch) / 2)
-        elif not getattr(inner, "is_gradient_checkpointing", False):
-            inner.gradient_checkpointing_enable()
+        elif not getattr(inner, f"is_{CHECKPOINTING}", False):
+            switch_checkpointing(inner, True)
         else:
             raise MemoryError(f"One pair at a time does not fit, with gradient checkpointing either: {error}") from error
 

@@ -10,7 +10,7 @@ import gradio as gr
 from pages import ids
 from pages.components import ColumnSettings
 from pages.handlers import read_json, read_number
-from pages.token_view import TokenView
+from pages.token_view import TokenView, plain_params
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.guidance.methods import BASE, Parameter
@@ -19,6 +19,7 @@ from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1
 SHARED = ("max_new_tokens", "temperature", "top_k", "top_p")
+SYMBOLS = {"alpha": "α", "beta": "β"}
 LABELS = {"max_new_tokens": "tokens", "top_k": "k", "top_p": "top p"}
 
 
@@ -60,10 +61,18 @@ def describe_methods(workbench: Workbench) -> list[dict]:
             "about": m.about,
             "uses_reward": m.uses_reward,
             "objective": m.objective,
-            "parameters": [asdict(p) | {"default": dict(m.line_up).get(p.name, p.default)} for p in m.parameters],
+            "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in m.parameters],
         }
         for m in workbench.methods().values()
     ]
+
+
+def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
+    """{"name", "label", "help", "default", "min", "max", "choices", "whole"}: one input of a column's head, as a line-up begins."""
+    found = asdict(parameter) | plain_params((("default", default),))
+    del found["also"]  # infinite, which JSON has not
+    label = SYMBOLS.get(parameter.name, parameter.name.replace("_", " "))
+    return found | {"label": label, "whole": isinstance(parameter.default, int)}
 
 
 def describe_models(workbench: Workbench, base_lm: str | None = None) -> list[dict]:
@@ -119,7 +128,7 @@ def default_settings(workbench: Workbench, num_columns: int) -> dict:
 
 
 def write_spec(spec: ColumnSpec) -> str:
-    return json.dumps({"method": spec.method, "reward_model": spec.reward_model, "params": dict(spec.params)})
+    return json.dumps({"method": spec.method, "reward_model": spec.reward_model, "params": plain_params(spec.params)}, allow_nan=False)
 
 
 def spec_of(run: Run) -> ColumnSpec:
@@ -156,6 +165,9 @@ def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | in
         return value
     if parameter.min is None or parameter.max is None:
         raise BadSettings(f"`{parameter.name}` in column {column} cannot be set here.")
+    infinite = {str(number): number for number in parameter.also}
+    if isinstance(value, str) and value in infinite:
+        return infinite[value]
     whole = isinstance(parameter.default, int)
     return read_number(value, f"{parameter.name} in column {column}", parameter.min, parameter.max, whole)
 

@@ -75,7 +75,7 @@ class Texts:
         elif hasattr(event, "stop_reason"):
             stream.end(trace)
         elif hasattr(event, "note"):
-            stream.note(event.note)
+            stream.on_trial(event.note)
 
     def end(self) -> dict[str, str]:
         """All texts with their last line."""

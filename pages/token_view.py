@@ -11,15 +11,27 @@ from collections.abc import Sequence
 import gradio as gr
 from gradio.events import EventListener
 
-from rgtg.records import Step, Trace
+from rgtg.guidance.methods import rule_of, term_names, terms_of
+from rgtg.records import Candidate, Params, Run, Step, Trace, Tried
 
 SHOWN_DECIMALS = 4  # one more than the table prints; every byte of a step is paid for again at each update
 MAX_CANDIDATES = 10
+MAX_TRIED = 10
+MAX_TRIED_TEXT = 400  # characters of a piece that was given up
 
 
 def _number(value: float | None) -> float | None:
     """Rounded for the wire; what is not finite is null, because JSON has no NaN."""
     return None if value is None or not math.isfinite(value) else round(value, SHOWN_DECIMALS)
+
+
+def plain_params(run_params: Params) -> dict[str, float | int | str | bool]:
+    """Parameters as JSON can hold them: what is not finite as text, which the page shows as "−∞".
+
+    >>> plain_params((("threshold", -math.inf), ("tries", 20)))
+    {'threshold': '-inf', 'tries': 20}
+    """
+    return {name: str(value) if isinstance(value, float) and not math.isfinite(value) else value for name, value in run_params}
 
 
 def _line(found: dict) -> str:
@@ -32,17 +44,19 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
     head = {"comparison": comparison_id, "trace": trace.id, "column": trace.column, "prompt": trace.run.prompt}
     if blind:
         return _line(head | {"blind": True})
-    run, params = trace.run, dict(trace.run.params)
-    head |= {"method": run.method, "title": title or run.method, "params": params, "base_lm": run.base_lm.name}
-    head |= {"guide": run.reward_model.name if run.reward_model else None, "beta": _number(params.get("beta"))}
+    run = trace.run
+    head |= {"method": run.method, "title": title or run.method, "params": plain_params(run.params), "base_lm": run.base_lm.name}
+    head |= {"guide": run.reward_model.name if run.reward_model else None, "guides": [[ref.name, weight] for ref, weight in run.guides]}
+    head |= {"terms": term_names(run)}
     head |= {"temperature": run.generation.temperature, "max": run.generation.max_new_tokens, "seed": run.seed}
     if trace.branch_position is not None:
         head |= {"parent": parent, "branch": trace.branch_position}
     return _line(head)
 
 
-def step_line(step: Step, previous: Step | None = None, guide: str | None = None, blind: bool = False) -> str:
-    """One token. Keys: t text, x label of a token without text, id, lp, g, r, d, m, k, kl, rs, c (notes of the interface, 2.2).
+def step_line(step: Step, previous: Step | None = None, run: Run | None = None, blind: bool = False) -> str:
+    """One token of this run. Keys: t text, x label of a token without text, id, lp log p, g share after guidance, s score, r reward,
+    d its change, m lead over the base LM's favourite, k ranks, kl, rs rewards by name, c candidates (`_row`), y what was tried here.
 
     >>> step_line(Step(0, 5, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6), blind=True)
     '{"t":" ok"}\\n'
@@ -51,6 +65,7 @@ def step_line(step: Step, previous: Step | None = None, guide: str | None = None
     label = {} if step.text else {"x": _label(taken.text if taken else "")}
     if blind:
         return _line({"t": step.text} | label)
+    guide = run.reward_model.name if run and run.reward_model else None
     favourite = next((c for c in step.candidates if c.rank_before == 1), None)
     reward = _reward(step, guide)
     before = _reward(previous, guide) if previous else None
@@ -58,8 +73,20 @@ def step_line(step: Step, previous: Step | None = None, guide: str | None = None
     found |= {"id": step.token_id, "lp": _number(step.log_prob), "g": _number(step.prob_after), "s": _number(step.score), "r": _number(reward)}
     found |= {"d": _number(reward - before) if reward is not None and before is not None else None}
     found |= {"m": _number(step.score - favourite.score) if favourite else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
-    found |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, guide) for c in _shown(step)]}
-    return _line(found)
+    found |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
+    return _line(found | _tried(step.tried))
+
+
+def _tried(tried: Sequence[Tried]) -> dict:
+    """{"y": {"rows": [[text, reward, threshold, share], …], "more": 2}}, {} where nothing was tried: the first ones, the others counted."""
+    if not tried:
+        return {}
+    rows = [[_cut(one.text), _number(one.reward), _number(one.threshold), _number(one.weight)] for one in tried[:MAX_TRIED]]
+    return {"y": {"rows": rows, "more": len(tried) - len(rows)}}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TRIED_TEXT else text[: MAX_TRIED_TEXT - 1] + "…"
 
 
 def _label(text: str) -> str:
@@ -82,13 +109,13 @@ def _shown(step: Step) -> list:
     return sorted(must + kept, key=lambda c: c.rank_after)
 
 
-def _row(candidate, guide: str | None) -> list:
-    rewards = dict(candidate.rewards)
-    reward = rewards.get(guide) if guide else None
-    if reward is None and candidate.rewards and guide is None:
-        reward = candidate.rewards[0][1]
-    c = candidate
-    return [c.token_id, c.text, _number(c.log_prob), _number(reward), _number(c.score), c.rank_before, c.rank_after, _number(c.prob_after)]
+def _row(c: Candidate, run: Run | None) -> list:
+    """[id, text, log p, each guide's reward, score, rank before, rank after, share after, the score's terms]: the terms in the order of
+    the header's, null where they cannot be said."""
+    rewards = dict(c.rewards)
+    by_guide = [_number(rewards.get(ref.name)) for ref, _ in run.guides] if run and rewards else []
+    terms = [_number(value) for value in terms_of(run, c).values()] if run else []
+    return [c.token_id, c.text, _number(c.log_prob), by_guide, _number(c.score), c.rank_before, c.rank_after, _number(c.prob_after), terms or None]
 
 
 def note_line(text: str) -> str:
@@ -109,10 +136,21 @@ def end_note(trace: Trace, blind: bool = False) -> str:
     length = f"stopped at {count} of {trace.run.generation.max_new_tokens}" if trace.stop_reason == "stopped" else f"{count} tok"
     if blind or not trace.steps:
         return length
-    guide, rewards = _guide(trace), trace.steps[-1].rewards
-    shown = [("r", value) for name, value in rewards if name == guide] + [pair for pair in rewards[-1:] if pair[0] != guide]
+    guides, rewards = [ref.name for ref, _ in trace.run.guides], trace.steps[-1].rewards
+    shown = [(name if len(guides) > 1 else "r", value) for name, value in rewards if name in guides]
+    shown += [pair for pair in rewards[-1:] if pair[0] not in guides]
     pace = [f"{trace.tokens_per_second:.0f}/s"] if trace.tokens_per_second else []
-    return " · ".join([length, *pace, *(f"{name} {_signed(value)}" for name, value in shown), *_kl_fact(trace.steps)])
+    facts = [length, *_unscored(trace), *pace, *(f"{name} {_signed(value)}" for name, value in shown), *_kl_fact(trace.steps)]
+    return " · ".join(facts)
+
+
+def _unscored(trace: Trace) -> list[str]:
+    """What a column says of itself that was stopped before its guides had judged what stands there."""
+    run, known = trace.run, dict(trace.steps[-1].rewards)
+    if trace.stop_reason != "stopped" or all(ref.name in known for ref, _ in run.guides):
+        return []
+    rule = rule_of(run)
+    return [f"first of {rule.num_rows} answers, unscored" if rule and rule.num_rows > 1 else "unscored"]
 
 
 def all_facts(trace: Trace) -> str:
@@ -123,10 +161,6 @@ def all_facts(trace: Trace) -> str:
     nll = f"NLL {-sum(step.log_prob for step in trace.steps):.1f} nats"
     forwards = f"{trace.lm_forwards} forwards of the LM, {trace.reward_forwards} of reward models"
     return " · ".join([*rewards, *_kl_fact(trace.steps), nll, forwards])
-
-
-def _guide(trace: Trace) -> str | None:
-    return trace.run.reward_model.name if trace.run.reward_model else None
 
 
 def _signed(value: float) -> str:
@@ -140,9 +174,8 @@ def _kl_fact(steps: Sequence[Step]) -> list[str]:
 
 def trace_text(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
     """A whole column at once: what the stream would have come to."""
-    guide = _guide(trace)
     pairs = zip(trace.steps, (None, *trace.steps), strict=False)  # the last one is before nothing
-    lines = [step_line(step, previous, guide, blind) for step, previous in pairs]
+    lines = [step_line(step, previous, trace.run, blind) for step, previous in pairs]
     return "".join([header_line(trace, comparison_id, title, parent, blind), *lines, end_line(trace, blind)])
 
 
@@ -152,26 +185,32 @@ class ColumnStream:
     def __init__(self, trace: Trace, comparison_id: str, title: str = "", parent: str = "", blind: bool = False):
         self.text = header_line(trace, comparison_id, title, parent, blind)
         self.num_tokens, self.num_given = 0, len(trace.run.forced_ids)
-        self._max, self._blind = trace.run.generation.max_new_tokens, blind
-        self._guide = _guide(trace)
+        self._run, self._blind = trace.run, blind
+        self._on_trial = ""
         self._previous: Step | None = None
         self.ended = False
         for step in trace.steps:  # a branch begins with what it copies
             self.step(step)
 
     def step(self, step: Step) -> None:
-        self.text += step_line(step, self._previous, self._guide, self._blind)
-        self._previous, self.num_tokens = step, self.num_tokens + 1
+        self.text += step_line(step, self._previous, self._run, self._blind)
+        self._previous, self.num_tokens, self._on_trial = step, self.num_tokens + 1, ""
 
-    def note(self, text: str) -> None:
-        self.text += note_line(text)
+    def on_trial(self, words: str) -> None:
+        """What is being tried behind the text, for the next `pace` to show; gone with the next step."""
+        self._on_trial = words
 
     def pace(self, seconds: float) -> None:
-        """The line under a column that still grows."""
-        if self.ended or not self.num_tokens:
-            return
-        rate = f" · {(self.num_tokens - self.num_given) / seconds:.0f}/s" if seconds > 0.2 and self.num_tokens > self.num_given else ""
-        self.note(f"token {self.num_tokens} of {self._max}" + ("" if self._blind else rate))
+        """The line under a column that still grows: "token 12 of 24 · 31/s · on trial: token 15"."""
+        facts = []
+        if self.num_tokens:
+            facts.append(f"token {self.num_tokens} of {self._run.generation.max_new_tokens}")
+            if not self._blind and seconds > 0.2 and self.num_tokens > self.num_given:
+                facts.append(f"{(self.num_tokens - self.num_given) / seconds:.0f}/s")
+        if self._on_trial:  # how many answers grow would give a blind column away
+            facts.append("on trial" if self._blind else self._on_trial)
+        if facts and not self.ended:
+            self.text += note_line(" · ".join(facts))
 
     def fail(self, words: str) -> None:
         """Ends a column that an exception cut short."""

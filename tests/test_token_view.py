@@ -2,12 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from pages.token_view import ColumnStream, end_note, header_line, step_line, trace_text
+from pages.columns import write_spec
+from pages.token_view import MAX_TRIED_TEXT, ColumnStream, end_note, header_line, step_line, trace_text
 from rgtg.config import GenerationConfig
-from rgtg.records import Candidate, ModelRef, Run, Step, Trace
+from rgtg.guidance.methods import METHODS, term_names, terms_of
+from rgtg.records import Candidate, ColumnSpec, ModelRef, Params, Run, Step, Trace, Tried
 
 HOSTILE = '` ${alert(1)} <img src=x onerror=alert(2)> </script> {{value}} "\\n\n\u2028 e\u0301 🧭'
 
@@ -35,6 +38,9 @@ def a_trace(steps: tuple[Step, ...] = (), guide: str | None = "partial", **chang
     return Trace("trace1", "C", run, steps, "".join(s.text for s in steps), **{"stop_reason": "max_new_tokens"} | changes)
 
 
+RUN = a_trace().run
+
+
 def lines(text: str) -> list[dict]:
     assert text.endswith("\n")
     return [json.loads(line) for line in text.split("\n")[:-1]]
@@ -43,7 +49,7 @@ def lines(text: str) -> list[dict]:
 def test_the_header_says_what_the_inspector_needs():
     (head,) = lines(header_line(a_trace(), "comparison1", "PARGS"))
     assert head["comparison"] == "comparison1" and head["trace"] == "trace1" and head["column"] == "C"
-    assert head["title"] == "PARGS" and head["guide"] == "partial" and head["beta"] == 2.0 and head["params"]["pick"] == "sample"
+    assert head["title"] == "PARGS" and head["guide"] == "partial" and head["guides"] == [["partial", 1.0]] and head["params"]["pick"] == "sample"
     assert "branch" not in head
 
 
@@ -62,55 +68,55 @@ def test_a_blind_column_gives_nothing_away():
 
 
 def test_a_step_has_its_numbers_and_ten_candidates():
-    (found,) = lines(step_line(a_step(), None, "partial"))
+    (found,) = lines(step_line(a_step(), None, RUN))
     assert (found["t"], found["id"], found["lp"], found["r"], found["s"]) == (" word3", 103, -4.0, 3.0, 2.0)
     assert found["d"] is None and found["k"] == [4, 7] and found["rs"] == {"partial": 3.0, "judge": 0.5}
     assert found["m"] == 3.0  # 2.0 against -1.0, the score of the base LM's favourite
-    assert len(found["c"]) == 10 and found["c"][0] == [109, " word9", -10.0, 9.0, 8.0, 10, 1, 0.1]
+    assert len(found["c"]) == 10 and found["c"][0] == [109, " word9", -10.0, [9.0], 8.0, 10, 1, 0.1, [-10.0, 18.0]]
     assert [row[6] for row in found["c"]] == list(range(1, 11))
 
 
 def test_score_is_log_p_plus_beta_times_reward_as_sent():
-    (found,) = lines(step_line(a_step(), None, "partial"))
-    for _, _, log_p, reward, score, *_ in found["c"]:
-        assert score == pytest.approx(log_p + 2.0 * reward, abs=1e-4)
+    (found,) = lines(step_line(a_step(), None, RUN))
+    for _, _, log_p, (reward,), score, *_, terms in found["c"]:
+        assert terms == [log_p, 2.0 * reward] and score == sum(terms)
 
 
 def test_of_many_candidates_the_taken_one_and_the_favourite_are_kept():
-    (found,) = lines(step_line(a_step(taken=5, num=40), None, "partial"))
+    (found,) = lines(step_line(a_step(taken=5, num=40), None, RUN))
     ids = [row[0] for row in found["c"]]
     assert len(ids) == 10 and 105 in ids and 100 in ids and 139 in ids
 
 
 def test_the_change_is_against_the_token_before():
-    (found,) = lines(step_line(a_step(1, 5), a_step(0, 3), "partial"))
+    (found,) = lines(step_line(a_step(1, 5), a_step(0, 3), RUN))
     assert found["d"] == 2.0
 
 
 def test_without_a_guide_the_first_observer_is_the_reward_and_no_candidate_has_one():
     step = a_step(candidates=candidates(4, reward=False), rewards=(("judge", 0.5),))
     (found,) = lines(step_line(step))
-    assert found["r"] == 0.5 and all(row[3] is None for row in found["c"])
+    assert found["r"] == 0.5 and all(row[3] == [] for row in found["c"])
 
 
 def test_a_guide_that_did_not_score_is_null_and_not_another_model():
-    (found,) = lines(step_line(a_step(rewards=(("judge", 0.5),)), None, "partial"))
+    (found,) = lines(step_line(a_step(rewards=(("judge", 0.5),)), None, RUN))
     assert found["r"] is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_travels_as_null(value: float):
-    (found,) = lines(step_line(a_step(log_prob=value, kl=value, rewards=(("partial", value),)), None, "partial"))
+    (found,) = lines(step_line(a_step(log_prob=value, kl=value, rewards=(("partial", value),)), None, RUN))
     assert found["lp"] is None and found["kl"] is None and found["r"] is None
 
 
 def test_hostile_text_is_one_line_and_comes_back_whole():
-    text = step_line(a_step(text=HOSTILE), None, "partial")
+    text = step_line(a_step(text=HOSTILE), None, RUN)
     assert text.count("\n") == 1 and lines(text)[0]["t"] == HOSTILE
 
 
 def test_a_lone_surrogate_does_not_stop_the_stream():
-    step_line(a_step(text="\ud800"), None, "partial").encode("utf-8")
+    step_line(a_step(text="\ud800"), None, RUN).encode("utf-8")
 
 
 def test_a_token_without_text_has_a_label():
@@ -150,3 +156,122 @@ def test_the_foot_says_length_pace_rewards_and_divergence():
     assert end_note(a_trace(steps, stop_reason="stopped")).startswith(f"stopped at 2 of {generation.max_new_tokens}")
     assert end_note(a_trace(steps, stop_reason="error", error="`partial` gave NaN.")) == "failed at token 3: `partial` gave NaN."
     assert end_note(a_trace((a_step(0, kl=None),))) == "1 tok · r +3.00 · judge +0.50"
+
+
+# ---- what the rule says ----------------------------------------------------------------------------------
+
+
+def a_run(method: str, params: Params = (), *guides: tuple[str, float]) -> Run:
+    return Run("hi", method, ModelRef("lm"), params, tuple((ModelRef(name), weight) for name, weight in guides or (("partial", 1.0),)))
+
+
+def scored(score: float, **rewards: float) -> Candidate:
+    return Candidate(5, " ok", -2.1, score, 3, 1, 0.5, tuple(rewards.items()))
+
+
+def test_the_terms_are_the_rules_and_add_up_to_the_score():
+    found = terms_of(a_run("pargs", (("beta", 2.0),)), scored(0.9, partial=1.5))
+    assert found == {"log p": -2.1, "β·r": 3.0} and list(found) == list(term_names(a_run("pargs")))
+    assert terms_of(a_run("base"), scored(-2.1)) == {"log p": -2.1}
+
+
+@pytest.mark.parametrize("key", [m.key for m in METHODS.values() if m.uses_reward and not m.rule.rescores])
+def test_a_method_that_draws_from_the_base_lm_shows_no_reward_in_its_score(key: str):
+    assert term_names(a_run(key)) == ("log p",)
+    assert terms_of(a_run(key), scored(-2.1)) == {"log p": -2.1}
+    (head,) = lines(header_line(replace(a_trace(), run=a_run(key))))
+    assert head["terms"] == ["log p"]
+
+
+def test_of_a_mix_every_part_is_shown_and_their_weighted_sum_counts():
+    mix = a_run("pargs", (("beta", 2.0),), ("partial", 1.0), ("length", 0.5))
+    candidate = scored(-2.1 + 2 * (1.5 - 0.5), partial=1.5, length=-1.0)
+    assert terms_of(mix, candidate) == {"log p": -2.1, "β·r": 2.0}
+    (head,) = lines(header_line(replace(a_trace(), run=mix)))
+    assert head["guides"] == [["partial", 1.0], ["length", 0.5]]
+    (found,) = lines(step_line(a_step(candidates=(candidate,)), None, mix))
+    assert found["c"][0][3] == [1.5, -1.0] and found["c"][0][8] == [-2.1, 2.0]
+
+
+def test_a_sum_that_is_not_the_score_is_never_shown():
+    pargs = a_run("pargs", (("beta", 2.0),))
+    assert terms_of(pargs, scored(0.4, partial=1.5)) == {}  # combined in another way
+    assert terms_of(pargs, scored(-2.1)) == {}  # its reward was not kept
+    proposing = a_run("particles", (("proposal", "pargs"), ("beta", 2.0)))
+    assert terms_of(proposing, scored(0.9, partial=1.5)) in ({}, {"log p": -2.1, "β·r": 3.0})
+
+
+@pytest.mark.parametrize("run", [a_run("gone"), a_run("pargs", (("gone", 1.0),))])
+def test_a_method_that_is_gone_shows_the_score_alone(run: Run):
+    assert terms_of(run, scored(0.9, partial=1.5)) == {} and term_names(run) == ()
+    (found,) = lines(step_line(a_step(candidates=(scored(0.9, partial=1.5),)), None, run))
+    assert found["c"][0][4] == 0.9 and found["c"][0][8] is None
+    assert end_note(replace(a_trace((a_step(rewards=()),), stop_reason="stopped"), run=run)) == "stopped at 1 of 24 · unscored · KL 0.2"
+
+
+# ---- what was tried ---------------------------------------------------------------------------------------
+
+
+def test_what_was_tried_travels_in_its_order_and_the_rest_is_counted():
+    tried = tuple(Tried(f" try {i}", (i,), float(i), 2.5) for i in range(12))
+    (found,) = lines(step_line(a_step(tried=tried), None, RUN))
+    assert len(found["y"]["rows"]) == 10 and found["y"]["more"] == 2
+    assert found["y"]["rows"][1] == [" try 1", 1.0, 2.5, None]
+    assert "y" not in lines(step_line(a_step(), None, RUN))[0]
+    assert set(lines(step_line(a_step(tried=tried), None, RUN, blind=True))[0]) == {"t"}
+
+
+def test_a_long_piece_is_cut_and_a_hostile_one_stays_a_string():
+    tried = (Tried("x" * 5000, (1,), math.nan), Tried(HOSTILE, (2,), weight=0.25))
+    text = step_line(a_step(tried=tried), None, RUN)
+    long, hostile = lines(text)[0]["y"]["rows"]
+    assert text.count("\n") == 1 and len(long[0]) == MAX_TRIED_TEXT and long[1] is None
+    assert hostile == [HOSTILE, None, None, 0.25]
+
+
+# ---- while it is on trial, and after Stop ----------------------------------------------------------------------
+
+
+def foot(stream: ColumnStream) -> str:
+    return next(line["note"] for line in reversed(lines(stream.text)) if "note" in line)
+
+
+def test_what_is_on_trial_is_said_until_a_step_comes():
+    stream = ColumnStream(a_trace(), "comparison1")
+    stream.on_trial("4 answers, token 12")
+    stream.pace(1.0)
+    assert foot(stream) == "4 answers, token 12"
+    stream.step(a_step())
+    stream.pace(1.0)
+    assert foot(stream) == "token 1 of 24 · 1/s"
+    stream.on_trial("on trial: token 5")
+    stream.pace(1.0)
+    assert foot(stream) == "token 1 of 24 · 1/s · on trial: token 5"
+
+
+def test_a_blind_column_tells_not_how_many_answers_grow():
+    stream = ColumnStream(a_trace(), "comparison1", blind=True)
+    stream.on_trial("4 answers, token 12")
+    stream.pace(1.0)
+    assert foot(stream) == "on trial"
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("best-of-n", "first of 4 answers, unscored"), ("particles", "first of 8 answers, unscored"), ("cards", "unscored"), ("pargs", "unscored")],
+)
+def test_a_column_that_stop_left_unscored_says_so(key: str, words: str):
+    step = a_step(kl=None, rewards=(("judge", 0.5),))
+    stopped = replace(a_trace((step,), stop_reason="stopped"), run=a_run(key))
+    assert end_note(stopped) == f"stopped at 1 of 24 · {words} · judge +0.50"
+    assert end_note(stopped, blind=True) == "stopped at 1 of 24"
+    scored_step = replace(step, rewards=(("partial", 1.0),))
+    assert "unscored" not in end_note(replace(stopped, steps=(scored_step,)))
+    assert "unscored" not in end_note(replace(stopped, stop_reason="eos"))
+
+
+def test_a_threshold_of_minus_infinity_reaches_the_page():
+    params = (("threshold", -math.inf), ("tries", 3))
+    (head,) = lines(header_line(replace(a_trace(), run=a_run("cards", params))))
+    assert head["params"] == {"threshold": "-inf", "tries": 3}
+    assert json.loads(write_spec(ColumnSpec("cards", params, "partial")))["params"] == {"threshold": "-inf", "tries": 3}

@@ -13,7 +13,7 @@ window.rgtg = (() => {
       else if (name === "text") node.textContent = value;
       else node.setAttribute(name, value === true ? "" : value);
     }
-    node.append(...children.filter((child) => child !== null && child !== undefined));
+    node.append(...children.filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
     return node;
   }
   const tell = (name, detail = {}) => document.dispatchEvent(new CustomEvent("rgtg:" + name, { detail }));

@@ -3,6 +3,7 @@
 rgtg.field = (spec, value, id, changed) => {
   const { el } = rgtg;
   const name = { id, "aria-label": spec.label, title: spec.help || null };
+  const infinite = value === "-inf" ? value : null; // as Python writes what JSON has no number for
   let input;
   if (spec.choices) {
     input = el("select", name, ...spec.choices.map((choice) => {
@@ -15,9 +16,10 @@ rgtg.field = (spec, value, id, changed) => {
     input.checked = !!value;
   } else {
     input = el("input", { ...name, type: "number", min: spec.min, max: spec.max, step: spec.step ?? "any", inputmode: "decimal" });
-    input.value = value ?? "";
+    input.value = infinite ? "" : (value ?? "");
+    if (infinite) input.placeholder = "−∞";
   }
-  const read = () => (spec.kind === "check" ? input.checked : spec.choices ? (spec.whole ? Number(input.value) : input.value) : input.value === "" ? null : Number(input.value));
+  const read = () => (spec.kind === "check" ? input.checked : spec.choices ? (spec.whole ? Number(input.value) : input.value) : input.value === "" ? infinite : Number(input.value));
   input.addEventListener(spec.choices || spec.kind === "check" ? "change" : "input", () => {
     if (input.type === "number") input.toggleAttribute("aria-invalid", !input.checkValidity());
     changed(read());
@@ -86,7 +88,7 @@ rgtg.columnSettings = (element, props, watch) => {
     draw(true);
     document.getElementById(id("method"))?.focus();
   }
-  const spec = (p) => ({ label: p.name === "beta" ? "β" : p.name, help: p.help, min: p.min, max: p.max, step: Number.isInteger(p.default) && p.name !== "beta" ? 1 : "any", choices: p.choices.length ? p.choices : null });
+  const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null });
 
   function draw(force) {
     if (!force && value && props.value === JSON.stringify(value)) return;

@@ -3,6 +3,7 @@ rgtg.inspector = (element, trigger) => {
   const { el, signed, plain, percent, shown } = rgtg;
   const root = element.querySelector(".drawn");
   const quoted = (text) => "“" + (shown(text) || "…") + "”";
+  const TERM_HELP = { "log p": "log probability under the base LM, nats" };
   let now = null;
 
   function empty() {
@@ -22,23 +23,33 @@ rgtg.inspector = (element, trigger) => {
       if (before === 1) return `${word} is the base LM's first choice, ${percent(Math.exp(step.lp))}.`;
       return `${word} was drawn: the base LM's choice number ${before}, ${percent(Math.exp(step.lp))}.`;
     }
-    const facts = `${base}, reward ${signed(step.r)}` + (head.beta === null || head.beta === undefined ? "" : `, weight ${plain(head.beta)}`);
+    const facts = `${base}, reward ${step.r === null ? "not scored" : signed(step.r)}`;
+    const judged = step.c?.some((row) => row[3].length);
+    if (!judged) return `${word}: the base LM's choice number ${before}, ${facts}. ${head.title} draws single tokens from the base LM and judges longer pieces.`;
     const drawn = after > 1 && head.params?.pick !== "greedy" ? ` It was drawn with ${percent(step.g)} after guidance.` : "";
-    if (head.beta === null || head.beta === undefined) return `${word}: the base LM's choice number ${before}, ${facts}. ${head.title} judges whole answers, not single tokens.`;
-    if (before === after) return `Guidance left ${word} at rank ${before}: ${facts}.${drawn}`;
-    return `Guidance moved ${word} from rank ${before} to rank ${after}: ${facts}.${drawn}`;
+    const moved = before === after ? `Guidance left ${word} at rank ${before}` : `Guidance moved ${word} from rank ${before} to rank ${after}`;
+    return `${moved}: ${facts}${sum(head, step)}.${drawn}`;
+  }
+  // "; log p −2.10 + β·r +3.00 = +0.90", the method's own terms of the token that was taken
+  function sum(head, step) {
+    const taken = step.c.find((row) => row[0] === step.id), terms = taken?.[8];
+    if (!terms || terms.length < 2) return "";
+    return "; " + head.terms.map((name, i) => `${name} ${signed(terms[i])}`).join(" + ") + ` = ${signed(taken[4])}`;
   }
 
   // ---- the table --------------------------------------------------------------------------------
   function table(head, step, index) {
-    const guided = head.guide && step.c.some((row) => row[3] !== null), shift = guided && typeof head.beta === "number";
+    const guides = step.c.some((row) => row[3].length) ? head.guides : [], guided = guides.length > 0;
+    const terms = step.c.some((row) => row[8]) ? head.terms : [];
     const columns = [
       ["candidate", (row) => candidate(row, step)],
       ["base", (row) => share(Math.exp(row[2]))],
-      ["log p", (row) => plain(row[2], 3), "log probability under the base LM, nats"],
-      guided && ["reward", (row) => plain(row[3], 3), `reward of the answer so far with this token, by ${head.guide}`],
-      shift && ["β·r", (row) => plain(row[3] === null ? null : head.beta * row[3], 3), `weight ${head.beta} times reward`],
-      ["score", (row) => plain(row[4], 3), shift ? "score = log p + β·r" : "what the selection compares"],
+      ...guides.map(([name, weight], i) => [
+        guides.length > 1 ? name : "reward", (row) => plain(row[3][i], 3),
+        `reward of the answer so far with this token, by ${name}` + (weight === 1 ? "" : `; its weight is ${weight}`), weight === 1 ? "" : `×${weight}`,
+      ]),
+      ...terms.map((name, i) => [name, (row) => plain(row[8]?.[i], 3), TERM_HELP[name]]),
+      ["score", (row) => plain(row[4], 3), terms.length ? "score = " + terms.join(" + ") : "what the selection compares"],
       ["rank", (row) => (row[5] === row[6] ? String(row[6]) : `${row[5]} → ${row[6]}`), "before guidance → after"],
       guided && ["after", (row) => share(row[7]), "share among the candidates after guidance"],
       ["", (row) => branch(row, head, index)],
@@ -46,8 +57,28 @@ rgtg.inspector = (element, trigger) => {
     const rows = step.c.map((row) =>
       el("tr", { class: row[0] === step.id ? "taken" : null, "data-token": row[0] }, ...columns.map(([title, cell]) => el("td", { "data-column": title || "branch" }, cell(row)))),
     );
-    const heads = columns.map(([title, , help]) => el("th", { scope: "col", title: help, "data-column": title || "branch", text: title }));
-    return el("div", { class: "table" }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows)));
+    const heads = columns.map(([title, , help, weight]) => el("th", { scope: "col", title: help, "data-column": title || "branch" }, title, weight && el("small", { text: " " + weight })));
+    return el("table", { class: "candidates" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
+  }
+
+  // ---- what was tried -----------------------------------------------------------------------------
+  // a row: text, reward as it ended, the threshold that it missed, its share among the rows
+  const TRIED = [
+    ["reward", (value) => plain(value, 2), "reward of the answer as the piece ended"],
+    ["threshold", (value) => plain(value, 2), "reward that it had to reach"],
+    ["share", percent, "weight among the answers that grew beside each other"],
+  ];
+  function tried({ rows, more }) {
+    const has = TRIED.map((_, i) => rows.some((row) => row[i + 1] !== null));
+    const what = has[1] ? "Tried here and given up" : has[2] ? "Answers dropped here" : "Drawn here and not kept";
+    const columns = TRIED.map((column, i) => [...column, i + 1]).filter((_, i) => has[i]);
+    const lines = rows.map((row) => el("tr", {},
+      el("td", {}, el("span", { class: "piece", title: row[0], text: shown(row[0]) || "…" })),
+      ...columns.map(([title, print, , i]) => el("td", { "data-tried": title, text: print(row[i]) }))));
+    const heads = [el("th", { scope: "col", text: what }), ...columns.map(([title, , help]) => el("th", { scope: "col", title: help, text: title }))];
+    return el("div", { id: "inspector-tried" },
+      el("table", { class: "tried" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...lines)),
+      more > 0 && el("div", { class: "hint", text: `and ${more} more` }));
   }
   function candidate(row, step) {
     const marks = [row[0] === step.id && ["●", "taken"], row[5] === 1 && ["○", "the base LM's favourite"], row[6] === 1 && ["▲", "highest score"]].filter(Boolean);
@@ -77,6 +108,8 @@ rgtg.inspector = (element, trigger) => {
     return line;
   }
 
+  const toTried = () => document.getElementById("inspector-tried")?.scrollIntoView({ block: "nearest" });
+
   function draw(found) {
     now = found;
     const { head, step, index, column } = found;
@@ -87,13 +120,14 @@ rgtg.inspector = (element, trigger) => {
       el("div", { class: "panel-head" },
         el("h2", { text: "Why this token" }),
         el("span", { class: "where", text: `${column} · token ${index + 1} of ${steps.length}` }),
+        step.y && el("button", { id: "inspector-to-tried", type: "button", class: "small", onclick: toTried, text: `${step.y.rows.length + step.y.more} given up ↓` }),
         el("span", { class: "legend-line", text: "● taken   ○ base LM's favourite   ▲ highest score" }),
         el("button", { id: "inspector-previous", type: "button", class: "small", "aria-label": "Previous token", disabled: index === 0, onclick: () => go(index - 1), text: "‹" }),
         el("button", { id: "inspector-next", type: "button", class: "small", "aria-label": "Next token", disabled: index + 1 >= steps.length, onclick: () => go(index + 1), text: "›" }),
         el("button", { id: "inspector-close", type: "button", class: "small", "aria-label": "Close", onclick: rgtg.close, text: "×" }),
       ),
       el("p", { id: "inspector-sentence", text: sentence(head, step, index) }),
-      step.c?.length ? table(head, step, index) : el("p", { class: "hint", text: "No candidates were kept for this token." }),
+      el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Candidates" }, step.c?.length ? table(head, step, index) : el("p", { class: "hint", text: "No candidates were kept for this token." }), step.y && tried(step.y)),
       peers(found) ?? "",
     );
     if (held) document.getElementById(held)?.focus();

@@ -3,14 +3,16 @@
 Knows nothing of models, the engine or the screen.
 """
 
+import math
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 
 from rgtg.errors import BadSettings
 from rgtg.guidance.base import GuidanceMethod
 from rgtg.guidance.rules import Base, RewardShift
 from rgtg.guidance.segments import CARDS, BlockBestOfK
 from rgtg.guidance.sequences import BestOfN, Particles
-from rgtg.records import Params
+from rgtg.records import Candidate, Params, Run
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Parameter:
     min: float | None = None
     max: float | None = None
     choices: tuple[str, ...] = ()
+    also: tuple[float, ...] = ()  # values outside the range that it may have as well
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Method:
         return tuple(
             Parameter(
                 f.name, f.metadata["help"], self.settings.get(f.name, f.default),
-                f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())),
+                f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())), tuple(f.metadata.get("also", ())),
             )
             for f in fields(self.rule)  # type: ignore[arg-type]  # each is a dataclass
         )  # fmt: skip
@@ -93,3 +96,37 @@ def method(key: str) -> Method:
     if key not in METHODS:
         raise BadSettings(f"There is no method `{key}`.", f"The methods are: {', '.join(METHODS)}.")
     return METHODS[key]
+
+
+def rule_of(run: Run) -> GuidanceMethod | None:
+    """The rule at work in a stored run; None where its method, or a parameter of it, is gone."""
+    return _rule(run.method, run.params)
+
+
+@lru_cache(maxsize=256)
+def _rule(key: str, params: Params) -> GuidanceMethod | None:
+    try:
+        return method(key).make(params)
+    except BadSettings:
+        return None
+
+
+def term_names(run: Run) -> tuple[str, ...]:
+    """What the parts of a candidate's score are called: ("log p", "β·r"); () where the method is gone."""
+    rule = rule_of(run)
+    return tuple(rule.terms(0.0, 0.0)) if rule else ()
+
+
+def terms_of(run: Run, candidate: Candidate) -> dict[str, float]:
+    """The parts of a candidate's score by name, in numbers: {"log p": -2.1, "β·r": 3.0}, whose sum is its score.
+
+    {} where that cannot be said: the method is gone, a guide's reward was not kept, or the rule's parts do not add up to the score
+    that was compared (another way to combine rewards, say). A false sum is never given.
+    """
+    rule, rewards = rule_of(run), dict(candidate.rewards)
+    known = all(ref.name in rewards for ref, _ in run.guides)
+    if rule is None or (not known and rule.uses_reward and rule.rescores):
+        return {}
+    reward = sum(weight * rewards[ref.name] for ref, weight in run.guides) if known else 0.0
+    terms = {name: float(value) for name, value in rule.terms(candidate.log_prob, reward).items()}
+    return terms if math.isclose(sum(terms.values()), candidate.score, rel_tol=1e-4, abs_tol=1e-3) else {}

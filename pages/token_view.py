@@ -7,6 +7,7 @@ static/tokens.js; text reaches the page as `textContent` and in no other way.
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 from gradio.events import EventListener
@@ -41,7 +42,7 @@ def _line(found: dict) -> str:
 
 def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
     """The first line of a column. A blind one names no method, model, parameter or weight."""
-    head = {"comparison": comparison_id, "trace": trace.id, "column": trace.column, "prompt": trace.run.prompt}
+    head: dict[str, Any] = {"comparison": comparison_id, "trace": trace.id, "column": trace.column, "prompt": trace.run.prompt}
     if blind:
         return _line(head | {"blind": True})
     run = trace.run
@@ -69,7 +70,7 @@ def step_line(step: Step, previous: Step | None = None, run: Run | None = None, 
     favourite = next((c for c in step.candidates if c.rank_before == 1), None)
     reward = _reward(step, guide)
     before = _reward(previous, guide) if previous else None
-    found = {"t": step.text} | label
+    found: dict[str, Any] = {"t": step.text} | label
     found |= {"id": step.token_id, "lp": _number(step.log_prob), "g": _number(step.prob_after), "s": _number(step.score), "r": _number(reward)}
     found |= {"d": _number(reward - before) if reward is not None and before is not None else None}
     found |= {"m": _number(step.score - favourite.score) if favourite else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
@@ -98,7 +99,7 @@ def _reward(step: Step | None, guide: str | None) -> float | None:
     """The guide's reward; without a guide the first that was measured."""
     if step is None or not step.rewards:
         return None
-    return dict(step.rewards).get(guide, step.rewards[0][1] if guide is None else None)
+    return step.rewards[0][1] if guide is None else step.reward(guide)
 
 
 def _shown(step: Step) -> list:
@@ -230,7 +231,7 @@ class _Drawn(gr.HTML):
     The template never holds a value: Gradio evaluates templates, so model text in one would run.
     """
 
-    def __init__(self, value: str = "", *, js_on_load: str, html_template: str = '<div class="drawn"></div>', **kwargs):
+    def __init__(self, value: str = "", *, js_on_load: str, html_template: str = '<div class="drawn"></div>', **kwargs: Any):
         super().__init__(value, html_template=html_template, css_template="", js_on_load=js_on_load, apply_default_css=False, **kwargs)
 
     def postprocess(self, value: str | None) -> str | None:
@@ -242,26 +243,26 @@ class _Drawn(gr.HTML):
     def when(self, event: str) -> EventListener:
         """One of its own events as `gr.on` takes triggers (Gradio 6.31 gives a custom event no such form)."""
         listener = EventListener(event_name=event)
-        listener.__self__ = self
+        listener.__self__ = self  # type: ignore[attr-defined]  # as Gradio sets it on its own
         return listener
 
 
 class TokenView(_Drawn):
     """One column's text, fed by the NDJSON of this module."""
 
-    def __init__(self, value: str = "", *, column: str = "A", blind: bool = False, **kwargs):
+    def __init__(self, value: str = "", *, column: str = "A", blind: bool = False, **kwargs: Any):
         super().__init__(value, js_on_load="rgtg.tokenView(element, props, watch)", column=column, blind=blind, **kwargs)
 
 
 class Inspector(_Drawn):
     """Why this token: a sentence, the candidates, the same step elsewhere. Event `branch` {comparison, trace, index, token_id}."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__("", js_on_load="rgtg.inspector(element, trigger, 'branch')", **kwargs)
 
 
 class CurveBridge(_Drawn):
     """Joins the reward curve to the token views, both ways, inside the page."""
 
-    def __init__(self, curve_id: str, **kwargs):
+    def __init__(self, curve_id: str, **kwargs: Any):
         super().__init__("", js_on_load=f"rgtg.curveBridge({json.dumps(curve_id)})", **kwargs)

@@ -51,6 +51,7 @@ class Working:
 
 
 Event = Step | Ended | Working
+Guides = str | Sequence[tuple[str, float]] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +66,6 @@ class Models:
         if name not in self.reward_models:
             raise BadSettings(f"There is no reward model `{name}` here.", f"Loaded: {', '.join(self.reward_models) or 'none'}.")
         return self.reward_models[name]
-
-
-Guides = str | Sequence[tuple[str, float]] | None
 
 
 def make_run(
@@ -139,6 +137,7 @@ class _Column:
             self.text.push(token)
         self.cost: Counter[str] = Counter()
         self.num_shown, self.error = 0, ""
+        self.unheard = False  # whether a model had nothing to say of what it was asked to read: it is not asked for ever
         self.request: Propose | Score | None = None
         self.proposals: list[Proposal | None] | None = None  # of a request that waits for their rewards
         self.said: dict[str, dict[int, Said]] = {}
@@ -201,6 +200,7 @@ class _Column:
     def hear(self, name: str, answers: Mapping[int, Said]) -> None:
         """What a reward model says of the slots that were asked for."""
         for slot, said in answers.items():
+            self.unheard |= not said.new and not self.waits_for(name)
             drafts = self.rows.drafts[self.slots[name].index(slot)] if name in self.guides else self.rows.settled
             for draft, reward in zip(reversed(drafts), reversed(said.new), strict=False):
                 draft.rewards[name] = reward
@@ -234,7 +234,7 @@ class _Column:
 
     def events(self) -> Iterator[Step | Working]:
         """Steps that everyone who watches has read, then a note while something is on trial."""
-        closing = self.rows.stopped
+        closing = self.rows.stopped or self.unheard
         while self.num_shown < len(self.rows.settled):
             draft = self.rows.settled[self.num_shown]
             if not closing and not all(name in draft.rewards for name in self.watched):

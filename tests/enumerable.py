@@ -55,17 +55,18 @@ class _Batch:
 
     def __init__(self, responses: Sequence[Sequence[int]]):
         self.texts, self.num_forwards = [tuple(response) for response in responses], 0
+        self.read = [0] * len(self.texts)  # tokens of each that a reward model has spoken of
 
     def append(self, slot: int, token_id: int) -> None:
         self.texts[slot] += (token_id,)
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        before = [self.texts[source] for source in sources]
-        for target, text in zip(targets, before, strict=True):
-            self.texts[target] = text
+        before = [(self.texts[source], self.read[source]) for source in sources]
+        for target, (text, read) in zip(targets, before, strict=True):
+            self.texts[target], self.read[target] = text, read
 
     def truncate(self, slot: int, num_tokens: int) -> None:
-        self.texts[slot] = self.texts[slot][:num_tokens]
+        self.texts[slot], self.read[slot] = self.texts[slot][:num_tokens], min(self.read[slot], num_tokens)
 
 
 class _Model:
@@ -100,15 +101,14 @@ class ToyReward(_Model):
 
     def start(self, prompts: Sequence, responses: Sequence, reserve: int) -> "_Batch":
         batch, rewards = _Batch(responses), self.rewards
-        read = [0] * len(responses)
 
         def forward(asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
             batch.num_forwards += 1
             found = {}
             for slot, ids in asks.items():
                 text = batch.texts[slot]
-                new = [rewards[text[:n]] for n in range(min(read[slot], len(text)) + 1, len(text) + 1)]
-                read[slot] = len(text)
+                new = [rewards[text[:n]] for n in range(batch.read[slot] + 1, len(text) + 1)]
+                batch.read[slot] = len(text)
                 found[slot] = Said(new, rewards[text], [rewards[(*text, token)] for token in ids])
             return found
 

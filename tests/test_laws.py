@@ -33,7 +33,8 @@ ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma
     "particles": {"m": 4, "beta": 2.0},
 }
 TOY = Toy(*drawn_model())
-CARDS = {"threshold": 1.0, "entropy": 1.2, "min_segment": 1, "max_segment": 3}
+CARDS = {"threshold": 0.3, "tries": 6, "entropy": 1.2, "min_segment": 1, "max_segment": 3}
+BIAS = 0.02  # what eight particles leave of the difference to their target
 
 
 @pytest.mark.parametrize("key", METHODS)
@@ -170,33 +171,29 @@ def test_token_rules_have_the_closed_form():
     assert distance(TOY.shifted(0.5), TOY.base) > 0.05
 
 
-def check(method: str, wanted: dict, num: int, wrong: dict, **settings) -> None:
+def check(method: str, wanted: dict, num: int, wrong: dict, bias: float = 0.0, **settings) -> None:
     """The shares of so many draws lie within what chance allows, and a target that is a little wrong does not."""
-    found, bound = TOY.shares(method, num, **settings), by_chance(wanted, num)
+    found, bound = TOY.shares(method, num, **settings), by_chance(wanted, num) + bias
     print(f"{method} {settings}: total variation {distance(found, wanted):.4f}, bound {bound:.4f}, a wrong target {distance(found, wrong):.4f}")
     assert distance(found, wanted) < bound < distance(found, wrong)
 
 
-@pytest.mark.parametrize("num", [1500, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num", [600, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_draws_have_their_exact_distribution(num):
     check("pargs", TOY.shifted(1.0), num, TOY.shifted(1.6), beta=1.0)
-    check("best-of-n", TOY.best_of(3), num, TOY.best_of(5), n=3)
+    check("best-of-n", TOY.best_of(3), num, TOY.best_of(8), n=3)
     check("block-best-of-k", TOY.block_best_of(3, 2), num, TOY.block_best_of(3, 1), k=3, block=2)
     check("cards", TOY.cards(**CARDS), num, TOY.cards(**CARDS | {"accept_temperature": 3.0}), **CARDS)
-    hard = CARDS | {"form": "hard", "tries": 2}
-    check("cards", TOY.cards(**hard), num, TOY.cards(**hard | {"tries": 12}), **hard)
+    hard = CARDS | {"form": "hard", "tries": 1}
+    check("cards", TOY.cards(**hard), num, TOY.cards(**hard | {"tries": 6}), **hard)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("proposal", ["base", "pargs"])
-def test_particles_come_to_the_tilted_target(proposal):
-    """With 32 of them the bias that is left is small beside the bound; half the weight is not."""
-    check("particles", TOY.tilted(1.0), 20_000, TOY.tilted(0.6), m=32, beta=1.0, proposal=proposal)
-
-
-def test_a_few_particles_come_near_the_tilted_target():
-    found = TOY.shares("particles", 600, m=16, beta=1.0)
-    assert distance(found, TOY.tilted(1.0)) < by_chance(TOY.tilted(1.0), 600) + 0.02 < distance(found, TOY.tilted(0.3))
+@pytest.mark.parametrize(
+    ("num", "proposal"),
+    [(300, "base"), (300, "pargs"), *(pytest.param(n, p, marks=pytest.mark.slow) for n, p in ((20_000, "base"), (5_000, "pargs")))],
+)
+def test_particles_come_to_the_tilted_target(num, proposal):
+    check("particles", TOY.tilted(0.5), num, TOY.tilted(1.2), BIAS, m=8, beta=0.5, proposal=proposal)
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ rgtg.inspector = (element, trigger) => {
     return line;
   }
 
-  const toTried = () => document.getElementById("inspector-tried")?.scrollIntoView({ block: "nearest" });
+  const toTried = () => document.getElementById("inspector-tried")?.scrollIntoView({ block: "end" });
 
   function draw(found) {
     now = found;

@@ -1,0 +1,100 @@
+"""Why this token, for methods that score single tokens and for those that judge longer pieces: the starter models, in chromium."""
+
+import json
+
+import pytest
+from browser_app import Visitor, serving
+
+
+@pytest.fixture(scope="module")
+def person(browser, tmp_path_factory: pytest.TempPathFactory):
+    """A visitor of the starter who has generated with best-of-n, CARDS and PARGS."""
+    from rgtg.config import STARTER_DIR, Settings
+    from rgtg.workbench.workbench import Workbench
+
+    if not (STARTER_DIR / "base-lm" / "config.json").is_file():
+        pytest.skip("needs data/starter: python -m rgtg starter")
+    bench = Workbench(Settings(data_dir=tmp_path_factory.mktemp("data")))
+    bench.start_loading()
+    bench.wait_until_ready(120)
+    with serving(bench) as address:
+        found = Visitor(browser, address)
+        for column, method in zip("ABC", ("best-of-n", "cards", "pargs"), strict=True):
+            found.page.locator(f"#settings-{column}-method").select_option(method)
+        found.page.locator("#column-B .more summary").click()
+        found.page.locator("#settings-B-threshold").fill("20")  # out of reach, so that every place has something that was given up
+        found.page.locator("#settings-B-tries").fill("12")
+        found.page.locator("h1").click()
+        found.generate(end="", max_new_tokens=12)
+        found.wait_status("done", timeout=90_000)
+        yield found
+        found.context.close()
+        assert not found.wrong
+    bench.close()
+
+
+def open_token(person: Visitor, column: str, index: int) -> list[str]:
+    """Clicks on a token; returns the heads of its table of candidates."""
+    if person.page.evaluate("rgtg.opened()") != {"column": column, "index": index}:
+        person.page.locator(f"#view-{column} .tok").nth(index).click()
+    return person.page.locator("#inspector .candidates th").all_inner_texts()
+
+
+@pytest.mark.parametrize("column", ["A", "B"])
+def test_a_method_that_judges_longer_pieces_shows_no_reward_in_its_score(person: Visitor, column: str):
+    heads = open_token(person, column, 0)
+    assert "β·r" not in heads and "reward" not in heads and "log p" in heads
+    assert "judges longer pieces" in person.page.locator("#inspector-sentence").inner_text()
+    assert "β·r" not in person.page.locator("#inspector").inner_text()
+    for row in person.page.locator("#inspector .candidates tbody tr").all():
+        cells = dict(zip(heads, row.locator("td").all_inner_texts(), strict=True))
+        assert cells["log p"] == cells["score"]
+
+
+def test_pargs_shows_its_sum(person: Visitor):
+    heads = open_token(person, "C", 1)
+    assert heads[heads.index("log p") :][:3] == ["log p", "β·r", "score"]
+    assert " + β·r " in person.page.locator("#inspector-sentence").inner_text()
+    assert person.page.locator("#inspector-tried").count() == 0
+
+
+def test_best_of_n_lists_the_answers_that_were_not_kept(person: Visitor):
+    open_token(person, "A", 0)
+    assert person.page.locator("#inspector-to-tried").inner_text() == "3 given up ↓"
+    assert person.page.locator("#inspector .tried th").all_inner_texts() == ["Drawn here and not kept", "reward"]
+    assert person.page.locator("#inspector .tried tbody tr").count() == 3
+
+
+def test_cards_lists_ten_tries_with_their_thresholds_and_counts_the_rest(person: Visitor):
+    open_token(person, "B", 0)
+    assert person.page.locator("#inspector .tried th").all_inner_texts() == ["Tried here and given up", "reward", "threshold"]
+    assert person.page.locator("#inspector .tried tbody tr").count() == 10
+    assert person.page.locator("#inspector-tried .hint").inner_text() == "and 2 more"
+    person.page.locator("#inspector-to-tried").click()
+    inside = """() => { const box = document.querySelector("#inspector .table").getBoundingClientRect();
+        const last = document.querySelector("#inspector-tried").getBoundingClientRect(); return last.bottom <= box.bottom + 2; }"""
+    person.page.wait_for_function(inside)
+
+
+def test_the_settings_of_a_method_can_all_be_reached(person: Visitor):
+    person.page.locator("#column-B .more summary").click()
+    person.page.locator("#settings-B-max_segment").scroll_into_view_if_needed()
+    field, strip = (person.page.locator(css).bounding_box() for css in ("#settings-B-max_segment", "#columns"))
+    assert field["y"] + field["height"] <= strip["y"] + strip["height"]
+    person.page.locator("h1").click()
+
+
+def test_a_hostile_piece_stays_text(person: Visitor):
+    piece = "</script><img src=x onerror=alert(1)>"
+    person.page.evaluate(
+        """piece => { const step = rgtg.views.A.steps[0]; step.y = { rows: [[piece, null, null, 0.25]], more: 0 }; rgtg.select("A", 0, "test"); }""",
+        piece,
+    )
+    assert person.page.locator("#inspector .piece").inner_text() == piece
+    assert person.page.locator("#inspector .tried td").all_inner_texts()[1] == "25 %"
+    assert person.page.locator("#inspector img").count() == 0
+
+
+def test_a_threshold_of_minus_infinity_is_shown_and_kept(person: Visitor):
+    spec = json.loads(person.page.evaluate("JSON.stringify(rgtg.field({ label: 'threshold' }, '-inf', 'f', () => 0).placeholder)"))
+    assert spec == "−∞"

@@ -108,7 +108,10 @@ rgtg.inspector = (element, trigger) => {
     return line;
   }
 
-  const toTried = () => document.getElementById("inspector-tried")?.scrollIntoView({ block: "end" });
+  function toTried() {
+    const box = root.querySelector(".table"); // it alone scrolls, the page stays where it is
+    box.scrollTop += root.querySelector("#inspector-tried").getBoundingClientRect().top - box.getBoundingClientRect().top;
+  }
 
   function draw(found) {
     now = found;

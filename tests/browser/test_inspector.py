@@ -71,9 +71,8 @@ def test_cards_lists_ten_tries_with_their_thresholds_and_counts_the_rest(person:
     assert person.page.locator("#inspector .tried tbody tr").count() == 10
     assert person.page.locator("#inspector-tried .hint").inner_text() == "and 2 more"
     person.page.locator("#inspector-to-tried").click()
-    inside = """() => { const box = document.querySelector("#inspector .table").getBoundingClientRect();
-        const last = document.querySelector("#inspector-tried").getBoundingClientRect(); return last.bottom <= box.bottom + 2; }"""
-    person.page.wait_for_function(inside)
+    heading, box = (person.page.locator(f"#inspector {css}").bounding_box() for css in (".tried th:first-child", ".table"))
+    assert box["y"] <= heading["y"] and heading["y"] + heading["height"] <= box["y"] + box["height"]
 
 
 def test_the_settings_of_a_method_can_all_be_reached(person: Visitor):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rgtg.guidance import noise
-from rgtg.guidance.noise import derived_seed, gumbel
+from rgtg.guidance.noise import derived_seed, gumbel, uniform
 
 
 def test_the_values_are_the_ones_that_stored_runs_were_made_with():
@@ -69,3 +69,14 @@ def test_the_first_sample_keeps_the_seed_and_the_others_have_their_own():
     seeds = [derived_seed(seed, index) for seed in range(50) for index in range(64)]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**64 for seed in seeds)
     assert derived_seed(17, 1) == 8693259451503138829
+
+
+def test_a_uniform_number_is_pinned_and_every_argument_counts():
+    found = [uniform(17, 3, "keep"), uniform(17, 3, "draw"), uniform(17, 4, "keep"), uniform(18, 3, "keep")]
+    assert found == pytest.approx([0.4749600149011258, 0.15416392817288893, 0.9684507192953974, 0.28937599179880447], abs=1e-15)
+
+
+def test_uniform_numbers_are_spread_evenly():
+    found = [uniform(seed, step, "keep") for seed in range(20) for step in range(50)]
+    assert all(0 < u < 1 for u in found)
+    assert [sum(i <= 4 * u < i + 1 for u in found) / 1000 for i in range(4)] == pytest.approx([0.25] * 4, abs=0.05)

@@ -10,11 +10,11 @@ import gradio as gr
 from pages import ids
 from pages.components import ColumnSettings
 from pages.handlers import read_json, read_number
-from pages.token_view import TokenView, plain_params
+from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.guidance.methods import BASE, Parameter
-from rgtg.records import ColumnSpec, ModelCard, Run
+from rgtg.records import ColumnSpec, ModelCard, Run, plain_params
 from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.events import EventListener
 
 from rgtg.guidance.methods import rule_of, term_names, terms_of
-from rgtg.records import Candidate, Params, Run, Step, Trace, Tried
+from rgtg.records import Candidate, Run, Step, Trace, Tried, plain_params
 
 SHOWN_DECIMALS = 4  # one more than the table prints; every byte of a step is paid for again at each update
 MAX_CANDIDATES = 10
@@ -24,15 +24,6 @@ MAX_TRIED_TEXT = 400  # characters of a piece that was given up
 def _number(value: float | None) -> float | None:
     """Rounded for the wire; what is not finite is null, because JSON has no NaN."""
     return None if value is None or not math.isfinite(value) else round(value, SHOWN_DECIMALS)
-
-
-def plain_params(run_params: Params) -> dict[str, float | int | str | bool]:
-    """Parameters as JSON can hold them: what is not finite as text, which the page shows as "−∞".
-
-    >>> plain_params((("threshold", -math.inf), ("tries", 20)))
-    {'threshold': '-inf', 'tries': 20}
-    """
-    return {name: str(value) if isinstance(value, float) and not math.isfinite(value) else value for name, value in run_params}
 
 
 def _line(found: dict) -> str:

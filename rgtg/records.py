@@ -4,12 +4,13 @@ Knows nothing of tensors, models, the database or the screen.
 """
 
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadData
@@ -149,12 +150,29 @@ class Run:
         """Every reward model that takes part: guides, then observers."""
         return (*(ref for ref, _ in self.guides), *self.observers)
 
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it: see `plain_params`."""
+        return asdict(self) | {"params": list(plain_params(self.params).items())}
+
     @classmethod
     def upgraded(cls, found: dict) -> dict:
-        """What an earlier rgtg wrote, which knew one guide, as it is written today."""
+        """What `plain` gave, or an earlier rgtg wrote, which knew one guide, as the fields have it."""
+        found = found | {"params": [[name, -math.inf if value == MINUS_INFINITY else value] for name, value in found.get("params", ())]}
         if "reward_model" not in found or "guides" in found:
             return found
         return found | {"guides": [[found["reward_model"], 1.0]] if found["reward_model"] else []}
+
+
+MINUS_INFINITY = "-inf"  # what a threshold that accepts everything is written as
+
+
+def plain_params(params: Params) -> dict[str, float | int | str | bool]:
+    """Parameters as JSON can hold them, which has no number for minus infinity; NaN and infinity are no parameter's value.
+
+    >>> plain_params((("threshold", float("-inf")), ("tries", 20)))
+    {'threshold': '-inf', 'tries': 20}
+    """
+    return {name: MINUS_INFINITY if isinstance(value, float) and value == -math.inf else value for name, value in params}
 
 
 def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:

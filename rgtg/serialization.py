@@ -15,7 +15,7 @@ Record = TypeVar("Record")
 
 def to_json(record: Any) -> str:
     """Compact JSON of a record; NaN and infinity are refused."""
-    return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(record.plain() if hasattr(record, "plain") else asdict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def from_json(kind: type[Record], text: str) -> Record:

@@ -12,7 +12,7 @@ from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm
-from rgtg.records import Step
+from rgtg.records import ColumnSpec, Step
 from rgtg.rewards.cards import load_reward_model
 from rgtg.store.store import Store
 from rgtg.workbench.workbench import Workbench
@@ -107,3 +107,15 @@ def test_an_old_comparison_branches_and_keeps_what_it_had(tmp_path: Path):
     workbench.close()
     assert found.traces[:-1] == old.traces
     assert found.traces[-1].token_ids[:4] == (*parent.token_ids[:3], other.token_id) and found.traces[-1].parent_trace_id == parent.id
+
+
+def test_a_threshold_of_minus_infinity_is_stored_and_opens(tmp_path: Path):
+    workbench = Workbench(Settings(data_dir=tmp_path, device="cpu"))
+    running = workbench.compare(
+        "the food was", [ColumnSpec("cards", (("threshold", float("-inf")),)), ColumnSpec("base")], GenerationConfig(max_new_tokens=6)
+    )
+    for _ in running:
+        pass
+    found = workbench.store.comparison(running.id)
+    workbench.close()
+    assert dict(found.traces[0].run.params)["threshold"] == float("-inf") and found.traces[0].token_ids == found.traces[1].token_ids

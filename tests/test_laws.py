@@ -12,6 +12,7 @@ from test_engine import collect, ids, models, run
 from rgtg.engine import Working, generate, make_run
 from rgtg.errors import BadReward
 from rgtg.guidance.methods import BASE, METHODS
+from rgtg.guidance.requests import Propose
 
 NEUTRAL = {  # the parameters under which a method is the base LM, under the same settings
     "base": {},
@@ -219,3 +220,20 @@ def test_cards_reproduces_the_reference_tables(shared):
             for segment, facts in wanted["segments"].items():
                 end = (*key(state), *key(segment))
                 assert found[end] == pytest.approx(facts["final"], abs=1e-9), (s, state, segment)
+
+
+def test_rows_that_are_over_are_copied_before_a_guide_reads_them(monkeypatch):
+    """A method that keeps another row than the first and has not scored it: the guide reads the text that is shown."""
+
+    def keep_the_last(self, rows):
+        rows.select([0] * self.n)
+        while rows.active:
+            rows.take((yield Propose()))
+        rows.select([self.n - 1])
+        rows.settle()
+
+    monkeypatch.setattr(METHODS["best-of-n"].rule, "generate", keep_the_last)
+    found = models()
+    r = run(found, "best-of-n", n=3)
+    (steps,), _ = collect([r], found)
+    assert [s.reward("one") for s in steps] == pytest.approx(found.reward_models["one"].along(r.prompt_ids, [ids(steps)])[0], abs=1e-4)

@@ -129,3 +129,8 @@ def test_a_run_that_knew_one_guide_is_read_as_one_with_a_weight_of_1():
     old = {"prompt": "x", "method": "pargs", "base_lm": {"name": "lm", "revision": ""}, "reward_model": {"name": "partial", "revision": "ab"}}
     assert from_dict(Run, old).guides == ((ModelRef("partial", "ab"), 1.0),)
     assert from_dict(Run, old | {"reward_model": None}).guides == ()
+
+
+def test_an_infinite_parameter_is_written_as_text_and_comes_back_as_a_number():
+    run = replace(RUN, params=(("threshold", float("-inf")), ("tries", 20), ("form", "soft")))
+    assert '["threshold","-inf"]' in to_json(run) and from_json(Run, to_json(run)) == run

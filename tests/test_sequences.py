@@ -1,10 +1,16 @@
 """What particles draw by: shares, their effective number, and drawing rows, on weights small enough to check by hand."""
 
+import math
 from math import inf, log
 
 import pytest
+import torch
 
-from rgtg.guidance.sequences import drawn, effective_number, normalised, systematic
+from rgtg.config import GenerationConfig
+from rgtg.guidance.requests import Proposal, Propose, Score
+from rgtg.guidance.rows import Rows
+from rgtg.guidance.sequences import Particles, drawn, effective_number, normalised, systematic
+from rgtg.records import ModelRef, Run
 
 HALF, QUARTER = log(0.5), log(0.25)
 
@@ -38,3 +44,20 @@ def test_one_row_is_drawn_by_its_share():
     weights = [HALF, QUARTER, QUARTER]
     assert [drawn(weights, u) for u in (0.01, 0.49, 0.51, 0.74, 0.76, 0.99)] == [0, 0, 1, 1, 2, 2]
     assert drawn([-inf, 0.0], 0.01) == 1
+
+
+def test_after_resampling_all_particles_weigh_alike_again():
+    generation = GenerationConfig(max_new_tokens=2)
+    rows = Rows(Run("", "particles", ModelRef("lm"), generation=generation), 4, (), (), frozenset())
+    requests = Particles(m=4, beta=1.0).generate(rows)
+    proposals = [Proposal([1, 2], torch.tensor([-0.5, -1.0])) for _ in range(4)]
+    assert requests.send(None) == Propose() and requests.send(proposals) == Score()
+    assert requests.send([10.0, 0.0, 0.0, 0.0]) == Propose()  # the first has all the weight, so all are copies of it
+    assert rows.num_settled == 1 and all(row[0] is rows.settled[0] for row in rows.drafts)
+    requests.send(proposals)
+    with pytest.raises(StopIteration):
+        requests.send([10.0, 10.0, 10.0, 11.0])
+    shares = [math.exp(gained) / (3 + math.e) for gained in (0, 0, 0, 1)]
+    dropped = [one.weight for one in rows.given_up[1]]
+    assert len(dropped) == 3 and all(any(weight == pytest.approx(share) for share in shares) for weight in dropped)
+    assert min(dropped) == pytest.approx(shares[0])

@@ -6,7 +6,6 @@ Prints what a person or a script reads; an error is one JSON line on stderr and 
 import argparse
 import json
 import logging
-import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -17,7 +16,7 @@ from rgtg.cli import train as training_command
 from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadData, BadSettings, RgtgError
 from rgtg.guidance.methods import METHODS, method
-from rgtg.records import ColumnSpec, Trace, mix_words
+from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
 from rgtg.workbench.workbench import Workbench
 
@@ -231,11 +230,6 @@ def _generate(options: argparse.Namespace) -> None:
     workbench.close()
 
 
-def _finite(value: Any) -> Any:
-    """A parameter as JSON can hold it: what is not finite as text, "-inf"."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def trace_json(trace: Trace, column: str) -> dict:
     """One column as the JSON object that `generate --json` prints."""
     run = trace.run
@@ -252,7 +246,7 @@ def trace_json(trace: Trace, column: str) -> dict:
         "prompt": run.prompt,
         "column": column,
         "method": run.method,
-        "params": {name: _finite(value) for name, value in run.params} | asdict(run.generation),
+        "params": plain_params(run.params) | asdict(run.generation),
         "base_lm": run.base_lm.name,
         "reward_models": [ref.name for ref, _ in run.guides],
         "weights": [weight for _, weight in run.guides],

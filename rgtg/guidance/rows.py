@@ -149,9 +149,8 @@ class Rows:
 
     def select(self, index: Sequence[int]) -> None:
         """Row i becomes a copy of what row `index[i]` is: best-of-n, beams, resampling."""
-        if any(not (self.drafts[j] and self.drafts[j][-1].is_last) for j in index):  # what is over is not read again
-            for follower, slots in self._followers:
-                follower.copy([slots[j] for j in index], slots[: len(index)])
+        for follower, slots in self._followers:
+            follower.copy([slots[j] for j in index], slots[: len(index)])
         self.drafts = [list(self.drafts[j]) for j in index]
 
     def truncate(self, length: int) -> None:

@@ -110,6 +110,10 @@ class Particles(GuidanceMethod):
         rows.select([kept])
         rows.settle()
 
+    def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
+        """What draws the tokens; at another temperature than 1 the reward is multiplied by it, too."""
+        return super().terms(log_probs, rewards) | ({} if self.proposal == "base" else {"β·r": self.beta * rewards})
+
     def _normaliser(self, proposal: "Proposal | None", before: float, temperature: float) -> float:
         """log sum_v p(v) exp(beta (r(v) - r_before)), p being the base LM's distribution over the candidates; 0 of a row that is over."""
         if proposal is None:

@@ -15,7 +15,7 @@ from typing import Any
 from rgtg.errors import BadData, BadSettings
 from rgtg.files import replacing
 from rgtg.preferences.pairs import derive_pairs
-from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote
+from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
 from rgtg.store.store import Store
 
 Row = dict[str, Any]  # of texts, numbers, flags, and lists of them
@@ -130,7 +130,7 @@ def _provenance(trace: Trace) -> Row:
     """What made an answer, as columns; parameters and versions differ by method, so they are JSON."""
     run = trace.run
     row: Row = {"trace_id": trace.id, "column": trace.column, "stop_reason": trace.stop_reason, "num_tokens": len(trace.steps)}
-    row |= {"method": run.method, "params": _json(dict(run.params)), "seed": run.seed, "generation": _json(vars(run.generation))}
+    row |= {"method": run.method, "params": _json(plain_params(run.params)), "seed": run.seed, "generation": _json(vars(run.generation))}
     return row | {"base_lm": _model(run.base_lm), "reward_model": _guides(run), "versions": _json(dict(run.versions))}
 
 

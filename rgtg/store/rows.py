@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Protocol
 
 from rgtg.errors import StoreError
@@ -117,7 +117,7 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
         "comparison_id": text(comparison_id, "The comparison's id"),
         "column": text(trace.column, "The column"),
         "place": whole(trace.place, "The place"),
-        "run": json_text(asdict(trace.run), "The run"),
+        "run": json_text(trace.run.plain(), "The run"),
         "response": mended(trace.response, "The response"),
         "steps": steps_json(trace.steps),
         "stop_reason": text(trace.stop_reason, "The stop reason"),

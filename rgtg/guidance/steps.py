@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from rgtg.guidance.rows import Draft
+from rgtg.guidance.sequences import normalised
 from rgtg.records import Candidate, Step, Tried
 
 
@@ -24,7 +25,7 @@ def step_of(
     reward models whose rewards are kept; only a method that `rescores` has a distribution of single tokens, and with it a KL."""
     # ten numbers: plain Python is faster here than a tensor operation each
     values, index, ids = draft.scores, draft.index, draft.proposal.ids
-    log_probs, after = draft.proposal.log_probs.tolist(), shares(values, temperature or 1.0)
+    log_probs, after = draft.proposal.log_probs.tolist(), normalised([value / (temperature or 1.0) for value in values])
     ranks = [0] * len(values)
     for rank, i in enumerate(sorted(range(len(values)), key=lambda i: -values[i]), 1):
         ranks[i] = rank
@@ -41,11 +42,3 @@ def step_of(
         position, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index], math.exp(log_probs[index]), after[index],
         kl, said, candidates, tried,
     )  # fmt: skip
-
-
-def shares(scores: Sequence[float], temperature: float) -> list[float]:
-    """softmax(scores / temperature)."""
-    highest = max(scores)
-    weights = [math.exp((score - highest) / temperature) for score in scores]
-    total = sum(weights)
-    return [weight / total for weight in weights]

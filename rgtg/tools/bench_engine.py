@@ -2,6 +2,7 @@
 
 As a script it decodes with the checkout it is started in, which may be an older one: it stands on `make_run`, `Models` and `generate`
 alone, and imports rgtg inside its functions. A request is one JSON line on stdin, its answer one on stdout.
+Knows nothing of what it is measured against.
 """
 
 import json

@@ -1,7 +1,8 @@
 """What ours is measured against, one round at a time: the bare forwards of the same shapes, transformers' generate, ARGS with a k-fold
 cache, and ARGS without one.
 
-Written as plainly and as fast as the library allows. Each has `advance(num_rounds)`, which gives seconds a round, and `tokens`.
+Written as plainly and as fast as the library allows. Each has `advance(num_rounds)`, which gives seconds a round, and `tokens`. Knows nothing
+of how rounds are compared.
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """How a reward model is trained: the objective with its options, and what every objective shares.
 
-Loads no torch, so that a form, a command line and a job can be checked at once.
+Knows nothing of losses or models, and loads no torch, so that a form, a command line and a job can be checked at once.
 """
 
 from collections.abc import Mapping

@@ -29,6 +29,7 @@ from rgtg.records import Params, Run, Step, Tried
 from rgtg.rewards.base import RewardModel, Said
 from rgtg.rewards.combine import combine
 
+VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
 LM = ""  # the base LM's name among the models that are served; no reward model is called so
 
 
@@ -106,7 +107,7 @@ def make_run(
     run = Run(
         prompt, method_name, lm.loaded.ref, values, tuple((guide.loaded.ref, weight) for guide, weight in guiding), combining,
         tuple(m.loaded.ref for m in watching), generation, seed, prompt_ids, tuple(forced_ids),
-        (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers"))),
+        VERSIONS,
     )  # fmt: skip
     for model in (*(guide for guide, _ in guiding), *watching):
         check_same_tokens(model.loaded, lm.loaded)

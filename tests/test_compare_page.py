@@ -150,6 +150,19 @@ def event(**data) -> SimpleNamespace:
     return SimpleNamespace(_data=data)
 
 
+def a_shown_comparison() -> tuple[compare._Page, StubWorkbench, Comparison]:
+    workbench = StubWorkbench()
+    page = a_page(workbench)
+    run(page)
+    return page, workbench, next(iter(workbench.comparisons.values()))
+
+
+@pytest.fixture(scope="module")
+def shown() -> tuple[compare._Page, StubWorkbench, Comparison]:
+    """One for all the tests that change nothing: a page takes a third of a second to build."""
+    return a_shown_comparison()
+
+
 # ---- generating -------------------------------------------------------------------------------------
 
 
@@ -316,11 +329,8 @@ def test_a_number_keeps_its_kind():
         {"index": "0"}, {"index": 0, "token_id": 8}, {"index": 0, "token_id": "7"},
     ],
 )  # fmt: skip
-def test_a_branch_from_what_is_not_there_is_refused(asked: dict):
-    workbench = StubWorkbench()
-    page = a_page(workbench)
-    run(page)
-    stored = next(iter(workbench.comparisons.values()))
+def test_a_branch_from_what_is_not_there_is_refused(asked: dict, shown):
+    page, workbench, stored = shown
     step = Step(0, 7, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6, candidates=(Candidate(7, " ok", -0.5, -0.5, 1, 1, 0.6),))
     stored = workbench.comparisons[stored.id] = replace(stored, traces=tuple(replace(t, steps=(step,)) for t in stored.traces))
     good = {"comparison": stored.id, "trace": stored.traces[0].id, "index": 0, "token_id": 7}
@@ -331,15 +341,8 @@ def test_a_branch_from_what_is_not_there_is_refused(asked: dict):
 # ---- votes --------------------------------------------------------------------------------------------------
 
 
-def a_voted_page() -> tuple[compare._Page, StubWorkbench, Comparison]:
-    workbench = StubWorkbench()
-    page = a_page(workbench)
-    run(page)
-    return page, workbench, next(iter(workbench.comparisons.values()))
-
-
 def test_a_vote_is_stored_with_what_was_seen_and_thanked_for():
-    page, workbench, comparison = a_voted_page()
+    page, workbench, comparison = a_shown_comparison()
     best, seen = comparison.traces[1].id, [t.id for t in comparison.traces]
     bar = json.loads(page.voting.vote()(event(comparison=comparison.id, verdict="best", best=best, seen=seen, vote_id="v1", dwell_ms=900)))
     assert workbench.votes == [Vote("v1", comparison.id, "best", best, tuple(seen), dwell_ms=900)]
@@ -347,7 +350,7 @@ def test_a_vote_is_stored_with_what_was_seen_and_thanked_for():
 
 
 def test_the_same_answer_twice_is_one_vote_and_undo_takes_it_back():
-    page, workbench, comparison = a_voted_page()
+    page, workbench, comparison = a_shown_comparison()
     for n in range(2):
         page.voting.vote()(event(comparison=comparison.id, verdict="tie", best=None, seen=[], vote_id=f"v{n}"))
     assert len(workbench.votes) == 1
@@ -369,14 +372,14 @@ def test_the_same_answer_twice_is_one_vote_and_undo_takes_it_back():
         {"verdict": "tie", "vote_id": "<script>"},
     ],
 )
-def test_a_vote_that_makes_no_sense_is_not_stored_and_the_bar_says_so(said: dict):
-    page, workbench, comparison = a_voted_page()
+def test_a_vote_that_makes_no_sense_is_not_stored_and_the_bar_says_so(said: dict, shown):
+    page, workbench, comparison = shown
     bar = json.loads(page.voting.vote()(event(**{"comparison": comparison.id} | said)))
     assert not workbench.votes and bar["note"].startswith("not saved") and bar["verdict"] is None
 
 
 def test_a_vote_on_an_unknown_comparison_is_an_error_in_words():
-    page, _, _ = a_voted_page()
+    page, _, _ = a_shown_comparison()
     with pytest.raises(gr.Error, match="no such comparison"):
         page.voting.vote()(event(comparison="unknown", verdict="tie"))
 
@@ -385,7 +388,7 @@ def test_a_vote_on_an_unknown_comparison_is_an_error_in_words():
 
 
 def test_a_stored_comparison_opens_as_it_was():
-    page, workbench, comparison = a_voted_page()
+    page, workbench, comparison = a_shown_comparison()
     done = replace(
         comparison,
         traces=tuple(replace(t, response=" ok", stop_reason="stopped") for t in comparison.traces),

@@ -1,5 +1,7 @@
 """Laws of reward models that score all next tokens at once, over kinds and families, against a literal reading of the logits."""
 
+from functools import lru_cache
+
 import pytest
 import torch
 from test_engine import collect, ids
@@ -12,20 +14,24 @@ from rgtg.engine import Models, make_run
 PROMPT_LENGTHS = [2, 2, 2]
 
 
+@lru_cache(maxsize=4096)
+def logits(lm, ids: tuple[int, ...]) -> torch.Tensor:
+    """What one forward over the text alone says of its next token."""
+    return lm.loaded.model(torch.tensor([ids])).logits[0, -1].detach()
+
+
 def literal(model, text: list[int], prompt_length: int) -> float:
     """The formula of each paper for one prefix, token by token, each from its own forward."""
 
-    def logits(lm, before: list[int]) -> torch.Tensor:
-        return lm.loaded.model(torch.tensor([before])).logits[0, -1].detach()
+    def log_prob(lm, end: int) -> float:
+        return float(logits(lm, tuple(text[:end])).log_softmax(-1)[text[end]])
 
     if model.name == "vocabulary":
-        return float(logits(model.lm, text[:-1])[text[-1]])
-    total = 0.0
-    for end in range(prompt_length, len(text)):
-        total += float(logits(model.lm, text[:end]).log_softmax(-1)[text[end]])
-        if model.name == "implicit":
-            total -= float(logits(model.reference, text[:end]).log_softmax(-1)[text[end]])
-    return total * (0.5 if model.name == "implicit" else 1.0)
+        return float(logits(model.lm, tuple(text[:-1]))[text[-1]])
+    total = sum(log_prob(model.lm, end) for end in range(prompt_length, len(text)))
+    if model.name != "implicit":
+        return total
+    return 0.5 * (total - sum(log_prob(model.reference, end) for end in range(prompt_length, len(text))))
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from rgtg.errors import BadReward, BadSettings
@@ -123,7 +122,7 @@ class Rows:
             highest = max(values)
             index = min((i for i, value in enumerate(values) if value == highest), key=proposal.ids.__getitem__)
         else:
-            noise = gumbel(self._seed(row), position, torch.tensor(proposal.ids)).tolist()
+            noise = gumbel(self._seed(row), position, proposal.ids).tolist()
             index = max(range(len(values)), key=[value / temperature + more for value, more in zip(values, noise, strict=True)].__getitem__)
         token_id = proposal.ids[index]
         is_last = token_id in self._eos_ids or position + 1 >= self.max_new_tokens

@@ -3,6 +3,7 @@
 Checks before it loads, and says what is wrong, what was found and what to do. Knows nothing of prefixes, rewards or methods.
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -60,6 +61,11 @@ class Loaded:
     def pad_id(self) -> int:
         """Fills unused places; never read."""
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+
+    @cached_property
+    def token_ids_sha256(self) -> str:
+        """Of the tokenizer's table, token to id: equal where two models number their tokens alike."""
+        return hashlib.sha256(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()
 
     @cached_property
     def vocabulary_size(self) -> int:
@@ -259,9 +265,9 @@ def _check_complete(loaded: Loaded, missing: Sequence[str]) -> None:
 
 def check_same_tokens(reward_model: Loaded, base_lm: Loaded) -> None:
     """Raises TokenizerMismatch unless both number their tokens alike and the reward model can read all ids of the base LM."""
-    ours, theirs = reward_model.tokenizer.get_vocab(), base_lm.tokenizer.get_vocab()
     do = "Choose a reward model trained for this base LM."
-    if ours != theirs:
+    if reward_model.token_ids_sha256 != base_lm.token_ids_sha256:
+        ours, theirs = reward_model.tokenizer.get_vocab(), base_lm.tokenizer.get_vocab()
         differ = len(set(ours.items()) ^ set(theirs.items()))
         found = f"`{reward_model.ref.name}` has {len(ours)} tokens, `{base_lm.ref.name}` has {len(theirs)}; {differ} entries differ."
         raise TokenizerMismatch(f"Reward model `{reward_model.ref.name}` and base LM `{base_lm.ref.name}` do not share a tokenizer.", found, do)

@@ -69,7 +69,7 @@ class Judge:
         """Why a model cannot read these items; "" where it can."""
         if not found.is_trained:
             return "It has no trained head."
-        if found.tokenizer.get_vocab() != self.start.tokenizer.get_vocab():
+        if found.loaded.token_ids_sha256 != self.start.loaded.token_ids_sha256:
             return "It reads other tokens."
         if found.loaded.template != (self.config.template, self.config.system_prompt):
             return "It was trained with another template."

@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
     bench.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
     bench.add_argument("--against", metavar="DIR", help="decode: another checkout of rgtg, in turn with this one")
+    bench.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps")
     bench.add_argument("--cpu-time", action="store_true", help="decode: seconds of the processor, for a busy machine; set OMP_NUM_THREADS=1")
     return parser
 
@@ -329,7 +330,7 @@ def _bench(options: argparse.Namespace) -> None:
     from rgtg.tools import bench_app, bench_decoding, bench_training
 
     benches = {
-        "decode": lambda seconds: bench_decoding.decode(seconds, options.models, options.only, options.against, options.cpu_time),
+        "decode": lambda seconds: bench_decoding.decode(seconds, options.models, options.only, options.against, options.cpu_time, options.device),
         "train": bench_training.train,
         "start": bench_app.start,
         "store": bench_app.store,

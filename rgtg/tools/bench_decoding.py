@@ -18,6 +18,7 @@ import torch
 
 from rgtg.engine import Models
 from rgtg.errors import BadSettings
+from rgtg.models.loading import pick_device
 from rgtg.models.tuning import LM_TOKENS, quantise, tune_matrices
 from rgtg.tools import bench_engine
 from rgtg.tools.bench_engine import EngineRounds, load, prompt_ids
@@ -30,26 +31,38 @@ CASES = {  # prompt tokens and columns
     "gpt2": ((64, 1), (64, 4), (256, 1), (256, 4)),
     "llama": ((64, 1), (64, 4)),
 }
-PARTS = ("unguided", "guided", "generate", "k-fold", "uncached", "tuned", "int8")
+CPU_PARTS = ("tuned", "int8")
+PARTS = ("unguided", "guided", "generate", "k-fold", "uncached", *CPU_PARTS)
 REST = 16  # tokens that room is kept for, beyond those that are timed
 
 
 def decode(
-    seconds: float = 300.0, models: Sequence[str] = (), only: Sequence[str] = (), against: str | None = None, cpu_time: bool = False
+    seconds: float = 300.0,
+    models: Sequence[str] = (),
+    only: Sequence[str] = (),
+    against: str | None = None,
+    cpu_time: bool = False,
+    device: str = "cpu",
 ) -> Iterator[dict]:
     """A line for each model, prompt length, number of columns, k and contestant; `models` and `only` choose from CASES and PARTS.
 
-    With `against`, the folder of another checkout of rgtg, both engines take turns in processes of their own instead. With `cpu_time`
-    seconds are those of the processor, which leave out what else the machine does; they say something where torch uses one thread.
+    With `against`, the folder of another checkout of rgtg, both engines take turns in processes of their own instead, on the CPU. With
+    `cpu_time` seconds are those of the processor, which leave out what else the machine does; they say something where torch uses one
+    thread. On a GPU a measurement ends when its work is done there.
     """
     for name, known in [*((name, CASES) for name in models), *((name, PARTS) for name in only)]:
         if name not in known:
             raise BadSettings(f"`bench decode` has no `{name}`.", f"There are: {', '.join(known)}.")
     parts = [part for part in PARTS if not only or part in only]
-    yield {"bench": "decode", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "turns": TURNS - 1, "cpu_time": cpu_time}
-    bench_engine.clock = time.process_time if cpu_time else time.perf_counter
+    where = pick_device(device)
+    if where.type != "cpu":
+        parts = [part for part in parts if part not in CPU_PARTS]
+    names = models or tuple(CASES)
+    line = {"bench": "decode", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__, "turns": TURNS - 1, "cpu_time": cpu_time}
+    yield line | {"device": torch.cuda.get_device_name(where) if where.type == "cuda" else str(where)}
+    bench_engine.clock = _clock(where, cpu_time)
     begun = time.perf_counter()
-    lines = _compare_checkouts(Path(against), models or tuple(CASES)) if against else _decode_models(models or tuple(CASES), parts, begun + seconds)
+    lines = _compare_checkouts(Path(against), names) if against else _decode_models(names, parts, begun + seconds, str(where))
     for line in lines:
         yield line
         if time.perf_counter() - begun > seconds:
@@ -58,13 +71,24 @@ def decode(
     yield {"bench": "decode", "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _decode_models(names: Sequence[str], parts: Sequence[str], until: float) -> Iterator[dict]:
+def _clock(device: torch.device, cpu_time: bool) -> Callable[[], float]:
+    if device.type != "cuda":
+        return time.process_time if cpu_time else time.perf_counter
+
+    def after_the_device() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return after_the_device
+
+
+def _decode_models(names: Sequence[str], parts: Sequence[str], until: float, device: str) -> Iterator[dict]:
     for name in names:
-        models = load(name)
+        models = load(name, device)
         if models is None:
             yield {"model": name, "skipped": "data/starter is not there"}
             continue
-        variants = _variants(name, models, [part for part in parts if part in ("tuned", "int8")])
+        variants = _variants(name, models, [part for part in parts if part in CPU_PARTS])
         for prompt, columns in CASES[name]:
             yield from DecodeCase(name, models, prompt, columns, variants if prompt == 64 else {}).lines(parts, until)
 

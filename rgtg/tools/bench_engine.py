@@ -15,13 +15,13 @@ from typing import Any
 
 VOCABULARY = 32_000  # of the Llama; GPT-2 has its own
 POSITIONS = 2048
-clock = time.perf_counter  # or time.process_time, see `bench_decoding.decode`
+clock = time.perf_counter  # or another, see `bench_decoding.decode`
 
 
-def load(name: str) -> Any:
+def load(name: str, device: str = "cpu") -> Any:
     """`Models` of a base LM and the reward model `guide`: `starter` from data/starter (None where it is not there), `gpt2` at the size
     of GPT-2 small and `llama` with 85 million weights in its layers, both of random weights."""
-    return _starter() if name == "starter" else _random(name)
+    return _starter(device) if name == "starter" else _random(name, device)
 
 
 def guided_method() -> str:
@@ -31,7 +31,7 @@ def guided_method() -> str:
     return next(key for key, method in METHODS.items() if method.settings.get("pick") == "greedy")
 
 
-def _starter() -> Any:
+def _starter(device: str) -> Any:
     from rgtg.config import STARTER_DIR
     from rgtg.engine import Models
     from rgtg.guidance.methods import METHODS
@@ -42,14 +42,14 @@ def _starter() -> Any:
     guide = STARTER_DIR / METHODS[guided_method()].objective
     if not guide.is_dir():
         return None
-    loaded = load_causal_lm(str(STARTER_DIR / "base-lm"), device="cpu")
+    loaded = load_causal_lm(str(STARTER_DIR / "base-lm"), device=device)
     sources: tuple[Any, ...] = (loaded.model.generation_config, loaded.model.config, loaded.tokenizer)
     for source in sources:
         source.eos_token_id = None  # an answer that ends after two tokens measures nothing
-    return Models(BaseLM.of(loaded), {"guide": ScalarRewardModel.of(load_classifier(str(guide), "guide", device="cpu"))})
+    return Models(BaseLM.of(loaded), {"guide": ScalarRewardModel.of(load_classifier(str(guide), "guide", device=device))})
 
 
-def _random(name: str) -> Any:
+def _random(name: str, device: str) -> Any:
     """Weights from seed 0, under the smallest tokenizer that serves."""
     import torch
     from tokenizers import Tokenizer
@@ -74,7 +74,7 @@ def _random(name: str) -> Any:
     config = GPT2Config(n_positions=POSITIONS, **ids) if name == "gpt2" else LlamaConfig(max_position_embeddings=POSITIONS, **llama, **ids)
     torch.manual_seed(0)
     loaded = [
-        Loaded(ModelRef(title, "random"), Path(), kind.from_config(config).eval().requires_grad_(False), tokenizer, None)
+        Loaded(ModelRef(title, "random"), Path(), kind.from_config(config).to(device).eval().requires_grad_(False), tokenizer, None)
         for title, kind in ((name, AutoModelForCausalLM), ("guide", AutoModelForSequenceClassification))
     ]
     return Models(BaseLM.of(loaded[0]), {"guide": ScalarRewardModel.of(loaded[1])})

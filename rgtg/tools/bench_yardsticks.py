@@ -113,7 +113,7 @@ class TransformersGenerate:
 
     def __init__(self, models: Models, prompts: Sequence[Sequence[int]]):
         self.model: Any = models.base_lm.loaded.model
-        self.ids, self.cache = torch.tensor(prompts), DynamicCache()
+        self.ids, self.cache = torch.tensor(prompts, device=self.model.device), DynamicCache()
         self.first = self.ids.shape[1]
 
     @property
@@ -127,7 +127,7 @@ class TransformersGenerate:
         class Clock(StoppingCriteria):
             def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
                 stamps.append(bench_engine.clock())
-                return torch.zeros(len(input_ids), dtype=torch.bool)
+                return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
         self.ids = self.model.generate(
             self.ids, attention_mask=torch.ones_like(self.ids), max_new_tokens=num_rounds + 1, do_sample=False, pad_token_id=0,
@@ -144,7 +144,7 @@ class KFold:
         self.lm: Any = models.base_lm.loaded.model
         self.reward: Any = models.reward_models["guide"].loaded.model
         self.k = k
-        ids = torch.tensor(prompts)
+        ids = torch.tensor(prompts, device=self.lm.device)
         self.lm_cache = DynamicCache()
         self.reward_cache: Any = DynamicCache()
         self.logits = self.lm(ids, use_cache=True, logits_to_keep=1, **{CACHE: self.lm_cache}).logits[:, -1]
@@ -160,7 +160,7 @@ class KFold:
             top, candidates = self.logits.float().log_softmax(-1).topk(self.k)
             hidden = self.reward.base_model(candidates.reshape(-1, 1), use_cache=True, **{CACHE: self.reward_cache}).last_hidden_state
             best = (top + self.reward.score(hidden)[..., 0].view(n, self.k)).argmax(-1)
-            self.reward_cache.batch_select_indices((torch.arange(n) * self.k + best).repeat_interleave(self.k))
+            self.reward_cache.batch_select_indices((torch.arange(n, device=best.device) * self.k + best).repeat_interleave(self.k))
             token = candidates.gather(1, best[:, None])
             self.logits = self.lm(token, use_cache=True, **{CACHE: self.lm_cache}).logits[:, -1]
             for tokens, taken in zip(self.tokens, token[:, 0].tolist(), strict=True):
@@ -175,7 +175,7 @@ class Uncached:
         self.lm: Any = models.base_lm.loaded.model
         self.reward: Any = models.reward_models["guide"].loaded.model
         self.k = k
-        self.ids = torch.tensor(prompts)
+        self.ids = torch.tensor(prompts, device=self.lm.device)
         self.first = self.ids.shape[1]
 
     @property

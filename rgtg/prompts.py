@@ -135,8 +135,8 @@ class TextStream:
         if text.endswith("\ufffd"):
             return ""
         new, self._done = _shown(text[len(self._done) :]), text
-        if len(self._window) > 32:  # a short window is enough to decode the next piece
-            self._shorten(8)
+        if len(self._window) > 12:  # a short window is enough to decode the next piece
+            self._shorten(4)
         return new
 
     def finish(self) -> str:

@@ -120,7 +120,9 @@ class Rows:
             index = self._forced(proposal)
         elif greedy:  # ties go to the lowest id
             highest = max(values)
-            index = min((i for i, value in enumerate(values) if value == highest), key=proposal.ids.__getitem__)
+            index = values.index(highest)
+            if values.count(highest) > 1:
+                index = min((i for i, value in enumerate(values) if value == highest), key=proposal.ids.__getitem__)
         else:
             noise = gumbel(self._seed(row), position, proposal.ids).tolist()
             index = max(range(len(values)), key=[value / temperature + more for value, more in zip(values, noise, strict=True)].__getitem__)

@@ -4,6 +4,8 @@ Functions of log probabilities and rewards. Knows nothing of models, caches, the
 """
 
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.config import check_choices, check_ranges
@@ -31,7 +33,7 @@ class TokenRule(GuidanceMethod):
 
     def rescore(self, log_probs: "Tensor", rewards: "Tensor | None") -> "Tensor":
         """(k,) log probabilities, (k,) rewards -> (k,) scores, the sum of the rule's terms; leaves its input alone."""
-        return sum(self.terms(log_probs, rewards).values())
+        return reduce(add, self.terms(log_probs, rewards).values())
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,12 @@ def step_of(
     values, index, ids = draft.scores, draft.index, draft.proposal.ids
     log_probs, after = draft.proposal.log_probs.tolist(), normalised([value / (temperature or 1.0) for value in values])
     ranks = [0] * len(values)
-    for rank, i in enumerate(sorted(range(len(values)), key=lambda i: -values[i]), 1):
+    for rank, i in enumerate(sorted(range(len(values)), key=values.__getitem__, reverse=True), 1):  # stable: of equal scores the likelier first
         ranks[i] = rank
     components = draft.proposal.components
     rewards = [tuple(zip(components, said, strict=True)) for said in zip(*components.values(), strict=True)] or [()] * len(ids)
-    candidates = tuple(
-        Candidate(token, text_of(token), log_probs[i], values[i], i + 1, ranks[i], after[i], rewards[i]) for i, token in enumerate(ids)
-    )
+    before = range(1, len(ids) + 1)
+    candidates = tuple(map(Candidate, ids, map(text_of, ids), log_probs, values, before, ranks, after, rewards))
     kl = None
     if rescores:
         kl = -log_probs[index] if draft.greedy else sum(q * (math.log(q) - p) for q, p in zip(after, log_probs, strict=True) if q > 0)

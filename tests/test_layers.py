@@ -38,6 +38,7 @@ WITHIN = {
     "store": ("rgtg.ratings",),
     "preferences": ("rgtg.prompts",),
     "records": ("rgtg.config", "rgtg.errors", "rgtg.serialization"),
+    "files": ("rgtg.errors",),
     "config": ("rgtg.errors",),
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
-from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
+from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord, in_words
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
@@ -73,26 +73,32 @@ class Workbench:
             self._status = ModelStatus("loading", "loading reward models …")
             try:
                 self._warm_up(lm.name)
-            except RgtgError as error:  # a bad reward model does not keep the others from working
-                logger.warning("%s", error)
-            self._open_store()
+            except Exception as error:  # a bad reward model does not keep the others from working
+                logger.warning("%s", in_words(error, "The first tokens could not be generated."), exc_info=not isinstance(error, RgtgError))
+            words = [lm.name, lm.loaded.model.device.type, *filter(None, (self._not_stored(), self._unusable()))]
             logger.info("models ready: %s", ", ".join(self.library.in_memory()))  # a click may load another meanwhile
-            self._status = ModelStatus("ready", f"{lm.name} · {lm.loaded.model.device.type}")
-        except RgtgError as error:
-            self._status = ModelStatus("failed", "no models", str(error))
+            self._status = ModelStatus("ready", " · ".join(words))
         except Exception as error:
-            logger.exception("loading failed")
-            self._status = ModelStatus("failed", "no models", f"Loading failed: {error}. The log says more.")
+            logger.warning("loading failed", exc_info=not isinstance(error, RgtgError))
+            self._status = ModelStatus("failed", "no models", str(in_words(error, "The models could not be loaded.", "The log says more.")))
         finally:
             self._ready.set()
 
-    def _open_store(self) -> None:
-        """The database is there before the first comparison, and what was trained since the last start is picked up; what keeps it
-        from opening is said where it is needed."""
+    def _not_stored(self) -> str:
+        """The database is there before the first comparison, and what was trained since the last start is picked up; what keeps it from
+        opening, in words, and "" where nothing does. What needs no disk works all the same."""
         try:
             _ = self.store, self.trainings.jobs
-        except RgtgError as error:
-            logger.warning("%s", error)
+            reason = self.store.read_only
+        except Exception as error:
+            reason = str(in_words(error, kind=StoreError))
+            logger.warning("%s", reason, exc_info=not isinstance(error, RgtgError))
+        return f"nothing is stored: {reason}" if reason else ""
+
+    def _unusable(self) -> str:
+        """How many models were found and cannot be used; Models says why."""
+        num = len(self.library.unusable())
+        return f"{num} model{'s' if num > 1 else ''} cannot be used, see Models" if num else ""
 
     def _warm_up(self, base_lm: str) -> None:
         """A few tokens of the default line-up, so that the first click pays neither for its models nor for what torch sets up on first use."""

@@ -6,7 +6,6 @@ Knows nothing of tensors, models, the database or the screen.
 import json
 import math
 import os
-import unicodedata
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -298,7 +297,7 @@ class ModelCard:
     sides. `accuracy` is {prefix length or "end": {"accuracy", "n"}}. `parent` is the reward model it was trained from,
     `reference` the model that its implicit reward is a ratio to, `report` what the held-out pairs say (`training.held_out`),
     `data` what it was trained on (`preferences.dataset.DataReport`), `reward_kind` how it is loaded (a key of
-    `rewards.cards.KINDS`; older cards say it by their objective).
+    `rewards.kinds.KINDS`; older cards say it by their objective).
     """
 
     kind: str
@@ -334,22 +333,14 @@ class ModelCard:
         if not os.path.isfile(path):
             return None
         with door(printable(f"{path} is no card of a model."), "Delete it, or put the right one there.", BadData):
-            found = read_json(path)
-            if not isinstance(found, dict):
-                raise ValueError("it is no JSON object")
-            check_types(cls, found)
+            check_types(cls, found := read_json(path))
             card = from_dict(cls, found)
-            card._check()
+            if card.kind not in MODEL_KINDS:
+                raise ValueError(f"`kind` has to be one of {', '.join(MODEL_KINDS)}, but is `{card.kind:.60}`")
+            for name in NAMES:  # a list and a page show them on one line
+                if len(text := getattr(card, name)) > MAX_NAME or (text and not text.isprintable()):
+                    raise ValueError(f"`{name}` has to be one line of at most {MAX_NAME} characters")
             return card
-
-    def _check(self) -> None:
-        """ValueError where a list or a page could not show it."""
-        if self.kind not in MODEL_KINDS:
-            raise ValueError(f"`kind` has to be one of {', '.join(MODEL_KINDS)}, but is `{self.kind:.60}`")
-        for name in NAMES:
-            text = getattr(self, name)
-            if len(text) > MAX_NAME or any(unicodedata.category(c) == "Cc" for c in text):
-                raise ValueError(f"`{name}` has to be one line of at most {MAX_NAME} characters")
 
 
 @dataclass(frozen=True)

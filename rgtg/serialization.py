@@ -7,7 +7,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -65,8 +65,10 @@ def _parts(value: Any) -> Iterable[Any]:
     return ()
 
 
-def check_types(kind: type, found: Mapping[str, Any]) -> None:
-    """Every key of `found` that a record of `kind` has must hold what the record holds; ValueError naming the field otherwise."""
+def check_types(kind: type, found: Any) -> None:
+    """`found` must be an object whose keys, as far as a record of `kind` has them, hold what the record holds; else ValueError naming the field."""
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
     for name, hint in _hints(kind).items():
         if name in found and (wanted := typing.get_origin(hint) or hint) in WORDS:
             value = found[name]

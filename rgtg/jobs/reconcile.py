@@ -123,9 +123,9 @@ def peek(folder: Path) -> dict[str, Any] | None:
     """The manifest as it stands, nothing verified; None where the folder has none of ours."""
     try:
         found = read_json(folder / artifacts.MANIFEST)
-        if not isinstance(found, dict) or not {"files", "weights_sha256", *IN_ROW} <= found.keys() or not isinstance(found["job_id"], str):
-            return None
         check_types(RewardModelRow, found)
+        if not {"files", "weights_sha256", *IN_ROW} <= found.keys() or not isinstance(found["job_id"], str):
+            return None
     except (OSError, ValueError):
         return None
     return found

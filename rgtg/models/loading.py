@@ -126,10 +126,9 @@ def resolve(name: str) -> tuple[Path, str]:
         check_folder(folder, _names_in(folder))
         return folder, ""
     if not HUB_ID.fullmatch(name):
-        gone = os.path.isabs(name) and len(name) < MAX_PATH
         raise ModelNotFound(
             f"There is no model `{printable(name):.{MAX_PATH}}`.",
-            "There is no folder of that name, or no longer." if gone else "It is neither a folder here nor a hub id.",
+            "It is neither a folder here nor a hub id.",
             "Give a folder with config.json and model.safetensors, or owner/name.",
         )
     return _from_hub(*name.partition("@")[::2])

@@ -18,7 +18,7 @@ from rgtg.models.lm import BaseLM
 from rgtg.models.loading import HasWeights, Loaded, load_causal_lm, load_to_train, resolve
 from rgtg.prompts import encode_response
 from rgtg.records import ModelCard
-from rgtg.rewards.cards import load_reward_model
+from rgtg.rewards.kinds import load_reward_model
 from rgtg.training.base import Objective
 from rgtg.training.config import TrainingConfig
 from rgtg.training.objectives import OBJECTIVES

@@ -139,7 +139,7 @@ class Library:
 
     def reward_model(self, name: str) -> "RewardModel":
         """The reward model or judge of that name, folder or hub id, in memory. Raises RgtgError."""
-        from rgtg.rewards.cards import load_reward_model
+        from rgtg.rewards.kinds import load_reward_model
 
         info = self.catalog.get(name, ("reward_model", "judge"))
         place = self.settings.device, self.settings.dtype
@@ -203,7 +203,7 @@ class Library:
         with self._loading:  # one door, one at a time
             if (model := self._in_memory.get(info.name)) is None:
                 started = time.perf_counter()
-                if os.path.isabs(info.folder_or_id) and not is_folder(info.folder_or_id):
+                if info.name != info.folder_or_id and os.path.isabs(info.folder_or_id) and not is_folder(info.folder_or_id):
                     found, do = f"Its folder {info.folder_or_id} is no longer there.", "Put it back, or take the model off the list."
                     raise ModelNotFound(f"`{info.name}` is gone.", found, do)
                 with door(f"`{info.name}` cannot be used.", "Choose another model.", ModelRefused):

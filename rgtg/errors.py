@@ -137,7 +137,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def words_of(error: BaseException) -> str:
-    """What an exception says, as one sentence without the name of its class: `KeyError("a")` -> "`a` is missing."."""
+    """What an exception says, as one sentence without the name of its class: `KeyError("a")` -> "`a` is missing or not known."."""
     if isinstance(error, RecursionError):
         return "It is nested too deeply."
     if isinstance(error, UnicodeDecodeError):
@@ -147,13 +147,13 @@ def words_of(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"The library `{error.name}` is not installed."
     if isinstance(error, KeyError) and len(error.args) == 1:
-        return printable(f"`{str(error.args[0]).strip():.{MAX_WORDS}}` is missing.")
+        return printable(f"`{str(error.args[0]).strip():.{MAX_WORDS}}` is missing or not known.")
     if isinstance(error, OSError) and error.strerror:
         return printable(f"{error.strerror}{_place(error)}.")
     lines = [line.strip() for line in CLASS.sub("", re.sub(r"\x1b\[[0-9;]*m", "", str(error))).splitlines() if line.strip(" -=*")]
     said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
     said = said if len(said) <= MAX_WORDS else said[: MAX_WORDS - 1] + "…"
-    return printable(f"{said.rstrip('.:')}." if said else "No reason was given.")
+    return printable(f"{said.rstrip('.,:;')}." if said else "No reason was given.")
 
 
 def printable(text: str) -> str:

@@ -206,6 +206,9 @@ def config_in(path: Path, name: str) -> dict[str, Any]:
         names = found.get("architectures")
         if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise ValueError("`architectures` in its config.json has to be a list of names")
+        for key in ("id2label", "quantization_config"):
+            if not isinstance(found.get(key) or {}, dict):
+                raise ValueError(f"`{key}` in its config.json has to be an object")
         return found
 
 

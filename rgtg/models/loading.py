@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch, door, printable, words_of
 from rgtg.models.artifacts import revision_of
 from rgtg.models.catalog import config_in, is_folder, read_config
-from rgtg.models.weights import BIAS, HEAD, attention, check_shapes, head_rows, other_heads, read_bias, read_other_head, words_of_config
+from rgtg.models.weights import BIAS, HEAD, check_shapes, choose_attention, head_rows, other_heads, read_bias, read_other_head, words_of_weights
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef
 
@@ -30,6 +30,9 @@ set_verbosity_error()
 disable_progress_bar()  # what is loaded is said by the status line and the log
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
+TOKENIZERS = (  # one of these a folder has
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
+)  # fmt: skip
 MAX_PATH = 200  # characters of a path in a message
 WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
 
@@ -197,8 +200,7 @@ def load_classifier(name: str, title: str | None = None, device: str = "auto", d
     """A decoder with a trained scalar head (`num_labels=1`) from a folder or hub id. Raises ModelNotFound or ModelRefused."""
     folder, _ = resolve(name)
     config = read_config(folder)
-    with door(f"`{title or name}` has no scalar head that can be read.", kind=ModelRefused):
-        labels = len(config.get("id2label") or {}) or config.get("num_labels") or head_rows(folder)  # two labels are not written down
+    labels = len(config.get("id2label") or {}) or config.get("num_labels") or head_rows(folder)  # two labels are not written down
     if labels not in (None, 1):
         raise ModelRefused(f"`{title or name}` has no scalar head.", f"Its head has {labels} labels.", "A reward model needs `num_labels=1`.")
     return _frozen(*_load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=1))
@@ -224,15 +226,20 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
     """The model as it was saved, and the names of weights that were not."""
     folder, revision = resolve(name)
     title = printable(title or (name if HUB_ID.fullmatch(name) and not is_folder(name) else folder.name or str(folder)))
-    config = read_config(folder)
+    found = read_config(folder)
     wrong = f"`{title}` could not be loaded: "
+    with door(wrong + "its config cannot be read.", kind=ModelRefused):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **extra)
+        choose_attention(config, found)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise ModelRefused(wrong + "it has no tokenizer.", f"There is no {TOKENIZERS[0]} in {folder}.", "Save its tokenizer into the folder.")
     with door(wrong + "its tokenizer cannot be read.", kind=ModelRefused):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    words, do = words_of_config(config)
+    words, do = words_of_weights(found)
     with door(wrong + words, do, ModelRefused):
         model, info = kind.from_pretrained(
-            folder, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=True, **extra, **attention(config),
+            folder, config=config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )  # fmt: skip
     check_shapes(title, info["mismatched_keys"])
     missing = set(info["missing_keys"])

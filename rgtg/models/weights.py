@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from rgtg.errors import ModelRefused, door
 
+HEADS = ("score", "v_head", "value_head", "regression_head", "reward_head", "classifier")  # a head may have layers of its own
 HEAD, BIAS = "score.weight", "score.bias"  # of a scalar head
 OTHER_HEADS = re.compile(  # how others call it: TRL, OpenRLHF, InternLM, Eurus, PKU
     r"(?:value_head|v_head|v_head\.summary|regression_head|regression_layer|reward_head|rm_head|score_head|scalar_head|classifier)\.weight"
@@ -58,8 +59,8 @@ def other_heads(model: Any, folder: Path) -> dict[str, tuple[Path, tuple[int, ..
         return {
             key: (path, shape)
             for path, key, shape in shapes(folder)
-            if key.endswith(".weight") and key not in own and not any(part.isdigit() for part in key.split("."))
-            and len(shape) == 2 and shape[1] == head.in_features and shape[0] <= MAX_HEAD
+            if key.endswith(".weight") and key not in own and len(shape) == 2 and shape[1] == head.in_features and shape[0] <= MAX_HEAD
+            and (key.split(".")[0] in HEADS or not any(part.isdigit() for part in key.split(".")))
         }  # fmt: skip
 
 
@@ -87,17 +88,17 @@ def read_bias(model: Any, folder: Path, title: str, key: str = BIAS) -> None:
 # --- what a config asks for -------------------------------------------------------------------------------------------
 
 
-def attention(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers is told where a config names an attention that is not here, or comes as code from the hub: to choose itself."""
-    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+def choose_attention(config: Any, found: Mapping[str, Any]) -> None:
+    """Where config.json, `found`, names an attention that is not here, or comes as code from the hub, transformers shall choose itself."""
+    parts = [found, *(part for part in found.values() if isinstance(part, dict))]
     named = {str(part[key]) for part in parts for key in ("attn_implementation", "_attn_implementation") if part.get(key)}
-    return {"attn_implementation": None} if named - set(ATTENTION) else {}
+    if named - set(ATTENTION):
+        config._attn_implementation = None  # of the configs inside it too
 
 
-def words_of_config(config: Mapping[str, Any]) -> tuple[str, str]:
-    """What could not be read, should that be so, and what to do: (words, do)."""
-    settings = config.get("quantization_config")
+def words_of_weights(found: Mapping[str, Any]) -> tuple[str, str]:
+    """What could not be read of weights with this config.json, should that be so, and what to do: (words, do)."""
+    settings = found.get("quantization_config")
     if not settings:
-        return "its weights or its config cannot be read.", ""
-    method = str(settings.get("quant_method") or "unknown") if isinstance(settings, dict) else "unknown"
-    return f"its weights are quantised ({method:.40}) and cannot be read here.", "Install what is missing, or give the model in full precision."
+        return "it cannot be built from its config and weights.", ""
+    return f"its weights are quantised ({settings.get('quant_method', 'unknown')!s:.40}) and cannot be read here.", "Give it in full precision."

@@ -21,8 +21,8 @@ REASONS = {  # errno -> what is so, what to do
     errno.EROFS: ("its disk can only be read", ELSEWHERE),
     errno.ENOTDIR: ("a part of this path is a file, where a folder is needed", ELSEWHERE),
     errno.EISDIR: ("it is a folder", "Give a file."),
-    errno.EEXIST: ("something is there already", ELSEWHERE),
-    errno.ENOTEMPTY: ("something is there already", ELSEWHERE),
+    errno.EEXIST: ("a file or folder of that name is there already", ELSEWHERE),
+    errno.ENOTEMPTY: ("a file or folder of that name is there already", ELSEWHERE),
     errno.ENAMETOOLONG: ("the path is too long", "Choose a shorter one."),
     errno.EINVAL: ("the system does not take this name", "Choose another name."),
     errno.ELOOP: ("its links go in a circle", ELSEWHERE),
@@ -112,7 +112,7 @@ def in_words(error: BaseException, wrong: str = "", do: str = "", kind: type[Rgt
     if is_out_of_memory(error):
         return kind(wrong or "There is not enough memory.", "There is not enough memory.", do or "Take a smaller model, or fewer at a time.")
     if isinstance(error, OSError) and (reason := REASONS.get(_number(error))):
-        found = f"`{error.filename}`: {reason[0]}." if error.filename else f"{reason[0].capitalize()}."
+        found = f"{_place(error).removeprefix(': ')}: {reason[0]}." if error.filename else f"{reason[0].capitalize()}."
         return kind(wrong or "A file or folder could not be read or written.", printable(found), do or reason[1])
     return kind(wrong or "Something failed that was not foreseen.", words_of(error), do)
 
@@ -124,7 +124,7 @@ def is_disk_full(error: BaseException | None) -> bool:
         seen.add(id(error))
         if isinstance(error, OSError) and _number(error) in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if FULL.search(str(error)):
+        if FULL.search(str(error)) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":  # no room for what goes with a WAL
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -167,7 +167,7 @@ def _number(error: OSError) -> int:
 
 def _place(error: BaseException) -> str:
     name = getattr(error, "filename", None)
-    return f": `{name}`" if name else ""
+    return f": `{name!s:.{MAX_WORDS}}`" if name else ""
 
 
 def _of_sqlite(error: sqlite3.Error, wrong: str, do: str) -> StoreError:

@@ -5,6 +5,7 @@ Works on any dataclass with tuples inside. Knows nothing of what a record means.
 
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 Record = TypeVar("Record")
 MAX_DEPTH = 64  # lists and objects inside one another
 MAX_BYTES = 64_000_000  # of a file
-MAX_NUMBER = 1.8e308  # beyond it there is no float
+MAX_NUMBER = sys.float_info.max
 WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object", tuple: "a list"}
 
 

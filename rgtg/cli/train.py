@@ -98,7 +98,7 @@ def train(options: argparse.Namespace) -> None:
     if options.ensemble < 1:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
     if not options.out.name:
-        raise BadSettings("`--out` has to name a new folder.", f"Found `{options.out}`.")
+        raise BadSettings("`--out` has to name a new folder.", f"Found `{options.out}`.", "Give a name that is not taken.")
     work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
     members, first = members_of(options, work), is_first()
     missing = [member for member in members if not _is_finished(member, options)]

@@ -118,6 +118,8 @@ def identify(path: Path, known: Migrations = migrations) -> int:
             application_id, version = (conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
             ours = application_id == APPLICATION_ID and version >= 1
             genesis = ours and conn.execute("SELECT 1 FROM meta WHERE key = 'genesis'").fetchone()
+    except sqlite3.OperationalError as error:  # the disk, a lock: nothing is wrong with the file
+        raise in_words(error) from error
     except sqlite3.DatabaseError as error:
         raise StoreError(f"`{path.name}` cannot be read as a database.", f"SQLite says: {error}.", do) from error
     if not genesis:

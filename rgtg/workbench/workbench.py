@@ -4,6 +4,7 @@ Knows nothing of Gradio or of what a page looks like. Loads no model and no torc
 """
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,11 +51,14 @@ class Workbench:
         self._running: dict[str, RunningComparison] = {}
         self._status = ModelStatus("loading", "models are loading …")
         self._ready = threading.Event()
+        self._not_stored = ""  # why, where the database could not be opened for writing
 
     # --- models ---------------------------------------------------------------------------------------------------
 
     def status(self) -> ModelStatus:
-        return self._status
+        """How far the models are; with what keeps the database from storing anything, as long as it does."""
+        status, open_again = self._status, self._store is not None and not self._store.read_only
+        return replace(status, text=f"{status.text} · nothing is stored: {self._not_stored}") if self._not_stored and not open_again else status
 
     def start_loading(self) -> None:
         """Loads what the default line-up needs, in the background; `status` tells how far it is. Other models load when they are chosen."""
@@ -75,7 +79,8 @@ class Workbench:
                 self._warm_up(lm.name)
             except Exception as error:  # a bad reward model does not keep the others from working
                 logger.warning("%s", in_words(error, "The first tokens could not be generated."), exc_info=not isinstance(error, RgtgError))
-            words = [lm.name, lm.loaded.model.device.type, *filter(None, (self._not_stored(), self._unusable()))]
+            self._open_store()
+            words = [lm.name, lm.loaded.model.device.type, *self._unusable()]
             logger.info("models ready: %s", ", ".join(self.library.in_memory()))  # a click may load another meanwhile
             self._status = ModelStatus("ready", " · ".join(words))
         except Exception as error:
@@ -84,21 +89,20 @@ class Workbench:
         finally:
             self._ready.set()
 
-    def _not_stored(self) -> str:
+    def _open_store(self) -> None:
         """The database is there before the first comparison, and what was trained since the last start is picked up; what keeps it from
-        opening, in words, and "" where nothing does. What needs no disk works all the same."""
+        opening stands in the status. What needs no disk works all the same."""
         try:
             _ = self.store, self.trainings.jobs
-            reason = self.store.read_only
+            self._not_stored = self.store.read_only
         except Exception as error:
-            reason = str(in_words(error, kind=StoreError))
-            logger.warning("%s", reason, exc_info=not isinstance(error, RgtgError))
-        return f"nothing is stored: {reason}" if reason else ""
+            self._not_stored = str(in_words(error, kind=StoreError))
+            logger.warning("%s", self._not_stored, exc_info=not isinstance(error, RgtgError))
 
-    def _unusable(self) -> str:
+    def _unusable(self) -> list[str]:
         """How many models were found and cannot be used; Models says why."""
         num = len(self.library.unusable())
-        return f"{num} model{'s' if num > 1 else ''} cannot be used, see Models" if num else ""
+        return [f"{num} model{'s' if num > 1 else ''} cannot be used, see Models"] if num else []
 
     def _warm_up(self, base_lm: str) -> None:
         """A few tokens of the default line-up, so that the first click pays neither for its models nor for what torch sets up on first use."""
@@ -125,6 +129,7 @@ class Workbench:
     def score(self, reward_model: str, prompt: str, response: str) -> dict[str, list]:
         """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens."""
         from rgtg.prompts import check_fits, encode_response
+        from rgtg.rewards.base import not_finite
 
         found = self.library.reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
@@ -133,7 +138,10 @@ class Workbench:
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
         check_fits(len(prompt_ids), len(ids), found.name, found.context)
-        return {"tokens": [tokenizer.decode([i]) for i in ids], "rewards": found.along(prompt_ids, [ids])[0]}
+        rewards = found.along(prompt_ids, [ids])[0]
+        if wrong := [number for number, reward in enumerate(rewards, 1) if not math.isfinite(reward)]:
+            raise not_finite(found.name, f"at token {wrong[0]}")
+        return {"tokens": [tokenizer.decode([i]) for i in ids], "rewards": rewards}
 
     def sweep(
         self,

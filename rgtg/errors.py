@@ -5,7 +5,7 @@ What Python, the system, SQLite and other libraries raise is translated here, an
 
 import errno
 import re
-import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -105,7 +105,8 @@ def in_words(error: BaseException, wrong: str = "", do: str = "", kind: type[Rgt
     """
     if isinstance(error, RgtgError):
         return error
-    if isinstance(error, sqlite3.Error):
+    sqlite = sys.modules.get("sqlite3")  # not loaded here for its errors' sake: a trainer does without
+    if sqlite is not None and isinstance(error, sqlite.Error):
         return _of_sqlite(error, wrong, do)
     if is_disk_full(error):
         return kind(wrong or "A file could not be written.", f"The disk is full{_place(error)}.", FREE)
@@ -170,7 +171,7 @@ def _place(error: BaseException) -> str:
     return f": `{name!s:.{MAX_WORDS}}`" if name else ""
 
 
-def _of_sqlite(error: sqlite3.Error, wrong: str, do: str) -> StoreError:
+def _of_sqlite(error: Exception, wrong: str, do: str) -> StoreError:
     found = f"SQLite says: {error}."
     if is_disk_full(error):
         return StoreError(wrong or "Nothing was stored: the disk is full.", f"The disk is full. {found}" if wrong else found, FREE)

@@ -46,11 +46,9 @@ def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mess
     if not getattr(tokenizer, "chat_template", None):
         raise BadSettings("This tokenizer has no chat template.", "", "Choose the template `plain`, or a model made for chat.")
     if isinstance(templates := tokenizer.chat_template, dict) and "default" not in templates:
-        found, do = (
-            f"It has: {', '.join(map(repr, templates))}.",
-            "Choose the template `plain`, or name one of them `default` in its tokenizer_config.json.",
-        )
-        raise BadSettings("This tokenizer has several chat templates, and none is its default.", found, do)
+        there = f"It has: {', '.join(map(repr, templates))}."
+        do = "Choose the template `plain`, or name one of them `default` in its tokenizer_config.json."
+        raise BadSettings("This tokenizer has several chat templates, and none is its default.", there, do)
     messages = [("user", prompt)] if isinstance(prompt, str) else list(prompt)
     if system_prompt and (not messages or messages[0][0] != "system"):
         messages.insert(0, ("system", system_prompt))

@@ -64,8 +64,8 @@ class Quiet:
             os.dup2(self._stderr, 2)
             os.close(self._stderr)
             with self._file:
-                self._file.seek(0)
-                self.held_back = self._file.read(MAX_LOG).decode("utf-8", "replace")
+                self._file.seek(max(0, self._file.seek(0, os.SEEK_END) - MAX_LOG // 10))
+                self.held_back = self._file.read().decode("utf-8", "replace")
         if kind is None:
             for words in dict.fromkeys(self._ours.said):
                 print(words, file=sys.stderr)

@@ -192,7 +192,8 @@ class _Page:
             raise shown(words) from None
         finally:
             running.close()
-        ended = {self.status: summary(running.traces), self.curve: self._curve(running.comparison, measure)}
+        not_stored = f" · {running.not_stored}" if running.not_stored else ""
+        ended = {self.status: summary(running.traces) + not_stored, self.curve: self._curve(running.comparison, measure)}
         yield self._into_views(texts.end()) | ended
 
     def _into_views(self, texts: dict[str, str]) -> dict:

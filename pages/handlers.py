@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from rgtg.errors import BadSettings, RgtgError
+from rgtg.errors import BadSettings, RgtgError, is_disk_full
 
 log = logging.getLogger(__name__)
 Handler = Callable[..., Any]  # what a component's event calls
@@ -26,6 +26,8 @@ def in_words(error: Exception, doing: str) -> str:
     """The sentence for the screen: the error's own words, or a reference number that also stands in the log."""
     if isinstance(error, RgtgError):
         return str(error)
+    if is_disk_full(error):
+        return f"{doing} failed: the disk is full. Free some space and do it again."
     reference = secrets.token_hex(2)
     log.error("%s failed (reference %s)", doing, reference, exc_info=error)
     return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or pass the reference to whoever runs this."

@@ -5,6 +5,7 @@ Talks to the workbench; knows nothing of how weights are read or trained.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -13,7 +14,7 @@ from gradio.context import Context
 from pages import ids, theme
 from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, warn
-from pages.reports import accuracy_figure, count, lengths_of, report_words
+from pages.reports import accuracy_figure, count, lengths_of, readable, report_words
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ModelCard, RewardModelRow, new_id
 from rgtg.workbench.library import ModelInfo, children, ships, size
@@ -69,7 +70,7 @@ class _Page:
     def _load(self) -> Handler:
         @guarded("Opening the page")
         def load(request: gr.Request) -> dict:
-            asked, names = request.query_params.get("model"), [m.name for m in self.workbench.library.models()]
+            asked, names = request.query_params.get("model"), [m.name for m in self._listed()]
             first = asked if asked in names else names[0] if names else ""
             if asked and asked not in names:
                 warn(f"There is no model `{asked:.80}` on this machine.")
@@ -93,8 +94,12 @@ class _Page:
 
         return open_model
 
+    def _listed(self) -> list[ModelInfo]:
+        """All models, those that cannot be used last."""
+        return self.workbench.library.models() + self.workbench.library.unusable()
+
     def _known(self, name: object) -> str:
-        if name not in [m.name for m in self.workbench.library.models()]:
+        if name not in [m.name for m in self._listed()]:
             raise BadSettings("That model is not on this machine.", "", "Reload the page.")
         return name
 
@@ -140,15 +145,24 @@ class _Page:
 
     # ---- what is shown ------------------------------------------------------------------------------
 
+    def _trained(self) -> dict[str, RewardModelRow]:
+        """Those that were trained here; none where the database cannot be read, and the cards are worth showing all the same."""
+        try:
+            return self.trainings.trained()
+        except RgtgError as error:
+            warn(str(error))
+            return {}
+
     def _drawn(self, name: str, words: str = "") -> dict:
         """The table, and this model's card."""
-        models = self.workbench.library.models()
+        models = [replace(m, card=readable(m.card)) for m in self._listed()]
+        public = self.workbench.settings.public
         info = next((m for m in models if m.name == name), None)
-        found: dict[Any, Any] = {self.list: json.dumps(list_words(models, name)), self.card: json.dumps({"words": words})}
-        card = info.card if info else None
+        found: dict[Any, Any] = {self.list: json.dumps(list_words(models, name, public)), self.card: json.dumps({"words": words})}
+        card = readable(info.card, with_figure=True) if info else None
         if info:
-            public = self.workbench.settings.public
-            row, added = (None, False) if public else (self.trainings.trained().get(name), name in self.workbench.library.added())
+            info = replace(info, card=card)
+            row, added = (None, False) if public else (self._trained().get(name), name in self.workbench.library.added())
             found[self.card] = json.dumps(card_words(info, models, row, public) | {"added": added})
         measured = card if card and lengths_of(card) else None
         found |= {self.accuracy_box: gr.update(visible=measured is not None), self.report_box: gr.update(visible=bool(card and card.report))}
@@ -160,10 +174,17 @@ def _note(words: str, **more: bool) -> str:
     return json.dumps({"note": words, "at": new_id()} | more)  # `at`: an equal value would not reach the page
 
 
-def list_words(models: Sequence[ModelInfo], open_name: str) -> dict:
-    """The table: a group a kind, a row a model."""
-    rows = {kind: [{"name": m.name, "cells": _cells(m)} for m in models if m.kind == kind] for kind in GROUPS}
-    return {"head": HEAD, "open": open_name, "groups": [{"title": title, "models": rows[kind]} for kind, title in GROUPS.items()]}
+def list_words(models: Sequence[ModelInfo], open_name: str, public: bool = False) -> dict:
+    """The table: a group a kind, a row a model; those that cannot be used in a group of their own, if there are any."""
+    rows = {kind: [{"name": m.name, "cells": _cells(m)} for m in models if m.kind == kind and not m.wrong] for kind in GROUPS}
+    groups = [{"title": title, "models": rows[kind]} for kind, title in GROUPS.items()]
+    wrong = [{"name": m.name, "cells": [_wrong(m, public), *[""] * (len(HEAD) - 2)]} for m in models if m.wrong]
+    return {"head": HEAD, "open": open_name, "groups": groups + ([{"title": "Cannot be used", "models": wrong}] if wrong else [])}
+
+
+def _wrong(info: ModelInfo, public: bool) -> str:
+    """What is wrong; a visitor of a public server is told of no path."""
+    return "It cannot be read." if public else info.wrong
 
 
 def _cells(info: ModelInfo) -> list[str]:
@@ -177,6 +198,8 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
     card, here = info.card, {m.name for m in models}
     facts = [["where", "ships with rgtg" if ships(info) else "trained here" if row else "added" if public else info.folder_or_id]]
     facts.append(["size on disk", size_words(size(info))])
+    if info.wrong:
+        return {"name": info.name, "kind": KINDS[info.kind], "facts": [["cannot be used", _wrong(info, public)], *facts]}
     if row and row.status in STATUSES:
         facts.insert(0, ["status", STATUSES[row.status]])
     if card is None:

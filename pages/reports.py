@@ -4,6 +4,7 @@ Reads cards alone; knows nothing of how their figures were made.
 """
 
 import json
+from dataclasses import replace
 
 import plotly.graph_objects as go
 
@@ -11,6 +12,20 @@ from rgtg.plots import accuracy_by_length
 from rgtg.records import ModelCard
 
 CHANCE = "Nothing stands beside it, so it is measured against chance."
+
+
+def readable(card: ModelCard | None, with_figure: bool = False) -> ModelCard | None:
+    """The card; without its figures where they are not as training writes them, so that one card from elsewhere breaks no page."""
+    try:
+        if card is not None and lengths_of(card):
+            if with_figure:
+                accuracy_figure(card)
+            share(lengths_of(card).get("end", {}).get("accuracy"))
+        report_words(card)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError):
+        assert card is not None
+        return replace(card, report={}, accuracy={}, verdict="its report cannot be read")
+    return card
 
 
 def lengths_of(card: ModelCard) -> dict[str, dict]:

@@ -125,10 +125,13 @@ class _Page:
             starts = self.trainings.starts()
             found: dict[Any, Any] = {self.models: self.workbench.status().text}
             form: dict[str, Any] = {"source": VOTES, "path": "", "start": starts[0].name if starts else "", "training": {}}
-            form["name"] = self._new_name(form)
-            votes = self.workbench.num_votes()
-            sources = [[VOTES, f"my votes ({votes:,})"], ["file", "a file or data set"]]
             choices = [[m.name, f"{m.name} ({'base LM' if m.kind == 'base_lm' else 'reward model'})"] for m in starts]
+            try:
+                form["name"], votes = self._new_name(form), self.workbench.num_votes()
+            except RgtgError as error:  # without the database nothing is trained, but the page opens
+                warn(str(error))
+                return found | {self.form: gr.update(value=json.dumps(form), starts=choices)}
+            sources = [[VOTES, f"my votes ({votes:,})"], ["file", "a file or data set"]]
             found[self.form] = gr.update(value=json.dumps(form), starts=choices, sources=sources)
             jobs, asked = self.trainings.jobs.jobs(), request.query_params.get("job")
             if asked and asked not in [job.id for job in jobs]:

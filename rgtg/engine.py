@@ -26,7 +26,7 @@ from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import RewardModel, Said
+from rgtg.rewards.base import RewardModel, Said, not_finite
 from rgtg.rewards.combine import combine
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
@@ -206,7 +206,7 @@ class _Column:
             for draft, reward in zip(reversed(drafts), reversed(said.new), strict=False):
                 draft.rewards[name] = reward
             if not all(map(math.isfinite, (*said.new, *said.candidates))):
-                self.fail(_not_finite(name, f"at token {self.rows.num_settled + self.rows.num_given + 1}"))
+                self.fail(not_finite(name, f"at token {self.rows.num_settled + self.rows.num_given + 1}"))
                 return
         if self.waits_for(name):
             self.said[name] = dict(answers)
@@ -218,7 +218,7 @@ class _Column:
         if self.proposals is None:
             rows = [[said[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, said in self._by_guide()]
             if not all(math.isfinite(reward) for row in rows for reward in row):
-                self.fail(_not_finite(next(iter(self.guides)), "at the end of an answer"))
+                self.fail(not_finite(next(iter(self.guides)), "at the end of an answer"))
             else:
                 self.resume(mix(torch.tensor(rows, dtype=torch.float64).unbind(), weights).tolist())
             return
@@ -273,14 +273,6 @@ class _Column:
             reason = "max_new_tokens" if full else "stopped"
         lm_forwards = self.cost.pop(LM, 0)
         return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started)
-
-
-def _not_finite(name: str, where: str) -> BadReward:
-    return BadReward(
-        f"Reward model `{name}` returned a reward that is not a number.",
-        f"Found NaN or infinity {where}.",
-        "Choose another reward model; this one may be damaged.",
-    )
 
 
 class _Round:

@@ -1,6 +1,6 @@
 """Files that appear complete or not at all: written beside their place, brought to disk, renamed.
 
-Knows nothing of what is in them.
+Knows nothing of what is in them; JSON is read by `serialization`.
 """
 
 import json
@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rgtg.errors import BadSettings, door
 
 
 @contextmanager
@@ -30,6 +32,12 @@ def write_json(path: Path, content: Mapping[str, Any] | list) -> None:
     """Indented JSON; NaN and infinity are refused."""
     with replacing(path) as part:
         part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1), encoding="utf-8")
+
+
+def make_folder(folder: Path, wanted: Path | None = None) -> None:
+    """The folder of an output, where it is missing. Raises BadSettings naming what was asked for, `wanted`."""
+    with door(f"`{wanted or folder}` cannot be written.", kind=BadSettings):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from rgtg.errors import BadSettings, PromptTooLong
+from rgtg.errors import BadSettings, PromptTooLong, words_of
 
 TEMPLATES = ("plain", "chat")  # stored in every card, with the system prompt
 ROLES = ("system", "user", "assistant")
@@ -45,6 +45,10 @@ def encode_prompt(
 def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], system_prompt: str) -> tuple[int, ...]:
     if not getattr(tokenizer, "chat_template", None):
         raise BadSettings("This tokenizer has no chat template.", "", "Choose the template `plain`, or a model made for chat.")
+    if isinstance(templates := tokenizer.chat_template, dict) and "default" not in templates:
+        there = f"It has: {', '.join(map(repr, templates))}."
+        do = "Choose the template `plain`, or name one of them `default` in its tokenizer_config.json."
+        raise BadSettings("This tokenizer has several chat templates, and none is its default.", there, do)
     messages = [("user", prompt)] if isinstance(prompt, str) else list(prompt)
     if system_prompt and (not messages or messages[0][0] != "system"):
         messages.insert(0, ("system", system_prompt))
@@ -53,7 +57,10 @@ def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mess
         found: Any = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
     except TemplateError as error:  # some templates take no system role, or only turns that alternate
         do = "Choose the template `plain`." if messages[0][0] != "system" else "Leave the system prompt empty, or choose the template `plain`."
-        raise BadSettings("The chat template of this tokenizer refuses these messages.", f"It says: {error}.", do) from error
+        raise BadSettings("The chat template of this tokenizer refuses these messages.", f"It says: {words_of(error)}", do) from error
+    except Exception as error:  # whatever a template's own code runs into
+        wrong = "The chat template of this tokenizer cannot be used."
+        raise BadSettings(wrong, f"It fails: {words_of(error)}", "Choose the template `plain`.") from error
     return tuple(found["input_ids"])
 
 

@@ -5,6 +5,7 @@ Knows nothing of tensors, models, the database or the screen.
 
 import json
 import math
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rgtg.config import GenerationConfig
-from rgtg.errors import BadData
-from rgtg.serialization import from_dict
+from rgtg.errors import BadData, door, printable
+from rgtg.serialization import check_types, from_dict, read_json
 
 CARD_FILE = "card.json"
+MODEL_KINDS = ("base_lm", "reward_model", "judge")
+NAMES, MAX_NAME = ("name", "objective", "base_lm", "template", "license", "parent", "reference", "reward_kind"), 200  # of a card: one line each
 STOP_REASONS = ("eos", "max_new_tokens", "stopped", "error")
 ANSWERS = ("best", "tie", "all_bad", "skip")  # the verdicts that a person gives
 VERDICTS = (*ANSWERS, "withdrawn")  # undo
@@ -294,7 +297,7 @@ class ModelCard:
     sides. `accuracy` is {prefix length or "end": {"accuracy", "n"}}. `parent` is the reward model it was trained from,
     `reference` the model that its implicit reward is a ratio to, `report` what the held-out pairs say (`training.held_out`),
     `data` what it was trained on (`preferences.dataset.DataReport`), `reward_kind` how it is loaded (a key of
-    `rewards.cards.KINDS`; older cards say it by their objective).
+    `rewards.kinds.KINDS`; older cards say it by their objective).
     """
 
     kind: str
@@ -327,10 +330,17 @@ class ModelCard:
     def read(cls, folder: Path) -> "ModelCard | None":
         """The card of a model folder; None where the folder has none (a model from elsewhere). Raises BadData."""
         path = folder / CARD_FILE
-        try:
-            return from_dict(cls, json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-        except (ValueError, TypeError) as error:
-            raise BadData(f"{path} is no card of a model.", f"{error}.", "Delete it, or put the right one there.") from error
+        if not os.path.isfile(path):
+            return None
+        with door(printable(f"{path} is no card of a model."), "Delete it, or put the right one there.", BadData):
+            check_types(cls, found := read_json(path))
+            card = from_dict(cls, found)
+            if card.kind not in MODEL_KINDS:
+                raise ValueError(f"`kind` has to be one of {', '.join(MODEL_KINDS)}, but is `{card.kind:.60}`")
+            for name in NAMES:  # a list and a page show them on one line
+                if len(text := getattr(card, name)) > MAX_NAME or (text and not text.isprintable()):
+                    raise ValueError(f"`{name}` has to be one line of at most {MAX_NAME} characters")
+            return card
 
 
 @dataclass(frozen=True)

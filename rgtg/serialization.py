@@ -1,16 +1,81 @@
-"""Frozen records become JSON and come back equal.
+"""Frozen records become JSON and come back equal; and JSON that others wrote is read here, with all that may be wrong in it.
 
 Works on any dataclass with tuples inside. Knows nothing of what a record means.
 """
 
 import json
+import math
+import sys
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 Record = TypeVar("Record")
+MAX_DEPTH = 64  # lists and objects inside one another
+MAX_BYTES = 64_000_000  # of a file
+MAX_NUMBER = sys.float_info.max
+WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object", tuple: "a list"}
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file from outside holds, see `parse_json`. Raises ValueError with the words, OSError."""
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES // 1_000_000} MB")
+    return parse_json(content)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON from outside: nested 64 deep at most, its numbers finite, its texts whole characters. Raises ValueError with the words."""
+    try:
+        found = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_constant=_no_number)
+        nested = [found]
+        for _ in range(MAX_DEPTH):
+            nested = [part for value in nested for part in _parts(value)]
+            if not nested:
+                return found
+    except RecursionError:
+        pass
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1:,} is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What lies in a list or object; of anything else nothing, once it is one that can be kept."""
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            raise ValueError(f"a text holds half a character: {value[:40]!a}")
+    elif isinstance(value, (int, float)) and not (math.isfinite(value) if isinstance(value, float) else abs(value) <= MAX_NUMBER):
+        raise ValueError("a number is too large")
+    return ()
+
+
+def check_types(kind: type, found: Any) -> None:
+    """`found` must be an object whose keys, as far as a record of `kind` has them, hold what the record holds; else ValueError naming the field."""
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    for name, hint in _hints(kind).items():
+        if name in found and (wanted := typing.get_origin(hint) or hint) in WORDS:
+            value = found[name]
+            accepted = {float: (int, float), tuple: (list, tuple)}.get(wanted, (wanted,))
+            if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
+                raise ValueError(f"`{name}` has to be {WORDS[wanted]}, but is {json.dumps(value, ensure_ascii=True)[:60]}")
 
 
 def to_json(record: Any) -> str:

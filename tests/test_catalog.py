@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rgtg.errors import ModelNotFound
-from rgtg.models.catalog import Catalog
+from rgtg.errors import ModelNotFound, ModelRefused
+from rgtg.models.catalog import Catalog, is_folder
 from rgtg.records import ModelCard
 
 
@@ -174,3 +174,68 @@ def test_what_is_listed_of_a_folder_is_known_when_the_folder_is_gone(folder):
     catalog = Catalog([folder])
     (folder / "full").rename(folder / ".gone")
     assert catalog.at(folder / "full").name == "full" and catalog.at(folder / "nothing") is None
+
+
+# --- what cannot be used ----------------------------------------------------------------------------------------------
+
+BAD_CONFIGS = ("[]", "null", "5", "{", "", '{"architectures": [5]}', '{"architectures": "X"}', "[" * 3000, '{"a": NaN}', '{"id2label": 5}', "\udcff")
+
+
+@pytest.mark.parametrize("config", BAD_CONFIGS, ids=lambda text: text[:20])
+def test_a_config_that_cannot_be_read_is_listed_with_what_is_wrong_and_hides_no_other(folder, config):
+    path = put(folder, "broken") / "config.json"
+    path.write_text(config, encoding="utf-8", errors="surrogateescape")
+    catalog = Catalog([folder], base_lms=[str(folder / "broken")])
+    assert names(catalog, "base_lm", "reward_model", "judge") == ["starter", "full", "judge"]
+    first = catalog.unusable()[0]
+    assert first.name == "broken" and "config.json" in first.wrong
+    with pytest.raises(ModelRefused, match="`broken` cannot be used"):
+        catalog.get("broken")
+
+
+BAD_CARDS = (
+    "[]", "[" * 3000, '{"kind": "nonsense", "name": "x"}', '{"kind": "judge", "name": 5}', '{"kind": "judge", "name": "\\ud83d"}',
+    '{"kind": "judge", "name": "x", "zero": "a"}', '{"kind": "judge", "name": "x", "report": []}', '{"kind": "judge", "name": "a\\nb"}',
+    '{"kind": "judge", "name": "x", "zero": 1e999}', '{"name": "x"}', '{"kind": "judge", "name": "%s"}' % ("x" * 300),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("card", BAD_CARDS, ids=lambda text: text[:40])
+def test_a_card_that_cannot_be_read_is_listed_with_what_is_wrong_and_hides_no_other(folder, card):
+    (put(folder, "broken") / "card.json").write_text(card)
+    catalog = Catalog([folder])
+    assert names(catalog, "base_lm", "reward_model", "judge") == ["starter", "full", "judge"]
+    assert [(m.name, "is no card of a model" in m.wrong) for m in catalog.unusable()] == [("broken", True)]
+
+
+def test_a_model_that_was_mended_is_listed_again(folder):
+    path = put(folder, "broken") / "config.json"
+    good = path.read_text()
+    path.write_text("[]")
+    catalog = Catalog([folder])
+    path.write_text(good)
+    assert catalog.add(folder / "broken").name == "broken" and catalog.unusable() == []
+
+
+def test_a_folder_that_was_added_and_broke_can_be_taken_off(folder, tmp_path):
+    file, mine = tmp_path / "added.json", put(tmp_path / "elsewhere", "mine")
+    catalog = Catalog([], remembered=file)
+    catalog.remember(catalog.add(mine, "base_lm"))
+    (mine / "config.json").write_text("[]")
+    again = Catalog([], remembered=file)
+    assert again.remembered() == ["mine"] and again.unusable()[0].wrong
+    again.remove("mine")
+    assert Catalog([], remembered=file).unusable() == []
+
+
+def test_a_name_is_never_empty_and_never_half_a_character(folder, tmp_path):
+    assert Catalog([]).add("/", "base_lm").name == "/"
+    put(tmp_path / "x", "base", ModelCard("base_lm", "  "))
+    assert names(Catalog([tmp_path / "x"]), "base_lm") == ["base"]
+    put(tmp_path / "y", "caf\udce9")
+    assert [(m.name, "not UTF-8" in m.wrong) for m in Catalog([tmp_path / "y"]).unusable()] == [("caf?", True)]
+
+
+@pytest.mark.parametrize("place", ["x" * 5000, "~nobody-of-this-name", "a\0b", ""])
+def test_whatever_the_text_is_it_is_no_folder(place):
+    assert not is_folder(place) and Catalog([]).add(place, "base_lm").folder_or_id == place

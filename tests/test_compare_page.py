@@ -31,6 +31,7 @@ class StubRunning:
     def __init__(self, comparison: Comparison, num_tokens: int, fails_at: int | None = None):
         self.id, self.comparison, self.num_tokens, self.fails_at = comparison.id, comparison, num_tokens, fails_at
         self.stopped = self.closed = False
+        self.not_stored = None
 
     @property
     def traces(self) -> tuple[Trace, ...]:

@@ -18,7 +18,7 @@ from rgtg.guidance.methods import METHODS
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded, load_causal_lm
 from rgtg.rewards.base import RewardModel
-from rgtg.rewards.cards import load_reward_model
+from rgtg.rewards.kinds import load_reward_model
 from rgtg.rewards.scalar import ScalarRewardModel
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

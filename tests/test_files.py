@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from rgtg.files import replacing, write_json
+from rgtg.errors import BadSettings
+from rgtg.files import make_folder, replacing, write_json
 
 
 def test_a_file_appears_at_the_end_and_nothing_else_stays(tmp_path):
@@ -38,3 +39,13 @@ def test_json_refuses_what_it_cannot_say(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "file.json", {"loss": float("nan")})
     assert "é" in (tmp_path / "file.json").read_text(encoding="utf-8")
+
+
+def test_the_folder_of_an_output_is_made_or_what_was_asked_for_is_named(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(BadSettings, match=r"`out` cannot be written\. `.*`: "):
+            make_folder(place, "out")
+    assert (tmp_path / "a" / "b").is_dir()

@@ -13,7 +13,7 @@ from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm
 from rgtg.records import ColumnSpec, Step
-from rgtg.rewards.cards import load_reward_model
+from rgtg.rewards.kinds import load_reward_model
 from rgtg.store.store import Store
 from rgtg.workbench.workbench import Workbench
 

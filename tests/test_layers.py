@@ -38,6 +38,7 @@ WITHIN = {
     "store": ("rgtg.ratings",),
     "preferences": ("rgtg.prompts",),
     "records": ("rgtg.config", "rgtg.errors", "rgtg.serialization"),
+    "files": ("rgtg.errors",),
     "config": ("rgtg.errors",),
 }
 
@@ -207,7 +208,7 @@ def test_importing_leaves_the_heavy_ones_out(absent: str):
 # (a class, or what is assigned). What is asked of a model's card by a key is asked of its class or of a registry instead.
 HOMES = {
     "rgtg.training.objectives": tuple(kind.__name__ for kind in OBJECTIVES.values()),
-    "rgtg.rewards.cards": ("KINDS",),
+    "rgtg.rewards.kinds": ("KINDS",),
     "rgtg.guidance.methods": ("METHODS", "LINE_UP"),
     "rgtg.guidance.sequences": ("PROPOSALS",),  # what may propose is named after the method that does
 }

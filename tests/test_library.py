@@ -1,12 +1,16 @@
 """Models on disk and in memory: what is listed, what may guide, and that each is loaded once."""
 
+import json
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
 from rgtg.config import Settings
-from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError
-from rgtg.workbench.library import Library
+from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, TokenizerMismatch
+from rgtg.models.artifacts import revision_of
+from rgtg.workbench.library import Library, size
 
 
 @pytest.fixture
@@ -105,3 +109,48 @@ def test_the_number_of_threads_is_measured_once_and_goes_with_the_models(library
     monkeypatch.setattr("rgtg.models.tuning.choose_threads", lambda step, weights: (asked.append(weights), step(), 1)[-1])
     assert library.load_models().num_threads == library.load_models().num_threads == 1
     assert len(asked) == 1 and asked[0] > 0
+
+
+def test_a_folder_that_is_gone_is_named_when_it_is_asked_for(folders, tmp_path):
+    here = Path(shutil.copytree(folders["partial"], tmp_path / "here"))
+    library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(here)])
+    shutil.rmtree(here)
+    with pytest.raises(ModelNotFound, match=r"`p` is gone\. Its folder .*here is no longer there\. Put it back, or take the model off the list"):
+        library.reward_model("p")
+    assert size(library.catalog.get("p")) is None
+
+
+def test_a_folder_that_disappears_while_it_is_loaded_is_named(folders, tmp_path, monkeypatch):
+    here = Path(shutil.copytree(folders["partial"], tmp_path / "here"))
+    library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(here)])
+    monkeypatch.setattr("rgtg.models.loading.revision_of", lambda folder: shutil.rmtree(folder) or revision_of(folder / "gone"))
+    monkeypatch.setattr("rgtg.models.loading.ModelCard.read", lambda folder: (folder / "x").read_bytes())
+    with pytest.raises(RgtgError, match="it is not there"):
+        library.reward_model("p")
+
+
+def test_a_reward_model_of_another_family_is_refused_before_any_weight_is_read(folders, tmp_path, monkeypatch):
+    other = Path(shutil.copytree(folders["partial"], tmp_path / "other"))
+    table = json.loads((other / "tokenizer.json").read_text())
+    table["model"]["vocab"] = {token: len(table["model"]["vocab"]) - 1 - number for token, number in table["model"]["vocab"].items()}
+    (other / "tokenizer.json").write_text(json.dumps(table))
+    (other / "card.json").unlink()
+    library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(other)])
+    monkeypatch.setattr(library, "_load", lambda *_: pytest.fail("weights were read"))
+    with pytest.raises(TokenizerMismatch, match="Reward model `other` and base LM `tiny` do not share a tokenizer"):
+        library.load_models("tiny", ["other"])
+
+
+def test_what_a_library_raises_while_a_model_is_made_is_a_refusal(library, monkeypatch):
+    monkeypatch.setattr("rgtg.models.lm.choose_strategy", lambda *_: [][0])
+    with pytest.raises(ModelRefused, match=r"`tiny` cannot be used\. list index out of range\. Choose another model\."):
+        library.base_lm()
+
+
+def test_what_was_read_otherwise_than_it_was_saved_is_noted(library):
+    library.base_lm().loaded  # noqa: B018
+    from dataclasses import replace
+
+    model = library.reward_model("p")
+    noted = replace(model, loaded=replace(model.loaded, remark="its head is `v_head.weight` of the checkpoint"))
+    assert library._tuned(noted) is noted and library.notes["p"].startswith("its head is `v_head.weight`")

@@ -181,3 +181,50 @@ def test_a_public_server_shows_models_and_changes_none(folders, tmp_path, monkey
 def test_sizes_are_words(workbench, folders):
     assert [size_words(n) for n in (None, 0, 812, 8_812_345, 15_400_000_000)] == ["–", "0 B", "812 B", "8.8 MB", "15 GB"]
     assert size(workbench.library.models()[0]) > 1000
+
+
+def test_a_model_that_cannot_be_used_is_listed_with_what_is_wrong(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "config.json").write_text("null")
+    for public in (False, True):
+        bench = Workbench(Settings(data_dir=tmp_path, device="cpu", public=public), base_lms=[folders["lm"]], reward_models=[str(bad)])
+        with gr.Blocks():
+            page = models._Page(bench, app.LINKS)
+        group = json.loads(page._load()(visit())[page.list])["groups"][-1]
+        card = json.loads(page._open()(event(model="bad"))[page.card])
+        assert group["title"] == "Cannot be used" and [m["name"] for m in group["models"]] == ["bad"]
+        assert group["models"][0]["cells"][0] == card["facts"][0][1]
+        assert ("config.json" in card["facts"][0][1]) is (str(tmp_path) in json.dumps(card)) is not public
+        bench.close()
+
+
+REPORTS = (
+    {"by_length": {"end": 3}},
+    {"by_length": {"x": {"accuracy": 0.5}}},
+    {"guide": 5},
+    {"calibration": 5},
+    {"accuracy_along": []},
+    {"parent": 1},
+)
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=str)
+def test_a_report_that_training_would_not_write_breaks_no_page(page, workbench, folders, tmp_path, report):
+    foreign = Path(shutil.copytree(folders["partial"], tmp_path / "foreign"))
+    ModelCard("reward_model", "odd", report=report).write(foreign)
+    workbench.library.catalog.add(foreign)
+    found = page._load()(visit(model="odd"))
+    assert json.loads(found[page.card])["name"] == "odd" and "odd" in found[page.list]
+
+
+def test_the_page_opens_without_a_database(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    (tmp_path / "file").write_text("x")
+    bench = Workbench(Settings(data_dir=tmp_path / "file" / "data", device="cpu"), base_lms=[folders["lm"]])
+    with gr.Blocks():
+        page = models._Page(bench, app.LINKS)
+    with pytest.warns(UserWarning, match="cannot be created"):
+        assert json.loads(page._load()(visit())[page.card])["name"] == "tiny"
+    bench.close()

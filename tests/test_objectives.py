@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rgtg.errors import BadSettings
 from rgtg.preferences.batches import TokenPair, TokenText
-from rgtg.rewards.cards import KINDS
+from rgtg.rewards.kinds import KINDS
 from rgtg.training.base import Objective
 from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import Criterion, Scorer, criterion_for

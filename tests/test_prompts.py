@@ -224,3 +224,25 @@ def test_real_small_models_prompts_are_cut_by_number_of_ids_and_answers_join(sha
         prompt_ids = encode_prompt(tokenizer, "Once é北")
         ids = tokenizer(some_text(seed).replace("\x00", ""), add_special_tokens=False)["input_ids"]
         assert "".join(streamed(tokenizer, prompt_ids, ids)) == whole(tokenizer, prompt_ids, ids)
+
+
+def test_several_chat_templates_without_a_default_are_named():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = {"tool_use": "{{ messages }}", "rag": "{{ messages }}"}
+    with pytest.raises(
+        BadSettings, match=r"several chat templates, and none is its default\. It has: 'tool_use', 'rag'\. Choose the template `plain`"
+    ):
+        encode_prompt(tokenizer, "Hi", "chat")
+    tokenizer.chat_template = {"default": "{{ messages[0].content }}", "rag": "x"}
+    assert encode_prompt(tokenizer, "Hi", "chat") == tuple(tokenizer("Hi", add_special_tokens=False)["input_ids"])
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages + 1 }}", "{{ 1 / 0 }}", "{{ messages[7].content.x }}", "{% for %}", "{{ messages[0]['content'][9999999999999999999999:] + 5 }}"],
+)
+def test_a_chat_template_that_fails_is_named_with_what_it_ran_into(template):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(BadSettings, match=r"The chat template of this tokenizer .* It (says|fails): "):
+        encode_prompt(tokenizer, "Hi", "chat")

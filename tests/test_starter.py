@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rgtg.errors import BadData
 from rgtg.models.loading import check_same_tokens, load_causal_lm
 from rgtg.records import ModelCard
-from rgtg.rewards.cards import load_reward_model
+from rgtg.rewards.kinds import load_reward_model
 from rgtg.tools import starter as recipe
 from rgtg.tools.starter import dev_pairs, half_of, half_pairs, make_starter, packed, read_corpus, text_ids, train_tokenizer
 

@@ -1,5 +1,6 @@
 """The verbs of the app on tiny models made here: compare, branch, vote while running, undo, reopen, export."""
 
+import errno
 import json
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended
-from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, StoreBusy, StoreError, UnknownRecord
+from rgtg.errors import BadReward, BadSettings, ModelNotFound, ModelRefused, StoreBusy, StoreError, UnknownRecord
 from rgtg.records import ColumnSpec, ModelCard, Step, Vote
 from rgtg.workbench.workbench import Workbench
 
@@ -286,9 +287,8 @@ def test_what_could_not_be_stored_at_the_end_is_stored_with_the_next_vote(workbe
     running = workbench.compare("the food", [ColumnSpec("base")], GENERATION, seed=1)
     with monkeypatch.context() as broken:
         broken.setattr(type(workbench.store), "add_comparison", lambda *_: (_ for _ in ()).throw(StoreBusy("Nothing was stored.")))
-        with pytest.raises(StoreBusy):
-            for _ in running:
-                pass
+        assert len([event for event in running if isinstance(event[1], Ended)]) == 1, "the text is worth showing"
+        assert isinstance(running.not_stored, StoreBusy)
         with pytest.raises(StoreBusy):
             workbench.vote(running.id, "tie")
     assert workbench.comparison(running.id).traces[0].steps, "still there"
@@ -302,3 +302,52 @@ def test_after_closing_nothing_opens_again(folders, tmp_path):
     for ask in (lambda: bench.store, lambda: bench.trainings.jobs):
         with pytest.raises(StoreError, match="closing"):
             ask()
+
+
+def test_where_the_database_cannot_be_made_everything_that_needs_no_disk_works(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    (tmp_path / "file").write_text("x")
+    bench = Workbench(Settings(data_dir=tmp_path / "file" / "data", device="cpu"), [folders["lm"]], [folders["partial"]])
+    bench.start_loading()
+    bench.wait_until_ready(60)
+    assert bench.status().state == "ready"
+    assert "tiny · cpu · nothing is stored: The database `rgtg.db` cannot be created" in bench.status().text
+    running = bench.compare("the food", bench.default_columns(), GENERATION, seed=1)
+    assert len([event for _, event in running if isinstance(event, Ended)]) == 3
+    assert "a part of this path is a file" in str(running.not_stored)
+    with pytest.raises(StoreError, match="cannot be created"):
+        bench.vote(running.id, "tie")
+    (tmp_path / "file").unlink()  # it was put right meanwhile
+    assert bench.vote(running.id, "tie").verdict == "tie" and bench.status().text == "tiny · cpu"
+    bench.close()
+
+
+def test_a_full_disk_at_the_first_start_is_said_and_leaves_the_models(folders, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "rgtg.db")
+
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    monkeypatch.setattr("rgtg.store.connection.migrate", full)
+    bench = Workbench(Settings(data_dir=tmp_path / "data", device="cpu"), [folders["lm"]])
+    bench.start_loading()
+    bench.wait_until_ready(60)
+    assert "nothing is stored" in bench.status().text and "The disk is full" in bench.status().text
+    bench.close()
+
+
+def test_models_that_cannot_be_used_are_counted_in_the_status(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.json").write_text("[]")
+    bench = Workbench(Settings(data_dir=tmp_path / "data", device="cpu"), [str(tmp_path / "bad"), folders["lm"]])
+    bench.start_loading()
+    bench.wait_until_ready(60)
+    assert bench.status().text == "tiny · cpu · 1 model cannot be used, see Models"
+    bench.close()
+
+
+def test_a_reward_that_is_not_finite_is_named_with_its_token(workbench, monkeypatch):
+    model = workbench.library.reward_model("p")
+    monkeypatch.setattr(type(model), "along", lambda self, prompt, texts: [[0.5, float("nan")]])
+    with pytest.raises(BadReward, match=r"`p` returned a reward that is not a number\. Found NaN or infinity at token 2"):
+        workbench.score("p", "a", "bc")

@@ -1,6 +1,6 @@
 """The verbs of the workbench in a terminal: python -m rgtg generate | score | train | sweep | export | models | starter | bench.
 
-Prints what a person or a script reads; an error is one JSON line on stderr and exit status 2. Knows nothing of Gradio.
+Prints what a person or a script reads; how it is refused is in `terminal`. Knows nothing of Gradio.
 """
 
 import argparse
@@ -12,31 +12,43 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import GenerationConfig, Settings
-from rgtg.errors import BadData, BadSettings, RgtgError
+from rgtg.errors import BadData, BadSettings, door
+from rgtg.files import make_folder
 from rgtg.guidance.methods import METHODS, method
+from rgtg.models.catalog import is_folder
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
 from rgtg.workbench.workbench import Workbench
 
+logger = logging.getLogger(__name__)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 where it went well, 2 with a JSON line on stderr where it did not."""
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(level="INFO" if options.verbose else "WARNING", format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    terminal.write_utf8()
+    quiet = terminal.Quiet()
     try:
-        options.run_command(options)
-    except RgtgError as error:
-        print(json.dumps({"error": error.wrong, "found": error.found, "do": error.do}, ensure_ascii=False), file=sys.stderr)
-        return 2
+        options = _parser().parse_args(arguments)
+        quiet = terminal.Quiet(options.verbose)
+        with quiet:
+            options.run_command(options)
+            sys.stdout.flush()
     except BrokenPipeError:
-        return 0
+        terminal.leave_stdout()
+    except KeyboardInterrupt:
+        return 130
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        return terminal.refuse(error, quiet.held_back)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rgtg", description="Reward-guided text generation in a terminal.")
+    parser = terminal.Parser(prog="python -m rgtg", description="Reward-guided text generation in a terminal.")
     parser.add_argument("--verbose", action="store_true", help="log what is loaded and trained")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -73,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(models)
 
     starter = _command(commands, "starter", _starter, "train the starter models from a folder of labelled sentences")
+    starter.set_defaults(verbose=True)
     starter.add_argument("--corpus", type=Path, required=True)
     starter.add_argument("--out", type=Path, required=True)
     starter.add_argument("--only", action="append", default=[], help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated")
@@ -211,7 +224,7 @@ def _columns(workbench: Workbench, options: argparse.Namespace) -> tuple[list[Co
 
 def _list_folder(workbench: Workbench, name: str | None) -> None:
     """A reward model or judge may be named by its folder."""
-    if name and Path(name).is_dir():
+    if name and is_folder(name):
         workbench.library.catalog.add(name, "reward_model")
 
 
@@ -226,8 +239,10 @@ def _generate(options: argparse.Namespace) -> None:
                 pass
             for i, trace in enumerate(running.traces):
                 _print_trace(trace, chr(ord("A") + start + i), options.json)
+            if running.not_stored is not None:
+                raise running.not_stored
     for name, note in workbench.library.notes.items():
-        print(f"{name}: {note}", file=sys.stderr)
+        logger.warning("%s: %s", name, note)
     workbench.close()
 
 
@@ -286,6 +301,7 @@ def _score(options: argparse.Namespace) -> None:
 def _sweep(options: argparse.Namespace) -> None:
     from rgtg.evaluation.sweep import write_table
 
+    make_folder(options.out)  # before any model is loaded
     workbench = _workbench(options)
     columns, generation = _columns(workbench, options)
     _list_folder(workbench, options.observe)
@@ -300,23 +316,20 @@ def _sweep(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
-    report = workbench.export(options.out, options.format)
+    with door(f"`{options.out}` cannot be written.", kind=BadSettings):
+        report = workbench.export(options.out, options.format)
     print(json.dumps({"path": str(report.path), "num_pairs": report.num_pairs, "skipped": dict(report.skipped)}, ensure_ascii=False))
     workbench.close()
 
 
 def _models(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
-    for info in workbench.library.models():
+    for info in [*workbench.library.models(), *workbench.library.unusable()]:
         if options.json:
-            print(
-                json.dumps(
-                    {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)},
-                    ensure_ascii=False,
-                )
-            )
+            found = {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)}
+            print(json.dumps(found | ({"wrong": info.wrong} if info.wrong else {}), ensure_ascii=False))
         else:
-            print(f"{info.name:<24} {info.kind:<13} {info.card.taught if info.card else ''}")
+            print(f"{info.name:<24} {info.kind:<13} {info.wrong or (info.card.taught if info.card else '')}")
 
 
 def _starter(options: argparse.Namespace) -> None:

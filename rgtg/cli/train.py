@@ -14,6 +14,7 @@ from typing import Any
 
 from rgtg.config import Settings
 from rgtg.errors import BadData, BadSettings
+from rgtg.files import make_folder
 from rgtg.records import ModelCard
 from rgtg.training.config import TrainingConfig, objective_help, shared_fields
 from rgtg.training.objectives import DEFAULT, OBJECTIVES
@@ -96,12 +97,15 @@ def train(options: argparse.Namespace) -> None:
 
     if options.ensemble < 1:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
+    if not options.out.name:
+        raise BadSettings("`--out` has to name a new folder.", f"Found `{options.out}`.", "Give a name that is not taken.")
     work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
     members, first = members_of(options, work), is_first()
     missing = [member for member in members if not _is_finished(member, options)]
     frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same
     if first:
-        _make_room(work, options.resume)
+        _check_room(work, options.resume)
+        make_folder(work, options.out)
     workbench = Workbench(Settings.from_environment(device=options.device))
     try:
         source = options.pairs or (_frozen_votes(workbench, frozen, first) if missing else "")
@@ -148,11 +152,10 @@ def _is_finished(member: Member, options: argparse.Namespace) -> bool:
     return True
 
 
-def _make_room(work: Path, resume: bool) -> None:
-    """A folder for the command's checkpoints. Raises BadSettings where it was begun before: where there is something to go on from."""
+def _check_room(work: Path, resume: bool) -> None:
+    """Raises BadSettings where it was begun before: where there is something to go on from."""
     if not resume and (_has_checkpoints(work) or (work / FROZEN).is_file()):
         raise BadSettings("This training was begun before.", f"Its checkpoints are in {work}.", "Add --resume to go on, or remove that folder.")
-    work.mkdir(parents=True, exist_ok=True)
 
 
 def _has_checkpoints(work: Path) -> bool:

@@ -6,6 +6,7 @@ A judge that guides nothing says what is positive. Knows nothing of the store or
 import hashlib
 import json
 import logging
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from rgtg.errors import BadData
 from rgtg.evaluation.metrics import distinct_n, mean_interval
 from rgtg.guidance.methods import method
 from rgtg.records import ColumnSpec, Run, Step, mix_words
-from rgtg.rewards.base import RewardModel
+from rgtg.rewards.base import RewardModel, not_finite
 from rgtg.rewards.combine import combine
 from rgtg.serialization import from_json, to_json
 
@@ -139,9 +140,12 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
         said = [(reward, weight) for ref, weight in run.guides if (reward := taken[-1].reward(ref.name)) is not None]
         guide = _combined(run, said) if said and len(said) == len(run.guides) else None
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
+        judged = judge.along(read_prompt(judge, run, models.base_lm), [ids])[0][-1]
+        if not math.isfinite(judged):
+            raise not_finite(judge.name, f"at the end of an answer to {run.prompt!r:.80}")
         yield Cell(
             key, label(run), run.prompt, run.seed, "".join(s.text for s in taken), ids, end.stop_reason,
-            judge.along(read_prompt(judge, run, models.base_lm), [ids])[0][-1] - zero, guide, statistics.fmean(s.log_prob for s in taken), kl,
+            judged - zero, guide, statistics.fmean(s.log_prob for s in taken), kl,
         )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ CANCEL = "cancel"  # a flag, by the app
 DISK_FULL, OTHER_TRAINER = 74, 3  # exit statuses of the trainer where it could not write why
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,62}[A-Za-z0-9_+-]|[A-Za-z0-9]")  # a folder on every system
+RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # no name of a file on Windows
 Pairs = Callable[[Path], Any] | Iterable[Mapping[str, Any]]
 
 
@@ -36,8 +37,8 @@ def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[st
     if missing:
         raise BadSettings("A training job lacks settings.", f"Missing: {', '.join(missing)}.", "Give a name, a base and the base LM it is for.")
     name = config["name"]
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        do = "Use up to 64 letters, digits, spaces and `._+-`, beginning with a letter or digit."
+    if not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name):
+        do = "Use up to 64 letters, digits, spaces and `._+-`, beginning with a letter or digit, and no name that Windows keeps for itself."
         raise BadSettings("The new reward model needs another name.", f"Found {name!r}.", do)
     if name.lower() in taken:
         raise BadSettings(f"The name `{name}` is taken.", f"It belongs to {taken[name.lower()]}.", "Choose another name.")

@@ -4,7 +4,6 @@ Knows nothing of processes: jobs at work have been looked at before. Nothing her
 was cancelled and of a model that was deleted.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from rgtg.jobs.folder import PROCESS
 from rgtg.models import artifacts
 from rgtg.records import Job, RewardModelRow, new_id
+from rgtg.serialization import check_types, read_json
 from rgtg.training import checkpoints
 
 if TYPE_CHECKING:
     from rgtg.store.jobs import JobRows
 
+IN_ROW = ("name", "base_lm", "parent", "template", "snapshot_id", "job_id", "metrics", "status")  # of a manifest, besides its hash
 DONE = ("adopted", "cleared", "quarantined", "returned")
 UNLUCKY = (*Job.RESUMABLE, "succeeded")  # a whole model of such a job is its success after all
 
@@ -121,15 +122,17 @@ class Sweep:
 def peek(folder: Path) -> dict[str, Any] | None:
     """The manifest as it stands, nothing verified; None where the folder has none of ours."""
     try:
-        found = json.loads((folder / artifacts.MANIFEST).read_text(encoding="utf-8"))
+        found = read_json(folder / artifacts.MANIFEST)
+        check_types(RewardModelRow, found)
+        if not {"files", "weights_sha256", *IN_ROW} <= found.keys() or not isinstance(found["job_id"], str):
+            return None
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and {"job_id", "name", "files"} <= found.keys() else None
+    return found
 
 
 def row_of(manifest: Mapping[str, Any]) -> RewardModelRow:
-    names = ("name", "base_lm", "parent", "template", "snapshot_id", "job_id", "metrics", "status")
-    return RewardModelRow(new_id(), sha256=manifest["weights_sha256"], **{name: manifest[name] for name in names})
+    return RewardModelRow(new_id(), sha256=manifest["weights_sha256"], **{name: manifest[name] for name in IN_ROW})
 
 
 def _folders(parent: Path) -> Iterator[Path]:

@@ -4,7 +4,6 @@ Knows nothing of the database, which it never opens, nor of who reads what it wr
 `progress.jsonl`, `outcome.json` in the job's folder, each marked with the attempt. Loads torch only with the trainer.
 """
 
-import errno
 import json
 import logging
 import math
@@ -19,7 +18,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from rgtg.errors import RgtgError
+from rgtg.errors import RgtgError, is_disk_full, is_out_of_memory, words_of
 from rgtg.faults import boundary, named
 from rgtg.files import write_json
 from rgtg.jobs.folder import CANCEL, DISK_FULL, HEARTBEAT, JOB, OTHER_TRAINER, OUTCOME, PROCESS, PROGRESS
@@ -65,7 +64,7 @@ def _attempt(folder: Path, attempt: int) -> int:
     try:
         write_json(folder / OUTCOME, {"attempt": attempt, **outcome})
     except OSError as error:
-        return DISK_FULL if error.errno == errno.ENOSPC else 1
+        return DISK_FULL if is_disk_full(error) else 1
     boundary("trainer:ended")
     return 1 if outcome["state"] == "failed" else 0
 
@@ -97,11 +96,11 @@ def told(error: BaseException) -> dict[str, str]:
     """An exception as code and text for the job's row."""
     if isinstance(error, RgtgError):
         return {"code": "refused", "text": str(error)}
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if is_disk_full(error):
         return {"code": "disk_full", "text": "The disk is full. Free some space and resume: training goes on from the last whole checkpoint."}
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return {"code": "out_of_memory", "text": f"There is not enough memory. {error} Take a smaller model or fewer pairs a batch."}
-    return {"code": "crashed", "text": f"The trainer failed: {type(error).__name__}: {error}. Its log says more."}
+    return {"code": "crashed", "text": f"The trainer failed: {words_of(error)} Its log says more."}
 
 
 class Signs:

@@ -5,13 +5,13 @@ system as `<models>/<name>`; what lies in a folder whose name begins with a dot 
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rgtg.files import sync, write_json
+from rgtg.serialization import read_json
 
 MANIFEST = "manifest.json"
 STAGING, QUARANTINE = ".staging", ".quarantine"
@@ -40,7 +40,7 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> None:
 def manifest_of(folder: Path, hashes: bool = True) -> dict[str, Any] | None:
     """The manifest if every file it names is there whole (without `hashes`: in its size), else None."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         for name, known in manifest["files"].items():
             path = folder / name
             if path.stat().st_size != known["size"] or (hashes and _sha256(path) != known["sha256"]):

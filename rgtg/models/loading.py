@@ -6,6 +6,7 @@ Checks before it loads, and says what is wrong, what was found and what to do. K
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch
+from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch, door, printable, words_of
 from rgtg.models.artifacts import revision_of
+from rgtg.models.catalog import config_in, is_folder, read_config
+from rgtg.models.weights import BIAS, HEAD, check_shapes, choose_attention, head_rows, other_heads, read_bias, read_other_head, words_of_weights
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef
 
@@ -28,7 +30,10 @@ set_verbosity_error()
 disable_progress_bar()  # what is loaded is said by the status line and the log
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
-HEAD = "score.weight"  # what a model without a scalar head lacks
+TOKENIZERS = (  # one of these a folder has
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
+)  # fmt: skip
+MAX_PATH = 200  # characters of a path in a message
 WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
 
 
@@ -41,6 +46,7 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     card: ModelCard | None
+    remark: str = ""  # what was read otherwise than it was saved
 
     @property
     def template(self) -> tuple[str, str]:
@@ -106,8 +112,7 @@ def pick_device(device: str = "auto") -> torch.device:
             tried.item()
             return tried.device
         except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-            found = f"{str(error).strip().splitlines()[0].rstrip('.')}."
-            raise BadSettings(f"The device `{device}` cannot be used.", found, "Choose auto, cpu, or one that is here.") from error
+            raise BadSettings(f"The device `{device}` cannot be used.", words_of(error), "Choose auto, cpu, or one that is here.") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -119,17 +124,22 @@ def resolve(name: str) -> tuple[Path, str]:
     A hub repository is looked at before any weights come: code, a missing config and pickled weights are refused.
     Raises ModelNotFound or ModelRefused.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        check_folder(folder, sorted(p.name for p in folder.iterdir()))
-        return folder.resolve(), ""
+    if is_folder(name):
+        folder = Path(name).expanduser().resolve()
+        check_folder(folder, _names_in(folder))
+        return folder, ""
     if not HUB_ID.fullmatch(name):
         raise ModelNotFound(
-            f"There is no model `{name}`.",
+            f"There is no model `{printable(name):.{MAX_PATH}}`.",
             "It is neither a folder here nor a hub id.",
             "Give a folder with config.json and model.safetensors, or owner/name.",
         )
     return _from_hub(*name.partition("@")[::2])
+
+
+def _names_in(folder: Path) -> list[str]:
+    with door(f"The folder `{folder}` cannot be listed.", kind=ModelRefused):
+        return sorted(os.listdir(folder))
 
 
 def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
@@ -149,30 +159,25 @@ def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
             reached = False  # asked again, it would be waited for in vain
         local = snapshot_download(repo, revision=commit or None, allow_patterns=WANTED, local_files_only=not reached)
     except (errors.HTTPError, errors.HFValidationError, OSError) as error:
-        found = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotFound(
-            f"The hub did not give `{repo}`.", found, "Check the id and the network, log in if it is gated, or give a folder."
+            f"The hub did not give `{repo}`.", words_of(error), "Check the id and the network, log in if it is gated, or give a folder."
         ) from error
     folder = Path(local)
-    check_folder(folder, sorted(p.name for p in folder.iterdir()))
+    check_folder(folder, _names_in(folder))
     return folder, folder.name
 
 
 def check_folder(folder: Path, names: Iterable[str]) -> None:
     config = folder / "config.json"
-    check_files(str(folder), list(names), config if config.is_file() else None)
+    check_files(printable(str(folder)), list(names), config if os.path.lexists(config) else None)
 
 
 def check_files(name: str, files: list[str], config: Path | None) -> None:
     """Refuses what must not be loaded, from the list of files and config.json alone."""
-    if config is None:
-        raise ModelRefused(f"`{name}` is no model folder.", "There is no config.json in it.", "Give a folder saved by `save_pretrained`.")
-    try:
-        found = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelRefused(f"`{name}` cannot be read.", f"Its config.json is not JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise ModelRefused(f"`{name}` cannot be read.", "Its config.json is no JSON object.")
+    if config is None and "adapter_config.json" in files:
+        do = "Merge it into its base model (peft's `merge_and_unload`), save that, and give the merged folder."
+        raise ModelRefused(f"`{name}` holds an adapter, not a model.", "It has an adapter_config.json, and no config.json.", do)
+    found = config_in(config or Path(name) / "config.json", name)
     if found.get("auto_map"):
         raise ModelRefused(
             f"`{name}` wants to run code of its own.", "Its config.json has an `auto_map`.", "Only model families that transformers knows are loaded."
@@ -194,8 +199,8 @@ def load_causal_lm(name: str, title: str | None = None, device: str = "auto", dt
 def load_classifier(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:
     """A decoder with a trained scalar head (`num_labels=1`) from a folder or hub id. Raises ModelNotFound or ModelRefused."""
     folder, _ = resolve(name)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    labels = len(config.get("id2label") or {}) or config.get("num_labels") or _head_rows(folder)  # two labels are not written down
+    config = read_config(folder)
+    labels = len(config.get("id2label") or {}) or config.get("num_labels") or head_rows(folder)  # two labels are not written down
     if labels not in (None, 1):
         raise ModelRefused(f"`{title or name}` has no scalar head.", f"Its head has {labels} labels.", "A reward model needs `num_labels=1`.")
     return _frozen(*_load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=1))
@@ -217,34 +222,35 @@ def load_to_train(name: str, scalar: bool, device: str = "auto", dtype: str = "f
     return loaded, not missing
 
 
-def _head_rows(folder: Path) -> int | None:
-    """Outputs of the head among the weights; None where there is no head, or where the weights cannot be read."""
-    for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, "pt") as weights:
-                for key in ("score.weight", "classifier.weight"):
-                    if key in weights.keys():  # noqa: SIM118
-                        return weights.get_slice(key).get_shape()[0]
-        except SafetensorError:
-            return None
-    return None
-
-
 def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **extra: int) -> tuple[Loaded, list[str]]:
     """The model as it was saved, and the names of weights that were not."""
     folder, revision = resolve(name)
-    title = title or (name if HUB_ID.fullmatch(name) and not Path(name).is_dir() else folder.name)
-    try:
+    title = printable(title or (name if HUB_ID.fullmatch(name) and not is_folder(name) else folder.name or str(folder)))
+    found = read_config(folder)
+    wrong = f"`{title}` could not be loaded: "
+    with door(wrong + "its config cannot be read.", kind=ModelRefused):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **extra)
+        choose_attention(config, found)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise ModelRefused(wrong + "it has no tokenizer.", f"There is no {TOKENIZERS[0]} in {folder}.", "Save its tokenizer into the folder.")
+    with door(wrong + "its tokenizer cannot be read.", kind=ModelRefused):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    words, do = words_of_weights(found)
+    with door(wrong + words, do, ModelRefused):
         model, info = kind.from_pretrained(
-            folder, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **extra
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelRefused(
-            f"`{title}` could not be loaded.", str(error).strip().splitlines()[0] if str(error) else type(error).__name__, "See the log for the rest."
-        ) from error
-    loaded = Loaded(ModelRef(title, revision or revision_of(folder)), folder, model.to(pick_device(device)), tokenizer, ModelCard.read(folder))
-    return loaded, sorted(info["missing_keys"])
+            folder, config=config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    check_shapes(title, info["mismatched_keys"])
+    missing = set(info["missing_keys"])
+    remark = read_other_head(model, folder, title) if extra and HEAD in missing else ""
+    missing -= {HEAD} if remark else set()
+    if extra and BIAS in info["unexpected_keys"]:
+        read_bias(model, folder, title)
+    with door(wrong + "it cannot be used here.", kind=ModelRefused):
+        ref = ModelRef(title, revision or revision_of(folder))
+        loaded = Loaded(ref, folder, model.to(pick_device(device)), tokenizer, ModelCard.read(folder), remark)
+    return loaded, sorted(missing)
 
 
 def _frozen(loaded: Loaded, missing: Sequence[str]) -> Loaded:
@@ -260,7 +266,10 @@ def _check_complete(loaded: Loaded, missing: Sequence[str]) -> None:
         head = [key for key in missing if key.split(".")[0] in ("score", "classifier")]
         wrong = f"`{title}` has no trained head: its rewards would be random." if head else f"`{title}` lacks weights."
         do = "Choose a trained reward model, or train one from it." if head else "Save it again, whole."
-        raise ModelRefused(wrong, f"The checkpoint holds no {', '.join(missing[:3])}.", do)
+        others = other_heads(loaded.model, loaded.folder) if head else {}
+        beside = f", but {', '.join(f'`{key}` {shape}' for key, (_, shape) in others.items())}" if others else ""
+        do = f"If one of them is its head, with one output, save it as `{HEAD}`." if others else do
+        raise ModelRefused(wrong, f"The checkpoint holds no {', '.join(missing[:3])}{beside}.", do)
 
 
 def check_same_tokens(reward_model: Loaded, base_lm: Loaded) -> None:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from rgtg.errors import BadReward
 from rgtg.models.loading import HasWeights
 
 
@@ -17,6 +18,12 @@ class Said(NamedTuple):
     new: Sequence[float]
     reward: float
     candidates: Sequence[float]
+
+
+def not_finite(name: str, where: str) -> BadReward:
+    """The error of a reward model whose reward is NaN or infinite; `where` is "at token 3"."""
+    do = "Choose another reward model; this one may be damaged."
+    return BadReward(f"Reward model `{name}` returned a reward that is not a number.", f"Found NaN or infinity {where}.", do)
 
 
 class RewardPrefixes(ABC):

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from sqlite_utils import Migrations
 
-from rgtg.errors import StoreBusy, StoreError
+from rgtg.errors import StoreError, door, in_words
 from rgtg.files import replacing
 from rgtg.store.schema import APPLICATION_ID, migrate, migrations, newest
 
@@ -49,7 +49,7 @@ def open_store(path: Path, known: Migrations = migrations) -> Opened:
     Read-only, with the reason, where another process writes or the file is from a newer rgtg. StoreError where the
     file is empty, damaged or another program's; it is left as it is.
     """
-    with suppress(OSError):
+    with door(_not_created(path), kind=StoreError):
         path.parent.mkdir(parents=True, exist_ok=True)
     # one process writes: SQLite before 3.51.3 can lose pages where two connections checkpoint at once
     log.info("SQLite %s, database %s", sqlite3.sqlite_version, path)
@@ -61,10 +61,13 @@ def open_store(path: Path, known: Migrations = migrations) -> Opened:
         identify(path, known)
         return Opened(None, None, f"`{path.name}` is read-only here: another process has it open for writing. Close that one and open again.")
     except OSError as error:
+        if not path.exists():
+            raise in_words(error, _not_created(path), kind=StoreError) from error
         identify(path, known)
         return Opened(None, None, f"`{path.name}` is read-only here: its folder cannot be written ({error.strerror}).")
     try:
-        return _open_locked(path, lock, known)
+        with door(f"The database `{path.name}` cannot be opened.", kind=StoreError):
+            return _open_locked(path, lock, known)
     except BaseException:
         lock.release()
         raise
@@ -97,8 +100,12 @@ def _create(path: Path, known: Migrations) -> None:
     wal = path.with_name(path.name + "-wal")
     if wal.exists():
         raise StoreError(f"`{path.name}` is missing but `{wal.name}` is there.", "", "Put the database back beside it, or move the `-wal` file away.")
-    with replacing(path) as part, closing(sqlite3.connect(part)) as conn:
+    with door(_not_created(path), kind=StoreError), replacing(path) as part, closing(sqlite3.connect(part)) as conn:
         migrate(conn, known)
+
+
+def _not_created(path: Path) -> str:
+    return f"The database `{path.name}` cannot be created in {path.parent}."
 
 
 def identify(path: Path, known: Migrations = migrations) -> int:
@@ -111,6 +118,8 @@ def identify(path: Path, known: Migrations = migrations) -> int:
             application_id, version = (conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
             ours = application_id == APPLICATION_ID and version >= 1
             genesis = ours and conn.execute("SELECT 1 FROM meta WHERE key = 'genesis'").fetchone()
+    except sqlite3.OperationalError as error:  # the disk, a lock: nothing is wrong with the file
+        raise in_words(error) from error
     except sqlite3.DatabaseError as error:
         raise StoreError(f"`{path.name}` cannot be read as a database.", f"SQLite says: {error}.", do) from error
     if not genesis:
@@ -140,18 +149,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             conn.execute("BEGIN")
             yield conn
     except sqlite3.Error as error:
-        raise named(error) from error
-
-
-def named(error: sqlite3.Error) -> StoreError:
-    """What SQLite said, as an error with a way out."""
-    if "is full" in str(error):
-        return StoreError("Nothing was stored: the disk is full.", f"SQLite says: {error}.", "Free some space and do it again.")
-    if "locked" in str(error) or "busy" in str(error):
-        return StoreBusy("The database is held by another program.", f"SQLite says: {error}.", "Close that program and do it again.")
-    if "malformed" in str(error) or "not a database" in str(error):
-        return StoreError("The database is damaged.", f"SQLite says: {error}.", "Restore the newest backup that passes.")
-    return StoreError("The database refused this.", f"SQLite says: {error}.", "What was stored before is whole.")
+        raise in_words(error) from error
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

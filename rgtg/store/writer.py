@@ -13,8 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
 
-from rgtg.errors import StoreBusy, StoreError
-from rgtg.store.connection import named
+from rgtg.errors import StoreBusy, StoreError, in_words
 
 T = TypeVar("T")
 MAX_WAITING = 1000
@@ -77,8 +76,8 @@ class Writer:
 
 
 def _told(error: BaseException) -> BaseException:
-    if not isinstance(error, sqlite3.Error):
+    if not isinstance(error, (sqlite3.Error, OSError)):
         return error
-    told = named(error)
+    told = in_words(error, kind=StoreError)
     told.__cause__ = error
     return told

@@ -24,7 +24,7 @@ class Objective:
     """What every objective is. Its fields are its options; the first line of its docstring is its help on screen.
 
     `scalar` says whether it trains a scalar head (else a causal LM), `kind` how its reward model is loaded (a key of
-    `rewards.cards.KINDS`), `sums` whether `token_rewards` are shares that add up to the reward of a prefix, `is_ratio` whether the
+    `rewards.kinds.KINDS`), `sums` whether `token_rewards` are shares that add up to the reward of a prefix, `is_ratio` whether the
     reward is one to a reference, and `reads` which of its options are needed to read a trained model.
     """
 

@@ -4,7 +4,6 @@ which is loaded back and asked for two answers before anybody sees it in a list.
 Knows nothing of data or losses.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rgtg.errors import BadReward, BadSettings, ModelRefused
+from rgtg.models.catalog import has_scalar_head, read_config
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import HasWeights, Loaded, load_causal_lm, load_to_train, resolve
 from rgtg.prompts import encode_response
 from rgtg.records import ModelCard
-from rgtg.rewards.cards import load_reward_model
+from rgtg.rewards.kinds import load_reward_model
 from rgtg.training.base import Objective
 from rgtg.training.config import TrainingConfig
 from rgtg.training.objectives import OBJECTIVES
@@ -63,8 +63,8 @@ class Start(HasWeights):
 def check_start(name: str, objective: Objective) -> dict[str, Any]:
     """The config of a model that fits an objective, before any weight is read. Raises ModelNotFound, ModelRefused."""
     folder, _ = resolve(name)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not objective.scalar and "SequenceClassification" in (config.get("architectures") or [""])[0]:
+    config = read_config(folder)
+    if not objective.scalar and has_scalar_head(config):
         do = f"Start from a base LM, or choose one of {', '.join(key for key, kind in OBJECTIVES.items() if kind.scalar)}."
         raise ModelRefused(f"`{folder.name}` cannot be trained by `{objective.key}`.", "It has a scalar head in place of the vocabulary's.", do)
     return config

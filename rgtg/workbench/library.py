@@ -4,6 +4,7 @@ Knows nothing of comparisons, votes, the database or the screen. Loads no model 
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence, Set
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.config import STARTER_DIR, Settings
-from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError
+from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, StoreError, door
 from rgtg.guidance.methods import method
-from rgtg.models.catalog import Catalog, ModelInfo
+from rgtg.models.catalog import Catalog, ModelInfo, is_folder
+from rgtg.models.vocabulary import check_family
 from rgtg.records import ModelRef
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ class Library:
     def models(self) -> list[ModelInfo]:
         """Every base LM, reward model and judge that is installed."""
         return self.catalog.of_kind("base_lm", "reward_model", "judge")
+
+    def unusable(self) -> list[ModelInfo]:
+        """Models that were found and cannot be used, each with what is wrong."""
+        return self.catalog.unusable()
 
     def base_lms(self) -> list[ModelInfo]:
         return self.catalog.of_kind("base_lm")
@@ -83,10 +89,6 @@ class Library:
             raise BadSettings("Models cannot be added on a public server.", "", "Run rgtg on your own machine.")
         if kind not in ("base_lm", "reward_model"):
             raise BadSettings("A model is a base LM or a reward model.", f"Found `{kind}`.")
-        try:
-            Path(folder_or_id).expanduser().is_dir()
-        except (OSError, RuntimeError) as error:  # a name that is too long, a ~ of nobody
-            raise ModelNotFound(f"There is no model `{folder_or_id:.80}`.", f"{error}.", "Give a folder, or owner/name.") from error
         before = {m.name for m in self.models()}
         info = self.catalog.add(folder_or_id, kind)
         try:
@@ -100,7 +102,8 @@ class Library:
                 self.forget(info.name)
             raise
         if info.name not in before:
-            self.catalog.remember(info)
+            with door(f"`{info.name}` is here until the next start: the list of added models cannot be written.", kind=StoreError):
+                self.catalog.remember(info)
         return info
 
     def added(self) -> list[str]:
@@ -136,7 +139,7 @@ class Library:
 
     def reward_model(self, name: str) -> "RewardModel":
         """The reward model or judge of that name, folder or hub id, in memory. Raises RgtgError."""
-        from rgtg.rewards.cards import load_reward_model
+        from rgtg.rewards.kinds import load_reward_model
 
         info = self.catalog.get(name, ("reward_model", "judge"))
         place = self.settings.device, self.settings.dtype
@@ -156,7 +159,8 @@ class Library:
                 self.notes[name] = str(tuned)
         if isinstance(model, BaseLM):
             self._threads[name] = tuning.choose_threads(model.one_token, tuning.num_weights(weights))
-        if note := self.notes.get(name):
+        if note := "; ".join(filter(None, (model.loaded.remark, self.notes.get(name)))):
+            self.notes[name] = note
             logger.info("%s: %s", name, note)
         return model
 
@@ -181,9 +185,17 @@ class Library:
         """A base LM and reward models, loaded; raises RgtgError naming what is missing or refused."""
         from rgtg.engine import Models
 
+        self._check_tokens(base_lm or self.default_base_lm(), reward_models)
         lm = self.base_lm(base_lm)
         guides = {m.name: m for m in (self.reward_model(name) for name in dict.fromkeys(reward_models))}
         return Models(lm, guides, self._threads.get(lm.name, 0))
+
+    def _check_tokens(self, base_lm: str, reward_models: Sequence[str]) -> None:
+        """Before a weight is read: a reward model whose tokens are plainly not this base LM's. Raises TokenizerMismatch."""
+        lm = self.catalog.get(base_lm, ("base_lm",))
+        for info in (self.catalog.get(name, ("reward_model", "judge")) for name in dict.fromkeys(reward_models)):
+            if info.name not in self._in_memory or lm.name not in self._in_memory:
+                check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
 
     def _load(self, info: ModelInfo, load: Callable[[], Any]) -> Any:
         if (model := self._in_memory.get(info.name)) is not None:  # whatever else is being loaded
@@ -191,7 +203,11 @@ class Library:
         with self._loading:  # one door, one at a time
             if (model := self._in_memory.get(info.name)) is None:
                 started = time.perf_counter()
-                model = load()
+                if info.name != info.folder_or_id and os.path.isabs(info.folder_or_id) and not is_folder(info.folder_or_id):
+                    found, do = f"Its folder {info.folder_or_id} is no longer there.", "Put it back, or take the model off the list."
+                    raise ModelNotFound(f"`{info.name}` is gone.", found, do)
+                with door(f"`{info.name}` cannot be used.", "Choose another model.", ModelRefused):
+                    model = load()
                 logger.info("loaded %s in %.2f s", info.name, time.perf_counter() - started)
                 if info in self.catalog.of_kind(info.kind):  # else it was taken off the list meanwhile
                     self._in_memory[info.name] = model
@@ -208,7 +224,7 @@ def sample_rewards(model: "RewardModel") -> "Tensor":
 
 def ships(info: ModelInfo) -> bool:
     """Whether it is one of the starter models."""
-    return STARTER_DIR in Path(info.folder_or_id).resolve().parents
+    return STARTER_DIR in Path(os.path.realpath(info.folder_or_id)).parents
 
 
 def children(info: ModelInfo, models: Sequence[ModelInfo]) -> list[str]:
@@ -218,8 +234,10 @@ def children(info: ModelInfo, models: Sequence[ModelInfo]) -> list[str]:
 
 def size(info: ModelInfo) -> int | None:
     """Bytes on this disk; None where nothing of it is here."""
-    folder = Path(info.folder_or_id).expanduser()
-    if not folder.is_dir():
+    folder = Path(info.folder_or_id)
+    if not is_folder(folder):
+        if folder.is_absolute():
+            return None
         from huggingface_hub import try_to_load_from_cache
 
         repository, _, commit = info.folder_or_id.partition("@")
@@ -227,4 +245,7 @@ def size(info: ModelInfo) -> int | None:
         if not isinstance(cached, str):
             return None
         folder = Path(cached).parent
-    return sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+    except OSError:  # it has just disappeared
+        return None

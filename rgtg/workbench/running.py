@@ -3,18 +3,21 @@
 Collects what the engine yields into traces, and stores them once. Knows nothing of how models are found or of the screen.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rgtg.errors import RgtgError, StoreError
+from rgtg.errors import RgtgError, StoreError, in_words
 from rgtg.records import Comparison, Step, Trace, Vote
 
 if TYPE_CHECKING:
     from rgtg.engine import Event, Models
     from rgtg.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class RunningComparison:
@@ -35,6 +38,7 @@ class RunningComparison:
         self._ended = [False] * len(self._traces)
         self._stop, self._lock, self._keeping = threading.Event(), threading.Lock(), threading.Lock()
         self._frozen = self._kept = False
+        self.not_stored: RgtgError | None = None  # what kept it from being stored at the end
         self._started = time.perf_counter()
 
     @property
@@ -75,11 +79,20 @@ class RunningComparison:
             raise
         finally:
             stream.close()
-            self.keep()
+            self._keep_what_there_is()
 
     def close(self) -> None:
         self.stop()
-        self.keep()
+        self._keep_what_there_is()
+
+    def _keep_what_there_is(self) -> None:
+        """The text is worth showing even where nothing can be stored: `not_stored` says why, and a vote tries again."""
+        self.not_stored = None
+        try:
+            self.keep()
+        except (StoreError, OSError) as error:
+            self.not_stored = in_words(error, kind=StoreError)
+            logger.warning("%s", self.not_stored)
 
     def _note(self, index: int, event: "Event") -> None:
         from rgtg.engine import Ended
@@ -95,7 +108,7 @@ class RunningComparison:
             )  # fmt: skip
 
     def _fail(self, error: Exception) -> None:
-        words = str(error) if isinstance(error, RgtgError) else f"Generation failed: {type(error).__name__}."
+        words = str(error) if isinstance(error, RgtgError) else "Generation failed. The log says more."
         with self._lock:
             self._traces = [t if done else replace(t, stop_reason="error", error=words) for t, done in zip(self._traces, self._ended, strict=True)]
             self._ended = [True] * len(self._traces)

@@ -4,6 +4,7 @@ Knows nothing of Gradio or of what a page looks like. Loads no model and no torc
 """
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
-from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
+from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord, in_words
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
@@ -50,11 +51,14 @@ class Workbench:
         self._running: dict[str, RunningComparison] = {}
         self._status = ModelStatus("loading", "models are loading …")
         self._ready = threading.Event()
+        self._not_stored = ""  # why, where the database could not be opened for writing
 
     # --- models ---------------------------------------------------------------------------------------------------
 
     def status(self) -> ModelStatus:
-        return self._status
+        """How far the models are; with what keeps the database from storing anything, as long as it does."""
+        status, open_again = self._status, self._store is not None and not self._store.read_only
+        return replace(status, text=f"{status.text} · nothing is stored: {self._not_stored}") if self._not_stored and not open_again else status
 
     def start_loading(self) -> None:
         """Loads what the default line-up needs, in the background; `status` tells how far it is. Other models load when they are chosen."""
@@ -73,26 +77,32 @@ class Workbench:
             self._status = ModelStatus("loading", "loading reward models …")
             try:
                 self._warm_up(lm.name)
-            except RgtgError as error:  # a bad reward model does not keep the others from working
-                logger.warning("%s", error)
+            except Exception as error:  # a bad reward model does not keep the others from working
+                logger.warning("%s", in_words(error, "The first tokens could not be generated."), exc_info=not isinstance(error, RgtgError))
             self._open_store()
+            words = [lm.name, lm.loaded.model.device.type, *self._unusable()]
             logger.info("models ready: %s", ", ".join(self.library.in_memory()))  # a click may load another meanwhile
-            self._status = ModelStatus("ready", f"{lm.name} · {lm.loaded.model.device.type}")
-        except RgtgError as error:
-            self._status = ModelStatus("failed", "no models", str(error))
+            self._status = ModelStatus("ready", " · ".join(words))
         except Exception as error:
-            logger.exception("loading failed")
-            self._status = ModelStatus("failed", "no models", f"Loading failed: {error}. The log says more.")
+            logger.warning("loading failed", exc_info=not isinstance(error, RgtgError))
+            self._status = ModelStatus("failed", "no models", str(in_words(error, "The models could not be loaded.", "The log says more.")))
         finally:
             self._ready.set()
 
     def _open_store(self) -> None:
-        """The database is there before the first comparison, and what was trained since the last start is picked up; what keeps it
-        from opening is said where it is needed."""
+        """The database is there before the first comparison, and what was trained since the last start is picked up; what keeps it from
+        opening stands in the status. What needs no disk works all the same."""
         try:
             _ = self.store, self.trainings.jobs
-        except RgtgError as error:
-            logger.warning("%s", error)
+            self._not_stored = self.store.read_only
+        except Exception as error:
+            self._not_stored = str(in_words(error, kind=StoreError))
+            logger.warning("%s", self._not_stored, exc_info=not isinstance(error, RgtgError))
+
+    def _unusable(self) -> list[str]:
+        """How many models were found and cannot be used; Models says why."""
+        num = len(self.library.unusable())
+        return [f"{num} model{'s' if num > 1 else ''} cannot be used, see Models"] if num else []
 
     def _warm_up(self, base_lm: str) -> None:
         """A few tokens of the default line-up, so that the first click pays neither for its models nor for what torch sets up on first use."""
@@ -119,6 +129,7 @@ class Workbench:
     def score(self, reward_model: str, prompt: str, response: str) -> dict[str, list]:
         """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens."""
         from rgtg.prompts import check_fits, encode_response
+        from rgtg.rewards.base import not_finite
 
         found = self.library.reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
@@ -127,7 +138,10 @@ class Workbench:
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
         check_fits(len(prompt_ids), len(ids), found.name, found.context)
-        return {"tokens": [tokenizer.decode([i]) for i in ids], "rewards": found.along(prompt_ids, [ids])[0]}
+        rewards = found.along(prompt_ids, [ids])[0]
+        if wrong := [number for number, reward in enumerate(rewards, 1) if not math.isfinite(reward)]:
+            raise not_finite(found.name, f"at token {wrong[0]}")
+        return {"tokens": [tokenizer.decode([i]) for i in ids], "rewards": rewards}
 
     def sweep(
         self,

@@ -42,6 +42,7 @@ def test_snapshot_says_what_the_job_saw(jobs, store, settings):
     [
         ({"name": "../x"}, "another name"),
         ({"name": ".hidden"}, "another name"),
+        *(({"name": name}, "another name") for name in ("CON", "nul.txt", "com1")),
         ({"name": ""}, "Missing: name"),
         ({"training": {"objective": "best"}}, "`objective` has to be"),
         ({"training": {"num_stepz": 1}}, "num_stepz"),

@@ -63,7 +63,7 @@ def test_full_disk_says_so_and_resumes(jobs, settings, monkeypatch, phase):
     ("trainer", "code", "text"),
     [
         ("disk_full", "disk_full", "The disk is full. Free some space"),
-        ("crashing", "crashed", "ZeroDivisionError: by zero"),
+        ("crashing", "crashed", "The trainer failed: by zero. Its log says more."),
         ("leaving", "crashed", "exit status 7. Its last words: what a library said last"),
     ],
 )

@@ -10,7 +10,7 @@ from rgtg.errors import ModelRefused
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm
 from rgtg.records import ModelCard
-from rgtg.rewards.cards import KINDS, kind_of, load_reward_model
+from rgtg.rewards.kinds import KINDS, kind_of, load_reward_model
 from rgtg.rewards.next_token import AutoregressiveRewardModel, VocabularyRewardModel
 from rgtg.rewards.scalar import ScalarRewardModel
 

@@ -1,0 +1,121 @@
+"""What a command says to whoever called it: text in UTF-8, and where it is refused one JSON line on stderr and nothing else.
+
+Meanwhile what libraries write to stderr is held back, and kept in a log where something failed that nobody foresaw. Knows nothing of
+what the commands do.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rgtg.config import Settings
+from rgtg.errors import BadSettings, RgtgError, in_words, printable
+
+LOG = "rgtg.log"  # in the data folder
+MAX_LOG = 1_000_000  # bytes; beyond it a log begins anew
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises BadSettings instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadSettings("The command cannot be read.", f"{message[0].upper()}{message[1:]}.", f"`{self.prog} --help` lists what there is.")
+
+
+def write_utf8() -> None:
+    """stdout and stderr in UTF-8 whatever the terminal says, with a replacement for what is no character."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):  # another object in its place
+            stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+
+
+class Quiet:
+    """Holds back what anybody writes to stderr while a command runs, code in C++ and Rust included; at the end of one that went well
+    our own warnings are printed. With `verbose` nothing is held back."""
+
+    def __init__(self, verbose: bool = False):
+        self._verbose, self.held_back = verbose, ""
+        self._ours = _Warnings(level=logging.WARNING)
+        self._stderr: int | None = None
+
+    def __enter__(self) -> "Quiet":
+        logging.basicConfig(level="INFO" if self._verbose else "WARNING", format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        if not self._verbose:
+            logging.getLogger("rgtg").addHandler(self._ours)
+            with suppress(OSError):  # no stderr, or no room for a file
+                self._file = tempfile.TemporaryFile()
+                self._stderr = os.dup(2)
+                _flush(sys.stderr)
+                os.dup2(self._file.fileno(), 2)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        logging.getLogger("rgtg").removeHandler(self._ours)
+        if self._stderr is not None:
+            _flush(sys.stderr)
+            os.dup2(self._stderr, 2)
+            os.close(self._stderr)
+            with self._file:
+                self._file.seek(max(0, self._file.seek(0, os.SEEK_END) - MAX_LOG // 10))
+                self.held_back = self._file.read().decode("utf-8", "replace")
+        if kind is None:
+            for words in dict.fromkeys(self._ours.said):
+                print(words, file=sys.stderr)
+
+
+class _Warnings(logging.Handler):
+    def __init__(self, level: int):
+        super().__init__(level)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+def refuse(error: BaseException, held_back: str = "") -> int:
+    """Prints the one line, {"error", "found", "do"}, and gives the exit status 2. What is not in words of our own leaves a traceback in the log."""
+    told = in_words(error)
+    cause = told.__cause__ if told is error else error
+    log = _write_log(error, held_back) if cause is not None and not isinstance(cause, (RgtgError, OSError)) else None
+    do = told.do or (f"The log says more: {log}." if log else "")
+    line = json.dumps({"error": told.wrong, "found": told.found, "do": do}, ensure_ascii=False)
+    leave_stdout()
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(printable(line), file=sys.stderr, flush=True)
+    return 2
+
+
+def leave_stdout() -> None:
+    """Where nobody reads it any more, or its disk is full, the interpreter shall not complain of that at its end."""
+    try:
+        _flush(sys.stdout)
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write_log(error: BaseException, held_back: str) -> Path | None:
+    """Where the traceback is; None where no log can be written."""
+    text = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(sys.argv[1:])[:500]}\n{held_back}{''.join(traceback.format_exception(error))}"
+    for folder in (Settings.from_environment().data_dir, Path(tempfile.gettempdir())):
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / LOG
+            with path.open("w" if path.exists() and path.stat().st_size > MAX_LOG else "a", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+            return path.absolute()
+    return None
+
+
+def _flush(stream: Any) -> None:
+    if stream is not None:
+        stream.flush()

@@ -1,0 +1,104 @@
+"""What lies in the weights and the config of a model folder, beside what transformers makes of it: heads of other names, shapes that do
+not fit, quantised weights, attention that cannot be had here.
+
+Knows nothing of tokenizers, prefixes or rewards.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from rgtg.errors import ModelRefused, door
+
+HEADS = ("score", "v_head", "value_head", "regression_head", "reward_head", "classifier")  # a head may have layers of its own
+HEAD, BIAS = "score.weight", "score.bias"  # of a scalar head
+OTHER_HEADS = re.compile(  # how others call it: TRL, OpenRLHF, InternLM, Eurus, PKU
+    r"(?:value_head|v_head|v_head\.summary|regression_head|regression_layer|reward_head|rm_head|score_head|scalar_head|classifier)\.weight"
+)
+MAX_HEAD = 64  # outputs of what may be a head
+ATTENTION = ("eager", "sdpa")  # what takes the masks of growing prefixes
+
+
+def shapes(folder: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
+    """(file, name, shape) of every weight of a folder, without reading one. Raises OSError, SafetensorError."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as weights:
+            yield from [(path, key, tuple(weights.get_slice(key).get_shape())) for key in weights.keys()]  # noqa: SIM118
+
+
+def head_rows(folder: Path) -> int | None:
+    """Outputs of the head among the weights; None where there is no head, or where the weights cannot be read."""
+    try:
+        return next((shape[0] for _, key, shape in shapes(folder) if key in (HEAD, "classifier.weight") and shape), None)
+    except (OSError, SafetensorError):
+        return None
+
+
+def check_shapes(title: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Raises ModelRefused where weights, (name, shape in the file, shape by the config), are not as the config gives them."""
+    if found := sorted((key, tuple(there), tuple(wanted)) for key, there, wanted in mismatched):
+        said = "; ".join(f"`{key}` is {there} in the file, and the config asks for {wanted}" for key, there, wanted in found[:3])
+        more = f"; {len(found) - 3} more differ" if len(found) > 3 else ""
+        do = "Put the config.json there that was saved with these weights, or save the model again with `save_pretrained`."
+        raise ModelRefused(f"The weights of `{title}` do not fit its config.", f"{said}{more}.", do)
+
+
+# --- a scalar head under another name ---------------------------------------------------------------------------------
+
+
+def other_heads(model: Any, folder: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
+    """Name -> (file, shape) of the weights that the model has no use for and that may be its head."""
+    head, own = getattr(model, "score", None), set(model.state_dict())
+    if not isinstance(head, torch.nn.Linear):
+        return {}
+    with door("The weights of the head cannot be read.", kind=ModelRefused):
+        return {
+            key: (path, shape)
+            for path, key, shape in shapes(folder)
+            if key.endswith(".weight") and key not in own and len(shape) == 2 and shape[1] == head.in_features and shape[0] <= MAX_HEAD
+            and (key.split(".")[0] in HEADS or not any(part.isdigit() for part in key.split(".")))
+        }  # fmt: skip
+
+
+def read_other_head(model: Any, folder: Path, title: str) -> str:
+    """Reads the scalar head that the checkpoint has under a name in OTHER_HEADS into `score`, and says which; "" where there is none, or
+    several. Raises ModelRefused where it cannot be read."""
+    named = {key: path for key, (path, shape) in other_heads(model, folder).items() if OTHER_HEADS.fullmatch(key) and shape[0] == 1}
+    if len(named) != 1:
+        return ""
+    key, path = next(iter(named.items()))
+    with door(f"The head of `{title}` cannot be read.", kind=ModelRefused), safe_open(path, "pt") as weights, torch.no_grad():
+        model.score.weight.copy_(weights.get_tensor(key))
+    read_bias(model, folder, title, key.removesuffix("weight") + "bias")
+    return f"its head is `{key}` of the checkpoint"
+
+
+def read_bias(model: Any, folder: Path, title: str, key: str = BIAS) -> None:
+    """Gives `score`, which transformers makes without one, the bias that the checkpoint has for it. Raises ModelRefused."""
+    with door(f"The head of `{title}` cannot be read.", kind=ModelRefused):
+        for path in [path for path, name, _ in shapes(folder) if name == key]:
+            with safe_open(path, "pt") as weights:
+                model.score.bias = torch.nn.Parameter(weights.get_tensor(key).to(model.score.weight).reshape(1))
+
+
+# --- what a config asks for -------------------------------------------------------------------------------------------
+
+
+def choose_attention(config: Any, found: Mapping[str, Any]) -> None:
+    """Where config.json, `found`, names an attention that is not here, or comes as code from the hub, transformers shall choose itself."""
+    parts = [found, *(part for part in found.values() if isinstance(part, dict))]
+    named = {str(part[key]) for part in parts for key in ("attn_implementation", "_attn_implementation") if part.get(key)}
+    if named - set(ATTENTION):
+        config._attn_implementation = None  # of the configs inside it too
+
+
+def words_of_weights(found: Mapping[str, Any]) -> tuple[str, str]:
+    """What could not be read of weights with this config.json, should that be so, and what to do: (words, do)."""
+    settings = found.get("quantization_config")
+    if not settings:
+        return "it cannot be built from its config and weights.", ""
+    return f"its weights are quantised ({settings.get('quant_method', 'unknown')!s:.40}) and cannot be read here.", "Give it in full precision."

@@ -1,0 +1,124 @@
+"""What a command leaves on stdout and stderr, whoever else writes there."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rgtg.cli import main as commands
+from rgtg.cli.main import main
+from rgtg.errors import BadSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    return tmp_path
+
+
+def run(monkeypatch, work) -> int:
+    """`rgtg models`, doing `work` instead."""
+    with open(2, "w", closefd=False) as stderr, monkeypatch.context() as during:
+        during.setattr(sys, "stderr", stderr)  # as in a process of its own; pytest's writes to another descriptor
+        during.setattr(commands, "_models", lambda options: work())
+        return main(["models"])
+
+
+def noise() -> None:
+    """What libraries write: to the descriptor, as code in C++ does, to stderr, to a log."""
+    os.write(2, b"[W] from C++\n")
+    print("FutureWarning: deprecated", file=sys.stderr)
+    logging.getLogger("transformers").warning("a report")
+
+
+def test_with_a_refusal_stderr_holds_one_line_whatever_libraries_wrote(here, monkeypatch, capfd):
+    def work():
+        noise()
+        raise BadSettings("It is wrong.", "Found 5.", "Give 4.")
+
+    assert run(monkeypatch, work) == 2
+    assert json.loads(capfd.readouterr().err) == {"error": "It is wrong.", "found": "Found 5.", "do": "Give 4."}
+    assert not (here / "data").exists(), "nothing to look into"
+
+
+def test_what_nobody_foresaw_is_one_line_too_and_a_log_has_the_traceback(here, monkeypatch, capfd):
+    def work():
+        noise()
+        raise TypeError("string indices must be integers, not 'str'")
+
+    assert run(monkeypatch, work) == 2
+    told = json.loads(capfd.readouterr().err)
+    assert told["found"] == "string indices must be integers, not 'str'." and "TypeError" not in json.dumps(told)
+    assert told["do"] == f"The log says more: {here / 'data' / 'rgtg.log'}."
+    log = (here / "data" / "rgtg.log").read_text()
+    assert "Traceback" in log and "TypeError" in log and "[W] from C++" in log
+
+
+def test_where_no_log_can_be_written_the_line_comes_all_the_same(here, monkeypatch, capfd):
+    (here / "data").write_text("a file")
+    with monkeypatch.context() as during:
+        during.setattr("tempfile.gettempdir", lambda: str(here / "data"))
+        assert run(monkeypatch, lambda: {}["missing"]) == 2
+    assert json.loads(capfd.readouterr().err)["found"] == "`missing` is missing or not known."
+
+
+def test_after_a_command_that_went_well_our_own_warnings_are_shown_once(here, monkeypatch, capfd):
+    def work():
+        noise()
+        for _ in range(2):
+            logging.getLogger("rgtg.models").warning("one folder cannot be read")
+
+    assert run(monkeypatch, work) == 0
+    assert capfd.readouterr().err == "one folder cannot be read\n"
+
+
+def test_stderr_is_given_back(here, monkeypatch, capfd):
+    run(monkeypatch, noise)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+@pytest.mark.parametrize("arguments", [["generate"], ["nonsense"], ["generate", "--prompt", "x", "--seed", "abc"], []])
+def test_a_command_that_cannot_be_read_is_refused_in_one_line(here, capfd, arguments):
+    assert main(arguments) == 2
+    told = json.loads(capfd.readouterr().err)
+    assert told["error"] == "The command cannot be read." and told["found"] and "--help" in told["do"]
+
+
+def test_an_interrupt_ends_without_a_word(here, monkeypatch, capfd):
+    def work():
+        raise KeyboardInterrupt
+
+    assert run(monkeypatch, work) == 130 and capfd.readouterr().err == ""
+
+
+PRINT = """
+import sys
+from rgtg.cli import main as commands
+commands._models = lambda options: print("caf\\u00e9 \\u5317 \\udce9")
+sys.exit(commands.main(["models"]))
+"""
+
+
+def python(code: str, **more) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE, timeout=60, **more)
+
+
+def test_a_terminal_that_is_not_utf_8_is_written_utf_8(here):
+    done = python(PRINT, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, "café 北 ?\n", b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_disk_that_is_full_for_stdout_is_said_in_one_line(here):
+    with open("/dev/full", "wb") as full:
+        done = python(PRINT, stdout=full)
+    assert done.returncode == 2 and json.loads(done.stderr)["found"] == "The disk is full."

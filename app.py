@@ -13,7 +13,8 @@ os.environ.setdefault("GRADIO_TEMP_DIR", os.path.join(tempfile.gettempdir(), "rg
 
 import gradio as gr
 
-from pages import compare, models, theme, train
+from pages import compare, guard, models, theme, train
+from pages.hosts import Hosts
 from rgtg.config import Settings
 from rgtg.workbench.workbench import Workbench
 
@@ -32,16 +33,15 @@ def build_app(workbench: Workbench) -> gr.Blocks:
     return demo.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
 
 
-def launch_settings(settings: Settings) -> dict:
-    """What `launch` is given besides address and port, in public mode and on a laptop."""
+def launch_settings(settings: Settings, address: str = "127.0.0.1") -> dict:
+    """What `launch` is given besides the address that it listens on and the port, in public mode and on a laptop."""
+    hosts = Hosts.of(settings, address)
     shared = {
         "theme": theme.theme(), "css": theme.css(), "head": theme.head(), "ssr_mode": False, "footer_links": [], "run_history": False,
         "share": False, "mcp_server": False, "allowed_paths": [], "blocked_paths": [str(settings.data_dir)], "strict_cors": True,
-        "enable_monitoring": False,
+        "enable_monitoring": False, "max_file_size": guard.MAX_UPLOAD, "app_kwargs": {"lifespan": guard.lifespan(hosts, not settings.public)},
     }  # fmt: skip
-    if settings.public:
-        return shared | {"show_error": False, "max_file_size": "2mb", "state_session_capacity": 500}
-    return shared | {"show_error": True, "max_file_size": "50mb"}
+    return shared | ({"show_error": False, "state_session_capacity": 500} if settings.public else {"show_error": True})
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     settings = Settings.from_environment(reward_dtype=args.reward_dtype)
     workbench = Workbench(settings, base_lms=args.base_lm, reward_models=args.reward_model)
     workbench.start_loading()
-    build_app(workbench).launch(server_name=args.host, server_port=args.port, **launch_settings(settings))
+    build_app(workbench).launch(server_name=args.host, server_port=args.port, **launch_settings(settings, args.host))
 
 
 if __name__ == "__main__":

@@ -121,10 +121,13 @@ def setting_fields(workbench: Workbench) -> list[dict]:
 
 
 def default_settings(workbench: Workbench, num_columns: int) -> dict:
-    config, lms = GenerationConfig(), workbench.library.base_lms()
-    return {"base_lm": lms[0].name if lms else "", "columns": num_columns, "seed": 17, "lock": True} | {
-        name: getattr(config, name) for name in SHARED
-    }
+    lms = workbench.library.base_lms()
+    return write_settings(lms[0].name if lms else "", num_columns, 17, GenerationConfig())
+
+
+def write_settings(base_lm: str, columns: int, seed: int, generation: GenerationConfig, lock: bool = True) -> dict:
+    """The value of Settings, as `read_settings` reads it."""
+    return {"base_lm": base_lm, "columns": columns, "seed": seed, "lock": lock} | {name: getattr(generation, name) for name in SHARED}
 
 
 def write_spec(spec: ColumnSpec) -> str:

@@ -4,15 +4,13 @@ Talks to the workbench. Whether a vote is one is checked in the library; here on
 """
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from pages import ids
+from pages import ids, temporary
 from pages.components import VoteBar
-from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id, warn
+from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, new_id
 from rgtg.workbench.workbench import Workbench
@@ -97,17 +95,26 @@ class Voting:
     def export(self) -> Handler:
         @guarded("The export")
         def export(bar: str) -> dict:
-            folder = Path(tempfile.mkdtemp(prefix="rgtg-export-"))
-            report = self.workbench.export(folder / "preference.jsonl", "preference")
+            value = _bar(bar)
+            file = temporary.download_folder() / "preference.jsonl"
+            try:
+                report = self.workbench.export(file, "preference")
+            except Exception:
+                temporary.fetched(str(file))
+                raise
             left_out = sum(report.skipped.values())
             note = f"exported {report.num_pairs} pairs" + (f", {left_out} votes give none" if left_out else "")
-            try:
-                value = json.loads(bar)
-            except (TypeError, ValueError):
-                value = {}
             return {self.export_file: str(report.path), self.bar: json.dumps(value | {"note": note, "at": new_id()})}
 
         return export
+
+
+def _bar(value: object) -> dict[str, Any]:
+    """What the bar shows; {} before the first comparison, and where it cannot be read."""
+    try:
+        return read_json(value, "vote bar")
+    except BadSettings:
+        return {}
 
 
 def read_vote(asked: dict) -> dict[str, Any]:

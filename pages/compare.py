@@ -41,7 +41,7 @@ from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Compare"
-MAX_PROMPT = 20_000
+MAX_PROMPT, MAX_NAME = 20_000, 200
 DOUBLE_CLICK = 0.4
 CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
 FOLLOW_ADDRESS = """(value) => {
@@ -114,7 +114,7 @@ class _Page:
             prompt: object, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = NO_EVENT
         ) -> Iterator[dict]:
             prompt = read_text(payload(event).get("text", prompt), "prompt", MAX_PROMPT)
-            asked = read_settings(settings, self.workbench)
+            asked, measure = read_settings(settings, self.workbench), _read_measure(measure)
             names = COLUMN_NAMES[: asked["columns"]]
             specs = [read_spec(text, name, self.workbench, asked["base_lm"]) for name, text in zip(names, (a, b, c, d), strict=False)]
             if self.line.started_within(request.session_hash, DOUBLE_CLICK):
@@ -144,7 +144,7 @@ class _Page:
     def _branch(self) -> Handler:
         @guarded("The branch")
         def branch(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
-            asked = payload(event)
+            asked, measure = payload(event), _read_measure(measure)
             comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
             trace = comparison.trace(read_id(asked.get("trace"), "answer"))
             index, token_id = asked.get("index"), asked.get("token_id")
@@ -202,7 +202,7 @@ class _Page:
 
     def _curve(self, comparison: Comparison, measure: str) -> go.Figure:
         titles = {t.column: column_title(t, self.workbench) for t in comparison.traces}
-        return reward_curve(comparison.traces, measure if isinstance(measure, str) else "", titles)
+        return reward_curve(comparison.traces, measure, titles)
 
     def _stop(self) -> Handler:
         @guarded("Stop")
@@ -293,9 +293,14 @@ class _Page:
             name, comparison = payload(event).get("measure"), read_json(bar or "{}", "vote bar").get("comparison")
             if not comparison:
                 return gr.skip()
-            return self._curve(self.workbench.comparison(read_id(comparison, "comparison")), name if isinstance(name, str) else "")
+            return self._curve(self.workbench.comparison(read_id(comparison, "comparison")), _read_measure(name))
 
         return measure
+
+
+def _read_measure(value: object) -> str:
+    """The name of the reward model that the curve shows; "" for each column's own."""
+    return read_text(value, "reward to show", MAX_NAME, "Choose one.") if value else ""
 
 
 def _day(created_at: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pages import temporary
 from pages.hosts import Hosts, Refused
+from rgtg.errors import BadData
 
 log = logging.getLogger(__name__)
 Message = MutableMapping[str, Any]
@@ -23,9 +24,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MAX_BODY = 1_000_000  # bytes of a request that is no upload; the longest prompt and all settings take a third of it
-MAX_DEPTH, MAX_NODES = 32, 10_000  # of a JSON body: objects and lists in one another, and in all
+MAX_DEPTH, MAX_PARTS = 32, 10_000  # of a JSON body: objects and lists in one another, and with what is in them in all
 MAX_UPLOAD = 50_000_000  # bytes of one file
-MAX_UPLOADS, MAX_FILES = 4 * MAX_UPLOAD, 200  # bytes and files that lie in the folder at a time
 SWEEP_EVERY = 300.0  # seconds
 
 FAILED = ("The request could not be answered.", "It may ask for what this app does not have.", "Reload the page; the log has the reason.")
@@ -112,9 +112,10 @@ class Guard:
             raise Refused(400, "An upload has to say how large it is.", "There is no `Content-Length`.")
         if length > MAX_UPLOAD + 10_000:  # with what stands around the file
             raise Refused(413, f"The file is too large; at most {MAX_UPLOAD:,} bytes are taken.", f"Found {length:,}.", "Give its path instead.")
-        there, files = await asyncio.to_thread(temporary.size)
-        if there + self._arriving + length > MAX_UPLOADS or files >= MAX_FILES:
-            raise Refused(413, "There are too many uploads.", f"Found {files:,} files, {there:,} bytes.", "Each goes after an hour; give a path.")
+        try:
+            await asyncio.to_thread(temporary.check_room, self._arriving + length)
+        except BadData as full:
+            raise Refused(413, full.wrong, full.found, full.do) from None
         self._arriving += length
         try:
             await self.app(scope, receive, send)
@@ -144,24 +145,31 @@ async def _body(scope: MutableMapping[str, Any], receive: Receive) -> bytes | No
 
 
 def check_json(body: bytes) -> None:
-    """Raises Refused for a body that is no JSON object in UTF-8, that would be costly to read, or whose session has a name that is none."""
+    """Raises Refused for a body that is no JSON in UTF-8, that would be costly to read, that names a file, or a session as none is named."""
     if b"\0" in body:  # JSON has none, but UTF-16, which Python would read as well, has
         raise Refused(400, "The request holds NUL.", "", "Send JSON in UTF-8.")
-    brackets = STRING.sub(b"", body).translate(None, NOT_BRACKETS)
-    depth = max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets[: 2 * MAX_NODES]), default=0)
-    if depth > MAX_DEPTH or len(brackets) > 2 * MAX_NODES:
-        found = f"Found {depth:,} levels, {len(brackets) // 2:,} parts."
-        raise Refused(
-            400, "The JSON of the request is nested too deep, or has too many parts.", found, f"Send at most {MAX_DEPTH} and {MAX_NODES:,}."
-        )
+    marks = STRING.sub(b"", body)
+    brackets = marks.translate(None, NOT_BRACKETS)
+    parts = marks.count(b",") + len(brackets) // 2
+    depth = max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets[: 2 * MAX_PARTS]), default=0)
+    if depth > MAX_DEPTH or parts > MAX_PARTS:
+        found, do = f"Found {depth:,} levels, {parts:,} parts.", f"Send at most {MAX_DEPTH} and {MAX_PARTS:,}."
+        raise Refused(400, "The JSON of the request is nested too deep, or has too many parts.", found, do)
     try:
-        fields = json.loads(body)
+        fields = json.loads(body, object_hook=_no_file)
     except ValueError as error:
         found = f"{error}." if isinstance(error, json.JSONDecodeError) else "A byte is no UTF-8, or a number has too many digits."
         raise Refused(400, "The request is no JSON.", found, "Send a JSON object in UTF-8.") from None
     session = fields.get("session_hash") if isinstance(fields, dict) else fields
     if session is not None and not (isinstance(session, str) and SESSION.fullmatch(session)):  # Gradio keeps it for the figures of its queue
         raise Refused(400, "The request names no session.", "A name has up to 100 letters, digits and signs.", "Reload the page.")
+
+
+def _no_file(fields: dict[str, Any]) -> dict[str, Any]:
+    """An object of a request; raises Refused for what Gradio takes for a file, at an address of which it would fetch it, whatever the input is."""
+    if "path" in fields and "meta" in fields:
+        raise Refused(400, "A request names no file.", "", "Upload it on a page that takes files.")
+    return fields
 
 
 def _too_long(length: int) -> Refused:

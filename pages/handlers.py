@@ -91,7 +91,7 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
 def read_text(value: object, name: str, limit: int, do: str = "Type one.") -> str:
     """Text of the page, not blank; raises BadSettings where it is too long, or holds what can be neither stored nor sent."""
     if not isinstance(value, str) or not value.strip():
-        raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {_quoted(value)}.", do)
+        raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {quoted(value)}.", do)
     if len(value) > limit:
         raise BadSettings(f"The {name} has {len(value):,} characters; this page takes {limit:,}.", "", "Shorten it.")
     if unsound := _unsound(value):
@@ -140,20 +140,21 @@ def _is_finite(value: float | int) -> bool:
         return False
 
 
-def _quoted(value: object) -> str:
+def quoted(value: object) -> str:
+    """The beginning of a value of any type, for a message."""
     try:
-        return f"{value!r:.40}"
+        words = repr(value)
     except (ValueError, RecursionError):  # too many digits, too deep
-        return f"something of the type {type(value).__name__}"
+        words = f"something of the type {type(value).__name__}"
+    return words if len(words) <= 40 else f"{words[:40]} …"
 
 
 def read_number(value: object, name: str, low: float, high: float, whole: bool = False) -> float | int:
     """A finite number between `low` and `high`; raises BadSettings naming the field and its range."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value) else None
     if number is None or not low <= number <= high or (whole and number != int(number)):
-        kind = "a whole number" if whole else "a number"
-        do = "Correct it, then press Generate."
-        raise BadSettings(f"`{name}` has to be {kind} between {low:g} and {high:g}.", f"Found {_quoted(value)}.", do)
+        kind, ends = "a whole number" if whole else "a number", " and ".join(f"{end:,}" if whole else f"{end:g}" for end in (low, high))
+        raise BadSettings(f"`{name}` has to be {kind} between {ends}.", f"Found {quoted(value)}.", "Correct it, then press Generate.")
     return int(number) if whole else float(number)
 
 

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
+from rgtg.errors import BadData
+
 MAX_AGE = 3600.0  # seconds
+MAX_BYTES, MAX_FILES = 200_000_000, 200  # that lie here at a time
 DOWNLOAD = "download-"
 
 
@@ -27,7 +30,8 @@ def folder() -> Path:
 
 
 def download_folder() -> Path:
-    """A new folder for one download; `fetched` or `sweep` takes it away."""
+    """A new folder for one download; `fetched` or `sweep` takes it away. Raises BadData where there is no room."""
+    check_room()
     return Path(tempfile.mkdtemp(prefix=DOWNLOAD, dir=folder()))
 
 
@@ -36,6 +40,14 @@ def fetched(path: str) -> None:
     found = Path(os.path.abspath(path)).parent
     if found.parent == Path(os.path.abspath(folder())) and found.name.startswith(DOWNLOAD):
         shutil.rmtree(found, ignore_errors=True)
+
+
+def check_room(num_bytes: int = 0) -> None:
+    """Raises BadData where as many bytes more are too many."""
+    there, files = size()
+    if there + num_bytes > MAX_BYTES or files >= MAX_FILES:
+        found = f"There are {files:,} files, {there:,} bytes; {MAX_FILES:,} and {MAX_BYTES:,} are kept."
+        raise BadData("There is no room for another upload or download.", found, "Each goes an hour after it came; try again then.")
 
 
 def size() -> tuple[int, int]:

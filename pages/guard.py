@@ -94,9 +94,9 @@ class Guard:
         async def watch(message: Message) -> None:
             nonlocal status, ended
             status = message.get("status", status)
-            if status == 500:  # the reason is in the log; what Gradio says of it is no sentence
+            if status == 500:  # what Gradio says then is no sentence, and the reason is in the log; nearly always a body names what is not there
                 if message["type"] == "http.response.start":
-                    await _refuse(scope, receive, send, Refused(500, *FAILED))
+                    await _refuse(scope, receive, send, Refused(500 if body is None else 400, *FAILED))
                 return
             ended = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)

@@ -78,7 +78,7 @@ class Hosts:
 
         Raises BadSettings where one of them is no host.
         """
-        listens_on, names = listens_on.strip("[]"), set()
+        listens_on, names = listens_on.strip("[]").partition("%")[0], set()  # without the zone of an address
         for name in (*settings.hosts, *settings.space_hosts, *(() if listens_on in EVERYWHERE else (listens_on,))):
             host = host_of(f"[{name}]" if is_address(name) and ":" in name else name) or host_of_url(name)
             if host is None:

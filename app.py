@@ -9,13 +9,17 @@ import tempfile
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # read when gradio is imported
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("GRADIO_TEMP_DIR", os.path.join(tempfile.gettempdir(), "rgtg-gradio"))
+# this user's and rgtg's own, for what lies in it goes after an hour
+os.environ["GRADIO_TEMP_DIR"] = os.path.join(
+    os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir(), f"rgtg-gradio-{getattr(os, 'getuid', int)()}"
+)
 
 import gradio as gr
 
 from pages import compare, guard, models, theme, train
 from pages.hosts import Hosts
 from rgtg.config import Settings
+from rgtg.errors import BadSettings
 from rgtg.workbench.workbench import Workbench
 
 MAX_WAITING = 16
@@ -55,9 +59,13 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel("WARNING")  # gradio asks itself whether it is up
     settings = Settings.from_environment(reward_dtype=args.reward_dtype)
+    try:
+        launched = launch_settings(settings, args.host)
+    except BadSettings as error:
+        parser.error(str(error))
     workbench = Workbench(settings, base_lms=args.base_lm, reward_models=args.reward_model)
     workbench.start_loading()
-    build_app(workbench).launch(server_name=args.host, server_port=args.port, **launch_settings(settings, args.host))
+    build_app(workbench).launch(server_name=args.host, server_port=args.port, **launched)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def launch_settings(settings: Settings, address: str = "127.0.0.1") -> dict:
     shared = {
         "theme": theme.theme(), "css": theme.css(), "head": theme.head(), "ssr_mode": False, "footer_links": [], "run_history": False,
         "share": False, "mcp_server": False, "allowed_paths": [], "blocked_paths": [str(settings.data_dir)], "strict_cors": True,
-        "enable_monitoring": False, "max_file_size": guard.MAX_UPLOAD, "app_kwargs": {"lifespan": guard.lifespan(hosts, not settings.public)},
+        "enable_monitoring": False, "num_workers": 0, "max_file_size": guard.MAX_UPLOAD,
+        "app_kwargs": {"lifespan": guard.lifespan(hosts, not settings.public)},
     }  # fmt: skip
     return shared | ({"show_error": False, "state_session_capacity": 500} if settings.public else {"show_error": True})
 

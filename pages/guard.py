@@ -112,13 +112,12 @@ class Guard:
             raise Refused(400, "An upload has to say how large it is.", "There is no `Content-Length`.")
         if length > MAX_UPLOAD + 10_000:  # with what stands around the file
             raise Refused(413, f"The file is too large; at most {MAX_UPLOAD:,} bytes are taken.", f"Found {length:,}.", "Give its path instead.")
-        try:
-            await asyncio.to_thread(temporary.check_room, self._arriving + length)
-        except BadData as full:
-            raise Refused(413, full.wrong, full.found, full.do) from None
         self._arriving += length
         try:
+            await asyncio.to_thread(temporary.check_room, self._arriving)
             await self.app(scope, receive, send)
+        except BadData as full:
+            raise Refused(413, full.wrong, full.found, full.do) from None
         finally:
             self._arriving -= length
 

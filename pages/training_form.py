@@ -5,7 +5,7 @@ Talks to the workbench; knows nothing of jobs or of how the page is laid out.
 
 from typing import Any
 
-from pages.handlers import read_json, read_text
+from pages.handlers import quoted, read_json, read_text
 from pages.token_view import _Drawn
 from rgtg.errors import BadSettings
 from rgtg.guidance.methods import Parameter
@@ -84,7 +84,9 @@ def asks_for(found: dict[str, Any], job: Job) -> bool:
 
 def read_options(form: object, workbench: Workbench) -> dict[str, Any]:
     """The options that differ from their defaults; raises BadSettings naming one that the objective lacks or that is out of range."""
-    given = form if isinstance(form, dict) else {}
+    given = {} if form is None else form
+    if not isinstance(given, dict):
+        raise BadSettings("The options of the training could not be read.", f"Found {quoted(form)}.", "Reload the page.")
     known = {p.name: p for p in workbench.trainings.fields()}
     objective = given.get("objective", known["objective"].default)
     known |= {p.name: p for p in workbench.trainings.options().get(objective if isinstance(objective, str) else "", ())}

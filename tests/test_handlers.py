@@ -7,6 +7,8 @@ import pytest
 
 from pages.columns import read_settings, read_spec
 from pages.handlers import guarded, quoted, read_json, read_number, read_text, sendable, shown
+from pages.training_form import read_options
+from pages.voting import read_vote
 from rgtg.errors import BadSettings, RgtgError
 
 HALF = "\ud83d"  # of an emoji
@@ -131,3 +133,18 @@ def test_settings_and_columns_refuse_wrong_types_in_words():
     for value in (10**400, float("inf"), [], {"a": 1}, None, "inf"):
         with pytest.raises(BadSettings, match="beta in column A"):
             read_spec(json.dumps({"method": "pargs", "reward_model": "partial", "params": {"beta": value}}), "A", workbench, "starter")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"verdict": None}, {"verdict": ["best"]}, {"verdict": "x" * 5000}, {"best": 5}, {"best": HALF}, {"seen": "ab"}, {"seen": ["a"] * 65}]
+)
+def test_a_vote_of_wrong_types_is_refused_in_words(wrong: dict):
+    good = {"verdict": "best", "best": "a1", "seen": ["a1", "b2"], "vote_id": "v1", "dwell_ms": 10**400}
+    assert read_vote(good) == {"verdict": "best", "best_trace_id": "a1", "seen_trace_ids": ("a1", "b2"), "vote_id": "v1", "dwell_ms": None}
+    with pytest.raises(BadSettings, match="no vote on this comparison"):
+        read_vote(good | wrong)
+
+
+def test_options_that_are_no_object_do_not_begin_a_training_with_defaults():
+    with pytest.raises(BadSettings, match=r"options of the training could not be read. Found \['num_steps'\]"):
+        read_options(["num_steps"], None)  # type: ignore[arg-type]

@@ -77,8 +77,10 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _in_digits(number: float | int) -> str:
-    """1000000 -> "1,000,000", 0.5 -> "0.5"."""
-    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    """1000000 -> "1,000,000", 0.5 -> "0.5", 10**400 -> "a number of more than 15 digits"."""
+    if isinstance(number, int):
+        return f"{number:,}" if abs(number) < 10**15 else "a number of more than 15 digits"
+    return f"{number:g}"
 
 
 @dataclass(frozen=True)

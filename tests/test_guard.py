@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,8 @@ def port(folder, tmp_path_factory):
         number = free.getsockname()[1]
     bench = Workbench(Settings(data_dir=tmp_path_factory.mktemp("data")))
     demo = app.build_app(bench)
+    (folder / "left behind").write_text("by an app that was killed")
+    os.utime(folder / "left behind", (time.time() - 4000,) * 2)
     demo.launch(server_name="127.0.0.1", server_port=number, prevent_thread_lock=True, quiet=True, **app.launch_settings(bench.settings))
     yield number
     demo.close(verbose=False)
@@ -57,6 +60,11 @@ def ask(port: int, method: str, path: str, body: object = None, headers: dict[st
     connection.request(method, path, body if body is None or isinstance(body, bytes) else json.dumps(body), headers or JSON, encode_chunked=True)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
+
+
+def until(seen: Callable[[], bool]) -> bool:
+    """Whether this is so within two seconds: files go behind the answer."""
+    return any(seen() or time.sleep(0.02) for _ in range(100))
 
 
 def says(answer: tuple[int, str], status: int, words: str) -> bool:
@@ -260,6 +268,10 @@ def test_no_route_takes_files_where_no_page_does():
     assert answers[0] == 403
 
 
+def test_what_an_app_that_was_killed_left_behind_goes_at_the_next_start(port: int, folder):
+    assert until(lambda: not (folder / "left behind").exists())
+
+
 def test_a_download_goes_once_it_was_fetched(port: int, folder):
     file = temporary.download_folder() / "preference.jsonl"
     file.write_text("{}\n")
@@ -269,9 +281,5 @@ def test_a_download_goes_once_it_was_fetched(port: int, folder):
     assert ask(port, "HEAD", f"/gradio_api/file={file}")[0] == 200 and file.is_file()
     assert ask(port, "GET", f"/gradio_api/file={file}", headers={"Range": "bytes=0-1"})[0] == 206 and file.is_file()
     assert ask(port, "GET", f"/gradio_api/file={file}") == (200, "{}\n")
-    for _ in range(100):
-        if not file.parent.exists():
-            break
-        time.sleep(0.02)
-    assert not file.parent.exists()
+    assert until(lambda: not file.parent.exists())
     assert ask(port, "GET", f"/gradio_api/file={kept}")[0] == 200 and kept.is_file()

@@ -2,11 +2,14 @@
 
 import os
 import time
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from pages import temporary
-from rgtg.errors import BadData
+from pages.voting import Voting
+from rgtg.errors import BadData, StoreError
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +62,15 @@ def test_there_is_room_for_so_much(folder, monkeypatch):
     monkeypatch.setattr(temporary, "MAX_FILES", 1)
     with pytest.raises(BadData, match="an hour after"):
         temporary.download_folder()
+
+
+def test_an_export_that_fails_leaves_nothing(folder):
+    def export(file, format):
+        file.write_text("half of it")
+        raise StoreError("The disk is full.")
+
+    with gr.Blocks():
+        handler = Voting(SimpleNamespace(export=export)).export()  # type: ignore[arg-type]
+    with pytest.raises(gr.Error, match="disk is full"):
+        handler("{}")
+    assert list(folder.iterdir()) == []

@@ -9,12 +9,17 @@ import tempfile
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # read when gradio is imported
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("GRADIO_TEMP_DIR", os.path.join(tempfile.gettempdir(), "rgtg-gradio"))
+# this user's and rgtg's own, for what lies in it goes after an hour
+os.environ["GRADIO_TEMP_DIR"] = os.path.join(
+    os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir(), f"rgtg-gradio-{getattr(os, 'getuid', int)()}"
+)
 
 import gradio as gr
 
-from pages import compare, models, theme, train
+from pages import compare, guard, models, theme, train
+from pages.hosts import Hosts
 from rgtg.config import Settings
+from rgtg.errors import BadSettings
 from rgtg.workbench.workbench import Workbench
 
 MAX_WAITING = 16
@@ -32,16 +37,16 @@ def build_app(workbench: Workbench) -> gr.Blocks:
     return demo.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
 
 
-def launch_settings(settings: Settings) -> dict:
-    """What `launch` is given besides address and port, in public mode and on a laptop."""
+def launch_settings(settings: Settings, address: str = "127.0.0.1") -> dict:
+    """What `launch` is given besides the address that it listens on and the port, in public mode and on a laptop."""
+    hosts = Hosts.of(settings, address)
     shared = {
         "theme": theme.theme(), "css": theme.css(), "head": theme.head(), "ssr_mode": False, "footer_links": [], "run_history": False,
         "share": False, "mcp_server": False, "allowed_paths": [], "blocked_paths": [str(settings.data_dir)], "strict_cors": True,
-        "enable_monitoring": False,
+        "enable_monitoring": False, "num_workers": 0, "max_file_size": guard.MAX_UPLOAD,
+        "app_kwargs": {"lifespan": guard.lifespan(hosts, not settings.public)},
     }  # fmt: skip
-    if settings.public:
-        return shared | {"show_error": False, "max_file_size": "2mb", "state_session_capacity": 500}
-    return shared | {"show_error": True, "max_file_size": "50mb"}
+    return shared | ({"show_error": False, "state_session_capacity": 500} if settings.public else {"show_error": True})
 
 
 def main() -> None:
@@ -55,9 +60,13 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel("WARNING")  # gradio asks itself whether it is up
     settings = Settings.from_environment(reward_dtype=args.reward_dtype)
+    try:
+        launched = launch_settings(settings, args.host)
+    except BadSettings as error:
+        parser.error(str(error))
     workbench = Workbench(settings, base_lms=args.base_lm, reward_models=args.reward_model)
     workbench.start_loading()
-    build_app(workbench).launch(server_name=args.host, server_port=args.port, **launch_settings(settings))
+    build_app(workbench).launch(server_name=args.host, server_port=args.port, **launched)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import gradio as gr
 
 from pages import ids
 from pages.components import ColumnSettings
-from pages.handlers import read_json, read_number
+from pages.handlers import quoted, read_json, read_number
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
@@ -121,10 +121,13 @@ def setting_fields(workbench: Workbench) -> list[dict]:
 
 
 def default_settings(workbench: Workbench, num_columns: int) -> dict:
-    config, lms = GenerationConfig(), workbench.library.base_lms()
-    return {"base_lm": lms[0].name if lms else "", "columns": num_columns, "seed": 17, "lock": True} | {
-        name: getattr(config, name) for name in SHARED
-    }
+    lms = workbench.library.base_lms()
+    return write_settings(lms[0].name if lms else "", num_columns, 17, GenerationConfig())
+
+
+def write_settings(base_lm: str, columns: int, seed: int, generation: GenerationConfig, lock: bool = True) -> dict:
+    """The value of Settings, as `read_settings` reads it."""
+    return {"base_lm": base_lm, "columns": columns, "seed": seed, "lock": lock} | {name: getattr(generation, name) for name in SHARED}
 
 
 def write_spec(spec: ColumnSpec) -> str:
@@ -142,8 +145,9 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
     methods = workbench.methods()
     if not isinstance(found.get("method"), str) or found["method"] not in methods:
         raise BadSettings(f"Column {column} has no method that is known here.", f"The methods are: {', '.join(methods)}.")
-    method, given = methods[found["method"]], found.get("params")
-    given = given if isinstance(given, dict) else {}
+    method, given = methods[found["method"]], found.get("params", {})
+    if not isinstance(given, dict):
+        raise BadSettings(f"The parameters of column {column} could not be read.", f"Found {quoted(given)}.", "Choose the method anew.")
     params = tuple((p.name, _read_parameter(given[p.name], p, column)) for p in method.parameters if p.name in given)
     if not method.uses_reward:
         return ColumnSpec(method.key, params)
@@ -160,7 +164,7 @@ def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | in
     if parameter.choices:
         if value not in parameter.choices:
             raise BadSettings(
-                f"`{parameter.name}` in column {column} has to be one of: {', '.join(map(str, parameter.choices))}.", f"Found {value!r:.40}."
+                f"`{parameter.name}` in column {column} has to be one of: {', '.join(map(str, parameter.choices))}.", f"Found {quoted(value)}."
             )
         return value
     if parameter.min is None or parameter.max is None:

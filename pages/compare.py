@@ -15,7 +15,6 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.columns import (
-    SHARED,
     Columns,
     default_columns,
     default_settings,
@@ -24,10 +23,11 @@ from pages.columns import (
     read_spec,
     setting_fields,
     spec_of,
+    write_settings,
     write_spec,
 )
-from pages.components import ColourBar, Openings, Settings, Words
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, shown, warn
+from pages.components import ColourBar, Openings, PromptBox, Settings, Words
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, shown, warn
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
@@ -41,7 +41,7 @@ from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Compare"
-MAX_PROMPT = 20_000
+MAX_PROMPT, MAX_NAME = 20_000, 200
 DOUBLE_CLICK = 0.4
 CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
 FOLLOW_ADDRESS = """(value) => {
@@ -69,9 +69,7 @@ class _Page:
             self.models = Words(workbench.status().text, elem_id=ids.MODEL_STATUS)
         with gr.Row(elem_classes=["ask-row"]):
             with gr.Column(min_width=0, elem_classes=["ask-left"]):
-                self.prompt = gr.Textbox(
-                    label="Prompt", show_label=False, lines=4, max_lines=4, placeholder=HINT, elem_id=ids.PROMPT, container=False
-                )
+                self.prompt = PromptBox(label="Prompt", show_label=False, lines=4, max_lines=4, placeholder=HINT, elem_id=ids.PROMPT, container=False)
             with gr.Column(min_width=0, elem_classes=["ask-right"]):
                 self.settings = Settings(json.dumps(default_settings(workbench, len(specs))), fields=setting_fields(workbench), elem_id=ids.SETTINGS)
                 with gr.Row(elem_classes=["go-row"]):
@@ -113,10 +111,10 @@ class _Page:
     def _generate(self) -> Handler:
         @guarded("Generation")
         def generate(
-            prompt: str, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = NO_EVENT
+            prompt: object, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = NO_EVENT
         ) -> Iterator[dict]:
-            prompt = self._read_prompt(payload(event).get("text", prompt))
-            asked = read_settings(settings, self.workbench)
+            prompt = read_text(payload(event).get("text", prompt), "prompt", MAX_PROMPT)
+            asked, measure = read_settings(settings, self.workbench), _read_measure(measure)
             names = COLUMN_NAMES[: asked["columns"]]
             specs = [read_spec(text, name, self.workbench, asked["base_lm"]) for name, text in zip(names, (a, b, c, d), strict=False)]
             if self.line.started_within(request.session_hash, DOUBLE_CLICK):
@@ -134,7 +132,7 @@ class _Page:
                 except RgtgError:
                     yield {self.status: "not started"}
                     raise
-                fresh = {self.settings: json.dumps(json.loads(settings) | {"seed": seed}), self.again: gr.Button(visible=False)}
+                fresh = {self.settings: json.dumps(write_settings(**asked | {"seed": seed})), self.again: gr.Button(visible=False)}
                 fresh |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(running.traces) :]}
                 fresh |= {settings: gr.update(branch="") for settings in self.columns.inputs}
                 yield from self._stream(running, ticket, measure, fresh)
@@ -146,13 +144,13 @@ class _Page:
     def _branch(self) -> Handler:
         @guarded("The branch")
         def branch(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
-            asked = payload(event)
+            asked, measure = payload(event), _read_measure(measure)
             comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
             trace = comparison.trace(read_id(asked.get("trace"), "answer"))
             index, token_id = asked.get("index"), asked.get("token_id")
             if trace is None or type(index) is not int or not 0 <= index < len(trace.steps):
                 raise BadSettings("That token is not part of this comparison.", "", "Reload the page.")
-            if token_id not in [c.token_id for c in trace.steps[index].candidates]:
+            if type(token_id) is not int or token_id not in [c.token_id for c in trace.steps[index].candidates]:
                 raise BadSettings("That token is not among the candidates of this step.", "", "Choose one of the table.")
             ticket = self.line.enter(request.session_hash)
             try:
@@ -205,7 +203,7 @@ class _Page:
 
     def _curve(self, comparison: Comparison, measure: str) -> go.Figure:
         titles = {t.column: column_title(t, self.workbench) for t in comparison.traces}
-        return reward_curve(comparison.traces, measure if isinstance(measure, str) else "", titles)
+        return reward_curve(comparison.traces, measure, titles)
 
     def _stop(self) -> Handler:
         @guarded("Stop")
@@ -213,14 +211,6 @@ class _Page:
             return "stopping …" if self.line.stop(request.session_hash) else "nothing is running"
 
         return stop
-
-    @staticmethod
-    def _read_prompt(prompt: object) -> str:
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise BadSettings("There is no prompt.", "", "Type one, or pick an example.")
-        if len(prompt) > MAX_PROMPT:
-            raise BadSettings(f"The prompt has {len(prompt):,} characters; this page takes {MAX_PROMPT:,}.", "", "Shorten it.")
-        return prompt
 
     # ---- the page as it opens ---------------------------------------------------------------------
 
@@ -266,9 +256,8 @@ class _Page:
             found[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models)
         found |= self._branch_labels(comparison, COLUMN_NAMES)
         if own:
-            run, config = own[0].run, own[0].run.generation
-            settings = {"base_lm": run.base_lm.name, "columns": len(own), "seed": run.seed, "lock": True}
-            settings |= {name: getattr(config, name) for name in SHARED}
+            run = own[0].run
+            settings = write_settings(run.base_lm.name, len(own), run.seed, run.generation)
             found[self.settings] = gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))
         found[self.status] = f"stored comparison of {_day(comparison.created_at)}; “Run again” generates it anew"
         return found
@@ -302,12 +291,17 @@ class _Page:
     def _measure(self) -> Handler:
         @guarded("The curve")
         def measure(bar: str, event: gr.EventData = NO_EVENT) -> object:
-            name, comparison = payload(event).get("measure"), json.loads(bar or "{}").get("comparison")
+            name, comparison = payload(event).get("measure"), read_json(bar or "{}", "vote bar").get("comparison")
             if not comparison:
                 return gr.skip()
-            return self._curve(self.workbench.comparison(read_id(comparison, "comparison")), name if isinstance(name, str) else "")
+            return self._curve(self.workbench.comparison(read_id(comparison, "comparison")), _read_measure(name))
 
         return measure
+
+
+def _read_measure(value: object) -> str:
+    """The name of the reward model that the curve shows; "" for each column's own."""
+    return read_text(value, "reward to show", MAX_NAME, "Choose one.") if value else ""
 
 
 def _day(created_at: str) -> str:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import gradio as gr
+
 from pages.token_view import _Drawn
 
 
@@ -54,6 +56,15 @@ class ColourBar(Drawn):
 
     def __init__(self, channels: Sequence[tuple[str, str]] = (), **props: Any):
         super().__init__("", channels=[list(channel) for channel in channels], **props)
+
+
+class PromptBox(gr.Textbox):
+    """Gradio's own text box, but for what it hands to a handler: what came, where the other would make a text of a list or a number."""
+
+    is_template = True  # drawn as the class above it
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
 
 
 class Openings(Drawn):

@@ -9,6 +9,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -20,12 +21,15 @@ Handler = Callable[..., Any]  # what a component's event calls
 Fn = TypeVar("Fn", bound=Handler)
 NO_EVENT = gr.EventData(None, None)  # the default of a handler that is called by a plain click, too; Gradio reads its type
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+HALF = re.compile("[\ud800-\udfff]")  # of a character that takes two codes: no text that can be stored or sent
+MAX_JSON, MAX_DEPTH = 20_000, 16  # of a value that is JSON: characters, and objects and lists in one another
+MAX_WORDS = 1_000  # characters of a message
 
 
 def in_words(error: Exception, doing: str) -> str:
     """The sentence for the screen: the error's own words, or a reference number that also stands in the log."""
     if isinstance(error, RgtgError):
-        return str(error)
+        return sendable(str(error) if len(str(error)) <= MAX_WORDS else f"{str(error)[:MAX_WORDS]} …")
     if is_disk_full(error):
         return f"{doing} failed: the disk is full. Free some space and do it again."
     reference = secrets.token_hex(2)
@@ -35,34 +39,47 @@ def in_words(error: Exception, doing: str) -> str:
 
 def shown(words: str) -> gr.Error:
     """The words as a message that stays until it is closed. Escaped: Gradio shows messages as HTML, and a word may be a model's."""
-    return gr.Error(html.escape(words, quote=False), duration=None, print_exception=False)
+    return gr.Error(html.escape(sendable(words), quote=False), duration=None, print_exception=False)
 
 
 def warn(words: str) -> None:
-    gr.Warning(html.escape(words, quote=False), duration=None)
+    gr.Warning(html.escape(sendable(words), quote=False), duration=None)
+
+
+def sendable(value: Any) -> Any:
+    """The value with a sign in place of what no stream of answers can carry: half a character, of a file's name for instance, would end it."""
+    if isinstance(value, str):
+        return value if value.isascii() else HALF.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {key: sendable(item) for key, item in value.items()}
+    return [sendable(item) for item in value] if isinstance(value, list) else value
 
 
 def guarded(doing: str) -> Callable[[Fn], Fn]:
-    """Wraps a handler: any exception becomes a `gr.Error` with words; one that is a `gr.Error` already passes through."""
+    """Wraps a handler: any exception becomes a `gr.Error` with words, one that is a `gr.Error` already passes through; answers are `sendable`."""
 
     def wrap(fn: Any) -> Any:
         if inspect.isgeneratorfunction(fn):
 
             @functools.wraps(fn)
             def stream(*args: Any, **kwargs: Any) -> Any:
+                answers = fn(*args, **kwargs)
                 try:
-                    yield from fn(*args, **kwargs)
+                    for answer in answers:
+                        yield sendable(answer)
                 except gr.Error:
                     raise
                 except Exception as error:
                     raise shown(in_words(error, doing)) from None
+                finally:
+                    answers.close()  # a tab that was closed ends the work
 
             return stream
 
         @functools.wraps(fn)
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                return fn(*args, **kwargs)
+                return sendable(fn(*args, **kwargs))
             except gr.Error:
                 raise
             except Exception as error:
@@ -73,23 +90,73 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
     return wrap
 
 
+def read_text(value: object, name: str, limit: int, do: str = "Type one.") -> str:
+    """Text of the page, not blank; raises BadSettings where it is too long, or holds what can be neither stored nor sent."""
+    if not isinstance(value, str) or not value.strip():
+        raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {quoted(value)}.", do)
+    if len(value) > limit:
+        raise BadSettings(f"The {name} has {len(value):,} characters; this page takes {limit:,}.", "", "Shorten it.")
+    if unsound := _unsound(value):
+        raise BadSettings(f"The {name} holds {unsound[0]}.", f"It is character {unsound[1] + 1:,}.", "Take it out, or type the text again.")
+    return value
+
+
+def _unsound(text: str) -> tuple[str, int] | None:
+    """What can be neither stored nor sent, and where it stands."""
+    for wrong, what in (("\0", "NUL"), (HALF, "half of a character")):
+        if found := re.search(wrong, text):
+            return what, found.start()
+    return None
+
+
 def read_json(text: object, what: str) -> dict:
-    """A JSON object from the browser; raises BadSettings where it is something else or too long."""
-    try:
-        found = json.loads(text) if isinstance(text, str) and len(text) <= 20_000 else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise BadSettings(f"The {what} of this page could not be read.", "", "Reload the page.")
+    """A JSON object from the browser with texts as `read_text` takes them; raises BadSettings where it is something else, too long or too deep.
+
+    Its fields may be of any type; numbers may be infinite or none.
+    """
+    found: Any = None
+    if isinstance(text, str) and len(text) <= MAX_JSON:
+        with suppress(ValueError, RecursionError):  # no JSON, a number of thousands of digits; too deep
+            found = json.loads(text)
+    why = _why_unsound(found) if isinstance(found, dict) else f"It has to be a JSON object of up to {MAX_JSON:,} characters."
+    if why:
+        raise BadSettings(f"The {what} of this page could not be read.", why, "Reload the page.")
     return found
+
+
+def _why_unsound(value: object, depth: int = 0) -> str:
+    """What is wrong with a value from JSON, or with one inside of it; "" where nothing is."""
+    if depth > MAX_DEPTH:
+        return "It is nested too deep."
+    if isinstance(value, str):
+        unsound = _unsound(value)
+        return f"It holds {unsound[0]}." if unsound else ""
+    items = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next(filter(None, (_why_unsound(item, depth + 1) for item in items)), "")
+
+
+def _is_finite(value: float | int) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+def quoted(value: object) -> str:
+    """The beginning of a value of any type, for a message."""
+    try:
+        words = repr(value)
+    except (ValueError, RecursionError):  # too many digits, too deep
+        words = f"something of the type {type(value).__name__}"
+    return words if len(words) <= 40 else f"{words[:40]} …"
 
 
 def read_number(value: object, name: str, low: float, high: float, whole: bool = False) -> float | int:
     """A finite number between `low` and `high`; raises BadSettings naming the field and its range."""
-    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value) else None
     if number is None or not low <= number <= high or (whole and number != int(number)):
-        kind = "a whole number" if whole else "a number"
-        raise BadSettings(f"`{name}` has to be {kind} between {low:g} and {high:g}.", f"Found {value!r:.40}.", "Correct it, then press Generate.")
+        kind, ends = "a whole number" if whole else "a number", " and ".join(f"{end:,}" if whole else f"{end:g}" for end in (low, high))
+        raise BadSettings(f"`{name}` has to be {kind} between {ends}.", f"Found {quoted(value)}.", "Correct it, then press Generate.")
     return int(number) if whole else float(number)
 
 
@@ -101,6 +168,6 @@ def read_id(value: object, what: str) -> str:
 
 
 def payload(event: gr.EventData | None) -> dict:
-    """What a component's own event carries; {} for a plain click."""
+    """What a component's own event carries, its fields unchecked; {} for a plain click."""
     data = getattr(event, "_data", None)
     return data if isinstance(data, dict) else {}

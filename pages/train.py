@@ -21,7 +21,6 @@ from pages.reports import accuracy_figure, report_words
 from pages.token_view import _Drawn
 from pages.training_form import TrainForm, asks_for, option_fields, read_form
 from pages.training_words import SAID, data_words, job_line, job_words
-from rgtg.errors import RgtgError
 from rgtg.plots import training_curve
 from rgtg.records import Job
 from rgtg.workbench.trainings import VOTES
@@ -153,14 +152,13 @@ class _Page:
 
     def _look_at(self, form: str) -> Iterator[str]:
         """The words for DataView, with the `asked` of the form: a look may end after one that began later."""
-        asked = {"asked": read_json(form, "form").get("asked", 0)}
+        count = read_json(form, "form").get("asked")
+        asked = {"asked": count if type(count) is int else 0}
         yield json.dumps(asked | {"words": "reading …"})
         try:
             found = read_form(form, self.workbench)
             report = self.trainings.data(found["source"], found["start"], found["config"])
             yield json.dumps(asked | data_words(report, self.trainings.why_dropped, found["config"]))
-        except RgtgError as error:
-            yield json.dumps(asked | {"words": str(error), "wrong": True})
         except Exception as error:
             yield json.dumps(asked | {"words": in_words(error, "Looking at the data"), "wrong": True})
 

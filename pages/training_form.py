@@ -5,7 +5,7 @@ Talks to the workbench; knows nothing of jobs or of how the page is laid out.
 
 from typing import Any
 
-from pages.handlers import read_json
+from pages.handlers import quoted, read_json, read_text
 from pages.token_view import _Drawn
 from rgtg.errors import BadSettings
 from rgtg.guidance.methods import Parameter
@@ -60,22 +60,17 @@ def read_form(text: object, workbench: Workbench) -> dict[str, Any]:
         raise BadSettings("The model to start from is not on this machine.", f"There are: {', '.join(starts) or 'none'}.", "Choose one of them.")
     source = form.get("source")
     if source == "file":
-        source = form.get("path")
-        if not isinstance(source, str) or not source.strip() or len(source) > MAX_TEXT or "\0" in source:
-            raise BadSettings("There is no file to train on.", "", "Upload one, or give its path, or choose your votes.")
-        source = source.strip()
+        source = read_text(form.get("path"), "file to train on", MAX_TEXT, "Upload one, or give its path, or choose your votes.").strip()
         if source == VOTES:
             source = f"./{VOTES}"
     elif source != VOTES:
         raise BadSettings("The data has to be your votes or a file.", "", "Reload the page.")
-    name = form.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise BadSettings("The new model needs a name.", "", "Type one.")
+    name = read_text(form.get("name"), "name of the new model", MAX_TEXT)
     training = read_options(form.get("training"), workbench)
     return {
         "source": source,
         "start": form["start"],
-        "name": name.strip()[:MAX_TEXT],
+        "name": name.strip(),
         "training": training,
         "config": workbench.trainings.config(training),
     }
@@ -89,7 +84,9 @@ def asks_for(found: dict[str, Any], job: Job) -> bool:
 
 def read_options(form: object, workbench: Workbench) -> dict[str, Any]:
     """The options that differ from their defaults; raises BadSettings naming one that the objective lacks or that is out of range."""
-    given = form if isinstance(form, dict) else {}
+    given = {} if form is None else form
+    if not isinstance(given, dict):
+        raise BadSettings("The options of the training could not be read.", f"Found {quoted(form)}.", "Reload the page.")
     known = {p.name: p for p in workbench.trainings.fields()}
     objective = given.get("objective", known["objective"].default)
     known |= {p.name: p for p in workbench.trainings.options().get(objective if isinstance(objective, str) else "", ())}

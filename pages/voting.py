@@ -4,20 +4,19 @@ Talks to the workbench. Whether a vote is one is checked in the library; here on
 """
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from pages import ids
+from pages import ids, temporary
 from pages.components import VoteBar
-from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id, warn
+from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, new_id
 from rgtg.workbench.workbench import Workbench
 
 THANKS = {"tie": "tie", "all_bad": "all bad", "skip": "skipped"}
+MAX_SEEN = 64  # more answers than a comparison can have
 DOWNLOAD = """(file) => {
   const link = Object.assign(document.createElement("a"), { href: file.url, download: file.orig_name || "" });
   document.body.append(link); link.click(); link.remove();
@@ -97,24 +96,33 @@ class Voting:
     def export(self) -> Handler:
         @guarded("The export")
         def export(bar: str) -> dict:
-            folder = Path(tempfile.mkdtemp(prefix="rgtg-export-"))
-            report = self.workbench.export(folder / "preference.jsonl", "preference")
+            value = _bar(bar)
+            file = temporary.download_folder() / "preference.jsonl"
+            try:
+                report = self.workbench.export(file, "preference")
+            except Exception:
+                temporary.fetched(str(file))
+                raise
             left_out = sum(report.skipped.values())
             note = f"exported {report.num_pairs} pairs" + (f", {left_out} votes give none" if left_out else "")
-            try:
-                value = json.loads(bar)
-            except (TypeError, ValueError):
-                value = {}
             return {self.export_file: str(report.path), self.bar: json.dumps(value | {"note": note, "at": new_id()})}
 
         return export
 
 
+def _bar(value: object) -> dict[str, Any]:
+    """What the bar shows; {} before the first comparison, and where it cannot be read."""
+    try:
+        return read_json(value, "vote bar")
+    except BadSettings:
+        return {}
+
+
 def read_vote(asked: dict) -> dict[str, Any]:
     """The arguments of `Workbench.vote` from the bar's event; raises BadSettings where one is of the wrong type."""
     verdict, best, seen, dwell_ms = asked.get("verdict"), asked.get("best"), asked.get("seen") or [], asked.get("dwell_ms")
-    texts = [verdict, *([best] if best is not None else []), *(seen if isinstance(seen, list) else [None])]
-    if not all(isinstance(text, str) for text in texts):
+    names = [verdict, *([best] if best is not None else []), *(seen if isinstance(seen, list) and len(seen) <= MAX_SEEN else [None])]
+    if not all(isinstance(name, str) and ID.fullmatch(name) for name in names):
         raise BadSettings("That is no vote on this comparison.", "", "Reload the page.")
     dwell_ms = dwell_ms if type(dwell_ms) is int and 0 <= dwell_ms < 10**9 else None
     vote_id = read_id(asked.get("vote_id") or new_id(), "vote")

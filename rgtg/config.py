@@ -71,9 +71,16 @@ def check_ranges(config: Any) -> None:
             raise BadSettings(wrong, f"Found {found}.", do)
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    """ "a, b" -> ("a", "b")."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
 def _in_digits(number: float | int) -> str:
-    """1000000 -> "1,000,000", 0.5 -> "0.5"."""
-    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    """1000000 -> "1,000,000", 0.5 -> "0.5", 10**400 -> "a number of more than 15 digits"."""
+    if isinstance(number, int):
+        return f"{number:,}" if abs(number) < 10**15 else "a number of more than 15 digits"
+    return f"{number:g}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ class Settings:
     dtype: str = "float32"
     reward_dtype: str = ""  # of reward models, where it is another: int8, on a CPU
     public: bool = False
+    hosts: tuple[str, ...] = ()  # names by which a browser may ask for the app, besides loopback and the address it listens on
+    space_hosts: tuple[str, ...] = ()  # on a Space, its own name
 
     @property
     def database(self) -> Path:
@@ -102,10 +111,12 @@ class Settings:
 
     @classmethod
     def from_environment(cls, **changes: Any) -> "Settings":
-        """RGTG_DATA_DIR and RGTG_PUBLIC, overridden by `changes` that are not None."""
+        """RGTG_DATA_DIR, RGTG_PUBLIC, RGTG_HOSTS and a Space's SPACE_HOST, overridden by `changes` that are not None."""
         found: dict[str, Any] = {
             "data_dir": Path(os.environ.get("RGTG_DATA_DIR") or cls.data_dir),
             "public": os.environ.get("RGTG_PUBLIC", "") not in ("", "0"),
+            "hosts": _listed(os.environ.get("RGTG_HOSTS", "")),
+            "space_hosts": _listed(os.environ.get("SPACE_HOST", "")),
         }
         return cls(**found | {k: v for k, v in changes.items() if v is not None})
 

@@ -102,3 +102,9 @@ def test_every_training_setting_has_help_and_says_what_it_may_be(listed):
 def test_training_refuses_values_that_cannot_be(name, value, said):
     with pytest.raises(BadSettings, match=f"`{name}` has to be {said}"):
         TrainingConfig.of({name: value})
+
+
+def test_a_number_of_hundreds_of_digits_is_refused_in_few_words():
+    with pytest.raises(BadSettings) as refused:
+        TrainingConfig.of({"stride": 10**400})
+    assert refused.value.found == "Found a number of more than 15 digits."

@@ -111,8 +111,8 @@ def test_an_unknown_option_is_refused(workbench):
         ({"source": "file"}, "no file to train on"),
         ({"source": "file", "path": 3}, "no file to train on"),
         ({"source": "/etc/passwd"}, "votes or a file"),
-        ({"name": "  "}, "needs a name"),
-        ({"name": 5}, "needs a name"),
+        ({"name": "  "}, "no name"),
+        ({"name": 5}, "no name"),
     ],
 )
 def test_a_form_that_cannot_be_used_says_why(workbench, changes, words):

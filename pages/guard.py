@@ -1,0 +1,230 @@
+"""The door in front of Gradio: which requests reach it at all.
+
+An ASGI application around another. Looks at who asks (`pages.hosts`), at the route, and at the size and the depth of the body; knows nothing of
+what a page does with a request. What is refused gets a line of JSON, {"error", "found", "do"}.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from itertools import accumulate
+from typing import Any
+
+from pages import temporary
+from pages.hosts import Hosts, Refused
+from rgtg.errors import BadData
+
+log = logging.getLogger(__name__)
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+MAX_BODY = 1_000_000  # bytes of a request that is no upload; the longest prompt and all settings take a third of it
+MAX_DEPTH, MAX_PARTS = 32, 10_000  # of a JSON body: objects and lists in one another, and with what is in them in all
+MAX_UPLOAD = 50_000_000  # bytes of one file
+SWEEP_EVERY = 300.0  # seconds
+
+FAILED = ("The request could not be answered.", "It may ask for what this app does not have.", "Reload the page; the log has the reason.")
+
+API = "/gradio_api/"
+FILE = "file="
+# What the pages and a client in Python ask of Gradio. The rest stays shut: it fetches addresses, calls server functions, records, edits.
+ROUTES = re.compile(
+    r"(?:queue/(?:join|data)|call/(?:v2/)?[^/]+(?:/[^/]+)?|heartbeat/[^/]+|upload(?:_progress)?|cancel|reset|info|startup-events|theme\.css"
+    r"|login_check|app_id)/?"
+)
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: one pass, whatever comes
+SESSION = re.compile(r"[!-~]{1,100}")
+NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class Guard:
+    """Passes on to `app` what may reach it. `uploads`: whether a page takes files."""
+
+    def __init__(self, app: App, hosts: Hosts, uploads: bool = False):
+        self.app, self.hosts, self.uploads = app, hosts, uploads
+        self._arriving = 0  # bytes of uploads on their way
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        try:
+            path = self._route(scope)
+        except Refused as refused:
+            return await _refuse(scope, receive, send, refused)
+        if scope["type"] == "websocket":
+            return await self.app(scope, receive, send)
+        try:
+            if path == API + "upload":
+                return await self._upload(scope, receive, send)
+            body = await _body(scope, receive)
+        except Refused as refused:
+            return await _refuse(scope, receive, send, refused)
+        await self._pass_on(path, scope, body, receive, send)
+
+    def _route(self, scope: MutableMapping[str, Any]) -> str:
+        """The path below the app's own root; raises Refused for one that is shut, or for who may not ask."""
+        method, path = scope.get("method", "GET"), scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+        if not path.startswith("/"):
+            raise Refused(400, "The address of a request has to be a path of this app.", "", "Open the app by its address.")
+        self.hosts.check(scope["headers"], method, path)
+        if not path.startswith(API):
+            if method not in ("GET", "HEAD", "OPTIONS"):
+                raise Refused(403, "There is nothing to send to here.", f"The method is {method:.20}.")
+            return path
+        name = path.removeprefix(API)
+        if name.startswith(FILE):
+            if re.match(r"\s*[\\/]{2}|\s*[A-Za-z][A-Za-z0-9+.-]+:", name.removeprefix(FILE)):  # Gradio would fetch it; a letter is a drive
+                raise Refused(403, "This app fetches nothing from elsewhere.", "", "Give a file of this app.")
+        elif not ROUTES.fullmatch(name) or (name.startswith("upload") and not self.uploads):
+            raise Refused(403, "This route is shut.", "", "Use the pages of the app.")
+        return path.rstrip("/")
+
+    async def _pass_on(self, path: str, scope: MutableMapping[str, Any], body: bytes | None, receive: Receive, send: Send) -> None:
+        """With the body that was read; a download that was sent to its end goes."""
+        waiting, status, ended = [body] if body is not None else [], 0, False
+
+        async def receive_body() -> Message:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False} if waiting else await receive()
+
+        async def watch(message: Message) -> None:
+            nonlocal status, ended
+            status = message.get("status", status)
+            if status == 500:  # what Gradio says then is no sentence, and the reason is in the log; nearly always a body names what is not there
+                if message["type"] == "http.response.start":
+                    await _refuse(scope, receive, send, Refused(500 if body is None else 400, *FAILED))
+                return
+            ended = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        await self.app(scope, receive_body, watch)
+        if path.startswith(API + FILE) and scope["method"] == "GET" and status == 200 and ended:
+            await asyncio.to_thread(temporary.fetched, path.removeprefix(API + FILE))
+
+    async def _upload(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """One upload within the quota; it says beforehand how long it is, and the server reads no more of it than that."""
+        length = _length(scope)
+        if length is None:
+            raise Refused(400, "An upload has to say how large it is.", "There is no `Content-Length`.")
+        if length > MAX_UPLOAD + 10_000:  # with what stands around the file
+            raise Refused(413, f"The file is too large; at most {MAX_UPLOAD:,} bytes are taken.", f"Found {length:,}.", "Give its path instead.")
+        self._arriving += length
+        try:
+            await asyncio.to_thread(temporary.check_room, self._arriving)
+            await self.app(scope, receive, send)
+        except BadData as full:
+            raise Refused(413, full.wrong, full.found, full.do) from None
+        finally:
+            self._arriving -= length
+
+
+async def _body(scope: MutableMapping[str, Any], receive: Receive) -> bytes | None:
+    """The body, read before anything is made of it, None where there is none; raises Refused where it is too long, too deep or no text."""
+    length = _length(scope)
+    if length is not None and length > MAX_BODY:
+        raise _too_long(length)
+    if length is None and not _values(scope, b"transfer-encoding"):
+        return None
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "The request ended before its body did.")
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            raise _too_long(len(body))
+        if not message.get("more_body"):
+            break
+    check_json(bytes(body))
+    return bytes(body)
+
+
+def check_json(body: bytes) -> None:
+    """Raises Refused for a body that is no JSON in UTF-8, that would be costly to read, that names a file, or a session as none is named."""
+    if b"\0" in body:  # JSON has none, but UTF-16, which Python would read as well, has
+        raise Refused(400, "The request holds NUL.", "", "Send JSON in UTF-8.")
+    marks = STRING.sub(b"", body)
+    brackets = marks.translate(None, NOT_BRACKETS)
+    parts = marks.count(b",") + len(brackets) // 2
+    depth = max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets[: 2 * MAX_PARTS]), default=0)
+    if depth > MAX_DEPTH or parts > MAX_PARTS:
+        found, do = f"Found {depth:,} levels, {parts:,} parts.", f"Send at most {MAX_DEPTH} and {MAX_PARTS:,}."
+        raise Refused(400, "The JSON of the request is nested too deep, or has too many parts.", found, do)
+    try:
+        fields = json.loads(body, object_hook=_no_file)
+    except ValueError as error:
+        found = f"{error}." if isinstance(error, json.JSONDecodeError) else "A byte is no UTF-8, or a number has too many digits."
+        raise Refused(400, "The request is no JSON.", found, "Send a JSON object in UTF-8.") from None
+    session = fields.get("session_hash") if isinstance(fields, dict) else fields
+    if session is not None and not (isinstance(session, str) and SESSION.fullmatch(session)):  # Gradio keeps it for the figures of its queue
+        raise Refused(400, "The request names no session.", "A name has up to 100 letters, digits and signs.", "Reload the page.")
+
+
+def _no_file(fields: dict[str, Any]) -> dict[str, Any]:
+    """An object of a request; raises Refused for what Gradio takes for a file, at an address of which it would fetch it, whatever the input is."""
+    if "path" in fields and "meta" in fields:
+        raise Refused(400, "A request names no file.", "", "Upload it on a page that takes files.")
+    return fields
+
+
+def _too_long(length: int) -> Refused:
+    return Refused(413, f"The request is too long; at most {MAX_BODY:,} bytes are read.", f"Found {length:,}.", "Shorten what you send.")
+
+
+def _values(scope: MutableMapping[str, Any], name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key.lower() == name]
+
+
+def _length(scope: MutableMapping[str, Any]) -> int | None:
+    """Content-Length; None where the body is sent in chunks, or there is none."""
+    found = _values(scope, b"content-length")
+    if not found or _values(scope, b"transfer-encoding"):
+        return None
+    if len(set(found)) > 1 or not re.fullmatch(rb"[0-9]{1,15}", found[0]):
+        raise Refused(400, "The length of the request is no number.")
+    return int(found[0])
+
+
+async def _refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send, refused: Refused) -> None:
+    log.warning("refused %s %.80r: %s", scope.get("method", scope["type"]), scope["path"], refused)
+    if scope["type"] == "websocket":
+        await receive()  # its connect
+        return await send({"type": "websocket.close", "code": 1008, "reason": refused.wrong})
+    body = json.dumps({"error": refused.wrong, "found": refused.found, "do": refused.do}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def lifespan(hosts: Hosts, uploads: bool) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """What an app does from its start to its end: the guard stands before all that Gradio has put around its routes, and old files go.
+
+    Given to `launch` as `app_kwargs={"lifespan": …}`; it is entered before the server takes its first request.
+    """
+
+    @asynccontextmanager
+    async def guarded(app: Any) -> AsyncIterator[None]:
+        app.middleware_stack = Guard(app.middleware_stack, hosts, uploads)
+        sweeping = asyncio.create_task(_sweep())
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeping
+
+    return guarded
+
+
+async def _sweep() -> None:
+    while True:
+        try:
+            await asyncio.to_thread(temporary.sweep)
+        except OSError:
+            log.warning("old files could not be removed", exc_info=True)
+        await asyncio.sleep(SWEEP_EVERY)

@@ -13,7 +13,7 @@ import gradio as gr
 from pages import ids
 from pages.components import VoteBar
 from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id, warn
-from rgtg.errors import BadSettings, RgtgError
+from rgtg.errors import BadSettings, RgtgError, StoreError
 from rgtg.records import Comparison, new_id
 from rgtg.workbench.workbench import Workbench
 
@@ -55,7 +55,10 @@ class Voting:
         @guarded("The vote")
         def vote(event: gr.EventData = NO_EVENT) -> str:
             asked = payload(event)
-            comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
+            try:
+                comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
+            except StoreError as error:
+                raise StoreError(f"Your vote was not saved: {error}") from error
             try:
                 self._store(comparison, read_vote(asked))
             except RgtgError as error:

@@ -1,7 +1,8 @@
 """How the database file is opened: whose file it is, who may write it, which connection is given out.
 
-Knows nothing of comparisons or votes. A file that was deleted or replaced since it was opened is told by device and inode. Nobody but SQLite ever opens the live file: closing any other descriptor of it
-would drop the locks of the whole process, and with them rows that were acknowledged.
+Knows nothing of comparisons or votes. A file that was deleted or replaced since it was opened is told by device and inode. Nobody
+but SQLite ever opens the live file: closing any other descriptor of it would drop the locks of the whole process, and with them
+rows that were acknowledged.
 """
 
 import logging

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from rgtg.errors import BadReward
 from rgtg.models.loading import HasWeights
 
 
@@ -40,6 +41,10 @@ class RewardPrefixes(ABC):
     def truncate(self, slot: int, num_tokens: int) -> None:
         """Forget the response beyond its first tokens."""
 
+    def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
+        """What is asked, cut by slots where it is much at once: between two forwards of a moderate size one can stop."""
+        return [asks]
+
     @abstractmethod
     def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
         """Candidates by slot -> what is said of each slot; without candidates of the response as it stands. No forward is made
@@ -66,3 +71,12 @@ class RewardModel(HasWeights, ABC):
     @abstractmethod
     def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         """The reward of every prefix of each response, from one forward: entry t after t + 1 response tokens."""
+
+
+def not_finite(name: str, where: str) -> BadReward:
+    """The error of a reward model that said NaN or infinity, `where` being "at token 3"."""
+    return BadReward(
+        f"Reward model `{name}` returned a reward that is not a number.",
+        f"Found NaN or infinity {where}.",
+        "Choose another reward model; this one may be damaged.",
+    )

@@ -157,7 +157,7 @@ def _counts(number: int) -> dict:
 
 def _export(number: int) -> dict:
     """An export of texts, which unpacks no step, beside the same export with every step of the database unpacked."""
-    candidates = tuple(Candidate(i, "word ", -1 / 3, 2 / 3, i, i, 1 / 7, (("partial", 1 / 9),)) for i in range(10))
+    candidates = tuple(Candidate(i, "word ", -1 / 3, 2 / 3, i, i, 1 / 7, (("reward", 1 / 9),)) for i in range(10))
     steps = rows.StoredSteps(rows.steps_json(tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4, candidates=candidates) for i in range(24))))
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
         _fill(found, number, steps)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ from pages.token_view import CurveBridge, Inspector
 from pages.voting import Voting
 from pages.waiting_line import Line, Ticket
 from rgtg.config import COLUMN_NAMES
-from rgtg.errors import BadSettings, RgtgError
+from rgtg.errors import BadSettings, OverBudget, RgtgError
 from rgtg.plots import reward_curve
 from rgtg.records import Comparison
 from rgtg.workbench.running import RunningComparison
@@ -43,6 +43,7 @@ from rgtg.workbench.workbench import Workbench
 TITLE = "Compare"
 MAX_PROMPT, MAX_NAME = 20_000, 200
 DOUBLE_CLICK = 0.4
+MAX_ASKED_BACK = 1_000
 CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
 FOLLOW_ADDRESS = """(value) => {
   const id = JSON.parse(value || "{}").comparison, address = new URL(location.href);
@@ -63,6 +64,7 @@ class _Page:
 
     def __init__(self, workbench: Workbench, line: Line, pages: Links):
         self.workbench, self.line = workbench, line
+        self.asked_back: dict[str | None, object] = {}  # by visitor: the request that was over the limits, and asked about
         specs = default_columns(workbench)
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
@@ -128,7 +130,12 @@ class _Page:
                 if not (yield from self._wait(ticket)):
                     return
                 try:
-                    running = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"])
+                    wanted = (prompt, tuple(specs), asked["generation"], asked["base_lm"])
+                    confirmed = self.asked_back.pop(request.session_hash, None) == wanted
+                    running = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"], confirmed=confirmed)
+                except OverBudget as error:
+                    yield {self.status: "not started"}
+                    raise self._ask_back(error, request.session_hash, wanted) from None
                 except RgtgError:
                     yield {self.status: "not started"}
                     raise
@@ -140,6 +147,15 @@ class _Page:
                 self.line.leave(ticket)
 
         return generate
+
+    def _ask_back(self, error: OverBudget, owner: str | None, wanted: object) -> OverBudget:
+        """The words for a request that is over the limits: on one's own machine, pressing Generate again runs it as it is."""
+        if self.workbench.settings.public:
+            return error
+        if len(self.asked_back) >= MAX_ASKED_BACK:
+            self.asked_back.clear()
+        self.asked_back[owner] = wanted
+        return OverBudget(error.wrong, error.found, f"{error.do} Or press Generate again: then it runs as it is.")
 
     def _branch(self) -> Handler:
         @guarded("The branch")

@@ -21,6 +21,7 @@ from pages.reports import accuracy_figure, report_words
 from pages.token_view import _Drawn
 from pages.training_form import TrainForm, asks_for, option_fields, read_form
 from pages.training_words import SAID, data_words, job_line, job_words
+from rgtg.errors import RgtgError
 from rgtg.plots import training_curve
 from rgtg.records import Job
 from rgtg.workbench.trainings import VOTES

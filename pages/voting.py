@@ -11,7 +11,7 @@ import gradio as gr
 from pages import ids, temporary
 from pages.components import VoteBar
 from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
-from rgtg.errors import BadSettings, RgtgError
+from rgtg.errors import BadSettings, RgtgError, StoreError
 from rgtg.records import Comparison, new_id
 from rgtg.workbench.workbench import Workbench
 
@@ -54,7 +54,10 @@ class Voting:
         @guarded("The vote")
         def vote(event: gr.EventData = NO_EVENT) -> str:
             asked = payload(event)
-            comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
+            try:
+                comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
+            except StoreError as error:
+                raise StoreError(f"Your vote was not saved: {error}") from error
             try:
                 self._store(comparison, read_vote(asked))
             except RgtgError as error:

@@ -94,6 +94,8 @@ class Settings:
     public: bool = False
     hosts: tuple[str, ...] = ()  # names by which a browser may ask for the app, besides loopback and the address it listens on
     space_hosts: tuple[str, ...] = ()  # on a Space, its own name
+    memory_budget_gb: float = 4.0  # of one comparison, besides the models; on a laptop a person may go beyond after being asked
+    time_budget_s: float = 120.0
 
     @property
     def database(self) -> Path:
@@ -111,14 +113,27 @@ class Settings:
 
     @classmethod
     def from_environment(cls, **changes: Any) -> "Settings":
-        """RGTG_DATA_DIR, RGTG_PUBLIC, RGTG_HOSTS and a Space's SPACE_HOST, overridden by `changes` that are not None."""
+        """RGTG_DATA_DIR, RGTG_PUBLIC, RGTG_HOSTS, RGTG_MEMORY_BUDGET_GB, RGTG_TIME_BUDGET_S and a Space's SPACE_HOST, overridden by `changes`
+        that are not None. Raises BadSettings."""
         found: dict[str, Any] = {
             "data_dir": Path(os.environ.get("RGTG_DATA_DIR") or cls.data_dir),
             "public": os.environ.get("RGTG_PUBLIC", "") not in ("", "0"),
             "hosts": _listed(os.environ.get("RGTG_HOSTS", "")),
             "space_hosts": _listed(os.environ.get("SPACE_HOST", "")),
         }
+        found |= {name: _limit(f"RGTG_{name.upper()}") for name in ("memory_budget_gb", "time_budget_s") if os.environ.get(f"RGTG_{name.upper()}")}
         return cls(**found | {k: v for k, v in changes.items() if v is not None})
+
+
+def _limit(name: str) -> float:
+    """A number above 0 from the environment; `inf` is no limit."""
+    try:
+        found = float(os.environ[name])
+    except ValueError:
+        found = 0.0
+    if not found > 0:
+        raise BadSettings(f"{name} has to be a number above 0.", f"Found `{os.environ[name]}`.", "`inf` is no limit.")
+    return found
 
 
 @dataclass(frozen=True)

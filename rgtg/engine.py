@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import torch
-from torch import Tensor
 
 from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, ModelRefused, RgtgError
 from rgtg.guidance.methods import method
+from rgtg.guidance.proposals import candidates, entropy
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.steps import step_of
@@ -26,7 +26,7 @@ from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import RewardModel, Said, not_finite
+from rgtg.rewards.base import RewardModel, RewardPrefixes, Said, not_finite
 from rgtg.rewards.combine import combine
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
@@ -275,11 +275,17 @@ class _Column:
         return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started)
 
 
-class _Round:
-    """The batches of all models and the columns that they serve."""
+class _Stopped(Exception):
+    """Stop came while the prompts were read."""
 
-    def __init__(self, runs: Sequence[Run], models: Models):
-        self.models, self.columns = models, []
+
+class _Round:
+    """The batches of all models and the columns that they serve. `stop` is asked before each forward."""
+
+    def __init__(self, runs: Sequence[Run], models: Models, stop: Callable[[], bool]):
+        """Reads the prompts that several columns share; raises `_Stopped`."""
+        self.models, self.stop = models, stop
+        self.columns: list[_Column] = []
         longest, widest = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
         rules = [method(run.method).make(run.params) for run in runs]
         guides = dict.fromkeys(ref.name for run in runs for ref, _ in run.guides)  # guides first: they decide the token
@@ -294,8 +300,12 @@ class _Round:
                 own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
                 prompts[name] += [prompt] * num_rows
                 given[name] += [run.forced_ids[:-1]] * num_rows
+        self._go_on()
         self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
-        self.batches = {name: models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest) for name in names if name != LM}
+        self.batches: dict[str, RewardPrefixes] = {}
+        for name in names[1:]:
+            self._go_on()
+            self.batches[name] = models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest)
         for run, rule, own in zip(runs, rules, slots, strict=True):
             followers: list[tuple[Follower, Sequence[int]]] = [
                 (self.lm, own[LM]),
@@ -310,8 +320,12 @@ class _Round:
             if not column.rows.stopped:
                 column.resume()
 
+    def _go_on(self) -> None:
+        if self.stop():
+            raise _Stopped
+
     def advance(self, alive: Sequence[_Column]) -> None:
-        """The LM once, each reward model once, and again for whoever cannot go on without."""
+        """The LM once, each reward model once, and again for whoever cannot go on without. Raises `_Stopped` before the next forward."""
         self._serve_lm(alive)
         for name in self.batches:
             self._serve(name, alive)
@@ -323,17 +337,21 @@ class _Round:
         asking = [(column, wanted) for column in alive if (wanted := column.asks(name))]
         if not asking:
             return
-        batch = self.batches[name]
-        before = batch.num_forwards
-        answers = batch.forward({slot: ids for _, wanted in asking for slot, ids in wanted.items()})
+        batch, answers = self.batches[name], dict[int, Said]()
+        for part in batch.in_parts({slot: ids for _, wanted in asking for slot, ids in wanted.items()}):
+            self._go_on()
+            before = batch.num_forwards
+            answers |= batch.forward(part)
+            for column, _ in asking:
+                column.cost[name] += batch.num_forwards - before
         for column, wanted in asking:
-            column.cost[name] += batch.num_forwards - before
             column.hear(name, {slot: answers[slot] for slot in wanted})
 
     def _serve_lm(self, alive: Sequence[_Column]) -> None:
         asking = [(column, rows) for column in alive if (rows := column.asks_lm())]
         if not asking:
             return
+        self._go_on()
         before = self.lm.num_forwards
         logits = self.lm.forward([column.slots[LM][row] for column, rows in asking for row in rows])
         log_probs = logits.log_softmax(-1)  # (rows, vocabulary)
@@ -344,28 +362,12 @@ class _Round:
             column.cost[LM] += self.lm.num_forwards - before
             mine = slice(at, at + len(rows))
             at += len(rows)
-            entropies = _entropy(log_probs[mine]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
+            entropies = entropy(log_probs[mine]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
             if not all(math.isfinite(row[0]) for row in values[mine]):
                 column.fail(BadReward(f"Base LM `{column.lm.name}` gave probabilities that are not numbers.", "", "Its weights may be damaged."))
                 continue
             found = zip(top[mine], values[mine], tokens[mine], entropies, strict=True)
-            column.hear_lm([_candidates(*row, column.run.generation) for row in found])
-
-
-def _entropy(log_probs: Tensor) -> list[float]:
-    """In nats, of each row: (rows, vocabulary) log probabilities."""
-    return torch.special.entr(log_probs.exp()).sum(-1).tolist()
-
-
-def _candidates(top: Tensor, values: Sequence[float], ids: Sequence[int], entropy: float | None, config: GenerationConfig) -> Proposal:
-    """The run's own top-k and top-p of a row's most probable tokens: `top` (k,) log probabilities, as numbers in `values`."""
-    k = min(config.top_k, len(values))
-    while values[k - 1] == -math.inf:  # what the model itself rules out is no candidate
-        k -= 1
-    if config.top_p < 1:
-        mass = (top[:k] / (config.temperature or 1.0)).softmax(0).cumsum(0)
-        k = min(k, int((mass < config.top_p).sum()) + 1)  # the token that crosses belongs to it
-    return Proposal(list(ids[:k]), top[:k], entropy=entropy)
+            column.hear_lm([candidates(*row, column.run.generation) for row in found])
 
 
 @torch.inference_mode()
@@ -373,18 +375,22 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     """Runs all columns together and yields (column, Step | Working | Ended); every column ends with `Ended`.
 
     A column whose reward model returns NaN, or whose method fails, ends with "error" and its words; the others go on. `stop` is asked
-    once a round: nothing is read or scored after it, and of several answers of one column the first is kept.
+    before each forward, of which a large one is made in parts: nothing is read or scored after it, and of several answers the first is kept.
     """
     started = time.perf_counter()
-    models_at_work = _Round(runs, models)
+    try:
+        models_at_work = _Round(runs, models, stop)
+    except _Stopped:
+        yield from ((number, Ended("stopped", seconds=time.perf_counter() - started)) for number in range(len(runs)))
+        return
     alive = dict(enumerate(models_at_work.columns))
     while alive:
         use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
-        if stop():
+        try:
+            models_at_work.advance(list(alive.values()))
+        except _Stopped:
             for column in alive.values():
                 column.stop()
-        else:
-            models_at_work.advance(list(alive.values()))
         for number, column in list(alive.items()):
             yield from ((number, event) for event in column.events())
             if column.is_done:

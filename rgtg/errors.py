@@ -68,6 +68,10 @@ class BadSettings(RgtgError):
     """A value outside its range, an unknown method or parameter."""
 
 
+class OverBudget(RgtgError):
+    """A request that would take more time or memory than the settings allow."""
+
+
 class BadData(RgtgError):
     """A file or folder of data that cannot be read as what it should be; the row is named."""
 

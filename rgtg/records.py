@@ -207,7 +207,8 @@ class Trace:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        return tuple(step.token_id for step in self.steps)
+        known = getattr(self.steps, "token_ids", None)  # of a stored answer, without unpacking its steps
+        return tuple(step.token_id for step in self.steps) if known is None else known
 
     @property
     def tokens_per_second(self) -> float:

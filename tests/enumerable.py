@@ -57,6 +57,9 @@ class _Batch:
         self.texts, self.num_forwards = [tuple(response) for response in responses], 0
         self.read = [0] * len(self.texts)  # tokens of each that a reward model has spoken of
 
+    def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
+        return [asks]
+
     def append(self, slot: int, token_id: int) -> None:
         self.texts[slot] += (token_id,)
 

@@ -4,5 +4,6 @@ from rgtg.tools import bench_app
 
 
 def test_the_store_benchmark_finds_every_vote_it_was_thanked_for():
-    (line,) = bench_app.store(10.0)
-    assert line["votes"] == line["stored"] == 800
+    votes, counts, export = bench_app.store(10.0, counted=50, exported=20)
+    assert votes["votes"] == votes["stored"] == 800
+    assert counts["votes"] == counts["counted"] == 50 and export["pairs"] == 20

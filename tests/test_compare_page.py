@@ -14,7 +14,7 @@ from pages.columns import default_settings, describe_methods, read_settings, rea
 from pages.handlers import guarded, read_number
 from pages.waiting_line import Line, LineFull
 from rgtg.config import GenerationConfig, Settings
-from rgtg.errors import BadSettings, RgtgError, UnknownRecord
+from rgtg.errors import BadSettings, OverBudget, RgtgError, UnknownRecord
 from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import Candidate, ColumnSpec, Comparison, ModelCard, ModelRef, Run, Step, Trace, Vote, new_id
@@ -68,6 +68,7 @@ class StubWorkbench:
         self.asked: list[tuple] = []
         self.votes: list[Vote] = []
         self.comparisons: dict[str, Comparison] = {}
+        self.over: OverBudget | None = None
 
     def status(self) -> ModelStatus:
         return ModelStatus(self.state, {"ready": "starter · cpu", "loading": "loading partial …"}.get(self.state, "no models"), "")
@@ -91,7 +92,9 @@ class StubWorkbench:
     def openings(self):
         return ["the food was", "my wife and i"]
 
-    def compare(self, prompt, columns, generation, seed, base_lm=None, **_):
+    def compare(self, prompt, columns, generation, seed, base_lm=None, confirmed=False, **_):
+        if self.over and not (confirmed and not self.settings.public):
+            raise self.over
         self.asked.append((prompt, tuple(columns), generation, seed, base_lm))
         lm, guides = ModelRef("starter"), [((ModelRef(c.reward_model), 1.0),) if c.reward_model else () for c in columns]
         runs = [Run(prompt, c.method, lm, c.params, guide, generation=generation, seed=seed) for c, guide in zip(columns, guides, strict=True)]

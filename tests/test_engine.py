@@ -4,6 +4,8 @@ import copy
 import json
 import subprocess
 import sys
+from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from rgtg.engine import Ended, Models, Working, generate, make_run
 from rgtg.errors import BadSettings, ModelRefused, PromptTooLong, TokenizerMismatch
 from rgtg.guidance.requests import Proposal
 from rgtg.guidance.rows import Rows
+from rgtg.models import prefix
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef, Run, Step
 
@@ -172,9 +175,77 @@ def test_a_branch_repeats_the_prefix_and_the_same_token_gives_the_original():
 
 def test_stop_ends_every_column_with_what_it_has():
     found = models()
-    asked = iter([False, False, True, True])
-    steps, ends = collect([run(found, "base"), run(found, "best-of-n", n=2)], found, stop=lambda: next(asked))
-    assert [len(s) for s in steps] == [2, 2] and {e.stop_reason for e in ends} == {"stopped"}
+    with counted(found) as forwards:
+        steps, ends = collect([run(found, "base"), run(found, "best-of-n", n=2)], found, stop=lambda: forwards["lm"] == 3)
+    assert [len(s) for s in steps] == [3, 3] and {e.stop_reason for e in ends} == {"stopped"}  # the first of three read the prompts
+    assert forwards == {"lm": 3, "one": 1}, "the prompts of best-of-n are read once, at the start"
+
+
+@contextmanager
+def counted(found: Models):
+    """The forwards of each model, as they are made."""
+    forwards: Counter[str] = Counter()
+    loaded = {"lm": found.base_lm.loaded} | {name: m.loaded for name, m in found.reward_models.items()}
+    hooks = [m.model.base_model.register_forward_pre_hook(lambda *_, name=name: forwards.update([name])) for name, m in loaded.items()]
+    try:
+        yield forwards
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_stop_before_the_first_forward_reads_nothing():
+    found = models()
+    with counted(found) as forwards:
+        steps, ends = collect([run(found, "best-of-n", n=4), run(found, "base")], found, stop=lambda: True)
+    assert steps == [[], []] and [(e.stop_reason, e.lm_forwards) for e in ends] == [("stopped", 0)] * 2 and not forwards
+
+
+def test_stop_while_the_prompts_are_read_reads_no_further_prompt():
+    found = models()
+    with counted(found) as forwards:
+        _, ends = collect([run(found, "best-of-n", n=4, observers=("two",))], found, stop=lambda: forwards["lm"] == 1)
+    assert ends[0].stop_reason == "stopped" and forwards == {"lm": 1}
+
+
+def test_stop_behind_the_last_token_of_best_of_n_scores_no_answer():
+    found = models()
+    with counted(found) as forwards:
+        runs = [run(found, "best-of-n", n=64, tokens=3, observers=("two",), seed=seed) for seed in range(4)]
+        read = []
+
+        def stop() -> bool:
+            read.append(dict(forwards))
+            return forwards["lm"] >= 3
+
+        steps, ends = collect(runs, found, stop=stop)
+    assert {e.stop_reason for e in ends} <= {"stopped", "max_new_tokens", "eos"} and forwards["lm"] == 3
+    assert forwards["one"] == read[0].get("one", 0) + 1, "its prompt, and no answer"
+    assert all(s.reward("one") is None for column in steps for s in column)
+
+
+def test_a_large_scoring_is_made_in_parts_between_which_one_can_stop(monkeypatch):
+    found = models()
+    whole, _ = collect([run(found, "best-of-n", n=6, tokens=4)], found)
+    monkeypatch.setattr(prefix, "PART_ON_CPU", 8)  # two answers of four tokens a forward
+    with counted(found) as forwards:
+        parts, _ = collect([run(found, "best-of-n", n=6, tokens=4)], found)
+    assert ids(parts[0]) == ids(whole[0]) and forwards["one"] == 1 + 3
+    assert parts[0][-1].reward("one") == pytest.approx(whole[0][-1].reward("one"), abs=1e-4)
+    with counted(found) as forwards:
+        (steps,), (end,) = collect([run(found, "best-of-n", n=6, tokens=4)], found, stop=lambda: forwards["one"] == 2)
+    assert forwards["one"] == 2 and len(steps) == 4 and steps[-1].reward("one") is None and end.reward_forwards == 2
+
+
+def test_candidates_scored_in_parts_are_those_scored_at_once(monkeypatch):
+    found = models()
+    runs = [run(found, "pargs", seed=seed, beta=2.0, observers=("two",)) for seed in range(3)]
+    whole, _ = collect(runs, found)
+    monkeypatch.setattr(prefix, "PART_ON_CPU", 12)
+    parts, _ = collect(runs, found)
+    assert [ids(column) for column in parts] == [ids(column) for column in whole]
+    for a, b in zip(parts, whole, strict=True):
+        assert [s.reward("one") for s in a] == pytest.approx([s.reward("one") for s in b], abs=1e-4)
 
 
 class Broken(torch.nn.Linear):

@@ -79,11 +79,10 @@ def test_a_branch_begins_with_its_parents_tokens_and_with_the_one_that_is_chosen
 @pytest.mark.parametrize("key", METHODS)
 def test_after_stop_nothing_is_read_or_scored_and_the_first_row_is_kept(key):
     found = models()
-    asked = iter([False] * 3 + [True] * 9)
     counts = {}
 
     def stop() -> bool:
-        stopped = next(asked)
+        stopped = reads["lm"] >= 4
         if stopped and not counts:
             counts.update({name: reads[name] for name in reads})
         return stopped
@@ -97,7 +96,7 @@ def test_after_stop_nothing_is_read_or_scored_and_the_first_row_is_kept(key):
     for hook in hooks:
         hook.remove()
     assert reads == counts and end.stop_reason == "stopped" and end.error == ""
-    assert len(steps) == 3 or key == "cards"  # its first round reads the prompt's reward
+    assert len(steps) in (3, 4) or key == "cards"  # its first round reads the prompt's reward
     if METHODS[key].rule is METHODS["best-of-n"].rule:
         assert all(s.reward("one") is None for s in steps), "kept unscored"
 

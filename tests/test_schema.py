@@ -8,7 +8,8 @@ from store_records import make_comparison, make_vote
 from rgtg.errors import StoreError
 from rgtg.records import Span
 from rgtg.store.connection import back_up, identify, open_store
-from rgtg.store.schema import APPLICATION_ID, TABLES, m001_first_schema, migrate
+from rgtg.store.queries import count
+from rgtg.store.schema import APPLICATION_ID, TABLES, m001_first_schema, m002_counts, migrate
 from rgtg.store.store import Store
 
 
@@ -29,9 +30,10 @@ def conn(store):
 def next_schema(raising: bool = False) -> Migrations:
     known = Migrations("rgtg")
     known(name="m001_first_schema")(m001_first_schema)
+    known(name="m002_counts")(m002_counts)
 
     @known()
-    def m002_add_mood(db):
+    def m003_add_mood(db):
         db.execute("ALTER TABLE votes ADD COLUMN mood TEXT")
         if raising:
             raise RuntimeError("half way")
@@ -58,7 +60,7 @@ def test_every_table_is_strict_and_has_seq_id_and_time(conn):
 
 def test_file_says_whose_it_is(conn):
     assert conn.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-    assert conn.execute("PRAGMA user_version").fetchone() == (1,)
+    assert conn.execute("PRAGMA user_version").fetchone() == (2,)
     assert conn.execute("SELECT value FROM meta WHERE key = 'genesis'").fetchone() == ('{"app": "rgtg", "schema": 1}',)
 
 
@@ -123,9 +125,9 @@ def test_older_database_is_backed_up_and_migrated(tmp_path):
     assert opened.conn.execute("PRAGMA foreign_keys").fetchone()[0] == 1
     opened.conn.close()
     opened.lock.release()
-    assert identify(path, next_schema()) == 2
-    (backup,) = tmp_path.glob("rgtg.v1.*.db")
-    assert identify(backup) == 1
+    assert identify(path, next_schema()) == 3
+    (backup,) = tmp_path.glob("rgtg.v2.*.db")
+    assert identify(backup) == 2
     with Store(backup) as before:
         assert before.num_votes() == 1
 
@@ -144,7 +146,7 @@ def test_rows_written_before_a_migration_keep_their_hash(tmp_path):
 def test_migration_that_raises_halfway_changes_nothing(tmp_path):
     path = tmp_path / "rgtg.db"
     Store(path).close()
-    with pytest.raises(StoreError, match=r"could not be brought to schema 2\. Found: half way\. It is as before; a copy is `rgtg\.v1\."):
+    with pytest.raises(StoreError, match=r"could not be brought to schema 3\. Found: half way\. It is as before; a copy is `rgtg\.v2\."):
         open_store(path, next_schema(raising=True))
     with Store(path) as store, closing(sqlite3.connect(path)) as conn:
         assert store.read_only == ""
@@ -155,7 +157,53 @@ def test_migrating_twice_is_migrating_once(tmp_path):
     with closing(sqlite3.connect(tmp_path / "twice.db")) as conn:
         migrate(conn)
         migrate(conn)
-        assert conn.execute("SELECT name FROM _sqlite_migrations").fetchall() == [("m001_first_schema",)]
+        assert conn.execute("SELECT name FROM _sqlite_migrations").fetchall() == [("m001_first_schema",), ("m002_counts",)]
+
+
+def first_schema(path):
+    """A database as the first schema has it, with two comparisons, and votes by two raters: one stands, one changed, one was withdrawn."""
+    known = Migrations("rgtg")
+    known(name="m001_first_schema")(m001_first_schema)
+    opened = open_store(path, known)
+    for name in ("c1", "c2"):
+        row = (name, "hi", "", "closed", "manual", 0)
+        opened.conn.execute(
+            "INSERT INTO comparisons (id, created_at, prompt, prompt_sha256, state, pair_rule, blind) VALUES (?, '', ?, ?, ?, ?, ?)", row
+        )
+    for rater in ("r1", "r2"):
+        opened.conn.execute("INSERT INTO raters (id, created_at, kind, subject_hmac) VALUES (?, '', 'local', ?)", (rater, rater))
+    votes = [("c1", "r1", 1, "tie"), ("c1", "r1", 2, "skip"), ("c1", "r2", 1, "tie"), ("c2", "r2", 1, "tie"), ("c2", "r2", 2, "withdrawn")]
+    for number, vote in enumerate(votes):
+        sql = (
+            "INSERT INTO votes (id, created_at, comparison_id, rater_id, revision, verdict, seen_trace_ids, reasons, row_sha256) "
+            "VALUES (?, '', ?, ?, ?, ?, '[]', '[]', '')"
+        )
+        opened.conn.execute(sql, (f"v{number}", *vote))
+    opened.conn.commit()
+    opened.conn.close()
+    opened.lock.release()
+
+
+def test_a_database_of_the_first_schema_gets_its_counts(tmp_path):
+    first_schema(tmp_path / "rgtg.db")
+    with Store(tmp_path / "rgtg.db") as store:
+        assert (store.num_comparisons(), store.num_votes()) == (2, 2)
+        store.add_vote(make_vote("new", "c2", best=None, seen="", verdict="skip"))
+        assert store.num_votes() == 3
+
+
+def test_a_database_of_the_first_schema_that_may_not_be_written_is_counted(tmp_path):
+    first_schema(tmp_path / "rgtg.db")
+    with closing(sqlite3.connect(tmp_path / "rgtg.db")) as conn:
+        assert (count(conn, "num_comparisons", "comparisons"), count(conn, "num_votes", "current_votes")) == (2, 2)
+
+
+def test_a_vote_below_the_newest_revision_changes_no_count(store, conn):
+    store.add_comparison(make_comparison(), make_vote())
+    insert_vote(conn, id="late", revision=9, verdict="withdrawn", best_trace_id=None)
+    insert_vote(conn, id="later", revision=5)
+    conn.commit()
+    assert store.num_votes() == 0 == len(store.current_votes())
 
 
 def test_backup_has_the_last_vote(store, tmp_path):

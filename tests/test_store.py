@@ -1,4 +1,5 @@
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -340,3 +341,85 @@ def test_store_is_found_again_after_closing(tmp_path):
     with Store(tmp_path / "deep" / "rgtg.db") as store:
         assert store.comparison("c1") == make_comparison() and store.current_votes() == (vote,)
     assert sorted(found.name for found in (tmp_path / "deep").iterdir() if "-" not in found.name) == ["rgtg.db", "rgtg.db.lock"]
+
+
+def test_texts_votes_and_counts_unpack_no_step(store, monkeypatch):
+    store.add_comparison(make_comparison(), make_vote())
+    monkeypatch.setattr(rows, "steps_of", lambda content: pytest.fail("steps were unpacked"))
+    found = store.comparison("c1")
+    assert [(trace.response, len(trace.steps), trace.token_ids) for trace in found.traces[:1]] == [(" answer c1-A", 2, (10, 11))]
+    assert store.vote_of("c1").id == "v1" and (store.num_votes(), store.num_comparisons()) == (1, 1)
+    assert [(comparison.id, len(votes)) for comparison, votes in store.facts()] == [("c1", 1)]
+    store.add_comparison(found)  # as it is when it is branched: nothing is unpacked to be compared
+
+
+def test_steps_of_the_first_versions_tell_their_token_ids(store):
+    content = json.loads(rows.steps_json((make_step(0, 7), make_step(1, 9))))
+    del content["token_ids"]
+    found = rows.StoredSteps(json.dumps(content))
+    assert found.token_ids == (7, 9) and found == (make_step(0, 7), make_step(1, 9)) and hash(found) == hash(tuple(found))
+
+
+def test_counts_follow_every_vote_and_every_withdrawal(store):
+    alice, bob = store.rater("anonymous", "alice"), store.rater("anonymous", "bob")
+    for name in ("c1", "c2"):
+        store.add_comparison(make_comparison(name))
+    seen = []
+    for number, (comparison, rater) in enumerate([("c1", alice), ("c1", bob), ("c1", alice), ("c2", alice)]):
+        store.add_vote(make_vote(f"v{number}", comparison, rater_id=rater))
+        seen.append(store.num_votes())
+    for comparison, rater in (("c1", alice), ("c2", alice)):
+        store.withdraw(comparison, rater)
+        seen.append(store.num_votes())
+    store.add_vote(make_vote("again", "c1", rater_id=alice))
+    assert [*seen, store.num_votes()] == [1, 2, 2, 3, 2, 1, 2]
+    assert store.num_votes() == len(store.current_votes()) and store.num_comparisons() == 2
+
+
+GONE = "The database is no longer in its place: `{}` was {} while rgtg had it open."
+
+
+def lose(path, how):
+    """What happens to a database while the app runs; the name of the file that is missing, and the words for it."""
+    if how == "deleted":
+        for file in path.parent.glob("rgtg.db*"):
+            file.unlink()
+        return "rgtg.db", "deleted or moved"
+    if how == "its -wal deleted":
+        path.with_name("rgtg.db-wal").unlink()
+        return "rgtg.db-wal", "deleted or moved"
+    if how == "its folder moved":
+        path.parent.rename(path.parent.with_name("elsewhere"))
+        return "rgtg.db", "deleted or moved"
+    path.rename(path.with_name("old.db"))
+    with Store(path.with_name("new") / "rgtg.db") as other:
+        other.add_comparison(make_comparison())
+    path.with_name("new").joinpath("rgtg.db").rename(path)
+    return "rgtg.db", "replaced by another file"
+
+
+@pytest.mark.parametrize("how", ["deleted", "its -wal deleted", "its folder moved", "replaced"])
+def test_a_database_that_is_gone_thanks_for_nothing(tmp_path, how):
+    path = tmp_path / "data" / "rgtg.db"
+    with Store(path) as store:
+        store.add_comparison(make_comparison())
+        words = re.escape(GONE.format(*lose(path, how)))
+        for verb in (lambda: store.add_vote(make_vote()), lambda: store.add_comparison(make_comparison("c2")), store.num_votes, store.jobs.jobs):
+            with pytest.raises(StoreError, match=words):
+                verb()
+
+
+def test_a_database_that_goes_while_a_vote_is_written_thanks_for_nothing(tmp_path):
+    path = tmp_path / "rgtg.db"
+    with Store(path) as store:
+        store.add_comparison(make_comparison())
+        with pytest.raises(StoreError, match="is no longer in its place"):
+            store._write(lambda conn: lose(path, "deleted"))
+
+
+def test_a_reader_stays_where_the_writer_closes(tmp_path):
+    path = tmp_path / "rgtg.db"
+    with Store(path) as writer:
+        writer.add_comparison(make_comparison(), make_vote())
+        reader = Store(path)
+    assert reader.read_only and reader.num_votes() == 1

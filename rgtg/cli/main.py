@@ -15,7 +15,7 @@ from typing import Any
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import GenerationConfig, Settings
-from rgtg.errors import BadData, BadSettings, door
+from rgtg.errors import BadData, BadSettings, OverBudget, door
 from rgtg.files import make_folder
 from rgtg.guidance.methods import METHODS, method
 from rgtg.models.catalog import is_folder
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _run_options(generate)
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--save", action="store_true", help="store the comparison in the database")
+    generate.add_argument("--yes", action="store_true", help="go on where it would take more time or memory than the limits allow")
     generate.add_argument("--json", action="store_true", help="one JSON object a line, a column each")
 
     score = _command(commands, "score", _score, "the reward of every prefix of a response")
@@ -234,7 +235,14 @@ def _generate(options: argparse.Namespace) -> None:
     for prompt in [options.prompt] if options.prompt is not None else read_prompts(options.prompt_file):
         # a comparison holds a few columns; a longer list runs in several
         for start in range(0, len(columns), 4):
-            running = workbench.compare(prompt, columns[start : start + 4], generation, options.seed, options.base_lm, save=options.save)
+            try:
+                running = workbench.compare(
+                    prompt, columns[start : start + 4], generation, options.seed, options.base_lm, save=options.save, confirmed=options.yes
+                )
+            except OverBudget as error:
+                raise OverBudget(
+                    error.wrong, error.found, error.do if options.yes else f"{error.do} Or add `--yes`: then it runs as it is."
+                ) from error
             for _ in running:
                 pass
             for i, trace in enumerate(running.traces):

@@ -23,6 +23,16 @@ class GuidanceMethod:
         """How many answers grow at once."""
         return 1
 
+    @property
+    def scores_candidates(self) -> bool:
+        """Whether the guide values every candidate of every token, not only what was written."""
+        return self.uses_reward and self.rescores
+
+    @property
+    def tries_a_token(self) -> int:
+        """How many tokens are drawn for one that stays, at most."""
+        return 1
+
     def generate(self, rows: "Rows") -> Requests:
         """Write the answer: ask for what needs a model, call `rows` for the rest."""
         raise NotImplementedError

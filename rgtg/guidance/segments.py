@@ -47,6 +47,10 @@ class CARDS(GuidanceMethod):
         check_ranges(self)
         check_choices(self)
 
+    @property
+    def tries_a_token(self) -> int:
+        return self.tries + 1
+
     def generate(self, rows: "Rows") -> Requests:
         (prompt_reward,) = yield Score()
         while rows.active:

@@ -83,6 +83,10 @@ class Particles(GuidanceMethod):
     def num_rows(self) -> int:
         return self.m
 
+    @property
+    def scores_candidates(self) -> bool:
+        return self.proposal != "base"
+
     def generate(self, rows: "Rows") -> Requests:
         rows.select([0] * self.m)
         weights, before = [0.0] * self.m, [0.0] * self.m  # weights are logarithms

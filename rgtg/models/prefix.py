@@ -15,6 +15,7 @@ from rgtg.models.backbone import STRATEGIES, Backbone, encode, encode_all
 from rgtg.models.cache import RowCache
 
 NONE: tuple[int, ...] = ()
+PART, PART_ON_CPU = 16_384, 1_024  # positions that one forward may have where its slots can be read one after another
 KEPT_LENGTH = 64  # of a longer forward only the last states are kept for later
 
 
@@ -123,6 +124,21 @@ class GrowingRows:
         return self._cached[slot] == len(self.texts[slot])
 
     # --- what the model says of it --------------------------------------------------------------------------------
+
+    def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
+        """What is asked, cut by slots into forwards of a moderate size; slots that lie side by side stay together."""
+        limit = PART_ON_CPU if self.backbone.device.type == "cpu" else PART
+        parts: list[dict[int, Sequence[int]]] = [{}]
+        num_positions = 0
+        for slot in sorted(asks, key=self._place.__getitem__):
+            length, k = len(self.texts[slot]), len(asks[slot])
+            positions = length * max(1, k) if self.backbone.strategy == "reencode" else length - self._cached[slot] + k
+            if parts[-1] and num_positions + positions > limit:
+                parts.append({})
+                num_positions = 0
+            parts[-1][slot] = asks[slot]
+            num_positions += positions
+        return list(parts)
 
     @torch.inference_mode()
     def forward(self, asks: Mapping[int, Sequence[int]]) -> Fed | None:

@@ -47,6 +47,10 @@ class RewardPrefixes(ABC):
     def truncate(self, slot: int, num_tokens: int) -> None:
         """Forget the response beyond its first tokens."""
 
+    def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
+        """What is asked, cut by slots where it is much at once: between two forwards of a moderate size one can stop."""
+        return [asks]
+
     @abstractmethod
     def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
         """Candidates by slot -> what is said of each slot; without candidates of the response as it stands. No forward is made

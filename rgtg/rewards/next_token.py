@@ -66,12 +66,17 @@ class TokenPrefixes(RewardPrefixes):
         for prefixes in self._both:
             prefixes.truncate(slot, num_tokens)
 
+    def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
+        parts = self.prefixes.rows.in_parts(dict.fromkeys(asks, ()))  # candidates are looked up, not fed
+        return [{slot: asks[slot] for slot in part} for part in parts]
+
     @torch.inference_mode()
     def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
         unknown = {slot: num for slot in asks if (num := self._num_unknown(slot))}
         fed = self._feed(list(asks), max(unknown.values(), default=0) + 1)
         new = {slot: self._read(slot, num, fed[slot]) for slot, num in unknown.items()}
-        self._next |= {slot: values[-1] for slot, values in fed.items()}
+        # a view of many positions would keep them all
+        self._next |= {slot: values[-1].clone() if len(values) > 1 else values[-1] for slot, values in fed.items()}
         asked = [slot for slot, ids in asks.items() if ids]
         candidates = dict(zip(asked, self._look_up(asked, asks), strict=True))
         for slot in asked:

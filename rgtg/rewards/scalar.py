@@ -56,6 +56,9 @@ class ScalarPrefixes(RewardPrefixes):
             self._candidates.pop(slot, None)
         self.rows.truncate(slot, length)
 
+    def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
+        return self.rows.in_parts(asks)
+
     @torch.inference_mode()
     def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
         fed = self.rows.forward(asks)

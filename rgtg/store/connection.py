@@ -1,7 +1,8 @@
 """How the database file is opened: whose file it is, who may write it, which connection is given out.
 
-Knows nothing of comparisons or votes. Nobody but SQLite ever opens the live file: closing any other descriptor of it
-would drop the locks of the whole process, and with them rows that were acknowledged.
+Knows nothing of comparisons or votes. A file that was deleted or replaced since it was opened is told by device and inode. Nobody
+but SQLite ever opens the live file: closing any other descriptor of it would drop the locks of the whole process, and with them
+rows that were acknowledged.
 """
 
 import logging
@@ -41,6 +42,34 @@ class Opened:
     conn: sqlite3.Connection | None
     lock: FileLock | None
     reason: str = ""
+
+
+class InPlace:
+    """Whether the database is still the file that was opened: the writer's `-wal` belongs to it. SQLite itself would go on writing to
+    a file that nobody can find again."""
+
+    def __init__(self, path: Path, writes: bool):
+        self.path = path
+        self._files = [(file, _identity(file)) for file in ((path, path.with_name(path.name + "-wal")) if writes else (path,))]
+
+    def check(self) -> None:
+        """Raise StoreError where it was deleted, moved or replaced."""
+        for file, opened in self._files:
+            if (there := _identity(file)) != opened:
+                how = "was deleted or moved" if there is None else "was replaced by another file"
+                raise StoreError(
+                    f"The database is no longer in its place: `{file.name}` {how} while rgtg had it open.",
+                    "Nothing is stored since then.",
+                    "Stop rgtg, put the file back or move the other one away, and start it again.",
+                )
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def open_store(path: Path, known: Migrations = migrations) -> Opened:
@@ -92,6 +121,7 @@ def _open_locked(path: Path, lock: FileLock, known: Migrations) -> Opened:
     conn = _connect(path, "rw")
     for pragma, value in WRITER_PRAGMAS.items():
         conn.execute(f"PRAGMA {pragma}={value}")
+    conn.execute("SELECT 1 FROM meta").fetchone()  # from here on the -wal file is there
     return Opened(conn, lock)
 
 

@@ -96,28 +96,43 @@ def export_preferences(store: Store, out: Path, format: str = "preference") -> E
         raise BadSettings(f"No export format `{format}`.", f"There are: {', '.join(FORMATS)}.")
     if out.resolve().name.startswith(store.path.name) and out.resolve().parent == store.path.resolve().parent:
         raise BadData(f"`{out.name}` is the database.", "", "Choose another name for the export.")
-    rows: list[Row] = []
-    margins: list[float | None] = []
     skipped, num_comparisons, num_votes, marks = Counter[str](), 0, 0, store.all_marks()
-    for comparison, votes in store.facts():
-        pairs, causes = derive_pairs(comparison, votes)
-        by_id = {vote.id: vote for vote in votes}
-        num_comparisons, num_votes, skipped = num_comparisons + 1, num_votes + len(votes), skipped + causes
-        for pair in pairs:
-            row = FORMATS[format](pair, Source(comparison, by_id[pair.vote_id], marks))
-            if row is None:
-                skipped["no_token_ids"] += 1
-                continue
-            rows.append(row)
-            margins.append(pair.margin if by_id[pair.vote_id].strength else None)
-    has_margin = bool(rows) and None not in margins
-    if has_margin:
-        rows = [row | {"margin": margin} for row, margin in zip(rows, margins, strict=True)]
-    content = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+    margins: list[float | None] = []  # all that is held of what was written
     with replacing(out) as part:
-        part.write_bytes(content)
-    sha256 = hashlib.sha256(content).hexdigest()
-    return ExportReport(out, len(rows), num_comparisons, num_votes, has_margin, sha256, dict(sorted(skipped.items())))
+        with part.open("wb") as file:
+            for comparison, votes in store.facts():
+                pairs, causes = derive_pairs(comparison, votes)
+                by_id = {vote.id: vote for vote in votes}
+                num_comparisons, num_votes = num_comparisons + 1, num_votes + len(votes)
+                skipped.update(causes)
+                for pair in pairs:
+                    row = FORMATS[format](pair, Source(comparison, by_id[pair.vote_id], marks))
+                    if row is None:
+                        skipped["no_token_ids"] += 1
+                        continue
+                    file.write(_line(row))
+                    margins.append(pair.margin if by_id[pair.vote_id].strength else None)
+        has_margin = bool(margins) and None not in margins
+        if has_margin:
+            _add_margins(part, margins)
+        sha256 = _sha256_of(part)
+    return ExportReport(out, len(margins), num_comparisons, num_votes, has_margin, sha256, dict(sorted(skipped.items())))
+
+
+def _line(row: Row) -> bytes:
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _add_margins(path: Path, margins: Sequence[float | None]) -> None:
+    """A margin to every row, once it is known that every vote gave one."""
+    with replacing(path) as part, path.open("rb") as rows, part.open("wb") as file:
+        for row, margin in zip(rows, margins, strict=True):
+            file.write(_line(json.loads(row) | {"margin": margin}))
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sides(pair: Pair, comparison: Comparison) -> tuple[tuple[str, Trace], tuple[str, Trace]]:

@@ -7,14 +7,13 @@ named in the statement, so two who act at once cannot both succeed.
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 from rgtg.errors import StoreError, UnknownRecord
 from rgtg.records import Job, RewardModelRow, now
 from rgtg.store import queries, rows
-from rgtg.store.connection import reading
 
 STATUSES = ("ready", "not_recommended", "quarantined", "deleted")
 
@@ -35,8 +34,10 @@ WHERE id = (
 class JobRows:
     """The verbs of `store.jobs`."""
 
-    def __init__(self, write: Callable[[Callable[[sqlite3.Connection], Any]], Any], path: Path):
-        self._write, self._path = write, path
+    def __init__(
+        self, write: Callable[[Callable[[sqlite3.Connection], Any]], Any], reading: Callable[[], AbstractContextManager[sqlite3.Connection]]
+    ):
+        self._write, self._reading = write, reading
 
     # jobs
 
@@ -114,17 +115,17 @@ class JobRows:
 
     def job(self, job_id: str) -> Job:
         """UnknownRecord without it."""
-        with reading(self._path) as conn:
+        with self._reading() as conn:
             return job_of(queries.need(conn, "jobs", job_id, "job"))
 
     def jobs(self, states: Sequence[str] = Job.STATES, limit: int = 200) -> tuple[Job, ...]:
         """The newest first."""
         sql = f"SELECT * FROM jobs WHERE state IN ({', '.join('?' * len(states))}) ORDER BY seq DESC LIMIT ?"
-        with reading(self._path) as conn:
+        with self._reading() as conn:
             return tuple(job_of(row) for row in conn.execute(sql, (*states, limit)))
 
     def last_vote_seq(self) -> int:
-        with reading(self._path) as conn:
+        with self._reading() as conn:
             return queries.value(conn, "SELECT coalesce(max(seq), 0) FROM votes")
 
     # reward models
@@ -153,7 +154,7 @@ class JobRows:
     def models(self, statuses: Sequence[str] = STATUSES) -> tuple[RewardModelRow, ...]:
         """The newest first."""
         sql = f"SELECT * FROM reward_models WHERE status IN ({', '.join('?' * len(statuses))}) ORDER BY seq DESC"
-        with reading(self._path) as conn:
+        with self._reading() as conn:
             return tuple(model_of(row) for row in conn.execute(sql, tuple(statuses)))
 
     def set_status(self, name: str, status: str) -> None:

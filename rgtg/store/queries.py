@@ -85,6 +85,11 @@ def value(conn: sqlite3.Connection, sql: str, *values: object) -> Any:
     return conn.execute(sql, values).fetchone()[0]
 
 
+def count(conn: sqlite3.Connection, key: str, table: str) -> int:
+    """The number that the database keeps under this key; counted where it is of a schema that keeps none and may not be written."""
+    return int(value(conn, f"SELECT coalesce((SELECT value FROM meta WHERE key = ?), (SELECT count(*) FROM {table}))", key))
+
+
 def need(conn: sqlite3.Connection, table: str, row_id: str, what: str) -> sqlite3.Row:
     row = one(conn, f"SELECT * FROM {table} WHERE id = ?", row_id)
     if row is None:

@@ -7,8 +7,9 @@ NULL, so numbers and texts go through `text`, `whole`, `real` or `json_text`, wh
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import Any, Protocol
 
 from rgtg.errors import StoreError
@@ -19,6 +20,7 @@ Row = dict[str, Any]  # of text, whole and real numbers, and None
 
 
 UNHASHED = ("seq", "row_sha256")
+IDS_FIRST = '{"token_ids":['  # how the steps begin
 NOT_CONTENT = ("created_at", "revision", "dwell_ms", "row_sha256", "state")  # a retry of the same fact may differ in these
 
 
@@ -133,7 +135,7 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
 
 def trace_of(row: Stored) -> Trace:
     plain = {f.name: row[f.name] for f in fields(Trace) if f.name not in ("run", "steps")}
-    return Trace(run=from_dict(Run, json.loads(row["run"])), steps=steps_of(row["steps"]), **plain)
+    return Trace(run=from_dict(Run, json.loads(row["run"])), steps=StoredSteps(row["steps"]), **plain)  # type: ignore[arg-type]
 
 
 def vote_row(vote: Vote, created_at: str) -> Row:
@@ -180,16 +182,58 @@ def span_of(row: Stored) -> Span:
     return Span(**{f.name: row[f.name] for f in fields(Span)})
 
 
+class StoredSteps(Sequence[Step]):
+    """An answer's steps as they lie in the database, equal to the tuple of them and unpacked when one is looked at. How many there
+    are, and their token ids, is known without."""
+
+    def __init__(self, content: str):
+        self.content = content
+
+    @cached_property
+    def token_ids(self) -> tuple[int, ...]:
+        if self.content.startswith(IDS_FIRST):
+            return tuple(json.loads(self.content[len(IDS_FIRST) - 1 : self.content.index("]") + 1]))
+        return tuple(step.token_id for step in self._steps)
+
+    @cached_property
+    def _steps(self) -> tuple[Step, ...]:
+        return steps_of(self.content)
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._steps[index]
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self._steps)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StoredSteps):
+            return self.content == other.content or self._steps == other._steps
+        return self._steps == other
+
+    def __hash__(self) -> int:
+        return hash(self._steps)
+
+    def __repr__(self) -> str:
+        return repr(self._steps)
+
+
 def steps_json(steps: Sequence[Step]) -> str:
-    """The steps as arrays under one list of names: {"step": [names], "candidate": [names], "tried": [names], "rewards": [names],
-    "steps": [[…], …]}.
+    """The steps as arrays under one list of names: {"token_ids": [id, …], "step": [names], "candidate": [names], "tried": [names],
+    "rewards": [names], "steps": [[…], …]}.
 
     A candidate's rewards are a flat [index, value, index, value]; floats are written whole. Names travel with the
-    data, so a field added later finds its default in older rows.
+    data, so a field added later finds its default in older rows. The token ids stand first, where they are read alone; rows of the
+    first versions have none there.
     """
+    if isinstance(steps, StoredSteps):
+        return steps.content
     names: dict[str, int] = {}
     packed = [_packed(step, names) for step in steps]
-    head = {kind.__name__.lower(): [f.name for f in fields(kind)] for kind in (Step, Candidate, Tried)}
+    head: dict[str, list] = {"token_ids": [step.token_id for step in steps]}
+    head |= {kind.__name__.lower(): [f.name for f in fields(kind)] for kind in (Step, Candidate, Tried)}
     return json_text(head | {"rewards": list(names), "steps": packed}, "The steps")
 
 

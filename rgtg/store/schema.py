@@ -1,7 +1,8 @@
 """The tables, grown by numbered migrations; one that has shipped stays as it is, a change is the next number.
 
 Knows nothing of records, threads or who may open the file. All tables are STRICT; `seq` gives the order, `id` is what
-others refer to, times are UTC and for people. Nothing is updated but states; triggers refuse a change to what is a fact.
+others refer to, times are UTC and for people. Nothing is updated but states and counts, which triggers keep; others refuse a
+change to what is a fact.
 A later column is nullable: what is NULL is left out of the row hash, so the hashes of older rows stay true.
 """
 
@@ -33,6 +34,17 @@ def m001_first_schema(db: Database) -> None:
     for key, value in (("genesis", {"app": "rgtg", "schema": 1}), ("rater_key", uuid.uuid4().hex)):
         row = (uuid.uuid4().hex, born_at, key, json.dumps(value))
         db.execute("INSERT INTO meta (id, created_at, key, value) VALUES (?, ?, ?, ?)", row)
+
+
+@migrations()
+def m002_counts(db: Database) -> None:
+    """How many comparisons there are, and how many votes stand, as numbers in `meta` that triggers keep: none is counted again."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    for key, table in (("num_comparisons", "comparisons"), ("num_votes", "current_votes")):
+        sql = f"INSERT INTO meta (id, created_at, key, value) SELECT ?, ?, ?, count(*) FROM {table}"
+        db.execute(sql, (uuid.uuid4().hex, at, key))
+    for statement in _M002.split(";;"):
+        db.execute(statement)
 
 
 _M001 = """
@@ -170,6 +182,26 @@ CREATE TABLE events (
     actor TEXT NOT NULL DEFAULT '',
     detail TEXT NOT NULL CHECK (json_valid(detail))
 ) STRICT
+"""
+
+# a vote that is the rater's newest takes the place of the one before it, where that stood
+_M002 = """
+CREATE TRIGGER comparisons_count_insert AFTER INSERT ON comparisons BEGIN
+    UPDATE meta SET value = value + 1 WHERE key = 'num_comparisons';
+END;;
+CREATE TRIGGER comparisons_count_delete AFTER DELETE ON comparisons BEGIN
+    UPDATE meta SET value = value - 1 WHERE key = 'num_comparisons';
+END;;
+CREATE TRIGGER votes_count_insert AFTER INSERT ON votes
+WHEN NOT EXISTS (
+    SELECT 1 FROM votes WHERE comparison_id = NEW.comparison_id AND rater_id = NEW.rater_id AND revision > NEW.revision
+) BEGIN
+    UPDATE meta SET value = value + (NEW.verdict <> 'withdrawn') - coalesce((
+        SELECT verdict <> 'withdrawn' FROM votes
+        WHERE comparison_id = NEW.comparison_id AND rater_id = NEW.rater_id AND revision < NEW.revision
+        ORDER BY revision DESC LIMIT 1
+    ), 0) WHERE key = 'num_votes';
+END
 """
 
 

@@ -6,6 +6,7 @@ Knows nothing of how a row looks (`rows`), of files and locks (`connection`), of
 import hmac
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from rgtg.errors import StoreError
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
-from rgtg.store.connection import open_store, reading
+from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.jobs import JobRows
 from rgtg.store.writer import Writer
 
@@ -24,7 +25,8 @@ class Store:
     """Everything kept in one SQLite file. Use as a context manager, or call `close`.
 
     A blank `created_at` is filled in, a vote's or mark's rater that is None is the local rater. The same fact again
-    (same id, same content) is one fact; with other content it is a StoreError. `secret` keys the hashes of raters'
+    (same id, same content) is one fact; with other content it is a StoreError, and so is every verb once the file was deleted or
+    replaced. Steps are unpacked when they are looked at: texts, votes and counts cost nothing of them. `secret` keys the hashes of raters'
     names; without one the database's own key is used.
     """
 
@@ -32,9 +34,10 @@ class Store:
         self.path = Path(path)
         opened = open_store(self.path)
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
-        self._lock, self._writer = opened.lock, Writer(opened.conn) if opened.conn else None
-        self.jobs = JobRows(self._write, self.path)
-        with reading(self.path) as conn:
+        self._file = InPlace(self.path, opened.conn is not None)
+        self._lock, self._writer = opened.lock, Writer(opened.conn, self._file.check) if opened.conn else None
+        self.jobs = JobRows(self._write, self._reading)
+        with self._reading() as conn:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
 
     def close(self) -> None:
@@ -122,7 +125,7 @@ class Store:
 
     def rater(self, kind: str = "local", subject: str = "") -> str:
         """The id of a rater (`local`, `anonymous`, `oauth`), the same for the same subject; only a keyed hash of the subject is kept."""
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             found = queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac(kind, subject))
         return found["id"] if found else self._write(lambda conn: self._keep_rater(conn, kind, subject))
 
@@ -137,51 +140,51 @@ class Store:
 
     def comparison(self, comparison_id: str) -> Comparison:
         """The comparison with all its traces, equal to what was stored. UnknownRecord without it."""
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             return queries.comparison(conn, queries.need(conn, "comparisons", comparison_id, "comparison"))
 
     def comparisons(self, limit: int = 50, before: str | None = None, state: str | None = None) -> tuple[Comparison, ...]:
         """The newest first; `before` is the id of the last one of the page before."""
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             last = queries.need(conn, "comparisons", before, "comparison")["seq"] if before else None
             sql = "SELECT * FROM comparisons WHERE (?1 IS NULL OR seq < ?1) AND (?2 IS NULL OR state = ?2) ORDER BY seq DESC LIMIT ?3"
             return tuple(queries.comparison(conn, row) for row in conn.execute(sql, (last, state, limit)).fetchall())
 
     def num_comparisons(self) -> int:
-        with reading(self.path) as conn:
-            return queries.value(conn, "SELECT count(*) FROM comparisons")
+        with self._reading() as conn:
+            return queries.count(conn, "num_comparisons", "comparisons")
 
     def votes(self, comparison_id: str) -> tuple[Vote, ...]:
         """All votes on the comparison, withdrawn ones included, in the order they came."""
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             return queries.votes(conn, comparison_id)
 
     def vote_of(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
         """The rater's vote that stands; None where there is none or it was withdrawn."""
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             local = None if rater_id else queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac("local", ""))
             return queries.current(conn, comparison_id, rater_id or (local["id"] if local else ""))
 
     def current_votes(self) -> tuple[Vote, ...]:
         """The votes that stand, one for each rater and comparison, in the order they came."""
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             return tuple(rows.vote_of(row) for row in conn.execute("SELECT * FROM current_votes ORDER BY seq"))
 
     def num_votes(self) -> int:
         """How many votes stand: one for each rater and comparison, withdrawn ones left out."""
-        with reading(self.path) as conn:
-            return queries.value(conn, "SELECT count(*) FROM current_votes")
+        with self._reading() as conn:
+            return queries.count(conn, "num_votes", "current_votes")
 
     def marks(self, trace_id: str) -> tuple[Span, ...]:
         """The marks that stand on an answer: of each rater the last one on each place, withdrawn ones left out."""
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             found = [rows.span_of(row) for row in conn.execute("SELECT * FROM marks WHERE trace_id = ? ORDER BY seq", (trace_id,))]
         return queries.standing(found)
 
     def all_marks(self) -> dict[str, tuple[Span, ...]]:
         """The marks that stand, by the answer they are on, from one reading."""
         found: dict[str, list[Span]] = {}
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             for row in conn.execute("SELECT * FROM marks ORDER BY seq"):
                 span = rows.span_of(row)
                 found.setdefault(span.trace_id, []).append(span)
@@ -192,8 +195,12 @@ class Store:
 
         StoreError naming the row whose content does not fit its hash: bits that turned are found by nothing else.
         """
-        with reading(self.path) as conn:
+        with self._reading() as conn:
             yield from queries.checked_facts(conn)
+
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        self._file.check()
+        return reading(self.path)
 
     # inside a task
 

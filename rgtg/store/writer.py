@@ -23,12 +23,13 @@ PATIENCE_S = 5.0  # how long a caller waits for a place in the line
 class Writer:
     """Runs each task in its own transaction, one after another, on the one connection that may write.
 
-    Calling it returns when the task is committed; what the task raises is raised here, and nothing of it is stored.
+    Calling it returns when the task is committed; what the task raises is raised here, and nothing of it is stored. `check` is
+    asked before each task, and once more before it is acknowledged.
     `close` lets everything that was accepted finish first.
     """
 
-    def __init__(self, conn: sqlite3.Connection, max_waiting: int = MAX_WAITING):
-        self._conn, self._pid = conn, os.getpid()
+    def __init__(self, conn: sqlite3.Connection, check: Callable[[], None] = lambda: None, max_waiting: int = MAX_WAITING):
+        self._conn, self._check, self._pid = conn, check, os.getpid()
         self._tasks: queue.Queue = queue.Queue(maxsize=max_waiting)
         self._door, self._open = threading.Lock(), True
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -63,9 +64,11 @@ class Writer:
         while (item := self._tasks.get()) is not None:
             task, future = item
             try:
+                self._check()
                 self._conn.execute("BEGIN IMMEDIATE")  # a deferred BEGIN is refused at once where another has committed meanwhile
                 result = task(self._conn)
                 self._conn.commit()
+                self._check()
             except BaseException as error:
                 with suppress(sqlite3.Error):
                     self._conn.rollback()

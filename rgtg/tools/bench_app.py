@@ -1,23 +1,31 @@
-"""How soon the app answers, and how many votes a second the store takes: `python -m rgtg bench start | store`.
+"""How soon the app answers, how many votes a second the store takes, and what it costs once it is large: `rgtg bench start | store`.
 
 Knows nothing of the screen.
 """
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from rgtg.config import ROOT
 from rgtg.guidance.methods import BASE
-from rgtg.records import Comparison, ModelRef, Run, Step, Trace, Vote, new_id
+from rgtg.records import Candidate, Comparison, ModelRef, Run, Step, Trace, Vote, new_id, now
+from rgtg.store import queries, rows
+from rgtg.store.connection import reading
+from rgtg.store.export import export_preferences
 from rgtg.store.store import Store
+
+COUNTED, EXPORTED = 100_000, 1_000  # comparisons whose votes are counted, and whose answers are exported
 
 
 def start(seconds: float) -> Iterator[dict]:
@@ -50,8 +58,15 @@ def start(seconds: float) -> Iterator[dict]:
             app.wait()
 
 
-def store(seconds: float) -> Iterator[dict]:
-    """Votes a second from 16 threads, each vote with its comparison in one transaction of its own."""
+def store(seconds: float, counted: int = COUNTED, exported: int = EXPORTED) -> Iterator[dict]:
+    """Votes a second, then counts and an export of a large database beside the way that counts and parses everything."""
+    yield from _votes()
+    yield _counts(counted)
+    yield _export(exported)
+
+
+def _votes() -> Iterator[dict]:
+    """From 16 threads, each vote with its comparison in one transaction of its own."""
 
     def comparison() -> tuple[Comparison, Vote]:
         steps = tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4) for i in range(24))
@@ -80,4 +95,76 @@ def store(seconds: float) -> Iterator[dict]:
         yield {
             "bench": "store", "votes": len(waits), "votes_per_second": round(len(waits) / took),
             "p95_ms": round(1000 * waits[int(0.95 * len(waits))], 1), "worst_ms": round(1000 * waits[-1], 1), "stored": found.num_votes(),
+        }  # fmt: skip
+
+
+def _fill(found: Store, number: int, steps: tuple[Step, ...]) -> None:
+    """So many comparisons of two answers and a vote, in one transaction. Answers differ in nothing but their ids and texts."""
+    run, at, rater = Run("a prompt", BASE, ModelRef("lm")), now(), found.rater()
+
+    def task(conn: sqlite3.Connection) -> None:
+        for i in range(number):
+            traces = [rows.trace_row(Trace(f"{i}-{c}", c, run, steps, f"word {i} {c}", "eos"), str(i), at) for c in "AB"]
+            queries.insert(conn, "comparisons", rows.comparison_row(Comparison(str(i), "a prompt"), at))
+            for row in traces:
+                queries.insert(conn, "traces", row)
+            vote = Vote(f"v{i}", str(i), "best", f"{i}-A", (f"{i}-A", f"{i}-B"), rater, revision=1)
+            queries.insert(conn, "votes", rows.vote_row(vote, at))
+
+    found._write(task)
+
+
+def _skip(conn: sqlite3.Connection, number: int, rater: str) -> None:
+    """So many comparisons that were skipped, written by SQLite itself."""
+    numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+    conn.execute(
+        f"{numbers} INSERT INTO comparisons (id, created_at, prompt, prompt_sha256, state, pair_rule, blind) "
+        "SELECT 'c' || i, '', 'a prompt', i, 'closed', 'manual', 0 FROM n", (number,),
+    )  # fmt: skip
+    conn.execute(
+        f"{numbers} INSERT INTO votes (id, created_at, comparison_id, rater_id, revision, verdict, seen_trace_ids, reasons, row_sha256) "
+        "SELECT 'v' || i, '', 'c' || i, ?, 1, 'skip', '[]', '[]', '' FROM n", (number, rater),
+    )  # fmt: skip
+
+
+def _timed(do: Callable[[], Any], times: int = 1) -> tuple[Any, float]:
+    """What it gives, and the seconds of the fastest of so many times."""
+    took = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        found = do()
+        took.append(time.perf_counter() - begun)
+    return found, min(took)
+
+
+def _counts(number: int) -> dict:
+    """How many votes stand in a database of so many comparisons, as it is asked after every vote: kept, and counted."""
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
+        rater = found.rater()
+        found._write(lambda conn: _skip(conn, number, rater))
+        kept, quick = _timed(found.num_votes, 5)
+
+        def count() -> int:
+            with reading(found.path) as conn:
+                return queries.value(conn, "SELECT count(*) FROM current_votes")
+
+        counted, slow = _timed(count, 3)
+        return {
+            "bench": "counts", "comparisons": number, "votes": kept, "counted": counted, "num_votes_ms": round(1000 * quick, 2),
+            "counting_ms": round(1000 * slow, 1), "times_faster": round(slow / quick),
+        }  # fmt: skip
+
+
+def _export(number: int) -> dict:
+    """An export of texts, which unpacks no step, beside the same export with every step of the database unpacked."""
+    candidates = tuple(Candidate(i, "word ", -1 / 3, 2 / 3, i, i, 1 / 7, (("reward", 1 / 9),)) for i in range(10))
+    steps = rows.StoredSteps(rows.steps_json(tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4, candidates=candidates) for i in range(24))))
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
+        _fill(found, number, steps)  # type: ignore[arg-type]
+        report, quick = _timed(lambda: export_preferences(found, Path(folder) / "pairs.jsonl"))
+        answers, _ = _timed(lambda: [trace for comparison, _ in islice(found.facts(), number // 10) for trace in comparison.traces])
+        slow = quick + 10 * _timed(lambda: [tuple(trace.steps) for trace in answers])[1]
+        return {
+            "bench": "export", "comparisons": number, "pairs": report.num_pairs, "export_s": round(quick, 2),
+            "ms_a_comparison": round(1000 * quick / number, 2), "with_steps_s": round(slow, 2), "times_faster": round(slow / quick, 1),
         }  # fmt: skip

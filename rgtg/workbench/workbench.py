@@ -16,6 +16,7 @@ from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord, in_wo
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
+from rgtg.workbench.budget import Budget
 from rgtg.workbench.library import Library
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.trainings import Trainings
@@ -44,6 +45,7 @@ class Workbench:
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
         self.library = Library(settings, base_lms, reward_models)
+        self.budget = Budget(settings)
         self.trainings = Trainings(self.library, lambda: self.store, settings)
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None
@@ -179,10 +181,12 @@ class Workbench:
         rater_id: str | None = None,
         observers: Sequence[str] | None = None,
         save: bool = True,
+        confirmed: bool = False,
     ) -> RunningComparison:
         """One prompt under several settings, all columns together; everything is checked before the first token.
 
-        Observed by every reward model of the line-up and every judge, unless `observers` names others.
+        Observed by every reward model of the line-up and every judge, unless `observers` names others. Raises OverBudget where it would
+        take more than the settings allow, unless a person has `confirmed` it; on a public server that changes nothing.
         """
         if not 1 <= len(columns) <= MAX_COLUMNS:
             raise BadSettings(f"A comparison has 1 to {MAX_COLUMNS} columns.", f"Found {len(columns)}.")
@@ -191,6 +195,7 @@ class Workbench:
         if not isinstance(prompt, str) or len(prompt) > 100_000:
             raise BadSettings("The prompt is too long.", f"Found {len(prompt):,} characters; 100,000 are read at most.", "Shorten it.")
         runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)
+        self.budget.check(runs, models, confirmed)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]
         comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=rater_id, created_at=now())
         return self._begin(RunningComparison(comparison, traces, models, (lambda: self.store) if save else None, self._ended))
@@ -250,6 +255,7 @@ class Workbench:
         run = replace(parent.run, forced_ids=(*parent.token_ids[:position], token_id))
         models = self.library.load_models(run.base_lm.name, [ref.name for ref in run.models])
         self._check_same_weights(run, models)
+        self.budget.check([run], models, confirmed=True)  # whoever made its column was asked
         place = len(comparison.traces)
         trace = Trace(
             new_id(), COLUMN_NAMES[place], run, parent.steps[:position], "".join(s.text for s in parent.steps[:position]), place=place,

@@ -1,0 +1,234 @@
+"""What a request would take, before it begins: bytes from the models' configs, seconds from a short measurement of each model.
+
+An upper estimate of one comparison, held against the limits of the settings. Knows nothing of the database or the screen, nor of
+who else is at work.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from rgtg.config import Settings
+from rgtg.errors import OverBudget
+from rgtg.guidance.methods import method
+from rgtg.records import Run
+
+if TYPE_CHECKING:
+    from rgtg.engine import Models
+    from rgtg.models.backbone import Backbone
+
+GB = 1e9
+MEASURED = 33  # positions of the longer of two forwards that are measured
+PATIENCE_S = 0.3  # for repeating a measurement
+DRAFT_BYTES, CANDIDATE_BYTES = 1_000, 100  # of a token that is on trial, and of each of its candidates
+
+
+class Pace(NamedTuple):
+    """Seconds of a forward of one position, and of each position more."""
+
+    first: float
+    more: float
+
+
+class Network(NamedTuple):
+    """One causal network of a model: a reward that is a ratio has two."""
+
+    backbone: "Backbone"
+    head: Any
+    config: Any
+    num_outputs: int  # of the head, at each position
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one model has to do for a comparison: rows in its batch, positions to feed in all, and in how many rounds."""
+
+    rows: int
+    positions: int
+    rounds: int
+    width: int  # positions of a row in one forward: itself and its candidates
+    length: int  # of the longest text, prompt included
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one comparison, at most."""
+
+    seconds: float
+    gigabytes: float
+
+
+class Budget:
+    """Holds comparisons against the limits; what was measured of a model is kept as long as the model is."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._paces: WeakKeyDictionary[Any, list[Pace]] = WeakKeyDictionary()
+
+    def check(self, runs: Sequence[Run], models: "Models", confirmed: bool = False) -> None:
+        """Raise OverBudget, naming figure, limit and what to lower; `confirmed` lets it pass, save on a public server."""
+        if confirmed and not self.settings.public:
+            return
+        found, limits = self.estimate(runs, models), self.settings
+        over = []
+        if found.gigabytes > limits.memory_budget_gb:
+            over.append(f"need up to {found.gigabytes:,.1f} GB of memory, and the limit is {limits.memory_budget_gb:g} GB")
+        if found.seconds > limits.time_budget_s:
+            over.append(f"take up to {_duration(found.seconds)}, and the limit is {_duration(limits.time_budget_s)}")
+        if over:
+            raise OverBudget(f"This would {'; it would '.join(over)}.", _request(runs), f"Lower {_listed(_to_lower(runs))}.")
+
+    def estimate(self, runs: Sequence[Run], models: "Models") -> Estimate:
+        """Of runs that are made together. Measures each model once, with forwards of a few positions."""
+        from rgtg.models.tuning import use_threads
+
+        use_threads(models.num_threads)
+        seconds, kept, passing = 0.0, _drafts(runs), 0.0
+        for name, load in _loads(runs, models).items():
+            model = models.reward_model(name) if name else models.base_lm
+            networks = list(_networks(model))
+            if model not in self._paces:
+                self._paces[model] = [_pace(network) for network in networks]
+            for network, pace in zip(networks, self._paces[model], strict=True):
+                seconds += _positions(network, load) * pace.more + load.rounds * pace.first
+                kept += _kept_bytes(network, load)
+                passing = max(passing, _passing_bytes(network, load))
+        return Estimate(seconds, (kept + passing) / GB)
+
+
+# --- what there is to do ----------------------------------------------------------------------------------------------
+
+
+def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
+    """By the name of the model, "" being the base LM: what each run asks of it, added up."""
+    from rgtg.engine import read_prompt
+
+    found: dict[str, Load] = {}
+
+    def add(name: str, prompt: int, tokens: int, rows: int, tries: int, width: int) -> None:
+        before = found.get(name, Load(0, 0, 0, 0, 0))
+        positions = before.positions + prompt + rows * tokens * tries * width
+        longest = max(before.length, prompt + tokens + 2 * width)
+        found[name] = Load(before.rows + rows, positions, max(before.rounds, tokens * tries), max(before.width, width), longest)
+
+    for run in runs:
+        rule, tokens = method(run.method).make(run.params), run.generation.max_new_tokens
+        width = 1 + run.generation.top_k if rule.scores_candidates else 1
+        add("", len(run.prompt_ids), tokens, rule.num_rows, rule.tries_a_token, 1)
+        for ref, _ in run.guides:
+            prompt = len(read_prompt(models.reward_model(ref.name), run, models.base_lm))
+            add(ref.name, prompt, tokens, rule.num_rows, rule.tries_a_token, width)
+        for ref in run.observers:
+            add(ref.name, len(read_prompt(models.reward_model(ref.name), run, models.base_lm)), tokens, 1, 1, 1)
+    return found
+
+
+def _positions(network: Network, load: Load) -> int:
+    """That are fed in all; without a cache every text is read from its first token."""
+    return load.positions * load.length // 2 if network.backbone.strategy == "reencode" else load.positions
+
+
+def _drafts(runs: Sequence[Run]) -> float:
+    """Bytes of the tokens on trial, with their candidates."""
+    sizes = ((method(run.method).make(run.params).num_rows, run.generation) for run in runs)
+    return sum(rows * g.max_new_tokens * (DRAFT_BYTES + CANDIDATE_BYTES * g.top_k) for rows, g in sizes)
+
+
+# --- what a network takes ---------------------------------------------------------------------------------------------
+
+
+def _networks(model: Any) -> Iterator[Network]:
+    """The networks of a base LM or a reward model."""
+    reference = getattr(model, "reference", None)
+    for part in (getattr(model, "lm", model), *([reference] if reference is not None else [])):
+        config = part.loaded.model.config.get_text_config()
+        num_outputs = config.vocab_size if hasattr(part, "token_texts") else 1
+        yield Network(part.backbone, part.head, config, num_outputs)
+
+
+def _pace(network: Network) -> Pace:
+    """Measured on one row of zeros: the fastest of up to three."""
+    import torch
+
+    def once(length: int) -> float:
+        ids = torch.zeros(1, length, dtype=torch.long, device=network.backbone.device)
+        started = time.perf_counter()
+        network.head(network.backbone.forward(ids, None, None, None)).sum().item()  # the number comes when the device is done
+        return time.perf_counter() - started
+
+    with torch.inference_mode():
+        begun, short, long = time.perf_counter(), once(1), once(MEASURED)
+        for _ in range(2):
+            if time.perf_counter() - begun < PATIENCE_S:
+                short, long = min(short, once(1)), min(long, once(MEASURED))
+    return Pace(short, max(0.0, long - short) / (MEASURED - 1))
+
+
+def _entry_bytes(network: Network) -> float:
+    """Of one position in the cache, in all layers: keys and values."""
+    config = network.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * network.backbone.num_layers * heads * size * network.backbone.dtype.itemsize
+
+
+def _kept_bytes(network: Network, load: Load) -> float:
+    """The cache, and the last logits of every row."""
+    cache = 0.0 if network.backbone.strategy == "reencode" else load.rows * load.length * _entry_bytes(network)
+    return cache + load.rows * network.num_outputs * 4
+
+
+def _passing_bytes(network: Network, load: Load) -> float:
+    """Of the largest forward: what one layer computes, logits with their softmax, and the rows that candidates are expanded to."""
+    from rgtg.models import prefix
+
+    backbone, config = network.backbone, network.config
+    part = prefix.PART_ON_CPU if backbone.device.type == "cpu" else prefix.PART
+    # behind the last token of best-of-n all of it is read, in parts; one row is never cut
+    positions = max(load.length, load.rows, min(load.rows * max(load.length, load.width), part))
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    found = positions * (8 * config.hidden_size + 2 * inner) * backbone.dtype.itemsize + 4.0 * load.length**2
+    found += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
+    if load.width > 1 and backbone.strategy == "rows":
+        found += load.rows * load.width * load.length * _entry_bytes(network) / backbone.num_layers
+    return found
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def _duration(seconds: float) -> str:
+    """90 -> "90 s", 600 -> "10 minutes", 36000 -> "10.0 hours"."""
+    if seconds <= 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} hours"
+
+
+def _request(runs: Sequence[Run]) -> str:
+    """ "Asked for: 4 columns, 256 answers at once, 1,024 tokens, 10 candidates." """
+    rows = sum(method(run.method).make(run.params).num_rows for run in runs)
+    tokens, k = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
+    columns = f"{len(runs)} column{'s' if len(runs) > 1 else ''}"
+    return f"Asked for: {columns}, {rows:,} answer{'s' if rows > 1 else ''} at once, {tokens:,} tokens, {k} candidates."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """["a", "b", "c"] -> "a, b or c"."""
+    return " or ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
+
+
+def _to_lower(runs: Sequence[Run]) -> list[str]:
+    """What makes it large, the largest factor first."""
+    sizes: dict[str, int] = {"`max_new_tokens`": max(run.generation.max_new_tokens for run in runs)}
+    for run in runs:
+        rule = method(run.method).make(run.params)
+        for name, value in run.params:
+            if type(value) is int and value > 1 and value in (rule.num_rows, rule.tries_a_token - 1):
+                sizes[f"`{name}`"] = max(sizes.get(f"`{name}`", 0), value)
+        if rule.scores_candidates:
+            sizes["`top_k`"] = max(sizes.get("`top_k`", 0), run.generation.top_k)
+    if len(runs) > 1:
+        sizes["the number of columns"] = len(runs)
+    return sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]

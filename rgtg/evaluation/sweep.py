@@ -141,7 +141,8 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
         yield Cell(
             key, label(run), run.prompt, run.seed, "".join(s.text for s in taken), ids, end.stop_reason,
-            judge.along(read_prompt(judge, run, models.base_lm), [ids])[0][-1] - zero, guide, statistics.fmean(s.log_prob for s in taken), kl,
+            judge.along(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1] - zero, guide,
+            statistics.fmean(s.log_prob for s in taken), kl,
         )  # fmt: skip
 
 

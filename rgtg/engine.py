@@ -133,7 +133,7 @@ class _Column:
         self.guides = {ref.name: weight for ref, weight in run.guides}
         self.watched = [ref.name for ref in run.models]
         self.rule = method(run.method).make(run.params)
-        self.text = TextStream(lm.loaded.tokenizer, run.prompt_ids, lm.loaded.eos_ids)
+        self.text = TextStream(lm.loaded.tokenizer, run.prompt_ids, lm.loaded.silent_ids)
         for token in run.forced_ids[:-1]:
             self.text.push(token)
         self.cost: Counter[str] = Counter()
@@ -259,7 +259,7 @@ class _Column:
     def _tried(self, given_up: GivenUp) -> Tried:
         ids = tuple(draft.token_id for draft in given_up.drafts)
         before = (*self.run.prompt_ids, *self.run.forced_ids[:-1], *(draft.token_id for draft in self.rows.settled[: self.num_shown]))
-        text = "".join(pieces(self.lm.loaded.tokenizer, before, ids))
+        text = "".join(pieces(self.lm.loaded.tokenizer, before, ids, self.lm.loaded.closing))
         return Tried(text, ids, given_up.reward, given_up.threshold, given_up.weight)
 
     def end(self, started: float) -> Ended:

@@ -15,6 +15,7 @@ from rgtg.errors import BadSettings, PromptTooLong, words_of
 TEMPLATES = ("plain", "chat")  # stored in every card, with the system prompt
 ROLES = ("system", "user", "assistant")
 Message = tuple[str, str]  # (role, content)
+ASKED, ANSWERED, ASKED_AGAIN = "Forty-one", "Forty-two", "Forty-three"  # words that no template writes of its own
 
 
 def encode_prompt(
@@ -31,15 +32,24 @@ def encode_prompt(
     if template == "chat":
         return _encode_chat(tokenizer, prompt, system_prompt)
     text = prompt if isinstance(prompt, str) else transcript(prompt)
-    ids = list(tokenizer(text, split_special_tokens=True)["input_ids"])
-    while ids and ids[-1] == tokenizer.eos_token_id and ids[-1] != tokenizer.bos_token_id:
-        ids.pop()  # some tokenizers close every text; a prompt goes on
+    ids, _ = _open_and_appended(tokenizer, text)  # some tokenizers close every text; a prompt goes on
     if not ids:
         start = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), None)
         if start is None:
             raise BadSettings("The prompt is empty.", "This tokenizer has no start token to begin from.", "Type a prompt, or pick an example.")
         ids = [start]
     return tuple(ids)
+
+
+def _open_and_appended(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:
+    """The ids of a text behind what the tokenizer puts before it, and the special tokens that it puts behind."""
+    found = tokenizer(text, split_special_tokens=True, return_special_tokens_mask=True)
+    ids, added = list(found["input_ids"]), list(found["special_tokens_mask"])
+    if 0 not in added:  # of an empty text it cannot be seen what stands before and what behind
+        num = len(_open_and_appended(tokenizer, "a")[1]) if text != "a" else len(ids) - (ids[:1] == [tokenizer.bos_token_id])
+    else:
+        num = added[::-1].index(0)
+    return ids[: len(ids) - num], ids[len(ids) - num :]
 
 
 def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], system_prompt: str) -> tuple[int, ...]:
@@ -78,6 +88,52 @@ def encode_response(
         if together[: len(prompt_ids)] == tuple(prompt_ids):
             return together[len(prompt_ids) :]
     return tuple(tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def closing(tokenizer: PreTrainedTokenizerBase, template: str = "plain", system_prompt: str = "") -> tuple[int, ...]:
+    """The ids that end an answer, wherever one is complete: in training, in generation, in a reward.
+
+    `plain`: every special token that the tokenizer puts behind a text, else its end token; () where it has neither.
+    `chat`: what the chat template writes behind an assistant's turn, up to the special tokens that close it (of
+    `<end_of_turn>\\n` the first alone); a template that closes no turn ends as plain text does.
+    """
+    found = _closing_of_turn(tokenizer, system_prompt) if template == "chat" else ()
+    end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+    return found or tuple(_open_and_appended(tokenizer, "a")[1]) or end
+
+
+def _closing_of_turn(tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> tuple[int, ...]:
+    """() where the template closes no turn, or renders none of the conversations tried: the answer last, else before a question."""
+    marks = {i for token, i in tokenizer.get_added_vocab().items() if token.strip()} | set(tokenizer.all_special_ids)
+    asked, again = ({"role": "user", "content": content} for content in (ASKED, ASKED_AGAIN))
+    system, answered = {"role": "system", "content": system_prompt or "Count."}, {"role": "assistant", "content": ANSWERED}
+    for before, after in ([asked], []), ([system, asked], []), ([asked], [again]), ([system, asked], [again]):
+        try:
+            text = str(tokenizer.apply_chat_template([*before, answered, *after], tokenize=False))
+        except Exception:  # a template raises what it likes, of turns that it does not take
+            continue
+        head, _, rest = text.partition(ASKED)
+        _, there, tail = (rest.partition(ASKED_AGAIN)[0] if after else rest).rpartition(ANSWERED)
+        ids = _ids_behind(tokenizer, ANSWERED, tail) if there else []
+        first = next((i for i, token_id in enumerate(ids) if token_id in marks), None)
+        if first is None:
+            continue
+        opening = [i for i in _ids_behind(tokenizer, "", head) if i in marks][-1:]
+        if after:
+            if ids[first] in opening:  # it is how the next question begins
+                continue
+            return tuple(ids[: first + 1])
+        last = first
+        while last + 1 < len(ids) and ids[last + 1] in marks and ids[last] != tokenizer.eos_token_id:
+            last += 1
+        return tuple(ids[: last + 1])
+    return ()
+
+
+def _ids_behind(tokenizer: PreTrainedTokenizerBase, before: str, text: str) -> list[int]:
+    """The ids of a text with its special tokens, as it stands behind another."""
+    both, alone, own = (list(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (before + text, before, text))
+    return both[len(alone) :] if both[: len(alone)] == alone else own
 
 
 def transcript(messages: Sequence[Message]) -> str:
@@ -153,18 +209,31 @@ class TextStream:
         return new
 
 
-def pieces(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[str]:
-    """What each id of a response adds to its text, as `TextStream` shows it; its end token adds nothing."""
-    stream = TextStream(tokenizer, prompt_ids)
-    last = len(response_ids) - 1 if response_ids and response_ids[-1] == tokenizer.eos_token_id else len(response_ids)
-    return [stream.push(token_id) if i < last else "" for i, token_id in enumerate(response_ids)]
+def num_end_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], end: Sequence[int] = ()) -> int:
+    """How many ids at the end of an answer are no text of it: special tokens, and the last of `end`, which closes a turn."""
+    return next((i for i, token_id in enumerate(reversed(ids)) if token_id not in end[-1:] and not is_special(tokenizer, token_id)), len(ids))
 
 
-def says(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int], response: str) -> bool:
-    """Whether ids behind a prompt are this text, but for blanks at its ends: a special token may close them, half a character too."""
+def is_special(tokenizer: PreTrainedTokenizerBase, token_id: int) -> bool:
+    """Those without a name too, such as `<end_of_turn>`."""
+    if token_id in tokenizer.all_special_ids:
+        return True
+    return bool(decode(tokenizer, [token_id])) and not tokenizer.decode([token_id], skip_special_tokens=True)
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int], end: Sequence[int] = ()) -> list[str]:
+    """What each id of a response adds to its text, as `TextStream` shows it; what ends it adds nothing (`num_end_ids`)."""
+    stream, num = TextStream(tokenizer, prompt_ids), len(response_ids) - num_end_ids(tokenizer, response_ids, end)
+    found = [stream.push(token_id) for token_id in response_ids[:num]]
+    if found:
+        found[-1] += stream.finish()
+    return found + [""] * (len(response_ids) - num)
+
+
+def says(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int], response: str, end: Sequence[int] = ()) -> bool:
+    """Whether ids behind a prompt are this text, but for blanks at its ends: what ends an answer may close them, half a character too."""
     ids, text = list(response_ids), _shown(response)
-    if ids and ids[-1] in tokenizer.all_special_ids:
-        ids.pop()
+    ids = ids[: len(ids) - num_end_ids(tokenizer, ids, end)]
     before, after = (decode(tokenizer, i) for i in ([*prompt_ids], [*prompt_ids, *ids]))
     if after.startswith(before) and _shown(after[len(before) :]).strip() == text.strip():
         return True

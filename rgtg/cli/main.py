@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--reward-model", required=True, metavar="NAME|PATH")
     score.add_argument("--prompt", default="")
     score.add_argument("--response", required=True)
+    score.add_argument("--complete", action="store_true", help="the answer ends here: the last reward is that with its end token")
     _model_options(score)
 
     training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
@@ -303,7 +304,8 @@ def _print_trace(trace: Trace, column: str, as_json: bool) -> None:
 def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     _list_folder(workbench, options.reward_model)
-    print(json.dumps(workbench.score(options.reward_model, options.prompt, options.response), ensure_ascii=False, allow_nan=False))
+    found = workbench.score(options.reward_model, options.prompt, options.response, options.complete)
+    print(json.dumps(found, ensure_ascii=False, allow_nan=False))
 
 
 def _sweep(options: argparse.Namespace) -> None:

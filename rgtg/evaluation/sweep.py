@@ -140,7 +140,7 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
         said = [(reward, weight) for ref, weight in run.guides if (reward := taken[-1].reward(ref.name)) is not None]
         guide = _combined(run, said) if said and len(said) == len(run.guides) else None
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
-        judged = judge.along(read_prompt(judge, run, models.base_lm), [ids])[0][-1]
+        judged = judge.along(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1]
         if not math.isfinite(judged):
             raise not_finite(judge.name, f"at the end of an answer to {run.prompt!r:.80}")
         yield Cell(

@@ -22,7 +22,7 @@ from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMisma
 from rgtg.models.artifacts import revision_of
 from rgtg.models.catalog import config_in, is_folder, read_config
 from rgtg.models.weights import BIAS, HEAD, check_shapes, choose_attention, head_rows, other_heads, read_bias, read_other_head, words_of_weights
-from rgtg.prompts import encode_prompt
+from rgtg.prompts import closing, encode_prompt, is_special
 from rgtg.records import ModelCard, ModelRef
 
 logger = logging.getLogger(__name__)
@@ -80,14 +80,31 @@ class Loaded:
         return embedding.weight.shape[0]
 
     @cached_property
+    def closing(self) -> tuple[int, ...]:
+        """The ids that end a complete answer, in this model's template; () where its tokenizer has none."""
+        return closing(self.tokenizer, *self.template)
+
+    def closed(self, ids: Sequence[int], writer: "Loaded") -> tuple[int, ...]:
+        """An answer of `writer` as this model reads it: one that came to its end in another template is closed as in this one."""
+        if not self.closing or not ids or ids[-1] not in writer.eos_ids or self.template == writer.template:
+            return tuple(ids)
+        num = len(writer.closing)
+        return (*ids[: -num if tuple(ids[-num:]) == writer.closing else -1], *self.closing)
+
+    @cached_property
     def eos_ids(self) -> frozenset[int]:
-        """Every id that ends a response: of the generation config, the config and the tokenizer."""
+        """Every id that ends a response: of the generation config, the config, the tokenizer, and the last that closes a turn."""
         sources = (getattr(self.model, "generation_config", None), self.model.config.get_text_config(), self.tokenizer)
         found: set[int | None] = set()
         for source in sources:
             ids = getattr(source, "eos_token_id", None)
             found |= set(ids) if isinstance(ids, (list, tuple)) else {ids}
-        return frozenset(i for i in found if i is not None)
+        return frozenset(i for i in found if i is not None) | frozenset(self.closing[-1:])
+
+    @cached_property
+    def silent_ids(self) -> frozenset[int]:
+        """Ids that add nothing to the text of a response: those that end it, and special tokens before the last of several that do."""
+        return self.eos_ids | {i for i in self.closing if is_special(self.tokenizer, i)}
 
 
 class HasWeights:

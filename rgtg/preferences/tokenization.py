@@ -12,7 +12,7 @@ from rgtg.config import DataConfig
 from rgtg.errors import BadData
 from rgtg.preferences.batches import Ids, TokenPair, TokenText
 from rgtg.preferences.formats import Example, Labelled, Mark, Prompt
-from rgtg.prompts import encode_prompt, encode_response, pieces, says
+from rgtg.prompts import closing, encode_prompt, encode_response, num_end_ids, pieces, says
 
 
 class Encoder:
@@ -24,7 +24,7 @@ class Encoder:
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, min(context, config.max_length), vocabulary, config
         self._margin, self._mark_weight = margin, mark_weight
         self.template, self.held_out = (config.template, config.system_prompt), config.held_out
-        self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+        self._end = closing(tokenizer, *self.template)
         self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
         self._prompt("a")
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
@@ -61,7 +61,7 @@ class Encoder:
         found: list[list[Mark]] = []
         lost = False
         for ids, (text, marks, spans) in zip(sides, answers, strict=True):
-            by_characters = marks_on_tokens(pieces(self._tokenizer, prompt_ids, ids), text, spans) if spans and not (own and marks) else []
+            by_characters = marks_on_tokens(pieces(self._tokenizer, prompt_ids, ids, self._end), text, spans) if spans and not (own and marks) else []
             found.append(list(marks) if own and marks else by_characters)
             lost |= bool((marks or spans) and not found[-1])
         self.num_marks_lost += lost
@@ -91,7 +91,9 @@ class Encoder:
                 starts = (self._tokenizer.bos_token_id,), (self._tokenizer.eos_token_id,)  # what an empty prompt is
                 known = example.prompt or example.prompt_ids in starts
                 prompt_ids = self._prompt(example.prompt) if known and (example.prompt or example.chosen or example.rejected) else example.prompt_ids
-                return prompt_ids, example.chosen_ids, example.rejected_ids, True
+                sides = example.chosen_ids, example.rejected_ids
+                chosen, rejected = sides if prompt_ids == example.prompt_ids else map(self._closed, sides)
+                return prompt_ids, chosen, rejected, True
             if not (example.chosen or example.rejected):
                 do = "Give texts, or train from the model they are of."
                 raise BadData(f"The ids of row {example.row} are not of this model's tokenizer.", foreign, do)
@@ -108,7 +110,7 @@ class Encoder:
         if max(ids) >= self._vocabulary:
             return f"It has id {max(ids)}, the model reads {self._vocabulary} ids."
         for side, text, answer in (("chosen", example.chosen, example.chosen_ids), ("rejected", example.rejected, example.rejected_ids)):
-            if text and not says(self._tokenizer, example.prompt_ids, answer, text):
+            if text and not says(self._tokenizer, example.prompt_ids, answer, text, self._end):
                 return f"Its `{side}_ids` are another text than its `{side}`."
         if example.chosen or example.rejected or not example.prompt:
             return ""
@@ -117,6 +119,11 @@ class Encoder:
 
     def _prompt(self, prompt: Prompt) -> Ids:
         return encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt)
+
+    def _closed(self, ids: Ids) -> Ids:
+        """An answer that came to its end in another template, closed as in this one."""
+        num = num_end_ids(self._tokenizer, ids, self._end)
+        return (*ids[:-num], *self._end) if num else ids
 
     def _response(self, prompt: Prompt, prompt_ids: Ids, text: str, ended: bool) -> Ids:
         ids = encode_response(self._tokenizer, prompt, prompt_ids, text, self._config.template)

@@ -19,6 +19,7 @@ from rgtg.faults import boundary
 from rgtg.models.loading import pick_device
 from rgtg.preferences.dataset import Prepared, prepare
 from rgtg.preferences.formats import read_examples
+from rgtg.prompts import closing
 from rgtg.records import ModelCard
 from rgtg.training.config import TrainingConfig
 from rgtg.training.evaluate import Judge, longer_chosen
@@ -83,9 +84,10 @@ def train_file(
         said.append(_news(progress))
         emit(said[-1])
 
+    end_id = next(reversed(closing(start.tokenizer, config.template, config.system_prompt)), None)
     done = train_reward_model(
         start.model, prepared.train, start.loaded.pad_id, config, listen, should_stop, judge.accuracy if prepared.held_out else None,
-        work, _run_key(start, prepared, config), start.tokenizer.eos_token_id,
+        work, _run_key(start, prepared, config), end_id,
     )  # fmt: skip
     if not done or not writes:
         return None

@@ -96,7 +96,10 @@ def add_lora(model: PreTrainedModel, config: TrainingConfig) -> "PeftModel":
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: ModelCard, folder: Path) -> None:
-    """A plain transformers folder in safetensors with `card.json` beside it; `folder` must not be there, it appears whole."""
+    """A plain transformers folder in safetensors with `card.json` beside it; `folder` must not be there, it appears whole.
+    A scalar head is said to be a regression: transformers' pipelines give its reward as it is, and not the sigmoid of it."""
+    if getattr(model.config, "num_labels", None) == 1 and hasattr(model, "score"):
+        model.config.problem_type = "regression"
     staging = folder.with_name(f".{folder.name}.staging")
     model.save_pretrained(staging)
     tokenizer.save_pretrained(staging)

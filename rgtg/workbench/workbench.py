@@ -128,22 +128,29 @@ class Workbench:
         guides = {key: self.library.guide_for(key) for key in LINE_UP}
         return [ColumnSpec(key, METHODS[key].line_up, guide) for key, guide in guides.items() if guide or not METHODS[key].uses_reward]
 
-    def score(self, reward_model: str, prompt: str, response: str) -> dict[str, list]:
-        """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens."""
-        from rgtg.prompts import check_fits, encode_response
+    def score(self, reward_model: str, prompt: str, response: str, complete: bool = False) -> dict[str, list]:
+        """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens.
+
+        The last entry is that of the text; of a `complete` answer, that with the tokens that end it, which add no text. Raises
+        BadSettings where there is nothing to score, or no token to end it.
+        """
+        from rgtg.prompts import check_fits, encode_response, pieces
         from rgtg.rewards.base import not_finite
 
         found = self.library.reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
         prompt_ids = found.loaded.encode_prompt(prompt)
         ids = encode_response(tokenizer, prompt, prompt_ids, response, found.loaded.template[0])
+        if complete and not found.loaded.closing:
+            raise BadSettings(f"An answer of `{found.name}` has no end.", "Its tokenizer has no end token.", "Score the text alone.")
+        ids += found.loaded.closing if complete else ()
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
         check_fits(len(prompt_ids), len(ids), found.name, found.context)
         rewards = found.along(prompt_ids, [ids])[0]
         if wrong := [number for number, reward in enumerate(rewards, 1) if not math.isfinite(reward)]:
             raise not_finite(found.name, f"at token {wrong[0]}")
-        return {"tokens": [tokenizer.decode([i]) for i in ids], "rewards": rewards}
+        return {"tokens": pieces(tokenizer, prompt_ids, ids, found.loaded.closing), "rewards": rewards}
 
     def sweep(
         self,

@@ -5,20 +5,37 @@ Works on tokenizers alone. Knows nothing of models, methods or the screen.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
-from rgtg.errors import BadSettings, PromptTooLong
+from rgtg.errors import BadData, BadSettings, PromptTooLong
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TEMPLATES = ("plain", "chat")  # stored in every card, with the system prompt
 ROLES = ("system", "user", "assistant")
 Message = tuple[str, str]  # (role, content)
 
 
+def half_character(text: str) -> str:
+    """ "Character 3 of a text is half of one ('\\ud83d')" where a text holds half of a character, which no file and no tokenizer takes; else ""."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"Character {error.start + 1} of a text is half of one ({text[error.start]!r})"
+    return ""
+
+
+def check_text(text: str, name: str) -> None:
+    """Raises BadData, naming what it is, where a text holds half of a character."""
+    if half := half_character(text):
+        raise BadData(f"The {name} cannot be read.", f"{half}.", "Write it in whole characters, in UTF-8.")
+
+
 def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], template: str = "plain", system_prompt: str = ""
+    tokenizer: "PreTrainedTokenizerBase", prompt: str | Sequence[Message], template: str = "plain", system_prompt: str = ""
 ) -> tuple[int, ...]:
     """The ids a response follows.
 
@@ -42,7 +59,7 @@ def encode_prompt(
     return tuple(ids)
 
 
-def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], system_prompt: str) -> tuple[int, ...]:
+def _encode_chat(tokenizer: "PreTrainedTokenizerBase", prompt: str | Sequence[Message], system_prompt: str) -> tuple[int, ...]:
     if not getattr(tokenizer, "chat_template", None):
         raise BadSettings("This tokenizer has no chat template.", "", "Choose the template `plain`, or a model made for chat.")
     messages = [("user", prompt)] if isinstance(prompt, str) else list(prompt)
@@ -58,7 +75,7 @@ def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mess
 
 
 def encode_response(
-    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], prompt_ids: Sequence[int], response: str, template: str = "plain"
+    tokenizer: "PreTrainedTokenizerBase", prompt: str | Sequence[Message], prompt_ids: Sequence[int], response: str, template: str = "plain"
 ) -> tuple[int, ...]:
     """The ids of a response behind `prompt_ids`, without an end token: as one text with the prompt where that leaves the
     prompt's ids as they are, else as a text of its own. In a plain conversation a space parts it from what is asked, as in
@@ -95,7 +112,7 @@ def check_fits(num_prompt_tokens: int, max_new_tokens: int, name: str, context: 
         )
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
     """The text of ids as it stands: special tokens are kept, blanks are not tidied."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
@@ -107,7 +124,7 @@ class TextStream:
     bytes and the model follows whole characters by bytes that are none, its decoder takes the characters back; we do not.)
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], eos_ids: frozenset[int] = frozenset()):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", prompt_ids: Sequence[int], eos_ids: frozenset[int] = frozenset()):
         self._tokenizer, self._eos = tokenizer, eos_ids
         self._window = list(prompt_ids)
         self._shorten(4)  # what stands before decides on leading spaces
@@ -146,14 +163,14 @@ class TextStream:
         return new
 
 
-def pieces(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[str]:
+def pieces(tokenizer: "PreTrainedTokenizerBase", prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[str]:
     """What each id of a response adds to its text, as `TextStream` shows it; its end token adds nothing."""
     stream = TextStream(tokenizer, prompt_ids)
     last = len(response_ids) - 1 if response_ids and response_ids[-1] == tokenizer.eos_token_id else len(response_ids)
     return [stream.push(token_id) if i < last else "" for i, token_id in enumerate(response_ids)]
 
 
-def says(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int], response: str) -> bool:
+def says(tokenizer: "PreTrainedTokenizerBase", prompt_ids: Sequence[int], response_ids: Sequence[int], response: str) -> bool:
     """Whether ids behind a prompt are this text, but for blanks at its ends: a special token may close them, half a character too."""
     ids, text = list(response_ids), _shown(response)
     if ids and ids[-1] in tokenizer.all_special_ids:
@@ -177,7 +194,7 @@ def _shown(text: str) -> str:
 class TokenTexts:
     """What single tokens look like in a table of candidates; asked often, so remembered."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
         special = set(tokenizer.all_special_ids)
 
         @lru_cache(maxsize=65536)

@@ -4,9 +4,10 @@ Knows nothing of tokenizers, models or the store. A row that cannot be read is r
 limit that a person sets; one that is no preference (a tie, another prompt on each side) is left out and counted. Nothing is guessed.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from rgtg.preferences.rows import CELLS, NumberedRow, Rows
 from rgtg.preferences.text_rows import BadRow, excerpt
 from rgtg.preferences.turns import LeftOut, Prompt, kind_of
 
-__all__ = ["MARKS", "Example", "Labelled", "Mark", "Prompt", "Reading", "read", "read_examples"]
+__all__ = ["MARKS", "Example", "Labelled", "Mark", "Prompt", "Reading", "read", "read_back", "read_examples", "write_back"]
 
 SHAPES = (
     "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; whole dialogues as `chosen`, "
     "`rejected`; a text with a `label`; two answers with a winner; several with scores or ranks"
 )
 LEFT_OUT = {
-    "tie": "a tie, or equal scores",
+    "even": "a tie, or equal scores",
     "other_prompts": "its sides answer different prompts",
     "no_answer": "it does not end with the assistant's answer",
     "alone": "the only answer to its prompt, with nothing to compare it with",
@@ -64,6 +65,28 @@ def read(source: str | Path, split: str = "train", columns: str = "", max_bad_ro
     for row in rows:
         reader.add(row)
     return reader.end(rows.left)
+
+
+def write_back(reading: Reading, path: Path) -> dict[str, Any]:
+    """Write the examples as JSON lines for `read_back`, and return what else it needs: the other fields of the reading."""
+    with path.open("w", encoding="utf-8") as file:
+        for example in reading.examples:
+            found = {f.name: getattr(example, f.name) for f in fields(example) if getattr(example, f.name) != f.default}
+            file.write(json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
+    kind = "pairs" if isinstance(reading.examples[0], Example) else "texts"
+    return {"kind": kind} | {f.name: getattr(reading, f.name) for f in fields(reading) if f.name != "examples"}
+
+
+def read_back(path: Path, facts: Mapping[str, Any]) -> Reading:
+    """The reading that `write_back` wrote: equal to it."""
+    kind: Any = Example if facts["kind"] == "pairs" else Labelled
+    with path.open(encoding="utf-8", newline="\n") as file:
+        examples = tuple(kind(**{name: _frozen(value) for name, value in json.loads(line).items()}) for line in file)
+    return Reading(examples, **{name: _frozen(value) for name, value in facts.items() if name != "kind"})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 class _Reader:
@@ -140,7 +163,7 @@ class _Reader:
         elif form[0] == "answers":
             pairs, num_ties, num_answers = part.scored(columns)
             self._numbers.setdefault(layout.words, set()).add(num_answers)
-            self._left_out["tie"] += num_ties
+            self._left_out["even"] += num_ties
             for pair in pairs:
                 self._keep(pair, layout.words)
             self._layouts[layout.words] += 0
@@ -185,7 +208,7 @@ class _Reader:
             for i, one in enumerate(answers):
                 for other in answers[i + 1 :]:
                     if one[0] == other[0]:
-                        self._left_out["tie"] += 1
+                        self._left_out["even"] += 1
                         continue
                     (_, chosen, part), (_, rejected, _) = (one, other) if one[0] > other[0] else (other, one)
                     self._keep(Example(part.number, prompt, chosen, rejected, **part.facts()), "")

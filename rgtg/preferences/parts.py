@@ -168,7 +168,7 @@ class RowParts:
             a, b = (number_of(self.get(path), path, least=None) for path in (columns.score_a, columns.score_b))
             winner = "a" if a > b else "b" if b > a else "tie"
         if winner == "tie":
-            raise LeftOut("tie", "It is a tie.")
+            raise LeftOut("even", "It is a tie.")
         paths = (columns.a, columns.b) if winner == "a" else (columns.b, columns.a)
         prompt = self.prompt(columns)
         first = self._turns_of_lists(columns, paths) if columns.prompt or self.row.get("prompt") is not None else None

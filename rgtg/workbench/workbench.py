@@ -14,6 +14,7 @@ from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
+from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
 from rgtg.workbench.library import Library
 from rgtg.workbench.running import RunningComparison
@@ -120,6 +121,9 @@ class Workbench:
         """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens."""
         from rgtg.prompts import check_fits, encode_response
 
+        check_text(prompt, "prompt")
+        check_text(response, "response")
+
         found = self.library.reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
         prompt_ids = found.loaded.encode_prompt(prompt)
@@ -142,6 +146,8 @@ class Workbench:
         """Every column over every prompt and seed, valued by a judge; cells are kept in `out`, so a broken sweep goes on."""
         from rgtg.evaluation.sweep import run_sweep
 
+        for number, prompt in enumerate(prompts, 1):
+            check_text(prompt, f"prompt number {number}")
         lm = self.library.base_lm(base_lm).name
         mixes = [self._mix(c, lm) for c in columns]
         models = self.library.load_models(lm, [*(name for mix in mixes for name, _ in mix), observe])
@@ -176,6 +182,7 @@ class Workbench:
             raise BadSettings("The seed has to be a whole number from 0 to 9007199254740991.", f"Found {seed!r}.")
         if not isinstance(prompt, str) or len(prompt) > 100_000:
             raise BadSettings("The prompt is too long.", f"Found {len(prompt):,} characters; 100,000 are read at most.", "Shorten it.")
+        check_text(prompt, "prompt")
         runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]
         comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=rater_id, created_at=now())

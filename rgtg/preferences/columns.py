@@ -231,7 +231,8 @@ def _step(value: Any, name: str, path: str, before: str) -> Any:
         raise BadRow(f"`{before}` has {len(value)} items, and `{path}` asks for number {name}.", "Mend or remove the row.")
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
         return [item.get(name) for item in value]
-    raise BadRow(f"There is no `{path}` in it.", "Mend or remove the row, or name the columns.")
+    there = f" `{before}` has {', '.join(f'`{excerpt(key, 40)}`' for key in value)}." if isinstance(value, Mapping) and before != path else ""
+    raise BadRow(f"There is no `{path}` in it.{there}", "Mend or remove the row, or name the columns.")
 
 
 def winner_of(value: Any, columns: Columns) -> str:

@@ -123,7 +123,7 @@ class _Reader:
         self._left_out["unreadable"] += 1
         self._faults += [f"row {row.number}: {found}"] if len(self._faults) < 3 else []
         if self._num_bad > self._max_bad_rows:
-            name = self._name if row.file == Path(self._name).name else f"{self._name}: {row.file}"
+            name = self._name if row.file in (self._name, Path(self._name).name) else f"{self._name}: {row.file}"
             if self._max_bad_rows:
                 found = f"More than {self._max_bad_rows:,} rows cannot be read; {'; '.join(self._faults)}"
             raise BadData(f"Row {row.number} of `{name}` cannot be used.", found, do) from error
@@ -135,7 +135,7 @@ class _Reader:
         if numbered.kind == CELLS:
             row = {name: value for name, value in row.items() if value != ""} | {name: None for name, value in row.items() if value == ""}
         names = [name for name, value in row.items() if value is not None]
-        self._seen |= row.keys()
+        self._seen |= {name for name in names if row[name] not in ("", [], {})}
         before = len(self._examples)
         part = RowParts(numbered.number, row, numbered.kind == CELLS)
         if {"chosen_ids", "rejected_ids"} <= set(names) and not self._chosen:

@@ -127,7 +127,7 @@ class RowParts:
 
     def pair(self, columns: Columns) -> tuple[Example, str]:
         """The pair of `chosen` and `rejected`, and how it was read."""
-        chosen, rejected = (value_of(self.get(path), path, "assistant") for path in (columns.chosen, columns.rejected))
+        chosen, rejected = (value_of(self.get(path), path) for path in (columns.chosen, columns.rejected))
         prompt = self._behind_no_answer(self.prompt(columns), (chosen, rejected))
         if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and not (TURN in chosen and TURN in rejected):
             asked, *answers = parted(chosen, rejected)
@@ -170,11 +170,11 @@ class RowParts:
         if winner == "tie":
             raise LeftOut("even", "It is a tie.")
         paths = (columns.a, columns.b) if winner == "a" else (columns.b, columns.a)
+        of_lists = self._turns_of_lists(columns, paths) if columns.prompt or self.row.get("prompt") is not None else None
+        if of_lists is not None:
+            return self._example(of_lists)
         prompt = self.prompt(columns)
-        first = self._turns_of_lists(columns, paths) if columns.prompt or self.row.get("prompt") is not None else None
-        if first is not None:
-            return self._example(first)
-        chosen, rejected = (answered(prompt, value_of(self.get(path), path, "assistant"), path) for path in paths)
+        chosen, rejected = (answered(prompt, value_of(self.get(path), path), path) for path in paths)
         return self._example((chosen, rejected))
 
     def _turns_of_lists(self, columns: Columns, paths: tuple[str, str]) -> tuple[tuple[Value, str], tuple[Value, str]] | None:
@@ -214,7 +214,7 @@ class RowParts:
     def _answers(self, columns: Columns) -> list[Value]:
         found = self.get(columns.answers)
         if isinstance(found, (list, tuple)) and found:
-            return [value_of(unwrapped(answer, columns.answers, False), columns.answers, "assistant") for answer in found]
+            return [value_of(unwrapped(answer, columns.answers, False), columns.answers) for answer in found]
         raise BadRow(f"`{columns.answers}` is {kind_of(found)}, not a list of answers.")
 
     def _numbers(self, path: str) -> list[float | None]:
@@ -227,7 +227,7 @@ class RowParts:
 
     def labelled(self, columns: Columns) -> Labelled:
         label = label_of(self.get(columns.label), columns.label)
-        value = value_of(self.get(columns.response), columns.response, "assistant")
+        value = value_of(self.get(columns.response), columns.response)
         prompt, answer = answered(self._behind_no_answer(self.prompt(columns), (value, value)), value, columns.response)
         return Labelled(self.number, prompt, answer, label, **self._of_vote())
 
@@ -243,7 +243,7 @@ class RowParts:
     def graded(self, columns: Columns) -> tuple[Prompt, str, float]:
         """Prompt, answer and score of a row that holds one answer of several."""
         score = number_of(self.get(columns.score), columns.score, least=None)
-        value = value_of(self.get(columns.response), columns.response, "assistant")
+        value = value_of(self.get(columns.response), columns.response)
         prompt, answer = answered(self.prompt(columns), value, columns.response)
         return prompt, answer, score
 
@@ -288,7 +288,7 @@ class RowParts:
         """The text beside the ids of an answer: as it is, or the last turn of a conversation."""
         if self.row.get(side) is None:
             return ""
-        value = value_of(self.get(side), side, "assistant")
+        value = value_of(self.get(side), side)
         return value if isinstance(value, str) else value[-1][1]
 
     # --- what else a row says

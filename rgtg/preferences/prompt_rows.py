@@ -47,11 +47,8 @@ def prompt_of(numbered: NumberedRow) -> str:
     name = next((name for name in NAMES if row.get(name) not in (None, "")), "")
     if not name:
         null = next((name for name in NAMES if name in row), "")
-        found = (
-            f"`{null}` is {'empty' if row[null] == '' else 'null'}"
-            if null
-            else f"It has {', '.join(f'`{excerpt(n, 40)}`' for n in row) or 'no names'}"
-        )
+        there = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in row) or 'no names'}"
+        found = there if not null else f"`{null}` is {'empty' if row[null] == '' else 'null'}"
         raise BadRow(f"{found}.", HOW)
     value = unwrapped(row[name], name, numbered.kind == CELLS)
     text = _first_turn(value, name)

@@ -87,6 +87,8 @@ def json_rows(stream: TextIO, suffix: str) -> Iterator[tuple[int, Any]]:
     except BadRow as error:
         second = next(lines, None)
         torn = suffix in LINE_SUFFIXES and len(whole_line) > 1 and whole_line[0] != "["
+        if second is None and whole_line[0] == "[":
+            raise BadText(error.found, "Copy or write it again.") from error
         if torn or second is None:
             yield first[0], error
             yield from _each_line(lines if second is None else chain([second], lines))
@@ -95,7 +97,7 @@ def json_rows(stream: TextIO, suffix: str) -> Iterator[tuple[int, Any]]:
         return
     second = next(lines, None)
     if second is None:
-        yield from enumerate(expand(value), first[0]) if isinstance(value, Mapping) else enumerate(expand(value), 1)
+        yield from enumerate(expand(value, suffix in LINE_SUFFIXES), 1)
     else:
         yield first[0], value
         yield from _each_line(chain([second], lines))
@@ -156,8 +158,9 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def expand(value: Any) -> list[Any]:
-    """The rows of one JSON value: the items of a list; of an object those under `data`, those of pandas' layouts, else itself.
+def expand(value: Any, is_line: bool = False) -> list[Any]:
+    """The rows of one JSON value: the items of a list; of an object those under `data`, those of pandas' layouts, else itself. An object
+    of lists is one row where it is a line of JSON lines.
 
     >>> expand({"prompt": {"0": "a", "1": "b"}, "chosen": {"0": "c", "1": "d"}})
     [{'prompt': 'a', 'chosen': 'c'}, {'prompt': 'b', 'chosen': 'd'}]
@@ -178,16 +181,10 @@ def expand(value: Any) -> list[Any]:
             return parts
         if all(list(part) == list(parts[0]) and all(key.isdigit() for key in part) for part in parts):  # orient="columns"
             return [{name: column[key] for name, column in value.items()} for key in parts[0]]
-    if all(isinstance(part, list) for part in parts) and len({len(part) for part in parts}) == 1 and not _are_turns(parts):
+    are_lists = len(parts) > 1 and all(isinstance(part, list) for part in parts) and len({len(part) for part in parts}) == 1
+    if are_lists and not is_line and any(part and all(isinstance(item, str) for item in part) for part in parts):
         return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
     return [value]
-
-
-def _are_turns(parts: list[list[Any]]) -> bool:
-    """Whether lists are conversations of one row rather than columns of many."""
-    return any(
-        isinstance(item, Mapping) and ({"role", "content"} <= item.keys() or {"from", "value"} <= item.keys()) for part in parts for item in part
-    )
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------

@@ -119,31 +119,26 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
-def value_of(value: Any, name: str, role: str = "user") -> Value:
-    """A text or turns, of whatever a row holds; a list of texts are turns, of which `role` has the last. Raises BadRow."""
+def value_of(value: Any, name: str) -> Value:
+    """A text or turns, of whatever a row holds. Raises BadRow."""
     if value is None:
         raise BadRow(f"`{name}` is null: there is nothing in it.", "Fill it, or remove the row.")
     if isinstance(value, (list, tuple)) and not value:
         raise BadRow(f"`{name}` is an empty list: there is nothing in it.", "Fill it, or remove the row.")
     if isinstance(value, Mapping) and isinstance(value.get("messages"), (list, tuple)):
-        return value_of(value["messages"], name, role)
+        return value_of(value["messages"], name)
     if is_turns(value):
         return messages([value] if isinstance(value, Mapping) else value, name)
     if _are_texts(value):
-        return alternating(value, name, role)
+        if len(value) > 1:
+            raise BadRow(
+                f"`{name}` is a list of {len(value)} texts, which does not say whose turn each is.", 'A message is {"role": …, "content": …}.'
+            )
+        return text_of(value[0], name)
     if isinstance(value, (list, tuple)) and not all(isinstance(part, Mapping) and "type" in part for part in value):
         odd = next((item for item in value if not _is_message(item)), value)
         raise BadRow(f"`{name}` is a list that holds {kind_of(odd)}, not messages.", 'A message is {"role": …, "content": …}.')
     return text_of(value, name)
-
-
-def alternating(texts: list[str], name: str, role: str) -> Value:
-    """Turns of a list of texts, of which `role` has the last; one text alone is a text."""
-    if len(texts) == 1:
-        return text_of(texts[0], name)
-    other = "assistant" if role == "user" else "user"
-    roles = (role, other)
-    return tuple((roles[(len(texts) - 1 - i) % 2], text_of(text, name)) for i, text in enumerate(texts))
 
 
 def messages(value: Any, name: str) -> tuple[Message, ...]:
@@ -156,7 +151,8 @@ def messages(value: Any, name: str) -> tuple[Message, ...]:
         else:
             role, content = turn
         if not isinstance(role, str) or role.lower() not in ROLE_NAMES:
-            raise BadRow(f"A message of `{name}` is from {kind_of(role)}.", f"The roles are {', '.join(ROLE_NAMES)}.")
+            from_whom = f"`{excerpt(role, 30)}`" if isinstance(role, str) else kind_of(role)
+            raise BadRow(f"A message of `{name}` is from {from_whom}.", f"The roles are {', '.join(ROLE_NAMES)}.")
         found.append((ROLE_NAMES[role.lower()], text_of(content, f"{name}, a message of {role}")))
     return tuple(found)
 

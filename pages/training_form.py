@@ -14,8 +14,17 @@ from rgtg.workbench.trainings import VOTES
 from rgtg.workbench.workbench import Workbench
 
 FIRST = ("objective", "num_steps", "pairs_per_batch", "learning_rate")  # the options that matter first; the rest is folded
-LABELS = {"num_steps": "steps", "lora": "LoRA", "lora_rank": "LoRA rank", "beta": "β", "tau": "τ", "num_epochs": "passes"}
-OF_DATA = ("held_out", "template", "max_length", "over_long", "objective")  # options that the look at the data depends on
+LABELS = {
+    "num_steps": "steps",
+    "lora": "LoRA",
+    "lora_rank": "LoRA rank",
+    "beta": "β",
+    "tau": "τ",
+    "num_epochs": "passes",
+    "max_bad_rows": "unreadable rows allowed",
+}
+# options that the look at the data depends on
+OF_DATA = ("held_out", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective")
 MAX_TEXT = 2_000
 
 

@@ -158,6 +158,8 @@ class DataConfig:
     system_prompt: str = other("", "System prompt of the chat template")
     max_length: int = setting(1024, "Longest prompt and answer together, in tokens", 8, 131_072)
     over_long: str = choice("truncate", "What becomes of longer answers", ("truncate", "drop"))
+    columns: str = other("", "Which columns hold what, where their names do not say it: prompt=…,a=…,b=…,winner=…")
+    max_bad_rows: int = setting(0, "Rows that may be unreadable: they are dropped and counted; 0 = the first one refuses the file", 0, 1_000_000_000)
 
     def __post_init__(self) -> None:
         check(self)

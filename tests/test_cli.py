@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from rgtg.cli.main import main, parse_mix, parse_run, read_prompts
+from rgtg.cli.main import main, parse_mix, parse_run
 from rgtg.config import GenerationConfig
-from rgtg.errors import BadData, BadSettings
+from rgtg.errors import BadSettings
 from rgtg.records import ColumnSpec
 
 
@@ -38,18 +38,6 @@ def test_a_run_on_the_command_line_is_read_whole():
 def test_a_run_that_cannot_be_read_is_refused(text, words):
     with pytest.raises(BadSettings, match=words):
         parse_run(text, GenerationConfig())
-
-
-def test_prompt_files_of_both_kinds_are_read_and_a_bad_line_is_named(tmp_path):
-    plain, rows, bad = tmp_path / "a.txt", tmp_path / "b.jsonl", tmp_path / "c.jsonl"
-    plain.write_text("one\n\n two \n")
-    rows.write_text('{"prompt": "one"}\n{"prompt": "two", "x": 1}\n')
-    bad.write_text('{"prompt": "one"}\n{"text": "two"}\n')
-    assert read_prompts(plain) == read_prompts(rows) == ["one", "two"]
-    with pytest.raises(BadData, match="Line 2 of"):
-        read_prompts(bad)
-    with pytest.raises(BadData, match="cannot be read"):
-        read_prompts(tmp_path / "missing.txt")
 
 
 def test_generate_prints_a_json_line_a_column(here, capsys, folders):

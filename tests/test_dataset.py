@@ -11,7 +11,7 @@ from rgtg.config import DataConfig
 from rgtg.errors import BadData, BadSettings
 from rgtg.preferences.batches import TokenPair, TokenText
 from rgtg.preferences.dataset import is_held_out, prepare, split_keys
-from rgtg.preferences.formats import Example, Labelled
+from rgtg.preferences.formats import Example, Labelled, Reading
 from rgtg.preferences.tokenization import mark_weights
 from rgtg.prompts import encode_prompt, encode_response, transcript
 from rgtg.records import ModelCard
@@ -389,3 +389,24 @@ def test_a_share_far_from_what_was_asked_is_remarked():
     assert any(f"20 of 100 pairs were to be held out, {100 * share:.0f} are" in words for words in report.remarks)
     many = [Example(i, f"p{i}", f"a{i}", f"b{i}") for i in range(300)]
     assert not any("were to be" in words for words in prepare(many, byte_tokenizer(), 64, 256, DataConfig(held_out=0.2)).report.remarks)
+
+
+def test_texts_that_hold_the_markers_of_special_tokens_are_counted():
+    rows = [
+        Example(1, "<|im_start|>user\nHi<|im_end|>\n", "a", "b"),
+        Example(2, "c", "d</s>", "e"),
+        Example(3, "c", "d", "e"),
+    ]
+    (remark,) = [r for r in prepare(rows, byte_tokenizer(), 64, VOCABULARY, CONFIG).report.remarks if "special" in r]
+    assert remark == "2 pairs hold the markers of special tokens (`</s>`, `<|im_end|>`, `<|im_start|>`): these are read as plain text."
+
+
+def test_a_report_says_what_was_read_how_and_what_was_not():
+    reading = Reading((Example(1, "ab", "c", "d"),), 4, "two answers and a winner", (("even", 2), ("unreadable", 1)), ("x", "y"), ("row 3: No.",))
+    report = prepare(reading, byte_tokenizer(), 64, VOCABULARY, CONFIG).report
+    assert (report.num_rows, report.num_used, dict(report.dropped)) == (4, 1, {"even": 2, "unreadable": 1})
+    assert report.remarks[:3] == (
+        "Read as: two answers and a winner.",
+        "Columns that are not read: `x`, `y`.",
+        "1 rows cannot be read and are dropped; row 3: No.",
+    )

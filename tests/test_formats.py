@@ -1,12 +1,14 @@
 """Rows of every usual shape become one shape; a row that cannot be read is refused by its number."""
 
+import csv
 import json
+import re
 
 import pandas
 import pytest
 
 from rgtg.errors import BadData
-from rgtg.preferences.formats import Example, Labelled, read_examples
+from rgtg.preferences.formats import Example, Labelled, read, read_back, read_examples, write_back
 
 HI, A, B = ({"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "A"), ("assistant", "B")))
 
@@ -120,21 +122,167 @@ def test_an_answer_that_nobody_asked_for_has_an_empty_prompt(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: y"}, "Row 2 .*different prompts: from character 10 on"),
-        ({"chosen": "x", "rejected": "y"}, "Row 2 .*no turn that begins with `Assistant:`"),
+        ({"chosen": "x", "rejected": "y"}, "Row 2 .*nothing in common at their beginning, and there is no `prompt`"),
         ({"num_prompt_ids": 2, "chosen_ids": [0, 4, 5], "rejected_ids": [0, 3, 6]}, "Row 2 .*first 2 ids of its sides differ"),
         ({"prompt": "a", "answer": "b"}, "Row 2 .*is no preference. It has `prompt`, `answer`."),
-        ({"prompt": "a", "chosen": 3, "rejected": 4}, "Row 2 .*cannot be read as conversations"),
+        ({"prompt": "a", "chosen": 3, "rejected": 4}, "Row 2 .*`chosen` is a number \\(3\\), not a text"),
         ({"text": "a", "label": 7}, "Row 2 .*label is 7. Labels lie between 0 and 1."),
-        ({"chosen": [{"role": "user", "content": "a"}], "rejected": [{"role": "user", "content": "b"}]}, "Row 2 .*does not end with the assistant"),
         ({"text": "a", "label": 1}, "mixes pairs and labelled texts. Row 2"),
-        (["a"], "Row 2 .*is no preference. It has list."),
+        (["a"], "Row 2 .*It is a list, not an object with names; it is no preference."),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_its_row(tmp_path, row, said):
     path = write(tmp_path / "rows.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}, row])
     with pytest.raises(BadData, match=said):
         read_examples(path)
+
+
+def test_a_row_that_is_no_preference_is_left_out_and_counted(tmp_path):
+    start = "\n\nHuman: Hi\n\nAssistant:"
+    rows = [
+        {"chosen": f"{start} A", "rejected": f"{start} B"},
+        {"chosen": f"{start} A", "rejected": f"{start} B\n\nHuman: Why?\n\nAssistant: So."},
+        {"chosen": f"{start} A\n\nHuman: Bye.", "rejected": f"{start} B\n\nHuman: Bye."},
+        {"chosen": [HI, A, WHY], "rejected": [HI, B]},
+        {"prompt": start, "chosen": " A\n\nHuman: Bye.", "rejected": " B"},
+    ]
+    found = read(write(tmp_path / "rows.jsonl", rows))
+    assert [(example.row, example.prompt, example.chosen, example.rejected) for example in found.examples] == [(1, start, " A", " B")]
+    assert (found.num_rows, dict(found.left_out)) == (5, {"other_prompts": 1, "no_answer": 3})
+    with pytest.raises(BadData, match="Of 1 rows 1 left out .its sides answer different prompts.. Row 1: .*from character 10 on"):
+        read(write(tmp_path / "none.jsonl", [{"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: y"}]))
+
+
+def test_rows_that_cannot_be_read_are_dropped_and_counted_up_to_a_limit(tmp_path):
+    good = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    path = write(tmp_path / "rows.jsonl", [good, good | {"rejected": None}, good, good | {"chosen": 5}])
+    with pytest.raises(BadData, match="Row 2 .*`rejected` is null: there is nothing in it."):
+        read(path)
+    with pytest.raises(BadData, match="Row 4 .*More than 1 rows cannot be read; row 2: `rejected` is null.*; row 4: `chosen` is a number"):
+        read(path, max_bad_rows=1)
+    found = read(path, max_bad_rows=2)
+    assert [example.row for example in found.examples] == [1, 3] and dict(found.left_out) == {"unreadable": 2}
+    assert found.faults == ("row 2: `rejected` is null: there is nothing in it.", "row 4: `chosen` is a number (5), not a text.")
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"chosen": "Q: Hi A: The cat", "rejected": "Q: Hi A: They"}, ("Q: Hi A:", " The cat", " They")),
+        ({"chosen": "Hi? Yes", "rejected": "Hi? Yes, sir"}, ("Hi?", " Yes", " Yes, sir")),
+        ({"chosen": "你好吗？好", "rejected": "你好吗？不"}, ("你好吗？", "好", "不")),
+    ],
+)
+def test_texts_that_begin_alike_have_their_prompt_in_common(tmp_path, row, found):
+    example = one(tmp_path, row)
+    assert (example.prompt, example.chosen, example.rejected, example.prompt_given) == (*found, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "prompt"),
+    [
+        ({"system": "Be kind."}, (("system", "Be kind."), ("user", "Hi"))),
+        ({"history": [["a", "b"]]}, (("user", "a"), ("assistant", "b"), ("user", "Hi"))),
+        ({"history": [["a", "b"]], "system": "s"}, (("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "Hi"))),
+        ({"system": "", "history": []}, "Hi"),
+        ({"messages": [HI, A]}, "Hi"),
+    ],
+)
+def test_what_stands_before_a_prompt_is_read(tmp_path, more, prompt):
+    found = one(tmp_path, {"prompt": "Hi", "chosen": "A", "rejected": "B"} | more)
+    assert (found.prompt, found.chosen, found.rejected) == (prompt, "A", "B")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [HI, A], "chosen": [HI, A], "rejected": [HI, B]},
+        {"messages": [HI, A], "chosen": [A], "rejected": [B]},
+        {"messages": [HI, A], "chosen": "A", "rejected": "B"},
+        {"messages": [HI], "chosen": "A", "rejected": "B"},
+        {"prompt": json.dumps([HI]), "chosen": json.dumps([HI, A]), "rejected": json.dumps([HI, B])},
+        {"prompt": "Hi", "chosen": "[{'role': 'assistant', 'content': 'A'}]", "rejected": json.dumps(B)},
+        {"prompt": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], "chosen": A, "rejected": B},
+        {"input": {"messages": [HI]}, "preferred_output": [A], "non_preferred_output": [B]},
+        {"trajectory": [{"from": "user", "value": "Hi"}], "chosen": "A", "rejected": "B"},
+    ],
+)
+def test_a_conversation_is_read_wherever_it_stands_and_never_with_its_answer_as_prompt(tmp_path, row):
+    found = one(tmp_path, row)
+    assert (found.prompt, found.chosen, found.rejected) == ((("user", "Hi"),), "A", "B")
+
+
+def test_answers_that_repeat_their_prompt_are_read_without_it(tmp_path):
+    assert one(tmp_path, {"prompt": "What is tea?", "chosen": "What is tea? A", "rejected": "What is tea? B"}) == Example(
+        1, "What is tea?", " A", " B"
+    )
+    assert one(tmp_path, {"prompt": "What is tea?", "chosen": "What is tea? A", "rejected": "B"}).chosen == "What is tea? A"
+
+
+def test_an_answer_may_be_json(tmp_path):
+    assert one(tmp_path, {"prompt": "a", "chosen": '{"x": 1}', "rejected": "[Verse]"}) == Example(1, "a", '{"x": 1}', "[Verse]")
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("[{'role': 'assistant', 'content': 'A'}\n {'role': 'user', 'content': 'B'}]", "`chosen` begins a list or an object, but is no JSON"),
+        ('{"x": 1}', "`chosen` holds a JSON value that is no text and no conversation"),
+        ('["a", "b"]', "`chosen` is a list of 2 texts, which does not say whose turn each is"),
+        ('[{"role": "tool", "content": "b"}]', "A message of `chosen` is from `tool`"),
+    ],
+)
+def test_a_cell_that_begins_like_json_is_read_as_it_or_refused(tmp_path, cell, words):
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["prompt", "chosen", "rejected"], ["a", cell, "b"]])
+    with pytest.raises(BadData, match=f"Row 1 .*{re.escape(words)}"):
+        read(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"chosen_ids": [2.7]}, "`chosen_ids` has a number (2.7). Ids are whole numbers"),
+        ({"chosen_ids": "123"}, "`chosen_ids` is a text (123), not a list of ids"),
+        ({"rejected_ids": ["5"]}, "`rejected_ids` has a text (5)"),
+        ({"prompt_ids": [True]}, "`prompt_ids` has true or false (true)"),
+        ({"prompt_ids": [None]}, "`prompt_ids` has null"),
+        ({"prompt_ids": None, "num_prompt_ids": -1}, "Its `num_prompt_ids` is -1"),
+        ({"prompt_ids": None, "num_prompt_ids": 0.5}, "Its `num_prompt_ids` is 0.5. It has to be a whole number"),
+        ({"prompt_ids": None, "num_prompt_ids": 9}, "`num_prompt_ids` is 9, and a side has 2 ids"),
+        ({"num_common": 1.5}, "Its `num_common` is 1.5"),
+        ({"chosen_marks": [[0, 1.5, "good"]]}, "`chosen_marks` has [0, 1.5, 'good']"),
+        ({"weight": "much"}, "Its `weight` is a text (much), not a number"),
+        ({"rater_id": {"a": 1}}, "`rater_id` is an object, not a text"),
+    ],
+)
+def test_what_is_no_id_and_no_number_is_not_made_one(tmp_path, changes, words):
+    row = {"prompt_ids": [0], "chosen_ids": [4, 1], "rejected_ids": [5, 1]}
+    with pytest.raises(BadData, match=f"Row 1 .*{re.escape(words)}"):
+        one(tmp_path, row | changes)
+
+
+@pytest.mark.parametrize(("label", "value"), [("True", 1.0), ("false", 0.0), ("0.25", 0.25), ("1", 1.0)])
+def test_a_label_in_a_cell_is_read(tmp_path, label, value):
+    (tmp_path / "rows.csv").write_text(f"prompt,response,label\na,b,{label}\n")
+    assert read_examples(tmp_path / "rows.csv") == [Labelled(1, "a", "b", value)]
+
+
+def test_a_reading_comes_back_as_it_was_written(tmp_path):
+    rows = [{"prompt": [HI], "chosen": [A], "rejected": [B], "x": 1}, {"chosen": "Q: a", "rejected": "Q: b", "chosen_spans": [[0, 1, "bad"]]}]
+    reading = read(write(tmp_path / "rows.jsonl", [*rows, {"prompt": 5}]), max_bad_rows=1)
+    facts = json.loads(json.dumps(write_back(reading, tmp_path / "back.jsonl")))
+    assert read_back(tmp_path / "back.jsonl", facts) == reading
+    assert reading.not_read == ("x",)
+
+
+def test_more_text_than_is_read_at_once_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.preferences.formats.MAX_CHARACTERS", 100_000)
+    table = pandas.DataFrame({"prompt": ["a"] * 500, "chosen": ["b" * 1000] * 500, "rejected": ["c"] * 500})
+    table.to_parquet(tmp_path / "rows.parquet")
+    assert (tmp_path / "rows.parquet").stat().st_size < 10_000
+    with pytest.raises(BadData, match="is larger than what is read at once. .*100,000 characters up to row 100"):
+        read(tmp_path / "rows.parquet")
 
 
 def test_other_files(tmp_path):
@@ -152,13 +300,13 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     with pytest.raises(BadData, match="holds no preferences"):
         read_examples(tmp_path / "empty.jsonl")
     (tmp_path / "torn.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": ')
-    with pytest.raises(BadData, match="Row 2 of `torn.jsonl` is not JSON"):
+    with pytest.raises(BadData, match="Row 2 of .*torn.jsonl` cannot be used. It breaks off before its end."):
         read_examples(tmp_path / "torn.jsonl")
 
 
 def test_a_parquet_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "rows.parquet").write_bytes(b"nonsense")
-    with pytest.raises(BadData, match=r"`rows.parquet` cannot be read as parquet\. [^.]*\. .*[^.]\. Write it again, or give"):
+    with pytest.raises(BadData, match=r"`rows.parquet` cannot be read\. It is called .parquet and is none, or it breaks off\. Write it"):
         read_examples(tmp_path / "rows.parquet")
 
 
@@ -219,7 +367,7 @@ HALF = "x \ud83d"
     ],
 )
 def test_half_a_character_is_refused_by_its_row(tmp_path, row):
-    with pytest.raises(BadData, match=r"Row 1 .*Character 3 of a text is half of one \('\\ud83d'\). Write the file again"):
+    with pytest.raises(BadData, match=r"Row 1 .*Character 3 of a text is half of one \('\\ud83d'\). It is in `.*`. Write the file again"):
         one(tmp_path, row)
 
 
@@ -276,7 +424,7 @@ def test_a_data_set_of_the_hub_may_name_its_subset_and_split(hub, name, split, p
     assert [example.prompt for example in read_examples(name, split)] == [prompt]
 
 
-@pytest.mark.parametrize("name", ["owner/prefs/small/nothing", "owner/prefs/none", "owner", "owner/", "a/b/c/d/e", "./owner/prefs", "owner//prefs"])
+@pytest.mark.parametrize("name", ["owner/prefs/small/nothing", "owner/prefs/none", "nobody", "nobody/", "a/b/c/d/e", "./nobody/x", "nobody//x"])
 def test_a_data_set_that_is_not_there_is_refused_in_words(hub, name):
     with pytest.raises(BadData, match="no preferences at|did not give the data set"):
         read_examples(name)

@@ -65,10 +65,10 @@ rgtg.trainForm = (element, props, trigger, watch, upload, chosen) => {
     const line = [el("label", { class: "field" }, el("span", { text: "data" }), select)];
     if (value.source !== "file") return line;
     const note = el("span", { class: "quiet" });
-    const file = el("input", { type: "file", accept: ".jsonl,.json,.csv,.parquet", id: "train-file", hidden: true, "aria-label": "A file of preferences" });
+    const file = el("input", { type: "file", accept: ".jsonl,.ndjson,.json,.csv,.tsv,.parquet,.arrow,.feather,.gz,.zst", id: "train-file", hidden: true, "aria-label": "A file of preferences" });
     file.addEventListener("change", () => file.files[0] && take(file.files[0], note));
     const path = text("train-path", "File on this machine, or owner/name of a data set on the hub", value.uploaded || value.path, (words, ended) => put({ path: words.trim(), uploaded: "" }, ended && words.trim()), "file on this machine, or owner/name/subset/split on the hub");
-    return [...line, path, el("button", { type: "button", id: "train-upload", title: "Rows with prompt, chosen and rejected: .jsonl, .json, .csv or .parquet", onclick: () => file.click(), text: "Upload …" }), file, note];
+    return [...line, path, el("button", { type: "button", id: "train-upload", title: "Rows with prompt, chosen and rejected, or two answers and a winner: JSON, CSV, Parquet or Arrow, also in gzip", onclick: () => file.click(), text: "Upload …" }), file, note];
   }
   function draw() {
     const open = root.querySelector("details")?.open;

@@ -15,15 +15,17 @@ from typing import Any
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import GenerationConfig, Settings
-from rgtg.errors import BadData, BadSettings, OverBudget, door
+from rgtg.errors import BadSettings, OverBudget, door
 from rgtg.files import make_folder
 from rgtg.guidance.methods import METHODS, method
 from rgtg.models.catalog import is_folder
+from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
 from rgtg.workbench.workbench import Workbench
 
 logger = logging.getLogger(__name__)
+PROMPT_FILES = "a prompt a line, or rows with `prompt`, `instruction`, `question` or `turns`: JSON, CSV, Parquet"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
 
     sweep = _command(commands, "sweep", _sweep, "methods and weights over many prompts: a table with intervals")
-    sweep.add_argument("--prompts", required=True, type=Path, action="append", help="a prompt a line, or JSON lines with `prompt`; may be repeated")
+    sweep.add_argument("--prompts", required=True, type=Path, action="append", help=f"{PROMPT_FILES}; may be repeated")
     sweep.add_argument("--limit", type=int, help="only the first so many lines of each file")
     sweep.add_argument("--first-words", type=int, help="only the first so many words of each line")
     sweep.add_argument("--seeds", type=int, default=1, help="how many seeds for each prompt")
@@ -113,7 +115,7 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None]
 def _prompt_options(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--prompt")
-    given.add_argument("--prompt-file", type=Path, help="a prompt a line, or JSON lines with `prompt`")
+    given.add_argument("--prompt-file", type=Path, help=PROMPT_FILES)
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
@@ -180,30 +182,6 @@ def _number(kind: type, key: str, value: str) -> float | int | str:
         return kind(value)
     except ValueError:
         raise BadSettings(f"`{key}` has to be a {'whole number' if kind is int else 'number'}.", f"Found `{value}`.") from None
-
-
-def read_prompts(path: Path) -> list[str]:
-    """A prompt a line, or JSON lines with `prompt`; raises BadData naming the line."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: U+2028 may stand in a prompt
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadData(f"`{path}` cannot be read as prompts.", f"{error}.", "Give a text file in UTF-8.") from error
-    prompts = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if path.suffix in (".jsonl", ".json") or line.startswith("{"):
-            try:
-                prompts.append(str(json.loads(line)["prompt"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise BadData(
-                    f"Line {number} of `{path}` has no prompt.", f"{error}.", 'A line is JSON with the key "prompt", or plain text.'
-                ) from error
-        else:
-            prompts.append(line.strip())
-    if not prompts:
-        raise BadData(f"`{path}` holds no prompt.", f"It has {len(lines)} lines, all empty.")
-    return prompts
 
 
 def _workbench(options: argparse.Namespace) -> Workbench:
@@ -317,7 +295,7 @@ def _sweep(options: argparse.Namespace) -> None:
     _list_folder(workbench, options.observe)
     prompts = []
     for path in options.prompts:
-        found = read_prompts(path)[: options.limit]
+        found = read_prompts(path, options.limit)
         prompts += [" ".join(p.split()[: options.first_words]) for p in found]
     cells = workbench.sweep(columns, prompts, generation, range(options.seeds), options.observe, options.out, options.base_lm)
     print(write_table(cells, options.out))

@@ -26,7 +26,7 @@ FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoin
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--pairs", metavar="FILE|ID", help="JSON lines, JSON, CSV or Parquet, or a data set of the hub: owner/name[/subset[/split]]")
+    given.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
     given.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
     parser.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
     parser.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
@@ -99,6 +99,8 @@ def train(options: argparse.Namespace) -> None:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
     if not options.out.name:
         raise BadSettings("`--out` has to name a new folder.", f"Found `{options.out}`.", "Give a name that is not taken.")
+    if options.from_votes and getattr(options, "columns", ""):
+        raise BadSettings("`--columns` has no effect on votes.", f"Found `{options.columns}`.", "Leave it out, or give --pairs.")
     work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
     members, first = members_of(options, work), is_first()
     missing = [member for member in members if not _is_finished(member, options)]

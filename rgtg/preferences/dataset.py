@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from rgtg.config import DataConfig
 from rgtg.errors import BadData, BadSettings
 from rgtg.preferences.batches import Ids, Item, TokenPair, TokenText, items_hash
-from rgtg.preferences.formats import Example, Labelled
+from rgtg.preferences.formats import LEFT_OUT, Example, Labelled, Reading
 from rgtg.preferences.tokenization import Encoder
 from rgtg.prompts import transcript
 from rgtg.records import ModelCard
@@ -30,6 +31,7 @@ CAUSES = {
     "prompt_over_long": "the prompt alone is longer than allowed",
     "equal_when_cut": "both answers are the same as far as they are read",
     "no_weight": "weight 0",
+    **LEFT_OUT,
 }
 Name = str | Ids  # of what belongs together: a prompt as text or ids, an answer
 FEW = 20  # pairs below which nothing can be said
@@ -73,7 +75,7 @@ class Prepared:
 
 
 def prepare(
-    examples: Sequence[Example] | Sequence[Labelled],
+    examples: Sequence[Example] | Sequence[Labelled] | Reading,
     tokenizer: PreTrainedTokenizerBase,
     context: int,
     vocabulary: int,
@@ -86,13 +88,16 @@ def prepare(
     be read in the template, BadSettings where no row can.
 
     `parent` is the card of the reward model that the training starts from: where it read prompts in another template, that is remarked.
+    Of a `Reading` the report says what it was read as and what was left out of it.
     `margin` is the factor on a vote's margin, `mark_weight` that on a prefix under a mark that agrees with the vote.
     """
+    reading = examples if isinstance(examples, Reading) else Reading(tuple(examples), len(examples))
     encoder = Encoder(tokenizer, context, vocabulary, config, margin, mark_weight)
-    used, items, dropped = _encoded(examples, encoder)
+    used, items, dropped = _encoded(reading.examples, encoder)
+    dropped += Counter(dict(reading.left_out))
     if not items:
         counts = ", ".join(f"{number} dropped ({CAUSES[cause]})" for cause, number in dropped.items())
-        raise BadData("There is nothing to train on.", f"Of {len(examples)} rows {counts}.", "Give other data, or change the limits.")
+        raise BadData("There is nothing to train on.", f"Of {reading.num_rows} rows {counts}.", "Give other data, or change the limits.")
     keys = split_keys(used)
     held = [is_held_out(key, config.held_out) for key in keys]
     if all(held):
@@ -101,17 +106,30 @@ def prepare(
     held_out = tuple((item, key) for item, key, out in zip(items, keys, held, strict=True) if out)
     pairs = [item for item in items if isinstance(item, TokenPair)]
     report = DataReport(
-        kind="pairs" if pairs else "texts", num_rows=len(examples), num_used=len(items), num_prompts=len(set(keys)),
+        kind="pairs" if pairs else "texts", num_rows=reading.num_rows, num_used=len(items), num_prompts=len(set(keys)),
         num_raters=len({example.rater for example in used} - {""}), num_train=len(train), num_held_out=len(held_out),
         num_held_out_prompts=len({key for _, key in held_out}), prompt_tokens=spread([len(i.prompt_ids) for i in items]),
         answer_tokens=spread([len(answer) for i in items for answer in i.answers]), dropped=tuple(sorted(dropped.items())),
         num_contradictions=_num_contradictions(items), num_cut=encoder.num_cut, num_marked=sum(bool(pair.marks) for pair in pairs),
         longer_chosen=_longer_chosen(pairs) if pairs else 0.5, sha256=items_hash(items),
     )  # fmt: skip
-    return Prepared(train, tuple(i for i, _ in held_out), tuple(k for _, k in held_out), replace(report, remarks=_remarks(report, encoder, parent)))
+    return Prepared(
+        train,
+        tuple(i for i, _ in held_out),
+        tuple(k for _, k in held_out),
+        replace(report, remarks=(*_remarks_on_rows(reading), *_remarks(report, encoder, parent))),
+    )
 
 
-def _encoded(examples: Sequence[Example] | Sequence[Labelled], encoder: Encoder) -> tuple[list[Example | Labelled], list[Item], Counter[str]]:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer that was saved alone, without a model."""
+    from transformers import AutoTokenizer
+
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return found
+
+
+def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder) -> tuple[list[Example | Labelled], list[Item], Counter[str]]:
     """The examples that can be used, what they are as ids, and how many others were dropped for each of CAUSES."""
     seen: set[tuple[Any, ...]] = set()
     used: list[Example | Labelled] = []
@@ -206,6 +224,18 @@ def _longer_chosen(pairs: Sequence[TokenPair]) -> float:
     return round(sum((a > b) + 0.5 * (a == b) for a, b in lengths) / len(pairs), 4)
 
 
+def _remarks_on_rows(reading: Reading) -> tuple[str, ...]:
+    """How the rows were read, which columns were not, and which rows could not be."""
+    found = [f"Read as: {reading.read_as}."] if reading.read_as else []
+    if reading.not_read:
+        names = ", ".join(f"`{name}`" for name in reading.not_read[:12])
+        more = f" and {len(reading.not_read) - 12} more" if len(reading.not_read) > 12 else ""
+        found.append(f"Columns that are not read: {names}{more}.")
+    if reading.faults:
+        found.append(f"{dict(reading.left_out)['unreadable']} rows cannot be read and are dropped; {'; '.join(reading.faults)}")
+    return tuple(found)
+
+
 def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> tuple[str, ...]:
     """Sentences for the screen, before training."""
     found, here = [], encoder.template
@@ -243,6 +273,9 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
         found.append(f"{encoder.num_conversations} conversations {does}.")
     if encoder.num_prompts_found:
         found.append(f"{encoder.num_prompts_found} pairs do not say where their prompt ends: what both answers begin with is taken for it.")
+    if encoder.num_with_markers:
+        markers = ", ".join(f"`{marker}`" for marker in sorted(encoder.markers)[:4])
+        found.append(f"{encoder.num_with_markers} {report.kind} hold the markers of special tokens ({markers}): these are read as plain text.")
     if encoder.num_marks_lost:
         found.append(f"The marks of {encoder.num_marks_lost} pairs count tokens of another model; they are left out.")
     return tuple(found)

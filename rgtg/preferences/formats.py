@@ -1,355 +1,237 @@
-"""Preferences and labelled texts from files and hub data sets: rows in any of the usual shapes become one shape.
+"""Preferences and labelled texts of a file, a folder or a hub data set: rows in any of the usual layouts become one shape.
 
-Knows nothing of tokenizers, models or the store. A row that cannot be read is refused by its number; nothing is guessed.
+Knows nothing of tokenizers, models or the store. A row that cannot be read is refused by its number, or dropped and counted up to a
+limit that a person sets; one that is no preference (a tie, another prompt on each side) is left out and counted. Nothing is guessed.
 """
 
-import csv
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rgtg.errors import BadData
-from rgtg.prompts import Message, transcript
+from rgtg.preferences.columns import KNOWN, Columns, Layout, Row, chosen_layout, layout_of
+from rgtg.preferences.parts import MARKS, Example, Labelled, Mark, RowParts
+from rgtg.preferences.rows import CELLS, NumberedRow, Rows
+from rgtg.preferences.text_rows import BadRow, excerpt
+from rgtg.preferences.turns import LeftOut, Prompt, kind_of
 
-Row = Mapping[str, Any]
-Prompt = str | tuple[Message, ...]
-Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
-MARKS = ("good", "bad", "goes_wrong")
+__all__ = ["MARKS", "Example", "Labelled", "Mark", "Prompt", "Reading", "read", "read_back", "read_examples", "write_back"]
+
 SHAPES = (
-    "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; "
-    "whole dialogues as `chosen`, `rejected`; or a text with a `label`"
+    "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; whole dialogues as `chosen`, "
+    "`rejected`; a text with a `label`; two answers with a winner; several with scores or ranks"
 )
-ROLE_NAMES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
-TURN = "\n\nAssistant:"
-
-
-@dataclass(frozen=True)
-class Example:
-    """A preference as it stands in a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` says
-    whether the answer came to its end, so that an end token belongs to it. `num_common` and `…_marks` count tokens of the
-    row's own ids, `…_spans` are marks in characters of the text. Where `prompt_given` is False, `prompt_ids` are what both
-    sides begin with: they may end behind the prompt."""
-
-    row: int
-    prompt: Prompt = ""
-    chosen: str = ""
-    rejected: str = ""
-    prompt_ids: tuple[int, ...] = ()
-    chosen_ids: tuple[int, ...] = ()
-    rejected_ids: tuple[int, ...] = ()
-    chosen_ended: bool = True
-    rejected_ended: bool = True
-    num_common: int = 0
-    margin: float = 0.0
-    weight: float = 1.0
-    rater: str = ""
-    chosen_marks: tuple[Mark, ...] = ()
-    rejected_marks: tuple[Mark, ...] = ()
-    chosen_spans: tuple[Mark, ...] = ()
-    rejected_spans: tuple[Mark, ...] = ()
-    prompt_given: bool = True
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One answer with a label in [0, 1]."""
-
-    row: int
-    prompt: Prompt = ""
-    response: str = ""
-    label: float = 0.0
-    weight: float = 1.0
-    rater: str = ""
-
-
-class NotThis(ValueError):
-    """The row is of this shape but cannot be read: what was found, what to do."""
-
-    def __init__(self, found: str, do: str = ""):
-        self.found, self.do = found, do
-        super().__init__(found)
-
-
-def read_examples(source: str | Path, split: str = "train") -> list[Example] | list[Labelled]:
-    """All rows of a file (.jsonl, .json, .csv, .parquet) or a hub data set. Raises BadData naming the row."""
-    name, kind = str(source), None
-    found: list[Any] = []
-    for number, row in rows(source, split):
-        shape = shape_of(row)
-        if shape is None:
-            keys = ", ".join(f"`{key}`" for key in row) if isinstance(row, Mapping) else type(row).__name__
-            raise BadData(f"Row {number} of `{name}` is no preference.", f"It has {keys}.", f"A row has {SHAPES}.")
-        try:
-            example = SHAPE_READERS[shape](number, row)
-        except NotThis as error:
-            raise BadData(f"Row {number} of `{name}` cannot be used.", error.found, error.do) from error
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise BadData(
-                f"Row {number} of `{name}` cannot be read as {shape}.", f"{type(error).__name__}: {error}.", "Mend or remove it."
-            ) from error
-        if kind not in (None, type(example)):
-            raise BadData(f"`{name}` mixes pairs and labelled texts.", f"Row {number} is the first of the other kind.", "Give two files.")
-        kind = type(example)
-        found.append(example)
-    if not found:
-        raise BadData(f"`{name}` holds no preferences.", "It has no rows.", f"A row has {SHAPES}.")
-    return found
-
-
-# --- rows -------------------------------------------------------------------------------------------------------------
-
-
-def rows(source: str | Path, split: str = "train") -> Iterator[tuple[int, Row]]:
-    """Numbered rows of a file or of a hub data set: owner/name, owner/name/subset or owner/name/subset/split. Raises BadData."""
-    path = Path(source)
-    if not path.is_file():
-        yield from _hub_rows(str(source), split)
-        return
-    try:
-        if path.suffix == ".parquet":
-            yield from enumerate(_parquet_rows(path), 1)
-        elif path.suffix == ".csv":
-            csv.field_size_limit(2**31 - 1)  # an answer may be longer than the 131,072 characters it begins with
-            with path.open(encoding="utf-8-sig", newline="") as file:  # Excel writes a mark before the first name
-                yield from enumerate(csv.DictReader(file), 1)
-        else:
-            yield from _json_rows(path)
-    except UnicodeDecodeError as error:
-        raise BadData(f"`{path.name}` cannot be read as text.", f"{error}.", "Save it again in UTF-8.") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    """What is missing is None, as in JSON (pandas would say NaN)."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        found = str(error).rstrip(".")
-        raise BadData(f"`{path.name}` cannot be read as parquet.", f"{found}.", "Write it again, or give .jsonl, .json or .csv.") from error
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """One JSON value a line, or one list of all rows."""
-    text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("["):
-        try:
-            yield from enumerate(json.loads(text), 1)
-        except ValueError as error:
-            raise BadData(f"`{path.name}` is not JSON.", f"{error}.") from error
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise BadData(f"Row {number} of `{path.name}` is not JSON.", f"{error}.", "A row is one line of JSON.") from error
-
-
-def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Row]]:
-    owner, *rest = name.split("/")
-    if not 1 <= len(rest) <= 3 or name.startswith((".", "/", "~")) or not all((owner, *rest)):
-        do = "Give a file, or owner/name, owner/name/subset or owner/name/subset/split."
-        raise BadData(f"There are no preferences at `{name}`.", "It is neither a file here nor a data set of the hub.", do)
-    from datasets import load_dataset
-
-    subset, split = (*rest[1:], None, None)[0], rest[2] if len(rest) == 3 else split
-    try:
-        found = load_dataset(f"{owner}/{rest[0]}", subset, split=split)
-    except Exception as error:  # it raises whatever its network and its parsers raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadData(f"The hub did not give the data set `{name}`.", first, "Check the name, the split and the network.") from error
-    yield from enumerate(found, 1)
-
-
-# --- shapes -----------------------------------------------------------------------------------------------------------
-
-
-def shape_of(row: Any) -> str | None:
-    """Which of SHAPE_READERS reads the row; None where none does."""
-    if not isinstance(row, Mapping):
-        return None
-    has = {key for key, value in row.items() if value is not None}
-    if {"chosen_ids", "rejected_ids"} <= has:
-        return "token ids"
-    if {"chosen", "rejected"} <= has:
-        if not isinstance(row["chosen"], str):
-            return "conversations"
-        return "texts" if "prompt" in has else "dialogues"
-    return "labelled text" if has & {"label", "kto_tag"} and has & {"text", "response", "completion", "messages", "conversations"} else None
-
-
-def _ids(number: int, row: Row) -> Example:
-    chosen, rejected = (_token_ids(row, key) for key in ("chosen_ids", "rejected_ids"))
-    facts = _facts(row)
-    if row.get("prompt_ids") is not None:
-        prompt = _token_ids(row, "prompt_ids")
-    else:
-        shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
-        given = row.get("num_prompt_ids") is not None
-        num_prompt = int(row["num_prompt_ids"]) if given else shared
-        facts |= {} if given else {"prompt_given": False, "num_common": 0}
-        if chosen[:num_prompt] != rejected[:num_prompt]:
-            raise NotThis(f"The first {num_prompt} ids of its sides differ.", "Both answers have to follow the same prompt.")
-        prompt, chosen, rejected = chosen[:num_prompt], chosen[num_prompt:], rejected[num_prompt:]
-    if not prompt:
-        raise NotThis("Its sides have no first token in common.", "Give `prompt_ids`, or the start token in both.")
-    texts: dict[str, Any] = {side: _answer(row.get(side)) for side in ("chosen", "rejected")}
-    return Example(
-        number, _prompt(row.get("prompt") or ""), **texts, prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **facts
-    )
-
-
-def _token_ids(row: Row, key: str) -> list[int]:
-    found = [int(i) for i in row[key]]
-    if min(found, default=0) < 0:
-        raise NotThis(f"`{key}` has {min(found)}.", "Ids count from 0.")
-    return found
-
-
-def _answer(value: Any) -> str:
-    """The text beside the ids of an answer: as it is, or the last turn of a conversation."""
-    if value is None or isinstance(value, str):
-        return _text(value or "")
-    turns = _messages([value] if isinstance(value, Mapping) else value)
-    return turns[-1][1] if turns else ""
-
-
-def _texts(number: int, row: Row) -> Example:
-    return Example(number, _prompt(row["prompt"]), _text(row["chosen"]), _text(row["rejected"]), **_ended(row), **_facts(row))
-
-
-def _dialogues(number: int, row: Row) -> Example:
-    """HH's own shape: the same dialogue twice, another last turn."""
-    sides = []
-    for side in ("chosen", "rejected"):
-        before, turn, answer = _text(row[side]).rpartition(TURN)
-        if not turn:
-            raise NotThis(f"`{side}` has no turn that begins with `Assistant:`, and there is no `prompt`.", "Add a column `prompt`.")
-        sides.append((before + turn, answer))
-    return _same_prompt(number, sides[0], sides[1], row)
-
-
-def _conversations(number: int, row: Row) -> Example:
-    """Messages in the style of chat templates or of ShareGPT, with or without the prompt apart."""
-    before = row.get("prompt") if row.get("prompt") is not None else row.get("conversations", row.get("messages"))
-    shared = _messages(before) if before is not None and not isinstance(before, str) else (("user", before),) if before else ()
-    shared = (*_system(row), *shared)
-    sides = []
-    for side in ("chosen", "rejected"):
-        turns = _messages([row[side]] if isinstance(row[side], Mapping) else row[side])
-        if not turns or turns[-1][0] != "assistant":
-            raise NotThis(f"`{side}` does not end with the assistant's answer.", "Remove what follows it.")
-        sides.append((_behind(shared, turns[:-1]), turns[-1][1]))
-    return _same_prompt(number, sides[0], sides[1], row)
-
-
-def _system(row: Row) -> tuple[Message, ...]:
-    return (("system", _text(row["system"])),) if row.get("system") else ()
-
-
-def _behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The turns before an answer, behind the prompt; a prompt that they hold already is not put before them again.
-
-    >>> _behind((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
-    (('user', 'Hi'), ('assistant', 'Hello.'), ('user', 'Why?'))
-    """
-    asked, there = ([(role, content.strip()) for role, content in side if role != "system"] for side in (shared, turns))
-    if asked not in (there[: len(asked)], there[len(there) - len(asked) :]):
-        return *shared, *turns
-    return *(turn for turn in shared if turn[0] == "system" and turn not in turns), *turns
-
-
-def _same_prompt(number: int, chosen: tuple, rejected: tuple, row: Row) -> Example:
-    if chosen[0] != rejected[0]:
-        a, b = (p if isinstance(p, str) else transcript(p) for p in (chosen[0], rejected[0]))
-        at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-        found = f"Its sides answer different prompts: from character {at + 1} on, {a[at : at + 30]!r} against {b[at : at + 30]!r}."
-        raise NotThis(found, "Both answers have to follow the same prompt; remove the row.")
-    return Example(number, chosen[0] or "", chosen[1], rejected[1], **_ended(row), **_facts(row))
-
-
-def _labelled(number: int, row: Row) -> Labelled:
-    label = row["label"] if row.get("label") is not None else row["kto_tag"]
-    value = float(label)
-    if not 0 <= value <= 1:
-        raise NotThis(f"Its label is {value:g}.", "Labels lie between 0 and 1.")
-    facts: dict[str, Any] = {"label": value, "weight": _number(row, "weight", 1.0), "rater": str(row.get("rater_id") or "")}
-    turns = row.get("messages") if row.get("messages") is not None else row.get("conversations")
-    if turns is not None:
-        *before, (role, answer) = _messages(turns)
-        if role != "assistant":
-            raise NotThis("Its conversation does not end with the assistant's answer.")
-        return Labelled(number, _behind(_system(row), tuple(before)) or "", answer, **facts)
-    response = next(row[key] for key in ("response", "completion", "text") if row.get(key) is not None)
-    return Labelled(number, _prompt(row.get("prompt") or ""), _text(response), **facts)
-
-
-def _prompt(value: Any) -> Prompt:
-    return _text(value) if isinstance(value, str) else _messages(value)
-
-
-def _messages(value: Any) -> tuple[Message, ...]:
-    """[{"role": "user", "content": "Hi"}] or [{"from": "human", "value": "Hi"}] -> (("user", "Hi"),)"""
-    found = []
-    for turn in value:
-        role = turn["role"] if "role" in turn else turn["from"]
-        if role not in ROLE_NAMES:
-            raise NotThis(f"A message is from `{role}`.", f"The roles are {', '.join(ROLE_NAMES)}.")
-        found.append((ROLE_NAMES[role], _text(turn["content"] if "content" in turn else turn["value"])))
-    return tuple(found)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise NotThis(f"{value!r} is no text.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        found = f"Character {error.start + 1} of a text is half of one ({value[error.start]!r})."
-        raise NotThis(found, "Write the file again from whole characters, or remove the row.") from error
-    return value
-
-
-def _number(row: Row, key: str, default: float) -> float:
-    if row.get(key) in (None, ""):
-        return default
-    number = float(row[key])
-    if not (math.isfinite(number) and number >= 0):
-        raise NotThis(f"Its `{key}` is {number:g}.", "It has to be a number from 0 on.")
-    return number
-
-
-def _ended(row: Row) -> dict[str, Any]:
-    """An exported answer says why it stopped; any other is taken for complete."""
-    return {f"{side}_ended": row.get(f"{side}_stop_reason") in (None, "", "eos") for side in ("chosen", "rejected")}
-
-
-def _facts(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = {"num_common": int(_number(row, "num_common", 0)), "margin": _number(row, "margin", 0.0)}
-    found |= {"weight": _number(row, "weight", 1.0), "rater": str(row.get("rater_id") or "")}
-    for side in ("chosen", "rejected"):
-        found |= {key: _marks(key, row.get(key)) for key in (f"{side}_marks", f"{side}_spans")}
-    return found
-
-
-def _marks(key: str, value: Any) -> tuple[Mark, ...]:
-    found = tuple((int(start), int(end), str(label)) for start, end, label in (() if value is None else value))
-    for start, end, label in found:
-        if not 0 <= start <= end or label not in MARKS:
-            raise NotThis(f"`{key}` has {[start, end, label]}.", f"A mark is [first, behind the last, label]; the labels are {', '.join(MARKS)}.")
-    return found
-
-
-SHAPE_READERS: dict[str, Callable[[int, Row], Example | Labelled]] = {
-    "token ids": _ids,
-    "texts": _texts,
-    "dialogues": _dialogues,
-    "conversations": _conversations,
-    "labelled text": _labelled,
+LEFT_OUT = {
+    "even": "a tie, or equal scores",
+    "other_prompts": "its sides answer different prompts",
+    "no_answer": "it does not end with the assistant's answer",
+    "alone": "the only answer to its prompt, with nothing to compare it with",
+    "unreadable": "it cannot be read",
 }
+MAX_CHARACTERS = 1_000_000_000  # of all rows together
+OURS = frozenset(["comparison_id", "vote_id", "base_lm"])  # columns of our own exports that say where a pair is from
+
+
+Item = Example | Labelled
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a source was read as: its examples, and of `num_rows` rows what was left out by cause (LEFT_OUT, counted a pair each for ties),
+    the layout in words, columns that are not read, and what was wrong with the first rows that could not be."""
+
+    examples: tuple[Item, ...]
+    num_rows: int
+    read_as: str = ""
+    left_out: tuple[tuple[str, int], ...] = ()
+    not_read: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def read_examples(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0) -> list[Example] | list[Labelled]:
+    """The examples of `read`."""
+    found: list[Any] = list(read(source, split, columns, max_bad_rows).examples)
+    return found
+
+
+def read(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0) -> Reading:
+    """All rows of a file, a folder of shards or a hub data set. Raises BadData naming the row where more than `max_bad_rows` cannot be
+    read, BadSettings where `columns` (see `Columns.of`) are none."""
+    reader = _Reader(str(source), columns, max_bad_rows)
+    rows = Rows(source, split, reader.known)
+    for row in rows:
+        reader.add(row)
+    return reader.end(rows.left)
+
+
+def write_back(reading: Reading, path: Path) -> dict[str, Any]:
+    """Write the examples as JSON lines for `read_back`, and return what else it needs: the other fields of the reading."""
+    with path.open("w", encoding="utf-8") as file:
+        for example in reading.examples:
+            found = {f.name: getattr(example, f.name) for f in fields(example) if getattr(example, f.name) != f.default}
+            file.write(json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
+    kind = "pairs" if isinstance(reading.examples[0], Example) else "texts"
+    return {"kind": kind} | {f.name: getattr(reading, f.name) for f in fields(reading) if f.name != "examples"}
+
+
+def read_back(path: Path, facts: Mapping[str, Any]) -> Reading:
+    """The reading that `write_back` wrote: equal to it."""
+    kind: Any = Example if facts["kind"] == "pairs" else Labelled
+    with path.open(encoding="utf-8", newline="\n") as file:
+        examples = tuple(kind(**{name: _frozen(value) for name, value in json.loads(line).items()}) for line in file)
+    return Reading(examples, **{name: _frozen(value) for name, value in facts.items() if name != "kind"})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+class _Reader:
+    """Takes row after row, and counts what becomes of them."""
+
+    def __init__(self, name: str, columns: str, max_bad_rows: int):
+        self._name, self._max_bad_rows, self._chosen = name, max_bad_rows, chosen_layout(Columns.of(columns)) if columns.strip() else None
+        named = {path.split(".")[0] for path in self._chosen.columns.paths} | set(self._chosen.columns.paths) if self._chosen else set()
+        self.known = KNOWN | named
+        self._examples: list[Item] = []
+        self._left_out, self._layouts, self._seen, self._used = Counter[str](), Counter[str](), set[str](), set[str]()
+        self._numbers: dict[str, set[int]] = {}
+        self._faults: list[str] = []
+        self._graded: dict[Prompt, list[tuple[float, str, RowParts]]] = {}
+        self._first_out = ""
+        self._num_rows = self._num_bad = self._num_characters = 0
+
+    def add(self, row: NumberedRow) -> None:
+        self._num_rows += 1
+        try:
+            if isinstance(row.row, BadRow):
+                raise row.row
+            self._add(row)
+        except LeftOut as error:
+            self._left_out[error.cause] += 1
+            self._first_out = self._first_out or f"Row {row.number}: {error.found}"
+        except BadRow as error:
+            self._refuse(row, error.found, error.do)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+            self._refuse(row, "Its values are not what such a row holds.", f"A row has {SHAPES}.", error)
+
+    def _refuse(self, row: NumberedRow, found: str, do: str, error: Exception | None = None) -> None:
+        self._num_bad += 1
+        self._left_out["unreadable"] += 1
+        self._faults += [f"row {row.number}: {found}"] if len(self._faults) < 3 else []
+        if self._num_bad > self._max_bad_rows:
+            name = self._name if row.file in (self._name, Path(self._name).name) else f"{self._name}: {row.file}"
+            if self._max_bad_rows:
+                found = f"More than {self._max_bad_rows:,} rows cannot be read; {'; '.join(self._faults)}"
+            raise BadData(f"Row {row.number} of `{name}` cannot be used.", found, do) from error
+
+    def _add(self, numbered: NumberedRow) -> None:
+        row = numbered.row
+        if not isinstance(row, Mapping):
+            raise BadRow(f"It is {kind_of(row)}, not an object with names; it is no preference.", f"A row has {SHAPES}.")
+        if numbered.kind == CELLS:
+            row = {name: value for name, value in row.items() if value != ""} | {name: None for name, value in row.items() if value == ""}
+        names = [name for name, value in row.items() if value is not None]
+        self._seen |= {name for name in names if row[name] not in ("", [], {})}
+        before = len(self._examples)
+        part = RowParts(numbered.number, row, numbered.kind == CELLS)
+        if {"chosen_ids", "rejected_ids"} <= set(names) and not self._chosen:
+            self._keep(part.ids(), "token ids")
+        else:
+            layout = self._chosen or layout_of(row, names)
+            if layout is None:
+                raise _no_layout(row)
+            self._of(layout, part)
+        self._used |= part.used
+        for example in self._examples[before:]:
+            self._count(example)
+
+    def _of(self, layout: Layout, part: RowParts) -> None:
+        form = layout.columns.form or ()
+        columns = layout.columns
+        if form == ("chosen", "rejected"):
+            example, how = part.pair(columns)
+            self._keep(example, how if not self._chosen else layout.words)
+        elif form[0] == "a":
+            self._keep(part.battle(columns), layout.words)
+        elif form == ("answers", "labels"):
+            for step in part.steps(columns):
+                self._keep(step, layout.words)
+        elif form[0] == "answers":
+            pairs, num_ties, num_answers = part.scored(columns)
+            self._numbers.setdefault(layout.words, set()).add(num_answers)
+            self._left_out["even"] += num_ties
+            for pair in pairs:
+                self._keep(pair, layout.words)
+            self._layouts[layout.words] += 0
+        elif form == ("response", "label"):
+            self._keep(part.labelled(columns), layout.words)
+        else:
+            prompt, answer, score = part.graded(columns)
+            self._layouts[layout.words] += 1
+            self._graded.setdefault(prompt, []).append((score, answer, part))
+
+    def _keep(self, example: Item, words: str) -> None:
+        if self._examples and type(self._examples[0]) is not type(example):
+            found = f"Row {example.row} is the first of the other kind."
+            raise BadData(f"`{self._name}` mixes pairs and labelled texts.", found, "Give two files.")
+        self._layouts[words] += 1
+        self._examples.append(example)
+
+    def _count(self, example: Item) -> None:
+        prompt = example.prompt if isinstance(example.prompt, str) else "".join(content for _, content in example.prompt)
+        answers = (example.chosen, example.rejected) if isinstance(example, Example) else (example.response,)
+        self._num_characters += len(prompt) + sum(map(len, answers))
+        if self._num_characters > MAX_CHARACTERS:
+            found = f"Its texts have more than {MAX_CHARACTERS:,} characters up to row {example.row}."
+            raise BadData(f"`{self._name}` is larger than what is read at once.", found, "Give a part of it.")
+
+    def end(self, not_loaded: set[str]) -> Reading:
+        self._compare_graded()
+        if not self._num_rows:
+            raise BadData(f"`{self._name}` holds no preferences.", "It has no rows.", f"A row has {SHAPES}.")
+        left_out = tuple(sorted((cause, number) for cause, number in self._left_out.items() if number))
+        if not self._examples:
+            causes = ", ".join(f"{number} left out ({LEFT_OUT[cause]})" for cause, number in left_out)
+            first = self._first_out or "; ".join(self._faults)
+            raise BadData(f"`{self._name}` holds no preferences.", f"Of {self._num_rows} rows {causes}. {first}".strip(), f"A row has {SHAPES}.")
+        not_read = sorted(filter(None, (self._seen | not_loaded) - self._used - OURS))
+        return Reading(tuple(self._examples), self._num_rows, self._read_as(), left_out, tuple(not_read), tuple(self._faults))
+
+    def _compare_graded(self) -> None:
+        """Pairs of the answers that came in rows of their own."""
+        for prompt, answers in self._graded.items():
+            self._left_out["alone"] += len(answers) == 1
+            for i, one in enumerate(answers):
+                for other in answers[i + 1 :]:
+                    if one[0] == other[0]:
+                        self._left_out["even"] += 1
+                        continue
+                    (_, chosen, part), (_, rejected, _) = (one, other) if one[0] > other[0] else (other, one)
+                    self._keep(Example(part.number, prompt, chosen, rejected, **part.facts()), "")
+                    self._count(self._examples[-1])
+
+    def _read_as(self) -> str:
+        words = []
+        for layout, number in self._layouts.items():
+            if layout:
+                counts = sorted(self._numbers.get(layout, {0}))
+                many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+                words.append((layout.replace("{n}", many), number))
+        return "; ".join(f"{layout} ({number:,})" if len(words) > 1 else layout for layout, number in words)
+
+
+def _no_layout(row: Row) -> BadRow:
+    """Names what is null where that is all that is missing, else what there is."""
+    layout = layout_of(row, row.keys()) if any(value is None for value in row.values()) else None
+    if layout is not None:
+        null = sorted({path.split(".")[0] for path in layout.columns.paths} & {name for name, value in row.items() if value is None})
+        if null:
+            are = "is null: there is nothing in it" if len(null) == 1 else "are null: there is nothing in them"
+            return BadRow(f"{', '.join(f'`{name}`' for name in null)} {are}.", "Fill it, or remove the row.")
+    there = [name for name, value in row.items() if value is not None]
+    found = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in there[:20])}" if there else "All its values are null"
+    return BadRow(f"It is no preference. {found}.", f"A row has {SHAPES}. Other names are told by columns.")

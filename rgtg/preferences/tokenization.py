@@ -3,6 +3,7 @@
 Knows tokenizers, no models, nothing of splits or reports.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
@@ -13,6 +14,9 @@ from rgtg.errors import BadData
 from rgtg.preferences.batches import Ids, TokenPair, TokenText
 from rgtg.preferences.formats import Example, Labelled, Mark, Prompt
 from rgtg.prompts import closing, encode_prompt, encode_response, num_end_ids, pieces, says
+
+# what templates of this field write around turns; a tokenizer that lacks them reads their characters
+TEMPLATE_MARKERS = r"<\|[a-z][a-z0-9_]{1,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<｜[^｜>]{1,30}｜>"
 
 
 class Encoder:
@@ -26,6 +30,9 @@ class Encoder:
         self.template, self.held_out = (config.template, config.system_prompt), config.held_out
         self._end = closing(tokenizer, *self.template)
         self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
+        special = [token for token in tokenizer.all_special_tokens if re.search(r"[^\w\s]", token) and len(token) > 2]
+        self._markers = re.compile("|".join([*map(re.escape, sorted(special, key=len, reverse=True)), TEMPLATE_MARKERS]))
+        self.num_with_markers, self.markers = 0, set[str]()
         self._prompt("a")
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
 
@@ -49,7 +56,8 @@ class Encoder:
             chosen, rejected = chosen[:room], rejected[:room]
             if chosen == rejected:
                 return "equal_when_cut"
-        self.num_prompts_found += own and not example.prompt_given
+        self.num_prompts_found += not example.prompt_given and (own or not example.prompt_ids)
+        self._look_for_markers(example.prompt, example.chosen, example.rejected)
         num_common = example.num_common if own else 0  # of other tokens it says nothing; what both begin with is counted anyway
         weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._mark_weight)
         self.num_conversations += not isinstance(example.prompt, str)
@@ -80,7 +88,16 @@ class Encoder:
                 return "over_long"
             self.num_cut, ids = self.num_cut + 1, ids[:room]
         self.num_conversations += not isinstance(example.prompt, str)
+        self._look_for_markers(example.prompt, example.response)
         return TokenText(prompt_ids, ids, example.label, example.weight)
+
+    def _look_for_markers(self, prompt: Prompt, *answers: str) -> None:
+        """Counts the rows whose texts hold special tokens as they are written."""
+        texts = (*((prompt,) if isinstance(prompt, str) else (content for _, content in prompt)), *answers)
+        found = {match[0] for text in texts for match in self._markers.finditer(text)}
+        self.num_with_markers += bool(found)
+        if len(self.markers) < 100:
+            self.markers |= found
 
     def _ids(self, example: Example) -> tuple[Ids, Ids, Ids, bool]:
         """Prompt, chosen, rejected, and whether they are the row's own ids: as they were generated where they are of this

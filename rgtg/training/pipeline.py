@@ -18,7 +18,7 @@ from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.faults import boundary
 from rgtg.models.loading import pick_device
 from rgtg.preferences.dataset import Prepared, prepare
-from rgtg.preferences.formats import read_examples
+from rgtg.preferences.formats import Reading, read, read_back
 from rgtg.prompts import closing
 from rgtg.records import ModelCard
 from rgtg.training.config import TrainingConfig
@@ -35,14 +35,17 @@ def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
     """Train what `job.json` in the folder asks for and leave `model/` there, with its card; nothing where it was stopped.
 
     job: `training` (names and values of `TrainingConfig.flat`), `base` (folder or hub id), `base_lm`, `parent`, `name` (names for the card),
-    `pairs` (file in the folder), `seed`, and may have `device`, `dtype`, `guide` (folder or hub id).
+    `pairs` (file in the folder), `seed`, and may have `reading` (of `formats.write_back`, for a person's file), `device`, `dtype`,
+    `guide` (folder or hub id).
     Run again, it goes on from its newest whole checkpoint.
     """
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     config = TrainingConfig.stored({"seed": job.get("seed") or 0} | dict(job.get("training") or {}))
     facts = {"name": job["name"], "base_lm": job["base_lm"], "device": job.get("device") or "auto", "dtype": job.get("dtype") or "float32"}
     facts["guide"] = job.get("guide") or ""
-    train_file(folder / job["pairs"], job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, **facts)
+    reading = read_back(folder / job["pairs"], job["reading"]) if job.get("reading") else None
+    source = folder / job["pairs"]
+    train_file(source, job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, reading=reading, **facts)
 
 
 def train_file(
@@ -59,17 +62,20 @@ def train_file(
     work: Path | None = None,
     split: str = "train",
     guide: str = "",
+    reading: Reading | None = None,
 ) -> ModelCard | None:
     """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
 
     In `work` there are checkpoints, for whoever has the model safe to clear away. Several processes call it together, as often
     as they like, and `leave_processes` at their end. `guide`, a folder or hub id, is the reward model that has guided until
-    now: the report has it beside the new one, unless `base` is one that can be measured itself.
+    now: the report has it beside the new one, unless `base` is one that can be measured itself. `reading` is what the source was read as,
+    where that is known.
     """
     place = _place(device)
     start = load_start(base, config.objective, place, dtype)
-    examples, vocabulary = read_examples(source, split), start.loaded.vocabulary_size
-    prepared = prepare(examples, start.tokenizer, start.context, vocabulary, config, start.card, **config.objective.vote_weights)
+    reading = reading or read(source, split, config.columns, config.max_bad_rows)
+    vocabulary = start.loaded.vocabulary_size
+    prepared = prepare(reading, start.tokenizer, start.context, vocabulary, config, start.card, **config.objective.vote_weights)
     emit({"phase": "data", "data": asdict(prepared.report)})
     boundary("trainer:prepared")
     writes = is_first()

@@ -3,8 +3,8 @@
 The workbench owns it. Knows nothing of Gradio, and of torch only once it is asked to look at data.
 """
 
-import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields, replace
@@ -65,29 +65,27 @@ class Trainings:
         `source` is `votes`, a file or a hub data set; `start` the model to begin from, whose tokenizer reads the data. What gave no
         pair among the votes stands in `dropped` too; `why_dropped` has the words.
         """
+        from rgtg.jobs.reading import TOKENIZER, report_apart
         from rgtg.preferences.dataset import prepare
-        from rgtg.preferences.formats import Example, read_examples
+        from rgtg.preferences.formats import read
         from rgtg.store.export import export_preferences
-        from rgtg.training.criterion import check_data
 
+        _check_columns(source, config)
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
         loaded = self._library.loaded(info)
-        no_pair: tuple[tuple[str, int], ...] = ()
         with TemporaryDirectory() as folder:
-            if source == VOTES:
-                path = Path(folder) / "votes.jsonl"
-                report = export_preferences(self._store(), path, "training")
-                if report.num_pairs == 0:
-                    causes = ", ".join(f"{number} {cause.replace('_', ' ')}" for cause, number in report.skipped.items())
-                    raise BadSettings(
-                        "There is nothing to train on yet.", f"{report.num_votes} votes gave no pair ({causes or 'none stored'}).", "Vote on Compare."
-                    )
-                source, no_pair = str(path), tuple(report.skipped.items())
-            examples = read_examples(source)
-            check_data(config.objective, isinstance(examples[0], Example))
+            if source != VOTES:
+                loaded.tokenizer.save_pretrained(Path(folder) / TOKENIZER)
+                return report_apart(source, loaded.context, loaded.vocabulary_size, config, loaded.card, Path(folder))
+            path = Path(folder) / "votes.jsonl"
+            report = export_preferences(self._store(), path, "training")
+            if report.num_pairs == 0:
+                causes = ", ".join(f"{number} {cause.replace('_', ' ')}" for cause, number in report.skipped.items())
+                votes = f"{report.num_votes} votes gave no pair ({causes or 'none stored'})."
+                raise BadSettings("There is nothing to train on yet.", votes, "Vote on Compare.")
             weights = config.objective.vote_weights
-            found = prepare(examples, loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
-            return replace(found, dropped=(*no_pair, *found.dropped))
+            found = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
+            return replace(found, dropped=(*report.skipped.items(), *found.dropped))
 
     def why_dropped(self, cause: str) -> str:
         """A cause of `DataReport.dropped` in words."""
@@ -130,11 +128,14 @@ class Trainings:
 
     def train(self, source: str, start: str, name: str, training: Mapping[str, Any] | None = None) -> str:
         """Begin a training in the background and return its job id. Raises BadSettings, BadData (with counts), ModelRefused or StoreError."""
+        from rgtg.jobs.reading import ROWS, rows_apart
         from rgtg.store.export import export_preferences
+        from rgtg.training.criterion import check_data
         from rgtg.training.starts import check_start
 
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
         config = TrainingConfig.of(training or {})
+        _check_columns(source, config)
         check_start(info.folder_or_id, config.objective)
         if name.lower() in {m.name.lower() for m in self._library.models()}:
             raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
@@ -143,8 +144,10 @@ class Trainings:
         given |= {"guide": self._guide(given["base_lm"])}
         if source == VOTES:
             return self.jobs.start(given, lambda path: export_preferences(self._store(), path, "training"), snapshot={"source": VOTES})
-        path = Path(source).expanduser()
-        return self.jobs.start(given, lambda out: _write_rows(str(path) if path.is_file() else source, out, config))
+        with TemporaryDirectory() as folder:
+            given["reading"] = rows_apart(source, config, Path(folder))
+            check_data(config.objective, given["reading"]["kind"] == "pairs")
+            return self.jobs.start(given, lambda out: shutil.move(Path(folder) / ROWS, out))
 
     def _guide(self, base_lm: str) -> str | None:
         """Folder or hub id of what guides this base LM until something better is trained."""
@@ -222,16 +225,7 @@ def _parameter(f: Field[Any]) -> Parameter:
     return Parameter(f.name, f.metadata["help"], default, f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())))
 
 
-def _write_rows(source: str, out: Path, config: TrainingConfig) -> None:
-    """The rows of a file or hub data set as JSON lines, whatever they came as; what cannot be read, or taught, is refused now."""
-    from rgtg.preferences.formats import Example, read_examples, rows
-    from rgtg.training.criterion import check_data
-
-    check_data(config.objective, isinstance(read_examples(source)[0], Example))
-    with out.open("w", encoding="utf-8") as file:
-        for _, row in rows(source):
-            file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+def _check_columns(source: str, config: TrainingConfig) -> None:
+    """Raises BadSettings where columns are named of votes, which have none."""
+    if source == VOTES and config.columns:
+        raise BadSettings("`columns` has no effect on votes.", f"Found `{config.columns:.80}`.", "Leave it out, or give a file.")

@@ -15,6 +15,7 @@ from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord, in_words
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
+from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.library import Library
@@ -137,6 +138,9 @@ class Workbench:
         from rgtg.prompts import check_fits, encode_response, pieces
         from rgtg.rewards.base import not_finite
 
+        check_text(prompt, "prompt")
+        check_text(response, "response")
+
         found = self.library.reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
         prompt_ids = found.loaded.encode_prompt(prompt)
@@ -165,6 +169,8 @@ class Workbench:
         """Every column over every prompt and seed, valued by a judge; cells are kept in `out`, so a broken sweep goes on."""
         from rgtg.evaluation.sweep import run_sweep
 
+        for number, prompt in enumerate(prompts, 1):
+            check_text(prompt, f"prompt number {number}")
         lm = self.library.base_lm(base_lm).name
         mixes = [self._mix(c, lm) for c in columns]
         models = self.library.load_models(lm, [*(name for mix in mixes for name, _ in mix), observe])
@@ -201,6 +207,7 @@ class Workbench:
             raise BadSettings("The seed has to be a whole number from 0 to 9007199254740991.", f"Found {seed!r}.")
         if not isinstance(prompt, str) or len(prompt) > 100_000:
             raise BadSettings("The prompt is too long.", f"Found {len(prompt):,} characters; 100,000 are read at most.", "Shorten it.")
+        check_text(prompt, "prompt")
         runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)
         self.budget.check(runs, models, confirmed)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]

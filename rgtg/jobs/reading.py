@@ -1,0 +1,115 @@
+"""A person's file, read in a process of its own: what it asks for in memory and time, the app does not pay.
+
+`rows_apart` and `report_apart` start `python -m rgtg.jobs.reading FOLDER`, which does what `request.json` in the folder says and leaves
+`answer.json`. Knows nothing of the database; loads torch only in that process, for a report.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from rgtg.config import ROOT
+from rgtg.errors import BadData, RgtgError
+from rgtg.jobs.process import environment
+from rgtg.preferences.formats import Example, read, write_back
+from rgtg.serialization import from_dict
+
+if TYPE_CHECKING:
+    from rgtg.preferences.dataset import DataReport
+    from rgtg.records import ModelCard
+    from rgtg.training.config import TrainingConfig
+
+logger = logging.getLogger(__name__)
+REQUEST, ANSWER, ROWS, TOKENIZER = "request.json", "answer.json", "rows.jsonl", "tokenizer"
+PATIENCE_S = 1800.0
+LEAST_MEMORY = 4_000_000_000  # bytes that a reader may always have; else a share of what the computer has
+SHARE = 0.6
+
+
+def rows_apart(source: str, config: "TrainingConfig", folder: Path) -> dict[str, Any]:
+    """Write the rows of a source as `ROWS` in the folder and return what `formats.read_back` needs besides. Raises BadData, BadSettings."""
+    return _ask(source, config, folder, {"rows": True})["reading"]
+
+
+def report_apart(source: str, context: int, vocabulary: int, config: "TrainingConfig", card: "ModelCard | None", folder: Path) -> "DataReport":
+    """What `preferences.dataset.prepare` reports of a source, by the tokenizer in the folder's `TOKENIZER`. Raises BadData, BadSettings."""
+    from rgtg.preferences.dataset import DataReport
+
+    request: dict[str, Any] = {"report": True, "context": context, "num_token_ids": vocabulary, "card": card and asdict(card)}
+    return from_dict(DataReport, _ask(source, config, folder, request)["report"])
+
+
+def _ask(source: str, config: "TrainingConfig", folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    path = Path(source).expanduser()
+    there = path.exists()
+    asked = {"source": str(path.absolute()) if there else source, "name": source, "training": config.flat(), **request}
+    (folder / REQUEST).write_text(json.dumps(asked), encoding="utf-8")
+    command = [sys.executable, "-m", "rgtg.jobs.reading", str(folder)]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment(os.environ, online=not there), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BadData(f"`{source}` takes too long to read.", f"After {PATIENCE_S / 60:.0f} minutes it was given up.", "Give a part of it.") from error
+    try:
+        answer = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        logger.error("reading %s ended with status %s: %s", source, done.returncode, done.stderr.decode(errors="replace")[-4000:])
+        found = "Its reader needed more memory than there is." if done.returncode < 0 else "Its reader failed; the log says more."
+        raise BadData(f"`{source}` cannot be read.", found, "Give a part of it, or another file.") from error
+    if "error" in answer:
+        raise BadData(*answer["error"])
+    return answer
+
+
+def main(folder: Path) -> int:
+    """0 where there is an answer: what was asked for, or why it cannot be."""
+    request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+    _limit_memory()
+    try:
+        answer = _answer(folder, request)
+    except RgtgError as error:
+        answer = {"error": [error.wrong, error.found, error.do]}
+    except MemoryError:
+        answer = {"error": [f"`{request['name']}` cannot be read.", "It needs more memory than there is.", "Give a part of it."]}
+    (folder / ANSWER).write_text(json.dumps(answer, ensure_ascii=True), encoding="utf-8")
+    return 0
+
+
+def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    from rgtg.records import ModelCard
+    from rgtg.training.config import TrainingConfig
+
+    config = TrainingConfig.stored(request["training"])
+    reading = read(request["source"], columns=config.columns, max_bad_rows=config.max_bad_rows)
+    if request.get("rows"):
+        return {"reading": write_back(reading, folder / ROWS)}
+    from rgtg.preferences.dataset import load_tokenizer, prepare
+    from rgtg.training.criterion import check_data
+
+    check_data(config.objective, isinstance(reading.examples[0], Example))
+    card = request["card"] and from_dict(ModelCard, request["card"])
+    limits, weights = (request["context"], request["num_token_ids"]), config.objective.vote_weights
+    return {"report": asdict(prepare(reading, load_tokenizer(folder / TOKENIZER), *limits, config, card, **weights).report)}
+
+
+def _limit_memory() -> None:
+    """A file that grows beyond measure ends its reader, not the computer."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        most = max(LEAST_MEMORY, int(SHARE * psutil.virtual_memory().total))
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

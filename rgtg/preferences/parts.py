@@ -1,0 +1,332 @@
+"""One row as a preference or a labelled text: its prompt with what stands before it, its answers, and what else it says of them.
+
+Knows which columns hold what from `columns`. Knows nothing of files, of other rows or of tokenizers.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rgtg.preferences.columns import Columns, Row, fetch, label_of, number_of, whole_of, winner_of
+from rgtg.preferences.text_rows import BadRow
+from rgtg.preferences.turns import (
+    TURN,
+    LeftOut,
+    Prompt,
+    Value,
+    answered,
+    check_same,
+    kind_of,
+    last_turn,
+    parted,
+    text_of,
+    unwrapped,
+    value_of,
+    with_context,
+    without_prompt,
+)  # fmt: skip
+
+Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
+MARKS = ("good", "bad", "goes_wrong")
+CONTEXT = (  # where a prompt may stand, the likeliest first
+    "prompt", "instruction", "question", "query", "context", "messages", "conversations", "conversation", "trajectory", "history", "input", "post",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """A preference as it stands in a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` says
+    whether the answer came to its end, so that an end token belongs to it. `num_common` and `…_marks` count tokens of the
+    row's own ids, `…_spans` are marks in characters of the text. Where `prompt_given` is False, the prompt is what both
+    sides begin with: it may end behind the prompt."""
+
+    row: int
+    prompt: Prompt = ""
+    chosen: str = ""
+    rejected: str = ""
+    prompt_ids: tuple[int, ...] = ()
+    chosen_ids: tuple[int, ...] = ()
+    rejected_ids: tuple[int, ...] = ()
+    chosen_ended: bool = True
+    rejected_ended: bool = True
+    num_common: int = 0
+    margin: float = 0.0
+    weight: float = 1.0
+    rater: str = ""
+    chosen_marks: tuple[Mark, ...] = ()
+    rejected_marks: tuple[Mark, ...] = ()
+    chosen_spans: tuple[Mark, ...] = ()
+    rejected_spans: tuple[Mark, ...] = ()
+    prompt_given: bool = True
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One answer with a label in [0, 1]."""
+
+    row: int
+    prompt: Prompt = ""
+    response: str = ""
+    label: float = 0.0
+    weight: float = 1.0
+    rater: str = ""
+
+
+class RowParts:
+    """One row while it is read: which of its names were used, and what it gives. Raises BadRow where it cannot be read, LeftOut where it
+    is no preference."""
+
+    def __init__(self, number: int, row: Row, cells: bool):
+        self.number, self.row, self.used, self._cells = number, row, set[str](), cells
+
+    def get(self, path: str) -> Any:
+        """What stands at a place; a cell that holds JSON as its value."""
+        self.used |= {part.split(".")[0] for part in (path.split("+") if path not in self.row else [path])} & self.row.keys()
+        if path in self.row:
+            self.used.add(path)
+        return unwrapped(fetch(self.row, path), path, self._cells)
+
+    def optional(self, name: str) -> Any:
+        return self.get(name) if self.row.get(name) is not None else None
+
+    # --- what is asked
+
+    def prompt(self, columns: Columns, needed: bool = False) -> Value:
+        """The prompt with its system prompt and earlier turns: from where `columns` say, else where it usually is; "" where nowhere."""
+        taken = {path.split(".")[0] for path in columns.paths}
+        name = columns.prompt or next((name for name in CONTEXT if self.row.get(name) is not None and name not in taken), "")
+        found: Value = value_of(self.get(name), name) if name else ""
+        if name == "instruction" and isinstance(found, str) and isinstance(self.row.get("input"), str) and "input" not in taken:
+            found = "\n".join(text for text in (found, text_of(self.get("input"), "input")) if text)
+        if isinstance(found, str) and not found and name in ("prompt", "instruction"):
+            other = self.optional("input") if "input" not in taken and name == "prompt" else None
+            found = value_of(other, "input") if other is not None else found
+        return with_context(found, self._system(columns), self._history() if name != "history" and "history" not in taken else ())
+
+    def _system(self, columns: Columns) -> str:
+        name = columns.system or next((name for name in ("system", "system_prompt") if self.row.get(name) is not None), "")
+        return text_of(self.get(name), name) if name and self.row.get(name) != "" else ""
+
+    def _history(self) -> tuple[Any, ...]:
+        """LLaMA-Factory's earlier turns, [["Hi", "Hello."], …], or messages."""
+        found = self.row.get("history")
+        if not isinstance(found, (list, tuple)) or not found:
+            if found:
+                found = self.get("history")
+            if not isinstance(found, (list, tuple)) or not found:
+                return ()
+        self.used.add("history")
+        turns = value_of(found, "history") if isinstance(found[0], Mapping) else None
+        if turns is not None and not isinstance(turns, str):
+            return turns
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in found):
+            raise BadRow("`history` is no list of turns.", 'Write it as [["question", "answer"], …].')
+        return tuple((role, text_of(text, "history")) for pair in found for role, text in zip(("user", "assistant"), pair, strict=True))
+
+    # --- pairs
+
+    def pair(self, columns: Columns) -> tuple[Example, str]:
+        """The pair of `chosen` and `rejected`, and how it was read."""
+        chosen, rejected = (value_of(self.get(path), path) for path in (columns.chosen, columns.rejected))
+        prompt = self._behind_no_answer(self.prompt(columns), (chosen, rejected))
+        if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and not (TURN in chosen and TURN in rejected):
+            asked, *answers = parted(chosen, rejected)
+            example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.facts(), prompt_given=False)
+            return example, "texts in `chosen` and `rejected` that begin with their prompt"
+        if isinstance(chosen, str) and isinstance(rejected, str) and not prompt:
+            sides = last_turn(chosen, columns.chosen), last_turn(rejected, columns.rejected)
+            return self._example(sides), "complete dialogues in `chosen` and `rejected`"
+        if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
+            chosen, rejected = without_prompt(prompt, chosen, rejected)
+        sides = answered(prompt, chosen, columns.chosen), answered(prompt, rejected, columns.rejected)
+        conversations = not (isinstance(chosen, str) and isinstance(rejected, str))
+        name = columns.prompt or next((name for name in CONTEXT if name in self.used), "")
+        how = ("conversations in " if conversations else "") + (f"`{name}`, " if name else "") + f"`{columns.chosen}`, `{columns.rejected}`"
+        return self._example(sides), how
+
+    def _behind_no_answer(self, prompt: Value, sides: tuple[Value, Value]) -> Value:
+        """A prompt without the answer at its end, where it is the complete conversation of one side."""
+        if isinstance(prompt, str) or len(prompt) < 2 or prompt[-1][0] != "assistant":
+            return prompt
+        for side in sides:
+            turns = (("assistant", side),) if isinstance(side, str) else side
+            same = [content.strip() for _, content in prompt[-len(turns) :]] == [content.strip() for _, content in turns]
+            if same:
+                return prompt[:-1]
+        return prompt
+
+    def _example(self, sides: tuple[tuple[Value, str], tuple[Value, str]], **extra: Any) -> Example:
+        (prompt, chosen), (other, rejected) = sides
+        check_same(prompt, other)
+        return Example(self.number, prompt or "", chosen, rejected, **self._ended(), **self.facts(), **extra)
+
+    def battle(self, columns: Columns) -> Example:
+        """The better of two answers over the other. Raises LeftOut for a tie."""
+        if columns.winner:
+            winner = winner_of(self.get(columns.winner), columns)
+        else:
+            a, b = (number_of(self.get(path), path, least=None) for path in (columns.score_a, columns.score_b))
+            winner = "a" if a > b else "b" if b > a else "tie"
+        if winner == "tie":
+            raise LeftOut("even", "It is a tie.")
+        paths = (columns.a, columns.b) if winner == "a" else (columns.b, columns.a)
+        of_lists = self._turns_of_lists(columns, paths) if columns.prompt or self.row.get("prompt") is not None else None
+        if of_lists is not None:
+            return self._example(of_lists)
+        prompt = self.prompt(columns)
+        chosen, rejected = (answered(prompt, value_of(self.get(path), path), path) for path in paths)
+        return self._example((chosen, rejected))
+
+    def _turns_of_lists(self, columns: Columns, paths: tuple[str, str]) -> tuple[tuple[Value, str], tuple[Value, str]] | None:
+        """Prompt and answers as lists of one text a turn, as LMArena has them."""
+        name = columns.prompt or "prompt"
+        lists = [self.get(path) for path in (name, *paths)]
+        if not all(isinstance(texts, list) and texts and not isinstance(texts[0], Mapping) for texts in lists):
+            return None
+        asked, *answers = ([text_of(text, path) for text in texts] for path, texts in zip((name, *paths), lists, strict=True))
+        sides: list[tuple[Value, str]] = []
+        for path, texts in zip(paths, answers, strict=True):
+            if len(texts) != len(asked):
+                raise BadRow(f"`{path}` has {len(texts)} turns and `{name}` {len(asked)}.")
+            turns = tuple(turn for ask, text in zip(asked, texts, strict=True) for turn in (("user", ask), ("assistant", text)))
+            sides.append((asked[0] if len(asked) == 1 else turns[:-1], texts[-1]))
+        return sides[0], sides[1]
+
+    def scored(self, columns: Columns) -> tuple[list[Example], int, int]:
+        """Every two answers of which one is better, how many are alike, and how many answers there are."""
+        answers, scores = self._answers(columns), self._numbers(columns.scores or columns.ranks)
+        if len(answers) != len(scores):
+            raise BadRow(f"It has {len(answers)} answers and {len(scores)} of `{columns.scores or columns.ranks}`.", "Give one for each answer.")
+        prompt = self.prompt(columns)
+        values = scores if columns.scores else [None if rank is None else -rank for rank in scores]
+        valued = [(value, answered(prompt, answer, columns.answers)) for value, answer in zip(values, answers, strict=True) if value is not None]
+        pairs, num_ties = [], 0
+        for i, (value, side) in enumerate(valued):
+            for other_value, other in valued[i + 1 :]:
+                if value == other_value:
+                    num_ties += 1
+                else:
+                    pairs.append(self._example((side, other) if value > other_value else (other, side)))
+        if len(valued) < 2:
+            raise LeftOut("alone", "It has fewer than two scored answers.")
+        return pairs, num_ties, len(answers)
+
+    def _answers(self, columns: Columns) -> list[Value]:
+        found = self.get(columns.answers)
+        if isinstance(found, (list, tuple)) and found:
+            return [value_of(unwrapped(answer, columns.answers, False), columns.answers) for answer in found]
+        raise BadRow(f"`{columns.answers}` is {kind_of(found)}, not a list of answers.")
+
+    def _numbers(self, path: str) -> list[float | None]:
+        found = self.get(path)
+        if not isinstance(found, (list, tuple)):
+            raise BadRow(f"`{path}` is {kind_of(found)}, not a list of numbers.")
+        return [None if value is None else number_of(value, path, least=None) for value in found]
+
+    # --- labelled texts
+
+    def labelled(self, columns: Columns) -> Labelled:
+        label = label_of(self.get(columns.label), columns.label)
+        value = value_of(self.get(columns.response), columns.response)
+        prompt, answer = answered(self._behind_no_answer(self.prompt(columns), (value, value)), value, columns.response)
+        return Labelled(self.number, prompt, answer, label, **self._of_vote())
+
+    def steps(self, columns: Columns) -> Iterator[Labelled]:
+        """What is written up to each step, with the label of that step."""
+        answers, labels = self._answers(columns), self.get(columns.labels)
+        if not isinstance(labels, (list, tuple)) or len(labels) != len(answers):
+            raise BadRow(f"`{columns.labels}` has not one label for each of {len(answers)} steps.", "Give one for each step.")
+        prompt, texts = self.prompt(columns), [text_of(answer, columns.answers) for answer in answers]
+        for i, label in enumerate(labels):
+            yield Labelled(self.number, prompt, "\n".join(texts[: i + 1]), label_of(label, columns.labels), **self._of_vote())
+
+    def graded(self, columns: Columns) -> tuple[Prompt, str, float]:
+        """Prompt, answer and score of a row that holds one answer of several."""
+        score = number_of(self.get(columns.score), columns.score, least=None)
+        value = value_of(self.get(columns.response), columns.response)
+        prompt, answer = answered(self.prompt(columns), value, columns.response)
+        return prompt, answer, score
+
+    # --- token ids
+
+    def ids(self) -> Example:
+        chosen, rejected = (self._token_ids(key) for key in ("chosen_ids", "rejected_ids"))
+        facts = self.facts()
+        if self.row.get("prompt_ids") is not None:
+            prompt = self._token_ids("prompt_ids")
+        else:
+            shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+            given = self.row.get("num_prompt_ids") is not None
+            num_prompt = whole_of(self.get("num_prompt_ids"), "num_prompt_ids") if given else shared
+            facts |= {} if given else {"prompt_given": False, "num_common": 0}
+            if num_prompt > min(len(chosen), len(rejected)):
+                raise BadRow(f"`num_prompt_ids` is {num_prompt}, and a side has {min(len(chosen), len(rejected))} ids.")
+            if chosen[:num_prompt] != rejected[:num_prompt]:
+                raise BadRow(f"The first {num_prompt} ids of its sides differ.", "Both answers have to follow the same prompt.")
+            prompt, chosen, rejected = chosen[:num_prompt], chosen[num_prompt:], rejected[num_prompt:]
+        if not prompt:
+            raise BadRow("Its sides have no first token in common.", "Give `prompt_ids`, or the start token in both.")
+        texts: dict[str, Any] = {side: self._answer(side) for side in ("chosen", "rejected")}
+        asked = self.row.get("prompt")
+        return Example(
+            self.number, value_of(self.get("prompt"), "prompt") if asked else "", **texts,
+            prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **self._ended(), **facts,
+        )  # fmt: skip
+
+    def _token_ids(self, key: str) -> list[int]:
+        found = self.get(key)
+        if not isinstance(found, (list, tuple)):
+            raise BadRow(f"`{key}` is {kind_of(found)}, not a list of ids.")
+        odd = next((value for value in found if not isinstance(value, int) or isinstance(value, bool)), None)
+        if odd is not None or None in found:
+            raise BadRow(f"`{key}` has {kind_of(odd)}.", "Ids are whole numbers from 0 on.")
+        if min(found, default=0) < 0:
+            raise BadRow(f"`{key}` has {min(found)}.", "Ids count from 0.")
+        return list(found)
+
+    def _answer(self, side: str) -> str:
+        """The text beside the ids of an answer: as it is, or the last turn of a conversation."""
+        if self.row.get(side) is None:
+            return ""
+        value = value_of(self.get(side), side)
+        return value if isinstance(value, str) else value[-1][1]
+
+    # --- what else a row says
+
+    def _ended(self) -> dict[str, Any]:
+        """An exported answer says why it stopped; any other is taken for complete."""
+        self.used |= {f"{side}_stop_reason" for side in ("chosen", "rejected")} & self.row.keys()
+        return {f"{side}_ended": self.row.get(f"{side}_stop_reason") in (None, "", "eos") for side in ("chosen", "rejected")}
+
+    def _of_vote(self) -> dict[str, Any]:
+        self.used |= {"weight", "rater_id"} & self.row.keys()
+        return {"weight": self._number("weight", 1.0), "rater": self._rater()}
+
+    def _rater(self) -> str:
+        value = self.row.get("rater_id")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int))):
+            raise BadRow(f"`rater_id` is {kind_of(value)}, not a text.")
+        return text_of(str(value), "rater_id") if value is not None and value != "" else ""
+
+    def _number(self, key: str, default: float) -> float:
+        return default if self.row.get(key) in (None, "") else number_of(self.row[key], key)
+
+    def facts(self) -> dict[str, Any]:
+        self.used |= {"num_common", "margin"} & self.row.keys()
+        found: dict[str, Any] = {"num_common": 0, "margin": self._number("margin", 0.0)} | self._of_vote()
+        if self.row.get("num_common") not in (None, ""):
+            found["num_common"] = whole_of(self.row["num_common"], "num_common")
+        for side in ("chosen", "rejected"):
+            found |= {key: self._marks(key) for key in (f"{side}_marks", f"{side}_spans") if self.row.get(key) is not None}
+        return found
+
+    def _marks(self, key: str) -> tuple[Mark, ...]:
+        found = self.get(key)
+        if not isinstance(found, (list, tuple)):
+            raise BadRow(f"`{key}` is {kind_of(found)}, not a list of marks.")
+        for mark in found:
+            whole = isinstance(mark, (list, tuple)) and len(mark) == 3 and all(type(at) is int for at in mark[:2])
+            if not whole or not 0 <= mark[0] <= mark[1] or mark[2] not in MARKS:
+                do = f"A mark is [first, behind the last, label]; the labels are {', '.join(MARKS)}."
+                raise BadRow(f"`{key}` has {mark!s:.60}.", do)
+        return tuple((start, end, label) for start, end, label in found)

@@ -1,0 +1,79 @@
+"""Prompts of a file: a line each, or rows of any container that hold one under a usual name.
+
+Knows nothing of pairs, of tokenizers or of how prompts are used.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rgtg.errors import BadData
+from rgtg.preferences.columns import KNOWN
+from rgtg.preferences.rows import CELLS, LINES, NumberedRow, Rows
+from rgtg.preferences.text_rows import BadRow, excerpt
+from rgtg.preferences.turns import kind_of, text_of, unwrapped, value_of
+
+NAMES = ("prompt", "instruction", "question", "query", "turns", "messages", "conversations", "conversation", "input", "text")  # likeliest first
+HOW = "A row is a text, or holds one as `prompt`, `instruction`, `question`, `turns` or `messages`."
+
+
+def read_prompts(source: str | Path, limit: int | None = None) -> list[str]:
+    """The first `limit` prompts of a file, folder or hub data set. Raises BadData naming the line or row."""
+    path, found = Path(source), list[str]()
+    if not path.exists() and (isinstance(source, Path) or path.suffix):
+        raise BadData(f"`{source}` cannot be read as prompts.", "There is no such file.", "Give a text file with a prompt a line, or JSON lines.")
+    for numbered in Rows(source, known=KNOWN | set(NAMES)):
+        if limit is not None and len(found) >= limit:
+            break
+        try:
+            if isinstance(numbered.row, BadRow):
+                raise numbered.row
+            found.append(prompt_of(numbered))
+        except BadRow as error:
+            where = "Line" if numbered.kind == LINES else "Row"
+            raise BadData(f"{where} {numbered.number} of `{source}` has no prompt.", error.found, error.do) from error
+    if not found and limit != 0:
+        raise BadData(f"`{source}` holds no prompt.", "It has no rows.", HOW)
+    return found
+
+
+def prompt_of(numbered: NumberedRow) -> str:
+    """The text that a row asks with. Raises BadRow."""
+    row = numbered.row
+    if isinstance(row, str):
+        return _filled(text_of(row, "prompt"), "prompt")
+    if not isinstance(row, Mapping):
+        raise BadRow(f"It is {kind_of(row)}, not a text.", HOW)
+    name = next((name for name in NAMES if row.get(name) not in (None, "")), "")
+    if not name:
+        null = next((name for name in NAMES if name in row), "")
+        there = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in row) or 'no names'}"
+        found = there if not null else f"`{null}` is {'empty' if row[null] == '' else 'null'}"
+        raise BadRow(f"{found}.", HOW)
+    value = unwrapped(row[name], name, numbered.kind == CELLS)
+    text = _first_turn(value, name)
+    if name == "instruction" and isinstance(row.get("input"), str) and row["input"]:
+        text = f"{text}\n{text_of(row['input'], 'input')}"
+    system = next((name for name in ("system", "system_prompt") if row.get(name)), "")
+    if system:
+        raise BadRow(f"It has a system prompt (`{system}`) beside its prompt.", "A prompt here is one text; join them, or remove it.")
+    return _filled(text, name)
+
+
+def _first_turn(value: Any, name: str) -> str:
+    """The text of a prompt: a text, an object around one, the first of `turns`, or a conversation of one message."""
+    if name == "turns" and isinstance(value, (list, tuple)) and value and all(isinstance(turn, str) for turn in value):
+        return text_of(value[0], name)
+    found = value_of(value, name)
+    if isinstance(found, str):
+        return found
+    if len(found) != 1 or found[0][0] != "user":
+        said = f"{len(found)} messages" if len(found) > 1 else f"one message of the {found[0][0]}"
+        raise BadRow(f"`{name}` is a conversation of {said}.", "A prompt here is one text, or one message of the user.")
+    return found[0][1]
+
+
+def _filled(text: str, name: str) -> str:
+    if not text.strip():
+        raise BadRow(f"`{name}` is empty.", HOW)
+    return text

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 FULL = re.compile(r"no space left on device|os error 28\b|not enough space on the disk|os error 112\b|disk quota exceeded|disk is full", re.I)
 CLASS = re.compile(r"\b(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\b(?:\(\))?:?\s*")  # "ValueError: ", which says nothing to a reader
+REPORT = re.compile(r"\s*[^.!\n]*\babove report\b[.!]?", re.I)  # "For details look at the above report!", which nobody is shown
 MAX_WORDS = 400  # characters of what a library said
 FREE = "Free some space and do it again."
 ELSEWHERE = "Choose another path."
@@ -155,7 +156,7 @@ def words_of(error: BaseException) -> str:
         return printable(f"`{str(error.args[0]).strip():.{MAX_WORDS}}` is missing or not known.")
     if isinstance(error, OSError) and error.strerror:
         return printable(f"{error.strerror}{_place(error)}.")
-    lines = [line.strip() for line in CLASS.sub("", re.sub(r"\x1b\[[0-9;]*m", "", str(error))).splitlines() if line.strip(" -=*")]
+    lines = [line.strip() for line in REPORT.sub("", CLASS.sub("", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))).splitlines() if line.strip(" -=*")]
     said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
     said = said if len(said) <= MAX_WORDS else said[: MAX_WORDS - 1] + "…"
     return printable(f"{said.rstrip('.,:;')}." if said else "No reason was given.")

@@ -108,3 +108,30 @@ def test_a_mix_is_written_with_weights_and_a_bad_one_is_refused_with_its_place()
         parse_mix("partial*2+full*x")
     with pytest.raises(BadSettings, match="At character 3: ``"):
         parse_mix("a++b")
+
+
+def test_a_model_that_cannot_be_used_is_listed_with_what_is_wrong(here, capsys):
+    (here / "data" / "models" / "bad").mkdir(parents=True)
+    (here / "data" / "models" / "bad" / "config.json").write_text("[]")
+    assert main(["models", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["name"] == "bad" and found["wrong"].endswith("Put the config.json there that belongs to its weights.")
+    assert main(["models"]) == 0 and "Its config.json is no JSON object" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["sweep", "export", "train"])
+def test_an_output_below_a_file_is_refused_before_any_model_is_loaded(here, capsys, monkeypatch, folders, command):
+    (here / "file").write_text("x")
+    (here / "rows.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    monkeypatch.setattr("rgtg.workbench.library.Library._load", lambda *_: pytest.fail("a model was loaded"))
+    given = {"sweep": ["--prompts", str(here / "rows.jsonl"), "--base-lm", folders["lm"]], "export": []}
+    given["train"] = ["--pairs", str(here / "rows.jsonl"), "--base", folders["lm"]]
+    assert main([command, "--out", str(here / "file" / "out"), *given[command]]) == 2
+    told = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert told["error"] == f"`{here / 'file' / 'out'}` cannot be written." and "file" in told["found"] and told["do"]
+    assert main(["train", "--out", "/", *given["train"]]) == 2 and "name a new folder" in capsys.readouterr().err
+
+
+def test_a_root_folder_is_no_model_and_none_is_taken_in_its_place(here, capsys):
+    assert main(["generate", "--prompt", "x", "--base-lm", "/", "--run", "base"]) == 2
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["error"] == "`/` is no model folder."

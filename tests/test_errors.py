@@ -88,6 +88,7 @@ def test_what_sqlite_says_becomes_an_error_of_the_store(error, kind, words):
         (ValueError("Errors were found:\n  the head has two rows\nmore"), "Errors were found: the head has two rows."),
         (RuntimeError("transformers.X: ValueError: it is 5"), "transformers.X: it is 5."),
         (ValueError("\x1b[31mred\x1b[0m"), "red."),
+        (RuntimeError("There were issues. For details look at the `CONVERSION` entries of the above report!"), "There were issues."),
         (RecursionError("maximum recursion depth exceeded"), "It is nested too deeply."),
         (ValueError("half \ud83d"), "half ?."),
         (UnicodeDecodeError("utf-8", b"caf\xe9", 3, 4, "x"), "Byte 0xe9 at position 3 is not UTF-8."),

@@ -1,8 +1,11 @@
 """The one door by which a model enters: what is let in, what is refused, and in which words."""
 
 import json
+import os
+import re
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -302,3 +305,49 @@ def test_real_models_with_different_tokenizers_are_refused_together(shared, tmp_
     rm = load_classifier(str(save_with_head(shared / "models" / first, tmp_path / "rm")), device="cpu")
     with pytest.raises(TokenizerMismatch, match="`rm` has 512 tokens, `tinystories-656k` has 2048"):
         check_same_tokens(rm, load_causal_lm(str(shared / "models" / second), device="cpu"))
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def spoil(name: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(content)
+
+
+def change(**more: object) -> Callable[[Path], object]:
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+
+    return edit
+
+
+DOORS = {
+    "no tokenizer": (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "there is no tokenizer in "),
+    "empty tokenizer": (spoil("tokenizer.json", ""), "its tokenizer cannot be read"),
+    "deep tokenizer": (spoil("tokenizer.json", "[" * 3000), "its tokenizer cannot be read"),
+    "foreign tokenizer": (spoil("tokenizer.json", '{"version": "1.0", "model": 5}'), "its tokenizer cannot be read"),
+    "a list for the tokenizer's settings": (spoil("tokenizer_config.json", "[]"), "its tokenizer cannot be read"),
+    "text for a size": (change(hidden_size="x"), "its config cannot be read"),
+    "no heads": (change(num_attention_heads=0), "its config cannot be read"),
+    "unknown activation": (change(hidden_act="nonsense"), "it cannot be built from its config and weights"),
+    "another task": (change(model_type="t5"), "it cannot be built from its config and weights"),
+    "deep generation config": (spoil("generation_config.json", "[" * 3000), "it cannot be built from its config and weights"),
+    "weights cut short": (lambda folder: os.truncate(folder / "model.safetensors", 5000), "it cannot be built from its config and weights"),
+    "weights elsewhere": (lambda folder: (folder / "model.safetensors").rename(folder / "a.safetensors"), "it cannot be built"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_fails_is_named_with_the_words_found_and_no_exception(lm, door):
+    spoiled, words = DOORS[door]
+    spoiled(lm)
+    with pytest.raises(ModelRefused, match=rf"`lm` could not be loaded: {words}") as raised:
+        load_causal_lm(str(lm), device="cpu")
+    assert raised.value.found and not re.search(r"\b[A-Z]\w+(Error|Exception)\b|above report", str(raised.value))
+
+
+def test_an_adapter_is_no_model_and_how_to_make_one_is_said(lm):
+    (lm / "config.json").rename(lm / "adapter_config.json")
+    with pytest.raises(ModelRefused, match=r"holds an adapter, not a model\. .* Merge it into its base model"):
+        load_causal_lm(str(lm), device="cpu")

@@ -228,3 +228,22 @@ def test_the_page_opens_without_a_database(folders, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="cannot be created"):
         assert json.loads(page._load()(visit())[page.card])["name"] == "tiny"
     bench.close()
+
+
+def test_the_app_starts_whatever_lies_among_the_models(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    hostile = {
+        "config.json": ("[]", "null", '{"architectures": [5]}', "[" * 3000),
+        "card.json": ("[]", "[" * 3000, '{"kind": "judge", "name": 5}', '{"kind": "judge", "name": "\\ud83d"}', '{"kind": "x", "name": "y"}'),
+        "manifest.json": ("[]", '{"files": 5, "job_id": [], "name": "manifest.json-1"}', "[" * 3000),
+    }
+    for name, contents in hostile.items():
+        for number, content in enumerate(contents):
+            folder = Path(shutil.copytree(folders["partial"], tmp_path / "models" / f"{name}-{number}"))
+            (folder / name).write_text(content)
+    bench = Workbench(Settings(data_dir=tmp_path, device="cpu"), base_lms=[folders["lm"]])
+    assert app.build_app(bench).get_config_file()["pages"]
+    assert [m.name for m in bench.library.models()] == ["tiny", "p", "p 2", "p 3"], "those with a manifest that nobody reads are models"
+    assert len(bench.library.unusable()) == 9
+    assert [row.name for row in bench.trainings.jobs.models()] == []
+    bench.close()

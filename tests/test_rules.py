@@ -55,6 +55,12 @@ def test_a_score_that_is_not_finite_is_refused_with_the_scores():
         rows.take([Proposal([1, 2], torch.tensor([-0.5, float("inf")]))])
 
 
+def test_where_the_base_lm_gives_no_numbers_no_weight_is_to_blame():
+    rows = Rows(Run("", "args", ModelRef("lm")), 1, (), (), frozenset())
+    with pytest.raises(BadReward, match=r"The base LM gave probabilities that are not numbers\. Choose another base LM"):
+        rows.take([Proposal([1, 2], torch.tensor([-0.5, float("nan")]))])
+
+
 def test_the_score_is_log_probability_plus_weight_times_reward():
     assert RewardShift(beta=2.0).rescore(LOG_PROBS, REWARDS).tolist() == [-0.5, 1.0, 1.0]
     assert RewardShift(beta=0.5).rescore(LOG_PROBS, REWARDS).tolist() == [-0.5, -0.5, -2.0]

@@ -113,7 +113,7 @@ class Rows:
         scores = proposal.log_probs if rescore is None else rescore(proposal.log_probs, proposal.rewards)
         values, position, temperature = scores.tolist(), self.num_tokens(row), self.temperature
         if not all(map(math.isfinite, values)):
-            if not proposal.log_probs.isfinite().all():
+            if proposal.log_probs.isnan().any():
                 raise BadReward("The base LM gave probabilities that are not numbers.", "", "Choose another base LM; this one may be damaged.")
             wrong = f"Method `{self.run.method}` gave a score that is not finite."
             raise BadReward(wrong, f"Scores: {[round(value, 3) for value in values]}.", "Lower the weight.")

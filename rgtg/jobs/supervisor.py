@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg.errors import in_words
 from rgtg.faults import boundary
 from rgtg.jobs import reconcile
 from rgtg.jobs.folder import CANCEL, DISK_FULL, HEARTBEAT, OTHER_TRAINER, OUTCOME, PROCESS, PROGRESS, read_mark, read_progress, tail
@@ -98,7 +99,7 @@ class Watcher:
         try:
             trainer = launch(folder, job.attempt, online=not Path(job.config["base"]).is_dir())
         except OSError as error:
-            self._rows.end(job.id, "failed", "not_started", f"The trainer could not be started. {error}. {RESUME}")
+            self._rows.end(job.id, "failed", "not_started", str(in_words(error, "The trainer could not be started.", RESUME)))
             return
         boundary("app:spawned")
         self._rows.started(job.id, trainer.pid, trainer.created_at)

@@ -30,7 +30,7 @@ set_verbosity_error()
 disable_progress_bar()  # what is loaded is said by the status line and the log
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
-TOKENIZERS = (  # one of these a folder has
+TOKENIZERS = (  # one of these almost every tokenizer is made of
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
 )  # fmt: skip
 MAX_PATH = 200  # characters of a path in a message
@@ -248,9 +248,9 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
     with door(wrong + "its config cannot be read.", kind=ModelRefused):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **extra)
         choose_attention(config, found)
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise ModelRefused(wrong + "it has no tokenizer.", f"There is no {TOKENIZERS[0]} in {folder}.", "Save its tokenizer into the folder.")
-    with door(wrong + "its tokenizer cannot be read.", kind=ModelRefused):
+    has_none = not any((folder / name).is_file() for name in TOKENIZERS)
+    words = f"there is no tokenizer in {folder}." if has_none else "its tokenizer cannot be read."
+    with door(wrong + words, "Save its tokenizer into the folder." if has_none else "", ModelRefused):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     words, do = words_of_weights(found)
     with door(wrong + words, do, ModelRefused):

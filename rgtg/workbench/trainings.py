@@ -103,7 +103,7 @@ class Trainings:
 
     def _names_taken(self) -> set[str]:
         """In lower case, of what is installed, was trained here or is being trained."""
-        return self.names() | {m.name.lower() for m in self._library.models()}
+        return self.names() | {m.name.lower() for m in self._library.models() + self._library.unusable()}
 
     def names(self) -> set[str]:
         """In lower case, of what was trained here or is being trained."""
@@ -137,7 +137,7 @@ class Trainings:
         config = TrainingConfig.of(training or {})
         _check_columns(source, config)
         check_start(info.folder_or_id, config.objective)
-        if name.lower() in {m.name.lower() for m in self._library.models()}:
+        if name.lower() in {m.name.lower() for m in self._library.models() + self._library.unusable()}:
             raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
         given: dict[str, Any] = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}

@@ -129,11 +129,16 @@ def test_whole_folder_without_row_is_adopted(jobs, settings, model, tmp_path):
         assert len(list(restored.folder.iterdir())) == 1  # a job that was at work is left, whoever forgot it
 
 
-def test_model_of_a_person_is_left_alone(jobs, settings):
+FOREIGN = {"made": "elsewhere"}
+WRONG = {"files": {}, "weights_sha256": "", "name": "theirs", "base_lm": "x", "parent": None, "template": "plain", "snapshot_id": None, "metrics": {}}
+
+
+@pytest.mark.parametrize("manifest", [FOREIGN, [], WRONG | {"job_id": [], "status": "ready"}, WRONG | {"job_id": "j", "status": 5}, None], ids=str)
+def test_model_of_a_person_is_left_alone(jobs, settings, manifest):
     folder = settings.data_dir / "models" / "theirs"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    (folder / "manifest.json").write_text('{"made": "elsewhere"}')
+    (folder / "manifest.json").write_text(json.dumps(manifest) if manifest is not None else "[" * 3000)
     assert not any(jobs.reconcile().values())
     assert folder.is_dir()
 

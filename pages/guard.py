@@ -15,6 +15,7 @@ from typing import Any
 
 from pages import temporary
 from pages.hosts import Hosts, Refused
+from pages.uploads import OneFile
 from rgtg.errors import BadData
 
 log = logging.getLogger(__name__)
@@ -112,10 +113,26 @@ class Guard:
             raise Refused(400, "An upload has to say how large it is.", "There is no `Content-Length`.")
         if length > MAX_UPLOAD + 10_000:  # with what stands around the file
             raise Refused(413, f"The file is too large; at most {MAX_UPLOAD:,} bytes are taken.", f"Found {length:,}.", "Give its path instead.")
+        file, refused = OneFile(b"".join(_values(scope, b"content-type")).decode("latin-1")), False
+
+        async def receive_file() -> Message:
+            nonlocal refused
+            message = await receive()
+            try:
+                file.look(message.get("body", b""))
+            except Refused:
+                refused = True
+                raise
+            return message
+
+        async def answer(message: Message) -> None:
+            if not refused:  # else what Gradio says of it is no sentence
+                await send(message)
+
         self._arriving += length
         try:
             await asyncio.to_thread(temporary.check_room, self._arriving)
-            await self.app(scope, receive, send)
+            await self.app(scope, receive_file, answer)
         except BadData as full:
             raise Refused(413, full.wrong, full.found, full.do) from None
         finally:

@@ -239,6 +239,14 @@ def upload(port: int, data: bytes, headers: dict[str, str] | None = None) -> tup
     return ask(port, "POST", "/gradio_api/upload", body, FORM | (headers or {}))
 
 
+def test_an_upload_is_one_file(port: int):
+    two = b"".join(b'--x\r\nContent-Disposition: form-data; name="files"; filename="%d"\r\n\r\na\r\n' % number for number in range(2)) + b"--x--\r\n"
+    field = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\n' + b"[" * 3_000_000 + b"\r\n--x--\r\n"
+    for body in (two, field):
+        assert says(ask(port, "POST", "/gradio_api/upload", body, FORM), 400, "one file")
+    assert says(ask(port, "POST", "/gradio_api/upload", b"{}", JSON), 400, "one file")
+
+
 def test_uploads_have_a_quota(port: int, folder, monkeypatch):
     status, places = upload(port, b"one row")
     (place,) = json.loads(places)

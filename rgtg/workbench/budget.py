@@ -186,10 +186,10 @@ def _passing_bytes(network: Network, load: Load) -> float:
 
     backbone, config = network.backbone, network.config
     part = prefix.PART_ON_CPU if backbone.device.type == "cpu" else prefix.PART
-    # behind the last token of best-of-n all of it is read, in parts; one row is never cut
-    positions = max(load.length, load.rows, min(load.rows * max(load.length, load.width), part))
+    # behind the last token of best-of-n all of it is read, in parts
+    positions = max(load.rows, min(load.rows * max(load.length, load.width), part))
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    found = positions * (8 * config.hidden_size + 2 * inner) * backbone.dtype.itemsize + 4.0 * load.length**2
+    found = positions * (8 * config.hidden_size + 2 * inner) * backbone.dtype.itemsize + 4.0 * min(positions, load.length) * load.length
     found += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
     if load.width > 1 and backbone.strategy == "rows":
         found += load.rows * load.width * load.length * _entry_bytes(network) / backbone.num_layers

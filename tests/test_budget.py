@@ -161,6 +161,15 @@ def test_nothing_is_generated_before_the_answer(folders, tmp_path: Path):
     bench.close()
 
 
+def test_the_first_click_does_not_pay_for_the_measurement(folders, tmp_path: Path):
+    bench = Workbench(Settings(data_dir=tmp_path, device="cpu"), [folders["lm"]], [folders["full"]])
+    bench.start_loading()
+    bench.wait_until_ready(60)
+    models = bench.library.load_models(None, ["f"])
+    assert models.base_lm in bench.budget._paces and models.reward_models["f"] in bench.budget._paces
+    bench.close()
+
+
 def test_the_terminal_goes_on_with_yes(folders, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("RGTG_TIME_BUDGET_S", "0.000001")

@@ -21,6 +21,7 @@ from rgtg.guidance.proposals import candidates, entropy
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.steps import step_of
+from rgtg.models.backbone import Stopped, go_on, stoppable
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
@@ -275,16 +276,11 @@ class _Column:
         return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started)
 
 
-class _Stopped(Exception):
-    """Stop came while the prompts were read."""
-
-
 class _Round:
-    """The batches of all models and the columns that they serve. `stop` is asked before each forward."""
+    """The batches of all models and the columns that they serve. Both the prompts and each round may raise `Stopped`, before a forward."""
 
-    def __init__(self, runs: Sequence[Run], models: Models, stop: Callable[[], bool]):
-        """Reads the prompts that several columns share; raises `_Stopped`."""
-        self.models, self.stop = models, stop
+    def __init__(self, runs: Sequence[Run], models: Models):
+        self.models = models
         self.columns: list[_Column] = []
         longest, widest = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
         rules = [method(run.method).make(run.params) for run in runs]
@@ -300,11 +296,11 @@ class _Round:
                 own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
                 prompts[name] += [prompt] * num_rows
                 given[name] += [run.forced_ids[:-1]] * num_rows
-        self._go_on()
+        go_on()
         self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
         self.batches: dict[str, RewardPrefixes] = {}
         for name in names[1:]:
-            self._go_on()
+            go_on()
             self.batches[name] = models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest)
         for run, rule, own in zip(runs, rules, slots, strict=True):
             followers: list[tuple[Follower, Sequence[int]]] = [
@@ -320,12 +316,8 @@ class _Round:
             if not column.rows.stopped:
                 column.resume()
 
-    def _go_on(self) -> None:
-        if self.stop():
-            raise _Stopped
-
     def advance(self, alive: Sequence[_Column]) -> None:
-        """The LM once, each reward model once, and again for whoever cannot go on without. Raises `_Stopped` before the next forward."""
+        """The LM once, each reward model once, and again for whoever cannot go on without."""
         self._serve_lm(alive)
         for name in self.batches:
             self._serve(name, alive)
@@ -339,7 +331,7 @@ class _Round:
             return
         batch, answers = self.batches[name], dict[int, Said]()
         for part in batch.in_parts({slot: ids for _, wanted in asking for slot, ids in wanted.items()}):
-            self._go_on()
+            go_on()
             before = batch.num_forwards
             answers |= batch.forward(part)
             for column, _ in asking:
@@ -351,7 +343,7 @@ class _Round:
         asking = [(column, rows) for column in alive if (rows := column.asks_lm())]
         if not asking:
             return
-        self._go_on()
+        go_on()
         before = self.lm.num_forwards
         logits = self.lm.forward([column.slots[LM][row] for column, rows in asking for row in rows])
         log_probs = logits.log_softmax(-1)  # (rows, vocabulary)
@@ -379,16 +371,18 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     """
     started = time.perf_counter()
     try:
-        models_at_work = _Round(runs, models, stop)
-    except _Stopped:
+        with stoppable(stop):
+            models_at_work = _Round(runs, models)
+    except Stopped:
         yield from ((number, Ended("stopped", seconds=time.perf_counter() - started)) for number in range(len(runs)))
         return
     alive = dict(enumerate(models_at_work.columns))
     while alive:
         use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
         try:
-            models_at_work.advance(list(alive.values()))
-        except _Stopped:
+            with stoppable(stop):
+                models_at_work.advance(list(alive.values()))
+        except Stopped:
             for column in alive.values():
                 column.stop()
         for number, column in list(alive.items()):

@@ -3,11 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 from test_compare_page import StubWorkbench, a_page, run, told
-from tiny_models import tiny_lm, tiny_reward, tiny_token_reward
+from tiny_models import FAMILIES, OTHERS, tiny_lm, tiny_reward, tiny_token_reward
 
 from pages import compare
 from rgtg.cli.main import main
@@ -81,6 +82,22 @@ def test_a_reward_that_is_a_ratio_counts_both_of_its_networks():
     assert [network.num_outputs for network in module._networks(tiny_reward())] == [1]
 
 
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [({}, 0), ({"num_attention_heads": 4}, 4), ({"num_key_value_heads": [2, 8], "num_attention_heads": 9}, 8), ({"num_key_value_heads": None}, 0)],
+)
+def test_a_config_says_its_sizes_in_several_ways(config, wanted):
+    assert module._size(SimpleNamespace(**config), "num_key_value_heads", "num_attention_heads") == wanted
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_every_family_can_be_estimated(family):
+    there = Models(tiny_lm(family), {"one": tiny_reward(family, 1, "one")})
+    run = make_run("the", "pargs", there, (), "one", (), GenerationConfig(max_new_tokens=3))
+    estimate = Budget(Settings()).estimate([run], there)
+    assert estimate.seconds > 0 and 0 < estimate.gigabytes < 0.1
+
+
 def test_a_model_is_measured_once():
     found, there = Budget(Settings()), models()
     found.estimate([a_run("pargs")], there)
@@ -141,6 +158,15 @@ def test_nothing_is_generated_before_the_answer(folders, tmp_path: Path):
     with pytest.raises(OverBudget, match="Lower `max_new_tokens` or `n`"):
         bench.compare("the", columns, GenerationConfig(max_new_tokens=5))
     assert [index for index, _ in bench.compare("the", columns, GenerationConfig(max_new_tokens=5), confirmed=True)]
+    bench.close()
+
+
+def test_the_first_click_does_not_pay_for_the_measurement(folders, tmp_path: Path):
+    bench = Workbench(Settings(data_dir=tmp_path, device="cpu"), [folders["lm"]], [folders["full"]])
+    bench.start_loading()
+    bench.wait_until_ready(60)
+    models = bench.library.load_models(None, ["f"])
+    assert models.base_lm in bench.budget._paces and models.reward_models["f"] in bench.budget._paces
     bench.close()
 
 

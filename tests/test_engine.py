@@ -226,14 +226,14 @@ def test_stop_behind_the_last_token_of_best_of_n_scores_no_answer():
 
 def test_a_large_scoring_is_made_in_parts_between_which_one_can_stop(monkeypatch):
     found = models()
-    whole, _ = collect([run(found, "best-of-n", n=6, tokens=4)], found)
-    monkeypatch.setattr(prefix, "PART_ON_CPU", 8)  # two answers of four tokens a forward
+    whole, _ = collect([run(found, "best-of-n", n=18, tokens=4)], found)
+    monkeypatch.setattr(prefix, "PART_ON_CPU", 24)  # six answers of four tokens a forward
     with counted(found) as forwards:
-        parts, _ = collect([run(found, "best-of-n", n=6, tokens=4)], found)
+        parts, _ = collect([run(found, "best-of-n", n=18, tokens=4)], found)
     assert ids(parts[0]) == ids(whole[0]) and forwards["one"] == 1 + 3
     assert parts[0][-1].reward("one") == pytest.approx(whole[0][-1].reward("one"), abs=1e-4)
     with counted(found) as forwards:
-        (steps,), (end,) = collect([run(found, "best-of-n", n=6, tokens=4)], found, stop=lambda: forwards["one"] == 2)
+        (steps,), (end,) = collect([run(found, "best-of-n", n=18, tokens=4)], found, stop=lambda: forwards["one"] == 2)
     assert forwards["one"] == 2 and len(steps) == 4 and steps[-1].reward("one") is None and end.reward_forwards == 2
 
 
@@ -241,7 +241,7 @@ def test_candidates_scored_in_parts_are_those_scored_at_once(monkeypatch):
     found = models()
     runs = [run(found, "pargs", seed=seed, beta=2.0, observers=("two",)) for seed in range(3)]
     whole, _ = collect(runs, found)
-    monkeypatch.setattr(prefix, "PART_ON_CPU", 12)
+    monkeypatch.setattr(prefix, "PART_ON_CPU", 20)  # one row of ten candidates, with the token before them
     parts, _ = collect(runs, found)
     assert [ids(column) for column in parts] == [ids(column) for column in whole]
     for a, b in zip(parts, whole, strict=True):

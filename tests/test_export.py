@@ -8,6 +8,7 @@ from store_records import make_comparison, make_trace, make_vote
 from rgtg.errors import BadData, BadSettings, StoreError
 from rgtg.preferences.formats import read_examples
 from rgtg.records import Span
+from rgtg.store import rows
 from rgtg.store.export import FORMATS, export_preferences
 from rgtg.store.store import Store
 
@@ -81,6 +82,24 @@ def test_token_format_has_prompt_and_answer_as_ids(store, tmp_path):
     ids = {"chosen_ids": [3, 4, 5, 10, 11], "rejected_ids": [3, 4, 5, 10, 11], "num_prompt_ids": 3, "num_common": 0}
     assert lines(report.path) == [ids | {"comparison_id": "c1", "vote_id": "v1"}]
     assert report.skipped == {"no_token_ids": 1}
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_an_export_unpacks_no_step(store, tmp_path, monkeypatch, format):
+    store.add_comparison(make_comparison(), make_vote())
+    monkeypatch.setattr(rows, "steps_of", lambda content: pytest.fail("steps were unpacked"))
+    assert export_preferences(store, tmp_path / "pairs.jsonl", format).num_pairs == 3
+
+
+def test_rows_that_are_written_before_the_end_leave_no_file_where_a_later_one_is_damaged(tmp_path):
+    path, out = tmp_path / "rgtg.db", tmp_path / "pairs.jsonl"
+    with Store(path) as store:
+        for name in ("c1", "c2"):
+            store.add_comparison(make_comparison(name, "AB"), make_vote(f"v-{name}", name, seen="AB"))
+    flip(path, " answer c2-B")
+    with Store(path) as store, pytest.raises(StoreError, match="does not fit its hash"):
+        export_preferences(store, out)
+    assert not out.exists() and not list(tmp_path.glob(".*.part"))
 
 
 def test_unknown_format_is_refused(store, tmp_path):

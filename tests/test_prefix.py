@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_models import FAMILIES, OTHERS, REAL_MODELS, VOCABULARY, save_with_head, tiny_lm, tiny_reward
 
-from rgtg.models.backbone import encode
+from rgtg.models import prefix
+from rgtg.models.backbone import Stopped, encode, stoppable
 from rgtg.models.cache import RowCache
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm, load_classifier
@@ -221,3 +222,23 @@ def test_candidate_equal_to_pad_is_scored_as_the_token_it_is():
     reward_model = tiny_reward()  # pad is eos, id 1
     found = reward_model.start([TEXTS[0]]).forward({0: [1, 5]})[0].candidates
     close(torch.tensor(found), plain_rewards(reward_model, [TEXTS[0] + [1], TEXTS[0] + [5]]))
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_a_long_text_that_is_read_in_pieces_obeys_the_laws(family, monkeypatch):
+    monkeypatch.setattr(prefix, "PART_ON_CPU", 4)  # two tokens of a text at once
+    law_of_rewards(tiny_reward(family))
+    lm = tiny_lm(family)
+    texts = [draw(1, length, length)[0] for length in (11, 3, 8)]
+    rows = lm.start(texts)
+    close(rows.forward([0, 1, 2]).log_softmax(-1), plain_log_probs(lm, texts))
+
+
+def test_one_stops_between_the_pieces_of_a_long_prompt(monkeypatch):
+    monkeypatch.setattr(prefix, "PART_ON_CPU", 8)
+    (prompt,) = draw(1, 40, 0)
+    rows = tiny_lm().start([prompt])
+    with pytest.raises(Stopped), stoppable(lambda: rows.num_forwards == 3):
+        rows.forward([0])
+    assert rows.num_forwards == 3, "12 of 40 tokens are read"
+    close(rows.forward([0]).log_softmax(-1), plain_log_probs(tiny_lm(), [prompt]))  # whoever waits again goes on from there

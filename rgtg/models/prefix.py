@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rgtg.models.backbone import STRATEGIES, Backbone, encode, encode_all
+from rgtg.models.backbone import STRATEGIES, Backbone, encode, encode_all, go_on
 from rgtg.models.cache import RowCache
 
 NONE: tuple[int, ...] = ()
-PART, PART_ON_CPU = 16_384, 1_024  # positions that one forward may have where its slots can be read one after another
+PART, PART_ON_CPU = 16_384, 1_024  # positions of a forward whose slots can be read one after another; of one slot half as many
 KEPT_LENGTH = 64  # of a longer forward only the last states are kept for later
 
 
@@ -125,15 +125,18 @@ class GrowingRows:
 
     # --- what the model says of it --------------------------------------------------------------------------------
 
+    @property
+    def _part(self) -> int:
+        return PART_ON_CPU if self.backbone.device.type == "cpu" else PART
+
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         """What is asked, cut by slots into forwards of a moderate size; slots that lie side by side stay together."""
-        limit = PART_ON_CPU if self.backbone.device.type == "cpu" else PART
         parts: list[dict[int, Sequence[int]]] = [{}]
         num_positions = 0
         for slot in sorted(asks, key=self._place.__getitem__):
             length, k = len(self.texts[slot]), len(asks[slot])
             positions = length * max(1, k) if self.backbone.strategy == "reencode" else length - self._cached[slot] + k
-            if parts[-1] and num_positions + positions > limit:
+            if parts[-1] and num_positions + positions > self._part:
                 parts.append({})
                 num_positions = 0
             parts[-1][slot] = asks[slot]
@@ -192,10 +195,19 @@ class GrowingRows:
             self._cache.keep(moves)
 
     def _feed(self, slots: list[int], asks: Mapping[int, Sequence[int]], expand: bool = False) -> Fed:
-        """One forward of what is pending and, unless they are expanded afterwards, the candidates as siblings."""
+        """What is pending and, unless they are expanded afterwards, the candidates as siblings: one forward, or several where a text is
+        long, between which one can stop."""
+        limit, fed = self._part // 2, []
+        while max(len(self.texts[slot]) - self._cached[slot] for slot in slots) > limit:
+            fed.append(self._feed_block(slots, [NONE] * len(slots), limit))
+            go_on()
+        fed.append(self._feed_block(slots, [NONE if expand else asks[slot] for slot in slots], limit))
+        return _joined(fed) if len(fed) > 1 else fed[0]
+
+    def _feed_block(self, slots: list[int], candidates: list[Sequence[int]], limit: int) -> Fed:
+        """One forward of the next pending tokens of each slot, at most `limit`, and its candidates."""
         backbone, cache = self.backbone, self._cache
-        blocks = [self.texts[slot][self._cached[slot] :] for slot in slots]
-        candidates = [NONE if expand else asks[slot] for slot in slots]
+        blocks = [self.texts[slot][self._cached[slot] :][:limit] for slot in slots]
         lengths, pending = [self._cached[slot] for slot in slots], list(map(len, blocks))
         high, width = max(lengths), max(len(block) + len(ids) for block, ids in zip(blocks, candidates, strict=True))
         cache.begin(self._place[slots[0]], high, high + width)
@@ -213,8 +225,8 @@ class GrowingRows:
         if moves:
             cache.keep(moves)
         for row, (slot, num, some) in enumerate(zip(slots, pending, candidates, strict=True)):
-            self._cached[slot] = len(self.texts[slot])
-            if num:
+            self._cached[slot] += num
+            if num and self.is_fed(slot):
                 self._last[slot] = (hidden, row, num - 1) if num <= KEPT_LENGTH else (hidden[row : row + 1, num - 1 : num].clone(), 0, 0)
             if some:
                 self._siblings[slot] = Siblings(some, high + num, hidden, row, num)
@@ -293,6 +305,14 @@ class GrowingRows:
             self._cached[slot] = length
             row += max(1, count)
         return Fed(torch.stack(rows), slots, num_new, [longest] * len(slots))
+
+
+def _joined(fed: Sequence[Fed]) -> Fed:
+    """Several forwards of the same slots, one behind the other, as one."""
+    *before, last = fed
+    rows = [torch.cat([*(part.hidden[row, : part.num_new[row]] for part in before), last.hidden[row]]) for row in range(len(last.slots))]
+    num_new = [sum(numbers) for numbers in zip(*(part.num_new for part in fed), strict=True)]
+    return Fed(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), last.slots, num_new, num_new)
 
 
 # --- how prefixes can be grown ----------------------------------------------------------------------------------------

@@ -193,7 +193,9 @@ class StoredSteps(Sequence[Step]):
     def token_ids(self) -> tuple[int, ...]:
         if self.content.startswith(IDS_FIRST):
             return tuple(json.loads(self.content[len(IDS_FIRST) - 1 : self.content.index("]") + 1]))
-        return tuple(step.token_id for step in self._steps)
+        found = json.loads(self.content)
+        at = found["step"].index("token_id")
+        return tuple(step[at] for step in found["steps"])
 
     @cached_property
     def _steps(self) -> tuple[Step, ...]:

@@ -140,9 +140,11 @@ def _drafts(runs: Sequence[Run]) -> float:
 
 
 def _networks(model: Any) -> Iterator[Network]:
-    """The networks of a base LM or a reward model."""
+    """The networks of a base LM or a reward model; a model that is no causal network has none, and is not counted."""
     reference = getattr(model, "reference", None)
     for part in (getattr(model, "lm", model), *([reference] if reference is not None else [])):
+        if not hasattr(part, "backbone"):
+            continue
         config = part.loaded.model.config.get_text_config()
         num_outputs = config.vocab_size if hasattr(part, "token_texts") else 1
         yield Network(part.backbone, part.head, config, num_outputs)
@@ -166,11 +168,20 @@ def _pace(network: Network) -> Pace:
     return Pace(short, max(0.0, long - short) / (MEASURED - 1))
 
 
+def _size(config: Any, *names: str) -> int:
+    """The first of these that the config gives; the largest where it has one a layer, 0 where there is none: a family without attention."""
+    for name in names:
+        found = getattr(config, name, None)
+        if found:
+            return max(found) if isinstance(found, list | tuple) else int(found)
+    return 0
+
+
 def _entry_bytes(network: Network) -> float:
     """Of one position in the cache, in all layers: keys and values."""
     config = network.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = _size(config, "num_key_value_heads", "num_attention_heads")
+    size = _size(config, "head_dim") or _size(config, "hidden_size") // max(1, _size(config, "num_attention_heads"))
     return 2 * network.backbone.num_layers * heads * size * network.backbone.dtype.itemsize
 
 
@@ -186,10 +197,11 @@ def _passing_bytes(network: Network, load: Load) -> float:
 
     backbone, config = network.backbone, network.config
     part = prefix.PART_ON_CPU if backbone.device.type == "cpu" else prefix.PART
-    # behind the last token of best-of-n all of it is read, in parts; one row is never cut
-    positions = max(load.length, load.rows, min(load.rows * max(load.length, load.width), part))
-    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    found = positions * (8 * config.hidden_size + 2 * inner) * backbone.dtype.itemsize + 4.0 * load.length**2
+    # behind the last token of best-of-n all of it is read, in parts
+    positions = max(load.rows, min(load.rows * max(load.length, load.width), part))
+    width = _size(config, "hidden_size")
+    inner = _size(config, "intermediate_size", "ffn_dim") or 4 * width
+    found = positions * (8 * width + 2 * inner) * backbone.dtype.itemsize + 4.0 * min(positions, load.length) * load.length
     found += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
     if load.width > 1 and backbone.strategy == "rows":
         found += load.rows * load.width * load.length * _entry_bytes(network) / backbone.num_layers

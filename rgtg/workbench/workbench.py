@@ -114,6 +114,7 @@ class Workbench:
         runs, models = self._runs("a", self.default_columns(), GenerationConfig(max_new_tokens=2), 0, base_lm)
         for _ in generate(runs, models):
             pass
+        self.budget.estimate(runs, models)  # measures them
 
     def add_model(self, folder_or_id: str, kind: str) -> ModelInfo:
         """List a folder or hub id, from now on at every start, under a name that no training has taken. Raises RgtgError."""

@@ -5,12 +5,14 @@ Works on tokenizers alone. Knows nothing of models, methods or the screen.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from rgtg.errors import BadSettings, PromptTooLong
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TEMPLATES = ("plain", "chat")  # stored in every card, with the system prompt
 ROLES = ("system", "user", "assistant")
@@ -19,7 +21,7 @@ ASKED, ANSWERED, ASKED_AGAIN = "Forty-one", "Forty-two", "Forty-three"  # words 
 
 
 def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], template: str = "plain", system_prompt: str = ""
+    tokenizer: "PreTrainedTokenizerBase", prompt: str | Sequence[Message], template: str = "plain", system_prompt: str = ""
 ) -> tuple[int, ...]:
     """The ids a response follows.
 
@@ -41,7 +43,7 @@ def encode_prompt(
     return tuple(ids)
 
 
-def _open_and_appended(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:
+def _open_and_appended(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[int]]:
     """The ids of a text behind what the tokenizer puts before it, and the special tokens that it puts behind."""
     found = tokenizer(text, split_special_tokens=True, return_special_tokens_mask=True)
     ids, added = list(found["input_ids"]), list(found["special_tokens_mask"])
@@ -52,7 +54,7 @@ def _open_and_appended(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[l
     return ids[: len(ids) - num], ids[len(ids) - num :]
 
 
-def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], system_prompt: str) -> tuple[int, ...]:
+def _encode_chat(tokenizer: "PreTrainedTokenizerBase", prompt: str | Sequence[Message], system_prompt: str) -> tuple[int, ...]:
     if not getattr(tokenizer, "chat_template", None):
         raise BadSettings("This tokenizer has no chat template.", "", "Choose the template `plain`, or a model made for chat.")
     messages = [("user", prompt)] if isinstance(prompt, str) else list(prompt)
@@ -68,7 +70,7 @@ def _encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Mess
 
 
 def encode_response(
-    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], prompt_ids: Sequence[int], response: str, template: str = "plain"
+    tokenizer: "PreTrainedTokenizerBase", prompt: str | Sequence[Message], prompt_ids: Sequence[int], response: str, template: str = "plain"
 ) -> tuple[int, ...]:
     """The ids of a response behind `prompt_ids`, without an end token: as one text with the prompt where that leaves the
     prompt's ids as they are, else as a text of its own. In a plain conversation a space parts it from what is asked, as in
@@ -83,7 +85,7 @@ def encode_response(
     return tuple(tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
-def closing(tokenizer: PreTrainedTokenizerBase, template: str = "plain", system_prompt: str = "") -> tuple[int, ...]:
+def closing(tokenizer: "PreTrainedTokenizerBase", template: str = "plain", system_prompt: str = "") -> tuple[int, ...]:
     """The ids that end an answer, wherever one is complete: in training, in generation, in a reward.
 
     `plain`: every special token that the tokenizer puts behind a text, else its end token; () where it has neither.
@@ -95,7 +97,7 @@ def closing(tokenizer: PreTrainedTokenizerBase, template: str = "plain", system_
     return found or tuple(_open_and_appended(tokenizer, "a")[1]) or end
 
 
-def _closing_of_turn(tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> tuple[int, ...]:
+def _closing_of_turn(tokenizer: "PreTrainedTokenizerBase", system_prompt: str) -> tuple[int, ...]:
     """() where the template closes no turn, or renders none of the conversations tried: the answer last, else before a question."""
     marks = {i for token, i in tokenizer.get_added_vocab().items() if token.strip()} | set(tokenizer.all_special_ids)
     asked, again = ({"role": "user", "content": content} for content in (ASKED, ASKED_AGAIN))
@@ -123,7 +125,7 @@ def _closing_of_turn(tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> 
     return ()
 
 
-def _ids_behind(tokenizer: PreTrainedTokenizerBase, before: str, text: str) -> list[int]:
+def _ids_behind(tokenizer: "PreTrainedTokenizerBase", before: str, text: str) -> list[int]:
     """The ids of a text with its special tokens, as it stands behind another."""
     both, alone, own = (list(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (before + text, before, text))
     return both[len(alone) :] if both[: len(alone)] == alone else own
@@ -151,7 +153,7 @@ def check_fits(num_prompt_tokens: int, max_new_tokens: int, name: str, context: 
         )
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
     """The text of ids as it stands: special tokens are kept, blanks are not tidied."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
@@ -163,7 +165,7 @@ class TextStream:
     bytes and the model follows whole characters by bytes that are none, its decoder takes the characters back; we do not.)
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], eos_ids: frozenset[int] = frozenset()):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", prompt_ids: Sequence[int], eos_ids: frozenset[int] = frozenset()):
         self._tokenizer, self._eos = tokenizer, eos_ids
         self._window = list(prompt_ids)
         self._shorten(4)  # what stands before decides on leading spaces
@@ -202,19 +204,19 @@ class TextStream:
         return new
 
 
-def num_end_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], end: Sequence[int] = ()) -> int:
+def num_end_ids(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], end: Sequence[int] = ()) -> int:
     """How many ids at the end of an answer are no text of it: special tokens, and the last of `end`, which closes a turn."""
     return next((i for i, token_id in enumerate(reversed(ids)) if token_id not in end[-1:] and not is_special(tokenizer, token_id)), len(ids))
 
 
-def is_special(tokenizer: PreTrainedTokenizerBase, token_id: int) -> bool:
+def is_special(tokenizer: "PreTrainedTokenizerBase", token_id: int) -> bool:
     """Those without a name too, such as `<end_of_turn>`."""
     if token_id in tokenizer.all_special_ids:
         return True
     return bool(decode(tokenizer, [token_id])) and not tokenizer.decode([token_id], skip_special_tokens=True)
 
 
-def pieces(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int], end: Sequence[int] = ()) -> list[str]:
+def pieces(tokenizer: "PreTrainedTokenizerBase", prompt_ids: Sequence[int], response_ids: Sequence[int], end: Sequence[int] = ()) -> list[str]:
     """What each id of a response adds to its text, as `TextStream` shows it; what ends it adds nothing (`num_end_ids`)."""
     stream, num = TextStream(tokenizer, prompt_ids), len(response_ids) - num_end_ids(tokenizer, response_ids, end)
     found = [stream.push(token_id) for token_id in response_ids[:num]]
@@ -223,7 +225,9 @@ def pieces(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], respon
     return found + [""] * (len(response_ids) - num)
 
 
-def says(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], response_ids: Sequence[int], response: str, end: Sequence[int] = ()) -> bool:
+def says(
+    tokenizer: "PreTrainedTokenizerBase", prompt_ids: Sequence[int], response_ids: Sequence[int], response: str, end: Sequence[int] = ()
+) -> bool:
     """Whether ids behind a prompt are this text, but for blanks at its ends: what ends an answer may close them, half a character too."""
     ids, text = list(response_ids), _shown(response)
     ids = ids[: len(ids) - num_end_ids(tokenizer, ids, end)]
@@ -246,7 +250,7 @@ def _shown(text: str) -> str:
 class TokenTexts:
     """What single tokens look like in a table of candidates; asked often, so remembered."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase"):
         special = set(tokenizer.all_special_ids)
 
         @lru_cache(maxsize=65536)

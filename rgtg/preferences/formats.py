@@ -175,7 +175,7 @@ def shape_of(row: Any) -> str | None:
     if not isinstance(row, Mapping):
         return None
     has = {key for key, value in row.items() if value is not None}
-    if {"chosen_ids", "rejected_ids"} <= has:
+    if {"chosen_ids", "rejected_ids"} <= has and any(row.get(f"{key}_ids") not in (None, [], "[]") for key in ("prompt", "chosen", "rejected")):
         return "token ids"
     if {"chosen", "rejected"} <= has:
         if not isinstance(row["chosen"], str):
@@ -206,10 +206,15 @@ def _ids(number: int, row: Row) -> Example:
 
 
 def _token_ids(row: Row, key: str) -> list[int]:
-    found = [int(i) for i in row[key]]
+    found = [int(i) for i in _listed(row[key])]
     if min(found, default=0) < 0:
         raise NotThis(f"`{key}` has {min(found)}.", "Ids count from 0.")
     return found
+
+
+def _listed(value: Any) -> Any:
+    """A list, which our own exports write as JSON so that its column has one type in every file; () where there is none."""
+    return json.loads(value) if isinstance(value, str) else () if value is None else value
 
 
 def _answer(value: Any) -> str:
@@ -339,7 +344,7 @@ def _facts(row: Row) -> dict[str, Any]:
 
 
 def _marks(key: str, value: Any) -> tuple[Mark, ...]:
-    found = tuple((int(start), int(end), str(label)) for start, end, label in (() if value is None else value))
+    found = tuple((int(start), int(end), str(label)) for start, end, label in _listed(value))
     for start, end, label in found:
         if not 0 <= start <= end or label not in MARKS:
             raise NotThis(f"`{key}` has {[start, end, label]}.", f"A mark is [first, behind the last, label]; the labels are {', '.join(MARKS)}.")

@@ -14,6 +14,9 @@ from rgtg.errors import BadData, BadSettings, PromptTooLong, words_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 TEMPLATES = ("plain", "chat")  # stored in every card, with the system prompt
 ROLES = ("system", "user", "assistant")
 Message = tuple[str, str]  # (role, content)

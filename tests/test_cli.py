@@ -78,6 +78,9 @@ def test_score_prints_a_reward_for_each_token(here, capsys, folders):
     assert main(["score", "--reward-model", folders["partial"], "--prompt", "ab", "--response", "cd"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["tokens"] == ["c", "d"] and len(found["rewards"]) == 2
+    assert main(["score", "--reward-model", folders["partial"], "--prompt", "ab", "--response", "cd", "--complete"]) == 0
+    complete = json.loads(capsys.readouterr().out)
+    assert complete["tokens"] == ["c", "d", ""] and len(complete["rewards"]) == 3
 
 
 def test_sweep_writes_its_table_and_goes_on_where_it_was(here, capsys, folders, monkeypatch):

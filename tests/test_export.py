@@ -41,18 +41,32 @@ def test_a_pair_is_a_line_with_its_provenance(store, tmp_path):
     assert (line["chosen_method"], line["chosen_params"]) == ("pargs", '{"beta": 2.0, "pick": "sample"}')
     assert (line["chosen_base_lm"], line["chosen_reward_model"], line["chosen_seed"]) == ("base@abc123", "partial@def456", 17)
     assert (line["chosen_stop_reason"], line["chosen_num_tokens"], line["guideline_version"], line["blind"]) == ("eos", 2, "2", True)
-    assert "margin" not in line and line["strength"] == 0
-    assert (report.num_pairs, report.num_comparisons, report.num_votes, report.has_margin, report.skipped) == (1, 1, 1, False, {})
+    assert (line["margin"], line["strength"]) == (0.0, 0)
+    assert (report.num_pairs, report.num_comparisons, report.num_votes, report.skipped) == (1, 1, 1, {})
 
 
-def test_margin_is_a_column_only_if_every_vote_gave_a_strength(store, tmp_path):
-    store.add_comparison(make_comparison("c1", "AB"), make_vote("v1", "c1", seen="AB", strength=1))
-    store.add_comparison(make_comparison("c2", "AB"), make_vote("v2", "c2", seen="AB", strength=3))
-    report = export_preferences(store, tmp_path / "pairs.jsonl")
-    assert report.has_margin and [line["margin"] for line in lines(report.path)] == [0.0, 1.0]
-    store.add_comparison(make_comparison("c3", "AB"), make_vote("v3", "c3", seen="AB"))
-    report = export_preferences(store, tmp_path / "pairs.jsonl")
-    assert not report.has_margin and all("margin" not in line for line in lines(report.path))
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_a_format_has_the_same_columns_of_the_same_types_whatever_was_voted(store, tmp_path, format):
+    """A vote without a strength or a mark, one with both, and answers of two tokenizers, which have no ids in common."""
+    store.add_comparison(make_comparison("c1", "AB"), make_vote("v1", "c1", "A", seen="AB"))
+    store.add_comparison(make_comparison("c2", "AB"), make_vote("v2", "c2", "A", seen="AB", strength=3))
+    store.add_mark(Span("m", "c2-A", 0, 1, "good"))
+    foreign = replace(make_trace("c3-B", "B"), run=replace(make_trace("c3-B", "B").run, prompt_ids=(7,)))
+    store.add_comparison(replace(make_comparison("c3", "A"), traces=(make_trace("c3-A", "A"), foreign)), make_vote("v3", "c3", "A", seen="AB"))
+    found = lines(export_preferences(store, tmp_path / "pairs.jsonl", format).path)
+    assert [line["margin"] for line in found] == [0.0, 1.0, 0.0][: len(found)] and len(found) == (2 if format == "preference_tokens" else 3)
+    kinds = [{key: type(value) for key, value in line.items()} for line in found]
+    assert all(kind == kinds[0] for kind in kinds)
+    assert all(value not in ([], None) for line in found for value in line.values()), "a column of nothing has no type"
+
+
+def test_pairs_of_two_tokenizers_are_read_by_their_texts(store, tmp_path):
+    foreign = replace(make_trace("c1-B", "B"), run=replace(make_trace("c1-B", "B").run, prompt_ids=(7,)))
+    store.add_comparison(replace(make_comparison("c1", "A"), traces=(make_trace("c1-A", "A"), foreign)), make_vote("v1", "c1", "A", seen="AB"))
+    store.add_comparison(make_comparison("c2", "AB"), make_vote("v2", "c2", "A", seen="AB"))
+    first, second = read_examples(export_preferences(store, tmp_path / "frozen.jsonl", "training").path)
+    assert (first.prompt, first.chosen, first.rejected, first.chosen_ids) == ("the food was", " answer c1-A", " answer c1-B", ())
+    assert (second.prompt_ids, second.chosen_ids, second.rejected_ids) == ((3, 4, 5), (10, 11), (10, 11))
 
 
 def test_what_gave_no_pair_is_counted_by_cause(store, tmp_path):
@@ -79,7 +93,7 @@ def test_token_format_has_prompt_and_answer_as_ids(store, tmp_path):
     store.add_comparison(make_comparison("c1", "AB"), make_vote("v1", "c1", best="A", seen="AB"))
     store.add_comparison(replace(make_comparison("c2", "A"), traces=(make_trace("c2-A", "A"), foreign)), make_vote("v2", "c2", best="A", seen="AB"))
     report = export_preferences(store, tmp_path / "tokens.jsonl", "preference_tokens")
-    ids = {"chosen_ids": [3, 4, 5, 10, 11], "rejected_ids": [3, 4, 5, 10, 11], "num_prompt_ids": 3, "num_common": 0}
+    ids = {"chosen_ids": [3, 4, 5, 10, 11], "rejected_ids": [3, 4, 5, 10, 11], "num_prompt_ids": 3, "num_common": 0, "margin": 0.0}
     assert lines(report.path) == [ids | {"comparison_id": "c1", "vote_id": "v1"}]
     assert report.skipped == {"no_token_ids": 1}
 
@@ -211,3 +225,25 @@ def test_datasets_loads_the_export_with_stable_columns(store, tmp_path, format):
         kinds = {name: feature.dtype for name, feature in loaded.features.items()}
         assert {kinds[name] for name in ("prompt", "chosen", "rejected", "voted_at", "chosen_params")} <= {"string", "large_string"}
         assert (kinds["margin"], kinds["strength"], kinds["blind"]) == ("float64", "int64", "bool")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_two_exports_pool_into_one_data_set_in_either_order(tmp_path, format, order):
+    """One has neither strengths nor marks and, but for ids alone, two tokenizers; the other has all of them."""
+    import datasets
+
+    for name, strength, mark in (("a", None, False), ("b", 2, True)):
+        with Store(tmp_path / f"{name}.db") as store:
+            traces = tuple(make_trace(f"{name}-{column}", column) for column in "AB")
+            if name == "a" and format != "preference_tokens":
+                traces = (traces[0], replace(traces[1], run=replace(traces[1].run, prompt_ids=(7,))))
+            store.add_comparison(make_comparison(name, traces=traces), make_vote(f"v{name}", name, "A", "AB", strength=strength))
+            if mark:
+                store.add_mark(Span("m", "b-B", 0, 1, "bad"))
+            export_preferences(store, tmp_path / f"{name}.jsonl", format)
+    files = [str(tmp_path / f"{name}.jsonl") for name in order]
+    loaded = datasets.load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["margin"][:] == [{"a": 0.0, "b": 0.5}[name] for name in order]
+    assert list(loaded) == [lines(tmp_path / f"{name}.jsonl")[0] for name in order]

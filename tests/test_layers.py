@@ -210,6 +210,7 @@ HOMES = {
     "rgtg.training.objectives": tuple(kind.__name__ for kind in OBJECTIVES.values()),
     "rgtg.rewards.kinds": ("KINDS",),
     "rgtg.guidance.methods": ("METHODS", "LINE_UP"),
+    "rgtg.training.starts": ("PROBLEM_TYPE",),  # transformers' word
     "rgtg.guidance.sequences": ("PROPOSALS",),  # what may propose is named after the method that does
 }
 NOT_A_METHOD = {"base"}  # also what a job calls the model that it starts from

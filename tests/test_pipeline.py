@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 from tiny_models import save_tiny
+from transformers import pipeline
 
+from rgtg.rewards.cards import load_reward_model
 from rgtg.training.config import TrainingConfig
 from rgtg.training.objectives import OBJECTIVES, Full, Partial
 from rgtg.training.pipeline import train_file
@@ -44,6 +46,23 @@ def test_a_card_says_the_objective_its_own_options_and_how_the_model_is_loaded(p
     others = {f for other in OBJECTIVES.values() for f in other().options} - kind().options.keys()
     assert not others & card.training.keys()
     assert TrainingConfig.stored({name: value for name, value in card.training.items() if name != "last"}).objective == kind()
+
+
+@pytest.mark.parametrize("key", [key for key, kind in OBJECTIVES.items() if kind.scalar])
+def test_a_pipeline_of_transformers_gives_the_reward_of_a_trained_folder_as_it_is(pairs, key):
+    train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=OBJECTIVES[key]()), device="cpu")
+    config = json.loads((pairs.parent / "out" / "config.json").read_text())
+    assert (config["problem_type"], config["dtype"]) == ("regression", "float32")
+    model = load_reward_model(str(pairs.parent / "out"), device="cpu")
+    ids = model.loaded.encode_prompt("p1a2b")
+    (found,) = pipeline("text-classification", str(pairs.parent / "out"), device="cpu")("p1a2b")
+    assert found["score"] == pytest.approx(model.along(ids[:1], [ids[1:]])[0][-1], abs=1e-4)
+
+
+def test_a_folder_with_the_logits_of_a_vocabulary_is_no_regression(pairs):
+    key = next(key for key, kind in OBJECTIVES.items() if not kind.scalar)
+    train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=OBJECTIVES[key]()), device="cpu")
+    assert "problem_type" not in json.loads((pairs.parent / "out" / "config.json").read_text())
 
 
 def test_a_card_of_complete_responses_says_so(pairs):

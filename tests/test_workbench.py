@@ -244,6 +244,24 @@ def test_score_gives_a_reward_for_every_token(workbench):
     assert found["tokens"] == ["c", "d", "e"] and len(found["rewards"]) == 3
 
 
+def test_score_of_a_complete_answer_has_the_end_token_last(workbench):
+    text, complete = (workbench.score("p", "ab", "cde", complete=complete) for complete in (False, True))
+    assert complete["tokens"] == ["c", "d", "e", ""] and complete["rewards"][:3] == pytest.approx(text["rewards"], abs=1e-4)
+    model = workbench.library.reward_model("p")
+    prompt_ids = model.loaded.encode_prompt("ab")
+    ids = [*model.loaded.encode_prompt("abcde")[len(prompt_ids) :], 1]
+    assert complete["rewards"][3] == pytest.approx(model.along(prompt_ids, [ids])[0][-1], abs=1e-4)
+    assert workbench.score("p", "ab", "", complete=True)["tokens"] == [""], "an answer that ends at once"
+
+
+def test_an_answer_that_cannot_end_is_not_scored_as_complete(workbench):
+    loaded = workbench.library.reward_model("p").loaded
+    loaded.__dict__["closing"] = ()
+    with pytest.raises(BadSettings, match="has no end. Its tokenizer has no end token"):
+        workbench.score("p", "ab", "cde", complete=True)
+    del loaded.__dict__["closing"]
+
+
 # --- nothing is lost ----------------------------------------------------------------------------------------------------
 
 

@@ -138,7 +138,7 @@ class _Reader:
         self._seen |= {name for name in names if row[name] not in ("", [], {})}
         before = len(self._examples)
         part = RowParts(numbered.number, row, numbered.kind == CELLS)
-        if {"chosen_ids", "rejected_ids"} <= set(names) and not self._chosen:
+        if part.has_ids and not self._chosen:
             self._keep(part.ids(), "token ids")
         else:
             layout = self._chosen or layout_of(row, names)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rgtg.preferences.columns import Columns, Row, fetch, label_of, number_of, whole_of, winner_of
-from rgtg.preferences.text_rows import BadRow
+from rgtg.preferences.text_rows import BadRow, parse_json
 from rgtg.preferences.turns import (
     TURN,
     LeftOut,
@@ -85,6 +85,19 @@ class RowParts:
         if path in self.row:
             self.used.add(path)
         return unwrapped(fetch(self.row, path), path, self._cells)
+
+    def listed(self, name: str) -> Any:
+        """A list, or one as JSON, which is how our own exports write it: its column has one type whatever is in it."""
+        self.used |= {name} & self.row.keys()
+        found = self.row[name]
+        return parse_json(found) if isinstance(found, str) and found.lstrip().startswith("[") else found
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether it is a pair of token ids; a row of our own exports has empty ones where there are texts only."""
+        names = [f"{key}_ids" for key in ("chosen", "rejected", "prompt")]
+        there = {name for name in names if self.row.get(name) is not None}
+        return there >= set(names[:2]) and any(self.row[name] not in ("", "[]", []) for name in there)
 
     def optional(self, name: str) -> Any:
         return self.get(name) if self.row.get(name) is not None else None
@@ -274,7 +287,7 @@ class RowParts:
         )  # fmt: skip
 
     def _token_ids(self, key: str) -> list[int]:
-        found = self.get(key)
+        found = self.listed(key)
         if not isinstance(found, (list, tuple)):
             raise BadRow(f"`{key}` is {kind_of(found)}, not a list of ids.")
         odd = next((value for value in found if not isinstance(value, int) or isinstance(value, bool)), None)
@@ -321,7 +334,7 @@ class RowParts:
         return found
 
     def _marks(self, key: str) -> tuple[Mark, ...]:
-        found = self.get(key)
+        found = self.listed(key)
         if not isinstance(found, (list, tuple)):
             raise BadRow(f"`{key}` is {kind_of(found)}, not a list of marks.")
         for mark in found:

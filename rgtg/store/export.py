@@ -18,7 +18,7 @@ from rgtg.preferences.pairs import derive_pairs
 from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
 from rgtg.store.store import Store
 
-Row = dict[str, Any]  # of texts, numbers, flags, and lists of them
+Row = dict[str, Any]  # of texts, numbers, flags, and lists of ids that are never empty: two exports pool into one data set
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class ExportReport:
     num_pairs: int
     num_comparisons: int
     num_votes: int
-    has_margin: bool
     sha256: str
     skipped: dict[str, int] = field(default_factory=dict, hash=False)
 
@@ -44,12 +43,12 @@ class Source:
 
 
 def preference(pair: Pair, source: Source) -> Row:
-    """For trl's RewardTrainer and DPO: prompt and answer joined verbatim, nothing between. Every column keeps its type:
-    what is not known is "" or 0, never null."""
+    """For trl's RewardTrainer and DPO: prompt and answer joined verbatim, nothing between. What is not known is "" or 0, the
+    margin of a vote without a strength too."""
     comparison, vote = source.comparison, source.vote
     row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
     row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id, "rater_id": pair.rater_id or "", "voted_at": vote.created_at}
-    row |= {"strength": vote.strength or 0, "guideline_version": vote.guideline_version, "num_seen": len(vote.seen_trace_ids)}
+    row |= {"margin": pair.margin, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "num_seen": len(vote.seen_trace_ids)}
     row |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common}
     for side, trace in _sides(pair, comparison):
         row |= {f"{side}_{name}": value for name, value in _provenance(trace).items()}
@@ -61,15 +60,17 @@ def preference_tokens(pair: Pair, source: Source) -> Row | None:
     if not pair.prompt_ids:
         return None
     row: Row = {"chosen_ids": [*pair.prompt_ids, *pair.chosen_ids], "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids]}
-    row |= {"num_prompt_ids": len(pair.prompt_ids), "num_common": pair.num_common}
+    row |= {"num_prompt_ids": len(pair.prompt_ids), "num_common": pair.num_common, "margin": pair.margin}
     return row | {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
 
 
 def training(pair: Pair, source: Source) -> Row:
-    """All that `rgtg train` can use: texts, ids where both answers have the same tokenizer, the margin, and the marks of the rater."""
+    """All that `rgtg train` can use: texts, ids where both answers have the same tokenizer, the margin, and the marks of the rater.
+
+    Ids and marks are JSON: a file whose lists are all empty would have no type for them, and pool with no other.
+    """
     row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-    if pair.prompt_ids:
-        row |= {"prompt_ids": [*pair.prompt_ids], "chosen_ids": [*pair.chosen_ids], "rejected_ids": [*pair.rejected_ids]}
+    row |= {"prompt_ids": _json(pair.prompt_ids), "chosen_ids": _json(pair.chosen_ids), "rejected_ids": _json(pair.rejected_ids)}
     row |= {"num_common": pair.num_common, "margin": pair.margin, "rater_id": pair.rater_id or ""}
     row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
     sides = _sides(pair, source.comparison)
@@ -90,49 +91,34 @@ FORMATS: dict[str, Callable[[Pair, Source], Row | None]] = {
 def export_preferences(store: Store, out: Path, format: str = "preference") -> ExportReport:
     """Write every pair as a JSON line to `out`, which appears complete or not at all, and report what was left out and why.
 
-    `margin` is a column only if every exported vote gave a strength, or the format says it. StoreError where a row does not fit its hash.
+    A format has the same columns with the same types whatever the votes say. StoreError where a row does not fit its hash.
     """
     if format not in FORMATS:
         raise BadSettings(f"No export format `{format}`.", f"There are: {', '.join(FORMATS)}.")
     if out.resolve().name.startswith(store.path.name) and out.resolve().parent == store.path.resolve().parent:
         raise BadData(f"`{out.name}` is the database.", "", "Choose another name for the export.")
-    skipped, num_comparisons, num_votes, marks = Counter[str](), 0, 0, store.all_marks()
-    margins: list[float | None] = []  # all that is held of what was written
-    with replacing(out) as part:
-        with part.open("wb") as file:
-            for comparison, votes in store.facts():
-                pairs, causes = derive_pairs(comparison, votes)
-                by_id = {vote.id: vote for vote in votes}
-                num_comparisons, num_votes = num_comparisons + 1, num_votes + len(votes)
-                skipped.update(causes)
-                for pair in pairs:
-                    row = FORMATS[format](pair, Source(comparison, by_id[pair.vote_id], marks))
-                    if row is None:
-                        skipped["no_token_ids"] += 1
-                        continue
-                    file.write(_line(row))
-                    margins.append(pair.margin if by_id[pair.vote_id].strength else None)
-        has_margin = bool(margins) and None not in margins
-        if has_margin:
-            _add_margins(part, margins)
-        sha256 = _sha256_of(part)
-    return ExportReport(out, len(margins), num_comparisons, num_votes, has_margin, sha256, dict(sorted(skipped.items())))
-
-
-def _line(row: Row) -> bytes:
-    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _add_margins(path: Path, margins: Sequence[float | None]) -> None:
-    """A margin to every row, once it is known that every vote gave one."""
-    with replacing(path) as part, path.open("rb") as rows, part.open("wb") as file:
-        for row, margin in zip(rows, margins, strict=True):
-            file.write(_line(json.loads(row) | {"margin": margin}))
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    skipped, num_pairs, num_comparisons, num_votes, marks = Counter[str](), 0, 0, 0, store.all_marks()
+    digest = hashlib.sha256()
+    with replacing(out) as part, part.open("wb") as file:
+        for comparison, votes in store.facts():
+            pairs, causes = derive_pairs(comparison, votes)
+            by_id = {vote.id: vote for vote in votes}
+            num_comparisons, num_votes = num_comparisons + 1, num_votes + len(votes)
+            skipped.update(causes)
+            for pair in pairs:
+                row = FORMATS[format](pair, Source(comparison, by_id[pair.vote_id], marks))
+                if row is None:
+                    skipped["no_token_ids"] += 1
+                    continue
+                line = (
+                    json.dumps(row, ensure_ascii=False, allow_nan=False)
+                    + "\
+"
+                ).encode()
+                file.write(line)
+                digest.update(line)
+                num_pairs += 1
+    return ExportReport(out, num_pairs, num_comparisons, num_votes, digest.hexdigest(), dict(sorted(skipped.items())))
 
 
 def _sides(pair: Pair, comparison: Comparison) -> tuple[tuple[str, Trace], tuple[str, Trace]]:
@@ -152,11 +138,9 @@ def _provenance(trace: Trace) -> Row:
 def _marks(side: str, trace: Trace, marks: Sequence[Span], rater_id: str | None) -> Row:
     """The marks of the rater and of nobody, counted in tokens and, for a model with other tokens, in characters."""
     kept = [mark for mark in marks if mark.rater_id in (None, rater_id)]
-    if not kept:
-        return {}
     ends = [0, *accumulate(len(step.text) for step in trace.steps)]  # characters before each token, and of the complete answer
     spans = [[ends[min(mark.start, len(ends) - 1)], ends[min(mark.end, len(ends) - 1)], mark.label] for mark in kept]
-    return {f"{side}_marks": [[mark.start, mark.end, mark.label] for mark in kept], f"{side}_spans": spans}
+    return {f"{side}_marks": _json([[mark.start, mark.end, mark.label] for mark in kept]), f"{side}_spans": _json(spans)}
 
 
 def _guides(run: Run) -> str:
@@ -168,5 +152,5 @@ def _model(model: ModelRef | None) -> str:
     return "" if model is None else f"{model.name}@{model.revision}" if model.revision else model.name
 
 
-def _json(values: dict) -> str:
+def _json(values: Mapping[str, Any] | Sequence[Any]) -> str:
     return json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 PROBES = (("the food was", " good ."), ("the food was", " bad ."))  # prompt and answer, asked of every saved model
+PROBLEM_TYPE = "regression"  # what transformers calls a head whose output is a number and no class
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card:
     """A plain transformers folder in safetensors with `card.json` beside it; `folder` must not be there, it appears whole.
     A scalar head is said to be a regression: transformers' pipelines give its reward as it is, and not the sigmoid of it."""
     if getattr(model.config, "num_labels", None) == 1 and hasattr(model, "score"):
-        model.config.problem_type = "regression"
+        model.config.problem_type = PROBLEM_TYPE
     staging = folder.with_name(f".{folder.name}.staging")
     model.save_pretrained(staging)
     tokenizer.save_pretrained(staging)

@@ -21,6 +21,7 @@ from rgtg.config import ROOT
 from rgtg.errors import BadData, RgtgError
 from rgtg.jobs.process import environment
 from rgtg.preferences.formats import Example, read, write_back
+from rgtg.preferences.rows import is_here
 from rgtg.serialization import from_dict
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def report_apart(source: str, context: int, vocabulary: int, config: "TrainingCo
 
 def _ask(source: str, config: "TrainingConfig", folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(source).expanduser()
-    there = path.exists()
+    there = is_here(path)
     asked = {"source": str(path.absolute()) if there else source, "name": source, "training": config.flat(), **request}
     (folder / REQUEST).write_text(json.dumps(asked), encoding="utf-8")
     command = [sys.executable, "-m", "rgtg.jobs.reading", str(folder)]
@@ -98,8 +99,9 @@ def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 
     check_data(config.objective, isinstance(reading.examples[0], Example))
     card = request["card"] and from_dict(ModelCard, request["card"])
-    limits, weights = (request["context"], request["num_token_ids"]), config.objective.vote_weights
-    return {"report": asdict(prepare(reading, load_tokenizer(folder / TOKENIZER), *limits, config, card, **weights).report)}
+    context, vocabulary, weights = request["context"], request["num_token_ids"], config.objective.vote_weights
+    prepared = prepare(reading, load_tokenizer(folder / TOKENIZER), context, vocabulary, config, card, **weights)
+    return {"report": asdict(prepared.report)}
 
 
 def _limit_memory() -> None:

@@ -3,7 +3,7 @@
 Knows which columns hold what from `columns`. Knows nothing of files, of other rows or of tokenizers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,13 +129,14 @@ class RowParts:
         """The pair of `chosen` and `rejected`, and how it was read."""
         chosen, rejected = (value_of(self.get(path), path) for path in (columns.chosen, columns.rejected))
         prompt = self._behind_no_answer(self.prompt(columns), (chosen, rejected))
-        if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and not (TURN in chosen and TURN in rejected):
+        is_empty = self.row.get("prompt") == "" or (self._cells and "prompt" in self.row)  # said, and not missing
+        if isinstance(chosen, str) and isinstance(rejected, str) and not (prompt or is_empty or (TURN in chosen and TURN in rejected)):
             asked, *answers = parted(chosen, rejected)
             example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.facts(), prompt_given=False)
             return example, "texts in `chosen` and `rejected` that begin with their prompt"
-        if isinstance(chosen, str) and isinstance(rejected, str) and not prompt:
-            sides = last_turn(chosen, columns.chosen), last_turn(rejected, columns.rejected)
-            return self._example(sides), "complete dialogues in `chosen` and `rejected`"
+        if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and TURN in chosen and TURN in rejected:
+            dialogues = last_turn(chosen, columns.chosen), last_turn(rejected, columns.rejected)
+            return self._example(dialogues), "complete dialogues in `chosen` and `rejected`"
         if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
             chosen, rejected = without_prompt(prompt, chosen, rejected)
         sides = answered(prompt, chosen, columns.chosen), answered(prompt, rejected, columns.rejected)
@@ -155,7 +156,7 @@ class RowParts:
                 return prompt[:-1]
         return prompt
 
-    def _example(self, sides: tuple[tuple[Value, str], tuple[Value, str]], **extra: Any) -> Example:
+    def _example(self, sides: Sequence[tuple[Value, str]], **extra: Any) -> Example:
         (prompt, chosen), (other, rejected) = sides
         check_same(prompt, other)
         return Example(self.number, prompt or "", chosen, rejected, **self._ended(), **self.facts(), **extra)

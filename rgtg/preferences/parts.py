@@ -16,8 +16,10 @@ from rgtg.preferences.turns import (
     Value,
     answered,
     check_same,
+    is_turns,
     kind_of,
     last_turn,
+    messages,
     parted,
     text_of,
     unwrapped,
@@ -25,6 +27,7 @@ from rgtg.preferences.turns import (
     with_context,
     without_prompt,
 )  # fmt: skip
+from rgtg.prompts import Message
 
 Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
 MARKS = ("good", "bad", "goes_wrong")
@@ -107,18 +110,16 @@ class RowParts:
         name = columns.system or next((name for name in ("system", "system_prompt") if self.row.get(name) is not None), "")
         return text_of(self.get(name), name) if name and self.row.get(name) != "" else ""
 
-    def _history(self) -> tuple[Any, ...]:
-        """LLaMA-Factory's earlier turns, [["Hi", "Hello."], …], or messages."""
-        found = self.row.get("history")
-        if not isinstance(found, (list, tuple)) or not found:
-            if found:
-                found = self.get("history")
-            if not isinstance(found, (list, tuple)) or not found:
-                return ()
+    def _history(self) -> tuple[Message, ...]:
+        """Earlier turns as [["Hi", "Hello."], …] (LLaMA-Factory) or as messages; a text is none, and then not read."""
+        if not isinstance(self.row.get("history"), (list, tuple, str)) or not self.row["history"]:
+            return ()
+        found = unwrapped(self.row["history"], "history", self._cells)
+        if isinstance(found, str):
+            return ()
         self.used.add("history")
-        turns = value_of(found, "history") if isinstance(found[0], Mapping) else None
-        if turns is not None and not isinstance(turns, str):
-            return turns
+        if is_turns(found):
+            return messages(found, "history")
         if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in found):
             raise BadRow("`history` is no list of turns.", 'Write it as [["question", "answer"], …].')
         return tuple((role, text_of(text, "history")) for pair in found for role, text in zip(("user", "assistant"), pair, strict=True))

@@ -329,6 +329,8 @@ def test_a_chat_template_that_takes_no_system_prompt_or_not_these_turns_is_a_mat
     with pytest.raises(BadData, match="Row 2 cannot be read by this tokenizer. .*refuses these messages. It says: No system role."):
         prepare(rows, tokenizer, 64, VOCABULARY, config)
     assert len(prepare(rows, tokenizer, 64, VOCABULARY, CONFIG).train) == 2
+    found = prepare(rows, tokenizer, 64, VOCABULARY, replace(config, max_bad_rows=1))
+    assert len(found.train) == 1 and found.report.dropped == (("unreadable", 1),)
 
 
 # An id of `byte_tokenizer` is its character's code less 30: a 67, b 68, c 69, d 70, e 71, k 77, s 85, u 87, > 32; a space is 2.

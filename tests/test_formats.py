@@ -212,6 +212,19 @@ def test_a_conversation_is_read_wherever_it_stands_and_never_with_its_answer_as_
     assert (found.prompt, found.chosen, found.rejected) == ((("user", "Hi"),), "A", "B")
 
 
+@pytest.mark.parametrize("column", ["input", "history", "messages"])
+def test_a_known_column_that_is_not_read_is_named(tmp_path, column):
+    value = [HI, A] if column == "messages" else "x"
+    found = read(write(tmp_path / "rows.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c", column: value}]))
+    assert found.not_read == (column,) and found.examples[0].prompt == "a"
+
+
+def test_a_prompt_that_is_said_to_be_empty_is_empty(tmp_path):
+    assert one(tmp_path, {"prompt": "", "chosen": "the food was", "rejected": "the food is"}) == Example(1, "", "the food was", "the food is")
+    (tmp_path / "rows.csv").write_text("prompt,chosen,rejected\n,a b,a c\n")
+    assert read_examples(tmp_path / "rows.csv") == [Example(1, "", "a b", "a c")]
+
+
 def test_answers_that_repeat_their_prompt_are_read_without_it(tmp_path):
     assert one(tmp_path, {"prompt": "What is tea?", "chosen": "What is tea? A", "rejected": "What is tea? B"}) == Example(
         1, "What is tea?", " A", " B"

@@ -139,6 +139,14 @@ def test_a_folder_of_several_kinds_is_not_guessed_at(tmp_path):
         rows(tmp_path)
 
 
+def test_a_folder_of_everything_is_not_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.preferences.rows.MAX_ENTRIES", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.jsonl").write_text(LINES)
+    with pytest.raises(BadData, match="holds more than 2 files"):
+        rows(tmp_path)
+
+
 @pytest.mark.parametrize("source", ["nowhere.jsonl", "a\0b", "x" * 5000])
 def test_a_source_that_is_not_there_is_refused(source):
     with pytest.raises(BadData, match="There are no preferences at"):

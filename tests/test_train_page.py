@@ -84,6 +84,17 @@ def test_only_options_that_differ_are_kept(workbench):
     assert found == {"learning_rate": 0.001, "lora": True}
 
 
+def test_columns_and_the_limit_of_unreadable_rows_are_options_that_the_look_at_the_data_depends_on(workbench):
+    listed = {f["name"]: f for f in option_fields(workbench)}
+    assert (listed["columns"]["kind"], listed["columns"]["data"], listed["max_bad_rows"]["kind"], listed["max_bad_rows"]["data"]) == (
+        "text", True, "number", True,
+    )  # fmt: skip
+    given = {"columns": "prompt=q,a=x,b=y,winner=w", "max_bad_rows": 3}
+    assert read_options(given, workbench) == given
+    with pytest.raises(BadSettings, match="`columns` has no effect on votes"):
+        workbench.trainings.data(VOTES, "tiny", TrainingConfig(columns="a=x"))
+
+
 def test_an_option_that_the_objective_lacks_is_refused(workbench):
     for value in (2, 1):  # at its default too
         with pytest.raises(BadSettings, match="`full` has no option `stride`. It has: margin, label_smoothing, centring."):

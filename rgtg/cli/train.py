@@ -189,11 +189,15 @@ def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
 
 
 def _print_news(news: Mapping[str, Any], as_json: bool) -> None:
+    from rgtg.preferences.dataset import CAUSES
+
     if as_json:
         print(json.dumps(news, ensure_ascii=False), flush=True)
     elif news.get("phase") == "data":
         data = news["data"]
         print(f"{data['num_used']} {data['kind']} on {data['num_prompts']} prompts, {data['num_held_out']} held out", flush=True)
+        for cause, number in data["dropped"]:
+            print(f"   left out: {number:,} ({CAUSES.get(cause, cause)})", flush=True)
         for remark in data["remarks"]:
             print(f"   {remark}", flush=True)
     elif news.get("phase") == "training":

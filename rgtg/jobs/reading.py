@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from rgtg.config import ROOT
 from rgtg.errors import BadData, RgtgError
 from rgtg.jobs.process import environment
 from rgtg.preferences.formats import Example, read, write_back
+from rgtg.preferences.rows import is_here
 from rgtg.serialization import from_dict
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ REQUEST, ANSWER, ROWS, TOKENIZER = "request.json", "answer.json", "rows.jsonl", 
 PATIENCE_S = 1800.0
 LEAST_MEMORY = 4_000_000_000  # bytes that a reader may always have; else a share of what the computer has
 SHARE = 0.6
+_one_at_a_time = threading.Lock()  # each may take SHARE of the memory
 
 
 def rows_apart(source: str, config: "TrainingConfig", folder: Path) -> dict[str, Any]:
@@ -50,14 +53,15 @@ def report_apart(source: str, context: int, vocabulary: int, config: "TrainingCo
 
 def _ask(source: str, config: "TrainingConfig", folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(source).expanduser()
-    there = path.exists()
+    there = is_here(path)
     asked = {"source": str(path.absolute()) if there else source, "name": source, "training": config.flat(), **request}
     (folder / REQUEST).write_text(json.dumps(asked), encoding="utf-8")
     command = [sys.executable, "-m", "rgtg.jobs.reading", str(folder)]
+    # a data set of the hub may need the person's own token, proxies and caches; a file needs none of them
+    env = environment(os.environ, online=False) if there else dict(os.environ)
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment(os.environ, online=not there), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S
-        )
+        with _one_at_a_time:
+            done = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S)
     except subprocess.TimeoutExpired as error:
         raise BadData(f"`{source}` takes too long to read.", f"After {PATIENCE_S / 60:.0f} minutes it was given up.", "Give a part of it.") from error
     try:
@@ -98,8 +102,9 @@ def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 
     check_data(config.objective, isinstance(reading.examples[0], Example))
     card = request["card"] and from_dict(ModelCard, request["card"])
-    limits, weights = (request["context"], request["num_token_ids"]), config.objective.vote_weights
-    return {"report": asdict(prepare(reading, load_tokenizer(folder / TOKENIZER), *limits, config, card, **weights).report)}
+    context, vocabulary, weights = request["context"], request["num_token_ids"], config.objective.vote_weights
+    prepared = prepare(reading, load_tokenizer(folder / TOKENIZER), context, vocabulary, config, card, **weights)
+    return {"report": asdict(prepared.report)}
 
 
 def _limit_memory() -> None:

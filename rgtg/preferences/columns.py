@@ -6,6 +6,7 @@ Knows names and places in a row. Knows nothing of files, of conversations or of 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -268,7 +269,7 @@ def number_of(value: Any, name: str, least: float | None = 0.0) -> float:
             number = float(value)
         except ValueError:
             raise BadRow(f"Its `{name}` is {kind_of(value)}, not a number.") from None
-    elif (isinstance(value, (int, float)) and not isinstance(value, bool)) or (isinstance(value, bool) and least is None):
+    elif (isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)) or (isinstance(value, bool) and least is None):
         try:
             number = float(value)
         except OverflowError:

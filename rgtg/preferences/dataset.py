@@ -93,8 +93,9 @@ def prepare(
     """
     reading = examples if isinstance(examples, Reading) else Reading(tuple(examples), len(examples))
     encoder = Encoder(tokenizer, context, vocabulary, config, margin, mark_weight)
-    used, items, dropped = _encoded(reading.examples, encoder)
-    dropped += Counter(dict(reading.left_out))
+    left_out = Counter(dict(reading.left_out))
+    used, items, dropped = _encoded(reading.examples, encoder, config.max_bad_rows - left_out["unreadable"])
+    dropped += left_out
     if not items:
         counts = ", ".join(f"{number} dropped ({CAUSES[cause]})" for cause, number in dropped.items())
         raise BadData("There is nothing to train on.", f"Of {reading.num_rows} rows {counts}.", "Give other data, or change the limits.")
@@ -129,8 +130,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return found
 
 
-def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder) -> tuple[list[Example | Labelled], list[Item], Counter[str]]:
-    """The examples that can be used, what they are as ids, and how many others were dropped for each of CAUSES."""
+def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder, may_fail: int) -> tuple[list[Example | Labelled], list[Item], Counter[str]]:
+    """The examples that can be used, what they are as ids, and how many others were dropped for each of CAUSES. Up to `may_fail` may be
+    refused by the tokenizer or its template."""
     seen: set[tuple[Any, ...]] = set()
     used: list[Example | Labelled] = []
     items: list[Item] = []
@@ -138,7 +140,12 @@ def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder) -> tuple[
     for example in examples:
         try:
             item = encoder.pair(example) if isinstance(example, Example) else encoder.text(example)
-        except BadSettings as error:
+        except (BadSettings, BadData) as error:
+            if dropped["unreadable"] < may_fail:
+                dropped["unreadable"] += 1
+                continue
+            if isinstance(error, BadData):
+                raise
             raise BadData(f"Row {example.row} cannot be read by this tokenizer.", f"{error.wrong} {error.found}".strip(), error.do) from error
         if not isinstance(item, str):
             same = (item.prompt_ids, *item.answers, example.rater, getattr(item, "label", None))

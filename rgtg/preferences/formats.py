@@ -199,7 +199,8 @@ class _Reader:
             first = self._first_out or "; ".join(self._faults)
             raise BadData(f"`{self._name}` holds no preferences.", f"Of {self._num_rows} rows {causes}. {first}".strip(), f"A row has {SHAPES}.")
         not_read = sorted(filter(None, (self._seen | not_loaded) - self._used - OURS))
-        return Reading(tuple(self._examples), self._num_rows, self._read_as(), left_out, tuple(not_read), tuple(self._faults))
+        read_as = "" if {"comparison_id", "vote_id"} <= self._seen else self._read_as()  # our own exports need no words
+        return Reading(tuple(self._examples), self._num_rows, read_as, left_out, tuple(not_read), tuple(self._faults))
 
     def _compare_graded(self) -> None:
         """Pairs of the answers that came in rows of their own."""

@@ -3,7 +3,7 @@
 Knows which columns hold what from `columns`. Knows nothing of files, of other rows or of tokenizers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ from rgtg.preferences.turns import (
     Value,
     answered,
     check_same,
+    is_turns,
     kind_of,
     last_turn,
+    messages,
     parted,
     text_of,
     unwrapped,
@@ -25,6 +27,7 @@ from rgtg.preferences.turns import (
     with_context,
     without_prompt,
 )  # fmt: skip
+from rgtg.prompts import Message
 
 Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
 MARKS = ("good", "bad", "goes_wrong")
@@ -120,18 +123,16 @@ class RowParts:
         name = columns.system or next((name for name in ("system", "system_prompt") if self.row.get(name) is not None), "")
         return text_of(self.get(name), name) if name and self.row.get(name) != "" else ""
 
-    def _history(self) -> tuple[Any, ...]:
-        """LLaMA-Factory's earlier turns, [["Hi", "Hello."], …], or messages."""
-        found = self.row.get("history")
-        if not isinstance(found, (list, tuple)) or not found:
-            if found:
-                found = self.get("history")
-            if not isinstance(found, (list, tuple)) or not found:
-                return ()
+    def _history(self) -> tuple[Message, ...]:
+        """Earlier turns as [["Hi", "Hello."], …] (LLaMA-Factory) or as messages; a text is none, and then not read."""
+        if not isinstance(self.row.get("history"), (list, tuple, str)) or not self.row["history"]:
+            return ()
+        found = unwrapped(self.row["history"], "history", self._cells)
+        if isinstance(found, str):
+            return ()
         self.used.add("history")
-        turns = value_of(found, "history") if isinstance(found[0], Mapping) else None
-        if turns is not None and not isinstance(turns, str):
-            return turns
+        if is_turns(found):
+            return messages(found, "history")
         if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in found):
             raise BadRow("`history` is no list of turns.", 'Write it as [["question", "answer"], …].')
         return tuple((role, text_of(text, "history")) for pair in found for role, text in zip(("user", "assistant"), pair, strict=True))
@@ -142,13 +143,14 @@ class RowParts:
         """The pair of `chosen` and `rejected`, and how it was read."""
         chosen, rejected = (value_of(self.get(path), path) for path in (columns.chosen, columns.rejected))
         prompt = self._behind_no_answer(self.prompt(columns), (chosen, rejected))
-        if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and not (TURN in chosen and TURN in rejected):
+        is_empty = self.row.get("prompt") == "" or (self._cells and "prompt" in self.row)  # said, and not missing
+        if isinstance(chosen, str) and isinstance(rejected, str) and not (prompt or is_empty or (TURN in chosen and TURN in rejected)):
             asked, *answers = parted(chosen, rejected)
             example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.facts(), prompt_given=False)
             return example, "texts in `chosen` and `rejected` that begin with their prompt"
-        if isinstance(chosen, str) and isinstance(rejected, str) and not prompt:
-            sides = last_turn(chosen, columns.chosen), last_turn(rejected, columns.rejected)
-            return self._example(sides), "complete dialogues in `chosen` and `rejected`"
+        if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and TURN in chosen and TURN in rejected:
+            dialogues = last_turn(chosen, columns.chosen), last_turn(rejected, columns.rejected)
+            return self._example(dialogues), "complete dialogues in `chosen` and `rejected`"
         if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
             chosen, rejected = without_prompt(prompt, chosen, rejected)
         sides = answered(prompt, chosen, columns.chosen), answered(prompt, rejected, columns.rejected)
@@ -168,7 +170,7 @@ class RowParts:
                 return prompt[:-1]
         return prompt
 
-    def _example(self, sides: tuple[tuple[Value, str], tuple[Value, str]], **extra: Any) -> Example:
+    def _example(self, sides: Sequence[tuple[Value, str]], **extra: Any) -> Example:
         (prompt, chosen), (other, rejected) = sides
         check_same(prompt, other)
         return Example(self.number, prompt or "", chosen, rejected, **self._ended(), **self.facts(), **extra)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rgtg.errors import BadData
 from rgtg.preferences.columns import KNOWN
-from rgtg.preferences.rows import CELLS, LINES, NumberedRow, Rows
+from rgtg.preferences.rows import CELLS, LINES, NumberedRow, Rows, is_here
 from rgtg.preferences.text_rows import BadRow, excerpt
 from rgtg.preferences.turns import kind_of, text_of, unwrapped, value_of
 
@@ -20,7 +20,7 @@ HOW = "A row is a text, or holds one as `prompt`, `instruction`, `question`, `tu
 def read_prompts(source: str | Path, limit: int | None = None) -> list[str]:
     """The first `limit` prompts of a file, folder or hub data set. Raises BadData naming the line or row."""
     path, found = Path(source), list[str]()
-    if not path.exists() and (isinstance(source, Path) or path.suffix):
+    if not is_here(path) and (isinstance(source, Path) or path.suffix):
         raise BadData(f"`{source}` cannot be read as prompts.", "There is no such file.", "Give a text file with a prompt a line, or JSON lines.")
     for numbered in Rows(source, known=KNOWN | set(NAMES)):
         if limit is not None and len(found) >= limit:

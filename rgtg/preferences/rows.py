@@ -11,6 +11,7 @@ import lzma
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +33,7 @@ LINES, CELLS = "lines", "cells"
 ROWS_AT_ONCE = 64  # of a table
 MAX_BYTES = 1_000_000_000  # of a table inside an archive
 HEAD = 65_536
+MAX_ENTRIES = 10_000  # of a folder
 TABLES = {b"PAR1": "parquet", b"ARROW1": "arrow", b"FEA1": "feather", b"\xff\xff\xff\xff": "arrow stream"}
 ARCHIVES = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 OTHERS = {  # kinds that are told apart to be refused by name, with what to do
@@ -78,11 +80,8 @@ class Rows:
     def __iter__(self) -> Iterator[NumberedRow]:
         """Raises BadData where the source is none."""
         path = Path(self.source)
-        try:
-            is_file, is_folder = path.is_file(), path.is_dir()
-        except (OSError, ValueError):
-            is_file = is_folder = False
-        if is_file:
+        is_folder = is_here(path) and path.is_dir()
+        if is_here(path) and path.is_file():
             yield from self._file(path)
         elif is_folder and not _says_its_files(path):
             for shard in _shards(path, self._split):
@@ -211,6 +210,14 @@ class Rows:
         yield from found.select_columns(self._wanted(found.column_names))
 
 
+def is_here(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that none can have is not there."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _is_json(head: str) -> bool:
     """Whether a file that is called a table holds JSON: its first row is no name."""
     return BEGINS_JSON.match(head) is not None
@@ -240,7 +247,10 @@ def _shards(folder: Path, split: str) -> list[Path]:
     """The files of rows in a folder, in the order of their names: those of the split where names say which they belong to."""
     kinds = (*JSON_SUFFIXES, *TABLE_SUFFIXES, ".parquet", ".arrow", ".feather")
     found: dict[Path, str] = {}
-    for path in sorted(folder.rglob("*")):
+    entries = list(islice(folder.rglob("*"), MAX_ENTRIES + 1))
+    if len(entries) > MAX_ENTRIES:
+        raise BadData(f"The folder `{folder}` holds more than {MAX_ENTRIES:,} files.", "", "Give the folder of the data set alone.")
+    for path in sorted(entries):
         parts = path.relative_to(folder).parts
         suffixes = [s.lower() for s in path.suffixes]
         if path.is_file() and not any(part.startswith((".", "_")) for part in parts) and path.name not in SKIPPED and set(suffixes) & set(kinds):

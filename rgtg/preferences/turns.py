@@ -6,6 +6,8 @@ Knows nothing of files, of layouts or of tokenizers.
 import ast
 import re
 from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from rgtg.preferences.text_rows import BEGINS_JSON, BadRow, excerpt, parse_json
@@ -19,7 +21,10 @@ ROLE_NAMES = {
 }  # fmt: skip
 MAX_CHARACTERS = 10_000_000  # of one text
 HUMAN, TURN = "\n\nHuman:", "\n\nAssistant:"
-KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", tuple: "a list", dict: "an object", str: "a text"}
+KINDS = {
+    bool: "true or false", int: "a number", float: "a number", Decimal: "a number", list: "a list", tuple: "a list", dict: "an object",
+    str: "a text", bytes: "bytes", datetime: "a date", date: "a date",
+}  # fmt: skip
 LIKE_TURNS = re.compile(r"""\s*[\[(]?\s*\{\s*['"](role|from|content|value)['"]\s*:""")
 
 
@@ -33,10 +38,10 @@ class LeftOut(Exception):
 
 def kind_of(value: Any) -> str:
     """In words: "null", "a number (5)"."""
-    if value is None:
-        return "null"
+    if value is None or value in ([], ()):
+        return "null" if value is None else "an empty list"
     shown = f" ({excerpt(value, 30)})" if isinstance(value, (bool, int, float, str)) else ""
-    return KINDS.get(type(value), "no text") + shown
+    return KINDS.get(type(value), "of a kind that is not read") + shown
 
 
 def text_of(value: Any, name: str) -> str:

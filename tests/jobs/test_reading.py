@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from tiny_models import byte_tokenizer
 
 from rgtg.errors import BadData
 from rgtg.jobs import reading
+from rgtg.preferences.dataset import prepare
 from rgtg.preferences.formats import Example, read, read_back
 from rgtg.training.config import TrainingConfig
 
@@ -38,3 +40,11 @@ def test_a_reader_that_dies_is_said(tmp_path, pairs, monkeypatch):
     monkeypatch.setattr(reading, "ANSWER", "never.json")
     with pytest.raises(BadData, match="cannot be read. Its reader failed; the log says more."):
         reading.rows_apart(str(pairs), CONFIG, tmp_path)
+
+
+@pytest.mark.slow  # it loads the libraries
+def test_a_report_is_made_in_another_process(tmp_path, pairs):
+    byte_tokenizer().save_pretrained(tmp_path / reading.TOKENIZER)
+    report = reading.report_apart(str(pairs), 64, 300, CONFIG, None, tmp_path)
+    assert report == prepare(read(pairs, columns=CONFIG.columns, max_bad_rows=1), byte_tokenizer(), 64, 300, CONFIG).report
+    assert (report.num_rows, report.num_used, dict(report.dropped)) == (3, 1, {"even": 1, "unreadable": 1})

@@ -7,7 +7,7 @@ import pytest
 from tiny_models import save_tiny
 from transformers import pipeline
 
-from rgtg.rewards.cards import load_reward_model
+from rgtg.rewards.kinds import load_reward_model
 from rgtg.training.config import TrainingConfig
 from rgtg.training.objectives import OBJECTIVES, Full, Partial
 from rgtg.training.pipeline import train_file

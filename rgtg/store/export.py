@@ -110,11 +110,7 @@ def export_preferences(store: Store, out: Path, format: str = "preference") -> E
                 if row is None:
                     skipped["no_token_ids"] += 1
                     continue
-                line = (
-                    json.dumps(row, ensure_ascii=False, allow_nan=False)
-                    + "\
-"
-                ).encode()
+                line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
                 file.write(line)
                 digest.update(line)
                 num_pairs += 1
@@ -138,7 +134,7 @@ def _provenance(trace: Trace) -> Row:
 def _marks(side: str, trace: Trace, marks: Sequence[Span], rater_id: str | None) -> Row:
     """The marks of the rater and of nobody, counted in tokens and, for a model with other tokens, in characters."""
     kept = [mark for mark in marks if mark.rater_id in (None, rater_id)]
-    ends = [0, *accumulate(len(step.text) for step in trace.steps)]  # characters before each token, and of the complete answer
+    ends = [0, *accumulate(len(step.text) for step in trace.steps)] if kept else [0]  # characters before each token, and of the complete answer
     spans = [[ends[min(mark.start, len(ends) - 1)], ends[min(mark.end, len(ends) - 1)], mark.label] for mark in kept]
     return {f"{side}_marks": _json([[mark.start, mark.end, mark.label] for mark in kept]), f"{side}_spans": _json(spans)}
 

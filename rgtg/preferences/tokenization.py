@@ -12,7 +12,7 @@ from rgtg.config import DataConfig
 from rgtg.errors import BadData
 from rgtg.preferences.batches import Ids, TokenPair, TokenText
 from rgtg.preferences.formats import Example, Labelled, Mark, Prompt
-from rgtg.prompts import encode_prompt, encode_response, pieces, says
+from rgtg.prompts import check_rows, encode_prompt, encode_response, pieces, says
 
 
 class Encoder:
@@ -24,7 +24,7 @@ class Encoder:
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, min(context, config.max_length), vocabulary, config
         self._margin, self._mark_weight = margin, mark_weight
         self.template, self.held_out = (config.template, config.system_prompt), config.held_out
-        self._end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+        self._end = self._checked(() if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,))
         self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
         self._prompt("a")
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
@@ -116,11 +116,15 @@ class Encoder:
         return "" if example.prompt_ids in ours else "Its `prompt` has other ids here."  # without answers it says whose ids they are
 
     def _prompt(self, prompt: Prompt) -> Ids:
-        return encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt)
+        return self._checked(encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt))
 
     def _response(self, prompt: Prompt, prompt_ids: Ids, text: str, ended: bool) -> Ids:
         ids = encode_response(self._tokenizer, prompt, prompt_ids, text, self._config.template)
-        return ids + self._end if ended and ids else ids
+        return self._checked(ids) + self._end if ended and ids else self._checked(ids)
+
+    def _checked(self, ids: Ids) -> Ids:
+        check_rows(self._tokenizer, ids, self._vocabulary)
+        return ids
 
 
 def mark_weights(chosen: Sequence[Mark], rejected: Sequence[Mark], num_positions: int, weight: float) -> tuple[float, ...]:

@@ -118,12 +118,12 @@ class Workbench:
 
     def score(self, reward_model: str, prompt: str, response: str) -> dict[str, list]:
         """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens."""
-        from rgtg.prompts import check_fits, encode_response
+        from rgtg.prompts import check_fits
 
         found = self.library.reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
         prompt_ids = found.loaded.encode_prompt(prompt)
-        ids = encode_response(tokenizer, prompt, prompt_ids, response, found.loaded.template[0])
+        ids = found.loaded.encode_response(prompt, prompt_ids, response)
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
         check_fits(len(prompt_ids), len(ids), found.name, found.context)

@@ -345,10 +345,10 @@ class _Round:
             return
         go_on()
         before = self.lm.num_forwards
-        logits = self.lm.forward([column.slots[LM][row] for column, rows in asking for row in rows])
-        log_probs = logits.log_softmax(-1)  # (rows, vocabulary)
-        k = min(max(column.run.generation.top_k for column, _ in asking), log_probs.shape[-1])
-        top, ids = (found.cpu() for found in log_probs.topk(k))
+        log_probs = self.lm.forward([column.slots[LM][row] for column, rows in asking for row in rows]).log_softmax(-1)  # (rows, vocabulary)
+        allowed = log_probs[:, : asking[0][0].lm.loaded.num_tokens]  # rows beyond the tokenizer are never candidates
+        k = min(max(column.run.generation.top_k for column, _ in asking), allowed.shape[-1])
+        top, ids = (found.cpu() for found in allowed.topk(k))
         values, tokens, at = top.tolist(), ids.tolist(), 0
         for column, rows in asking:
             column.cost[LM] += self.lm.num_forwards - before

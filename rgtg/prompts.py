@@ -168,6 +168,14 @@ def transcript(messages: Sequence[Message]) -> str:
     return "".join(f"{names.get(role, '')}{content}\n\n" for role, content in messages) + "Assistant:"
 
 
+def check_rows(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], num_rows: int) -> None:
+    """Raises BadSettings, with the token, where an id has no row in the model."""
+    if (missing := next((i for i in ids if i >= num_rows), None)) is not None:
+        found = f"`{tokenizer.convert_ids_to_tokens(missing)}` has id {missing}; the model has {num_rows:,} rows."
+        do = "Save the model again after `resize_token_embeddings`, or leave that token out."
+        raise BadSettings("The tokenizer has a token that the model cannot read.", found, do)
+
+
 def check_fits(num_prompt_tokens: int, max_new_tokens: int, name: str, context: int) -> None:
     """Raises PromptTooLong, with both numbers, where prompt and answer do not fit the context of a model."""
     if num_prompt_tokens + max_new_tokens > context:
@@ -285,7 +293,7 @@ class TokenTexts:
             if token_id not in special and isinstance(piece, str) and piece.startswith("\u2581") and not shown.startswith(" "):
                 shown = " " + shown  # SentencePiece drops the leading space of a lone piece
             if "\ufffd" in shown or not shown:
-                return f"⟨{piece}⟩"
+                return f"⟨{token_id if piece is None else piece}⟩"
             return shown
 
         self.text = text

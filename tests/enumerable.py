@@ -75,7 +75,7 @@ class _Batch:
 class _Model:
     def __init__(self, name: str):
         self.name = name
-        self.loaded = SimpleNamespace(ref=ModelRef(name), tokenizer=_Tokenizer(), eos_ids=frozenset({END}), template=("plain", ""))
+        self.loaded = SimpleNamespace(ref=ModelRef(name), tokenizer=_Tokenizer(), eos_ids=frozenset({END}), template=("plain", ""), num_tokens=5)
 
 
 class ToyLM(_Model):

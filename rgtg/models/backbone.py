@@ -27,7 +27,8 @@ class Backbone:
 
     `run(input_ids, attention_mask, position_ids, use_cache)` gives (rows, length, width); the cache goes in under `cache_name`,
     which transformers changed in 5.24. `windows` is the attention window of each layer type, None for full attention. `strategy` says how candidates
-    are valued: as `siblings` in one forward, as expanded `rows`, or by `reencode` without a cache.
+    are valued: as `siblings` in one forward, as expanded `rows`, or by `reencode` without a cache. What is kept is right up to `reach`
+    positions, None for all. A text longer than `switch` is read with other positions, from its first token on.
     """
 
     run: Callable[..., Tensor]
@@ -38,6 +39,8 @@ class Backbone:
     pad_id: int
     strategy: str = "siblings"
     cache_name: str = "past_key_values"
+    reach: int | None = None
+    switch: int | None = None
 
     @classmethod
     def of(cls, model: Any, run: Callable[..., Tensor], pad_id: int, strategy: str = "siblings") -> "Backbone":
@@ -116,7 +119,20 @@ def _block(pending: int, width: int, dtype: torch.dtype, device: torch.device) -
 
 
 def encode_all(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
-    """(rows, longest, width): hidden states of complete texts, plainly: right-padded, no cache, no mask."""
+    """(rows, longest, width): hidden states of complete texts, plainly: right-padded, no cache, no mask. Each is that of the prefix
+    which ends there: where positions switch with the length, what lies before is read as the shorter text that it was."""
+    switch = backbone.switch
+    far = [row for row, text in enumerate(texts) if switch is not None and len(text) > switch]
+    if not far:
+        return _read(backbone, texts)
+    before, beyond = _read(backbone, [text[:switch] for text in texts]), _read(backbone, [texts[row] for row in far])
+    hidden = before.new_zeros(len(texts), beyond.shape[1], before.shape[2])
+    hidden[:, : before.shape[1]] = before
+    hidden[far, switch:] = beyond[:, switch:]
+    return hidden
+
+
+def _read(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
     longest = max(map(len, texts))
     ids = torch.tensor([list(text) + [backbone.pad_id] * (longest - len(text)) for text in texts], device=backbone.device)
     return backbone.forward(ids, None, None, None)

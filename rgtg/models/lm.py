@@ -4,7 +4,7 @@ Knows nothing of rewards, methods, prompt templates or the screen.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rgtg.models.backbone import Backbone
 from rgtg.models.loading import HasWeights, Loaded
-from rgtg.models.prefix import GrowingRows, choose_strategy
+from rgtg.models.prefix import GrowingRows
+from rgtg.models.probe import check_reads, grown
 from rgtg.prompts import TokenTexts
 
 
@@ -57,7 +58,7 @@ class BaseLM(HasWeights):
 
     @classmethod
     def of(cls, loaded: Loaded) -> "BaseLM":
-        """From loaded weights: finds the head and the strategy by trying them."""
+        """From loaded weights: finds the head and the strategy by trying them. Raises ModelRefused where it is no decoder."""
         model: Any = loaded.model
         head = model.get_output_embeddings()
 
@@ -67,12 +68,12 @@ class BaseLM(HasWeights):
         def logits(**inputs: Any) -> Tensor:
             return model(**inputs).logits
 
+        check_reads(loaded, logits)
         if head is not None and _head_is_all(model, hidden, head):
             run = hidden
         else:  # soft caps, scales, projections between hidden state and logits: take the model's own way
             run, head = logits, torch.nn.Identity()
-        backbone = Backbone.of(model, run, loaded.pad_id)
-        backbone = replace(backbone, strategy=choose_strategy(backbone, loaded.vocabulary_size))
+        backbone = grown(loaded, Backbone.of(model, run, loaded.pad_id))
         return cls(loaded, backbone, head, TokenTexts(loaded.tokenizer))
 
     @torch.inference_mode()

@@ -21,8 +21,19 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch, door, printable, words_of
 from rgtg.models.artifacts import revision_of
 from rgtg.models.catalog import config_in, is_folder, read_config
-from rgtg.models.weights import BIAS, HEAD, check_shapes, choose_attention, head_rows, other_heads, read_bias, read_other_head, words_of_weights
-from rgtg.prompts import closing, encode_prompt, is_special
+from rgtg.models.weights import (
+    BIAS,
+    HEAD,
+    check_shapes,
+    check_sizes,
+    choose_attention,
+    head_rows,
+    other_heads,
+    read_bias,
+    read_other_head,
+    words_of_weights,
+)
+from rgtg.prompts import check_rows, closing, encode_prompt, encode_response, is_special
 from rgtg.records import ModelCard, ModelRef
 
 logger = logging.getLogger(__name__)
@@ -55,7 +66,15 @@ class Loaded:
 
     def encode_prompt(self, prompt: str) -> tuple[int, ...]:
         """The ids of a prompt in this model's template. Raises BadSettings."""
-        return encode_prompt(self.tokenizer, prompt, *self.template)
+        return self._with_rows(encode_prompt(self.tokenizer, prompt, *self.template))
+
+    def encode_response(self, prompt: str, prompt_ids: Sequence[int], response: str) -> tuple[int, ...]:
+        """The ids of a response behind a prompt in this model's template. Raises BadSettings."""
+        return self._with_rows(encode_response(self.tokenizer, prompt, prompt_ids, response, self.template[0]))
+
+    def _with_rows(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        check_rows(self.tokenizer, ids, self.vocabulary_size)
+        return ids
 
     @cached_property
     def context(self) -> int:
@@ -65,13 +84,24 @@ class Loaded:
 
     @cached_property
     def pad_id(self) -> int:
-        """Fills unused places; never read."""
-        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        """Fills unused places; never read. The tokenizer's own where that has a row."""
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None and pad < self.vocabulary_size else 0
+
+    @cached_property
+    def token_ids(self) -> dict[str, int]:
+        """The tokenizer's table: token to id, as far as an id has a row."""
+        return {token: i for token, i in self.tokenizer.get_vocab().items() if i < self.vocabulary_size}
+
+    @cached_property
+    def num_tokens(self) -> int:
+        """Ids below it are tokens that can be chosen; rows beyond them only fill a matrix up."""
+        return max(self.token_ids.values(), default=self.vocabulary_size - 1) + 1
 
     @cached_property
     def token_ids_sha256(self) -> str:
         """Of the tokenizer's table, token to id: equal where two models number their tokens alike."""
-        return hashlib.sha256(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(sorted(self.token_ids.items())).encode()).hexdigest()
 
     @cached_property
     def vocabulary_size(self) -> int:
@@ -244,6 +274,7 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
     folder, revision = resolve(name)
     title = printable(title or (name if HUB_ID.fullmatch(name) and not is_folder(name) else folder.name or str(folder)))
     found = read_config(folder)
+    check_sizes(title, folder, found)
     wrong = f"`{title}` could not be loaded: "
     with door(wrong + "its config cannot be read.", kind=ModelRefused):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **extra)
@@ -290,13 +321,16 @@ def _check_complete(loaded: Loaded, missing: Sequence[str]) -> None:
 
 
 def check_same_tokens(reward_model: Loaded, base_lm: Loaded) -> None:
-    """Raises TokenizerMismatch unless both number their tokens alike and the reward model can read all ids of the base LM."""
-    do = "Choose a reward model trained for this base LM."
-    if reward_model.token_ids_sha256 != base_lm.token_ids_sha256:
-        ours, theirs = reward_model.tokenizer.get_vocab(), base_lm.tokenizer.get_vocab()
-        differ = len(set(ours.items()) ^ set(theirs.items()))
-        found = f"`{reward_model.ref.name}` has {len(ours)} tokens, `{base_lm.ref.name}` has {len(theirs)}; {differ} entries differ."
-        raise TokenizerMismatch(f"Reward model `{reward_model.ref.name}` and base LM `{base_lm.ref.name}` do not share a tokenizer.", found, do)
-    if reward_model.vocabulary_size < base_lm.vocabulary_size:
-        found = f"`{reward_model.ref.name}` reads {reward_model.vocabulary_size} ids, `{base_lm.ref.name}` can choose {base_lm.vocabulary_size}."
+    """Raises TokenizerMismatch unless the reward model reads every token that the base LM can choose, under the same id. Tokens and
+    rows that only one of them has are no hindrance."""
+    ours, theirs = reward_model.token_ids, base_lm.token_ids
+    if reward_model.token_ids_sha256 == base_lm.token_ids_sha256 or theirs.items() <= ours.items():
+        return
+    do, names = "Choose a reward model trained for this base LM.", f"Reward model `{reward_model.ref.name}` and base LM `{base_lm.ref.name}`"
+    lost = sorted((i, token) for token, i in theirs.items() - ours.items())
+    (first, token), all_ours = lost[0], reward_model.tokenizer.get_vocab()
+    if all(all_ours.get(token) == i for i, token in lost):
+        found = f"{len(lost)} have no row, the first is `{token}` ({first}); it reads {reward_model.vocabulary_size} ids."
         raise TokenizerMismatch(f"Reward model `{reward_model.ref.name}` cannot read every token of base LM `{base_lm.ref.name}`.", found, do)
+    found = f"`{reward_model.ref.name}` has {len(ours)} tokens, `{base_lm.ref.name}` has {len(theirs)}; {len(lost)} of these differ."
+    raise TokenizerMismatch(f"{names} do not share a tokenizer.", found, do)

@@ -152,6 +152,7 @@ class GrowingRows:
         slots = [slot for slot, ids in asks.items() if ids or not self.is_fed(slot)]
         if not slots:
             return None
+        self._stay_in_reach(slots, asks)
         if self.backbone.strategy == "reencode":
             return self._reencode(slots, asks)
         slots = self._side_by_side(slots)
@@ -170,6 +171,14 @@ class GrowingRows:
         return torch.stack([h[row, at] for h, row, at in found])
 
     # --- forwards -------------------------------------------------------------------------------------------------
+
+    def _stay_in_reach(self, slots: Sequence[int], asks: Mapping[int, Sequence[int]]) -> None:
+        """From where the cache would be wrong on, all slots are re-encoded; what was computed until here stays right."""
+        width = max(len(self.texts[slot]) - self._cached[slot] + len(asks[slot]) for slot in slots)
+        if self.backbone.reach is not None and max(self._cached) + width > self.backbone.reach:
+            self.backbone = replace(self.backbone, strategy="reencode", reach=None)
+            self._siblings.clear()
+            self._moves.clear()
 
     def _side_by_side(self, slots: list[int]) -> list[int]:
         """The slots in the order of their places, which follow one another afterwards."""

@@ -1,9 +1,10 @@
-"""What lies in the weights and the config of a model folder, beside what transformers makes of it: heads of other names, shapes that do
-not fit, quantised weights, attention that cannot be had here.
+"""What lies in the weights and the config of a model folder, beside what transformers makes of it: sizes and shapes that do not fit,
+heads of other names, quantised weights, attention that cannot be had here.
 
 Knows nothing of tokenizers, prefixes or rewards.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ OTHER_HEADS = re.compile(  # how others call it: TRL, OpenRLHF, InternLM, Eurus,
 )
 MAX_HEAD = 64  # outputs of what may be a head
 ATTENTION = ("eager", "sdpa")  # what takes the masks of growing prefixes
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
+WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
+OTHERS = ("vocab_size", "intermediate_size", "ffn_dim", "n_inner", "num_local_experts", "num_experts", "n_routed_experts")
+SPREAD = 16  # a number of config.json may stand for so many times what is saved: packed weights, matrices in two parts
 
 
 def shapes(folder: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
@@ -36,6 +41,35 @@ def head_rows(folder: Path) -> int | None:
         return next((shape[0] for _, key, shape in shapes(folder) if key in (HEAD, "classifier.weight") and shape), None)
     except (OSError, SafetensorError):
         return None
+
+
+def check_sizes(title: str, folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises ModelRefused where config.json, `config`, speaks of far more layers or larger matrices than the weights hold: from their
+    headers, before anything is built. What cannot be read is left to loading, which says so."""
+    try:
+        found = [shape for _, _, shape in shapes(folder)]
+    except (OSError, SafetensorError):
+        return
+    if not found:
+        return
+    num_numbers, num_tensors = sum(map(math.prod, found)), len(found)
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        width = max((value for _, value in _numbers(part, WIDTHS)), default=1)
+        for key, value in _numbers(part, LAYERS):
+            if value > num_tensors:
+                _refuse(title, key, value, f"the weights are {num_tensors:,} tensors")
+        for key, value in (*_numbers(part, WIDTHS), *_numbers(part, OTHERS)):
+            if value * width > SPREAD * num_numbers:
+                _refuse(title, key, value, f"the weights hold {num_numbers:,} numbers in all")
+
+
+def _numbers(config: Mapping[str, Any], keys: Sequence[str]) -> list[tuple[str, int]]:
+    return [(key, config[key]) for key in keys if isinstance(config.get(key), int)]
+
+
+def _refuse(title: str, key: str, value: int, found: str) -> None:
+    said = f"{value:,}" if value < 10**18 else "a number of more than 18 digits"
+    raise ModelRefused(f"The config.json of `{title}` is of another model than its weights.", f"`{key}` is {said}, but {found}.", "Save it again.")
 
 
 def check_shapes(title: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:

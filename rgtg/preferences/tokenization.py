@@ -13,7 +13,7 @@ from rgtg.config import DataConfig
 from rgtg.errors import BadData
 from rgtg.preferences.batches import Ids, TokenPair, TokenText
 from rgtg.preferences.formats import Example, Labelled, Mark, Prompt
-from rgtg.prompts import closing, encode_prompt, encode_response, num_end_ids, pieces, says
+from rgtg.prompts import check_rows, closing, encode_prompt, encode_response, num_end_ids, pieces, says
 
 # what templates of this field write around turns; a tokenizer that lacks them reads their characters
 TEMPLATE_MARKERS = r"<\|[a-z][a-z0-9_]{1,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<｜[^｜>]{1,30}｜>"
@@ -28,7 +28,7 @@ class Encoder:
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, min(context, config.max_length), vocabulary, config
         self._margin, self._mark_weight = margin, mark_weight
         self.template, self.held_out = (config.template, config.system_prompt), config.held_out
-        self._end = closing(tokenizer, *self.template)
+        self._end = self._checked(closing(tokenizer, *self.template))
         self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
         special = [token for token in tokenizer.all_special_tokens if re.search(r"[^\w\s]", token) and len(token) > 2]
         self._markers = re.compile("|".join([*map(re.escape, sorted(special, key=len, reverse=True)), TEMPLATE_MARKERS]))
@@ -135,7 +135,7 @@ class Encoder:
         return "" if example.prompt_ids in ours else "Its `prompt` has other ids here."  # without answers it says whose ids they are
 
     def _prompt(self, prompt: Prompt) -> Ids:
-        return encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt)
+        return self._checked(encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt))
 
     def _closed(self, ids: Ids) -> Ids:
         """An answer that came to its end in another template, closed as in this one."""
@@ -144,7 +144,11 @@ class Encoder:
 
     def _response(self, prompt: Prompt, prompt_ids: Ids, text: str, ended: bool) -> Ids:
         ids = encode_response(self._tokenizer, prompt, prompt_ids, text, self._config.template)
-        return ids + self._end if ended and ids else ids
+        return self._checked(ids) + self._end if ended and ids else self._checked(ids)
+
+    def _checked(self, ids: Ids) -> Ids:
+        check_rows(self._tokenizer, ids, self._vocabulary)
+        return ids
 
 
 def mark_weights(chosen: Sequence[Mark], rejected: Sequence[Mark], num_positions: int, weight: float) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ pad", which is wrong for a candidate equal to pad. Knows nothing of methods, tex
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from rgtg.errors import ModelRefused
 from rgtg.models.backbone import Backbone, encode_all
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import GrowingRows, choose_strategy
+from rgtg.models.prefix import GrowingRows
+from rgtg.models.probe import check_reads, grown
 from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
 
 
@@ -104,7 +105,7 @@ class ScalarRewardModel(RewardModel):
 
     @classmethod
     def of(cls, loaded: Loaded) -> "ScalarRewardModel":
-        """From loaded weights. Raises ModelRefused where there is no per-position head."""
+        """From loaded weights. Raises ModelRefused where there is no per-position head, or where it is no decoder."""
         model: Any = loaded.model
         head = getattr(model, "score", None)
         if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
@@ -116,8 +117,8 @@ class ScalarRewardModel(RewardModel):
         def hidden(**inputs: Any) -> Tensor:
             return model.base_model(**inputs).last_hidden_state
 
-        backbone = Backbone.of(model, hidden, loaded.pad_id)
-        return cls(loaded, replace(backbone, strategy=choose_strategy(backbone, loaded.vocabulary_size)), head)
+        check_reads(loaded, lambda **inputs: head(hidden(**inputs)))
+        return cls(loaded, grown(loaded, Backbone.of(model, hidden, loaded.pad_id)), head)
 
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> ScalarPrefixes:
         texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]

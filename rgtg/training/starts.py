@@ -16,7 +16,7 @@ from rgtg.errors import BadReward, BadSettings, ModelRefused
 from rgtg.models.catalog import has_scalar_head, read_config
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import HasWeights, Loaded, load_causal_lm, load_to_train, resolve
-from rgtg.prompts import encode_response
+from rgtg.models.probe import check_reads
 from rgtg.records import ModelCard
 from rgtg.rewards.kinds import load_reward_model
 from rgtg.training.base import Objective
@@ -75,6 +75,8 @@ def load_start(name: str, objective: Objective, device: str = "auto", dtype: str
     """A base LM or an earlier reward model to train by `objective`; a new scalar head starts at 0. Raises ModelNotFound, ModelRefused."""
     config = check_start(name, objective)
     loaded, complete = load_to_train(name, objective.scalar, device, dtype)
+    model: Any = loaded.model
+    check_reads(loaded, lambda **inputs: model.base_model(**inputs).last_hidden_state if objective.scalar else model(**inputs).logits)
     is_trained = complete if objective.scalar else loaded.card is not None and loaded.card.objective == objective.key
     stored = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or dtype).removeprefix("torch."), torch.float32)
     return Start(loaded, is_trained, stored)
@@ -117,8 +119,7 @@ def check_model(folder: Path, base: str = "") -> list[float]:
     found = []
     for prompt, answer in PROBES:
         prompt_ids = model.loaded.encode_prompt(prompt)
-        response = encode_response(model.loaded.tokenizer, prompt, prompt_ids, answer, model.loaded.template[0])
-        found.append(model.along(prompt_ids, [response])[0][-1])
+        found.append(model.along(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
     if not all(math.isfinite(number) for number in found):
         raise BadReward("The trained model gives numbers that are not finite.", f"Found {found}.", "Train again with a smaller learning rate.")
     return found

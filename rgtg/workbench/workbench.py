@@ -136,7 +136,7 @@ class Workbench:
         The last entry is that of the text; of a `complete` answer, that with the tokens that end it, which add no text. Raises
         BadSettings where there is nothing to score, or no token to end it.
         """
-        from rgtg.prompts import check_fits, encode_response, pieces
+        from rgtg.prompts import check_fits, pieces
         from rgtg.rewards.base import not_finite
 
         check_text(prompt, "prompt")
@@ -145,7 +145,7 @@ class Workbench:
         found = self.library.reward_model(reward_model)
         tokenizer = found.loaded.tokenizer
         prompt_ids = found.loaded.encode_prompt(prompt)
-        ids = encode_response(tokenizer, prompt, prompt_ids, response, found.loaded.template[0])
+        ids = found.loaded.encode_response(prompt, prompt_ids, response)
         if complete and not found.loaded.closing:
             raise BadSettings(f"An answer of `{found.name}` has no end.", "Its tokenizer has no end token.", "Score the text alone.")
         ids += found.loaded.closing if complete else ()

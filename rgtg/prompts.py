@@ -168,7 +168,7 @@ def transcript(messages: Sequence[Message]) -> str:
     return "".join(f"{names.get(role, '')}{content}\n\n" for role, content in messages) + "Assistant:"
 
 
-def check_rows(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], num_rows: int) -> None:
+def check_rows(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], num_rows: int) -> None:
     """Raises BadSettings, with the token, where an id has no row in the model."""
     if (missing := next((i for i in ids if i >= num_rows), None)) is not None:
         found = f"`{tokenizer.convert_ids_to_tokens(missing)}` has id {missing}; the model has {num_rows:,} rows."

@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 PROBES = (("the food was", " good ."), ("the food was", " bad ."))  # prompt and answer, asked of every saved model
-PROBLEM_TYPE = "regression"  # what transformers calls a head whose output is a number and no class
+PROBLEM_TYPE: Final = "regression"  # what transformers calls a head whose output is a number and no class
 
 
 @dataclass(frozen=True, eq=False)

@@ -261,15 +261,23 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
         # sizes that do not fit are ours to refuse: transformers names them in a report that nobody sees
         model, info = kind.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True, **options, **extra)
     except Exception as error:  # whatever a family raises over a folder that is not as it should be
-        raise ModelRefused(
-            f"`{title}` could not be loaded.", str(error).strip().splitlines()[0] if str(error) else type(error).__name__, "See the log for the rest."
-        ) from error
+        raise ModelRefused(f"`{title}` could not be loaded.", _words(error, folder), "See the log for the rest.") from error
     if info["mismatched_keys"]:
         key, saved, wanted = min(info["mismatched_keys"])
         found = f"`{key}` is {tuple(saved)}, config.json asks for {tuple(wanted)}."
         raise ModelRefused(f"The weights of `{title}` do not fit its config.json.", found, "Save it again with the config it was trained with.")
     loaded = Loaded(ModelRef(title, revision or revision_of(folder)), folder, model.to(pick_device(device)), tokenizer, ModelCard.read(folder))
     return loaded, sorted(info["missing_keys"])
+
+
+def _words(error: Exception, folder: Path) -> str:
+    """What a library said of a folder; of a pad id beyond the rows it says nothing that names it."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for part in (config, config.get("text_config")):
+        pad, rows = (part.get(key) if isinstance(part, dict) else None for key in ("pad_token_id", "vocab_size"))
+        if isinstance(error, AssertionError) and isinstance(pad, int) and isinstance(rows, int) and pad >= rows:
+            return f"Its config.json has pad_token_id {pad}; the model has {rows} rows."
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "It gave no reason.")
 
 
 def _frozen(loaded: Loaded, missing: Sequence[str]) -> Loaded:

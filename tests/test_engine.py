@@ -288,8 +288,8 @@ def test_what_cannot_run_is_refused_before_the_first_forward():
     judge = replace(found.reward_models["one"], loaded=replace(found.reward_models["one"].loaded, card=ModelCard("judge", "one")))
     with pytest.raises(ModelRefused, match="observes and never guides"):
         run(Models(found.base_lm, {"one": judge}), "args")
-    tokenizer = byte_tokenizer()
-    tokenizer.add_tokens(["foreign"])
+    tokenizer, table = byte_tokenizer(), byte_tokenizer().get_vocab()
+    tokenizer.get_vocab = lambda: table | {"a": table["b"], "b": table["a"]}
     bigger = replace(tiny_reward("gpt2", 1, "one"), loaded=replace(tiny_reward("gpt2", 1, "one").loaded, tokenizer=tokenizer))
     with pytest.raises(TokenizerMismatch, match="do not share a tokenizer"):
         run(Models(found.base_lm, {"one": bigger}), "args")

@@ -174,10 +174,11 @@ def test_what_is_neither_folder_nor_hub_id_is_not_found(tmp_path):
 def test_another_tokenizer_is_refused(saved, tmp_path):
     lm, rm = load_causal_lm(str(saved / "lm"), device="cpu"), load_classifier(str(saved / "rm"), device="cpu")
     check_same_tokens(rm, lm)
-    rm.tokenizer.add_tokens(["foreign"])
-    said = r"Reward model `rm` and base LM `lm` do not share a tokenizer\. `rm` has 100 tokens, `lm` has 99; 1 entries differ\."
+    lm.tokenizer.add_tokens(["foreign"])
+    lm.model.resize_token_embeddings(100)
+    said = r"Reward model `rm` and base LM `lm` do not share a tokenizer\. `rm` has 99 tokens, `lm` has 100; 1 of these differ\."
     with pytest.raises(TokenizerMismatch, match=said):
-        check_same_tokens(replace(rm), lm)  # a table is read once
+        check_same_tokens(rm, replace(lm))  # a table is read once
 
 
 def test_the_same_tokens_with_other_numbers_are_refused(saved):
@@ -185,18 +186,61 @@ def test_the_same_tokens_with_other_numbers_are_refused(saved):
     vocabulary = lm.tokenizer.get_vocab()
     a, b = (t for t, i in vocabulary.items() if i in (50, 51))
     lm.tokenizer.get_vocab = lambda: vocabulary | {a: vocabulary[b], b: vocabulary[a]}
-    with pytest.raises(TokenizerMismatch, match="4 entries differ"):
-        check_same_tokens(rm, lm)
+    with pytest.raises(TokenizerMismatch, match="2 of these differ"):
+        check_same_tokens(rm, replace(lm))
 
 
-def test_a_reward_model_has_to_read_every_id_that_the_base_lm_can_choose(saved):
+def test_tokens_and_rows_that_only_one_of_two_models_has_are_no_hindrance(saved):
     lm, rm = load_causal_lm(str(saved / "lm"), device="cpu"), load_classifier(str(saved / "rm"), device="cpu")
     lm.model.resize_token_embeddings(104)
-    with pytest.raises(TokenizerMismatch, match=r"cannot read every token of base LM `lm`\. `rm` reads 99 ids, `lm` can choose 104"):
-        check_same_tokens(rm, lm)
-    wider = load_classifier(str(saved / "rm"), device="cpu")
-    wider.model.set_input_embeddings(torch.nn.Embedding(128, 32))
-    check_same_tokens(wider, lm)
+    rm.tokenizer.add_special_tokens({"pad_token": "[PAD]"})  # as so many trainers do, with a row for it
+    rm.model.set_input_embeddings(torch.nn.Embedding(100, 32))
+    check_same_tokens(replace(rm), replace(lm))
+    assert (replace(lm).vocabulary_size, replace(lm).num_tokens) == (104, 99)
+
+
+def test_a_reward_model_has_to_read_every_token_that_the_base_lm_can_choose(saved):
+    lm, rm = load_causal_lm(str(saved / "lm"), device="cpu"), load_classifier(str(saved / "rm"), device="cpu")
+    rm.model.set_input_embeddings(torch.nn.Embedding(97, 32))
+    with pytest.raises(TokenizerMismatch, match=r"cannot read every token of base LM `lm`\. 2 have no row, the first is `.` \(97\); it reads 97 ids"):
+        check_same_tokens(replace(rm), lm)
+
+
+def test_a_pad_token_without_a_row_is_not_padded_with_and_other_tokens_without_one_are_refused_by_name(saved):
+    found = load_causal_lm(str(saved / "lm"), device="cpu")
+    found.tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    found.tokenizer.add_tokens(["~~"])
+    assert (replace(found).pad_id, replace(found).num_tokens) == (0, 99)
+    with pytest.raises(BadSettings, match=r"a token that the model cannot read\. `~~` has id 100; the model has 99 rows"):
+        found.encode_prompt("a~~")
+    with pytest.raises(BadSettings, match="id 100"):
+        found.encode_response("a", (0, 5), "~~")
+
+
+def test_a_pad_id_of_the_config_beyond_the_rows_is_refused(lm):
+    _edit(lm, pad_token_id=99)
+    with pytest.raises(ModelRefused, match="Its config.json has pad_token_id 99; the model has 99 rows"):
+        load_causal_lm(str(lm), device="cpu")
+
+
+def test_sizes_that_do_not_fit_are_named_with_the_weight(lm):
+    _edit(lm, vocab_size=120)
+    with pytest.raises(ModelRefused, match=r"weight` is \(99, 32\), config.json asks for \(120, 32\)"):
+        load_causal_lm(str(lm), device="cpu")
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "vocab_size", "intermediate_size"])
+def test_a_config_of_absurd_size_is_refused_before_anything_is_built(lm, key):
+    _edit(lm, **{key: 10**9})
+    started = time.monotonic()
+    with pytest.raises(ModelRefused, match=rf"`{key}` is 1,000,000,000, but the weights"):
+        load_causal_lm(str(lm), device="cpu")
+    assert time.monotonic() - started < 1
+
+
+def _edit(folder: Path, **changes: int) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_every_end_token_that_any_source_names_ends_a_response(saved):

@@ -134,5 +134,9 @@ def words_of_weights(found: Mapping[str, Any]) -> tuple[str, str]:
     """What could not be read of weights with this config.json, should that be so, and what to do: (words, do)."""
     settings = found.get("quantization_config")
     if not settings:
+        for part in (found, found.get("text_config")):
+            pad, rows = (part.get(key) if isinstance(part, Mapping) else None for key in ("pad_token_id", "vocab_size"))
+            if isinstance(pad, int) and isinstance(rows, int) and pad >= rows:
+                return f"its config.json has pad_token_id {pad}, and the model has {rows:,} rows.", "Give an id below that, or null."
         return "it cannot be built from its config and weights.", ""
     return f"its weights are quantised ({settings.get('quant_method', 'unknown')!s:.40}) and cannot be read here.", "Give it in full precision."

@@ -9,18 +9,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 import torch
-from torch import Tensor
 
 from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, ModelRefused, RgtgError
+from rgtg.guidance.candidates import candidates_of, entropy_of
 from rgtg.guidance.methods import method
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
-from rgtg.guidance.steps import step_of
+from rgtg.guidance.spot_check import SpotCheck
+from rgtg.guidance.steps import Ended, Event, Working, step_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
@@ -33,25 +35,6 @@ VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers"
 LM = ""  # the base LM's name among the models that are served; no reward model is called so
 
 
-@dataclass(frozen=True)
-class Ended:
-    """The last event of a column. Forwards are those in which it asked for something; seconds count from the start of `generate`."""
-
-    stop_reason: str
-    error: str = ""
-    lm_forwards: int = 0
-    reward_forwards: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Working:
-    """A column has tokens on trial, none of them final: "4 answers, token 12"."""
-
-    note: str
-
-
-Event = Step | Ended | Working
 Guides = str | Sequence[tuple[str, float]] | None
 
 
@@ -137,7 +120,8 @@ class _Column:
         for token in run.forced_ids[:-1]:
             self.text.push(token)
         self.cost: Counter[str] = Counter()
-        self.num_shown, self.error = 0, ""
+        self.num_shown, self.error, self.ended = 0, "", False
+        self.notes: list[str] = []  # where a kept cache was found wrong
         self.unheard = False  # whether a model had nothing to say of what it was asked to read: it is not asked for ever
         self.request: Propose | Score | None = None
         self.proposals: list[Proposal | None] | None = None  # of a request that waits for their rewards
@@ -272,7 +256,7 @@ class _Column:
             full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
             reason = "max_new_tokens" if full else "stopped"
         lm_forwards = self.cost.pop(LM, 0)
-        return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started)
+        return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started, " ".join(self.notes))
 
 
 def _not_finite(name: str, where: str) -> BadReward:
@@ -304,6 +288,9 @@ class _Round:
                 given[name] += [run.forced_ids[:-1]] * num_rows
         self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
         self.batches = {name: models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest) for name in names if name != LM}
+        self.checks = {
+            name: SpotCheck(name or models.base_lm.name, batch, partial(self._note, name)) for name, batch in {LM: self.lm, **self.batches}.items()
+        }
         for run, rule, own in zip(runs, rules, slots, strict=True):
             followers: list[tuple[Follower, Sequence[int]]] = [
                 (self.lm, own[LM]),
@@ -327,13 +314,24 @@ class _Round:
             for name in again:
                 self._serve(name, alive)
 
+    def check_last(self, column: _Column) -> None:
+        """At the end of a comparison: every model of its last column reads that column's answer again, plainly."""
+        for name, slots in column.slots.items():
+            self.checks[name].holds(slots[0])
+
+    def _note(self, name: str, words: str) -> None:
+        for column in self.columns:
+            if name in column.slots and not column.ended:
+                column.notes.append(words)
+
     def _serve(self, name: str, alive: Sequence[_Column]) -> None:
         asking = [(column, wanted) for column in alive if (wanted := column.asks(name))]
         if not asking:
             return
         batch = self.batches[name]
         before = batch.num_forwards
-        answers = batch.forward({slot: ids for _, wanted in asking for slot, ids in wanted.items()})
+        asked = {slot: ids for _, wanted in asking for slot, ids in wanted.items()}
+        answers = self.checks[name].served(lambda: batch.forward(asked), next(iter(asked)))
         for column, wanted in asking:
             column.cost[name] += batch.num_forwards - before
             column.hear(name, {slot: answers[slot] for slot in wanted})
@@ -343,7 +341,8 @@ class _Round:
         if not asking:
             return
         before = self.lm.num_forwards
-        logits = self.lm.forward([column.slots[LM][row] for column, rows in asking for row in rows])
+        slots = [column.slots[LM][row] for column, rows in asking for row in rows]
+        logits = self.checks[LM].served(lambda: self.lm.forward(slots), slots[0])
         log_probs = logits.log_softmax(-1)  # (rows, vocabulary)
         k = min(max(column.run.generation.top_k for column, _ in asking), log_probs.shape[-1])
         top, ids = (found.cpu() for found in log_probs.topk(k))
@@ -352,28 +351,12 @@ class _Round:
             column.cost[LM] += self.lm.num_forwards - before
             mine = slice(at, at + len(rows))
             at += len(rows)
-            entropies = _entropy(log_probs[mine]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
+            entropies = entropy_of(log_probs[mine]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
             if not all(math.isfinite(row[0]) for row in values[mine]):
                 column.fail(BadReward(f"Base LM `{column.lm.name}` gave probabilities that are not numbers.", "", "Its weights may be damaged."))
                 continue
             found = zip(top[mine], values[mine], tokens[mine], entropies, strict=True)
-            column.hear_lm([_candidates(*row, column.run.generation) for row in found])
-
-
-def _entropy(log_probs: Tensor) -> list[float]:
-    """In nats, of each row: (rows, vocabulary) log probabilities."""
-    return torch.special.entr(log_probs.exp()).sum(-1).tolist()
-
-
-def _candidates(top: Tensor, values: Sequence[float], ids: Sequence[int], entropy: float | None, config: GenerationConfig) -> Proposal:
-    """The run's own top-k and top-p of a row's most probable tokens: `top` (k,) log probabilities, as numbers in `values`."""
-    k = min(config.top_k, len(values))
-    while values[k - 1] == -math.inf:  # what the model itself rules out is no candidate
-        k -= 1
-    if config.top_p < 1:
-        mass = (top[:k] / (config.temperature or 1.0)).softmax(0).cumsum(0)
-        k = min(k, int((mass < config.top_p).sum()) + 1)  # the token that crosses belongs to it
-    return Proposal(list(ids[:k]), top[:k], entropy=entropy)
+            column.hear_lm([candidates_of(*row, column.run.generation) for row in found])
 
 
 @torch.inference_mode()
@@ -388,7 +371,7 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     alive = dict(enumerate(models_at_work.columns))
     while alive:
         use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
-        if stop():
+        if stopped := stop():
             for column in alive.values():
                 column.stop()
         else:
@@ -396,5 +379,8 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
         for number, column in list(alive.items()):
             yield from ((number, event) for event in column.events())
             if column.is_done:
+                if len(alive) == 1 and not stopped and not column.error:
+                    models_at_work.check_last(column)
+                column.ended = True
                 yield number, column.end(started)
                 del alive[number]

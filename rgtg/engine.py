@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 import torch
@@ -20,7 +21,8 @@ from rgtg.guidance.methods import method
 from rgtg.guidance.proposals import candidates, entropy
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
-from rgtg.guidance.steps import step_of
+from rgtg.guidance.spot_check import SpotCheck
+from rgtg.guidance.steps import Ended, Event, Working, step_of
 from rgtg.models.backbone import Stopped, go_on, stoppable
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
@@ -34,25 +36,6 @@ VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers"
 LM = ""  # the base LM's name among the models that are served; no reward model is called so
 
 
-@dataclass(frozen=True)
-class Ended:
-    """The last event of a column. Forwards are those in which it asked for something; seconds count from the start of `generate`."""
-
-    stop_reason: str
-    error: str = ""
-    lm_forwards: int = 0
-    reward_forwards: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Working:
-    """A column has tokens on trial, none of them final: "4 answers, token 12"."""
-
-    note: str
-
-
-Event = Step | Ended | Working
 Guides = str | Sequence[tuple[str, float]] | None
 
 
@@ -138,7 +121,8 @@ class _Column:
         for token in run.forced_ids[:-1]:
             self.text.push(token)
         self.cost: Counter[str] = Counter()
-        self.num_shown, self.error = 0, ""
+        self.num_shown, self.error, self.ended = 0, "", False
+        self.notes: list[str] = []  # where a kept cache was found wrong
         self.unheard = False  # whether a model had nothing to say of what it was asked to read: it is not asked for ever
         self.request: Propose | Score | None = None
         self.proposals: list[Proposal | None] | None = None  # of a request that waits for their rewards
@@ -273,7 +257,7 @@ class _Column:
             full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
             reason = "max_new_tokens" if full else "stopped"
         lm_forwards = self.cost.pop(LM, 0)
-        return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started)
+        return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started, " ".join(self.notes))
 
 
 class _Round:
@@ -302,6 +286,9 @@ class _Round:
         for name in names[1:]:
             go_on()
             self.batches[name] = models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest)
+        self.checks = {
+            name: SpotCheck(name or models.base_lm.name, batch, partial(self._note, name)) for name, batch in {LM: self.lm, **self.batches}.items()
+        }
         for run, rule, own in zip(runs, rules, slots, strict=True):
             followers: list[tuple[Follower, Sequence[int]]] = [
                 (self.lm, own[LM]),
@@ -325,6 +312,16 @@ class _Round:
             for name in again:
                 self._serve(name, alive)
 
+    def check_last(self, column: _Column) -> None:
+        """At the end of a comparison: every model of its last column reads that column's answer again, plainly."""
+        for name, slots in column.slots.items():
+            self.checks[name].holds(slots[0])
+
+    def _note(self, name: str, words: str) -> None:
+        for column in self.columns:
+            if name in column.slots and not column.ended:
+                column.notes.append(words)
+
     def _serve(self, name: str, alive: Sequence[_Column]) -> None:
         asking = [(column, wanted) for column in alive if (wanted := column.asks(name))]
         if not asking:
@@ -333,7 +330,7 @@ class _Round:
         for part in batch.in_parts({slot: ids for _, wanted in asking for slot, ids in wanted.items()}):
             go_on()
             before = batch.num_forwards
-            answers |= batch.forward(part)
+            answers |= self.checks[name].served(partial(batch.forward, part), next(iter(part)))
             for column, _ in asking:
                 column.cost[name] += batch.num_forwards - before
         for column, wanted in asking:
@@ -345,7 +342,8 @@ class _Round:
             return
         go_on()
         before = self.lm.num_forwards
-        log_probs = self.lm.forward([column.slots[LM][row] for column, rows in asking for row in rows]).log_softmax(-1)  # (rows, vocabulary)
+        slots = [column.slots[LM][row] for column, rows in asking for row in rows]
+        log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots[0]).log_softmax(-1)  # (rows, vocabulary)
         allowed = log_probs[:, : asking[0][0].lm.loaded.num_tokens]  # rows beyond the tokenizer are never candidates
         k = min(max(column.run.generation.top_k for column, _ in asking), allowed.shape[-1])
         top, ids = (found.cpu() for found in allowed.topk(k))
@@ -379,14 +377,19 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     alive = dict(enumerate(models_at_work.columns))
     while alive:
         use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
+        stopped = False
         try:
             with stoppable(stop):
                 models_at_work.advance(list(alive.values()))
         except Stopped:
+            stopped = True
             for column in alive.values():
                 column.stop()
         for number, column in list(alive.items()):
             yield from ((number, event) for event in column.events())
             if column.is_done:
+                if len(alive) == 1 and not stopped and not column.error:
+                    models_at_work.check_last(column)
+                column.ended = True
                 yield number, column.end(started)
                 del alive[number]

@@ -187,7 +187,8 @@ def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
 class Trace:
     """A run and what came of it. `column` is A to H; `place` the position on screen, from 0.
 
-    `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in.
+    `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in. `note` says where a
+    model's kept cache was found wrong; it is shown while the answer is there and is not stored.
     """
 
     id: str
@@ -204,6 +205,7 @@ class Trace:
     lm_forwards: int = 0
     reward_forwards: int = 0
     created_at: str = ""
+    note: str = ""
 
     @property
     def token_ids(self) -> tuple[int, ...]:

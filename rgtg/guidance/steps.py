@@ -1,14 +1,38 @@
-"""A draft that is settled becomes a record: the candidates it was drawn from, their ranks and shares, and what was given up for it.
+"""What a column yields: a draft that is settled as a record, with the candidates it was drawn from, and how a column stands or ended.
 
 Pure functions of drafts. Knows nothing of models, the engine or the screen.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from rgtg.guidance.rows import Draft
 from rgtg.guidance.sequences import normalised
 from rgtg.records import Candidate, Step, Tried
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last event of a column. Forwards are those in which it asked for something; seconds count from the start of `generate`.
+    `note` says where a model's kept cache was found wrong on the way."""
+
+    stop_reason: str
+    error: str = ""
+    lm_forwards: int = 0
+    reward_forwards: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Working:
+    """A column has tokens on trial, none of them final: "4 answers, token 12"."""
+
+    note: str
+
+
+Event = Step | Ended | Working
 
 
 def step_of(

@@ -25,10 +25,11 @@ STRATEGIES = ("siblings", "rows", "reencode")
 class Backbone:
     """A causal model up to its last hidden state, and how its prefixes can be grown.
 
-    `run(input_ids, attention_mask, position_ids, use_cache)` gives (rows, length, width); the cache goes in under `cache_name`,
-    which transformers changed in 5.24. `windows` is the attention window of each layer type, None for full attention. `strategy` says how candidates
-    are valued: as `siblings` in one forward, as expanded `rows`, or by `reencode` without a cache. What is kept is right up to `reach`
-    positions, None for all. A text longer than `switch` is read with other positions, from its first token on.
+    `run(input_ids, attention_mask, position_ids, use_cache)` gives (rows, length, width); the cache goes in under `cache_name`: `cache`
+    where the model's forward takes it, the older name, which transformers drops in 5.40, only where it does not. `windows` is the attention
+    window of each layer type, None for full attention. `strategy` says how candidates are valued: as `siblings` in one forward, as expanded
+    `rows`, or by `reencode` without a cache. What is kept is right up to `reach` positions, None for all. A text longer than `switch` is
+    read with other positions, from its first token on.
     """
 
     run: Callable[..., Tensor]

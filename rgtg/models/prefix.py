@@ -170,6 +170,23 @@ class GrowingRows:
             return hidden[:, column]
         return torch.stack([h[row, at] for h, row, at in found])
 
+    @torch.inference_mode()
+    def holds(self, slot: int) -> bool:
+        """Whether the slot's last token, read again plainly, is what the cache says: a check whose forwards are not counted."""
+        if self.backbone.strategy == "reencode" or (self.is_fed(slot) and slot not in self._last):
+            return True
+        counted = self.num_forwards
+        found = self.last([slot])[0]
+        self.num_forwards = counted
+        return close(found, encode(self.backbone, [self.texts[slot]])[0])
+
+    def distrust(self) -> None:
+        """From here on without the cache: every text is read from its first token again."""
+        self.backbone = replace(self.backbone, strategy="reencode")
+        self._cached = [0] * len(self.texts)
+        for state in (self._siblings, self._moves, self._last):
+            state.clear()
+
     # --- forwards -------------------------------------------------------------------------------------------------
 
     def _stay_in_reach(self, slots: Sequence[int], asks: Mapping[int, Sequence[int]]) -> None:
@@ -327,6 +344,12 @@ def _joined(fed: Sequence[Fed]) -> Fed:
 # --- how prefixes can be grown ----------------------------------------------------------------------------------------
 
 
+def close(found: Tensor, wanted: Tensor) -> bool:
+    """Whether two ways of reading the same text agree: to 1e-3 of the largest value in float32, 2 % in half precision."""
+    tolerance = {torch.float32: 1e-3, torch.float64: 1e-6}.get(wanted.dtype, 2e-2)
+    return bool(((found - wanted).abs() <= tolerance * (1 + wanted.abs().max())).all())
+
+
 @torch.inference_mode()
 def choose_strategy(backbone: Backbone, vocabulary: int) -> str:
     """The fastest way of growing prefixes that gives this model's own plain values: tried, not looked up.
@@ -340,20 +363,16 @@ def choose_strategy(backbone: Backbone, vocabulary: int) -> str:
     ids = torch.randint(0, vocabulary, (2, length + 8), generator=draw).tolist()
     texts = [ids[0][:length], ids[1][: length - 4]]
     candidates = [torch.randint(0, vocabulary, (3,), generator=draw).tolist() for _ in texts]
-    tolerance = 1e-3 if backbone.dtype == torch.float32 else 2e-2 if backbone.dtype != torch.float64 else 1e-6
     for strategy in STRATEGIES[:-1]:
         try:
-            if _agrees(replace(backbone, strategy=strategy), texts, candidates, tolerance):
+            if _agrees(replace(backbone, strategy=strategy), texts, candidates):
                 return strategy
         except (ValueError, RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError):
             continue  # the model refuses this kind of mask or cache
     return STRATEGIES[-1]
 
 
-def _agrees(backbone: Backbone, texts: list[list[int]], candidates: list[list[int]], tolerance: float) -> bool:
-    def close(found: Tensor, wanted: Tensor) -> bool:
-        return bool(((found - wanted).abs() <= tolerance * (1 + wanted.abs().max())).all())
-
+def _agrees(backbone: Backbone, texts: list[list[int]], candidates: list[list[int]]) -> bool:
     def same(rows: GrowingRows) -> bool:
         """Two candidates of one slot and three of the other, and the last token of each, as plain encoding has them."""
         fed = rows.forward({0: candidates[0][:2], 1: candidates[1]})

@@ -56,6 +56,13 @@ class RewardPrefixes(ABC):
         """Candidates by slot -> what is said of each slot; without candidates of the response as it stands. No forward is made
         where nothing is new."""
 
+    def holds(self, slot: int) -> bool:
+        """Whether the slot, read again plainly, is what was said of it. A kind that keeps nothing has nothing to check."""
+        return True
+
+    def distrust(self) -> None:  # noqa: B027
+        """From here on without a cache; what was said until now is forgotten and read again."""
+
 
 class RewardModel(HasWeights, ABC):
     """A model that says a reward of every prefix of a response."""

@@ -83,6 +83,16 @@ class TokenPrefixes(RewardPrefixes):
             self._candidates[slot] = asks[slot], candidates[slot]
         return {slot: Said(new.get(slot, ()), self._stands(slot, not ids), candidates.get(slot, ())) for slot, ids in asks.items()}
 
+    def holds(self, slot: int) -> bool:
+        return all(prefixes.holds(slot) for prefixes in self._both)
+
+    def distrust(self) -> None:
+        for prefixes in self._both:
+            prefixes.distrust()
+        self._rewards = [[] for _ in self._rewards]
+        self._next.clear()
+        self._candidates.clear()
+
     def _feed(self, slots: list[int], num: int) -> dict[int, Tensor]:
         """Slot -> (positions, vocabulary): values behind its last `num` pending tokens, or as many as there are; of slots in which
         nothing is pending, nothing."""

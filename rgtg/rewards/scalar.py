@@ -80,6 +80,14 @@ class ScalarPrefixes(RewardPrefixes):
             found[slot] = Said((), self._stands(slot), ())
         return found
 
+    def holds(self, slot: int) -> bool:
+        return self.rows.holds(slot)
+
+    def distrust(self) -> None:
+        self.rows.distrust()
+        self._reward.clear()
+        self._candidates.clear()
+
     def _stands(self, slot: int) -> float:
         """Reward of a slot in which nothing is pending, from the state of its last token where it is not known."""
         if slot not in self._reward:

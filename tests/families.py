@@ -1,0 +1,151 @@
+"""Every causal LM family that transformers registers, as a tiny random model: which strategy it gets, and how far that is from plain reading.
+
+`python tests/families.py [NAME …]` prints a line a family and ends with status 1 where a kept cache is wrong: as base LM and as reward
+model, for short texts and for texts longer than every window that the config names.
+"""
+
+import inspect
+import sys
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_models import byte_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from rgtg.errors import RgtgError
+from rgtg.models.backbone import Backbone, encode
+from rgtg.models.lm import BaseLM
+from rgtg.models.loading import Loaded
+from rgtg.models.prefix import GrowingRows
+from rgtg.records import ModelRef
+from rgtg.rewards.scalar import ScalarRewardModel
+
+VOCABULARY, WINDOW, SHORT, LONG = 99, 24, 6, 48  # the window is longer than the check at load, unless that knows of it
+TOLERANCE = 1e-3
+# What a tiny config needs, by the names that families give it; a name that the config has not is left out.
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 128,
+    "n_ctx": 128, "d_model": 32, "n_heads": 4, "n_layers": 4, "max_seq_len": 128, "decoder_layers": 2, "encoder_layers": 2,
+    "decoder_attention_heads": 4, "encoder_attention_heads": 4, "decoder_ffn_dim": 64, "encoder_ffn_dim": 64, "ffn_dim": 64,
+    "sliding_window": WINDOW, "window_size": WINDOW, "attention_window_size": WINDOW, "local_attention": WINDOW, "attention_chunk_size": WINDOW,
+    "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "kv_lora_rank": 16, "q_lora_rank": 16,
+    "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8, "global_head_dim": 8, "num_layers": 4, "num_heads": 4, "embedding_size": 32,
+    "word_embed_proj_dim": 32, "rotary_dim": 4, "state_size": 8, "mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1,
+    "mamba_d_ssm": 64, "mamba_num_heads": 8, "mamba_head_dim": 8, "n_groups": 1, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8,
+    "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
+}  # fmt: skip
+PER_FAMILY: dict[str, dict[str, Any]] = {
+    "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "expand": 2},
+}
+MAX_WEIGHTS = 20_000_000  # a config that stays large is skipped, with its size
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one family as one kind of model. `outcome` is ok, wrong, refused or skipped; differences are relative."""
+
+    family: str
+    kind: str
+    outcome: str
+    strategy: str = ""
+    short: float = 0.0
+    long: float = 0.0
+    reason: str = ""
+
+    def line(self) -> str:
+        numbers = f"{self.strategy:9} short {self.short:.1e}  long {self.long:.1e}" if self.outcome in ("ok", "wrong") else self.reason
+        return f"{self.family:28} {self.kind:12} {self.outcome:8} {numbers}"
+
+
+def tiny_config(family: str) -> Any:
+    default = AutoConfig.for_model(family)
+    text = default.get_text_config(decoder=True)
+    kind = type(text)
+    known = set(inspect.signature(kind.__init__).parameters) | set(text.to_dict())
+    settings = {name: value for name, value in SMALL.items() if name in known and not isinstance(text.to_dict().get(name), (list, dict))}
+    config = kind(**settings | PER_FAMILY.get(family, {}))
+    config.is_decoder = True
+    return config
+
+
+def tiny_model(family: str, kind: Any) -> Any:
+    config = tiny_config(family)
+    if kind is AutoModelForSequenceClassification:
+        config.num_labels = 1
+    with torch.device("meta"):
+        size = sum(weight.numel() for weight in kind.from_config(config).parameters())
+    if size > MAX_WEIGHTS:
+        raise ValueError(f"its smallest config here has {size:,} weights")
+    torch.manual_seed(0)
+    model = kind.from_config(config).eval().requires_grad_(False)
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            weight.mul_(4.0)
+    return model
+
+
+def difference(backbone: Backbone, length: int) -> float:
+    """The largest difference to plain reading while two rows grow behind prompts, relative to the largest value."""
+    draw = torch.Generator().manual_seed(length)
+    ids = torch.randint(2, VOCABULARY, (2, length + 6), generator=draw).tolist()
+    rows, worst = GrowingRows(backbone, [ids[0][:length], ids[1][: length - 3]]), 0.0
+    for step in range(4):
+        rows.forward({slot: [5, 6 + step, 7] for slot in (0, 1)})
+        for slot in (0, 1):
+            rows.append(slot, 6 + step if step % 2 else ids[slot][length + step])
+        wanted = encode(backbone, rows.texts)
+        worst = max(worst, float((rows.last([0, 1]) - wanted).abs().max() / (1 + wanted.abs().max())))
+    return worst
+
+
+@torch.inference_mode()
+def look_at(family: str, kind: str) -> Found:
+    auto = AutoModelForCausalLM if kind == "base LM" else AutoModelForSequenceClassification
+    try:
+        weights = tiny_model(family, auto)
+    except Exception as error:  # whatever a stranger's config raises is the reason that the family is skipped
+        none = "Unrecognized configuration class" in str(error)
+        words = f"transformers has no {kind} of it" if none else f"no tiny config: {' '.join(str(error).split())}"
+        return Found(family, kind, "skipped", reason=words[:150])
+    try:
+        weights(torch.tensor([[2, 3, 4]]), use_cache=False)
+    except Exception as error:
+        return Found(family, kind, "skipped", reason=f"the tiny config does not run: {' '.join(str(error).split())}"[:150])
+    try:
+        loaded = Loaded(ModelRef(family, "tiny"), Path(), weights, byte_tokenizer(), None)
+        backbone = (BaseLM if kind == "base LM" else ScalarRewardModel).of(loaded).backbone
+        short, long = difference(backbone, SHORT), difference(backbone, LONG)
+    except RgtgError as error:
+        return Found(family, kind, "refused", reason=str(error)[:150])
+    except Exception as error:
+        return Found(family, kind, "escaped", reason=f"{type(error).__name__}: {error}"[:150].replace("\n", " "))
+    outcome = "ok" if max(short, long) < TOLERANCE else "wrong"
+    return Found(family, kind, outcome, backbone.strategy, short, long)
+
+
+def main(names: list[str]) -> int:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    families = names or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    counts: Counter[str] = Counter()
+    for family in families:
+        for kind in ("base LM", "reward model"):
+            found = look_at(family, kind)
+            counts[f"{kind} {found.outcome}"] += 1
+            counts[found.outcome] += 1
+            print(found.line(), flush=True)
+    print(f"{len(families)} of {len(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)} registered families:", dict(counts))
+    return 1 if counts["wrong"] or counts["escaped"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -286,9 +286,8 @@ class _Round:
         for name in names[1:]:
             go_on()
             self.batches[name] = models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest)
-        self.checks = {
-            name: SpotCheck(name or models.base_lm.name, batch, partial(self._note, name)) for name, batch in {LM: self.lm, **self.batches}.items()
-        }
+        self.checks = {name: SpotCheck(name, batch, partial(self._note, name)) for name, batch in self.batches.items()}
+        self.checks[LM] = SpotCheck(models.base_lm.name, self.lm, partial(self._note, LM))
         for run, rule, own in zip(runs, rules, slots, strict=True):
             followers: list[tuple[Follower, Sequence[int]]] = [
                 (self.lm, own[LM]),

@@ -101,4 +101,6 @@ def _head_is_all(model: torch.nn.Module, hidden: Callable[..., Tensor], head: to
     ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
     if getattr(model, "base_model", model) is model:  # Llama 4: the whole model is its own base, and gives no hidden state
         return False
-    return torch.allclose(head(hidden(input_ids=ids)).float(), model(input_ids=ids).logits.float(), rtol=1e-4, atol=1e-4)
+    return torch.allclose(
+        head(hidden(input_ids=ids, use_cache=False)).float(), model(input_ids=ids, use_cache=False).logits.float(), rtol=1e-4, atol=1e-4
+    )

@@ -357,6 +357,8 @@ def choose_strategy(backbone: Backbone, vocabulary: int) -> str:
     Two rows of different length: three candidates, keep one, candidates again, forget one, copy; against plain encoding,
     to 1e-3 relative in float32 (2 % in half precision).
     """
+    if backbone.strategy == STRATEGIES[-1]:  # known beforehand
+        return backbone.strategy
     windows = [w for _, w in backbone.windows if w and w < 64]
     length = max(9, *(w + 3 for w in windows)) if windows else 9
     draw = torch.Generator().manual_seed(0)

@@ -134,7 +134,7 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
 
 
 def trace_of(row: Stored) -> Trace:
-    plain = {f.name: row[f.name] for f in fields(Trace) if f.name not in ("run", "steps")}
+    plain = {f.name: row[f.name] for f in fields(Trace) if f.name not in ("run", "steps", "note")}
     return Trace(run=from_dict(Run, json.loads(row["run"])), steps=StoredSteps(row["steps"]), **plain)  # type: ignore[arg-type]
 
 

@@ -5,11 +5,11 @@ Knows nothing of tensors, models, the database or the screen.
 
 import json
 import math
-import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -187,9 +187,8 @@ def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
 class Trace:
     """A run and what came of it. `column` is A to H; `place` the position on screen, from 0.
 
-    `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in. `note` says where a
-    model's kept cache was found wrong; it is shown while the answer is there and is not stored.
-    """
+    `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in. `note`, which is not
+    stored, says where a model's kept cache was found wrong."""
 
     id: str
     column: str
@@ -332,8 +331,7 @@ class ModelCard:
     @classmethod
     def read(cls, folder: Path) -> "ModelCard | None":
         """The card of a model folder; None where the folder has none (a model from elsewhere). Raises BadData."""
-        path = folder / CARD_FILE
-        if not os.path.isfile(path):
+        if not isfile(path := folder / CARD_FILE):
             return None
         with door(printable(f"{path} is no card of a model."), "Delete it, or put the right one there.", BadData):
             check_types(cls, found := read_json(path))

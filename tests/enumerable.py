@@ -75,7 +75,8 @@ class _Batch:
 class _Model:
     def __init__(self, name: str):
         self.name = name
-        self.loaded = SimpleNamespace(ref=ModelRef(name), tokenizer=_Tokenizer(), eos_ids=frozenset({END}), template=("plain", ""), num_tokens=5)
+        self.loaded = SimpleNamespace(ref=ModelRef(name), tokenizer=_Tokenizer(), template=("plain", ""), num_tokens=SIZE)
+        self.loaded.eos_ids = self.loaded.silent_ids = frozenset({END})
 
 
 class ToyLM(_Model):

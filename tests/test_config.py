@@ -93,7 +93,7 @@ def test_every_training_setting_has_help_and_says_what_it_may_be(listed):
         if isinstance(f.default, bool):
             continue
         if isinstance(f.default, str):
-            assert f.name == "system_prompt" or f.default in known["choices"], f.name
+            assert f.name in ("system_prompt", "columns") or f.default in known["choices"], f.name
         else:
             assert known["min"] <= f.default <= known["max"], f.name
 

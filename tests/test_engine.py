@@ -230,7 +230,7 @@ def test_a_large_scoring_is_made_in_parts_between_which_one_can_stop(monkeypatch
     monkeypatch.setattr(prefix, "PART_ON_CPU", 24)  # six answers of four tokens a forward
     with counted(found) as forwards:
         parts, _ = collect([run(found, "best-of-n", n=18, tokens=4)], found)
-    assert ids(parts[0]) == ids(whole[0]) and forwards["one"] == 1 + 3
+    assert ids(parts[0]) == ids(whole[0]) and forwards["one"] == 1 + 3 + 1  # the last is the spot check at the end
     assert parts[0][-1].reward("one") == pytest.approx(whole[0][-1].reward("one"), abs=1e-4)
     with counted(found) as forwards:
         (steps,), (end,) = collect([run(found, "best-of-n", n=18, tokens=4)], found, stop=lambda: forwards["one"] == 2)

@@ -142,7 +142,7 @@ def test_a_reward_model_of_another_family_is_refused_before_any_weight_is_read(f
 
 
 def test_what_a_library_raises_while_a_model_is_made_is_a_refusal(library, monkeypatch):
-    monkeypatch.setattr("rgtg.models.lm.choose_strategy", lambda *_: [][0])
+    monkeypatch.setattr("rgtg.models.lm.grown", lambda *_: [][0])
     with pytest.raises(ModelRefused, match=r"`tiny` cannot be used\. list index out of range\. Choose another model\."):
         library.base_lm()
 

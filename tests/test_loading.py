@@ -219,13 +219,13 @@ def test_a_pad_token_without_a_row_is_not_padded_with_and_other_tokens_without_o
 
 def test_a_pad_id_of_the_config_beyond_the_rows_is_refused(lm):
     _edit(lm, pad_token_id=99)
-    with pytest.raises(ModelRefused, match="Its config.json has pad_token_id 99; the model has 99 rows"):
+    with pytest.raises(ModelRefused, match="its config.json has pad_token_id 99, and the model has 99 rows"):
         load_causal_lm(str(lm), device="cpu")
 
 
 def test_sizes_that_do_not_fit_are_named_with_the_weight(lm):
     _edit(lm, vocab_size=120)
-    with pytest.raises(ModelRefused, match=r"weight` is \(99, 32\), config.json asks for \(120, 32\)"):
+    with pytest.raises(ModelRefused, match=r"weight` is \(99, 32\) in the file, and the config asks for \(120, 32\)"):
         load_causal_lm(str(lm), device="cpu")
 
 

@@ -341,9 +341,6 @@ def _joined(fed: Sequence[Fed]) -> Fed:
     return Fed(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), last.slots, num_new, num_new)
 
 
-# --- how prefixes can be grown ----------------------------------------------------------------------------------------
-
-
 def close(found: Tensor, wanted: Tensor) -> bool:
     """Whether two ways of reading the same text agree: to 1e-3 of the largest value in float32, 2 % in half precision."""
     tolerance = {torch.float32: 1e-3, torch.float64: 1e-6}.get(wanted.dtype, 2e-2)

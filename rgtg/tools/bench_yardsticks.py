@@ -88,7 +88,8 @@ class BareForwards:
             self.hooks.pop().remove()
 
     def _record_backbone(self, i: int, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        self.calls.append(("backbone", i, kwargs))
+        if kwargs["use_cache"]:  # a spot check reads plainly: what it costs is not the forwards of a decoding
+            self.calls.append(("backbone", i, kwargs))
 
     def _record_head(self, i: int, module: nn.Module, args: tuple) -> None:
         self.calls.append(("head", i, args[0]))

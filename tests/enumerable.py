@@ -60,6 +60,9 @@ class _Batch:
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         return [asks]
 
+    def holds(self, slot: int) -> bool:
+        return True
+
     def append(self, slot: int, token_id: int) -> None:
         self.texts[slot] += (token_id,)
 
@@ -76,7 +79,7 @@ class _Model:
     def __init__(self, name: str):
         self.name = name
         self.loaded = SimpleNamespace(ref=ModelRef(name), tokenizer=_Tokenizer(), template=("plain", ""), num_tokens=SIZE)
-        self.loaded.eos_ids = self.loaded.silent_ids = frozenset({END})
+        self.loaded.eos_ids, self.loaded.silent_ids, self.loaded.closing = frozenset({END}), frozenset({END}), (END,)
 
 
 class ToyLM(_Model):

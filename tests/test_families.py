@@ -4,7 +4,7 @@ import pytest
 from families import LONG, WINDOW, look_at
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-STRATEGIES = {"qwen3": "siblings", "gemma3_text": "siblings", "bloom": "rows", "mamba": "reencode", "gpt_neo": "reencode", "llama4_text": None}
+STRATEGIES = {"qwen3": "siblings", "gemma3_text": "siblings", "bloom": "rows", "mamba": "reencode", "gpt_neo": "siblings", "llama4_text": None}
 
 
 @pytest.mark.parametrize("family", STRATEGIES)

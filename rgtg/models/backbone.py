@@ -19,10 +19,6 @@ from rgtg.models.cache import RowCache
 
 _listening = threading.local()  # `stop` of what is computed in this thread
 STRATEGIES = ("siblings", "rows", "reencode")
-OWN_WINDOWS = (
-    "window_size",
-    "attention_window_size",
-)  # windows that a family applies by itself (GPT-Neo), in no layer type and so in no mask of ours
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,6 @@ class Backbone:
         types, kwargs = get_layer_types_and_kwargs(config)  # undocumented; works without `layer_types` in the config too
         windows = {t: k.get("sliding_window") for t, k in zip(types, kwargs, strict=True)}
         name = "cache" if "cache" in inspect.signature(model.base_model.forward).parameters else "past_key_values"
-        if any(getattr(config, own, None) for own in OWN_WINDOWS):
-            strategy = STRATEGIES[-1]
         return cls(run, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy, name)
 
     def forward(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, positions: Tensor | None, cache: RowCache | None) -> Tensor:

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from operator import is_
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -47,12 +48,19 @@ def warn(words: str) -> None:
 
 
 def sendable(value: Any) -> Any:
-    """The value with a sign in place of what no stream of answers can carry: half a character, of a file's name for instance, would end it."""
+    """The value with a sign in place of what no stream of answers can carry: half a character, of a file's name for instance, would end it.
+
+    A value with nothing to replace is given back itself: what a page keeps between events may be changed in place.
+    """
     if isinstance(value, str):
         return value if value.isascii() else HALF.sub("\ufffd", value)
     if isinstance(value, dict):
-        return {key: sendable(item) for key, item in value.items()}
-    return [sendable(item) for item in value] if isinstance(value, list) else value
+        mended = {key: sendable(item) for key, item in value.items()}
+        return value if all(mended[key] is item for key, item in value.items()) else mended
+    if isinstance(value, list):
+        items = [sendable(item) for item in value]
+        return value if all(map(is_, items, value)) else items
+    return value
 
 
 def guarded(doing: str) -> Callable[[Fn], Fn]:

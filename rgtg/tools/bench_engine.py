@@ -50,7 +50,7 @@ def _starter(device: str) -> Any:
 
 
 def _random(name: str, device: str) -> Any:
-    """Weights from seed 0, under the smallest tokenizer that serves."""
+    """Weights from seed 0, under a tokenizer that has a word for every row: what has none is never a candidate."""
     import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -62,7 +62,6 @@ def _random(name: str, device: str) -> Any:
     from rgtg.records import ModelRef
     from rgtg.rewards.scalar import ScalarRewardModel
 
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<s>": 0, "</s>": 1}, "<s>")), bos_token="<s>")
     ids: dict[str, Any] = {"num_labels": 1, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": None}
     llama: dict[str, Any] = {
         "hidden_size": 768,
@@ -72,6 +71,8 @@ def _random(name: str, device: str) -> Any:
         "vocab_size": VOCABULARY,
     }
     config = GPT2Config(n_positions=POSITIONS, **ids) if name == "gpt2" else LlamaConfig(max_position_embeddings=POSITIONS, **llama, **ids)
+    words = {"<s>": 0, "</s>": 1} | {f"w{i}": i for i in range(2, config.vocab_size)}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, "<s>")), bos_token="<s>")
     torch.manual_seed(0)
     loaded = [
         Loaded(ModelRef(title, "random"), Path(), kind.from_config(config).to(device).eval().requires_grad_(False), tokenizer, None)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEMPLATES = ("plain", "chat")  # stored in every card, with the system prompt
-ROLES = ("system", "user", "assistant")
 Message = tuple[str, str]  # (role, content)
 ASKED, ANSWERED, ASKED_AGAIN = "Forty-one", "Forty-two", "Forty-three"  # words that no template writes of its own
 

@@ -20,9 +20,7 @@ from rgtg.serialization import check_types, from_dict, read_json
 CARD_FILE = "card.json"
 MODEL_KINDS = ("base_lm", "reward_model", "judge")
 NAMES, MAX_NAME = ("name", "objective", "base_lm", "template", "license", "parent", "reference", "reward_kind"), 200  # of a card: one line each
-STOP_REASONS = ("eos", "max_new_tokens", "stopped", "error")
 ANSWERS = ("best", "tie", "all_bad", "skip")  # the verdicts that a person gives
-VERDICTS = (*ANSWERS, "withdrawn")  # undo
 STATES = ("open", "closed", "expired", "abandoned")
 Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
 Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))

@@ -143,3 +143,12 @@ def encode(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
     """(rows, width): hidden state of each text's last token, plainly."""
     hidden = encode_all(backbone, texts)
     return hidden[torch.arange(len(texts), device=backbone.device), torch.tensor([len(text) - 1 for text in texts], device=backbone.device)]
+
+
+def close(found: Tensor, wanted: Tensor) -> bool:
+    """Whether two ways of reading the same text agree, to `tolerance` of the largest value."""
+    return bool(((found - wanted).abs() <= tolerance(wanted.dtype) * (1 + wanted.abs().max())).all())
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    return {torch.float32: 1e-3, torch.float64: 1e-6}.get(dtype, 2e-2)

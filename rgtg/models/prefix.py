@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rgtg.models.backbone import STRATEGIES, Backbone, encode, encode_all, go_on
+from rgtg.models.backbone import STRATEGIES, Backbone, close, encode, encode_all, go_on
 from rgtg.models.cache import RowCache
 
 NONE: tuple[int, ...] = ()
@@ -339,12 +339,6 @@ def _joined(fed: Sequence[Fed]) -> Fed:
     rows = [torch.cat([*(part.hidden[row, : part.num_new[row]] for part in before), last.hidden[row]]) for row in range(len(last.slots))]
     num_new = [sum(numbers) for numbers in zip(*(part.num_new for part in fed), strict=True)]
     return Fed(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), last.slots, num_new, num_new)
-
-
-def close(found: Tensor, wanted: Tensor) -> bool:
-    """Whether two ways of reading the same text agree: to 1e-3 of the largest value in float32, 2 % in half precision."""
-    tolerance = {torch.float32: 1e-3, torch.float64: 1e-6}.get(wanted.dtype, 2e-2)
-    return bool(((found - wanted).abs() <= tolerance * (1 + wanted.abs().max())).all())
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rgtg.errors import ModelRefused, RgtgError
-from rgtg.models.backbone import Backbone, encode_all
+from rgtg.models.backbone import Backbone, close, encode_all, tolerance
 from rgtg.models.loading import Loaded
 from rgtg.models.prefix import GrowingRows, choose_strategy
 
@@ -47,7 +47,7 @@ def check_reads(loaded: Loaded, run: Callable[..., Tensor]) -> None:
         raise ModelRefused(f"`{name}` {wrong}", f"{int((~torch.isfinite(found)).sum())} of {found.numel()} are NaN or infinite.", do)
     before = found[:, :half]
     off = float((before[0] - before[1]).abs().max())
-    if off > _tolerance(model.dtype) / 10 * float(before.abs().max()):
+    if off > tolerance(model.dtype) / 10 * float(before.abs().max()):
         raise ModelRefused(
             f"`{name}` is no decoder: its attention sees what follows.",
             f"Other tokens behind a text of {half} change what it says of the text by {off:.2g}.",
@@ -121,7 +121,7 @@ def _switches(name: str, backbone: Backbone, vocabulary: int, limit: int) -> boo
 
     def same(a: int, b: int) -> bool:
         shorter, longer = (encode_all(backbone, [text[:n]])[0] for n in (a, b))
-        return _close(longer[: len(shorter)], shorter, _tolerance(backbone.dtype))
+        return close(longer[: len(shorter)], shorter)
 
     text = _draw(1, limit + 4, vocabulary)[0].tolist()
     if same(limit, limit + 4):
@@ -136,7 +136,7 @@ def _switches(name: str, backbone: Backbone, vocabulary: int, limit: int) -> boo
 def _crosses(backbone: Backbone, vocabulary: int, limit: int) -> bool:
     """Whether a text that is kept, beside a short one, grows across `limit` as plain encoding has it, with two candidates."""
     text, other, more = _draw(3, limit + 4, vocabulary).tolist()
-    short, candidates, tolerance = other[:5], more[:2], _tolerance(backbone.dtype)
+    short, candidates = other[:5], more[:2]
     try:
         plain = encode_all(backbone, [[*text[: limit + 3], token] for token in candidates])
         rows = GrowingRows(backbone, [text[: max(1, limit - 3)], short])
@@ -145,23 +145,15 @@ def _crosses(backbone: Backbone, vocabulary: int, limit: int) -> bool:
         for token in text[len(rows.texts[0]) : limit + 3]:
             rows.append(0, token)
             rows.append(1, token)
-            if not _close(rows.last([0])[0], plain[0, len(rows.texts[0]) - 1], tolerance):
+            if not close(rows.last([0])[0], plain[0, len(rows.texts[0]) - 1]):
                 return False
         fed = rows.forward({0: candidates, 1: candidates})
         assert fed is not None
         at = fed.slots.index(0)
         found = fed.hidden[at, fed.first[at] : fed.first[at] + 2]
-        return _close(found, plain[:, -1], tolerance)
+        return close(found, plain[:, -1])
     except FAILURES:
         return False
-
-
-def _close(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    return bool(((found - wanted).abs() <= tolerance * (1 + wanted.abs().max())).all())
-
-
-def _tolerance(dtype: torch.dtype) -> float:
-    return {torch.float32: 1e-3, torch.float64: 1e-6}.get(dtype, 2e-2)
 
 
 def _draw(num_rows: int, length: int, vocabulary: int) -> Tensor:

@@ -2,9 +2,11 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads, and lose where a core is busy; before torch loads
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the tests start many processes: each would compile the library anew
 
 import pytest
 from tiny_models import save, tiny_lm, tiny_reward
@@ -15,10 +17,17 @@ from rgtg.records import ModelCard
 from rgtg.rewards.scalar import ScalarRewardModel
 
 
+def pytest_configure() -> None:
+    """Compiled test files are kept, whatever the environment says; and while libraries are imported there is nothing to collect."""
+    sys.dont_write_bytecode = False
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: a training frees memory at its end, and would look through all of it each time (0.3 s)."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 STARTER = Path(__file__).resolve().parent.parent / "data" / "starter"

@@ -184,20 +184,19 @@ def test_the_checker_lets_the_allowed_pass(module: str, source: str):
     assert violations(module, source) == []
 
 
-LOADS_WITHOUT = {
-    "gradio": ("rgtg", "rgtg.workbench.workbench"),
-    "torch": (
-        "rgtg.training.config", "rgtg.models.artifacts", "rgtg.store.store", "rgtg.jobs.service", "rgtg.workbench.workbench", "rgtg.cli",
-        "pages.training_form",
-    ),
-}  # fmt: skip
+LOAD_NO_TORCH = ("rgtg.training.config", "rgtg.models.artifacts", "rgtg.store.store", "rgtg.jobs.service", "rgtg.workbench.workbench", "rgtg.cli")
 
 
-@pytest.mark.parametrize("absent", LOADS_WITHOUT)
-def test_importing_leaves_the_heavy_ones_out(absent: str):
-    code = (
-        f"import importlib, sys\nfor name in {LOADS_WITHOUT[absent]}:\n importlib.import_module(name)\n if {absent!r} in sys.modules: sys.exit(name)"
-    )
+@pytest.mark.parametrize(
+    "absent, modules",
+    [
+        ("gradio", ("rgtg", "rgtg.workbench.workbench")),
+        ("torch", LOAD_NO_TORCH),
+        pytest.param("torch", ("pages.training_form",), marks=pytest.mark.slow),  # Gradio alone takes seconds
+    ],
+)
+def test_importing_leaves_the_heavy_ones_out(absent: str, modules: tuple[str, ...]):
+    code = f"import importlib, sys\nfor name in {modules}:\n importlib.import_module(name)\n if {absent!r} in sys.modules: sys.exit(name)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{done.stderr.strip()} loads {absent}"
 

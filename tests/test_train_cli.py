@@ -120,6 +120,7 @@ def test_an_ensemble_has_one_seed_and_one_name_each(here):
     assert sorted(path.name for path in here.iterdir()) == ["mine-1", "mine-2", "pairs.jsonl", "tiny"]
 
 
+@pytest.mark.slow
 def test_an_ensemble_ends_where_a_member_stops_and_goes_on_from_there(here, capsys, monkeypatch):
     voted().close()
     more = ("--ensemble", "3", "--seed", "7", "--report-every", "1", "--json")

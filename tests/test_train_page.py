@@ -153,6 +153,7 @@ def test_votes_are_counted_with_what_is_left_out(page, workbench):
     assert any("one person" in remark for remark in found["remarks"])
 
 
+@pytest.mark.slow
 def test_a_file_is_looked_at_and_a_bad_one_is_named(page, tmp_path):
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
     good.write_text("".join(json.dumps({"prompt": f"p{i}", "chosen": "ab", "rejected": "c"}) + "\n" for i in range(30)))
@@ -230,9 +231,15 @@ def test_labelled_texts_and_an_objective_that_compares_start_nothing(page, workb
     path.write_text("".join(json.dumps({"text": f"a{i}", "label": i % 2}) + "\n" for i in range(8)))
     with pytest.raises(gr.Error, match="`partial` needs pairs"):
         page._start()(form(source="file", path=str(path)), {})
+    assert workbench.trainings.jobs.jobs() == ()
+
+
+@pytest.mark.slow
+def test_labelled_texts_are_looked_at_for_an_objective_that_takes_them(page, workbench, tmp_path):
+    path = tmp_path / "labelled.jsonl"
+    path.write_text("".join(json.dumps({"text": f"a{i}", "label": i % 2}) + "\n" for i in range(8)))
     with pytest.raises(BadData, match="`partial` needs pairs"):
         workbench.trainings.data(str(path), "tiny", TrainingConfig())
-    assert workbench.trainings.jobs.jobs() == ()
     page._start()(form(source="file", path=str(path), training={"objective": "bce"}), {})
     assert len(workbench.trainings.jobs.jobs()) == 1
 

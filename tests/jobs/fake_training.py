@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # sqlite-utils looks for it, nothing here needs it, and it takes half a second
+
 from rgtg.errors import BadData
 from rgtg.faults import boundary
 from rgtg.records import ModelCard

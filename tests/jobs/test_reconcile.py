@@ -34,7 +34,10 @@ def run_app(settings: Settings, mode: str = "", **changes) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("phase", APP_PHASES)
+EVERYDAY = ("frozen", "claimed", "placed", "withdrawn")  # the others are as slow, and differ less
+
+
+@pytest.mark.parametrize("phase", [phase if phase in EVERYDAY else pytest.param(phase, marks=pytest.mark.slow) for phase in APP_PHASES])
 def test_app_killed_at_any_boundary(settings, phase):
     mode = {"cancelling": "cancel", "withdrawn": "cancel", "deleted": "delete"}.get(phase, "")
     trainer = {"RGTG_TEST_RUN_JOB": "fake_training:slow"} if mode == "cancel" else {}

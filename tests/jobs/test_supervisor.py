@@ -76,7 +76,7 @@ def test_trainer_that_fails_says_why(jobs, monkeypatch, trainer, code, text):
 
 def test_hung_trainer_is_ended(store, settings, monkeypatch):
     monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:hung")
-    jobs = make_jobs(store, settings, hung_s=3.0)
+    jobs = make_jobs(store, settings, hung_s=1.5)
     job = until(jobs, jobs.start(CONFIG, PAIRS))
     assert (job.state, job.error_code) == ("failed", "hung")
     assert not psutil.pid_exists(job.pid)
@@ -94,6 +94,7 @@ def test_a_heartbeat_that_is_being_written_is_no_move(store, settings, monkeypat
     assert until(jobs, jobs.start(CONFIG, PAIRS), seconds=20).error_code == "hung"
 
 
+@pytest.mark.slow
 def test_stopped_process_is_hung_too(store, settings, monkeypatch):
     monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:slow")
     jobs = make_jobs(store, settings, hung_s=3.0)

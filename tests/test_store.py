@@ -1,11 +1,14 @@
 import json
 import re
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from store_records import AT, make_comparison, make_step, make_trace, make_vote
 
 from rgtg.errors import RgtgError, StoreError, UnknownRecord
@@ -423,3 +426,21 @@ def test_a_reader_stays_where_the_writer_closes(tmp_path):
         writer.add_comparison(make_comparison(), make_vote())
         reader = Store(path)
     assert reader.read_only and reader.num_votes() == 1
+
+
+def test_the_note_on_an_answer_is_kept_with_what_the_check_took(tmp_path):
+    noted = make_comparison(traces=(make_trace("t", "A", note="`one`: it differed", check_forwards=3), make_trace("u", "B")))
+    with Store(tmp_path / "rgtg.db") as store:
+        store.add_comparison(noted)
+    with Store(tmp_path / "rgtg.db") as store:
+        assert store.comparison("c1") == noted
+        assert [c for c, _ in store.facts()] == [noted]
+        store.add_comparison(noted)  # the same fact again
+
+
+def test_a_database_of_an_earlier_schema_that_may_only_be_read_has_no_notes(tmp_path):
+    path = tmp_path / "rgtg.db"
+    shutil.copy(Path(__file__).parent / "golden" / "store-schema-1.sqlite3", path)
+    with FileLock(f"{path}.lock"), Store(path) as store:
+        assert store.read_only
+        assert {(t.note, t.check_forwards) for c in store.comparisons() for t in c.traces} == {("", 0)}

@@ -264,6 +264,8 @@ def trace_json(trace: Trace, column: str) -> dict:
         "tokens_per_second": round(trace.tokens_per_second, 2),
         "lm_forwards": trace.lm_forwards,
         "reward_forwards": trace.reward_forwards,
+        "check_forwards": trace.check_forwards,
+        "note": trace.note,
     }
 
 
@@ -277,6 +279,8 @@ def _print_trace(trace: Trace, column: str, as_json: bool) -> None:
     print(f"{column}  {trace.run.method}{guide}{params}")
     print(f"   {trace.run.prompt}|{trace.response}")
     print(f"   {len(trace.steps)} tokens, {trace.tokens_per_second:.0f}/s, {trace.stop_reason}  {rewards}{trace.error}", flush=True)
+    if trace.note:
+        print(f"   {trace.note}", flush=True)
 
 
 def _score(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rgtg.errors import BadReward
 from rgtg.models.loading import HasWeights
+from rgtg.models.prefix import GrowingRows
 
 
 class Said(NamedTuple):
@@ -56,9 +57,10 @@ class RewardPrefixes(ABC):
         """Candidates by slot -> what is said of each slot; without candidates of the response as it stands. No forward is made
         where nothing is new."""
 
-    def holds(self, slot: int) -> bool:
-        """Whether the slot, read again plainly, is what was said of it. A kind that keeps nothing has nothing to check."""
-        return True
+    @property
+    def kept(self) -> Sequence[GrowingRows]:
+        """What each of its networks keeps of the texts, which a spot check reads again. A kind that keeps nothing has nothing to check."""
+        return ()
 
     def distrust(self) -> None:  # noqa: B027
         """From here on without a cache; what was said until now is forgotten and read again."""

@@ -129,12 +129,16 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
         "seconds": real(trace.seconds, "The seconds"),
         "lm_forwards": whole(trace.lm_forwards, "The number of LM forwards"),
         "reward_forwards": whole(trace.reward_forwards, "The number of reward forwards"),
+        # "" and 0 are NULL, so that an answer of an earlier schema is the same fact
+        "note": mended(trace.note, "The note") or None,
+        "check_forwards": whole(trace.check_forwards, "The number of check forwards") or None,
     }
     return row | {"row_sha256": row_hash(row)}
 
 
 def trace_of(row: Stored) -> Trace:
-    plain = {f.name: row[f.name] for f in fields(Trace) if f.name not in ("run", "steps", "note")}
+    there = {*row.keys()} - {"run", "steps"}  # a database of an earlier schema that is only read lacks the later columns
+    plain = {f.name: row[f.name] for f in fields(Trace) if f.name in there and (row[f.name] is not None or f.default is None)}
     return Trace(run=from_dict(Run, json.loads(row["run"])), steps=StoredSteps(row["steps"]), **plain)  # type: ignore[arg-type]
 
 

@@ -6,13 +6,14 @@ who else is at work.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from rgtg.config import Settings
 from rgtg.errors import OverBudget
 from rgtg.guidance.methods import method
+from rgtg.guidance.spot_check import record_of
 from rgtg.records import Run
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def _networks(model: Any) -> Iterator[Network]:
             continue
         config = part.loaded.model.config.get_text_config()
         num_outputs = config.vocab_size if hasattr(part, "token_texts") else 1
-        yield Network(part.backbone, part.head, config, num_outputs)
+        backbone = replace(part.backbone, strategy="reencode") if record_of(model).failed else part.backbone
+        yield Network(backbone, part.head, config, num_outputs)
 
 
 def _pace(network: Network) -> Pace:

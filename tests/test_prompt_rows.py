@@ -70,7 +70,7 @@ def test_an_instruction_is_read_with_its_input(tmp_path):
         ({"prompt": {"a": 1}}, "`prompt` is an object, not a text."),
         ({"prompt": ["one", "two"]}, "`prompt` is a list of 2 texts"),
         ({"answer": "one"}, "It has `answer`."),
-        ({"prompt": "x\ud83d"}, r"Character 2 of a text is half of one \('\\ud83d'\). It is in `prompt`"),
+        ({"prompt": "x\ud83d"}, "`prompt` holds half of a character: its character 2."),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "is a conversation of 2 messages"),
         ({"prompt": "one", "system": "Be kind."}, "It has a system prompt"),
         (["one"], "It is a list, not a text"),

@@ -12,7 +12,7 @@ from dataclasses import fields
 from functools import cached_property
 from typing import Any, Protocol
 
-from rgtg.errors import StoreError
+from rgtg.errors import HALF, NUL, StoreError, unsound
 from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote
 from rgtg.serialization import from_dict
 
@@ -36,9 +36,8 @@ def text(value: object, what: str) -> str:
     """The text as typed; NUL and lone surrogates are refused."""
     if not isinstance(value, str):
         raise StoreError(f"{what} has to be text.", f"Found {value!r}.")
-    bad = next((char for char in value if char == "\0" or "\ud800" <= char <= "\udfff"), None)
-    if bad is not None:
-        raise StoreError(f"{what} has a character that cannot be stored.", f"Found U+{ord(bad):04X}.", "Remove it and do it again.")
+    if found := unsound(value):
+        raise StoreError(f"{what} has a character that cannot be stored.", f"Found U+{ord(value[found[1]]):04X}.", "Remove it and do it again.")
     return str(value)
 
 
@@ -46,7 +45,7 @@ def mended(value: object, what: str) -> str:
     """Text that a model or an exception made: what cannot be stored becomes U+FFFD, so that no vote is lost over it."""
     if not isinstance(value, str):
         return text(value, what)
-    return "".join("\ufffd" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in value)
+    return HALF.sub("\ufffd", value.replace(NUL, "\ufffd"))
 
 
 def whole(value: object, what: str) -> int:

@@ -29,7 +29,7 @@ from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import RewardModel, RewardPrefixes, Said, not_finite
+from rgtg.rewards.base import OwnEnd, RewardModel, RewardPrefixes, Said, not_finite
 from rgtg.rewards.combine import combine
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
@@ -283,7 +283,8 @@ class _Round:
         self.batches: dict[str, RewardPrefixes] = {}
         for name in names[1:]:
             go_on()
-            self.batches[name] = models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest)
+            batch = (model := models.reward_model(name)).start(prompts[name], given[name], longest + 2 * widest)
+            self.batches[name] = OwnEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
         checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items()} | {LM: (models.base_lm, self.lm)}
         self.checks = {name: SpotCheck(model.name, batch, record_of(model), partial(self._note, name)) for name, (model, batch) in checked.items()}
         for run, rule, own in zip(runs, rules, slots, strict=True):

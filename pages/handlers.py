@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from rgtg.errors import BadSettings, RgtgError, is_disk_full
+from rgtg.errors import HALF, BadSettings, RgtgError, is_disk_full, unsound
 
 log = logging.getLogger(__name__)
 Handler = Callable[..., Any]  # what a component's event calls
 Fn = TypeVar("Fn", bound=Handler)
 NO_EVENT = gr.EventData(None, None)  # the default of a handler that is called by a plain click, too; Gradio reads its type
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-HALF = re.compile("[\ud800-\udfff]")  # of a character that takes two codes: no text that can be stored or sent
 MAX_JSON, MAX_DEPTH = 20_000, 16  # of a value that is JSON: characters, and objects and lists in one another
 MAX_WORDS = 1_000  # characters of a message
 
@@ -104,17 +103,9 @@ def read_text(value: object, name: str, limit: int, do: str = "Type one.") -> st
         raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {quoted(value)}.", do)
     if len(value) > limit:
         raise BadSettings(f"The {name} has {len(value):,} characters; this page takes {limit:,}.", "", "Shorten it.")
-    if unsound := _unsound(value):
-        raise BadSettings(f"The {name} holds {unsound[0]}.", f"It is character {unsound[1] + 1:,}.", "Take it out, or type the text again.")
+    if found := unsound(value):
+        raise BadSettings(f"The {name} holds {found[0]}.", f"It is character {found[1] + 1:,}.", "Take it out, or type the text again.")
     return value
-
-
-def _unsound(text: str) -> tuple[str, int] | None:
-    """What can be neither stored nor sent, and where it stands."""
-    for wrong, what in (("\0", "NUL"), (HALF, "half of a character")):
-        if found := re.search(wrong, text):
-            return what, found.start()
-    return None
 
 
 def read_json(text: object, what: str) -> dict:
@@ -137,8 +128,8 @@ def _why_unsound(value: object, depth: int = 0) -> str:
     if depth > MAX_DEPTH:
         return "It is nested too deep."
     if isinstance(value, str):
-        unsound = _unsound(value)
-        return f"It holds {unsound[0]}." if unsound else ""
+        found = unsound(value)
+        return f"It holds {found[0]}." if found else ""
     items = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next(filter(None, (_why_unsound(item, depth + 1) for item in items)), "")
 

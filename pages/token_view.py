@@ -152,6 +152,7 @@ def all_facts(trace: Trace) -> str:
     rewards = [f"{name} {_signed(value)}" for name, value in trace.steps[-1].rewards]
     nll = f"NLL {-sum(step.log_prob for step in trace.steps):.1f} nats"
     forwards = f"{trace.lm_forwards} forwards of the LM, {trace.reward_forwards} of reward models"
+    forwards += f", {trace.check_forwards} to check them" if trace.check_forwards else ""
     return " · ".join([*rewards, *_kl_fact(trace.steps), nll, forwards, *([trace.note] if trace.note else [])])
 
 

@@ -21,7 +21,7 @@ from rgtg.guidance.methods import method
 from rgtg.guidance.proposals import candidates, entropy
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
-from rgtg.guidance.spot_check import SpotCheck
+from rgtg.guidance.spot_check import SpotCheck, record_of
 from rgtg.guidance.steps import Ended, Event, Working, step_of
 from rgtg.models.backbone import Stopped, go_on, stoppable
 from rgtg.models.lm import BaseLM
@@ -29,7 +29,7 @@ from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import RewardModel, RewardPrefixes, Said, not_finite
+from rgtg.rewards.base import OwnEnd, RewardModel, RewardPrefixes, Said, not_finite
 from rgtg.rewards.combine import combine
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
@@ -72,7 +72,8 @@ def make_run(
     chosen = method(method_name)
     rule, lm = chosen.make(params), models.base_lm
     combine(combining)
-    guiding = [(models.reward_model(name), float(weight)) for name, weight in _with_weights(guides)] if rule.uses_reward else []
+    mix = [(guides, 1.0)] if isinstance(guides, str) else guides or []
+    guiding = [(models.reward_model(name), float(weight)) for name, weight in mix] if rule.uses_reward else []
     if rule.uses_reward and not guiding:
         raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", "Add `reward_model=NAME`.")
     for guide, weight in guiding:
@@ -97,10 +98,6 @@ def make_run(
         check_same_tokens(model.loaded, lm.loaded)
         check_fits(len(read_prompt(model, run, lm)), generation.max_new_tokens, model.name, model.context)
     return run
-
-
-def _with_weights(guides: Guides) -> Sequence[tuple[str, float]]:
-    return [(guides, 1.0)] if isinstance(guides, str) else guides or []
 
 
 def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
@@ -247,7 +244,7 @@ class _Column:
         text = "".join(pieces(self.lm.loaded.tokenizer, before, ids, self.lm.loaded.closing))
         return Tried(text, ids, given_up.reward, given_up.threshold, given_up.weight)
 
-    def end(self, started: float) -> Ended:
+    def end(self, started: float, check_forwards: int) -> Ended:
         ids = [draft.token_id for draft in self.rows.settled]
         if self.error:
             reason = "error"
@@ -257,7 +254,8 @@ class _Column:
             full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
             reason = "max_new_tokens" if full else "stopped"
         lm_forwards = self.cost.pop(LM, 0)
-        return Ended(reason, self.error, lm_forwards, self.cost.total(), time.perf_counter() - started, " ".join(self.notes))
+        seconds = time.perf_counter() - started
+        return Ended(reason, self.error, lm_forwards, self.cost.total(), seconds, " ".join(self.notes), check_forwards)
 
 
 class _Round:
@@ -285,9 +283,10 @@ class _Round:
         self.batches: dict[str, RewardPrefixes] = {}
         for name in names[1:]:
             go_on()
-            self.batches[name] = models.reward_model(name).start(prompts[name], given[name], longest + 2 * widest)
-        self.checks = {name: SpotCheck(name, batch, partial(self._note, name)) for name, batch in self.batches.items()}
-        self.checks[LM] = SpotCheck(models.base_lm.name, self.lm, partial(self._note, LM))
+            batch = (model := models.reward_model(name)).start(prompts[name], given[name], longest + 2 * widest)
+            self.batches[name] = OwnEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
+        checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items()} | {LM: (models.base_lm, self.lm)}
+        self.checks = {name: SpotCheck(model.name, batch, record_of(model), partial(self._note, name)) for name, (model, batch) in checked.items()}
         for run, rule, own in zip(runs, rules, slots, strict=True):
             followers: list[tuple[Follower, Sequence[int]]] = [
                 (self.lm, own[LM]),
@@ -299,6 +298,9 @@ class _Round:
                 column.cost[name] = self.batches[name].num_forwards  # prompts that several share are read at the start
             column.cost[LM] = self.lm.num_forwards
             self.columns.append(column)
+        for check in self.checks.values():
+            check.begin()
+        for column in self.columns:
             if not column.rows.stopped:
                 column.resume()
 
@@ -312,9 +314,13 @@ class _Round:
                 self._serve(name, alive)
 
     def check_last(self, column: _Column) -> None:
-        """At the end of a comparison: every model of its last column reads that column's answer again, plainly."""
+        """At the end of a comparison: each model that is due reads the answer of its last column again, plainly."""
         for name, slots in column.slots.items():
             self.checks[name].holds(slots[0])
+
+    def end(self, column: _Column, started: float) -> Ended:
+        column.ended = True
+        return column.end(started, sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots))
 
     def _note(self, name: str, words: str) -> None:
         for column in self.columns:
@@ -329,7 +335,7 @@ class _Round:
         for part in batch.in_parts({slot: ids for _, wanted in asking for slot, ids in wanted.items()}):
             go_on()
             before = batch.num_forwards
-            answers |= self.checks[name].served(partial(batch.forward, part), next(iter(part)))
+            answers |= self.checks[name].served(partial(batch.forward, part), list(part))
             for column, _ in asking:
                 column.cost[name] += batch.num_forwards - before
         for column, wanted in asking:
@@ -342,7 +348,7 @@ class _Round:
         go_on()
         before = self.lm.num_forwards
         slots = [column.slots[LM][row] for column, rows in asking for row in rows]
-        log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots[0]).log_softmax(-1)  # (rows, vocabulary)
+        log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots).log_softmax(-1)  # (rows, vocabulary)
         allowed = log_probs[:, : asking[0][0].lm.loaded.num_tokens]  # rows beyond the tokenizer are never candidates
         k = min(max(column.run.generation.top_k for column, _ in asking), allowed.shape[-1])
         top, ids = (found.cpu() for found in allowed.topk(k))
@@ -389,6 +395,5 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
             if column.is_done:
                 if len(alive) == 1 and not stopped and not column.error:
                     models_at_work.check_last(column)
-                column.ended = True
-                yield number, column.end(started)
+                yield number, models_at_work.end(column, started)
                 del alive[number]

@@ -162,6 +162,21 @@ def words_of(error: BaseException) -> str:
     return printable(f"{said.rstrip('.,:;')}." if said else "No reason was given.")
 
 
+HALF = re.compile("[\ud800-\udfff]")  # of a character that takes two codes: no file and no tokenizer takes it
+NUL = "\0"  # a tokenizer takes it, no database and no screen does
+UNSOUND = re.compile("[\0\ud800-\udfff]")
+
+
+def unsound(text: str, takes_nul: bool = False) -> tuple[str, int] | None:
+    """What a text holds that can be neither stored nor sent, and at which place from 0; None where it is sound.
+
+    >>> unsound("ab\\0")
+    ('NUL', 2)
+    """
+    found = (HALF if takes_nul else UNSOUND).search(text)
+    return None if found is None else ("NUL" if found[0] == NUL else "half of a character", found.start())
+
+
 def printable(text: str) -> str:
     """The text with what is no whole character replaced: it can be printed, stored and sent."""
     return text.encode("utf-8", "replace").decode("utf-8")

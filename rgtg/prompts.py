@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from rgtg.errors import BadData, BadSettings, PromptTooLong, words_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from rgtg.errors import BadData, BadSettings, PromptTooLong, unsound, words_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,19 +19,10 @@ Message = tuple[str, str]  # (role, content)
 ASKED, ANSWERED, ASKED_AGAIN = "Forty-one", "Forty-two", "Forty-three"  # words that no template writes of its own
 
 
-def half_character(text: str) -> str:
-    """ "Character 3 of a text is half of one ('\\ud83d')" where a text holds half of a character, which no file and no tokenizer takes; else ""."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"Character {error.start + 1} of a text is half of one ({text[error.start]!r})"
-    return ""
-
-
 def check_text(text: str, name: str) -> None:
-    """Raises BadData, naming what it is, where a text holds half of a character."""
-    if half := half_character(text):
-        raise BadData(f"The {name} cannot be read.", f"{half}.", "Write it in whole characters, in UTF-8.")
+    """Raises BadData, naming what it is, where a text can be neither read nor stored."""
+    if found := unsound(text):
+        raise BadData(f"The {name} holds {found[0]}.", f"It is character {found[1] + 1:,}.", "Write it in whole characters, in UTF-8.")
 
 
 def encode_prompt(

@@ -185,8 +185,8 @@ def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
 class Trace:
     """A run and what came of it. `column` is A to H; `place` the position on screen, from 0.
 
-    `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in. `note`, which is not
-    stored, says where a model's kept cache was found wrong."""
+    `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in. `note` says where a
+    model's kept cache was found wrong, `check_forwards` what looking for that took."""
 
     id: str
     column: str
@@ -203,6 +203,7 @@ class Trace:
     reward_forwards: int = 0
     created_at: str = ""
     note: str = ""
+    check_forwards: int = 0
 
     @property
     def token_ids(self) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rgtg.errors import unsound
+
 Record = TypeVar("Record")
 MAX_DEPTH = 64  # lists and objects inside one another
 MAX_BYTES = 64_000_000  # of a file
@@ -59,8 +61,8 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, list):
         return value
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-            raise ValueError(f"a text holds half a character: {value[:40]!a}")
+        if found := unsound(value, takes_nul=True):
+            raise ValueError(f"a text holds {found[0]}: {value[:40]!a}")
     elif isinstance(value, (int, float)) and not (math.isfinite(value) if isinstance(value, float) else abs(value) <= MAX_NUMBER):
         raise ValueError("a number is too large")
     return ()

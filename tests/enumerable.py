@@ -60,8 +60,7 @@ class _Batch:
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         return [asks]
 
-    def holds(self, slot: int) -> bool:
-        return True
+    kept = ()
 
     def append(self, slot: int, token_id: int) -> None:
         self.texts[slot] += (token_id,)
@@ -78,7 +77,7 @@ class _Batch:
 class _Model:
     def __init__(self, name: str):
         self.name = name
-        self.loaded = SimpleNamespace(ref=ModelRef(name), tokenizer=_Tokenizer(), template=("plain", ""), num_tokens=SIZE)
+        self.loaded = SimpleNamespace(ref=ModelRef(name), tokenizer=_Tokenizer(), end_ids=lambda writer: {}, template=("plain", ""), num_tokens=SIZE)
         self.loaded.eos_ids, self.loaded.silent_ids, self.loaded.closing = frozenset({END}), frozenset({END}), (END,)
 
 

@@ -130,10 +130,23 @@ def test_a_request_over_a_limit_is_refused_with_figure_limit_and_what_to_lower(l
 
 
 def test_what_is_lowered_first_is_the_largest():
-    assert module._to_lower([a_run("best-of-n", tokens=20, n=64)]) == ["`n`", "`max_new_tokens`"]
-    assert module._to_lower([a_run("pargs", tokens=8, top_k=50)]) == ["`top_k`", "`max_new_tokens`"]
-    assert module._to_lower([a_run("cards", tokens=8, tries=100)]) == ["`tries`", "`max_new_tokens`"]
-    assert module._to_lower([a_run("base", tokens=8)] * 4) == ["`max_new_tokens`", "the number of columns"]
+    assert module._to_lower([[a_run("best-of-n", tokens=20, n=64)]]) == ["`n`", "`max_new_tokens`"]
+    assert module._to_lower([[a_run("pargs", tokens=8, top_k=50)]]) == ["`top_k`", "`max_new_tokens`"]
+    assert module._to_lower([[a_run("cards", tokens=8, tries=100)]]) == ["`tries`", "`max_new_tokens`"]
+    assert module._to_lower([[a_run("base", tokens=8)] * 4]) == ["`max_new_tokens`", "the number of columns"]
+
+
+def test_of_batches_one_after_another_the_times_add_up_and_the_largest_memory_counts(monkeypatch):
+    monkeypatch.setattr(Budget, "estimate", lambda self, runs, models: module.Estimate(50.0 * len(runs), 3.0))
+    batches = [[a_run("base")], [a_run("base")], [a_run("best-of-n", n=8)]]
+    Budget(Settings()).check_batches(batches[:2], models())
+    words = (
+        "This would take up to 2 minutes, and the limit is 120 s. Asked for: 3 columns in 3 batches, 8 answers at once, 10 tokens, 10 candidates. "
+    )
+    with pytest.raises(OverBudget) as refused:
+        Budget(Settings()).check_batches(batches, models())
+    assert str(refused.value) == words + "Lower `max_new_tokens`, `n` or the number of prompts, seeds or settings."
+    Budget(Settings()).check_batches([], models())
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (120, "120 s"), (600, "10 minutes"), (36_000, "10.0 hours")])
@@ -179,6 +192,20 @@ def test_the_terminal_goes_on_with_yes(folders, tmp_path: Path, monkeypatch, cap
     assert main([*arguments, "--yes"]) == 0 and json.loads(capsys.readouterr().out)["method"] == "base"
     monkeypatch.setenv("RGTG_PUBLIC", "1")
     assert main([*arguments, "--yes"]) == 2 and "--yes" not in capsys.readouterr().err
+
+
+def test_a_sweep_is_held_against_the_limits_before_its_first_cell_and_goes_on_with_yes(folders, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("RGTG_TIME_BUDGET_S", "0.000001")
+    (tmp_path / "prompts.txt").write_text("the food\nmy wife\n")
+    arguments = ["sweep", "--base-lm", folders["lm"], "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "out")]
+    arguments += ["--observe", folders["judge"], "--run", "base", "--run", "best-of-n:n=30,reward_model=" + folders["full"], "--max-new-tokens", "3"]
+    assert main(arguments) == 2
+    said = json.loads(capsys.readouterr().err)
+    assert "Asked for: 4 columns in 3 batches, 30 answers at once, 3 tokens" in said["found"] and "Or add `--yes`" in said["do"]
+    assert not (tmp_path / "out" / "cells.jsonl").exists()
+    assert main([*arguments, "--yes"]) == 0
+    assert main(arguments) == 0  # nothing is left to be made
 
 
 OVER = OverBudget("This would take up to 9 minutes, and the limit is 120 s.", "Asked for: 4 columns.", "Lower `n`.")

@@ -49,6 +49,7 @@ def test_generate_prints_a_json_line_a_column(here, capsys, folders):
     assert [t["id"] for t in base["tokens"]] == [t["id"] for t in guided["tokens"]]
     assert guided["reward_forwards"] > 0 and base["num_tokens"] == len(base["tokens"]) and len(base["tokens"][0]["candidates"]) == 10
     assert "".join(t["text"] for t in base["tokens"]) == base["text"] and base["stop_reason"] in ("eos", "max_new_tokens")
+    assert guided["note"] == "" and guided["check_forwards"] >= 0
     assert guided["tokens"][0]["rewards"].keys() == {"p"} and base["tokens"][0]["rewards"].keys() == {"p"}
     assert not (here / "data" / "rgtg.db").exists()
 
@@ -72,6 +73,17 @@ def test_an_error_is_one_json_line_on_stderr_and_status_2(here, capsys, folders)
         assert main(["generate", "--prompt", "x", *arguments]) == 2
         error = json.loads(capsys.readouterr().err.splitlines()[-1])
         assert words in error["error"] + error["found"] and set(error) == {"error", "found", "do"}
+
+
+def test_where_every_column_fails_the_status_is_1_and_stderr_says_why(here, capsys, folders):
+    lm, failing = folders["lm"], f"pargs:guides={folders['partial']}*1e60"
+    arguments = ["generate", "--base-lm", lm, "--prompt", "x", "--max-new-tokens", "4", "--json"]
+    assert main([*arguments, "--run", failing, "--run", failing]) == 1
+    out, err = (list(map(json.loads, text.splitlines())) for text in capsys.readouterr())
+    assert [line["stop_reason"] for line in out] == ["error", "error"] and all(set(line) == {"error", "found", "do"} for line in err)
+    assert [line["found"] for line in err] == [f"Column {letter}, `pargs`, of 'x'." for letter in "AB"]
+    assert err[0]["error"] == out[0]["error"] and "not finite" in err[0]["error"]
+    assert main([*arguments, "--run", failing, "--run", "base"]) == 0  # one came of it
 
 
 def test_score_prints_a_reward_for_each_token(here, capsys, folders):

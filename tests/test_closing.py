@@ -9,7 +9,7 @@ from tokenizers import AddedToken, processors
 from transformers import PreTrainedTokenizerFast
 
 from rgtg.config import DataConfig, GenerationConfig
-from rgtg.engine import Models, generate, make_run
+from rgtg.engine import Models, Working, generate, make_run
 from rgtg.evaluation.sweep import run_sweep
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
@@ -177,3 +177,23 @@ def test_a_sweep_asks_the_judge_for_the_reward_of_the_complete_answer(tmp_path):
     prompt_ids = judge.loaded.encode_prompt("ab")
     assert cell.judge == pytest.approx(judge.along(prompt_ids, [[*cell.token_ids[:2], ends]])[0][-1], abs=1e-4)
     assert cell.judge != pytest.approx(judge.along(prompt_ids, [cell.token_ids])[0][-1], abs=1e-2)
+
+
+@pytest.mark.parametrize("method", ["pargs", "best-of-n"])
+def test_a_guide_and_an_observer_of_another_template_read_the_complete_answer_with_their_own_end(method):
+    steps, _ = generated(tiny_lm())
+    lm = replace(tiny_lm(), loaded=loaded(tiny_lm(), None, closing_with(steps[2].text, "eos_token")))
+    readers = {}
+    for seed, name in enumerate(("guide", "observer"), 3):
+        found = tiny_reward("llama", seed, name)
+        card = ModelCard("reward_model", name, template="chat")
+        readers[name] = replace(found, loaded=replace(found.loaded, card=card, tokenizer=closing_with("!")))
+    params = (("beta", 0.0),) if method == "pargs" else (("n", 2),)
+    run = make_run("ab", method, Models(lm, readers), params, "guide", ("observer",), GENERATION, forced_ids=tuple(s.token_id for s in steps[:3]))
+    (*taken, end) = (event for _, event in generate([run], Models(lm, readers)) if not isinstance(event, Working))
+    assert end.stop_reason == "eos" and [s.token_id for s in taken] == [steps[2].token_id]
+    for name, reader in readers.items():
+        prompt_ids, ends = reader.loaded.encode_prompt("ab"), reader.loaded.closing
+        wanted = reader.along(prompt_ids, [[steps[0].token_id, steps[1].token_id, *ends]])[0][-1]
+        assert ends != lm.loaded.closing and taken[-1].reward(name) == pytest.approx(wanted, abs=1e-4)
+        assert taken[-1].reward(name) != pytest.approx(reader.along(prompt_ids, [[s.token_id for s in steps[:3]]])[0][-1], abs=1e-2)

@@ -8,7 +8,20 @@ import sqlite3
 import pytest
 from safetensors import SafetensorError
 
-from rgtg.errors import BadData, ModelRefused, RgtgError, StoreBusy, StoreError, door, in_words, is_disk_full, is_out_of_memory, printable, words_of
+from rgtg.errors import (
+    BadData,
+    ModelRefused,
+    RgtgError,
+    StoreBusy,
+    StoreError,
+    door,
+    in_words,
+    is_disk_full,
+    is_out_of_memory,
+    printable,
+    unsound,
+    words_of,
+)
 
 NAME = re.compile(r"\b[A-Z]\w*(Error|Exception)\b")
 
@@ -125,3 +138,9 @@ def test_a_door_names_what_failed_and_lets_pass_what_is_in_words_already():
 
 def test_half_a_character_becomes_a_mark_that_can_be_printed():
     assert printable("caf\udce9 \U0001f600") == "caf? \U0001f600"
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("", None), ("😀 é\t", None), ("a\0", ("NUL", 1)), ("ab\ude00\0", ("half of a character", 2))])
+def test_what_can_be_neither_stored_nor_sent_is_found_with_its_place(text, wanted):
+    assert unsound(text) == wanted
+    assert unsound("\0" + text, takes_nul=True) == (None if wanted is None or wanted[0] == "NUL" else (wanted[0], wanted[1] + 1))

@@ -380,7 +380,7 @@ HALF = "x \ud83d"
     ],
 )
 def test_half_a_character_is_refused_by_its_row(tmp_path, row):
-    with pytest.raises(BadData, match=r"Row 1 .*Character 3 of a text is half of one \('\\ud83d'\). It is in `.*`. Write the file again"):
+    with pytest.raises(BadData, match=r"Row 1 .*`.*` holds half of a character: its character 3. Write the file again"):
         one(tmp_path, row)
 
 
@@ -441,3 +441,47 @@ def test_a_data_set_of_the_hub_may_name_its_subset_and_split(hub, name, split, p
 def test_a_data_set_that_is_not_there_is_refused_in_words(hub, name):
     with pytest.raises(BadData, match="no preferences at|did not give the data set"):
         read_examples(name)
+
+
+TREE = [  # (message_id, parent_id, role, text, rank), in no order
+    ("c", "a", "assistant", "So.", 1),
+    ("a", None, "prompter", "Why?", None),
+    ("b", "a", "assistant", "Because.", 0),
+    ("d", "b", "prompter", "And?", None),
+    ("e", "d", "assistant", "Yes.", 2),
+    ("f", "d", "assistant", "No.", 0),
+    ("g", "gone", "assistant", "No.", 0),
+    ("h", "c", "assistant", "Alone.", 0),
+    ("i", "a", "assistant", "Unranked.", None),
+]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_messages_of_a_tree_are_ranked_answers_behind_what_leads_to_them(tmp_path, suffix):
+    frame = pandas.DataFrame([dict(zip(("message_id", "parent_id", "role", "text", "rank"), row, strict=True)) | {"lang": "en"} for row in TREE])
+    path = tmp_path / f"tree.{suffix}"
+    if suffix == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    found = read(path)
+    asked = (("user", "Why?"), ("assistant", "Because."), ("user", "And?"))
+    assert [(e.row, e.prompt, e.chosen, e.rejected) for e in found.examples] == [(3, asked[:1], "Because.", "So."), (6, asked, "No.", "Yes.")]
+    assert found.read_as == "ranked answers of a message tree, each behind the messages that lead to it"
+    assert found.left_out == (("alone", 1), ("no_parent", 1)) and found.not_read == ("lang",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([("a", "b", "prompter", "x", None), ("b", "a", "assistant", "y", 0)], "what it answers is not there"),  # a circle
+        ([("a", None, "prompter", "x", None), ("a", None, "prompter", "y", None)], "Row 2 .* `a` stands in the file twice"),
+        ([("a", None, "prompter", "x", None), ("b", "a", "judge", "y", 0)], "Row 2 .* from `judge`"),
+        ([("a", None, "prompter", "x", None), ("b", "a", "assistant", "y", "best")], "`rank`"),
+    ],
+)
+def test_a_tree_that_is_none_is_refused(tmp_path, rows, words):
+    lines = [json.dumps(dict(zip(("message_id", "parent_id", "role", "text", "rank"), row, strict=True))) for row in rows]
+    (tmp_path / "tree.jsonl").write_text("\n".join(lines))
+    with pytest.raises(BadData, match=words):
+        read(tmp_path / "tree.jsonl")

@@ -39,6 +39,7 @@ WITHIN = {
     "preferences": ("rgtg.prompts",),
     "records": ("rgtg.config", "rgtg.errors", "rgtg.serialization"),
     "files": ("rgtg.errors",),
+    "serialization": ("rgtg.errors",),
     "config": ("rgtg.errors",),
 }
 

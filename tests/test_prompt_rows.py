@@ -70,7 +70,7 @@ def test_an_instruction_is_read_with_its_input(tmp_path):
         ({"prompt": {"a": 1}}, "`prompt` is an object, not a text."),
         ({"prompt": ["one", "two"]}, "`prompt` is a list of 2 texts"),
         ({"answer": "one"}, "It has `answer`."),
-        ({"prompt": "x\ud83d"}, r"Character 2 of a text is half of one \('\\ud83d'\). It is in `prompt`"),
+        ({"prompt": "x\ud83d"}, "`prompt` holds half of a character: its character 2."),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "is a conversation of 2 messages"),
         ({"prompt": "one", "system": "Be kind."}, "It has a system prompt"),
         (["one"], "It is a list, not a text"),
@@ -98,3 +98,19 @@ def test_a_file_without_prompts_is_refused(tmp_path):
         read_prompts(write(tmp_path, "\n\n", "a.txt"))
     with pytest.raises(BadData, match="cannot be read as prompts. There is no such file."):
         read_prompts(tmp_path / "missing.txt")
+
+
+def test_of_several_turns_the_first_is_asked_and_that_is_said(tmp_path, caplog):
+    rows = [{"turns": ["one", "and then?"]}, {"turns": ["two"]}, {"turns": ["three", "four"]}, {"turns": ["a", "b", "c"]}]
+    assert read_prompts(write(tmp_path, "\n".join(map(json.dumps, rows)))) == ["one", "two", "three", "a"]
+    said = [record.getMessage().partition("`, ")[2] for record in caplog.records]
+    assert said == [
+        "read as: the first of 2 turns of the user, in 2 rows; the others are not asked.",
+        "read as: the first of 3 turns of the user, in 1 row; the others are not asked.",
+    ]
+
+
+def test_an_answer_in_a_file_of_messages_is_no_prompt(tmp_path):
+    rows = [{"text": "one", "role": "prompter"}, {"text": "Yes.", "role": "assistant"}]
+    with pytest.raises(BadData, match="Line 2 of .* has no prompt. Its `text` is a message of the assistant."):
+        read_prompts(write(tmp_path, "\n".join(map(json.dumps, rows))))

@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 from tiny_models import tiny_lm, tiny_reward
 
-from rgtg.config import GenerationConfig
+from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.guidance import spot_check
 from rgtg.models.lm import BaseLM
 from rgtg.models.prefix import GrowingRows, choose_strategy
 from rgtg.records import Step
+from rgtg.workbench.budget import Budget
 
 WRONG_BEYOND = 24  # tokens; the check at load is shorter
 
@@ -40,7 +41,7 @@ def ran(models: Models, tokens: int, method: str = "pargs", stop=lambda: False) 
 def always(monkeypatch):
     """Every forward is followed by a check."""
     monkeypatch.setattr(spot_check, "EVERY", 1)
-    monkeypatch.setattr(spot_check, "SHARE", 1e9)
+    monkeypatch.setattr(spot_check, "SPARED", 0)
 
 
 def test_a_guide_whose_cache_goes_wrong_is_read_plainly_from_there_on_and_the_column_says_so(always):
@@ -60,19 +61,79 @@ def test_a_base_lm_whose_cache_goes_wrong_writes_what_plain_reading_writes(alway
     assert [s.token_id for s in steps] == [s.token_id for s in wanted]
 
 
-def test_the_check_at_the_end_finds_it_without_a_look_on_the_way(monkeypatch):
-    monkeypatch.setattr(spot_check, "SHARE", 0.0)
+def test_a_new_model_is_checked_at_the_end_of_its_first_run(monkeypatch):
+    monkeypatch.setattr(spot_check, "EVERY", 1000)
     assert "llama-lm" in ran(Models(gone_wrong(tiny_lm())), 24, "base")[1].note
 
 
-def test_checks_are_counted_nowhere_and_there_is_none_after_stop(always, monkeypatch):
+@pytest.mark.parametrize("which", ["the base LM", "a guide"])
+def test_a_model_that_failed_once_is_read_plainly_for_as_long_as_it_is_loaded_and_the_column_says_so(which, monkeypatch):
+    lm, guide = tiny_lm(), tiny_reward("llama", 1, "one")
+    models = Models(gone_wrong(lm), {"one": guide}) if which == "the base LM" else Models(lm, {"one": gone_wrong(guide)})
+    assert "from here on" in ran(models, 24)[1].note
+    failed, cached = models.base_lm if which == "the base LM" else models.reward_models["one"], []
+    run = failed.backbone.run
+    monkeypatch.setitem(failed.backbone.__dict__, "run", lambda **inputs: cached.append(inputs["use_cache"]) or run(**inputs))
+    wanted, (steps, end) = ran(Models(lm, {"one": guide}), 24)[0], ran(models, 24)
+    assert "in an earlier run; it reads plainly" in end.note and end.check_forwards == 0
+    assert cached and not any(cached)
+    assert all(a.token_id == b.token_id and abs(a.reward("one") - b.reward("one")) < 1e-4 for a, b in zip(steps, wanted, strict=True))
+    assert Budget(Settings()).estimate([make_run("the food", "base", models)], models).gigabytes > 0
+    assert spot_check.record_of(replace(failed)).failed is False  # loaded anew it is tried again
+
+
+class Texts:
+    """What a network keeps of four texts that grow by a token a forward; `checked` are the lengths that were read again."""
+
+    def __init__(self, prompt: int):
+        self.texts, self.checked = [[0] * prompt for _ in range(4)], []
+        self.num_forwards = self.num_positions = self.num_check_forwards = 0
+        self.kept = [self]
+
+    def grow(self) -> None:
+        self.num_forwards, self.num_positions = self.num_forwards + 1, self.num_positions + 4
+        for text in self.texts:
+            text.append(0)
+
+    def holds(self, slot: int) -> bool:
+        self.checked.append(len(self.texts[slot]))
+        self.num_check_forwards += 1
+        return True
+
+
+def checks_of(record, tokens: int, prompt: int = 20) -> tuple[list[int], Texts]:
+    batch = Texts(prompt)
+    check = spot_check.SpotCheck("lm", batch, record, str)
+    for _ in range(tokens):
+        check.served(batch.grow, [0, 1, 2, 3])
+    check.holds(0)
+    return batch.checked, batch
+
+
+def test_checks_take_two_in_a_hundred_of_the_forwards_and_of_the_positions():
+    record, first = spot_check.Record(), spot_check.Record()
+    assert checks_of(first, 64)[0] == [36, 84]  # a new model, as long as texts grow
+    assert checks_of(first, 64)[0] == []
+    spent, num_forwards, num_positions, num_checks = 0, 0, 0, 0
+    checks_of(record, 64)
+    for _ in range(100):
+        checked, batch = checks_of(record, 64)
+        spent, num_checks = spent + sum(checked), num_checks + len(checked)
+        num_forwards, num_positions = num_forwards + batch.num_forwards, num_positions + batch.num_positions
+    assert num_checks >= 5 and num_checks <= 0.02 * num_forwards
+    assert 0.01 * num_positions < spent <= 0.02 * num_positions
+    assert checks_of(record, 4000)[0] == [180, 372, 756, 1524, 3060, 4020]  # the longer, the more rarely
+
+
+def test_checks_are_counted_apart_and_there_is_none_after_stop(always, monkeypatch):
     models, checked = Models(tiny_lm(), {"one": tiny_reward("llama", 1, "one")}), []
     holds = GrowingRows.holds
     monkeypatch.setattr(GrowingRows, "holds", lambda rows, slot: checked.append(slot) or holds(rows, slot))
     _, end = ran(models, 6)
-    assert len(checked) > 6
-    monkeypatch.setattr(spot_check, "SHARE", 0.0)
+    assert len(checked) > 6 and end.check_forwards >= len(checked)
+    monkeypatch.setattr(spot_check, "SPARED", 10**9)
     assert (end.lm_forwards, end.reward_forwards) == ((other := ran(models, 6)[1]).lm_forwards, other.reward_forwards)
+    assert other.check_forwards == 0
     checked.clear()
     ran(models, 6, stop=lambda: True)
     assert checked == []

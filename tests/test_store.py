@@ -1,16 +1,19 @@
 import json
 import re
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from store_records import AT, make_comparison, make_step, make_trace, make_vote
 
 from rgtg.errors import RgtgError, StoreError, UnknownRecord
 from rgtg.records import Comparison, Span
-from rgtg.store import rows
+from rgtg.store import connection, rows
 from rgtg.store.store import Store
 
 
@@ -388,6 +391,17 @@ def lose(path, how):
     if how == "its -wal deleted":
         path.with_name("rgtg.db-wal").unlink()
         return "rgtg.db-wal", "deleted or moved"
+    if how == "its -wal emptied":
+        path.with_name("rgtg.db-wal").open("w").close()
+        return "rgtg.db-wal", "overwritten by another program"
+    if how == "emptied":
+        path.open("w").close()
+        return "rgtg.db", "overwritten by another program"
+    if how == "overwritten":
+        with Store(path.with_name("other") / "rgtg.db") as other:
+            other.add_comparison(make_comparison())
+        shutil.copyfile(path.with_name("other") / "rgtg.db", path)
+        return "rgtg.db", "overwritten by another program"
     if how == "its folder moved":
         path.parent.rename(path.parent.with_name("elsewhere"))
         return "rgtg.db", "deleted or moved"
@@ -398,7 +412,7 @@ def lose(path, how):
     return "rgtg.db", "replaced by another file"
 
 
-@pytest.mark.parametrize("how", ["deleted", "its -wal deleted", "its folder moved", "replaced"])
+@pytest.mark.parametrize("how", ["deleted", "its -wal deleted", "its folder moved", "replaced", "overwritten", "emptied", "its -wal emptied"])
 def test_a_database_that_is_gone_thanks_for_nothing(tmp_path, how):
     path = tmp_path / "data" / "rgtg.db"
     with Store(path) as store:
@@ -409,12 +423,31 @@ def test_a_database_that_is_gone_thanks_for_nothing(tmp_path, how):
                 verb()
 
 
-def test_a_database_that_goes_while_a_vote_is_written_thanks_for_nothing(tmp_path):
+@pytest.mark.parametrize("how", ["deleted", "overwritten", "emptied"])
+def test_a_database_that_goes_while_a_vote_is_written_thanks_for_nothing(tmp_path, how):
     path = tmp_path / "rgtg.db"
     with Store(path) as store:
         store.add_comparison(make_comparison())
         with pytest.raises(StoreError, match="is no longer in its place"):
-            store._write(lambda conn: lose(path, "deleted"))
+            store._write(lambda conn: lose(path, how))
+
+
+def test_what_rgtg_itself_brings_into_the_main_file_is_no_overwriting(tmp_path, monkeypatch):
+    path = tmp_path / "rgtg.db"
+    with Store(path) as store:
+        before = path.stat().st_size
+        for number in range(30):
+            if number == 10:
+                monkeypatch.setattr(connection, "CHECKPOINT_BYTES", 40_000)
+            store.add_comparison(make_comparison(f"c{number}"))
+            assert store.num_comparisons() == number + 1
+        assert path.stat().st_size > before and path.with_name("rgtg.db-wal").stat().st_size < 200_000
+        with connection.reading(path) as conn:  # a reader stands in the way of a checkpoint, which goes on without
+            conn.execute("SELECT * FROM comparisons").fetchone()
+            store.add_comparison(make_comparison("late"))
+        lose(path, "overwritten")
+        with pytest.raises(StoreError, match="overwritten by another program"):
+            store.add_comparison(make_comparison("later"))
 
 
 def test_a_reader_stays_where_the_writer_closes(tmp_path):
@@ -423,3 +456,21 @@ def test_a_reader_stays_where_the_writer_closes(tmp_path):
         writer.add_comparison(make_comparison(), make_vote())
         reader = Store(path)
     assert reader.read_only and reader.num_votes() == 1
+
+
+def test_the_note_on_an_answer_is_kept_with_what_the_check_took(tmp_path):
+    noted = make_comparison(traces=(make_trace("t", "A", note="`one`: it differed", check_forwards=3), make_trace("u", "B")))
+    with Store(tmp_path / "rgtg.db") as store:
+        store.add_comparison(noted)
+    with Store(tmp_path / "rgtg.db") as store:
+        assert store.comparison("c1") == noted
+        assert [c for c, _ in store.facts()] == [noted]
+        store.add_comparison(noted)  # the same fact again
+
+
+def test_a_database_of_an_earlier_schema_that_may_only_be_read_has_no_notes(tmp_path):
+    path = tmp_path / "rgtg.db"
+    shutil.copy(Path(__file__).parent / "golden" / "store-schema-1.sqlite3", path)
+    with FileLock(f"{path}.lock"), Store(path) as store:
+        assert store.read_only
+        assert {(t.note, t.check_forwards) for c in store.comparisons() for t in c.traces} == {("", 0)}

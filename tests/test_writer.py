@@ -10,7 +10,7 @@ from store_records import child, killed_while_voting, make_comparison, make_vote
 
 from rgtg.errors import StoreBusy, StoreError
 from rgtg.store.connection import reading
-from rgtg.store.schema import APPLICATION_ID
+from rgtg.store.schema import APPLICATION_ID, newest
 from rgtg.store.store import Store
 from rgtg.store.writer import Writer
 
@@ -176,7 +176,7 @@ def test_newer_database_is_read_only_and_both_versions_are_named(tmp_path):
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("PRAGMA user_version=5")
     with Store(path) as store:
-        found = "its schema is number 5, this rgtg knows 2"
+        found = f"its schema is number 5, this rgtg knows {newest()}"
         assert store.read_only == f"`rgtg.db` is read-only here: it was written by a newer rgtg ({found}). Update rgtg to write."
         assert store.comparison("c1") == make_comparison()
         with pytest.raises(StoreError, match="written by a newer rgtg"):

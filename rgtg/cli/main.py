@@ -7,7 +7,8 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ PROMPT_FILES = "a prompt a line, or rows with `prompt`, `instruction`, `question
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 where it went well, 2 with a JSON line on stderr where it did not."""
+    """Runs one command; 0 where it went well, 2 with a JSON line on stderr where it did not, 1 where it ran and nothing came of it."""
     terminal.write_utf8()
     quiet = terminal.Quiet()
     try:
@@ -42,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.leave_stdout()
     except KeyboardInterrupt:
         return 130
+    except terminal.NothingMade as error:
+        terminal.leave_stdout()
+        for line in error.lines:
+            terminal.print_error(**line)
+        return 1
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:
@@ -59,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     _run_options(generate)
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--save", action="store_true", help="store the comparison in the database")
-    generate.add_argument("--yes", action="store_true", help="go on where it would take more time or memory than the limits allow")
     generate.add_argument("--json", action="store_true", help="one JSON object a line, a column each")
 
     score = _command(commands, "score", _score, "the reward of every prefix of a response")
@@ -128,6 +133,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="go on where it would take more time or memory than the limits allow")
     parser.add_argument("--run", action="append", default=[], metavar="METHOD[:key=value,…]", help=f"one of {', '.join(METHODS)}; may be repeated")
     for f in fields(GenerationConfig):
         parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f.metadata["help"] + f" ({f.default})")
@@ -211,26 +217,39 @@ def _list_folder(workbench: Workbench, name: str | None) -> None:
 def _generate(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     columns, generation = _columns(workbench, options)
+    failed, num_columns = list[dict[str, str]](), 0
     for prompt in [options.prompt] if options.prompt is not None else read_prompts(options.prompt_file):
         # a comparison holds a few columns; a longer list runs in several
         for start in range(0, len(columns), 4):
-            try:
+            with _offering_yes(options):
                 running = workbench.compare(
                     prompt, columns[start : start + 4], generation, options.seed, options.base_lm, save=options.save, confirmed=options.yes
                 )
-            except OverBudget as error:
-                raise OverBudget(
-                    error.wrong, error.found, error.do if options.yes else f"{error.do} Or add `--yes`: then it runs as it is."
-                ) from error
             for _ in running:
                 pass
             for i, trace in enumerate(running.traces):
-                _print_trace(trace, chr(ord("A") + start + i), options.json)
+                letter = chr(ord("A") + start + i)
+                _print_trace(trace, letter, options.json)
+                num_columns += 1
+                if trace.stop_reason == "error":
+                    failed.append({"error": trace.error, "found": f"Column {letter}, `{trace.run.method}`, of {trace.run.prompt!r:.80}."})
             if running.not_stored is not None:
                 raise running.not_stored
     for name, note in workbench.library.notes.items():
         logger.warning("%s: %s", name, note)
     workbench.close()
+    if len(failed) == num_columns:
+        raise terminal.NothingMade(failed)
+
+
+@contextmanager
+def _offering_yes(options: argparse.Namespace) -> Iterator[None]:
+    """A refusal by the budget says how it is passed over."""
+    try:
+        yield
+    except OverBudget as error:
+        do = error.do if options.yes else f"{error.do} Or add `--yes`: then it runs as it is."
+        raise OverBudget(error.wrong, error.found, do) from error
 
 
 def trace_json(trace: Trace, column: str) -> dict:
@@ -264,6 +283,8 @@ def trace_json(trace: Trace, column: str) -> dict:
         "tokens_per_second": round(trace.tokens_per_second, 2),
         "lm_forwards": trace.lm_forwards,
         "reward_forwards": trace.reward_forwards,
+        "check_forwards": trace.check_forwards,
+        "note": trace.note,
     }
 
 
@@ -277,6 +298,8 @@ def _print_trace(trace: Trace, column: str, as_json: bool) -> None:
     print(f"{column}  {trace.run.method}{guide}{params}")
     print(f"   {trace.run.prompt}|{trace.response}")
     print(f"   {len(trace.steps)} tokens, {trace.tokens_per_second:.0f}/s, {trace.stop_reason}  {rewards}{trace.error}", flush=True)
+    if trace.note:
+        print(f"   {trace.note}", flush=True)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -297,7 +320,9 @@ def _sweep(options: argparse.Namespace) -> None:
     for path in options.prompts:
         found = read_prompts(path, options.limit)
         prompts += [" ".join(p.split()[: options.first_words]) for p in found]
-    cells = workbench.sweep(columns, prompts, generation, range(options.seeds), options.observe, options.out, options.base_lm)
+    with _offering_yes(options):
+        seeds = range(options.seeds)
+        cells = workbench.sweep(columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes)
     print(write_table(cells, options.out))
     workbench.close()
 

@@ -30,6 +30,14 @@ class Parser(argparse.ArgumentParser):
         raise BadSettings("The command cannot be read.", f"{message[0].upper()}{message[1:]}.", f"`{self.prog} --help` lists what there is.")
 
 
+class NothingMade(Exception):
+    """A command ran, and every part of it failed: `lines` say each."""
+
+    def __init__(self, lines: list[dict[str, str]]):
+        super().__init__("nothing was made")
+        self.lines = lines
+
+
 def write_utf8() -> None:
     """stdout and stderr in UTF-8 whatever the terminal says, with a replacement for what is no character."""
     for stream in (sys.stdout, sys.stderr):
@@ -86,12 +94,17 @@ def refuse(error: BaseException, held_back: str = "") -> int:
     cause = told.__cause__ if told is error else error
     log = _write_log(error, held_back) if cause is not None and not isinstance(cause, (RgtgError, OSError)) else None
     do = told.do or (f"The log says more: {log}." if log else "")
-    line = json.dumps({"error": told.wrong, "found": told.found, "do": do}, ensure_ascii=False)
     leave_stdout()
+    print_error(told.wrong, told.found, do)
+    return 2
+
+
+def print_error(error: str, found: str, do: str = "") -> None:
+    """One JSON line on stderr."""
+    line = json.dumps({"error": error, "found": found, "do": do}, ensure_ascii=False)
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             print(printable(line), file=sys.stderr, flush=True)
-    return 2
 
 
 def leave_stdout() -> None:

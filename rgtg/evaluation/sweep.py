@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -55,39 +55,48 @@ def run_sweep(
     seeds: Sequence[int],
     judge: RewardModel,
     out: Path,
+    check: Callable[[Sequence[Sequence[Run]]], None] = lambda batches: None,
 ) -> list[Cell]:
-    """All cells, those kept in `out/cells.jsonl` from before included; each is written as soon as its batch ends."""
+    """All cells, those kept in `out/cells.jsonl` from before included; each is written as soon as its batch ends.
+
+    `check` is given the batches of runs that are to be made, before the first of them; what it raises ends the sweep.
+    """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "cells.jsonl"
     kept = {cell.key: cell for cell in _read(path)}
-    cells: list[Cell] = []
+    planned = [_runs(models, column, prompts, generation, seeds, judge) for column in columns]
+    batches = list(_batches(planned, set(kept)))
+    check([[run for _, run in batch] for batch in batches])
     with path.open("a", encoding="utf-8") as file:
-        for column in columns:
-            runs = []
-            for seed in seeds:
-                for number, prompt in enumerate(prompts):
-                    # a seed of its own for each prompt, the same for every setting: comparisons are paired
-                    run = make_run(
-                        prompt,
-                        column.method,
-                        models,
-                        column.params,
-                        column.mix,
-                        (),
-                        column.generation or generation,
-                        seed * 100_003 + number,
-                    )
-                    runs.append((cell_key(run, judge), run))
-            todo = [(key, run) for key, run in runs if key not in kept]
-            size = max(1, BATCH // method(column.method).make(column.params).num_rows)
-            for start in range(0, len(todo), size):
-                for cell in _cells(todo[start : start + size], models, judge):
-                    kept[cell.key] = cell
-                    file.write(to_json(cell) + "\n")
-                file.flush()
-            cells += [kept[key] for key, _ in runs]
-            logger.info("%s: %d cells", label(runs[0][1]), len(runs))
-    return cells
+        for batch in batches:
+            for cell in _cells(batch, models, judge):
+                kept[cell.key] = cell
+                file.write(to_json(cell) + "\n")
+            file.flush()
+            logger.info("%s: %d cells", label(batch[0][1]), len(batch))
+    return [kept[key] for runs in planned for key, _ in runs]
+
+
+def _runs(
+    models: Models, column: ColumnSpec, prompts: Sequence[str], generation: GenerationConfig, seeds: Sequence[int], judge: RewardModel
+) -> list[tuple[str, Run]]:
+    """Every run of a column, with its cell's key. A seed of its own for each prompt, the same for every setting: comparisons are paired."""
+    settings = column.generation or generation
+    return [
+        (cell_key(run, judge), run)
+        for seed in seeds
+        for number, prompt in enumerate(prompts)
+        for run in [make_run(prompt, column.method, models, column.params, column.mix, (), settings, seed * 100_003 + number)]
+    ]
+
+
+def _batches(planned: Sequence[Sequence[tuple[str, Run]]], made: set[str]) -> Iterator[list[tuple[str, Run]]]:
+    """What is not `made`, each once, as many together as `BATCH` rows allow."""
+    for runs in planned:
+        todo = [(key, run) for key, run in dict(runs).items() if key not in made]
+        made = made | {key for key, _ in todo}
+        size = max(1, BATCH // method(runs[0][1].method).make(runs[0][1].params).num_rows) if runs else 1
+        yield from (todo[start : start + size] for start in range(0, len(todo), size))
 
 
 def _read(path: Path) -> Iterator[Cell]:

@@ -15,7 +15,7 @@ from rgtg.records import Candidate, Step, Tried
 @dataclass(frozen=True)
 class Ended:
     """The last event of a column. Forwards are those in which it asked for something; seconds count from the start of `generate`.
-    `note` says where a model's kept cache was found wrong on the way."""
+    `note` says where a model's kept cache was found wrong, `check_forwards` what looking for that took (`guidance.spot_check`)."""
 
     stop_reason: str
     error: str = ""
@@ -23,6 +23,7 @@ class Ended:
     reward_forwards: int = 0
     seconds: float = 0.0
     note: str = ""
+    check_forwards: int = 0
 
 
 @dataclass(frozen=True)

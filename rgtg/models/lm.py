@@ -46,9 +46,10 @@ class LMPrefixes:
         self.rows.forward(dict.fromkeys(slots, ()))
         return self.lm.head(self.rows.last(slots)).float()
 
-    def holds(self, slot: int) -> bool:
-        """Whether the slot, read again plainly, is what its cache says; see `GrowingRows.holds`."""
-        return self.rows.holds(slot)
+    @property
+    def kept(self) -> list[GrowingRows]:
+        """What is kept of the texts, which a spot check reads again."""
+        return [self.rows]
 
     def distrust(self) -> None:
         """From here on without the cache."""

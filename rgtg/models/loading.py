@@ -121,6 +121,13 @@ class Loaded:
         num = len(writer.closing)
         return (*ids[: -num if tuple(ids[-num:]) == writer.closing else -1], *self.closing)
 
+    def end_ids(self, writer: "Loaded") -> dict[int, int]:
+        """What ends an answer of `writer`, which is told token by token -> what ends it for this model, as in `closed`. Empty where both read it
+        alike, or where the end is several tokens, for which one cannot stand."""
+        if self.template == writer.template or len(self.closing) != 1 or len(writer.closing) != 1:
+            return {}
+        return dict.fromkeys(writer.eos_ids, self.closing[0])
+
     @cached_property
     def eos_ids(self) -> frozenset[int]:
         """Every id that ends a response: of the generation config, the config, the tokenizer, and the last that closes a turn."""

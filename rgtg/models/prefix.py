@@ -49,7 +49,7 @@ class GrowingRows:
         self.texts = [list(text) for text in texts]
         if not self.texts or not all(self.texts):
             raise ValueError("every row needs at least one token to start from")
-        self.num_forwards = 0
+        self.num_forwards = self.num_positions = self.num_check_forwards = 0
         self._cached = [0] * len(self.texts)  # tokens of each text that are in the cache
         self._place = list(range(len(self.texts)))  # where a slot lies in the cache
         self._cache = RowCache(backbone.num_layers, len(self.texts), max(map(len, self.texts)) + reserve)
@@ -172,12 +172,13 @@ class GrowingRows:
 
     @torch.inference_mode()
     def holds(self, slot: int) -> bool:
-        """Whether the slot's last token, read again plainly, is what the cache says: a check whose forwards are not counted."""
+        """Whether the slot's last token, read again plainly, is what the cache says: a check whose forwards are counted apart."""
         if self.backbone.strategy == "reencode" or (self.is_fed(slot) and slot not in self._last):
             return True
-        counted = self.num_forwards
+        counted = self.num_forwards, self.num_positions
         found = self.last([slot])[0]
-        self.num_forwards = counted
+        self.num_check_forwards += self.num_forwards - counted[0] + 1
+        self.num_forwards, self.num_positions = counted
         return close(found, encode(self.backbone, [self.texts[slot]])[0])
 
     def distrust(self) -> None:
@@ -241,7 +242,7 @@ class GrowingRows:
         ids = [(block + [*some] + pad)[:width] for block, some in zip(blocks, candidates, strict=True)]
         mask, positions = self._mask(lengths, high, pending, width)
         hidden = backbone.forward(torch.tensor(ids, device=backbone.device), mask, positions, cache)
-        self.num_forwards += 1
+        self.num_forwards, self.num_positions = self.num_forwards + 1, self.num_positions + len(slots) * width
         moves = [
             (self._place[slot], high + j, length + j)
             for slot, length, num in zip(slots, lengths, pending, strict=True)
@@ -307,7 +308,7 @@ class GrowingRows:
             hidden = backbone.forward(torch.tensor(ids, device=device), mask, lengths.repeat_interleave(k)[:, None], cache)
         finally:
             cache.expand = 0
-        self.num_forwards += 1
+        self.num_forwards, self.num_positions = self.num_forwards + 1, self.num_positions + len(slots) * k
         hidden = hidden.view(len(slots), k, -1)
         for row, slot in enumerate(slots):
             self._siblings[slot] = Siblings(asks[slot], row * k, hidden, row, 0)

@@ -176,6 +176,7 @@ LAYOUTS = (
 )  # fmt: skip
 KNOWN_WORDS = {  # names that may be read beside those of a layout
     "prompt", "instruction", "input", "question", "query", "context", "conversations", "conversation", "messages", "trajectory", "history", "system",
+    "message_id", "parent_id", "role", "rank",
     "system_prompt", "turns", "text", "post", "weight", "margin", "rater_id", "num_common", "chosen_ids", "rejected_ids", "prompt_ids",
     "num_prompt_ids", "chosen_marks", "rejected_marks", "chosen_spans", "rejected_spans", "chosen_stop_reason", "rejected_stop_reason",
 }  # fmt: skip

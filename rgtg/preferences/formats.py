@@ -6,33 +6,39 @@ limit that a person sets; one that is no preference (a tie, another prompt on ea
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rgtg.errors import BadData
-from rgtg.preferences.columns import KNOWN, Columns, Layout, Row, chosen_layout, layout_of
+from rgtg.preferences.columns import KNOWN, Columns, Layout, Row, chosen_layout, layout_of, number_of
 from rgtg.preferences.parts import MARKS, Example, Labelled, Mark, RowParts
 from rgtg.preferences.rows import CELLS, NumberedRow, Rows
 from rgtg.preferences.text_rows import BadRow, excerpt
-from rgtg.preferences.turns import LeftOut, Prompt, kind_of
+from rgtg.preferences.turns import LeftOut, Prompt, kind_of, messages, text_of
+from rgtg.prompts import Message
 
 __all__ = ["MARKS", "Example", "Labelled", "Mark", "Prompt", "Reading", "read", "read_back", "read_examples", "write_back"]
 
 SHAPES = (
     "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; whole dialogues as `chosen`, "
-    "`rejected`; a text with a `label`; two answers with a winner; several with scores or ranks"
+    "`rejected`; a text with a `label`; two answers with a winner; several with scores or ranks; "
+    "messages of a tree with `message_id`, `parent_id`, `role`, `text`, `rank`"
 )
 LEFT_OUT = {
     "even": "a tie, or equal scores",
     "other_prompts": "its sides answer different prompts",
     "no_answer": "it does not end with the assistant's answer",
     "alone": "the only answer to its prompt, with nothing to compare it with",
+    "no_parent": "what it answers is not there",
     "unreadable": "it cannot be read",
 }
 MAX_CHARACTERS = 1_000_000_000  # of all rows together
 OURS = frozenset(["comparison_id", "vote_id", "base_lm"])  # columns of our own exports that say where a pair is from
+
+
+IN_TREE, OF_A_TREE = frozenset(["message_id", "text", "role"]), "ranked answers of a message tree, each behind the messages that lead to it"
 
 
 Item = Example | Labelled
@@ -89,6 +95,37 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
+class _Tree:
+    """Messages that name the one they answer, in whatever order they come, as in OASST."""
+
+    def __init__(self) -> None:
+        self._messages: dict[str, tuple[Message, str, RowParts]] = {}
+        self._ranked: list[tuple[float, str]] = []
+
+    def add(self, part: RowParts) -> None:
+        row = {"role": part.get("role"), "content": text_of(part.get("text"), "text")}
+        name, parent = (str(part.get(key)) if part.row.get(key) is not None else "" for key in ("message_id", "parent_id"))
+        if name in self._messages:
+            raise BadRow(f"The message `{excerpt(name)}` stands in the file twice.", "Keep one of them.")
+        (message,) = messages([row], "role")
+        if part.row.get("rank") is not None and message[0] == "assistant":
+            self._ranked.append((number_of(part.get("rank"), "rank", least=None), name))
+        self._messages[name] = message, parent, part
+
+    def answers(self) -> Iterator[tuple[Prompt | None, float, str, RowParts]]:
+        """Of each ranked answer the messages before it, None where one is not there, its score, its text, and its row."""
+        for rank, name in self._ranked:
+            (_, text), parent, part = self._messages[name]
+            yield self._before(parent), -rank, text, part
+
+    def _before(self, name: str) -> Prompt | None:
+        turns: list[Message] = []
+        while name and name in self._messages and len(turns) < len(self._messages):
+            message, name, _ = self._messages[name]
+            turns.insert(0, message)
+        return None if name or not turns else tuple(turns)
+
+
 class _Reader:
     """Takes row after row, and counts what becomes of them."""
 
@@ -101,6 +138,7 @@ class _Reader:
         self._numbers: dict[str, set[int]] = {}
         self._faults: list[str] = []
         self._graded: dict[Prompt, list[tuple[float, str, RowParts]]] = {}
+        self._tree = _Tree()
         self._first_out = ""
         self._num_rows = self._num_bad = self._num_characters = 0
 
@@ -140,6 +178,8 @@ class _Reader:
         part = RowParts(numbered.number, row, numbered.kind == CELLS)
         if part.has_ids and not self._chosen:
             self._keep(part.ids(), "token ids")
+        elif not self._chosen and IN_TREE.issubset(names) and "parent_id" in row:
+            self._tree.add(part)
         else:
             layout = self._chosen or layout_of(row, names)
             if layout is None:
@@ -204,6 +244,12 @@ class _Reader:
 
     def _compare_graded(self) -> None:
         """Pairs of the answers that came in rows of their own."""
+        for before, score, answer, row in self._tree.answers():
+            if before is None:
+                self._left_out["no_parent"] += 1
+                continue
+            self._layouts[OF_A_TREE] += 1
+            self._graded.setdefault(before, []).append((score, answer, row))
         for prompt, answers in self._graded.items():
             self._left_out["alone"] += len(answers) == 1
             for i, one in enumerate(answers):

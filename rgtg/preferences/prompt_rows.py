@@ -3,6 +3,8 @@
 Knows nothing of pairs, of tokenizers or of how prompts are used.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,17 @@ from rgtg.errors import BadData
 from rgtg.preferences.columns import KNOWN
 from rgtg.preferences.rows import CELLS, LINES, NumberedRow, Rows, is_here
 from rgtg.preferences.text_rows import BadRow, excerpt
-from rgtg.preferences.turns import kind_of, text_of, unwrapped, value_of
+from rgtg.preferences.turns import ROLE_NAMES, kind_of, text_of, unwrapped, value_of
 
+logger = logging.getLogger(__name__)
 NAMES = ("prompt", "instruction", "question", "query", "turns", "messages", "conversations", "conversation", "input", "text")  # likeliest first
 HOW = "A row is a text, or holds one as `prompt`, `instruction`, `question`, `turns` or `messages`."
 
 
 def read_prompts(source: str | Path, limit: int | None = None) -> list[str]:
-    """The first `limit` prompts of a file, folder or hub data set. Raises BadData naming the line or row."""
-    path, found = Path(source), list[str]()
+    """The first `limit` prompts of a file, folder or hub data set; what is read in part is said as a warning. Raises BadData naming the
+    line or row."""
+    path, found, turns = Path(source), list[str](), Counter[int]()
     if not is_here(path) and (isinstance(source, Path) or path.suffix):
         raise BadData(f"`{source}` cannot be read as prompts.", "There is no such file.", "Give a text file with a prompt a line, or JSON lines.")
     for numbered in Rows(source, known=KNOWN | set(NAMES)):
@@ -29,12 +33,31 @@ def read_prompts(source: str | Path, limit: int | None = None) -> list[str]:
             if isinstance(numbered.row, BadRow):
                 raise numbered.row
             found.append(prompt_of(numbered))
+            turns[num_turns(numbered.row)] += 1
         except BadRow as error:
             where = "Line" if numbered.kind == LINES else "Row"
             raise BadData(f"{where} {numbered.number} of `{source}` has no prompt.", error.found, error.do) from error
     if not found and limit != 0:
         raise BadData(f"`{source}` holds no prompt.", "It has no rows.", HOW)
+    for num, rows in sorted(turns.items()):
+        if num > 1:
+            many = "s" if rows > 1 else ""
+            logger.warning("`%s`, read as: the first of %d turns of the user, in %d row%s; the others are not asked.", source, num, rows, many)
     return found
+
+
+def num_turns(row: Any) -> int:
+    """How many turns of the user a row of MT-bench lists; 1 where it is another row."""
+    name = _name_in(row) if isinstance(row, Mapping) else ""
+    return len(row[name]) if name == "turns" and _are_turns(row[name]) else 1
+
+
+def _name_in(row: Mapping[str, Any]) -> str:
+    return next((name for name in NAMES if row.get(name) not in (None, "")), "")
+
+
+def _are_turns(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(turn, str) for turn in value)
 
 
 def prompt_of(numbered: NumberedRow) -> str:
@@ -44,12 +67,14 @@ def prompt_of(numbered: NumberedRow) -> str:
         return _filled(text_of(row, "prompt"), "prompt")
     if not isinstance(row, Mapping):
         raise BadRow(f"It is {kind_of(row)}, not a text.", HOW)
-    name = next((name for name in NAMES if row.get(name) not in (None, "")), "")
+    name = _name_in(row)
     if not name:
         null = next((name for name in NAMES if name in row), "")
         there = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in row) or 'no names'}"
         found = there if not null else f"`{null}` is {'empty' if row[null] == '' else 'null'}"
         raise BadRow(f"{found}.", HOW)
+    if name == "text" and ROLE_NAMES.get(str(row.get("role")).lower()) in ("assistant", "system"):
+        raise BadRow(f"Its `text` is a message of the {row['role']}.", "A prompt is what a user asks: keep the rows of the user.")
     value = unwrapped(row[name], name, numbered.kind == CELLS)
     text = _first_turn(value, name)
     if name == "instruction" and isinstance(row.get("input"), str) and row["input"]:
@@ -62,14 +87,15 @@ def prompt_of(numbered: NumberedRow) -> str:
 
 def _first_turn(value: Any, name: str) -> str:
     """The text of a prompt: a text, an object around one, the first of `turns`, or a conversation of one message."""
-    if name == "turns" and isinstance(value, (list, tuple)) and value and all(isinstance(turn, str) for turn in value):
+    if name == "turns" and _are_turns(value):
         return text_of(value[0], name)
     found = value_of(value, name)
     if isinstance(found, str):
         return found
     if len(found) != 1 or found[0][0] != "user":
         said = f"{len(found)} messages" if len(found) > 1 else f"one message of the {found[0][0]}"
-        raise BadRow(f"`{name}` is a conversation of {said}.", "A prompt here is one text, or one message of the user.")
+        do = "A prompt here is one text, or one message of the user: keep the last question, or write the turns as one text."
+        raise BadRow(f"`{name}` is a conversation of {said}.", do)
     return found[0][1]
 
 

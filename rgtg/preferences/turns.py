@@ -10,8 +10,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from rgtg.errors import unsound
 from rgtg.preferences.text_rows import BEGINS_JSON, BadRow, excerpt, parse_json
-from rgtg.prompts import Message, half_character, transcript
+from rgtg.prompts import Message, transcript
 
 Prompt = str | tuple[Message, ...]
 Value = str | tuple[Message, ...]  # a text, or turns
@@ -54,8 +55,8 @@ def text_of(value: Any, name: str) -> str:
         raise BadRow(f"`{name}` is {kind_of(value)}, not a text.", "Mend or remove the row.")
     if len(value) > MAX_CHARACTERS:
         raise BadRow(f"`{name}` has {len(value):,} characters; at most {MAX_CHARACTERS:,} are read.", "Shorten it, or remove the row.")
-    if half := half_character(value):
-        raise BadRow(f"{half}. It is in `{name}`.", "Write the file again from whole characters, or remove the row.")
+    if found := unsound(value, takes_nul=True):
+        raise BadRow(f"`{name}` holds {found[0]}: its character {found[1] + 1:,}.", "Write the file again from whole characters, or remove the row.")
     return value
 
 

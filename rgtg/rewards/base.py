@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rgtg.errors import BadReward
 from rgtg.models.loading import HasWeights
+from rgtg.models.prefix import GrowingRows
 
 
 class Said(NamedTuple):
@@ -56,12 +57,46 @@ class RewardPrefixes(ABC):
         """Candidates by slot -> what is said of each slot; without candidates of the response as it stands. No forward is made
         where nothing is new."""
 
-    def holds(self, slot: int) -> bool:
-        """Whether the slot, read again plainly, is what was said of it. A kind that keeps nothing has nothing to check."""
-        return True
+    @property
+    def kept(self) -> Sequence[GrowingRows]:
+        """What each of its networks keeps of the texts, which a spot check reads again. A kind that keeps nothing has nothing to check."""
+        return ()
 
     def distrust(self) -> None:  # noqa: B027
         """From here on without a cache; what was said until now is forgotten and read again."""
+
+
+class OwnEnd(RewardPrefixes):
+    """Growing responses of a writer that ends them in another way than the model that reads them: `end_ids` says what it reads instead."""
+
+    def __init__(self, batch: RewardPrefixes, end_ids: Mapping[int, int]):
+        self._batch, self._end_ids = batch, end_ids
+
+    @property
+    def num_forwards(self) -> int:
+        return self._batch.num_forwards
+
+    @property
+    def kept(self) -> Sequence[GrowingRows]:
+        return self._batch.kept
+
+    def append(self, slot: int, token_id: int) -> None:
+        self._batch.append(slot, self._end_ids.get(token_id, token_id))
+
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
+        return self._batch.forward({slot: [self._end_ids.get(token_id, token_id) for token_id in ids] for slot, ids in asks.items()})
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        self._batch.copy(sources, targets)
+
+    def truncate(self, slot: int, num_tokens: int) -> None:
+        self._batch.truncate(slot, num_tokens)
+
+    def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
+        return self._batch.in_parts(asks)
+
+    def distrust(self) -> None:
+        self._batch.distrust()
 
 
 class RewardModel(HasWeights, ABC):

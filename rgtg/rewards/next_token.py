@@ -15,6 +15,7 @@ from torch import Tensor
 from rgtg.models.backbone import encode_all
 from rgtg.models.lm import BaseLM, LMPrefixes
 from rgtg.models.loading import Loaded
+from rgtg.models.prefix import GrowingRows
 from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
 
 
@@ -83,8 +84,9 @@ class TokenPrefixes(RewardPrefixes):
             self._candidates[slot] = asks[slot], candidates[slot]
         return {slot: Said(new.get(slot, ()), self._stands(slot, not ids), candidates.get(slot, ())) for slot, ids in asks.items()}
 
-    def holds(self, slot: int) -> bool:
-        return all(prefixes.holds(slot) for prefixes in self._both)
+    @property
+    def kept(self) -> list[GrowingRows]:
+        return [prefixes.rows for prefixes in self._both]
 
     def distrust(self) -> None:
         for prefixes in self._both:

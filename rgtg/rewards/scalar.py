@@ -80,8 +80,9 @@ class ScalarPrefixes(RewardPrefixes):
             found[slot] = Said((), self._stands(slot), ())
         return found
 
-    def holds(self, slot: int) -> bool:
-        return self.rows.holds(slot)
+    @property
+    def kept(self) -> list[GrowingRows]:
+        return [self.rows]
 
     def distrust(self) -> None:
         self.rows.distrust()

@@ -1,15 +1,18 @@
 """How the database file is opened: whose file it is, who may write it, which connection is given out.
 
-Knows nothing of comparisons or votes. A file that was deleted or replaced since it was opened is told by device and inode. Nobody
-but SQLite ever opens the live file: closing any other descriptor of it would drop the locks of the whole process, and with them
+Knows nothing of comparisons or votes. A file that was deleted or replaced since it was opened is told by device and inode, one that was
+overwritten in place by its size and time: only a checkpoint of the writer's own changes the main file. Nobody but SQLite ever opens the
+live file: closing any other descriptor of it would drop the locks of the whole process, and with them
 rows that were acknowledged.
 """
 
 import logging
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,14 +27,15 @@ from rgtg.store.schema import APPLICATION_ID, migrate, migrations, newest
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000
+CHECKPOINT_BYTES, MAX_WAL_BYTES = 4 * 1024**2, 64 * 1024**2  # of the -wal: from where it is brought into the main file; and cut where it was longer
 WRITER_PRAGMAS = {  # not trusted_schema=OFF: SQLite 3.40 then takes the json_valid of our CHECKs for unsafe
     "journal_mode": "WAL",  # readers do not wait for votes
     "synchronous": "FULL",  # WAL with NORMAL may forget the last commits when the power goes
     "fullfsync": "ON",  # macOS: there fsync stops at the drive's cache
     "foreign_keys": "ON",
     "cell_size_check": "ON",
-    "wal_autocheckpoint": "1000",
-    "journal_size_limit": str(64 * 1024**2),
+    "wal_autocheckpoint": "0",  # see `InPlace.checkpoint`
+    "journal_size_limit": str(MAX_WAL_BYTES),
 }
 
 
@@ -49,27 +53,65 @@ class InPlace:
     a file that nobody can find again."""
 
     def __init__(self, path: Path, writes: bool):
-        self.path = path
-        self._files = [(file, _identity(file)) for file in ((path, path.with_name(path.name + "-wal")) if writes else (path,))]
+        self.path, self.wal = path, path.with_name(path.name + "-wal")
+        self._files = [(file, _identity(_stat(file))) for file in ((path, self.wal) if writes else (path,))]
+        self._lock = threading.Lock()  # between a look at the file and a checkpoint
+        self._content = _content(_stat(path)) if writes else None  # another process may write where this one does not
+        self._num_wal_bytes = 0  # the -wal does not shrink but in a checkpoint
 
     def check(self) -> None:
-        """Raise StoreError where it was deleted, moved or replaced."""
+        """Raise StoreError where it was deleted, moved, replaced or overwritten."""
+        with self._lock:
+            self._check()
+
+    def _check(self) -> None:
         for file, opened in self._files:
-            if (there := _identity(file)) != opened:
-                how = "was deleted or moved" if there is None else "was replaced by another file"
-                raise StoreError(
-                    f"The database is no longer in its place: `{file.name}` {how} while rgtg had it open.",
-                    "Nothing is stored since then.",
-                    "Stop rgtg, put the file back or move the other one away, and start it again.",
-                )
+            there = _stat(file)
+            if _identity(there) != opened:
+                raise self._lost(file, "was deleted or moved" if there is None else "was replaced by another file")
+            assert there is not None
+            if there.st_size < self._num_wal_bytes if file == self.wal else self._content not in (None, _content(there)):
+                raise self._lost(file, "was overwritten by another program")
+            if file == self.wal:
+                self._num_wal_bytes = min(there.st_size, MAX_WAL_BYTES)
+
+    @staticmethod
+    def _lost(file: Path, how: str) -> StoreError:
+        return StoreError(
+            f"The database is no longer in its place: `{file.name}` {how} while rgtg had it open.",
+            "Nothing is stored since then.",
+            "Stop rgtg, put the file back or move the other one away, and start it again.",
+        )
+
+    def checkpoint(self, conn: sqlite3.Connection) -> None:
+        """Bring what is committed into the main file, where it has become much. SQLite itself never does: a change that was not made here is
+        another program's, also while a vote is written. Does nothing where readers are in the way, or the file is no longer ours."""
+        if (wal := _stat(self.wal)) is None or wal.st_size < CHECKPOINT_BYTES:
+            return
+        with self._lock, suppress(StoreError, sqlite3.Error):
+            self._check()
+            conn.execute("PRAGMA busy_timeout=0")
+            try:
+                conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+                self._content, self._num_wal_bytes = _content(_stat(self.path)), 0
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def _stat(file: Path) -> os.stat_result | None:
     try:
-        found = file.stat()
+        return file.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+
+
+def _identity(found: os.stat_result | None) -> tuple[int, int] | None:
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _content(found: os.stat_result | None) -> tuple[int, int] | None:
+    """What changes with the bytes of a file: its size and the time it was written."""
+    return None if found is None else (found.st_size, found.st_mtime_ns)
 
 
 def open_store(path: Path, known: Migrations = migrations) -> Opened:

@@ -12,7 +12,7 @@ from dataclasses import fields
 from functools import cached_property
 from typing import Any, Protocol
 
-from rgtg.errors import StoreError
+from rgtg.errors import HALF, NUL, StoreError, unsound
 from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote
 from rgtg.serialization import from_dict
 
@@ -36,9 +36,8 @@ def text(value: object, what: str) -> str:
     """The text as typed; NUL and lone surrogates are refused."""
     if not isinstance(value, str):
         raise StoreError(f"{what} has to be text.", f"Found {value!r}.")
-    bad = next((char for char in value if char == "\0" or "\ud800" <= char <= "\udfff"), None)
-    if bad is not None:
-        raise StoreError(f"{what} has a character that cannot be stored.", f"Found U+{ord(bad):04X}.", "Remove it and do it again.")
+    if found := unsound(value):
+        raise StoreError(f"{what} has a character that cannot be stored.", f"Found U+{ord(value[found[1]]):04X}.", "Remove it and do it again.")
     return str(value)
 
 
@@ -46,7 +45,7 @@ def mended(value: object, what: str) -> str:
     """Text that a model or an exception made: what cannot be stored becomes U+FFFD, so that no vote is lost over it."""
     if not isinstance(value, str):
         return text(value, what)
-    return "".join("\ufffd" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in value)
+    return HALF.sub("\ufffd", value.replace(NUL, "\ufffd"))
 
 
 def whole(value: object, what: str) -> int:
@@ -129,12 +128,16 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
         "seconds": real(trace.seconds, "The seconds"),
         "lm_forwards": whole(trace.lm_forwards, "The number of LM forwards"),
         "reward_forwards": whole(trace.reward_forwards, "The number of reward forwards"),
+        # "" and 0 are NULL, so that an answer of an earlier schema is the same fact
+        "note": mended(trace.note, "The note") or None,
+        "check_forwards": whole(trace.check_forwards, "The number of check forwards") or None,
     }
     return row | {"row_sha256": row_hash(row)}
 
 
 def trace_of(row: Stored) -> Trace:
-    plain = {f.name: row[f.name] for f in fields(Trace) if f.name not in ("run", "steps", "note")}
+    there = {*row.keys()} - {"run", "steps"}  # a database of an earlier schema that is only read lacks the later columns
+    plain = {f.name: row[f.name] for f in fields(Trace) if f.name in there and (row[f.name] is not None or f.default is None)}
     return Trace(run=from_dict(Run, json.loads(row["run"])), steps=StoredSteps(row["steps"]), **plain)  # type: ignore[arg-type]
 
 

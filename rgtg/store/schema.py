@@ -47,6 +47,13 @@ def m002_counts(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m003_notes(db: Database) -> None:
+    """Where a model's kept cache was found wrong in an answer, and what looking for that took; NULL where there is nothing to say."""
+    db.execute("ALTER TABLE traces ADD COLUMN note TEXT")
+    db.execute("ALTER TABLE traces ADD COLUMN check_forwards INTEGER CHECK (check_forwards >= 0)")
+
+
 _M001 = """
 CREATE TABLE meta (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,

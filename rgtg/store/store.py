@@ -25,9 +25,9 @@ class Store:
     """Everything kept in one SQLite file. Use as a context manager, or call `close`.
 
     A blank `created_at` is filled in, a vote's or mark's rater that is None is the local rater. The same fact again
-    (same id, same content) is one fact; with other content it is a StoreError, and so is every verb once the file was deleted or
-    replaced. Steps are unpacked when they are looked at: texts, votes and counts cost nothing of them. `secret` keys the hashes of raters'
-    names; without one the database's own key is used.
+    (same id, same content) is one fact; with other content it is a StoreError, and so is every verb once the file was deleted,
+    replaced or overwritten. Steps are unpacked when they are looked at: texts, votes and counts cost nothing of them. `secret` keys the
+    hashes of raters' names; without one the database's own key is used.
     """
 
     def __init__(self, path: Path, secret: str = ""):
@@ -35,7 +35,7 @@ class Store:
         opened = open_store(self.path)
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
         self._file = InPlace(self.path, opened.conn is not None)
-        self._lock, self._writer = opened.lock, Writer(opened.conn, self._file.check) if opened.conn else None
+        self._lock, self._writer = opened.lock, Writer(opened.conn, self._file.check, self._file.checkpoint) if opened.conn else None
         self.jobs = JobRows(self._write, self._reading)
         with self._reading() as conn:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()

@@ -24,12 +24,18 @@ class Writer:
     """Runs each task in its own transaction, one after another, on the one connection that may write.
 
     Calling it returns when the task is committed; what the task raises is raised here, and nothing of it is stored. `check` is
-    asked before each task, and once more before it is acknowledged.
+    asked before each task, and once more before it is acknowledged; `tidy` has the connection after that.
     `close` lets everything that was accepted finish first.
     """
 
-    def __init__(self, conn: sqlite3.Connection, check: Callable[[], None] = lambda: None, max_waiting: int = MAX_WAITING):
-        self._conn, self._check, self._pid = conn, check, os.getpid()
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        check: Callable[[], None] = lambda: None,
+        tidy: Callable[[sqlite3.Connection], None] = lambda conn: None,
+        max_waiting: int = MAX_WAITING,
+    ):
+        self._conn, self._check, self._tidy, self._pid = conn, check, tidy, os.getpid()
         self._tasks: queue.Queue = queue.Queue(maxsize=max_waiting)
         self._door, self._open = threading.Lock(), True
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -75,6 +81,7 @@ class Writer:
                 future.set_exception(_told(error))
             else:
                 future.set_result(result)
+                self._tidy(self._conn)
         self._conn.close()
 
 

@@ -6,13 +6,14 @@ who else is at work.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from rgtg.config import Settings
 from rgtg.errors import OverBudget
 from rgtg.guidance.methods import method
+from rgtg.guidance.spot_check import record_of
 from rgtg.records import Run
 
 if TYPE_CHECKING:
@@ -69,16 +70,21 @@ class Budget:
 
     def check(self, runs: Sequence[Run], models: "Models", confirmed: bool = False) -> None:
         """Raise OverBudget, naming figure, limit and what to lower; `confirmed` lets it pass, save on a public server."""
-        if confirmed and not self.settings.public:
+        self.check_batches([runs], models, confirmed)
+
+    def check_batches(self, batches: Sequence[Sequence[Run]], models: "Models", confirmed: bool = False) -> None:
+        """The same of runs that are made a batch after another: their times add up, and of their memories the largest counts."""
+        if (confirmed and not self.settings.public) or not batches:
             return
-        found, limits = self.estimate(runs, models), self.settings
+        found, limits = [self.estimate(runs, models) for runs in batches], self.settings
+        gigabytes, seconds = max(one.gigabytes for one in found), sum(one.seconds for one in found)
         over = []
-        if found.gigabytes > limits.memory_budget_gb:
-            over.append(f"need up to {found.gigabytes:,.1f} GB of memory, and the limit is {limits.memory_budget_gb:g} GB")
-        if found.seconds > limits.time_budget_s:
-            over.append(f"take up to {_duration(found.seconds)}, and the limit is {_duration(limits.time_budget_s)}")
+        if gigabytes > limits.memory_budget_gb:
+            over.append(f"need up to {gigabytes:,.1f} GB of memory, and the limit is {limits.memory_budget_gb:g} GB")
+        if seconds > limits.time_budget_s:
+            over.append(f"take up to {_duration(seconds)}, and the limit is {_duration(limits.time_budget_s)}")
         if over:
-            raise OverBudget(f"This would {'; it would '.join(over)}.", _request(runs), f"Lower {_listed(_to_lower(runs))}.")
+            raise OverBudget(f"This would {'; it would '.join(over)}.", _request(batches), f"Lower {_listed(_to_lower(batches))}.")
 
     def estimate(self, runs: Sequence[Run], models: "Models") -> Estimate:
         """Of runs that are made together. Measures each model once, with forwards of a few positions."""
@@ -147,7 +153,8 @@ def _networks(model: Any) -> Iterator[Network]:
             continue
         config = part.loaded.model.config.get_text_config()
         num_outputs = config.vocab_size if hasattr(part, "token_texts") else 1
-        yield Network(part.backbone, part.head, config, num_outputs)
+        backbone = replace(part.backbone, strategy="reencode") if record_of(model).failed else part.backbone
+        yield Network(backbone, part.head, config, num_outputs)
 
 
 def _pace(network: Network) -> Pace:
@@ -218,11 +225,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} hours"
 
 
-def _request(runs: Sequence[Run]) -> str:
-    """ "Asked for: 4 columns, 256 answers at once, 1,024 tokens, 10 candidates." """
-    rows = sum(method(run.method).make(run.params).num_rows for run in runs)
+def _request(batches: Sequence[Sequence[Run]]) -> str:
+    """ "Asked for: 4 columns, 256 answers at once, 1,024 tokens, 10 candidates." Of several batches "800 columns in 20 batches, …"."""
+    runs = [run for batch in batches for run in batch]
+    rows = max(sum(method(run.method).make(run.params).num_rows for run in batch) for batch in batches)
     tokens, k = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
-    columns = f"{len(runs)} column{'s' if len(runs) > 1 else ''}"
+    columns = f"{len(runs):,} column{'s' if len(runs) > 1 else ''}" + (f" in {len(batches):,} batches" if len(batches) > 1 else "")
     return f"Asked for: {columns}, {rows:,} answer{'s' if rows > 1 else ''} at once, {tokens:,} tokens, {k} candidates."
 
 
@@ -231,8 +239,9 @@ def _listed(names: Sequence[str]) -> str:
     return " or ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
 
 
-def _to_lower(runs: Sequence[Run]) -> list[str]:
+def _to_lower(batches: Sequence[Sequence[Run]]) -> list[str]:
     """What makes it large, the largest factor first."""
+    runs = [run for batch in batches for run in batch]
     sizes: dict[str, int] = {"`max_new_tokens`": max(run.generation.max_new_tokens for run in runs)}
     for run in runs:
         rule = method(run.method).make(run.params)
@@ -242,5 +251,5 @@ def _to_lower(runs: Sequence[Run]) -> list[str]:
         if rule.scores_candidates:
             sizes["`top_k`"] = max(sizes.get("`top_k`", 0), run.generation.top_k)
     if len(runs) > 1:
-        sizes["the number of columns"] = len(runs)
+        sizes["the number of columns" if len(batches) == 1 else "the number of prompts, seeds or settings"] = len(runs)
     return sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]

@@ -104,7 +104,7 @@ class RunningComparison:
             self._ended[index] = True
             self._traces[index] = replace(
                 trace, stop_reason=event.stop_reason, error=event.error, seconds=event.seconds,
-                lm_forwards=event.lm_forwards, reward_forwards=event.reward_forwards, note=event.note,
+                lm_forwards=event.lm_forwards, reward_forwards=event.reward_forwards, check_forwards=event.check_forwards, note=event.note,
             )  # fmt: skip
 
     def _fail(self, error: Exception) -> None:

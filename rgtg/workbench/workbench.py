@@ -166,8 +166,10 @@ class Workbench:
         observe: str,
         out: Path,
         base_lm: str | None = None,
+        confirmed: bool = False,
     ) -> "list[Cell]":
-        """Every column over every prompt and seed, valued by a judge; cells are kept in `out`, so a broken sweep goes on."""
+        """Every column over every prompt and seed, valued by a judge; cells are kept in `out`, so a broken sweep goes on. Raises OverBudget
+        as `compare` does, of what is still to be made."""
         from rgtg.evaluation.sweep import run_sweep
 
         for number, prompt in enumerate(prompts, 1):
@@ -176,7 +178,13 @@ class Workbench:
         mixes = [self._mix(c, lm) for c in columns]
         models = self.library.load_models(lm, [*(name for mix in mixes for name, _ in mix), observe])
         full = [replace(c, guides=self._own_names(mix)) for c, mix in zip(columns, mixes, strict=True)]
-        return run_sweep(models, full, prompts, generation, seeds, self.library.reward_model(observe), out)
+        judge = self.library.reward_model(observe)
+
+        def check(batches: Sequence[Sequence[Run]]) -> None:
+            read = [[replace(run, observers=(judge.loaded.ref,)) for run in batch] for batch in batches]  # the judge reads each answer
+            self.budget.check_batches(read, models, confirmed)
+
+        return run_sweep(models, full, prompts, generation, seeds, judge, out, check)
 
     def openings(self) -> list[str]:
         """Example prompts that ship."""

@@ -12,8 +12,10 @@ from typing import Any
 from rgtg.errors import BadSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-STARTER_DIR = ROOT / "data" / "starter"
-PROMPTS_DIR = ROOT / "data" / "prompts"
+CHECKOUT = (ROOT / "app.py").is_file()  # else it is installed, and what ships lies in the package
+DATA_DIR = ROOT / "data" if CHECKOUT else Path(__file__).resolve().parent / "data"
+STARTER_DIR, PROMPTS_DIR = DATA_DIR / "starter", DATA_DIR / "prompts"
+LOCAL_DIR = DATA_DIR / "local" if CHECKOUT else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "rgtg"
 MAX_COLUMNS = 4
 COLUMN_NAMES = "ABCDEFGH"
 
@@ -87,7 +89,7 @@ def _in_digits(number: float | int) -> str:
 class Settings:
     """Paths, device and mode of one installation."""
 
-    data_dir: Path = ROOT / "data" / "local"
+    data_dir: Path = LOCAL_DIR
     device: str = "auto"
     dtype: str = "float32"
     reward_dtype: str = ""  # of reward models, where it is another: int8, on a CPU

@@ -64,10 +64,11 @@ def make_run(
     seed: int = 0,
     forced_ids: Sequence[int] = (),
     combining: str = "sum",
+    prompt_ids: Sequence[int] | None = None,
 ) -> Run:
     """A run with everything checked that can be checked before the first forward; raises RgtgError with what to do.
 
-    `guides` are names of reward models with their weights; a name alone has weight 1.
+    `guides` are names of reward models with their weights; a name alone has weight 1. `prompt_ids`, where given, are what the base LM reads.
     """
     chosen = method(method_name)
     rule, lm = chosen.make(params), models.base_lm
@@ -85,7 +86,7 @@ def make_run(
     if len(set(names)) < len(names):
         raise BadSettings("A mix names each reward model once.", f"Found {', '.join(names)}.")
     watching = [found for found in (models.reward_model(name) for name in dict.fromkeys(observers)) if found.name not in names]
-    prompt_ids = lm.loaded.encode_prompt(prompt)
+    prompt_ids = lm.loaded.encode_prompt(prompt) if prompt_ids is None else tuple(prompt_ids)
     check_fits(len(prompt_ids), generation.max_new_tokens, lm.name, lm.context)
     # every parameter is written down, defaults too: a later default changes no old run
     values = tuple((p.name, getattr(rule, p.name)) for p in chosen.parameters)

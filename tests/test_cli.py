@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from rgtg.cli.main import main, parse_mix, parse_run
+from rgtg.cli.main import main
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
+from rgtg.guidance.methods import parse_mix, parse_run
 from rgtg.records import ColumnSpec
 
 

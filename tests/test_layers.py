@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = (
     ("app",),
     ("pages",),
-    ("__main__", "cli", "workbench"),
+    ("__main__", "cli", "api", "workbench"),
     ("jobs", "tools"),
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
@@ -31,6 +31,7 @@ LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 WITHIN = {
     "__main__": ("rgtg.cli",),
     "cli": ("rgtg.workbench",),
+    "api": ("rgtg.workbench",),
     "evaluation": ("rgtg.engine",),
     "training": ("rgtg.evaluation.metrics",),
     "rewards": ("rgtg.models",),

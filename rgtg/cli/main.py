@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadSettings, OverBudget, door
 from rgtg.files import make_folder
-from rgtg.guidance.methods import METHODS, method
+from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.models.catalog import is_folder
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
-from rgtg.workbench.workbench import Workbench
+
+if TYPE_CHECKING:
+    from rgtg.workbench.workbench import Workbench
 
 logger = logging.getLogger(__name__)
 PROMPT_FILES = "a prompt a line, or rows with `prompt`, `instruction`, `question` or `turns`: JSON, CSV, Parquet"
@@ -140,57 +142,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     _model_options(parser)
 
 
-def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
-    """`pargs:beta=2,reward_model=partial,top_k=10` -> a column: parameters of the method, reward models, generation settings.
+def _workbench(options: argparse.Namespace) -> "Workbench":
+    from rgtg.workbench.workbench import Workbench
 
-    Several reward models: `pargs:guides=partial*2+full*0.5,combine=sum`. Raises BadSettings with what can be set.
-    """
-    name, _, rest = text.partition(":")
-    known = {p.name: type(p.default) for p in method(name).parameters}
-    shared = {f.name: type(f.default) for f in fields(GenerationConfig)}
-    params: list[tuple[str, Any]] = []
-    changes: dict[str, Any] = {}
-    models: dict[str, Any] = {}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if key in ("reward_model", "combine") and equals:
-            models[key] = value
-        elif key == "guides" and equals:
-            models[key] = parse_mix(value)
-        elif key in known and equals:
-            params.append((key, _number(known[key], key, value)))
-        elif key in shared and equals:
-            changes[key] = _number(shared[key], key, value)
-        else:
-            there = [*known, "reward_model", "guides", "combine", *shared]
-            raise BadSettings(f"`--run {text}` cannot be read.", f"`{item}` is no setting of `{name}`.", f"It has: {', '.join(there)}.")
-    return ColumnSpec(name, tuple(params), generation=GenerationConfig(**asdict(generation) | changes) if changes else None, **models)
-
-
-def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
-    """`partial*2+full*-0.5` -> (("partial", 2.0), ("full", -0.5)); a name alone has weight 1. Raises BadSettings with the position."""
-    found, at = [], 0
-    for part in text.split("+"):
-        name, _, weight = part.partition("*")
-        try:
-            found.append((name.strip(), float(weight or 1.0)))
-        except ValueError:
-            name = ""
-        if not name.strip():
-            do = "Write reward models with their weights: `partial*2+full*0.5`."
-            raise BadSettings(f"`{text}` is no mix of reward models.", f"At character {at + 1}: `{part}`.", do)
-        at += len(part) + 1
-    return tuple(found)
-
-
-def _number(kind: type, key: str, value: str) -> float | int | str:
-    try:
-        return kind(value)
-    except ValueError:
-        raise BadSettings(f"`{key}` has to be a {'whole number' if kind is int else 'number'}.", f"Found `{value}`.") from None
-
-
-def _workbench(options: argparse.Namespace) -> Workbench:
     settings = Settings.from_environment(**{name: getattr(options, name, None) for name in ("device", "dtype", "reward_dtype")})
     base_lm = getattr(options, "base_lm", None)
     workbench = Workbench(settings)
@@ -199,7 +153,7 @@ def _workbench(options: argparse.Namespace) -> Workbench:
     return workbench
 
 
-def _columns(workbench: Workbench, options: argparse.Namespace) -> tuple[list[ColumnSpec], GenerationConfig]:
+def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[ColumnSpec], GenerationConfig]:
     generation = GenerationConfig(**{f.name: getattr(options, f.name) for f in fields(GenerationConfig)})
     columns = [parse_run(text, generation) for text in options.run] or workbench.default_columns()
     for column in columns:
@@ -208,7 +162,7 @@ def _columns(workbench: Workbench, options: argparse.Namespace) -> tuple[list[Co
     return columns, generation
 
 
-def _list_folder(workbench: Workbench, name: str | None) -> None:
+def _list_folder(workbench: "Workbench", name: str | None) -> None:
     """A reward model or judge may be named by its folder."""
     if name and is_folder(name):
         workbench.library.catalog.add(name, "reward_model")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rgtg.config import Settings
 from rgtg.errors import BadData, BadSettings
@@ -18,7 +18,9 @@ from rgtg.files import make_folder
 from rgtg.records import ModelCard
 from rgtg.training.config import TrainingConfig, objective_help, shared_fields
 from rgtg.training.objectives import DEFAULT, OBJECTIVES
-from rgtg.workbench.workbench import Workbench
+
+if TYPE_CHECKING:
+    from rgtg.workbench.workbench import Workbench
 
 ABOUT = "a reward model from votes, a file or a hub data set; `torchrun -m rgtg train` for several processes"
 FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
@@ -94,6 +96,7 @@ def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
 
 def train(options: argparse.Namespace) -> None:
     from rgtg.training.pipeline import is_first, leave_processes
+    from rgtg.workbench.workbench import Workbench
 
     if options.ensemble < 1:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
@@ -125,7 +128,7 @@ def train(options: argparse.Namespace) -> None:
     workbench.close()
 
 
-def _train_member(workbench: Workbench, options: argparse.Namespace, member: Member, source: str, first: bool) -> None:
+def _train_member(workbench: "Workbench", options: argparse.Namespace, member: Member, source: str, first: bool) -> None:
     from rgtg.training import checkpoints
     from rgtg.training.pipeline import train_file
 
@@ -172,7 +175,7 @@ def _tidy(work: Path, members: Sequence[Member]) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
+def _frozen_votes(workbench: "Workbench", path: Path, first: bool) -> str:
     """The votes as they stand, written once; the other processes wait for the file."""
     from rgtg.store.export import export_preferences
 

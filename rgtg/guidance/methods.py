@@ -4,15 +4,17 @@ Knows nothing of models, the engine or the screen.
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
+from typing import Any
 
+from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
 from rgtg.guidance.base import GuidanceMethod
 from rgtg.guidance.rules import Base, RewardShift
 from rgtg.guidance.segments import CARDS, BlockBestOfK
 from rgtg.guidance.sequences import BestOfN, Particles
-from rgtg.records import Candidate, Params, Run
+from rgtg.records import Candidate, ColumnSpec, Params, Run
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,56 @@ def method(key: str) -> Method:
     if key not in METHODS:
         raise BadSettings(f"There is no method `{key}`.", f"The methods are: {', '.join(METHODS)}.")
     return METHODS[key]
+
+
+def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
+    """`pargs:beta=2,reward_model=partial,top_k=10` -> a column: parameters of the method, reward models, generation settings.
+
+    Several reward models: `pargs:guides=partial*2+full*0.5,combine=sum`. Raises BadSettings with what can be set.
+    """
+    name, _, rest = text.partition(":")
+    known = {p.name: type(p.default) for p in method(name).parameters}
+    shared = {f.name: type(f.default) for f in fields(GenerationConfig)}
+    params: list[tuple[str, Any]] = []
+    changes: dict[str, Any] = {}
+    models: dict[str, Any] = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if key in ("reward_model", "combine") and equals:
+            models[key] = value
+        elif key == "guides" and equals:
+            models[key] = parse_mix(value)
+        elif key in known and equals:
+            params.append((key, _number(known[key], key, value)))
+        elif key in shared and equals:
+            changes[key] = _number(shared[key], key, value)
+        else:
+            there = [*known, "reward_model", "guides", "combine", *shared]
+            raise BadSettings(f"The run `{text}` cannot be read.", f"`{item}` is no setting of `{name}`.", f"It has: {', '.join(there)}.")
+    return ColumnSpec(name, tuple(params), generation=GenerationConfig(**asdict(generation) | changes) if changes else None, **models)
+
+
+def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
+    """`partial*2+full*-0.5` -> (("partial", 2.0), ("full", -0.5)); a name alone has weight 1. Raises BadSettings with the position."""
+    found, at = [], 0
+    for part in text.split("+"):
+        name, _, weight = part.partition("*")
+        try:
+            found.append((name.strip(), float(weight or 1.0)))
+        except ValueError:
+            name = ""
+        if not name.strip():
+            do = "Write reward models with their weights: `partial*2+full*0.5`."
+            raise BadSettings(f"`{text}` is no mix of reward models.", f"At character {at + 1}: `{part}`.", do)
+        at += len(part) + 1
+    return tuple(found)
+
+
+def _number(kind: type, key: str, value: str) -> float | int | str:
+    try:
+        return kind(value)
+    except ValueError:
+        raise BadSettings(f"`{key}` has to be a {'whole number' if kind is int else 'number'}.", f"Found `{value}`.") from None
 
 
 def rule_of(run: Run) -> GuidanceMethod | None:

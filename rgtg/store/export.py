@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rgtg.errors import BadData, BadSettings
 from rgtg.files import replacing
 from rgtg.preferences.pairs import derive_pairs
 from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
-from rgtg.store.store import Store
+
+if TYPE_CHECKING:
+    from rgtg.store.store import Store
 
 Row = dict[str, Any]  # of texts, numbers, flags, and lists of ids that are never empty: two exports pool into one data set
 
@@ -88,7 +90,7 @@ FORMATS: dict[str, Callable[[Pair, Source], Row | None]] = {
 }
 
 
-def export_preferences(store: Store, out: Path, format: str = "preference") -> ExportReport:
+def export_preferences(store: "Store", out: Path, format: str = "preference") -> ExportReport:
     """Write every pair as a JSON line to `out`, which appears complete or not at all, and report what was left out and why.
 
     A format has the same columns with the same types whatever the votes say. StoreError where a row does not fit its hash.

@@ -18,6 +18,7 @@ from rgtg.guidance.methods import method, parse_run
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
 from rgtg.records import ColumnSpec, Comparison, ModelCard, ModelRef, Step, Trace, new_id, now
+from rgtg.training.objectives import DEFAULT
 from rgtg.workbench.library import Library
 from rgtg.workbench.running import RunningComparison
 
@@ -118,7 +119,7 @@ def to_frame(trace: Trace, candidates: bool = False) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def train(source: str | Path, base: str, out: str | Path, *, objective: str = "partial", device: str = "auto", **options: Any) -> ModelCard:
+def train(source: str | Path, base: str, out: str | Path, *, objective: str = DEFAULT.key, device: str = "auto", **options: Any) -> ModelCard:
     """Train a reward model on preferences from a file, a folder or a data set of the Hub, and save it with its card.
 
     Args:
@@ -218,7 +219,7 @@ def _written(models: Models, run: str, prompts: Sequence[tuple[int, ...]], confi
     spec = parse_run(run, config)
     mix, made = _mix(spec, models), []
     for number, ids in enumerate(prompts):
-        text, number_of_its_prompt = models.base_lm.loaded.tokenizer.decode(ids), prompts[:number].count(ids)
+        text, number_of_its_prompt = str(models.base_lm.loaded.tokenizer.decode(list(ids))), prompts[:number].count(ids)
         made.append(
             make_run(text, spec.method, models, spec.params, mix, (), spec.generation or config, seed + number_of_its_prompt, (), spec.combine, ids)
         )

@@ -32,6 +32,7 @@ WITHIN = {
     "__main__": ("rgtg.cli",),
     "cli": ("rgtg.workbench",),
     "api": ("rgtg.workbench",),
+    "rgtg": ("rgtg.api",),  # at first use
     "evaluation": ("rgtg.engine",),
     "training": ("rgtg.evaluation.metrics",),
     "rewards": ("rgtg.models",),

@@ -18,10 +18,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from rgtg.errors import RgtgError
-from rgtg.models.backbone import Backbone, encode
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import GrowingRows
+from rgtg.models.prefixes.backbone import Backbone, encode
+from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.records import ModelRef
 from rgtg.rewards.scalar import ScalarRewardModel
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rgtg.models.backbone import Backbone
 from rgtg.models.loading import HasWeights, Loaded
-from rgtg.models.prefix import GrowingRows
+from rgtg.models.prefixes.backbone import Backbone
+from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.probe import check_reads, grown
 from rgtg.prompts import TokenTexts
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from rgtg.errors import ModelRefused, RgtgError
-from rgtg.models.backbone import Backbone, close, encode_all, tolerance
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import GrowingRows, choose_strategy
+from rgtg.models.prefixes.backbone import Backbone, close, encode_all, tolerance
+from rgtg.models.prefixes.growing import GrowingRows, choose_strategy
 
 LIMIT = re.compile(r"window|chunk_size|original_max_position|local_attention")  # in names of a config: lengths at which something changes
 NO_LIMIT = ("max_window_layers",)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from rgtg.errors import ModelRefused
-from rgtg.models.backbone import Backbone, encode_all
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import GrowingRows
+from rgtg.models.prefixes.backbone import Backbone, encode_all
+from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.probe import check_reads, grown
 from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
 

@@ -17,7 +17,7 @@ from rgtg.records import Run
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
-    from rgtg.models.backbone import Backbone
+    from rgtg.models.prefixes.backbone import Backbone
 
 GB = 1e9
 MEASURED = 33  # positions of the longer of two forwards that are measured
@@ -193,10 +193,10 @@ def _kept_bytes(network: Network, load: Load) -> float:
 
 def _passing_bytes(network: Network, load: Load) -> float:
     """Of the largest forward: what one layer computes, logits with their softmax, and the rows that candidates are expanded to."""
-    from rgtg.models import prefix
+    from rgtg.models.prefixes import growing
 
     backbone, config = network.backbone, network.config
-    part = prefix.PART_ON_CPU if backbone.device.type == "cpu" else prefix.PART
+    part = growing.PART_ON_CPU if backbone.device.type == "cpu" else growing.PART
     # behind the last token of best-of-n all of it is read, in parts
     positions = max(load.rows, min(load.rows * max(load.length, load.width), part))
     width = _size(config, "hidden_size")

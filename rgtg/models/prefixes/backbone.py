@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import get_layer_types_and_kwargs
 
-from rgtg.models.cache import RowCache
+from rgtg.models.prefixes.cache import RowCache
 
 _listening = threading.local()  # `stop` of what is computed in this thread
 STRATEGIES = ("siblings", "rows", "reencode")

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rgtg.models.backbone import STRATEGIES, Backbone, close, encode, encode_all, go_on
-from rgtg.models.cache import RowCache
+from rgtg.models.prefixes.backbone import STRATEGIES, Backbone, close, encode, encode_all, go_on
+from rgtg.models.prefixes.cache import RowCache
 
 NONE: tuple[int, ...] = ()
 PART, PART_ON_CPU = 16_384, 1_024  # positions of a forward whose slots can be read one after another; of one slot half as many

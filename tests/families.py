@@ -21,7 +21,7 @@ from rgtg.errors import RgtgError
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import Backbone, encode
-from rgtg.models.prefixes.growing import GrowingRows
+from rgtg.models.prefixes.strategy import grow
 from rgtg.records import ModelRef
 from rgtg.rewards.scalar import ScalarRewardModel
 
@@ -97,7 +97,7 @@ def difference(backbone: Backbone, length: int) -> float:
     """The largest difference to plain reading while two rows grow behind prompts, relative to the largest value."""
     draw = torch.Generator().manual_seed(length)
     ids = torch.randint(2, VOCABULARY, (2, length + 6), generator=draw).tolist()
-    rows, worst = GrowingRows(backbone, [ids[0][:length], ids[1][: length - 3]]), 0.0
+    rows, worst = grow(backbone, [ids[0][:length], ids[1][: length - 3]]), 0.0
     for step in range(4):
         rows.forward({slot: [5, 6 + step, 7] for slot in (0, 1)})
         for slot in (0, 1):

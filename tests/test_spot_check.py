@@ -10,7 +10,8 @@ from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.guidance import spot_check
 from rgtg.models.lm import BaseLM
-from rgtg.models.prefixes.growing import GrowingRows, choose_strategy
+from rgtg.models.prefixes.growing import GrowingRows
+from rgtg.models.prefixes.strategy import choose_strategy
 from rgtg.records import Step
 
 WRONG_BEYOND = 24  # tokens; the check at load is shorter

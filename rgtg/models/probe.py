@@ -15,7 +15,7 @@ from torch import Tensor
 from rgtg.errors import ModelRefused, RgtgError
 from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import Backbone, close, encode_all, tolerance
-from rgtg.models.prefixes.growing import GrowingRows, choose_strategy
+from rgtg.models.prefixes.strategy import choose_strategy, grow
 
 LIMIT = re.compile(r"window|chunk_size|original_max_position|local_attention")  # in names of a config: lengths at which something changes
 NO_LIMIT = ("max_window_layers",)
@@ -139,7 +139,7 @@ def _crosses(backbone: Backbone, vocabulary: int, limit: int) -> bool:
     short, candidates = other[:5], more[:2]
     try:
         plain = encode_all(backbone, [[*text[: limit + 3], token] for token in candidates])
-        rows = GrowingRows(backbone, [text[: max(1, limit - 3)], short])
+        rows = grow(backbone, [text[: max(1, limit - 3)], short])
         for slot in (0, 1):
             rows.forward({slot: ()})  # each alone: the short one costs nothing
         for token in text[len(rows.texts[0]) : limit + 3]:

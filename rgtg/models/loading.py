@@ -80,7 +80,7 @@ class Loaded:
     def context(self) -> int:
         config = self.model.config.get_text_config()
         found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"))
-        return next((n for n in found if n), 2048)
+        return next((n for n in found if isinstance(n, int) and n > 0), 2048)  # -1 is no limit: XLNet
 
     @cached_property
     def pad_id(self) -> int:

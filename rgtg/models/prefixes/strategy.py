@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from rgtg.models.prefixes.backbone import STRATEGIES, Backbone, close, encode
+from rgtg.models.prefixes.backbone import STRATEGIES, Backbone, Stopped, close, encode
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.states import GrowingStates
 
@@ -37,8 +37,10 @@ def choose_strategy(backbone: Backbone, vocabulary: int) -> str:
         try:
             if _agrees(replace(backbone, strategy=strategy), texts, candidates):
                 return strategy
-        except (ValueError, RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError):
-            continue  # the model refuses this kind of mask or cache
+        except Stopped:
+            raise
+        except Exception:  # whatever a family raises: it refuses this kind of mask or cache
+            continue
     return STRATEGIES[-1]
 
 

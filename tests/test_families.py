@@ -4,7 +4,15 @@ import pytest
 from families import LONG, WINDOW, kinds, look_at
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-STRATEGIES = {"qwen3": "siblings", "gemma3_text": "siblings", "bloom": "rows", "mamba": "steps", "rwkv": "reencode", "gpt_neo": "siblings", "llama4_text": None}
+STRATEGIES = {
+    "qwen3": "siblings",
+    "gemma3_text": "siblings",
+    "bloom": "rows",
+    "mamba": "steps",
+    "rwkv": "reencode",
+    "gpt_neo": "siblings",
+    "llama4_text": None,
+}
 
 
 @pytest.mark.parametrize("family", STRATEGIES)

@@ -284,10 +284,12 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
     with door(wrong + words, "Save its tokenizer into the folder." if has_none else "", ModelRefused):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     words, do = words_of_weights(found)
+    where = pick_device(device)
+    straight = {} if where.type == "cpu" else {"device_map": {"": where}}  # each tensor as it is read, not all of them in memory before
     with door(wrong + words, do, ModelRefused):
         model, info = kind.from_pretrained(
             folder, config=config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            ignore_mismatched_sizes=True, **straight,
         )  # fmt: skip
     check_shapes(title, info["mismatched_keys"])
     missing = set(info["missing_keys"])
@@ -297,7 +299,7 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
         read_bias(model, folder, title)
     with door(wrong + "it cannot be used here.", kind=ModelRefused):
         ref = ModelRef(title, revision or revision_of(folder))
-        loaded = Loaded(ref, folder, model.to(pick_device(device)), tokenizer, ModelCard.read(folder), remark)
+        loaded = Loaded(ref, folder, model.to(where), tokenizer, ModelCard.read(folder), remark)
     return loaded, sorted(missing)
 
 

@@ -203,8 +203,9 @@ def _passing_bytes(network: Network, load: Load) -> float:
     inner = _size(config, "intermediate_size", "ffn_dim") or 4 * width
     found = positions * (8 * width + 2 * inner) * backbone.dtype.itemsize + 4.0 * min(positions, load.length) * load.length
     found += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
-    if load.width > 1 and backbone.strategy == "rows":
-        found += load.rows * load.width * load.length * _entry_bytes(network) / backbone.num_layers
+    if load.width > 1 and backbone.strategy in ("rows", "states", "steps"):  # rows are expanded a layer at a time, states all at once
+        layers = backbone.num_layers if backbone.strategy == "rows" else 1
+        found += load.rows * load.width * load.length * _entry_bytes(network) / layers
     return found
 
 

@@ -71,6 +71,10 @@ PER_FAMILY: dict[str, dict[str, Any]] = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         }
     },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
+        "ffn_config": {"hidden_size": 32, "ffn_hidden_size": 64, "moe_top_k": 2},
+    },
     "dots1": {"n_shared_experts": 1, "layer_types": ["full_attention", "sliding_attention"] * 2},
     "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": {"layer_types": HYBRID, "mamba_d_head": 8},

@@ -171,7 +171,11 @@ def tiny_config(family: str, is_decoder: bool = True) -> Any:
 
 def kinds(family: str) -> list[str]:
     """Base LM, reward model, and base LM as it is without `is_decoder` where a config says by that whether it is an encoder."""
-    declared = "is_decoder" in inspect.signature(type(AutoConfig.for_model(family).get_text_config(decoder=True)).__init__).parameters
+    try:
+        config = AutoConfig.for_model(family).get_text_config(decoder=True)
+    except Exception:  # it cannot be made at all: both lines say so
+        return ["base LM", "reward model"]
+    declared = "is_decoder" in inspect.signature(type(config).__init__).parameters
     return ["base LM", "reward model", *(["encoder"] if declared else [])]
 
 

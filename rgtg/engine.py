@@ -23,9 +23,9 @@ from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
 from rgtg.guidance.steps import Ended, Event, Working, step_of
-from rgtg.models.backbone import Stopped, go_on, stoppable
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
+from rgtg.models.prefixes.backbone import Stopped, go_on, stoppable
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried

@@ -1,7 +1,8 @@
 """Every causal LM family that transformers registers, as a tiny random model: which strategy it gets, and how far that is from plain reading.
 
 `python tests/families.py [NAME …]` prints a line a family and ends with status 1 where a kept cache is wrong: as base LM and as reward
-model, for short texts and for texts longer than every window that the config names.
+model, for short texts and for texts longer than every window that the config names; and, of families that are encoders or decoders by
+their config, as the encoder, which no base LM is.
 """
 
 import inspect
@@ -18,10 +19,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from rgtg.errors import RgtgError
-from rgtg.models.backbone import Backbone, encode
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import GrowingRows
+from rgtg.models.prefixes.backbone import Backbone, encode
+from rgtg.models.prefixes.strategy import grow
 from rgtg.records import ModelRef
 from rgtg.rewards.scalar import ScalarRewardModel
 
@@ -39,12 +40,101 @@ SMALL: dict[str, Any] = {
     "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8, "global_head_dim": 8, "num_layers": 4, "num_heads": 4, "embedding_size": 32,
     "word_embed_proj_dim": 32, "rotary_dim": 4, "state_size": 8, "mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1,
     "mamba_d_ssm": 64, "mamba_num_heads": 8, "mamba_head_dim": 8, "n_groups": 1, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
-    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8,
+    "linear_key_head_dim": 8,
+    "linear_head_dim": 8, "linear_num_heads": 4, "mamba_chunk_size": 16, "chunk_size": 16, "linear_value_head_dim": 8,
+    "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8,
+    "index_topk": WINDOW, "index_head_dim": 8, "index_n_heads": 16,
     "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
 }  # fmt: skip
+HYBRID = ["linear_attention", "linear_attention", "full_attention", "linear_attention"]
+GEMMA3N = {
+    "num_kv_shared_layers": 2,
+    "laurel_rank": 8,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "intermediate_size": 64,
+    "activation_sparsity_pattern": [0.0] * 4,
+}
+QWEN4 = {"layer_types": HYBRID, "hc_lowrank": 8, "ple_embed_dim": 32, "ngram_vocab_size_base": 100}
+DOTS3 = {
+    "per_layer_config": None,
+    "head_dim": 12,
+    "layer_types": ["indexed_attention", "sliding_attention"] * 2,
+    "mlp_layer_types": ["dense", "sparse"] * 2,
+    "shared_experts_intermediate_size": 16,
+}
 PER_FAMILY: dict[str, dict[str, Any]] = {
+    "bailing_hybrid": {"layer_types": HYBRID, "mlp_layer_types": ["dense", "sparse"] * 2, "num_experts": 8, "num_expert_group": 2, "topk_group": 1},
+    "bamba": {"attn_layer_indices": [1, 3]},
+    "cohere_compass_text": {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 1e4},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        }
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
+        "ffn_config": {"hidden_size": 32, "ffn_hidden_size": 64, "moe_top_k": 2},
+    },
+    "dots1": {"n_shared_experts": 1, "layer_types": ["full_attention", "sliding_attention"] * 2},
     "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
+    "granitemoehybrid": {"layer_types": HYBRID, "mamba_d_head": 8},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "kimi_linear": {"layer_types": HYBRID, "mlp_layer_types": ["dense", "sparse"] * 2},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2, "full_attn_idxs": [1, 3]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "head_dim": 8, "expand": 2},
+    "zamba": {
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "mamba_dt_rank": 4,
+        "num_hidden_layers": 6,
+        "attn_layer_period": 3,
+        "attn_layer_offset": 1,
+        "layers_block_type": ["linear_attention", "hybrid", "linear_attention"] * 2,
+        "num_key_value_heads": 4,
+    },
+    "zamba2": {
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "kv_channels": 8,
+        "num_hidden_layers": 6,
+        "mamba_headdim": 8,
+        "n_mamba_heads": 8,
+        "layers_block_type": ["linear_attention", "hybrid", "linear_attention"] * 2,
+        "num_key_value_heads": 4,
+        "adapter_rank": 8,
+        "chunk_size": 16,
+    },
+    "longcat_flash": {"ffn_hidden_size": 64, "expert_ffn_hidden_size": 16, "zero_expert_num": 2, "moe_topk": 2},
+    "git": {
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "image_size": 16,
+            "patch_size": 8,
+        }
+    },
+    "gemma3n": GEMMA3N,
+    "gemma3n_text": GEMMA3N,
+    "qwen4_exp": QWEN4,
+    "qwen4_exp_text": QWEN4,
+    "reformer": {
+        "attention_head_size": 8,
+        "attn_layers": ["local", "local"],
+        "axial_pos_embds_dim": [16, 16],
+        "axial_pos_shape": [8, 16],
+        "feed_forward_size": 64,
+        "local_attn_chunk_length": 16,
+        "lsh_attn_chunk_length": 16,
+    },
+    "rembert": {"input_embedding_size": 32, "output_embedding_size": 32},
+    "xlm": {"emb_dim": 32},
+    "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
+    "dots3_note": DOTS3,
+    "dots3_note_text": DOTS3,
+    "zaya": {"layer_types": ["hybrid", "hybrid_sliding"] * 2, "router_hidden_size": 16, "num_experts_per_tok": 1},
 }
 MAX_WEIGHTS = 20_000_000  # a config that stays large is skipped, with its size
 
@@ -66,19 +156,31 @@ class Found:
         return f"{self.family:28} {self.kind:12} {self.outcome:8} {numbers}"
 
 
-def tiny_config(family: str) -> Any:
+def tiny_config(family: str, is_decoder: bool = True) -> Any:
     default = AutoConfig.for_model(family)
     text = default.get_text_config(decoder=True)
     kind = type(text)
     known = set(inspect.signature(kind.__init__).parameters) | set(text.to_dict())
     settings = {name: value for name, value in SMALL.items() if name in known and not isinstance(text.to_dict().get(name), (list, dict))}
+    if "qk_rope_head_dim" in known:  # latent attention: rotated are these dimensions alone, and there are no groups
+        settings |= {"head_dim": SMALL["qk_rope_head_dim"], "num_key_value_heads": SMALL["num_attention_heads"]}
     config = kind(**settings | PER_FAMILY.get(family, {}))
-    config.is_decoder = True
+    config.is_decoder = is_decoder
     return config
 
 
-def tiny_model(family: str, kind: Any) -> Any:
-    config = tiny_config(family)
+def kinds(family: str) -> list[str]:
+    """Base LM, reward model, and base LM as it is without `is_decoder` where a config says by that whether it is an encoder."""
+    try:
+        config = AutoConfig.for_model(family).get_text_config(decoder=True)
+    except Exception:  # it cannot be made at all: both lines say so
+        return ["base LM", "reward model"]
+    declared = "is_decoder" in inspect.signature(type(config).__init__).parameters
+    return ["base LM", "reward model", *(["encoder"] if declared else [])]
+
+
+def tiny_model(family: str, kind: Any, is_decoder: bool = True) -> Any:
+    config = tiny_config(family, is_decoder)
     if kind is AutoModelForSequenceClassification:
         config.num_labels = 1
     with torch.device("meta"):
@@ -97,7 +199,7 @@ def difference(backbone: Backbone, length: int) -> float:
     """The largest difference to plain reading while two rows grow behind prompts, relative to the largest value."""
     draw = torch.Generator().manual_seed(length)
     ids = torch.randint(2, VOCABULARY, (2, length + 6), generator=draw).tolist()
-    rows, worst = GrowingRows(backbone, [ids[0][:length], ids[1][: length - 3]]), 0.0
+    rows, worst = grow(backbone, [ids[0][:length], ids[1][: length - 3]]), 0.0
     for step in range(4):
         rows.forward({slot: [5, 6 + step, 7] for slot in (0, 1)})
         for slot in (0, 1):
@@ -109,9 +211,9 @@ def difference(backbone: Backbone, length: int) -> float:
 
 @torch.inference_mode()
 def look_at(family: str, kind: str) -> Found:
-    auto = AutoModelForCausalLM if kind == "base LM" else AutoModelForSequenceClassification
+    auto = AutoModelForSequenceClassification if kind == "reward model" else AutoModelForCausalLM
     try:
-        weights = tiny_model(family, auto)
+        weights = tiny_model(family, auto, kind != "encoder")
     except Exception as error:  # whatever a stranger's config raises is the reason that the family is skipped
         none = "Unrecognized configuration class" in str(error)
         words = f"transformers has no {kind} of it" if none else f"no tiny config: {' '.join(str(error).split())}"
@@ -122,7 +224,7 @@ def look_at(family: str, kind: str) -> Found:
         return Found(family, kind, "skipped", reason=f"the tiny config does not run: {' '.join(str(error).split())}"[:150])
     try:
         loaded = Loaded(ModelRef(family, "tiny"), Path(), weights, byte_tokenizer(), None)
-        backbone = (BaseLM if kind == "base LM" else ScalarRewardModel).of(loaded).backbone
+        backbone = (ScalarRewardModel if kind == "reward model" else BaseLM).of(loaded).backbone
         short, long = difference(backbone, SHORT), difference(backbone, LONG)
     except RgtgError as error:
         return Found(family, kind, "refused", reason=str(error)[:150])
@@ -138,7 +240,7 @@ def main(names: list[str]) -> int:
     families = names or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     counts: Counter[str] = Counter()
     for family in families:
-        for kind in ("base LM", "reward model"):
+        for kind in kinds(family):
             found = look_at(family, kind)
             counts[f"{kind} {found.outcome}"] += 1
             counts[found.outcome] += 1

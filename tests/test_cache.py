@@ -2,7 +2,7 @@
 
 import torch
 
-from rgtg.models.cache import RowCache
+from rgtg.models.prefixes.cache import RowCache
 
 
 def two_rows() -> RowCache:

@@ -19,7 +19,7 @@ from rgtg.errors import BadSettings, ModelRefused, PromptTooLong, TokenizerMisma
 from rgtg.guidance.requests import Proposal
 from rgtg.guidance.rows import Rows
 from rgtg.guidance.spot_check import SpotCheck
-from rgtg.models import prefix
+from rgtg.models.prefixes import growing
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef, Run, Step
 
@@ -234,7 +234,7 @@ def test_stop_behind_the_last_token_of_best_of_n_scores_no_answer():
 def test_a_large_scoring_is_made_in_parts_between_which_one_can_stop(monkeypatch, unchecked):
     found = models()
     whole, _ = collect([run(found, "best-of-n", n=18, tokens=4)], found)
-    monkeypatch.setattr(prefix, "PART_ON_CPU", 24)  # six answers of four tokens a forward
+    monkeypatch.setattr(growing, "PART_ON_CPU", 24)  # six answers of four tokens a forward
     with counted(found) as forwards:
         parts, _ = collect([run(found, "best-of-n", n=18, tokens=4)], found)
     assert ids(parts[0]) == ids(whole[0]) and forwards["one"] == 1 + 3
@@ -248,7 +248,7 @@ def test_candidates_scored_in_parts_are_those_scored_at_once(monkeypatch):
     found = models()
     runs = [run(found, "pargs", seed=seed, beta=2.0, observers=("two",)) for seed in range(3)]
     whole, _ = collect(runs, found)
-    monkeypatch.setattr(prefix, "PART_ON_CPU", 20)  # one row of ten candidates, with the token before them
+    monkeypatch.setattr(growing, "PART_ON_CPU", 20)  # one row of ten candidates, with the token before them
     parts, _ = collect(runs, found)
     assert [ids(column) for column in parts] == [ids(column) for column in whole]
     for a, b in zip(parts, whole, strict=True):

@@ -73,6 +73,13 @@ def test_the_card_beside_the_weights_is_read(lm):
         load_causal_lm(str(lm), device="cpu")
 
 
+def test_weights_go_to_the_device_as_they_are_read(saved, monkeypatch):
+    monkeypatch.setattr("rgtg.models.loading.pick_device", lambda device: torch.device("meta"))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *args, **kw: self)  # nothing is moved afterwards
+    for kind, name in ((load_causal_lm, "lm"), (load_classifier, "rm")):
+        assert {weight.device.type for weight in kind(str(saved / name)).model.parameters()} == {"meta"}
+
+
 def test_half_precision_weights_are_read_as_float32(tmp_path):
     tiny("llama", AutoModelForCausalLM, 0).half().save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny_models import FAMILIES, OTHERS, REAL_MODELS, VOCABULARY, save_with_head, tiny_lm, tiny_reward
 
-from rgtg.models import prefix
-from rgtg.models.backbone import Stopped, encode, stoppable
-from rgtg.models.cache import RowCache
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm, load_classifier
+from rgtg.models.prefixes import growing
+from rgtg.models.prefixes.backbone import Stopped, encode, stoppable
+from rgtg.models.prefixes.cache import RowCache
 from rgtg.rewards.scalar import ScalarRewardModel
 
 TEXTS = [[0, 5, 17, 40, 8, 61, 23], [0, 9], [0, 33, 71, 12, 90]]
@@ -226,7 +226,7 @@ def test_candidate_equal_to_pad_is_scored_as_the_token_it_is():
 
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 def test_a_long_text_that_is_read_in_pieces_obeys_the_laws(family, monkeypatch):
-    monkeypatch.setattr(prefix, "PART_ON_CPU", 4)  # two tokens of a text at once
+    monkeypatch.setattr(growing, "PART_ON_CPU", 4)  # two tokens of a text at once
     law_of_rewards(tiny_reward(family))
     lm = tiny_lm(family)
     texts = [draw(1, length, length)[0] for length in (11, 3, 8)]
@@ -235,7 +235,7 @@ def test_a_long_text_that_is_read_in_pieces_obeys_the_laws(family, monkeypatch):
 
 
 def test_one_stops_between_the_pieces_of_a_long_prompt(monkeypatch):
-    monkeypatch.setattr(prefix, "PART_ON_CPU", 8)
+    monkeypatch.setattr(growing, "PART_ON_CPU", 8)
     (prompt,) = draw(1, 40, 0)
     rows = tiny_lm().start([prompt])
     with pytest.raises(Stopped), stoppable(lambda: rows.num_forwards == 3):

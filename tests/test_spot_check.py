@@ -10,7 +10,8 @@ from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.guidance import spot_check
 from rgtg.models.lm import BaseLM
-from rgtg.models.prefix import GrowingRows, choose_strategy
+from rgtg.models.prefixes.growing import GrowingRows
+from rgtg.models.prefixes.strategy import choose_strategy
 from rgtg.records import Step
 from rgtg.workbench.budget import Budget
 

@@ -14,11 +14,13 @@ from transformers import (
     Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
+    JambaConfig,
     LlamaConfig,
     MistralConfig,
     OPTConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5TextConfig,
 )
 
 from rgtg.models.lm import BaseLM
@@ -44,6 +46,17 @@ OTHERS = {
     "falcon_alibi": lambda: FalconConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=True, **COMMON),
 }
 
+HYBRIDS = {  # their state cannot be cut; the first reads on in blocks, the second by single tokens
+    "qwen3_5": lambda: Qwen3_5TextConfig(
+        intermediate_size=64, num_key_value_heads=2, head_dim=8, linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=8,
+        linear_value_head_dim=8, layer_types=["linear_attention", "full_attention"], **SMALL, **COMMON,
+    ),
+    "jamba": lambda: JambaConfig(
+        intermediate_size=64, num_key_value_heads=2, attn_layer_period=2, attn_layer_offset=1, num_experts=2, mamba_d_state=8, mamba_dt_rank=4,
+        use_mamba_kernels=False, **SMALL, **COMMON,
+    ),
+}  # fmt: skip
+
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """<s>, </s> and 97 printable characters, one token each; a text is encoded behind <s>."""
@@ -57,7 +70,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny(family: str, kind: type, seed: int) -> torch.nn.Module:
-    config = (FAMILIES | OTHERS)[family]()
+    config = (FAMILIES | OTHERS | HYBRIDS)[family]()
     torch.manual_seed(seed)
     if kind is AutoModelForSequenceClassification:
         config.num_labels = 1

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rgtg.models.backbone import Backbone
 from rgtg.models.loading import HasWeights, Loaded
-from rgtg.models.prefix import GrowingRows
+from rgtg.models.prefixes.backbone import Backbone
+from rgtg.models.prefixes.growing import GrowingRows
+from rgtg.models.prefixes.strategy import grow
 from rgtg.models.probe import check_reads, grown
 from rgtg.prompts import TokenTexts
 
@@ -94,7 +95,7 @@ class BaseLM(HasWeights):
         """Growing responses behind prompt ids, one slot each, with what is there of them already; equal texts are read once.
         `reserve`: tokens expected to come."""
         texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]
-        return LMPrefixes(self, GrowingRows(self.backbone, texts, reserve), list(map(len, prompts)))
+        return LMPrefixes(self, grow(self.backbone, texts, reserve), list(map(len, prompts)))
 
 
 @torch.inference_mode()

@@ -80,7 +80,7 @@ class Loaded:
     def context(self) -> int:
         config = self.model.config.get_text_config()
         found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"))
-        return next((n for n in found if n), 2048)
+        return next((n for n in found if isinstance(n, int) and n > 0), 2048)  # -1 is no limit: XLNet
 
     @cached_property
     def pad_id(self) -> int:
@@ -291,10 +291,12 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
     with door(wrong + words, "Save its tokenizer into the folder." if has_none else "", ModelRefused):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     words, do = words_of_weights(found)
+    where = pick_device(device)
+    straight = {} if where.type == "cpu" else {"device_map": {"": where}}  # each tensor as it is read, not all of them in memory before
     with door(wrong + words, do, ModelRefused):
         model, info = kind.from_pretrained(
             folder, config=config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            ignore_mismatched_sizes=True, **straight,
         )  # fmt: skip
     check_shapes(title, info["mismatched_keys"])
     missing = set(info["missing_keys"])
@@ -304,7 +306,7 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
         read_bias(model, folder, title)
     with door(wrong + "it cannot be used here.", kind=ModelRefused):
         ref = ModelRef(title, revision or revision_of(folder))
-        loaded = Loaded(ref, folder, model.to(pick_device(device)), tokenizer, ModelCard.read(folder), remark)
+        loaded = Loaded(ref, folder, model.to(where), tokenizer, ModelCard.read(folder), remark)
     return loaded, sorted(missing)
 
 

@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from rgtg.errors import ModelRefused, RgtgError
-from rgtg.models.backbone import Backbone, close, encode_all, tolerance
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import GrowingRows, choose_strategy
+from rgtg.models.prefixes.backbone import Backbone, Stopped, close, encode_all, tolerance
+from rgtg.models.prefixes.strategy import choose_strategy, grow
 
-LIMIT = re.compile(r"window|chunk_size|original_max_position|local_attention")  # in names of a config: lengths at which something changes
+LIMIT = re.compile(r"window|chunk_size|original_max_position|local_attention|index_topk")  # in names of a config: lengths at which something changes
 NO_LIMIT = ("max_window_layers",)
 LONGEST = 4096  # beyond this nothing is tried here
 AFFORDABLE = {"cpu": 2e11}  # parameters x positions of one trial; about ten seconds on two cores
-FAILURES = (ValueError, RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError)
 
 
 @torch.inference_mode()
@@ -80,7 +79,7 @@ def grown(loaded: Loaded, backbone: Backbone) -> Backbone:
         known = {window for _, window in backbone.windows}
         reach = next((n - 1 for n in limits if (n not in tried and n not in known) or (n in tried and not _crosses(backbone, vocabulary, n))), None)
         return replace(backbone, reach=min((n for n in (reach, switch) if n is not None), default=None))
-    except RgtgError:
+    except (RgtgError, Stopped):
         raise
     except Exception as error:
         raise refused(name, error) from error
@@ -139,7 +138,7 @@ def _crosses(backbone: Backbone, vocabulary: int, limit: int) -> bool:
     short, candidates = other[:5], more[:2]
     try:
         plain = encode_all(backbone, [[*text[: limit + 3], token] for token in candidates])
-        rows = GrowingRows(backbone, [text[: max(1, limit - 3)], short])
+        rows = grow(backbone, [text[: max(1, limit - 3)], short])
         for slot in (0, 1):
             rows.forward({slot: ()})  # each alone: the short one costs nothing
         for token in text[len(rows.texts[0]) : limit + 3]:
@@ -152,7 +151,9 @@ def _crosses(backbone: Backbone, vocabulary: int, limit: int) -> bool:
         at = fed.slots.index(0)
         found = fed.hidden[at, fed.first[at] : fed.first[at] + 2]
         return close(found, plain[:, -1])
-    except FAILURES:
+    except Stopped:
+        raise
+    except Exception:  # whatever a family raises
         return False
 
 

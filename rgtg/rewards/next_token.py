@@ -12,10 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rgtg.models.backbone import encode_all
 from rgtg.models.lm import BaseLM, LMPrefixes
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import GrowingRows
+from rgtg.models.prefixes.backbone import encode_all
+from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
 
 

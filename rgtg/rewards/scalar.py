@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from rgtg.errors import ModelRefused
-from rgtg.models.backbone import Backbone, encode_all
 from rgtg.models.loading import Loaded
-from rgtg.models.prefix import GrowingRows
+from rgtg.models.prefixes.backbone import Backbone, encode_all
+from rgtg.models.prefixes.growing import GrowingRows
+from rgtg.models.prefixes.strategy import grow
 from rgtg.models.probe import check_reads, grown
 from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
 
@@ -109,6 +110,8 @@ class ScalarRewardModel(RewardModel):
         return {
             "siblings": "one forward a token for all candidates",
             "rows": "one forward a token, candidates as rows",
+            "states": "one forward a token, candidates as rows over copies of its state",
+            "steps": "one forward a token, candidates as rows over copies of its state",
             "reencode": "every candidate is read from its first token: slow",
         }[self.backbone.strategy]
 
@@ -131,7 +134,7 @@ class ScalarRewardModel(RewardModel):
 
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> ScalarPrefixes:
         texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]
-        return ScalarPrefixes(self.head, GrowingRows(self.backbone, texts, reserve), list(map(len, prompts)))
+        return ScalarPrefixes(self.head, grow(self.backbone, texts, reserve), list(map(len, prompts)))
 
     @torch.inference_mode()
     def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -18,7 +18,7 @@ from rgtg.records import Run
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
-    from rgtg.models.backbone import Backbone
+    from rgtg.models.prefixes.backbone import Backbone
 
 GB = 1e9
 MEASURED = 33  # positions of the longer of two forwards that are measured
@@ -200,18 +200,19 @@ def _kept_bytes(network: Network, load: Load) -> float:
 
 def _passing_bytes(network: Network, load: Load) -> float:
     """Of the largest forward: what one layer computes, logits with their softmax, and the rows that candidates are expanded to."""
-    from rgtg.models import prefix
+    from rgtg.models.prefixes import growing
 
     backbone, config = network.backbone, network.config
-    part = prefix.PART_ON_CPU if backbone.device.type == "cpu" else prefix.PART
+    part = growing.PART_ON_CPU if backbone.device.type == "cpu" else growing.PART
     # behind the last token of best-of-n all of it is read, in parts
     positions = max(load.rows, min(load.rows * max(load.length, load.width), part))
     width = _size(config, "hidden_size")
     inner = _size(config, "intermediate_size", "ffn_dim") or 4 * width
     found = positions * (8 * width + 2 * inner) * backbone.dtype.itemsize + 4.0 * min(positions, load.length) * load.length
     found += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
-    if load.width > 1 and backbone.strategy == "rows":
-        found += load.rows * load.width * load.length * _entry_bytes(network) / backbone.num_layers
+    if load.width > 1 and backbone.strategy in ("rows", "states", "steps"):  # rows are expanded a layer at a time, states all at once
+        layers = backbone.num_layers if backbone.strategy == "rows" else 1
+        found += load.rows * load.width * load.length * _entry_bytes(network) / layers
     return found
 
 

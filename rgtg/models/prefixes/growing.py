@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rgtg.models.backbone import STRATEGIES, Backbone, close, encode, encode_all, go_on
-from rgtg.models.cache import RowCache
+from rgtg.models.prefixes.backbone import Backbone, close, encode, encode_all, go_on
+from rgtg.models.prefixes.cache import RowCache
 
 NONE: tuple[int, ...] = ()
 PART, PART_ON_CPU = 16_384, 1_024  # positions of a forward whose slots can be read one after another; of one slot half as many
@@ -76,8 +76,8 @@ class GrowingRows:
         self._last.pop(slot, None)
         if found is not None and token_id in found.ids:
             index = list(found.ids).index(token_id)
-            self._moves.append((slot, found.source + index, len(text)))
             self._last[slot] = found.hidden, found.row, found.first + index
+            self._take(slot, found.source + index)
             self._cached[slot] += 1
         text.append(token_id)
 
@@ -101,16 +101,19 @@ class GrowingRows:
         self._move_taken()
         texts, cached = {a: list(self.texts[a]) for a, _ in pairs}, {a: self._cached[a] for a, _ in pairs}
         last = {a: self._last.get(a) for a, _ in pairs}
-        start = min(self._num_shared(a, b) for a, b in pairs)
-        stop = max(cached.values())
-        if start < stop and self.backbone.strategy != "reencode":
-            self._cache.copy([self._place[a] for a, _ in pairs], [self._place[b] for _, b in pairs], start, stop)
+        if self.backbone.strategy != "reencode":
+            self._copy_kept(pairs)
         for a, b in pairs:
             self.texts[b], self._cached[b] = list(texts[a]), cached[a]
             self._siblings.pop(b, None)
             self._last.pop(b, None)
             if (state := last[a]) is not None:
                 self._last[b] = state
+
+    def _copy_kept(self, pairs: Sequence[tuple[int, int]]) -> None:
+        start, stop = min(self._num_shared(a, b) for a, b in pairs), max(self._cached[a] for a, _ in pairs)
+        if start < stop:
+            self._cache.copy([self._place[a] for a, _ in pairs], [self._place[b] for _, b in pairs], start, stop)
 
     def _num_shared(self, a: int, b: int) -> int:
         """Leading entries of the cache that two slots have in common."""
@@ -153,12 +156,7 @@ class GrowingRows:
         if not slots:
             return None
         self._stay_in_reach(slots, asks)
-        if self.backbone.strategy == "reencode":
-            return self._reencode(slots, asks)
-        slots = self._side_by_side(slots)
-        if self.backbone.strategy == "siblings":
-            return self._feed(slots, asks)
-        return self._feed_and_expand(slots, asks)
+        return self._reencode(slots, asks) if self.backbone.strategy == "reencode" else self._ask(slots, asks)
 
     @torch.inference_mode()
     def last(self, slots: Sequence[int]) -> Tensor:
@@ -198,6 +196,10 @@ class GrowingRows:
             self._siblings.clear()
             self._moves.clear()
 
+    def _ask(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Fed:
+        slots = self._side_by_side(slots)
+        return self._feed(slots, asks) if self.backbone.strategy == "siblings" else self._feed_and_expand(slots, asks)
+
     def _side_by_side(self, slots: list[int]) -> list[int]:
         """The slots in the order of their places, which follow one another afterwards."""
         self._move_taken()
@@ -215,6 +217,10 @@ class GrowingRows:
                 other = at[there]
                 self._place[slot], self._place[other] = there, here
         return sorted(slots, key=self._place.__getitem__)
+
+    def _take(self, slot: int, source: int) -> None:
+        """The candidate at `source` is the next token of a slot."""
+        self._moves.append((slot, source, len(self.texts[slot])))
 
     def _move_taken(self) -> None:
         if self._moves:
@@ -287,13 +293,22 @@ class GrowingRows:
         hidden = self._expand(asked, asks)  # (asked, k, width)
         if fed is None:
             return Fed(hidden, asked, [0] * len(asked), [0] * len(asked))
-        num_new = dict(zip(fed.slots, fed.num_new, strict=True))
-        order = [*fed.slots, *(slot for slot in asked if slot not in num_new)]
-        longest = fed.hidden.shape[1]
-        both = hidden.new_zeros(len(order), longest + hidden.shape[1], hidden.shape[-1])
-        both[: len(fed.slots), :longest] = fed.hidden
-        both[[order.index(slot) for slot in asked], longest:] = hidden
-        return Fed(both, order, [num_new.get(slot, 0) for slot in order], [longest] * len(order))
+        new = {slot: fed.hidden[row, :num] for row, (slot, num) in enumerate(zip(fed.slots, fed.num_new, strict=True))}
+        order = [*fed.slots, *(slot for slot in asked if slot not in new)]
+        return self._table(order, new, {slot: hidden[row, : len(asks[slot])] for row, slot in enumerate(asked)})
+
+    def _table(self, slots: list[int], new: Mapping[int, Tensor], candidates: Mapping[int, Tensor]) -> Fed:
+        """What was read of each slot, and of its candidates, (number, width) each, as one."""
+        num_new = [len(new[slot]) if slot in new else 0 for slot in slots]
+        longest, k = max(num_new), max(map(len, candidates.values()), default=0)
+        some = next(iter((new or candidates).values()))
+        hidden = some.new_zeros(len(slots), longest + k, some.shape[1])
+        for row, slot in enumerate(slots):
+            if slot in new:
+                hidden[row, : num_new[row]] = new[slot]
+            if slot in candidates:
+                hidden[row, longest : longest + len(candidates[slot])] = candidates[slot]
+        return Fed(hidden, slots, num_new, [longest] * len(slots))
 
     def _expand(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Tensor:
         backbone, cache = self.backbone, self._cache
@@ -317,21 +332,18 @@ class GrowingRows:
     def _reencode(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Fed:
         """Every text, with each candidate, from its first token, without a cache."""
         texts = [self.texts[slot] + [*more] for slot in slots for more in ([[token] for token in asks[slot]] or [[]])]
-        states, row, rows = encode_all(self.backbone, texts), 0, []
+        states, row = encode_all(self.backbone, texts), 0
         self.num_forwards += 1
-        num_new = [len(self.texts[slot]) - self._cached[slot] for slot in slots]
-        longest, k = max(num_new), max(len(asks[slot]) for slot in slots)
-        for slot, num in zip(slots, num_new, strict=True):
-            length, count = len(self.texts[slot]), len(asks[slot])
-            mine = states.new_zeros(longest + k, states.shape[-1])
-            mine[:num] = states[row, length - num : length]
-            if count:
-                mine[longest : longest + count] = states[row : row + count, length]
-            rows.append(mine)
+        new, candidates = {}, {}
+        for slot in slots:
+            length, k = len(self.texts[slot]), len(asks[slot])
+            new[slot] = states[row, self._cached[slot] : length]
+            if k:
+                candidates[slot] = states[row : row + k, length]
             self._last[slot] = states[row : row + 1, length - 1 : length].clone(), 0, 0
             self._cached[slot] = length
-            row += max(1, count)
-        return Fed(torch.stack(rows), slots, num_new, [longest] * len(slots))
+            row += max(1, k)
+        return self._table(slots, new, candidates)
 
 
 def _joined(fed: Sequence[Fed]) -> Fed:
@@ -340,54 +352,3 @@ def _joined(fed: Sequence[Fed]) -> Fed:
     rows = [torch.cat([*(part.hidden[row, : part.num_new[row]] for part in before), last.hidden[row]]) for row in range(len(last.slots))]
     num_new = [sum(numbers) for numbers in zip(*(part.num_new for part in fed), strict=True)]
     return Fed(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), last.slots, num_new, num_new)
-
-
-@torch.inference_mode()
-def choose_strategy(backbone: Backbone, vocabulary: int) -> str:
-    """The fastest way of growing prefixes that gives this model's own plain values: tried, not looked up.
-
-    Two rows of different length: three candidates, keep one, candidates again, forget one, copy; against plain encoding,
-    to 1e-3 relative in float32 (2 % in half precision).
-    """
-    if backbone.strategy == STRATEGIES[-1]:  # known beforehand
-        return backbone.strategy
-    windows = [w for _, w in backbone.windows if w and w < 64]
-    length = max(9, *(w + 3 for w in windows)) if windows else 9
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, vocabulary, (2, length + 8), generator=draw).tolist()
-    texts = [ids[0][:length], ids[1][: length - 4]]
-    candidates = [torch.randint(0, vocabulary, (3,), generator=draw).tolist() for _ in texts]
-    for strategy in STRATEGIES[:-1]:
-        try:
-            if _agrees(replace(backbone, strategy=strategy), texts, candidates):
-                return strategy
-        except (ValueError, RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError):
-            continue  # the model refuses this kind of mask or cache
-    return STRATEGIES[-1]
-
-
-def _agrees(backbone: Backbone, texts: list[list[int]], candidates: list[list[int]]) -> bool:
-    def same(rows: GrowingRows) -> bool:
-        """Two candidates of one slot and three of the other, and the last token of each, as plain encoding has them."""
-        fed = rows.forward({0: candidates[0][:2], 1: candidates[1]})
-        assert fed is not None
-        for row, slot in enumerate(fed.slots):
-            ids = candidates[slot][: 2 + slot]
-            wanted = encode(backbone, [rows.texts[slot] + [token] for token in ids])
-            if not close(fed.hidden[row, fed.first[row] : fed.first[row] + len(ids)], wanted):
-                return False
-        return close(rows.last([0, 1]), encode(backbone, rows.texts))
-
-    if not same(GrowingRows(backbone, [texts[1], texts[1][::-1]])):  # rows of one length have a mask of their own
-        return False
-    grown = GrowingRows(backbone, texts)
-    if not same(grown):
-        return False
-    grown.append(0, candidates[0][1])
-    grown.append(1, candidates[1][2])
-    if not same(grown):
-        return False
-    for slot in (0, 1):
-        grown.truncate(slot, len(grown.texts[slot]) - 2)
-    grown.copy([1, 0], [0, 1])
-    return same(grown)

@@ -13,12 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import get_layer_types_and_kwargs
-
-from rgtg.models.cache import RowCache
+from transformers.cache_utils import Cache, DynamicCache, get_layer_types_and_kwargs
 
 _listening = threading.local()  # `stop` of what is computed in this thread
-STRATEGIES = ("siblings", "rows", "reencode")
+STRATEGIES = ("siblings", "rows", "states", "steps", "reencode")
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,8 @@ class Backbone:
     `run(input_ids, attention_mask, position_ids, use_cache)` gives (rows, length, width); the cache goes in under `cache_name`: `cache`
     where the model's forward takes it, the older name, which transformers drops in 5.40, only where it does not. `windows` is the attention
     window of each layer type, None for full attention. `strategy` says how candidates are valued: as `siblings` in one forward, as expanded
-    `rows`, or by `reencode` without a cache. What is kept is right up to `reach` positions, None for all. A text longer than `switch` is
+    `rows`, over copies of the library's own `states`, by `steps` where such a state can be continued by single tokens alone, or by
+    `reencode` without a cache. What is kept is right up to `reach` positions, None for all. A text longer than `switch` is
     read with other positions, from its first token on.
     """
 
@@ -42,6 +41,7 @@ class Backbone:
     cache_name: str = "past_key_values"
     reach: int | None = None
     switch: int | None = None
+    config: Any = None  # what the library makes its cache of
 
     @classmethod
     def of(cls, model: Any, run: Callable[..., Tensor], pad_id: int, strategy: str = "siblings") -> "Backbone":
@@ -49,12 +49,16 @@ class Backbone:
         types, kwargs = get_layer_types_and_kwargs(config)  # undocumented; works without `layer_types` in the config too
         windows = {t: k.get("sliding_window") for t, k in zip(types, kwargs, strict=True)}
         name = "cache" if "cache" in inspect.signature(model.base_model.forward).parameters else "past_key_values"
-        return cls(run, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy, name)
+        return cls(run, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy, name, config=config)
 
-    def forward(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, positions: Tensor | None, cache: RowCache | None) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, positions: Tensor | None, cache: Cache | None) -> Tensor:
         """(rows, length) ids -> (rows, length, width) hidden states; without a cache the plain encoding."""
         cached = {} if cache is None else {self.cache_name: cache}
         return self.run(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **cached)
+
+    def new_cache(self) -> Cache:
+        """An empty cache of the library's own."""
+        return DynamicCache(config=self.config)
 
     @cached_property
     def shortest_window(self) -> float:

@@ -22,7 +22,7 @@ LEVELS = (
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
     ("preferences", "prompts", "plots"),
-    ("records", "config", "errors", "files", "faults", "serialization"),
+    ("records", "config", "errors", "files", "faults", "serialization", "child"),
     ("rgtg",),  # the package's own __init__: loaded with everything, so it imports nothing of ours
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -40,6 +40,7 @@ WITHIN = {
     "records": ("rgtg.config", "rgtg.errors", "rgtg.serialization"),
     "files": ("rgtg.errors",),
     "config": ("rgtg.errors",),
+    "child": ("rgtg.config", "rgtg.errors"),
 }
 
 # Whatever the level says. `rgtg` as a whole never imports gradio, see `violations`. Of these none imports torch or transformers.
@@ -51,7 +52,9 @@ LIGHT = (
     "rgtg.preferences.pairs",
     "rgtg.models.artifacts",
     "rgtg.models.catalog",
+    "rgtg.models.admission.admit",
     "rgtg.files",
+    "rgtg.child",
 )
 NEVER = {"engine": ("rgtg.store",)}
 

@@ -132,7 +132,9 @@ class _Page:
                 try:
                     wanted = (prompt, tuple(specs), asked["generation"], asked["base_lm"])
                     confirmed = self.asked_back.pop(request.session_hash, None) == wanted
-                    running = self.workbench.compare(prompt, specs, asked["generation"], seed, base_lm=asked["base_lm"], confirmed=confirmed)
+                    running = self.workbench.compare(
+                        prompt, specs, asked["generation"], seed, asked["base_lm"], confirmed=confirmed, stopped=lambda: ticket.stopped
+                    )
                 except OverBudget as error:
                     yield {self.status: "not started"}
                     raise self._ask_back(error, request.session_hash, wanted) from None

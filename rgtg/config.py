@@ -139,6 +139,21 @@ def _limit(name: str) -> float:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a model that is not known may take before it is refused: while its folder is tried, and while its template writes one prompt."""
+
+    door_seconds: float = 20.0  # of processor time; three times as much by the clock
+    door_memory_gb: float = 4.0  # besides the libraries
+    render_seconds: float = 2.0
+    render_memory_gb: float = 1.0
+
+    @classmethod
+    def from_environment(cls) -> "Limits":
+        """RGTG_DOOR_SECONDS, RGTG_DOOR_MEMORY_GB, RGTG_RENDER_SECONDS, RGTG_RENDER_MEMORY_GB. Raises BadSettings."""
+        return cls(**{f.name: _limit(name) for f in fields(cls) if os.environ.get(name := f"RGTG_{f.name.upper()}")})
+
+
+@dataclass(frozen=True)
 class GenerationConfig:
     """What all columns of one comparison share. `top_k` = 10 is the candidate set of ARGS and PARGS; `top_p` 1 = off."""
 

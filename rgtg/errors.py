@@ -73,6 +73,18 @@ class OverBudget(RgtgError):
     """A request that would take more time or memory than the settings allow."""
 
 
+class Stopped(RgtgError):
+    """A person stopped it before there was anything to show."""
+
+
+class LimitPassed(RgtgError):
+    """Work in a process of its own passed a limit, or ended that process. `at` names the step, `how` what became of it."""
+
+    def __init__(self, at: str, how: str, found: str = ""):
+        self.at, self.how = at or "it", how
+        super().__init__(f"{self.at.capitalize()} {how}.", found)
+
+
 class BadData(RgtgError):
     """A file or folder of data that cannot be read as what it should be; the row is named."""
 

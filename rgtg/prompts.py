@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from rgtg.errors import BadData, BadSettings, PromptTooLong, unsound, words_of
+from rgtg.child import ask
+from rgtg.config import Limits
+from rgtg.errors import BadData, BadSettings, LimitPassed, PromptTooLong, door, unsound, words_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,15 +72,52 @@ def _encode_chat(tokenizer: "PreTrainedTokenizerBase", prompt: str | Sequence[Me
     if system_prompt and (not messages or messages[0][0] != "system"):
         messages.insert(0, ("system", system_prompt))
     turns = [{"role": role, "content": content} for role, content in messages]
-    try:
-        found: Any = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True, return_dict=True)
-    except TemplateError as error:  # some templates take no system role, or only turns that alternate
+    outcome, text = render(tokenizer, turns, True)
+    if outcome == "refused":  # some templates take no system role, or only turns that alternate
         do = "Choose the template `plain`." if messages[0][0] != "system" else "Leave the system prompt empty, or choose the template `plain`."
-        raise BadSettings("The chat template of this tokenizer refuses these messages.", f"It says: {words_of(error)}", do) from error
+        raise BadSettings("The chat template of this tokenizer refuses these messages.", f"It says: {text}", do)
+    wrong, do = "The chat template of this tokenizer cannot be used.", "Choose the template `plain`."
+    if outcome == "failed":
+        raise BadSettings(wrong, f"It fails: {text}", do)
+    with door(wrong, do, BadSettings):
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def template_of(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Its chat template, of several the one named `default`; "" where there is none."""
+    found = getattr(tokenizer, "chat_template", None)
+    return str((found.get("default") if isinstance(found, dict) else found) or "")
+
+
+def render(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[dict[str, str]], generation: bool) -> tuple[str, str]:
+    """A conversation as its chat template writes it, see `rendered`: in a child process, for a template is a program. Raises BadSettings
+    where that takes too long or too much memory, Stopped."""
+    limits = Limits.from_environment()
+    try:
+        outcome, text = ask(
+            "rgtg.prompts:rendered", template_of(tokenizer), list(turns), dict(tokenizer.special_tokens_map), generation,
+            seconds=limits.render_seconds, memory_gb=limits.render_memory_gb,
+            needs="transformers.utils.chat_template_utils",
+        )  # fmt: skip
+    except LimitPassed as error:
+        do = "Choose the template `plain`, or raise RGTG_RENDER_SECONDS or RGTG_RENDER_MEMORY_GB."
+        raise BadSettings(f"The chat template of this tokenizer {error.how}.", error.found, do) from error
+    return outcome, text
+
+
+def rendered(template: str, turns: list[dict[str, str]], special_tokens: dict[str, Any], generation: bool) -> tuple[str, str]:
+    """("text", what the template writes), ("refused", its words) of turns that it does not take, ("failed", words) of an error in it."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+        texts, _ = render_jinja_template([turns], chat_template=template, add_generation_prompt=generation, **special_tokens)
+        return "text", str(texts[0])
+    except MemoryError:
+        raise
+    except TemplateError as error:
+        return "refused", words_of(error)
     except Exception as error:  # whatever a template's own code runs into
-        wrong = "The chat template of this tokenizer cannot be used."
-        raise BadSettings(wrong, f"It fails: {words_of(error)}", "Choose the template `plain`.") from error
-    return tuple(found["input_ids"])
+        return "failed", words_of(error)
 
 
 def encode_response(
@@ -111,13 +150,14 @@ def closing(tokenizer: "PreTrainedTokenizerBase", template: str = "plain", syste
 
 def _closing_of_turn(tokenizer: "PreTrainedTokenizerBase", system_prompt: str) -> tuple[int, ...]:
     """() where the template closes no turn, or renders none of the conversations tried: the answer last, else before a question."""
+    if not template_of(tokenizer):
+        return ()
     marks = {i for token, i in tokenizer.get_added_vocab().items() if token.strip()} | set(tokenizer.all_special_ids)
     asked, again = ({"role": "user", "content": content} for content in (ASKED, ASKED_AGAIN))
     system, answered = {"role": "system", "content": system_prompt or "Count."}, {"role": "assistant", "content": ANSWERED}
     for before, after in ([asked], []), ([system, asked], []), ([asked], [again]), ([system, asked], [again]):
-        try:
-            text = str(tokenizer.apply_chat_template([*before, answered, *after], tokenize=False))
-        except Exception:  # a template raises what it likes, of turns that it does not take
+        outcome, text = render(tokenizer, [*before, answered, *after], False)
+        if outcome != "text":
             continue
         head, _, rest = text.partition(ASKED)
         _, there, tail = (rest.partition(ASKED_AGAIN)[0] if after else rest).rpartition(ANSWERED)

@@ -25,6 +25,8 @@ WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or f
 
 def read_json(path: Path) -> Any:
     """What a JSON file from outside holds, see `parse_json`. Raises ValueError with the words, OSError."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError("it is no file")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:

@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads, and lose where a core is busy; before torch loads
@@ -28,6 +29,14 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trusted_folders() -> Iterator[None]:
+    """The folders that tests write are not tried in a child process, which takes seconds to start; test_admission does that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rgtg.models.loading.admit", lambda title, folder: None)
+        yield
 
 
 STARTER = Path(__file__).resolve().parent.parent / "data" / "starter"

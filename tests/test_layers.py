@@ -22,7 +22,7 @@ LEVELS = (
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
     ("preferences", "prompts", "plots"),
-    ("records", "config", "errors", "files", "faults", "serialization"),
+    ("records", "config", "errors", "files", "faults", "serialization", "child"),
     ("rgtg",),  # the package's own __init__: loaded with everything, so it imports nothing of ours
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -43,6 +43,7 @@ WITHIN = {
     "files": ("rgtg.errors",),
     "serialization": ("rgtg.errors",),
     "config": ("rgtg.errors",),
+    "child": ("rgtg.config", "rgtg.errors"),
 }
 
 # Whatever the level says. `rgtg` as a whole never imports gradio, see `violations`. Of these none imports torch or transformers.
@@ -54,7 +55,9 @@ LIGHT = (
     "rgtg.preferences.pairs",
     "rgtg.models.artifacts",
     "rgtg.models.catalog",
+    "rgtg.models.admission.admit",
     "rgtg.files",
+    "rgtg.child",
 )
 NEVER = {"engine": ("rgtg.store",)}
 

@@ -1,14 +1,12 @@
 """A trainer as a process of the system: started apart from the app, known again by pid and time of birth, ended in stages.
 
-Knows nothing of jobs, the database or torch. The environment of the trainer is a list of what it may see, so that no
-token reaches it.
+Knows nothing of jobs, the database or torch. Its environment is what `child` lets it see, so that no token reaches it.
 """
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +14,9 @@ from typing import Any
 
 import psutil
 
+from rgtg.child import environment
 from rgtg.config import ROOT
 
-MAY_SEE = (
-    "PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA",
-    "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE",
-    "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME",
-)  # fmt: skip
-MAY_SEE_FAMILIES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "PYTORCH_", "TORCH", "NCCL_", "RGTG_TEST_")
 SAME_BIRTH_S = 2.0  # the system's own figure moves a little when its clock is set
 
 
@@ -85,17 +78,3 @@ def launch(folder: Path, attempt: int, online: bool = False) -> Trainer:
     except psutil.Error:  # it is over already
         created_at = 0.0
     return Trainer(own.pid, created_at, own)
-
-
-def environment(ours: Mapping[str, str], online: bool) -> dict[str, str]:
-    """What of our environment a trainer sees, offline unless its base model is on the hub, one core left to the app."""
-    seen = {name: value for name, value in ours.items() if name in MAY_SEE or name.startswith(MAY_SEE_FAMILIES)}
-    threads = str(num_threads())
-    seen |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    seen |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}  # a token may lie in HF_HOME, too
-    return seen if online else seen | {"HF_HUB_OFFLINE": "1"}
-
-
-def num_threads() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1)

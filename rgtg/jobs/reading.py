@@ -11,16 +11,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from rgtg.child import environment, limit_memory
 from rgtg.config import ROOT
 from rgtg.errors import BadData, RgtgError
-from rgtg.jobs.process import environment
 from rgtg.preferences.formats import Example, read, write_back
 from rgtg.preferences.rows import is_here
 from rgtg.serialization import from_dict
@@ -78,7 +77,7 @@ def _ask(source: str, config: "TrainingConfig", folder: Path, request: Mapping[s
 def main(folder: Path) -> int:
     """0 where there is an answer: what was asked for, or why it cannot be."""
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
-    _limit_memory()
+    limit_memory(max(LEAST_MEMORY, int(SHARE * psutil.virtual_memory().total)))  # a file ends its reader, not the computer
     try:
         answer = _answer(folder, request)
     except RgtgError as error:
@@ -105,15 +104,6 @@ def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     context, vocabulary, weights = request["context"], request["num_token_ids"], config.objective.vote_weights
     prepared = prepare(reading, load_tokenizer(folder / TOKENIZER), context, vocabulary, config, card, **weights)
     return {"report": asdict(prepared.report)}
-
-
-def _limit_memory() -> None:
-    """A file that grows beyond measure ends its reader, not the computer."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        most = max(LEAST_MEMORY, int(SHARE * psutil.virtual_memory().total))
-        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 if __name__ == "__main__":

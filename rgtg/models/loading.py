@@ -18,12 +18,15 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from rgtg.child import check_stopped
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch, door, printable, words_of
+from rgtg.models.admission.admit import admit
 from rgtg.models.artifacts import revision_of
 from rgtg.models.catalog import config_in, is_folder, read_config
 from rgtg.models.weights import (
     BIAS,
     HEAD,
+    check_counts,
     check_shapes,
     check_sizes,
     choose_attention,
@@ -276,12 +279,23 @@ def load_to_train(name: str, scalar: bool, device: str = "auto", dtype: str = "f
     return loaded, not missing
 
 
-def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **extra: int) -> tuple[Loaded, list[str]]:
-    """The model as it was saved, and the names of weights that were not."""
+def enter(name: str, title: str | None = None) -> tuple[str, Path, str, dict[str, Any]]:
+    """A folder or hub id -> (title, folder, revision, its config.json), once all has passed that is looked at before loading.
+
+    What is not known by its content is tried in a child process. Raises ModelNotFound, ModelRefused, Stopped.
+    """
     folder, revision = resolve(name)
     title = printable(title or (name if HUB_ID.fullmatch(name) and not is_folder(name) else folder.name or str(folder)))
     found = read_config(folder)
+    check_counts(title, found)
     check_sizes(title, folder, found)
+    admit(title, folder)
+    return title, folder, revision, found
+
+
+def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **extra: int) -> tuple[Loaded, list[str]]:
+    """The model as it was saved, and the names of weights that were not."""
+    title, folder, revision, found = enter(name, title)
     wrong = f"`{title}` could not be loaded: "
     with door(wrong + "its config cannot be read.", kind=ModelRefused):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **extra)
@@ -293,6 +307,7 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
     words, do = words_of_weights(found)
     where = pick_device(device)
     straight = {} if where.type == "cpu" else {"device_map": {"": where}}  # each tensor as it is read, not all of them in memory before
+    check_stopped()
     with door(wrong + words, do, ModelRefused):
         model, info = kind.from_pretrained(
             folder, config=config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True,

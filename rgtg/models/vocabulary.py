@@ -4,10 +4,11 @@ a weight is read.
 Knows nothing of torch or transformers; what the tokenizers themselves make of their files is compared when models are used.
 """
 
+import io
 from pathlib import Path
 
 from rgtg.errors import TokenizerMismatch
-from rgtg.serialization import read_json
+from rgtg.serialization import MAX_BYTES, read_json
 
 FILE = "tokenizer.json"
 
@@ -39,6 +40,7 @@ def token_ids(folder: Path) -> dict[str, int]:
 
 def _content(folder: Path) -> bytes:
     try:
-        return (folder / FILE).read_bytes()
+        with (folder / FILE).open("rb") if (folder / FILE).is_file() else io.BytesIO() as file:
+            return file.read(MAX_BYTES)
     except OSError:
         return b""

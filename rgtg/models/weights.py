@@ -25,6 +25,9 @@ ATTENTION = ("eager", "sdpa")  # what takes the masks of growing prefixes
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 OTHERS = ("vocab_size", "intermediate_size", "ffn_dim", "n_inner", "num_local_experts", "num_experts", "n_routed_experts")
+HEADS_OF = ("num_attention_heads", "n_head", "n_heads", "num_heads", "num_key_value_heads", "head_dim")
+POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len")
+MOST_POSITIONS = 100_000_000
 SPREAD = 16  # a number of config.json may stand for so many times what is saved: packed weights, matrices in two parts
 
 
@@ -41,6 +44,22 @@ def head_rows(folder: Path) -> int | None:
         return next((shape[0] for _, key, shape in shapes(folder) if key in (HEAD, "classifier.weight") and shape), None)
     except (OSError, SafetensorError):
         return None
+
+
+def check_counts(title: str, config: Mapping[str, Any]) -> None:
+    """Raises ModelRefused where config.json, `config`, has something else than a whole number of at least 1 for one of its sizes."""
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for key in (*LAYERS, *WIDTHS, *HEADS_OF, *POSITIONS, "vocab_size"):
+            value = part.get(key)
+            for number in value if isinstance(value, list) else () if value is None else (value,):  # some families have one for each layer
+                if type(number) is not int or number < 1:
+                    found = f"`{key}` is {_in_digits(number)}; it has to be a whole number of at least 1."
+                elif key in POSITIONS and number > MOST_POSITIONS:
+                    found = f"`{key}` is {_in_digits(number)}; no model reads more than {MOST_POSITIONS:,} tokens."
+                else:
+                    continue
+                wrong = f"`{title}` could not be loaded: its config cannot be read."
+                raise ModelRefused(wrong, found, "Put the config.json there that belongs to its weights.")
 
 
 def check_sizes(title: str, folder: Path, config: Mapping[str, Any]) -> None:
@@ -68,8 +87,15 @@ def _numbers(config: Mapping[str, Any], keys: Sequence[str]) -> list[tuple[str, 
 
 
 def _refuse(title: str, key: str, value: int, found: str) -> None:
-    said = f"{value:,}" if value < 10**18 else "a number of more than 18 digits"
+    said = _in_digits(value)
     raise ModelRefused(f"The config.json of `{title}` is of another model than its weights.", f"`{key}` is {said}, but {found}.", "Save it again.")
+
+
+def _in_digits(value: Any) -> str:
+    """1000 -> "1,000", "x" -> "'x'"."""
+    if type(value) is not int:
+        return f"{value!r:.40}"
+    return f"{value:,}" if abs(value) < 10**18 else "a number of more than 18 digits"
 
 
 def check_shapes(title: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:

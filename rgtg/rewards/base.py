@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rgtg.errors import BadReward
 from rgtg.models.loading import HasWeights
-from rgtg.models.prefix import GrowingRows
+from rgtg.models.prefixes.growing import GrowingRows
 
 
 class Said(NamedTuple):

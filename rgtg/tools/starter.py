@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 from rgtg.config import LMTrainingConfig
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
+from rgtg.models.admission.admit import write_known
 from rgtg.preferences.batches import Ids, TokenPair, items_hash
 from rgtg.records import ModelCard
 from rgtg.tools.pretraining import negative_log_likelihood, perplexity, train_lm
@@ -66,6 +67,7 @@ def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
         if not (out / name).exists() and (not only or name in only):
             _make_reward_model(lines, out, name, config, half)
     (out / "README.md").write_text(describe(out), encoding="utf-8")
+    write_known(out)
 
 
 def read_corpus(corpus: Path) -> dict[str, list[str]]:

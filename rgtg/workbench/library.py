@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg.child import waiting_for
 from rgtg.config import STARTER_DIR, Settings
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, StoreError, door
 from rgtg.guidance.methods import method
@@ -200,7 +201,12 @@ class Library:
     def _load(self, info: ModelInfo, load: Callable[[], Any]) -> Any:
         if (model := self._in_memory.get(info.name)) is not None:  # whatever else is being loaded
             return model
-        with self._loading:  # one door, one at a time
+        from rgtg.models.loading import enter
+
+        if info.name == info.folder_or_id or not os.path.isabs(info.folder_or_id) or is_folder(info.folder_or_id):
+            with door(f"`{info.name}` cannot be used.", "Choose another model.", ModelRefused):
+                enter(info.folder_or_id, info.name)  # tried, and fetched, before others have to wait for it
+        with waiting_for(self._loading):  # one at a time
             if (model := self._in_memory.get(info.name)) is None:
                 started = time.perf_counter()
                 if info.name != info.folder_or_id and os.path.isabs(info.folder_or_id) and not is_folder(info.folder_or_id):

@@ -6,11 +6,12 @@ Knows nothing of Gradio or of what a page looks like. Loads no model and no torc
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rgtg.child import stoppable
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord, in_words
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
@@ -204,11 +205,13 @@ class Workbench:
         observers: Sequence[str] | None = None,
         save: bool = True,
         confirmed: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> RunningComparison:
         """One prompt under several settings, all columns together; everything is checked before the first token.
 
         Observed by every reward model of the line-up and every judge, unless `observers` names others. Raises OverBudget where it would
         take more than the settings allow, unless a person has `confirmed` it; on a public server that changes nothing.
+        Raises Stopped once `stopped()` holds, also while models load.
         """
         if not 1 <= len(columns) <= MAX_COLUMNS:
             raise BadSettings(f"A comparison has 1 to {MAX_COLUMNS} columns.", f"Found {len(columns)}.")
@@ -217,7 +220,8 @@ class Workbench:
         if not isinstance(prompt, str) or len(prompt) > 100_000:
             raise BadSettings("The prompt is too long.", f"Found {len(prompt):,} characters; 100,000 are read at most.", "Shorten it.")
         check_text(prompt, "prompt")
-        runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)
+        with stoppable(stopped):
+            runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)
         self.budget.check(runs, models, confirmed)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]
         comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=rater_id, created_at=now())

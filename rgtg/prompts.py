@@ -110,8 +110,8 @@ def rendered(template: str, turns: list[dict[str, str]], special_tokens: dict[st
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        texts, _ = render_jinja_template([turns], chat_template=template, add_generation_prompt=generation, **special_tokens)
-        return "text", str(texts[0])
+        found: Any = render_jinja_template([turns], chat_template=template, add_generation_prompt=generation, **special_tokens)
+        return "text", str(found[0][0])
     except MemoryError:
         raise
     except TemplateError as error:

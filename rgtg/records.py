@@ -185,6 +185,8 @@ def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
 class Trace:
     """A run and what came of it. `column` is A to H; `place` the position on screen, from 0.
 
+    `parent_trace_id` is that of the trace it branched off at token `branch_position`; one of the same column goes on where that one was
+    stopped, and has all of its tokens, so `branch_position` is their number.
     `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in. `note`, which is not
     stored, says where a model's kept cache was found wrong."""
 

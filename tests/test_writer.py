@@ -111,7 +111,7 @@ from store_records import make_vote
 store = Store(Path(sys.argv[1]))
 print(store.num_votes(), store.read_only)
 try:
-    store.withdraw("c1")
+    store.undo("c1")
 except StoreError as error:
     print(error)
 """
@@ -176,7 +176,7 @@ def test_newer_database_is_read_only_and_both_versions_are_named(tmp_path):
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("PRAGMA user_version=5")
     with Store(path) as store:
-        found = "its schema is number 5, this rgtg knows 2"
+        found = "its schema is number 5, this rgtg knows 3"
         assert store.read_only == f"`rgtg.db` is read-only here: it was written by a newer rgtg ({found}). Update rgtg to write."
         assert store.comparison("c1") == make_comparison()
         with pytest.raises(StoreError, match="written by a newer rgtg"):

@@ -38,7 +38,7 @@ def branch_of(comparison: Comparison, trace_id: str, position: int, token_id: in
 
 def stopped_of(comparison: Comparison) -> tuple[Trace, ...]:
     """The columns that were stopped before their end and can go on."""
-    if comparison.state != "closed":  # nobody may vote on what would come
+    if comparison.state != "closed" or not any(t.steps for t in comparison.traces):  # nothing to vote on, so nobody may go on either
         return ()
     return tuple(t for t in on_screen(comparison) if t.stop_reason == "stopped" and len(t.steps) < t.run.generation.max_new_tokens)
 

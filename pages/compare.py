@@ -282,7 +282,8 @@ class _Page:
             models = describe_models(self.workbench, asked["base_lm"])
             found[self.settings] = gr.update(value=json.dumps(write_settings(**asked)), fields=setting_fields(self.workbench))
             columns = kept.get("columns")
-            for name in COLUMN_NAMES[:MAX_COLUMNS] if isinstance(columns, dict) else ():
+            columns = columns if isinstance(columns, dict) else {}
+            for name in COLUMN_NAMES[:MAX_COLUMNS]:
                 with suppress(RgtgError):
                     spec = read_spec(columns.get(name), name, self.workbench, asked["base_lm"])
                     found[self.columns.settings[name]] = gr.update(value=write_spec(spec), models=models)

@@ -101,11 +101,10 @@ class Voting:
 
     def _refused(self, asked: dict, comparison: Comparison | None, note: str) -> str:
         """The answer to a vote or an undo that was not stored: the page keeps it no longer."""
-        answers = asked.get("vote_id") if isinstance(asked.get("vote_id"), str) else ""
+        answers, known = (found if isinstance(found := asked.get(name), str) else "" for name in ("vote_id", "comparison"))
         if comparison is not None:
             with suppress(RgtgError):
                 return self.value(comparison, note, answers)
-        known = asked.get("comparison") if isinstance(asked.get("comparison"), str) else ""
         return json.dumps({"comparison": known, "answers": answers, "refused": True, "note": note, "at": new_id()})
 
     def undo(self) -> Handler:

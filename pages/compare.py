@@ -5,7 +5,8 @@ Talks to the workbench; knows nothing of models or of how tokens are chosen.
 
 import json
 import secrets
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -26,17 +27,18 @@ from pages.columns import (
     write_settings,
     write_spec,
 )
-from pages.components import ColourBar, Openings, PromptBox, Settings, Words
+from pages.components import Address, ColourBar, Openings, PromptBox, Settings, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, shown, warn
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
 from pages.voting import Voting
 from pages.waiting_line import Line, Ticket
-from rgtg.config import COLUMN_NAMES
+from rgtg.config import COLUMN_NAMES, MAX_COLUMNS
 from rgtg.errors import BadSettings, OverBudget, RgtgError
 from rgtg.plots import reward_curve
 from rgtg.records import Comparison
+from rgtg.workbench.further import on_screen, stopped_of
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.workbench import Workbench
 
@@ -45,10 +47,8 @@ MAX_PROMPT, MAX_NAME = 20_000, 200
 DOUBLE_CLICK = 0.4
 MAX_ASKED_BACK = 1_000
 CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
-FOLLOW_ADDRESS = """(value) => {
-  const id = JSON.parse(value || "{}").comparison, address = new URL(location.href);
-  if (id && address.searchParams.get("comparison") !== id) { address.searchParams.set("comparison", id); history.replaceState(null, "", address); }
-}"""
+ENDED = "() => rgtg.starting.ended(false)"
+REFUSED = "() => rgtg.starting.ended(true)"
 HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 
 
@@ -89,6 +89,7 @@ class _Page:
                 CurveBridge(ids.CURVE, elem_id=ids.CURVE_BRIDGE)
         self.voting = Voting(workbench)
         self.timer = gr.Timer(0.5)
+        self.address = Address(elem_id=ids.ADDRESS)
 
     def wire(self, blocks: gr.Blocks) -> None:
         drawn = [self.prompt, self.settings, self.status, self.curve, self.voting.bar, self.again, self.colour]
@@ -98,15 +99,19 @@ class _Page:
         # Line and RunningComparison keep order; Gradio's own queue would only hide who waits for what
         own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         starts = [self.generate.click, self.again.click, self.openings.when("pick")]
-        gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", **own | {"api_visibility": "public", "api_name": "generate"})
+        public = own | {"api_visibility": "public", "api_name": "generate"}
+        started = gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", **public)
+        started.success(None, None, None, js=ENDED)
+        started.failure(None, None, None, js=REFUSED)
         self.stop.click(self._stop(), None, self.status, **own)
         self.inspector.branch(self._branch(), self.colour, drawn, trigger_mode="multiple", **own)
         self.voting.wire(**own)
-        self.voting.bar.change(None, self.voting.bar, None, js=FOLLOW_ADDRESS)
+        self.voting.bar.go_on(self._go_on(), self.colour, drawn, trigger_mode="multiple", **own)
+        self.address.open(self._open(), None, drawn, trigger_mode="always_last", **own)
         self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **own)
         self.settings.base_lm(self._models_of(), None, self.columns.inputs, **own)
         self.timer.tick(self._tick(), None, [self.models, self.timer, *pickers], **own)
-        blocks.load(self._load(), None, [self.models, self.timer, *drawn], **own)
+        blocks.load(self._load(), [self.prompt, self.address], [self.models, self.timer, *drawn], js="() => rgtg.draft()", **own)
 
     # ---- generating -----------------------------------------------------------------------------
 
@@ -115,7 +120,8 @@ class _Page:
         def generate(
             prompt: object, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = NO_EVENT
         ) -> Iterator[dict]:
-            prompt = read_text(payload(event).get("text", prompt), "prompt", MAX_PROMPT)
+            example = payload(event).get("text")
+            prompt = read_text(prompt if example is None else example, "prompt", MAX_PROMPT)
             asked, measure = read_settings(settings, self.workbench), _read_measure(measure)
             names = COLUMN_NAMES[: asked["columns"]]
             specs = [read_spec(text, name, self.workbench, asked["base_lm"]) for name, text in zip(names, (a, b, c, d), strict=False)]
@@ -126,7 +132,7 @@ class _Page:
             self.line.stop(request.session_hash)
             ticket = self.line.enter(request.session_hash)
             try:
-                yield {self.prompt: prompt, self.status: "started"}
+                yield {self.status: "started"} | ({} if example is None else {self.prompt: prompt})  # else somebody may be typing the next
                 if not (yield from self._wait(ticket)):
                     return
                 try:
@@ -170,17 +176,28 @@ class _Page:
                 raise BadSettings("That token is not part of this comparison.", "", "Reload the page.")
             if type(token_id) is not int or token_id not in [c.token_id for c in trace.steps[index].candidates]:
                 raise BadSettings("That token is not among the candidates of this step.", "", "Choose one of the table.")
-            ticket = self.line.enter(request.session_hash)
-            try:
-                yield {self.status: f"branching from column {trace.column} at token {index + 1}"}
-                if not (yield from self._wait(ticket)):
-                    return
-                running = self.workbench.branch(comparison.id, trace.id, index, token_id)
-                yield from self._stream(running, ticket, measure, {})
-            finally:
-                self.line.leave(ticket)
+            doing = f"branching from column {trace.column} at token {index + 1}"
+            yield from self._further(lambda: self.workbench.branch(comparison.id, trace.id, index, token_id), doing, request, measure)
 
         return branch
+
+    def _go_on(self) -> Handler:
+        @guarded("Going on")
+        def go_on(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
+            comparison_id, measure = read_id(payload(event).get("comparison"), "comparison"), _read_measure(measure)
+            yield from self._further(lambda: self.workbench.go_on(comparison_id), "going on from where it was stopped", request, measure)
+
+        return go_on
+
+    def _further(self, begin: Callable[[], RunningComparison], doing: str, request: gr.Request, measure: str) -> Iterator[dict]:
+        """More of a comparison that is shown, when it is this visitor's turn."""
+        ticket = self.line.enter(request.session_hash)
+        try:
+            yield {self.status: doing}
+            if (yield from self._wait(ticket)):
+                yield from self._stream(begin(), ticket, measure, {})
+        finally:
+            self.line.leave(ticket)
 
     def _wait(self, ticket: Ticket) -> Generator[dict, None, bool]:
         """Says what is waited for; returns whether it is this ticket's turn."""
@@ -198,7 +215,10 @@ class _Page:
             running.stop()
         texts = Texts(running, self.workbench)
         try:
-            begun = {self.voting.bar: self.voting.value(running.comparison), self.status: f"running, seed {running.traces[0].run.seed}"}
+            begun = {
+                self.voting.bar: self.voting.value(running.comparison, self.voting.standing(running.comparison)),
+                self.status: f"running, seed {running.traces[0].run.seed}",
+            }
             yield fresh | begun | self._into_views(texts.now()) | self._branch_labels(running.comparison, texts.columns)
             for grown in texts:
                 yield self._into_views(grown)
@@ -210,18 +230,20 @@ class _Page:
             running.close()
         not_stored = f" · {running.not_stored}" if running.not_stored else ""
         ended = {self.status: summary(running.traces) + not_stored, self.curve: self._curve(running.comparison, measure)}
+        if stopped_of(running.comparison):
+            ended[self.voting.bar] = self.voting.value(running.comparison, self.voting.standing(running.comparison))
         yield self._into_views(texts.end()) | ended
 
     def _into_views(self, texts: dict[str, str]) -> dict:
         return {self.columns.views[name]: text for name, text in texts.items()}
 
     def _branch_labels(self, comparison: Comparison, columns: Iterable[str]) -> dict:
-        labels = {t.column: branch_label(comparison, t) for t in comparison.traces if t.column in columns}
+        labels = {t.column: branch_label(comparison, t) for t in on_screen(comparison) if t.column in columns}
         return {self.columns.settings[name]: gr.update(branch=label) for name, label in labels.items() if label}
 
     def _curve(self, comparison: Comparison, measure: str) -> go.Figure:
-        titles = {t.column: column_title(t, self.workbench) for t in comparison.traces}
-        return reward_curve(comparison.traces, measure, titles)
+        columns = on_screen(comparison)
+        return reward_curve(columns, measure, {t.column: column_title(t, self.workbench) for t in columns})
 
     def _stop(self) -> Handler:
         @guarded("Stop")
@@ -234,22 +256,52 @@ class _Page:
 
     def _load(self) -> Handler:
         @guarded("Opening the page")
-        def load(request: gr.Request) -> dict:
+        def load(prompt: object, draft: object, request: gr.Request) -> dict:
             status = self.workbench.status()
             found = {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")} | self._model_pickers()
-            asked, training = request.query_params.get("comparison"), request.query_params.get("lineup")
-            if not asked and not training:
-                return found
+            training = request.query_params.get("lineup")
             try:
-                if not asked:
+                kept = read_json(draft or "{}", "page as it was left")
+                asked = request.query_params.get("comparison") or (not training and kept.get("comparison"))
+                if asked:
+                    found |= self._reopened(self.workbench.comparison(read_id(asked, "comparison")))
+                elif training:
                     return found | self._line_up(read_id(training, "training"))
-                comparison = self.workbench.comparison(read_id(asked, "comparison"))
             except RgtgError as error:
                 warn(str(error))
                 return found | {self.status: str(error)}
-            return found | self._reopened(comparison)
+            return found | self._as_it_was_left(prompt, kept)
 
         return load
+
+    def _as_it_was_left(self, prompt: object, kept: dict) -> dict:
+        """What was on the page but in no comparison; what this machine does not have any more, or is out of range, is left out."""
+        found: dict[Any, Any] = {}
+        with suppress(RgtgError):
+            found[self.prompt] = read_text(prompt, "prompt", MAX_PROMPT)
+        with suppress(RgtgError):
+            asked = read_settings(kept.get("settings"), self.workbench)
+            models = describe_models(self.workbench, asked["base_lm"])
+            found[self.settings] = gr.update(value=json.dumps(write_settings(**asked)), fields=setting_fields(self.workbench))
+            columns = kept.get("columns")
+            columns = columns if isinstance(columns, dict) else {}
+            for name in COLUMN_NAMES[:MAX_COLUMNS]:
+                with suppress(RgtgError):
+                    spec = read_spec(columns.get(name), name, self.workbench, asked["base_lm"])
+                    found[self.columns.settings[name]] = gr.update(value=write_spec(spec), models=models)
+        return found
+
+    def _open(self) -> Handler:
+        @guarded("Opening the comparison")
+        def open_another(request: gr.Request, event: gr.EventData = NO_EVENT) -> dict:
+            asked = payload(event).get("comparison")
+            self.line.stop(request.session_hash)
+            if asked:
+                return self._reopened(self.workbench.comparison(read_id(asked, "comparison")))
+            nothing: dict[Any, Any] = {self.voting.bar: "{}", self.curve: reward_curve([]), self.again: gr.Button(visible=False), self.status: HINT}
+            return nothing | self._into_views(dict.fromkeys(COLUMN_NAMES, "")) | {settings: gr.update(branch="") for settings in self.columns.inputs}
+
+        return open_another
 
     def _line_up(self, job_id: str) -> dict:
         """The columns that show what a training has made beside what it came from."""
@@ -265,13 +317,14 @@ class _Page:
 
     def _reopened(self, comparison: Comparison) -> dict:
         """Every component as it was for this comparison."""
-        own = [t for t in comparison.traces if t.parent_trace_id is None]
+        own = [t for t in on_screen(comparison) if t.parent_trace_id is None]
         found = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison), self.curve: self._curve(comparison, "")}
         found |= {self.again: gr.Button(visible=True)}
         found |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
+        found |= {settings: gr.update(branch="") for settings in self.columns.inputs}
         for trace in own:
             models = describe_models(self.workbench, trace.run.base_lm.name)
-            found[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models)
+            found[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models, branch="")
         found |= self._branch_labels(comparison, COLUMN_NAMES)
         if own:
             run = own[0].run

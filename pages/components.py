@@ -85,13 +85,23 @@ class Words(Drawn):
         super().__init__(value, live=live, **props)
 
 
+# ---- places.js --------------------------------------------------------------------------------------
+
+
+class Address(Drawn):
+    """Keeps the address with the comparison that is shown; nothing is to be seen of it. Event `open` {comparison}: Back or Forward was
+    pressed, to that one, or "" for none."""
+
+    function, events_sent = "address", ("open",)
+
+
 # ---- vote.js ----------------------------------------------------------------------------------------
 
 
 class VoteBar(Drawn):
-    """Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison}, `export`."""
+    """Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison, vote_id}, `go_on` {comparison}, `export`."""
 
-    function, events_sent = "voteBar", ("vote", "undo", "export")
+    function, events_sent = "voteBar", ("vote", "undo", "go_on", "export")
 
 
 # ---- train.js and models.js -------------------------------------------------------------------------

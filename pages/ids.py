@@ -7,6 +7,7 @@ HEADER = "header"  # h1, links to the pages, #model-status
 MODEL_STATUS = "model-status"
 PROMPT = "prompt"  # textarea inside
 OPENINGS = "openings"  # buttons .opening
+ADDRESS = "address"  # nothing to be seen
 SETTINGS = "settings"  # #settings-seed, -lock, -new-seed, -max_new_tokens, -temperature, -top_k, -top_p, -columns, -base_lm
 GENERATE = "generate"
 STOP = "stop"
@@ -17,7 +18,7 @@ COLUMNS = "columns"  # the strip of columns
 INSPECTOR = "inspector"  # #inspector-sentence, table, .branch (one a candidate), #inspector-close
 CURVE = "reward-curve"
 CURVE_BRIDGE = "curve-bridge"
-VOTE = "vote"  # #vote-A … #vote-H, #vote-tie, #vote-all_bad, #vote-skip, #vote-undo, #vote-note, #copy-link, #export
+VOTE = "vote"  # #vote-A … #vote-H, #vote-tie, #vote-all_bad, #vote-skip, #vote-undo, #vote-note, #vote-go-on, #copy-link, #export
 EXPORT_FILE = "export-file"
 TIMER = "model-timer"
 

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from pages.token_view import ColumnStream, trace_text
 from pages.waiting_line import Line, Ticket
 from rgtg.records import Comparison, Step, Trace
+from rgtg.workbench.further import on_screen, stopped_of
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.workbench import Workbench
 
@@ -39,8 +40,8 @@ class Texts:
 
     def __init__(self, running: RunningComparison, workbench: Workbench, blind: bool = False):
         self.running, self._workbench = running, workbench
-        comparison = running.comparison
-        self._streams = {t.column: self._stream(comparison, t, blind) for t in running.traces}
+        comparison, mine = running.comparison, {t.id for t in running.traces}
+        self._streams = {t.column: self._stream(comparison, t, blind) for t in on_screen(comparison) if t.id in mine}
         self.columns = tuple(self._streams)
 
     def _stream(self, comparison: Comparison, trace: Trace, blind: bool) -> ColumnStream:
@@ -92,7 +93,12 @@ class Texts:
 
 def stored_texts(comparison: Comparison, workbench: Workbench, blind: bool = False) -> dict[str, str]:
     """Column -> text of every trace: what the streams had come to."""
-    return {t.column: trace_text(t, comparison.id, column_title(t, workbench), parent_column(comparison, t), blind) for t in comparison.traces}
+    return {t.column: trace_text(t, comparison.id, column_title(t, workbench), parent_column(comparison, t), blind) for t in on_screen(comparison)}
+
+
+def stopped_words(comparison: Comparison) -> str:
+    """ "stopped at 34 of 300", of the longest answer that was stopped before its end; "" where none was."""
+    return summary(stopped) if (stopped := stopped_of(comparison)) else ""
 
 
 def summary(traces: Iterable[Trace]) -> str:

@@ -4,6 +4,7 @@ Talks to the workbench. Whether a vote is one is checked in the library; here on
 """
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -11,8 +12,10 @@ import gradio as gr
 from pages import ids, temporary
 from pages.components import VoteBar
 from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
-from rgtg.errors import BadSettings, RgtgError, StoreError
-from rgtg.records import Comparison, new_id
+from pages.streaming import stopped_words
+from rgtg.errors import BadSettings, RgtgError
+from rgtg.records import Comparison, Vote, new_id
+from rgtg.workbench.further import on_screen
 from rgtg.workbench.workbench import Workbench
 
 THANKS = {"tie": "tie", "all_bad": "all bad", "skip": "skipped"}
@@ -32,67 +35,90 @@ class Voting:
         self.export_file = gr.File(visible="hidden", elem_id=ids.EXPORT_FILE)
 
     def wire(self, **own: Any) -> None:
-        """Connect the bar's own events; `own` is passed to each listener."""
+        """Connect the bar's own events but `go_on`, whose text the page shows; `own` is passed to each listener."""
         self.bar.vote(self.vote(), None, self.bar, trigger_mode="multiple", **own)
         self.bar.undo(self.undo(), None, self.bar, trigger_mode="multiple", **own)
         exported = self.bar.export(self.export(), self.bar, [self.export_file, self.bar], **own)
         exported.success(None, self.export_file, None, js=DOWNLOAD)
 
-    def value(self, comparison: Comparison, note: str = "") -> str:
-        """The bar's value: which answers there are and which vote stands."""
+    def value(self, comparison: Comparison, note: str = "", answers: str = "") -> str:
+        """The bar's value: which answers there are, which vote stands, and how far they came if they were stopped. `answers` is the id of
+        the vote or undo that it answers: the page keeps that until then."""
+        columns, stopped = on_screen(comparison), "" if self.workbench.running(comparison.id) else stopped_words(comparison)
+        value: dict[str, Any] = {"comparison": comparison.id, "traces": [[t.column, t.id] for t in columns]}
         try:
             vote = self.workbench.current_vote(comparison.id)
         except RgtgError as error:  # the text is worth showing even where the database is not
             vote, note = None, note or str(error)
-        value: dict[str, Any] = {"comparison": comparison.id, "traces": [[t.column, t.id] for t in comparison.traces]}
-        value |= {"verdict": vote.verdict if vote else None, "best": vote.best_trace_id if vote else None}
-        return json.dumps(value | {"note": note, "at": new_id()})  # `at`: an equal value would not reach the bar
+        voted = best_column(comparison, vote)
+        value |= {"verdict": vote.verdict if vote else None, "best": next((t.id for t in columns if t.column == voted), None)}
+        value |= {"stopped": bool(stopped), "note": " · ".join(filter(None, [note, stopped])), "answers": answers}
+        return json.dumps(value | {"at": new_id()})  # `at`: an equal value would not reach the bar
+
+    def standing(self, comparison: Comparison) -> str:
+        """ "saved: A is best · 3 votes" of the vote that stands; "" where none does, or the database is away."""
+        try:
+            vote = self.workbench.current_vote(comparison.id)
+            return f"saved: {self._words(comparison, vote)} · {self._counted()}" if vote else ""
+        except RgtgError:
+            return ""
+
+    @staticmethod
+    def _words(comparison: Comparison, vote: Vote) -> str:
+        words = f"{best_column(comparison, vote)} is best" if vote.verdict == "best" else THANKS[vote.verdict]
+        seen = [t for t in comparison.traces if t.id in vote.seen_trace_ids]
+        gone_on = {t.id for t in seen} - {t.id for t in on_screen(comparison)}
+        return f"{words}, of the first {max(len(t.steps) for t in seen)} tokens" if gone_on else words
+
+    def _counted(self) -> str:
+        count = self.workbench.num_votes()
+        return f"{count} vote{'' if count == 1 else 's'}"
 
     # ---- handlers -----------------------------------------------------------------------------------
 
     def vote(self) -> Handler:
         @guarded("The vote")
         def vote(event: gr.EventData = NO_EVENT) -> str:
-            asked = payload(event)
+            asked, comparison = payload(event), None
             try:
                 comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
-            except StoreError as error:
-                raise StoreError(f"Your vote was not saved: {error}") from error
-            try:
-                self._store(comparison, read_vote(asked))
+                vote = read_vote(asked)
+                self._store(comparison, vote)
+                comparison = self.workbench.comparison(comparison.id)
+                return self.value(comparison, self.standing(comparison), vote["vote_id"])
             except RgtgError as error:
                 warn(f"Your vote was not saved: {error}")
-                return self.value(comparison, f"not saved: {error}")
-            return self.value(self.workbench.comparison(comparison.id), self._thanks(comparison, asked))
+                return self._refused(asked, comparison, f"not saved: {error}")
 
         return vote
 
     def _store(self, comparison: Comparison, vote: dict[str, Any]) -> None:
         current = self.workbench.current_vote(comparison.id)
-        same = current and (current.verdict, current.best_trace_id) == (vote["verdict"], vote["best_trace_id"])
+        said = (vote["verdict"], vote["best_trace_id"], set(vote["seen_trace_ids"] or [t.id for t in on_screen(comparison)]))
+        same = current and (current.verdict, current.best_trace_id, set(current.seen_trace_ids)) == said
         if not same or self.workbench.running(comparison.id):  # else a second click on the same answer says nothing new
             self.workbench.vote(comparison.id, **vote)
 
-    def _thanks(self, comparison: Comparison, asked: dict) -> str:
-        column = next((t.column for t in comparison.traces if t.id == asked.get("best")), "")
-        words = f"{column} is best" if asked["verdict"] == "best" else THANKS[asked["verdict"]]
-        return f"saved: {words} · {self._counted()}"
-
-    def _counted(self) -> str:
-        count = self.workbench.num_votes()
-        return f"{count} vote{'' if count == 1 else 's'}"
+    def _refused(self, asked: dict, comparison: Comparison | None, note: str) -> str:
+        """The answer to a vote or an undo that was not stored: the page keeps it no longer."""
+        answers, known = (found if isinstance(found := asked.get(name), str) else "" for name in ("vote_id", "comparison"))
+        if comparison is not None:
+            with suppress(RgtgError):
+                return self.value(comparison, note, answers)
+        return json.dumps({"comparison": known, "answers": answers, "refused": True, "note": note, "at": new_id()})
 
     def undo(self) -> Handler:
         @guarded("Undo")
         def undo(event: gr.EventData = NO_EVENT) -> str:
-            comparison = self.workbench.comparison(read_id(payload(event).get("comparison"), "comparison"))
-            if self.workbench.current_vote(comparison.id) is None:
-                return self.value(comparison, "there is no vote to take back")
+            asked, comparison = payload(event), None
             try:
-                self.workbench.undo(comparison.id)
+                comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
+                undo_id = read_id(asked.get("vote_id") or new_id(), "undo")
+                before = self.workbench.undo(comparison.id, vote_id=undo_id)
             except RgtgError as error:
-                return self.value(comparison, str(error))
-            return self.value(comparison, f"taken back · {self._counted()}")
+                return self._refused(asked, comparison, str(error))
+            again = f": {self._words(comparison, before)} again" if before else ""
+            return self.value(comparison, f"taken back{again} · {self._counted()}", undo_id)
 
         return undo
 
@@ -119,6 +145,12 @@ def _bar(value: object) -> dict[str, Any]:
         return read_json(value, "vote bar")
     except BadSettings:
         return {}
+
+
+def best_column(comparison: Comparison, vote: Vote | None) -> str:
+    """The letter of the best answer, which may have gone on since; "" where the vote names none."""
+    best = comparison.trace(vote.best_trace_id) if vote and vote.best_trace_id else None
+    return best.column if best else ""
 
 
 def read_vote(asked: dict) -> dict[str, Any]:

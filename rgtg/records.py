@@ -185,8 +185,9 @@ def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
 class Trace:
     """A run and what came of it. `column` is A to H; `place` the position on screen, from 0.
 
-    `seconds` counts from the start of the comparison to this column's end; forwards are those it took part in. `note` says where a
-    model's kept cache was found wrong, `check_forwards` what looking for that took."""
+    `parent_trace_id` is that of the trace it branched off at token `branch_position`; one of the same column goes on where that one was
+    stopped, with all of its tokens. `seconds` counts from the start of the comparison to this column's end; forwards are those it took
+    part in. `note` says where a model's kept cache was found wrong, `check_forwards` what looking for that took."""
 
     id: str
     column: str

@@ -73,7 +73,7 @@ def test_what_gave_no_pair_is_counted_by_cause(store, tmp_path):
     for verdict in ("tie", "all_bad", "skip"):
         store.add_comparison(make_comparison(verdict), make_vote(f"v-{verdict}", verdict, best=None, verdict=verdict))
     store.add_comparison(make_comparison("undone"), make_vote("v-undone", "undone"))
-    store.withdraw("undone")
+    store.undo("undone")
     store.add_comparison(make_comparison("silent"))
     traces = (
         make_trace("m-A", "A"),

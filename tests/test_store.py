@@ -144,21 +144,53 @@ def test_change_of_mind_is_a_new_row(store):
 
 def test_undo_appends_and_a_second_undo_has_nothing_to_undo(store):
     store.add_comparison(make_comparison(), make_vote(strength=3, comment="yes"))
-    withdrawn = store.withdraw("c1")
+    assert store.undo("c1") is None
+    withdrawn = store.votes("c1")[-1]
     assert (withdrawn.verdict, withdrawn.revision, withdrawn.best_trace_id, withdrawn.comment) == ("withdrawn", 2, None, "")
     assert store.vote_of("c1") is None and store.num_votes() == 0 and store.current_votes() == ()
     with pytest.raises(StoreError, match="There is nothing to undo"):
-        store.withdraw("c1")
+        store.undo("c1")
     assert store.add_vote(make_vote("v2", best="C")).revision == 3
+
+
+def test_undo_goes_back_to_the_vote_before_again_and_again(store):
+    store.add_comparison(make_comparison(), make_vote("v1", best="A", strength=2))
+    store.add_vote(make_vote("v2", best="B"))
+    assert (store.undo("c1", vote_id="u1").best_trace_id, store.vote_of("c1").strength, store.num_votes()) == ("c1-A", 2, 1)
+    assert store.undo("c1", vote_id="u1").best_trace_id == "c1-A", "the same undo sent twice"
+    assert [vote.verdict for vote in store.votes("c1")] == ["best", "best", "withdrawn", "best"], "nothing is erased"
+    store.add_vote(make_vote("v3", best="C"))
+    assert store.undo("c1").best_trace_id == "c1-A" and store.undo("c1") is None and store.num_votes() == 0
+    with pytest.raises(StoreError, match="nothing to undo"):
+        store.undo("c1")
+
+
+def test_a_skip_is_no_vote_in_the_count(store):
+    store.add_comparison(make_comparison(), make_vote("v1", best="A"))
+    store.add_vote(make_vote("v2", best=None, verdict="skip"))
+    assert store.num_votes() == 0 and store.vote_of("c1").verdict == "skip"
+    assert store.undo("c1").best_trace_id == "c1-A" and store.num_votes() == 1
+
+
+def test_an_answer_goes_on_in_its_own_column_and_once(store):
+    store.add_comparison(make_comparison(columns="AB"), make_vote(seen="AB"))
+    onward = make_trace("more", "B", parent_trace_id="c1-B", branch_position=2, num_steps=4, created_at=AT)
+    store.add_trace("c1", onward)
+    assert store.comparison("c1").traces == (*make_comparison(columns="AB").traces, onward) and store.vote_of("c1").best_trace_id == "c1-B"
+    for parent in ("c1-B", "c1-A"):
+        with pytest.raises(StoreError, match="Column B of this comparison is taken"):
+            store.add_trace("c1", replace(onward, id="other", parent_trace_id=parent))
+    store.add_trace("c1", replace(onward, id="yet more", parent_trace_id="more"))
+    assert store.add_vote(make_vote("v2", best=None, verdict="tie", seen="A")).revision == 2
 
 
 def test_undo_is_the_raters_own(store):
     ann, bob = store.rater("anonymous", "ann"), store.rater("anonymous", "bob")
     store.add_comparison(make_comparison(), make_vote(rater_id=ann))
     with pytest.raises(StoreError, match="nothing to undo"):
-        store.withdraw("c1", bob)
+        store.undo("c1", bob)
     store.add_vote(make_vote("v2", best=None, rater_id=bob))
-    store.withdraw("c1", ann)
+    store.undo("c1", ann)
     assert [vote.rater_id for vote in store.current_votes()] == [bob]
 
 
@@ -372,7 +404,7 @@ def test_counts_follow_every_vote_and_every_withdrawal(store):
         store.add_vote(make_vote(f"v{number}", comparison, rater_id=rater))
         seen.append(store.num_votes())
     for comparison, rater in (("c1", alice), ("c2", alice)):
-        store.withdraw(comparison, rater)
+        store.undo(comparison, rater)
         seen.append(store.num_votes())
     store.add_vote(make_vote("again", "c1", rater_id=alice))
     assert [*seen, store.num_votes()] == [1, 2, 2, 3, 2, 1, 2]

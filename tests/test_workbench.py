@@ -13,6 +13,7 @@ from rgtg.config import GenerationConfig, Settings
 from rgtg.engine import Ended
 from rgtg.errors import BadReward, BadSettings, ModelNotFound, ModelRefused, StoreBusy, StoreError, UnknownRecord
 from rgtg.records import ColumnSpec, ModelCard, Step, Vote
+from rgtg.workbench.further import on_screen
 from rgtg.workbench.workbench import Workbench
 
 
@@ -146,7 +147,7 @@ def test_votes_and_generation_in_two_threads_end_with_one_comparison_and_the_vot
 def test_undo_takes_the_vote_back_and_a_second_undo_says_that_there_is_nothing(workbench):
     comparison = finished(workbench.compare("the", [ColumnSpec("base")] * 2, GENERATION))
     workbench.vote(comparison.id, "best", comparison.traces[0].id)
-    assert workbench.undo(comparison.id).verdict == "withdrawn"
+    assert workbench.undo(comparison.id) is None and workbench.store.votes(comparison.id)[-1].verdict == "withdrawn"
     assert workbench.current_vote(comparison.id) is None
     with pytest.raises(StoreError):
         workbench.undo(comparison.id)
@@ -369,3 +370,66 @@ def test_a_reward_that_is_not_finite_is_named_with_its_token(workbench, monkeypa
     monkeypatch.setattr(type(model), "along", lambda self, prompt, texts: [[0.5, float("nan")]])
     with pytest.raises(BadReward, match=r"`p` returned a reward that is not a number\. Found NaN or infinity at token 2"):
         workbench.score("p", "a", "bc")
+
+
+# --- on from where it was stopped ---------------------------------------------------------------------------------------
+
+
+def test_a_vote_before_the_end_keeps_what_was_seen_and_the_run_goes_on_as_it_would_have(workbench, tmp_path):
+    columns = [*workbench.default_columns(), ColumnSpec("genarm", (), "p")][:3]
+    whole = finished(workbench.compare("the food", columns, GENERATION, seed=3))
+    running = workbench.compare("the food", columns, GENERATION, seed=3)
+    stream = iter(running)
+    while min(len(t.steps) for t in running.traces) < 4:
+        next(stream)
+    vote = workbench.vote(running.id, "best", running.traces[1].id)
+    seen = workbench.comparison(running.id).traces
+    assert list(stream) == [] and {t.stop_reason for t in seen} == {"stopped"}
+
+    onward = workbench.go_on(running.id)
+    positions = [event.position for index, event in onward if index == 0 and isinstance(event, Step)]
+    assert positions == list(range(len(seen[0].steps), GENERATION.max_new_tokens)), "no token is told twice"
+    stored = workbench.comparison(running.id)
+    assert stored.traces[:3] == seen and workbench.current_vote(running.id) == vote
+    assert [t.parent_trace_id for t in stored.traces[3:]] == [t.id for t in seen]
+    assert [(t.column, t.token_ids, t.response, t.stop_reason) for t in on_screen(stored)] == [
+        (t.column, t.token_ids, t.response, t.stop_reason) for t in whole.traces
+    ]
+    assert [t.branch_position for t in on_screen(stored)] == [None] * 3, "it is no branch"
+    rows = exported(workbench, tmp_path)
+    assert [(row["chosen"], row["rejected"]) for row in rows] == [(seen[1].response, seen[i].response) for i in (0, 2)]
+    with pytest.raises(BadSettings, match="nothing to go on with"):
+        workbench.go_on(running.id)
+
+    workbench.vote(running.id, "best", on_screen(stored)[0].id)  # now on all of it
+    assert {row["chosen"] for row in exported(workbench, tmp_path)} == {whole.traces[0].response}
+    assert workbench.undo(running.id).best_trace_id == seen[1].id
+
+
+def exported(workbench, folder: Path) -> list[dict]:
+    return [json.loads(line) for line in workbench.export(folder / "pairs.jsonl").path.read_text().splitlines()]
+
+
+def test_what_goes_on_can_be_stopped_again_and_branches_keep_their_letters(workbench):
+    running, stream = halfway(workbench, [ColumnSpec("base"), ColumnSpec("best-of-n", (("n", 2),), "p")], 3)
+    workbench.vote(running.id, "tie", seen_trace_ids=[running.traces[0].id])
+    assert list(stream) == [] and len(workbench.comparison(running.id).traces[1].steps) == 0
+    for _ in range(2):
+        running = workbench.go_on(running.id)
+        next(iter(running))
+        workbench.vote(running.id, "tie")
+    stored = workbench.comparison(running.id)
+    assert [t.column for t in stored.traces] == ["A", "B"] * 3 and [t.column for t in on_screen(stored)] == ["A", "B"]
+    parent = on_screen(stored)[0]
+    other = next(c for c in parent.steps[1].candidates if c.token_id not in (parent.steps[1].token_id, 1))
+    branch = finished(workbench.branch(running.id, parent.id, 1, other.token_id)).traces[-1]
+    assert (branch.column, branch.place, branch.parent_trace_id, branch.branch_position) == ("C", 2, parent.id, 1)
+    finished(workbench.go_on(running.id))
+    assert len(on_screen(workbench.comparison(running.id))[0].steps) == 12
+
+
+def test_a_comparison_without_a_token_does_not_go_on(workbench):
+    running = workbench.compare("the", [ColumnSpec("base")], GENERATION)
+    running.close()
+    with pytest.raises(BadSettings, match="nothing to go on with"):
+        workbench.go_on(running.id)

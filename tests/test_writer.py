@@ -111,7 +111,7 @@ from store_records import make_vote
 store = Store(Path(sys.argv[1]))
 print(store.num_votes(), store.read_only)
 try:
-    store.withdraw("c1")
+    store.undo("c1")
 except StoreError as error:
     print(error)
 """

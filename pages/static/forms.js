@@ -125,6 +125,7 @@ rgtg.columnSettings = (element, props, watch) => {
   const same = (head) =>
     head.method === value.method && (head.guide ?? null) === (value.reward_model ?? null) &&
     Object.entries(value.params ?? {}).every(([name, now]) => head.params[name] === undefined || head.params[name] === now);
+  (rgtg.currentColumns ??= {})[props.column] = () => value;
   rgtg.hear(element, "settings", show);
   rgtg.hear(element, "column", show);
   watch("value", () => { draw(); show(); });

@@ -1,13 +1,19 @@
 // Gradio tells the page of its answers over one stream, which the server closes when nothing is under way. An event that is sent just
 // then gets its id while the page still takes the old stream for open: no other is opened, and the answer never comes (gradio 6.31,
 // client/js/src/utils/submit.ts and stream.ts). Here a stream that closes while an answer is missing goes on in the next one.
+// A page that is left breaks off what it asked for, and Gradio takes that for a lost connection and says so: nobody is told of it here.
 (() => {
-  const ask = window.fetch.bind(window);
+  let leaving = false;
+  addEventListener("beforeunload", () => { leaving = true; setTimeout(() => { leaving = false; }, 2000); }); // it may be stayed on
+  addEventListener("pagehide", () => { leaving = true; });
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); }); // its connections are gone
+  const fetched = window.fetch.bind(window);
+  const ask = (...request) => fetched(...request).catch((error) => { if (leaving) return new Promise(() => {}); throw error; });
   const missing = new Set(), early = new Set(); // ids of events: without their answer; answered before their id was known
   let closing = null; // a promise while Gradio has not heard yet that its stream is closed
 
   async function join(input, options) {
-    const response = await ask(input, options);
+    const response = await ask(input, options).catch((error) => { document.dispatchEvent(new CustomEvent("rgtg:unreachable")); throw error; });
     const { event_id: id } = response.ok ? await response.clone().json() : {};
     while (closing) await closing;
     if (id && !early.delete(id)) missing.add(id);
@@ -45,7 +51,11 @@
     }
     const body = new ReadableStream({
       start(out) {
-        copy(out).then(() => out.close()).catch((error) => { missing.clear(); out.error(error); });
+        copy(out).then(() => out.close()).catch((error) => {
+          missing.clear();
+          if (request.signal.aborted) out.close(); // it was told to end
+          else if (!leaving) out.error(error);
+        });
       },
     });
     return new Response(body, { status: first.status, headers: first.headers });

@@ -1,26 +1,44 @@
-// The vote bar: always live, one key, one key back. Value: {comparison, traces: [[letter, id]…], verdict, best, note}.
+// The vote bar: always live, one key, one key back. Value: {comparison, traces: [[letter, id]…], verdict, best, stopped, note, answers}:
+// `stopped` where there is more to come, `answers` the id of the vote or the undo that it answers, `refused` where that was not stored.
 rgtg.voteBar = (element, props, trigger, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
-  let value = {}, since = 0, buttons = {};
+  let value = {}, since = 0, buttons = {}, word = "";
   const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+  const outbox = rgtg.outbox((act) => trigger(act.kind, { ...act, vote_id: act.id }), (lost) => { if (lost) word = lost; show(); });
 
-  function cast(verdict, best) {
+  function say(act) {
     if (!value.comparison) return;
-    value.verdict = verdict;
-    value.best = best;
-    press();
-    note.textContent = "saving …";
-    const seen = value.traces.filter(([letter]) => rgtg.views[letter]?.steps.length).map(([, id]) => id);
-    trigger("vote", { comparison: value.comparison, verdict, best, seen, vote_id: newId(), dwell_ms: Math.round(performance.now() - since) });
+    word = rgtg.starting.yet() ? "the new answers have not begun" : "";
+    if (!word) outbox.put({ id: newId(), comparison: value.comparison, ...act });
+    show();
+  }
+  function cast(verdict, best) {
+    const seen = (value.traces ?? []).filter(([letter, id]) => rgtg.views[letter]?.steps.length && rgtg.views[letter].head?.trace === id).map(([, id]) => id);
+    say({ kind: "vote", verdict, best, seen, dwell_ms: Math.round(performance.now() - since) });
+  }
+  function goOn() {
+    rgtg.starting.start(false);
+    more.hidden = true;
+    trigger("go_on", { comparison: value.comparison });
   }
   const button = (name, key, label, title, act) => (buttons[name] = el("button", { id: "vote-" + name, type: "button", class: "vote", title, "aria-pressed": "false", onclick: act }, key ? el("kbd", { text: key }) : null, label));
   const note = el("span", { id: "vote-note", role: "status" });
+  const more = el("button", { id: "vote-go-on", type: "button", class: "plain", title: "Go on writing from where the answers were stopped", hidden: true, onclick: goOn, text: "Go on" });
 
   function draw() {
     const found = JSON.parse(props.value || "{}");
-    if (found.comparison !== value.comparison) since = performance.now();
+    if (found.answers) outbox.answered(found.answers);
+    if (found.answers && (found.refused || found.comparison !== value.comparison)) {
+      // what it says of the comparison is not known, or the page shows another one by now
+      word = found.comparison === value.comparison ? found.note : `the comparison before: ${found.note}`;
+      props.value = JSON.stringify(value);
+      return show();
+    }
+    const other = found.comparison !== value.comparison;
+    if (other) since = performance.now();
     value = { traces: [], ...found };
+    word = "";
     const letters = value.traces.map(([letter]) => letter);
     for (const letter of "ABCDEFGH") {
       buttons[letter].hidden = !letters.includes(letter) && (value.comparison ? true : letter > "D");
@@ -28,21 +46,29 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     }
     for (const name of ["tie", "all_bad", "skip", "undo"]) buttons[name].disabled = !value.comparison;
     link.disabled = !value.comparison;
-    note.textContent = value.note || "";
-    press();
+    show();
+    if (other) rgtg.tell("comparison", { comparison: value.comparison ?? "" });
+    if (value.comparison) outbox.resume();
   }
-  function press() {
+  // what the server said last, and over it what it has not answered yet
+  function show() {
+    const waiting = outbox.of(value.comparison), last = waiting.at(-1);
+    const said = waiting.filter((act) => act.kind === "vote").at(-1) ?? value;
     for (const [name, node] of Object.entries(buttons)) {
       const trace = value.traces?.find(([letter]) => letter === name)?.[1];
-      node.setAttribute("aria-pressed", String(value.verdict === name || (value.verdict === "best" && !!trace && trace === value.best)));
+      node.setAttribute("aria-pressed", String(said.verdict === name || (said.verdict === "best" && !!trace && trace === said.best)));
     }
+    const kept = outbox.away() ? "not saved yet: the app does not answer · kept, and sent again" : last?.kind === "undo" ? "taking back …" : "saving …";
+    note.textContent = last ? kept : word || value.note || "";
+    more.hidden = !value.stopped || !!last;
   }
   async function copy() {
     const address = new URL(location.href);
     address.search = "?comparison=" + encodeURIComponent(value.comparison);
     try {
       await navigator.clipboard.writeText(address.href);
-      note.textContent = "link copied";
+      word = "link copied";
+      show();
     } catch {
       window.prompt("Link to this comparison", address.href);
     }
@@ -54,13 +80,15 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     button("tie", "T", "Tie", "Equally good (key T)", () => cast("tie", null)),
     button("all_bad", "N", "All bad", "None is good (key N)", () => cast("all_bad", null)),
     button("skip", "S", "Skip", "No opinion (key S)", () => cast("skip", null)),
-    button("undo", "U", "Undo", "Take the vote back (key U)", () => { if (value.comparison) { note.textContent = "taking back …"; trigger("undo", { comparison: value.comparison }); } }),
+    button("undo", "U", "Undo", "Take the vote back (key U)", () => say({ kind: "undo" })),
     note,
+    more,
     link,
     el("button", { id: "export", type: "button", class: "plain", title: "Download the votes as training pairs", onclick: () => trigger("export", {}), text: "Export" }),
   );
   watch("value", draw);
   draw();
+  setTimeout(outbox.resume, 3000); // where the page shows no comparison
 };
 
 // Keys. Quiet while typing and with Ctrl, Alt or Meta held; Ctrl+Enter generates from anywhere.

@@ -65,6 +65,26 @@ def last_votes(votes: Iterable[Vote]) -> tuple[Vote, ...]:
     return tuple(last.values())
 
 
+def stack_of(votes: Iterable[Vote]) -> list[Vote]:
+    """Of one rater's votes on a comparison, in order, those that undo goes back over, the one that stands last; [] where none does.
+
+    The same vote again says nothing new: behind a `withdrawn` one it is the vote before, to which undo went back.
+    """
+    stack: list[Vote] = []
+    for vote in votes:
+        if vote.verdict == "withdrawn":
+            del stack[-1:]
+        elif stack and _says(stack[-1]) == _says(vote):
+            stack[-1] = vote
+        else:
+            stack.append(vote)
+    return stack
+
+
+def _says(vote: Vote) -> tuple:
+    return vote.verdict, vote.best_trace_id, frozenset(vote.seen_trace_ids), vote.strength, vote.reasons, vote.comment
+
+
 def num_common(a: Trace, b: Trace, comparison: Comparison) -> int:
     """How many leading tokens two traces share by construction: up to where one branched off the other, or the earlier
     of the positions at which both left a common ancestor; 0 for independent answers."""

@@ -57,7 +57,9 @@ def keep(conn: sqlite3.Connection, table: str, row: rows.Row) -> bool:
 def keep_traces(conn: sqlite3.Connection, traces: list[rows.Row]) -> None:
     for row in traces:
         if is_new(conn, "traces", row):
-            if one(conn, 'SELECT 1 FROM traces WHERE comparison_id = ? AND "column" = ?', row["comparison_id"], row["column"]):
+            sql = 'SELECT id FROM traces WHERE comparison_id = ? AND "column" = ? ORDER BY seq DESC'
+            last = one(conn, sql, row["comparison_id"], row["column"])
+            if last and last["id"] != row["parent_trace_id"]:  # else it goes on where that one was stopped
                 raise StoreError(f"Column {row['column']} of this comparison is taken by another answer.", "", "Use the next free letter.")
             insert(conn, "traces", row)
     for row in traces:

@@ -25,11 +25,7 @@ def m001_first_schema(db: Database) -> None:
     for statement in _M001.split(";;"):
         db.execute(statement)
     for table in FACTS:
-        for event in ("UPDATE", "DELETE"):
-            db.execute(
-                f"CREATE TRIGGER {table}_refuse_{event.lower()} BEFORE {event} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} are facts: a change of mind is a new row'); END"
-            )
+        _refuse_changes(db, table)
     born_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     for key, value in (("genesis", {"app": "rgtg", "schema": 1}), ("rater_key", uuid.uuid4().hex)):
         row = (uuid.uuid4().hex, born_at, key, json.dumps(value))
@@ -52,6 +48,22 @@ def m003_notes(db: Database) -> None:
     """Where a model's kept cache was found wrong in an answer, and what looking for that took; NULL where there is nothing to say."""
     db.execute("ALTER TABLE traces ADD COLUMN note TEXT")
     db.execute("ALTER TABLE traces ADD COLUMN check_forwards INTEGER CHECK (check_forwards >= 0)")
+
+
+@migrations()
+def m004_continuations(db: Database) -> None:
+    """A column may have a trace that goes on where another was stopped; a skip is no vote in the count."""
+    for statement in _M004.split(";;"):
+        db.execute(statement)
+    _refuse_changes(db, "traces")
+
+
+def _refuse_changes(db: Database, table: str) -> None:
+    for event in ("UPDATE", "DELETE"):
+        db.execute(
+            f"CREATE TRIGGER {table}_refuse_{event.lower()} BEFORE {event} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{table} are facts: a change of mind is a new row'); END"
+        )
 
 
 _M001 = """
@@ -209,6 +221,49 @@ WHEN NOT EXISTS (
         ORDER BY revision DESC LIMIT 1
     ), 0) WHERE key = 'num_votes';
 END
+"""
+
+
+# a trace that goes on where another of its column was stopped has that one as its parent; before, a column was one trace
+_M004 = """
+CREATE TABLE new_traces (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
+    comparison_id TEXT NOT NULL REFERENCES comparisons (id),
+    "column" TEXT NOT NULL CHECK ("column" IN ('A', 'B', 'C', 'D', 'E', 'F', 'G', 'H')),
+    place INTEGER NOT NULL CHECK (place >= 0),
+    run TEXT NOT NULL CHECK (json_valid(run)),
+    response TEXT NOT NULL,
+    steps TEXT NOT NULL CHECK (json_valid(steps)),
+    stop_reason TEXT NOT NULL CHECK (stop_reason IN ('eos', 'max_new_tokens', 'stopped', 'error')),
+    error TEXT NOT NULL DEFAULT '',
+    parent_trace_id TEXT,
+    branch_position INTEGER CHECK (branch_position >= 0),
+    seconds REAL NOT NULL CHECK (abs(seconds) < 1e300),
+    lm_forwards INTEGER NOT NULL CHECK (lm_forwards >= 0),
+    reward_forwards INTEGER NOT NULL CHECK (reward_forwards >= 0),
+    row_sha256 TEXT NOT NULL,
+    note TEXT,
+    check_forwards INTEGER CHECK (check_forwards >= 0),
+    CHECK ((parent_trace_id IS NULL) = (branch_position IS NULL)),
+    UNIQUE (id, comparison_id),
+    FOREIGN KEY (parent_trace_id, comparison_id) REFERENCES traces (id, comparison_id) DEFERRABLE INITIALLY DEFERRED
+) STRICT;;
+INSERT INTO new_traces SELECT * FROM traces;;
+DROP TABLE traces;;
+ALTER TABLE new_traces RENAME TO traces;;
+CREATE UNIQUE INDEX traces_column ON traces (comparison_id, "column", ifnull(parent_trace_id, ''));;
+DROP TRIGGER votes_count_insert;;
+CREATE TRIGGER votes_count_insert AFTER INSERT ON votes
+WHEN NOT EXISTS (
+    SELECT 1 FROM votes WHERE comparison_id = NEW.comparison_id AND rater_id = NEW.rater_id AND revision > NEW.revision
+) BEGIN
+    UPDATE meta SET value = value + (NEW.verdict NOT IN ('withdrawn', 'skip')) - coalesce((
+        SELECT verdict NOT IN ('withdrawn', 'skip') FROM votes
+        WHERE comparison_id = NEW.comparison_id AND rater_id = NEW.rater_id AND revision < NEW.revision
+        ORDER BY revision DESC LIMIT 1
+    ), 0) WHERE key = 'num_votes';
+END;;
+UPDATE meta SET value = (SELECT count(*) FROM current_votes WHERE verdict <> 'skip') WHERE key = 'num_votes'
 """
 
 

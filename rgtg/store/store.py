@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rgtg.errors import StoreError
+from rgtg.preferences.pairs import stack_of
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.connection import InPlace, open_store, reading
@@ -90,15 +91,24 @@ class Store:
         """
         return self._write(lambda conn: self._keep_vote(conn, vote))
 
-    def withdraw(self, comparison_id: str, rater_id: str | None = None) -> Vote:
-        """Undo: append a `withdrawn` vote over the rater's current one; StoreError where there is none."""
+    def undo(self, comparison_id: str, rater_id: str | None = None, vote_id: str | None = None) -> Vote | None:
+        """Back to the rater's vote before, which is returned, None where there was none; StoreError where no vote stands.
 
-        def task(conn: sqlite3.Connection) -> Vote:
-            current = queries.current(conn, comparison_id, rater_id or self._local_rater(conn))
-            if current is None:
+        A `withdrawn` vote is appended over the current one, and behind it the one before once more. `vote_id` is the id of the first: with
+        one that is stored already nothing happens.
+        """
+
+        def task(conn: sqlite3.Connection) -> Vote | None:
+            rater = rater_id or self._local_rater(conn)
+            if vote_id and queries.one(conn, "SELECT 1 FROM votes WHERE id = ?", vote_id):
+                return queries.current(conn, comparison_id, rater)
+            standing = stack_of(vote for vote in queries.votes(conn, comparison_id) if vote.rater_id == rater)
+            if not standing:
                 raise StoreError("There is nothing to undo.", "No vote of yours stands on this comparison.")
-            undone = replace(current, id=new_id(), verdict="withdrawn", best_trace_id=None, strength=None, dwell_ms=None, created_at="")
-            return self._keep_vote(conn, replace(undone, reasons=(), comment=""), undo=True)
+            undone = replace(standing[-1], id=vote_id or new_id(), verdict="withdrawn", best_trace_id=None, strength=None, reasons=(), comment="")
+            self._keep_vote(conn, replace(undone, dwell_ms=None, created_at=""), undo=True)
+            before = replace(standing[-2], id=new_id(), created_at="") if len(standing) > 1 else None
+            return self._keep_vote(conn, before, undo=True) if before else None
 
         return self._write(task)
 
@@ -171,9 +181,9 @@ class Store:
             return tuple(rows.vote_of(row) for row in conn.execute("SELECT * FROM current_votes ORDER BY seq"))
 
     def num_votes(self) -> int:
-        """How many votes stand: one for each rater and comparison, withdrawn ones left out."""
+        """How many votes stand: one for each rater and comparison, withdrawn ones and skips left out."""
         with self._reading() as conn:
-            return queries.count(conn, "num_votes", "current_votes")
+            return queries.count(conn, "num_votes", "current_votes WHERE verdict <> 'skip'")
 
     def marks(self, trace_id: str) -> tuple[Span, ...]:
         """The marks that stand on an answer: of each rater the last one on each place, withdrawn ones left out."""

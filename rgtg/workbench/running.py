@@ -72,6 +72,8 @@ class RunningComparison:
                 with self._lock:
                     if self._frozen:  # a vote has stored what there was
                         return
+                    if isinstance(event, Step) and event.position < len(self._traces[index].steps):
+                        continue  # the last token of a text that goes on is given to the engine, which says it again
                     self._note(index, event)
                 yield index, event
         except Exception as error:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from rgtg.child import stoppable
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
-from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord, in_words
+from rgtg.errors import BadSettings, RgtgError, StoreError, in_words
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
 from rgtg.workbench.budget import Budget
+from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.trainings import Trainings
@@ -265,30 +266,28 @@ class Workbench:
 
     def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int, rater_id: str | None = None) -> RunningComparison:
         """Another road from one token: the trace is repeated up to `position`, takes `token_id` there and goes on from it."""
+        comparison = self._at_rest(comparison_id)
+        return self._further(comparison, [branch_of(comparison, trace_id, position, token_id)])
+
+    def go_on(self, comparison_id: str) -> RunningComparison:
+        """On from where the answers were stopped, by a vote or by hand: `further.continuations` says how that is kept."""
+        comparison = self._at_rest(comparison_id)
+        return self._further(comparison, continuations(comparison))
+
+    def _at_rest(self, comparison_id: str) -> Comparison:
         running = self.running(comparison_id)
         if running is not None:
             running.stop()
             running.keep()
-        comparison = self.comparison(comparison_id)
-        parent = comparison.trace(trace_id)
-        if parent is None:
-            raise UnknownRecord("That column is not part of this comparison.", f"Found `{trace_id}`.")
-        if not isinstance(position, int) or not 0 <= position < len(parent.steps):
-            raise BadSettings("A branch begins at one of the answer's tokens.", f"Found position {position} of {len(parent.steps)}.")
-        if token_id not in [c.token_id for c in parent.steps[position].candidates]:
-            raise BadSettings("A branch takes one of the candidates of its step.", f"Token {token_id} is not among them.")
-        if len(comparison.traces) >= len(COLUMN_NAMES):
-            raise BadSettings(f"A comparison has at most {len(COLUMN_NAMES)} columns, branches included.", "", "Run it again to begin anew.")
-        run = replace(parent.run, forced_ids=(*parent.token_ids[:position], token_id))
-        models = self.library.load_models(run.base_lm.name, [ref.name for ref in run.models])
-        self._check_same_weights(run, models)
-        self.budget.check([run], models, confirmed=True)  # whoever made its column was asked
-        place = len(comparison.traces)
-        trace = Trace(
-            new_id(), COLUMN_NAMES[place], run, parent.steps[:position], "".join(s.text for s in parent.steps[:position]), place=place,
-            parent_trace_id=parent.id, branch_position=position, created_at=now(),
-        )  # fmt: skip
-        return self._begin(RunningComparison(comparison, [trace], models, lambda: self.store, self._ended))
+        return self.comparison(comparison_id)
+
+    def _further(self, comparison: Comparison, traces: Sequence[Trace]) -> RunningComparison:
+        runs = [trace.run for trace in traces]
+        models = self.library.load_models(runs[0].base_lm.name, [*dict.fromkeys(ref.name for run in runs for ref in run.models)])
+        for run in runs:
+            self._check_same_weights(run, models)
+        self.budget.check(runs, models, confirmed=True)  # whoever made its column was asked
+        return self._begin(RunningComparison(comparison, traces, models, lambda: self.store, self._ended))
 
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:
@@ -361,7 +360,7 @@ class Workbench:
 
         running = self.running(comparison_id)
         comparison = self.comparison(comparison_id)
-        seen = tuple(seen_trace_ids) or tuple(t.id for t in comparison.traces)
+        seen = tuple(seen_trace_ids) or tuple(t.id for t in on_screen(comparison))
         vote = Vote(vote_id or new_id(), comparison_id, verdict, best_trace_id, seen, rater_id or self.rater(), strength, dwell_ms=dwell_ms)
         check_vote(vote, comparison.state, {t.id for t in comparison.traces})
         if running is None:
@@ -372,9 +371,9 @@ class Workbench:
             raise StoreError("The vote was not stored.", "Nothing of this comparison is.", "Generate it again to be stored.")
         return stored
 
-    def undo(self, comparison_id: str, rater_id: str | None = None) -> Vote:
-        """Takes the vote back: a new fact, nothing is erased."""
-        return self.store.withdraw(comparison_id, rater_id or self.rater())
+    def undo(self, comparison_id: str, rater_id: str | None = None, vote_id: str | None = None) -> Vote | None:
+        """Back to the vote before, which is returned: new facts, nothing is erased. The same `vote_id` again is the same undo."""
+        return self.store.undo(comparison_id, rater_id or self.rater(), vote_id)
 
     def current_vote(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
         return self.store.vote_of(comparison_id, rater_id or self.rater())
@@ -384,6 +383,7 @@ class Workbench:
         return self.store.rater()
 
     def num_votes(self) -> int:
+        """How many votes stand; a skip is none."""
         return self.store.num_votes()
 
     def export(self, out: Path, format: str = "preference") -> "ExportReport":

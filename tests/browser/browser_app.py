@@ -86,6 +86,7 @@ class Visitor:
     """One person: a context of their own, a page, and all that must not happen on it."""
 
     def __init__(self, browser, address: str, width: int = 1280, height: int = 900, query: str = "", script: str = ""):
+        self.address = address
         self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
         self.page = self.context.new_page()
         self.page.add_init_script(script)
@@ -124,7 +125,7 @@ class Visitor:
             raise AssertionError(f"waited for {start!r}, but it says {self.status()!r}, {feet}, {self.wrong}") from None
 
     def wait_note(self, part: str) -> None:
-        self.page.wait_for_function("part => document.querySelector('#vote-note').textContent.includes(part)", arg=part, timeout=15_000)
+        self.page.wait_for_function("part => document.querySelector('#vote-note')?.textContent.includes(part)", arg=part, timeout=15_000)
 
     def generate(self, prompt: str = "the food was", end: str = "done", **settings: object) -> None:
         """Types, generates, waits for the end."""

@@ -1,0 +1,62 @@
+// Where a person is. A start puts the focus on the answers, where keys vote; the address follows the comparison, and Back goes to the one
+// before; what is on the page is kept for who comes back to it from another one.
+rgtg.starting = (() => {
+  let from = null, waiting = false;
+  const answers = () => document.getElementById("columns");
+  function start(fresh = true) {
+    const home = answers();
+    if (!home) return;
+    waiting = fresh;
+    from = document.activeElement;
+    for (const [name, value] of Object.entries({ tabindex: "-1", role: "group", "aria-label": "Answers" })) home.setAttribute(name, value);
+    home.focus({ preventScroll: true });
+  }
+  function ended(failed) {
+    waiting = false;
+    if (failed && document.activeElement === answers() && from?.isConnected) from.focus({ preventScroll: true });
+  }
+  document.addEventListener("click", (event) => { if (event.target.closest?.("#generate, #run-again, .opening")) start(); });
+  document.addEventListener("change", (event) => { if (event.target.id === "openings-more") start(); });
+  document.addEventListener("rgtg:comparison", () => { waiting = false; });
+  return { start, ended, yet: () => waiting };
+})();
+
+rgtg.asked = () => new URL(location.href).searchParams.get("comparison") ?? "";
+// the prompt, and JSON of the rest: what was on the page, if it was left at what the address names, or the address names nothing
+rgtg.draft = () => {
+  let prompt = "", kept = {};
+  try { [prompt, kept] = JSON.parse(sessionStorage.getItem("rgtg-draft") || '["", {}]'); } catch { /* nothing was kept */ }
+  const address = new URL(location.href), before = kept.comparison ?? "";
+  if (address.searchParams.has("lineup") || (rgtg.asked() && rgtg.asked() !== before)) return ["", "{}"];
+  if (before && !rgtg.asked()) {
+    address.searchParams.set("comparison", before);
+    history.replaceState(null, "", address);
+  }
+  return [prompt, JSON.stringify(kept)];
+};
+
+rgtg.address = (element, props, trigger) => {
+  let shown = "";
+  rgtg.hear(element, "comparison", ({ comparison }) => {
+    shown = comparison;
+    if (!shown || shown === rgtg.asked()) return;
+    const address = new URL(location.href);
+    address.searchParams.delete("lineup");
+    address.searchParams.set("comparison", shown);
+    history.pushState(null, "", address);
+  });
+  rgtg.hear(element, "column", ({ column }) => {
+    const prompt = rgtg.views[column].head?.prompt ?? "";
+    if (column === "A") document.title = prompt ? `${prompt.length > 60 ? prompt.slice(0, 59) + "…" : prompt} – rgtg` : "rgtg";
+  });
+  addEventListener("popstate", () => {
+    if (!element.isConnected || rgtg.asked() === shown) return;
+    if (rgtg.running()) location.reload(); // what is still on its way must not come over the other one
+    else trigger("open", { comparison: rgtg.asked() });
+  });
+  addEventListener("pagehide", () => {
+    const columns = Object.fromEntries(Object.entries(rgtg.currentColumns ?? {}).map(([letter, value]) => [letter, JSON.stringify(value())]));
+    const kept = { comparison: shown, settings: JSON.stringify(rgtg.currentSettings?.() ?? {}), columns };
+    try { sessionStorage.setItem("rgtg-draft", JSON.stringify([document.querySelector("#prompt textarea")?.value ?? "", kept])); } catch { /* then it is not kept */ }
+  });
+};

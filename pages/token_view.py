@@ -6,7 +6,7 @@ static/tokens.js; text reaches the page as `textContent` and in no other way.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -146,22 +146,37 @@ def _unscored(trace: Trace) -> list[str]:
 
 
 def all_facts(trace: Trace) -> str:
-    """Every reward by name, KL to the base LM and negative log likelihood in nats, forwards."""
+    """Every reward by name, KL and what it is to, negative log likelihood in nats, forwards."""
     if not trace.steps:
         return ""
     rewards = [f"{name} {_signed(value)}" for name, value in trace.steps[-1].rewards]
     nll = f"NLL {-sum(step.log_prob for step in trace.steps):.1f} nats"
     forwards = f"{trace.lm_forwards} forwards of the LM, {trace.reward_forwards} of reward models"
-    return " · ".join([*rewards, *_kl_fact(trace.steps), nll, forwards, *([trace.note] if trace.note else [])])
+    return " · ".join([*rewards, *_kl_facts(trace.steps), nll, forwards, *([trace.note] if trace.note else [])])
 
 
 def _signed(value: float) -> str:
-    return f"{'−' if value < 0 else '+'}{abs(value):.2f}"
+    """ "+3.10", "−0.20"; what rounds to nothing is "0.00"."""
+    return f"{value:+.2f}".replace("-", "−") if round(value, 2) else "0.00"
 
 
 def _kl_fact(steps: Sequence[Step]) -> list[str]:
-    known = [step.kl for step in steps if step.kl is not None]
-    return [f"KL {sum(known):.1f}"] if known and len(known) == len(steps) else []
+    """The short form: KL to the base LM with the same candidates; one of the first versions, to the complete base LM, says so."""
+    kl, truncation = _total(step.kl for step in steps), _total(step.truncation for step in steps)
+    return [] if kl is None else [f"KL {kl:.1f}" + ("" if truncation is not None else " to the complete base LM")]
+
+
+def _kl_facts(steps: Sequence[Step]) -> list[str]:
+    """The long form, with what the choice of candidates costs by itself."""
+    kl, truncation = _total(step.kl for step in steps), _total(step.truncation for step in steps)
+    cost = [] if truncation is None else [f"k, top p and temperature by themselves: KL {truncation:.1f} nats to the complete base LM"]
+    return ([] if kl is None else [f"KL {kl:.1f} nats to the {'complete base LM' if not cost else 'base LM with the same candidates'}"]) + cost
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """The sum over an answer; None where a step has none."""
+    known = list(values)
+    return None if not known or None in known else sum(value for value in known if value is not None)
 
 
 def trace_text(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:

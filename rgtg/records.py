@@ -79,8 +79,9 @@ class Step:
     """One token of a response and the candidates it was selected from (the selected one among them).
 
     `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the
-    prefix that ends here: each guide's and each observer's. `kl` is the step's KL to the base LM in nats, None where the method
-    has no distribution of single tokens (segments, sequences). `tried` is what was given up where this token stands.
+    prefix that ends here: each guide's and each observer's. `kl` is the step's KL in nats to the base LM with the same candidates and
+    temperature, `truncation` the KL of that to the complete base LM; both None where the method has no distribution of single tokens, or
+    where there is no bound. First versions stored no `truncation`: their `kl` is to the complete base LM. `tried` is what was given up here.
     """
 
     position: int
@@ -96,6 +97,7 @@ class Step:
     rewards: Rewards = ()
     candidates: tuple[Candidate, ...] = ()
     tried: tuple[Tried, ...] = ()
+    truncation: float | None = None
 
     def reward(self, name: str) -> float | None:
         return dict(self.rewards).get(name)

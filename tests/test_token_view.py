@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pages.columns import write_spec
-from pages.token_view import MAX_TRIED_TEXT, ColumnStream, end_note, header_line, step_line, trace_text
+from pages.token_view import MAX_TRIED_TEXT, ColumnStream, all_facts, end_note, header_line, step_line, trace_text
 from rgtg.config import GenerationConfig
 from rgtg.guidance.methods import METHODS, term_names, terms_of
 from rgtg.records import Candidate, ColumnSpec, ModelRef, Params, Run, Step, Trace, Tried
@@ -28,7 +28,7 @@ def a_step(position: int = 0, taken: int = 3, text: str = " word3", num: int = 1
     base = Step(
         position, c.token_id, text, c.log_prob, c.score, c.rank_before, c.rank_after, math.exp(c.log_prob), 0.1, 0.25, rewards, candidates(num)
     )
-    return Step(**{**vars(base), **changes})
+    return Step(**{**vars(base), "truncation": 0.5, **changes})
 
 
 def a_trace(steps: tuple[Step, ...] = (), guide: str | None = "partial", **changes) -> Trace:
@@ -155,7 +155,20 @@ def test_the_foot_says_length_pace_rewards_and_divergence():
     generation = GenerationConfig()
     assert end_note(a_trace(steps, stop_reason="stopped")).startswith(f"stopped at 2 of {generation.max_new_tokens}")
     assert end_note(a_trace(steps, stop_reason="error", error="`partial` gave NaN.")) == "failed at token 3: `partial` gave NaN."
-    assert end_note(a_trace((a_step(0, kl=None),))) == "1 tok · r +3.00 · judge +0.50"
+    assert end_note(a_trace((a_step(0, kl=None, truncation=None),))) == "1 tok · r +3.00 · judge +0.50"
+
+
+def test_a_divergence_says_what_it_is_to_and_what_the_candidates_cost():
+    now, before = a_trace((a_step(0), a_step(1))), a_trace((a_step(0, truncation=None), a_step(1, truncation=None)))
+    assert "KL 0.5 nats to the base LM with the same candidates" in all_facts(now)
+    assert "k, top p and temperature by themselves: KL 1.0 nats to the complete base LM" in all_facts(now)
+    # as the first versions stored it
+    assert end_note(before).endswith("KL 0.5 to the complete base LM")
+    assert "KL 0.5 nats to the complete base LM" in all_facts(before) and "same candidates" not in all_facts(before)
+
+
+def test_a_number_that_rounds_to_nothing_has_no_sign():
+    assert end_note(a_trace((a_step(rewards=(("partial", -0.001),)),))).startswith("1 tok · r 0.00 ·")
 
 
 # ---- what the rule says ----------------------------------------------------------------------------------

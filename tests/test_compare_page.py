@@ -71,7 +71,7 @@ class StubWorkbench:
         self.over: OverBudget | None = None
 
     def status(self) -> ModelStatus:
-        return ModelStatus(self.state, {"ready": "starter · cpu", "loading": "loading partial …"}.get(self.state, "no models"), "")
+        return ModelStatus(self.state, {"ready": "models ready · cpu", "loading": "loading partial …"}.get(self.state, "no models"), "")
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
         if self.state != "ready":

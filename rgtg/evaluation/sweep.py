@@ -197,7 +197,7 @@ def write_table(cells: Sequence[Cell], out: Path) -> str:
     """The summary as Markdown, also kept as `table.md` and `table.json` in `out`."""
     rows = summary(cells)
     lines = [
-        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, nats, same candidates | tokens | distinct-2 |",
+        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, same candidates | tokens | distinct-2 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:

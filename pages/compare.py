@@ -104,7 +104,6 @@ class _Page:
         self.voting.wire(**own)
         self.voting.bar.change(None, self.voting.bar, None, js=FOLLOW_ADDRESS)
         self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **own)
-        self.settings.base_lm(self._models_of(), None, self.columns.inputs, **own)
         self.timer.tick(self._tick(), None, [self.models, self.timer, *pickers], **own)
         blocks.load(self._load(), None, [self.models, self.timer, *drawn], **own)
 
@@ -168,12 +167,18 @@ class _Page:
                 raise BadSettings("That token is not part of this comparison.", "", "Reload the page.")
             if type(token_id) is not int or token_id not in [c.token_id for c in trace.steps[index].candidates]:
                 raise BadSettings("That token is not among the candidates of this step.", "", "Choose one of the table.")
+            if token_id == trace.steps[index].token_id:
+                raise BadSettings("The answer goes on with that token already.", "", "Branch with another candidate.")
             ticket = self.line.enter(request.session_hash)
             try:
                 yield {self.status: f"branching from column {trace.column} at token {index + 1}"}
                 if not (yield from self._wait(ticket)):
                     return
-                running = self.workbench.branch(comparison.id, trace.id, index, token_id)
+                try:
+                    running = self.workbench.branch(comparison.id, trace.id, index, token_id)
+                except Exception:
+                    yield {self.status: "no branch was made"}
+                    raise
                 yield from self._stream(running, ticket, measure, {})
             finally:
                 self.line.leave(ticket)
@@ -252,9 +257,8 @@ class _Page:
     def _line_up(self, job_id: str) -> dict:
         """The columns that show what a training has made beside what it came from."""
         job = self.workbench.trainings.jobs.job(job_id)
-        specs, base_lm = self.workbench.trainings.line_up(job), job.config["base_lm"]
-        models = describe_models(self.workbench, base_lm)
-        settings = default_settings(self.workbench, len(specs)) | {"base_lm": base_lm}
+        specs, models = self.workbench.trainings.line_up(job), describe_models(self.workbench)
+        settings = default_settings(self.workbench, len(specs)) | {"base_lm": job.config["base_lm"]}
         found: dict[Any, Any] = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
         found |= {
             self.columns.settings[name]: gr.update(value=write_spec(spec), models=models) for name, spec in zip(COLUMN_NAMES, specs, strict=False)
@@ -267,8 +271,8 @@ class _Page:
         found = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison), self.curve: self._curve(comparison, "")}
         found |= {self.again: gr.Button(visible=True)}
         found |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
+        models = describe_models(self.workbench)
         for trace in own:
-            models = describe_models(self.workbench, trace.run.base_lm.name)
             found[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models)
         found |= self._branch_labels(comparison, COLUMN_NAMES)
         if own:
@@ -281,17 +285,6 @@ class _Page:
     def _model_pickers(self) -> dict:
         models = describe_models(self.workbench)
         return {self.settings: gr.update(fields=setting_fields(self.workbench))} | {c: gr.update(models=models) for c in self.columns.inputs}
-
-    def _models_of(self) -> Handler:
-        @guarded("Choosing the base LM")
-        def models_of(event: gr.EventData = NO_EVENT) -> list:
-            name = payload(event).get("name")
-            if name not in [m.name for m in self.workbench.library.base_lms()]:
-                raise BadSettings("That base LM is not on this machine.")
-            models = describe_models(self.workbench, name)
-            return [gr.update(models=models) for _ in self.columns.inputs]
-
-        return models_of
 
     def _tick(self) -> Handler:
         @guarded("The status")

@@ -46,9 +46,10 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
     return _line(head)
 
 
-def step_line(step: Step, previous: Step | None = None, run: Run | None = None, blind: bool = False) -> str:
+def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
     """One token of this run. Keys: t text, x label of a token without text, id, lp log p, g share after guidance, s score, r reward,
-    d its change, m lead over the base LM's favourite, k ranks, kl, rs rewards by name, c candidates (`_row`), y what was tried here.
+    m lead over the base LM's favourite, k ranks, kl, rs rewards by name, c candidates (`_row`), n how many more there were, y what was
+    tried here.
 
     >>> step_line(Step(0, 5, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6), blind=True)
     '{"t":" ok"}\\n'
@@ -59,14 +60,18 @@ def step_line(step: Step, previous: Step | None = None, run: Run | None = None, 
         return _line({"t": step.text} | label)
     guide = run.reward_model.name if run and run.reward_model else None
     favourite = next((c for c in step.candidates if c.rank_before == 1), None)
-    reward = _reward(step, guide)
-    before = _reward(previous, guide) if previous else None
     found: dict[str, Any] = {"t": step.text} | label
-    found |= {"id": step.token_id, "lp": _number(step.log_prob), "g": _number(step.prob_after), "s": _number(step.score), "r": _number(reward)}
-    found |= {"d": _number(reward - before) if reward is not None and before is not None else None}
+    found |= {
+        "id": step.token_id,
+        "lp": _number(step.log_prob),
+        "g": _number(step.prob_after),
+        "s": _number(step.score),
+        "r": _number(_reward(step, guide)),
+    }
     found |= {"m": _number(step.score - favourite.score) if favourite else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
     found |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
-    return _line(found | _tried(step.tried))
+    left_out = len(step.candidates) - len(found["c"])
+    return _line(found | ({"n": left_out} if left_out else {}) | _tried(step.tried))
 
 
 def _tried(tried: Sequence[Tried]) -> dict:
@@ -86,9 +91,9 @@ def _label(text: str) -> str:
     return text if text.startswith("⟨") else f"⟨{text or '…'}⟩"
 
 
-def _reward(step: Step | None, guide: str | None) -> float | None:
+def _reward(step: Step, guide: str | None) -> float | None:
     """The guide's reward; without a guide the first that was measured."""
-    if step is None or not step.rewards:
+    if not step.rewards:
         return None
     return step.rewards[0][1] if guide is None else step.reward(guide)
 
@@ -181,8 +186,7 @@ def _total(values: Iterable[float | None]) -> float | None:
 
 def trace_text(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
     """A whole column at once: what the stream would have come to."""
-    pairs = zip(trace.steps, (None, *trace.steps), strict=False)  # the last one is before nothing
-    lines = [step_line(step, previous, trace.run, blind) for step, previous in pairs]
+    lines = [step_line(step, trace.run, blind) for step in trace.steps]
     return "".join([header_line(trace, comparison_id, title, parent, blind), *lines, end_line(trace, blind)])
 
 
@@ -194,14 +198,13 @@ class ColumnStream:
         self.num_tokens, self.num_given = 0, len(trace.run.forced_ids)
         self._run, self._blind = trace.run, blind
         self._on_trial = ""
-        self._previous: Step | None = None
         self.ended = False
         for step in trace.steps:  # a branch begins with what it copies
             self.step(step)
 
     def step(self, step: Step) -> None:
-        self.text += step_line(step, self._previous, self._run, self._blind)
-        self._previous, self.num_tokens, self._on_trial = step, self.num_tokens + 1, ""
+        self.text += step_line(step, self._run, self._blind)
+        self.num_tokens, self._on_trial = self.num_tokens + 1, ""
 
     def on_trial(self, words: str) -> None:
         """What is being tried behind the text, for the next `pace` to show; gone with the next step."""

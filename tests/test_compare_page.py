@@ -83,6 +83,9 @@ class StubWorkbench:
     def base_lms(self):
         return [ModelInfo("starter", "base_lm", "starter")]
 
+    def guide_for(self, key, base_lm=None):
+        return METHODS[key].objective or None
+
     def guides(self, base_lm=None):
         return [ModelInfo(n, "reward_model", n, ModelCard("reward_model", n, objective=n)) for n in ("full", "partial")]
 
@@ -139,7 +142,7 @@ def columns_of(workbench: StubWorkbench) -> list[str]:
 
 
 def settings_of(workbench: StubWorkbench, **changes) -> str:
-    return json.dumps(default_settings(workbench, 3) | changes)
+    return json.dumps(default_settings(workbench, 3) | {"lock": True} | changes)
 
 
 def run(page: compare._Page, prompt: str = "the food was", event=None, **changes) -> list[dict]:

@@ -24,7 +24,7 @@ OWN_GUIDE = "own guide"  # in place of a reward model's name: each column's own
 
 def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, str] | None = None) -> go.Figure:
     """Reward of every prefix, a line a trace. `measure` names the reward model, "" is `default_measure`; with OWN_GUIDE each model has
-    an axis of its own. `titles` are the methods' names by column. A point's customdata is (column, index of the token)."""
+    an axis of its own. `titles` are the methods' names by column. A point's customdata is (column, index of the token, reward in words)."""
     measure = measure or default_measure(traces)
     lines = {t.column: (t, name, points) for t in traces if (points := curve_points(t, name := measure_of(t, measure)))}
     models = list(dict.fromkeys(name for _, name, _ in lines.values()))
@@ -73,14 +73,16 @@ def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], 
         go.Scatter(
             x=[i + 1 for i, _ in points],
             y=[value for _, value in points],
-            customdata=[(trace.column, i) for i, _ in points],
+            customdata=[
+                (trace.column, i, f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")) for i, value in points
+            ],  # plotly reads no sign in a format
             text=[_plain(trace.steps[i].text) for i, _ in points],
             yaxis=axis,
             mode="lines+markers",
             name=trace.column,
             line={"color": colour, "width": 1.6, "dash": DASHES[trace.column]},
             marker={"size": 5, "symbol": COLUMN_SYMBOLS[trace.column]},
-            hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{y:+.3f}} by {_plain(name)}<extra></extra>",
+            hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{customdata[2]}} by {_plain(name)}<extra></extra>",
         )
     )
 

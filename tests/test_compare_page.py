@@ -62,7 +62,7 @@ class StubWorkbench:
     """As much of a workbench as the page asks for."""
 
     def __init__(self, state: str = "ready", fails_at: int | None = None):
-        self.settings = Settings()
+        self.settings, self.guide_for = Settings(), lambda key, base_lm=None: METHODS[key].objective or None
         self.library, self.trainings = self, SimpleNamespace(fields=lambda: (), options=dict)
         self.state, self.fails_at = state, fails_at
         self.asked: list[tuple] = []
@@ -82,9 +82,6 @@ class StubWorkbench:
 
     def base_lms(self):
         return [ModelInfo("starter", "base_lm", "starter")]
-
-    def guide_for(self, key, base_lm=None):
-        return METHODS[key].objective or None
 
     def guides(self, base_lm=None):
         return [ModelInfo(n, "reward_model", n, ModelCard("reward_model", n, objective=n)) for n in ("full", "partial")]
@@ -332,7 +329,7 @@ def test_a_number_keeps_its_kind():
     "asked",
     [
         {}, {"comparison": "../x"}, {"comparison": "unknown"}, {"trace": "unknown"}, {"trace": None}, {"index": 3}, {"index": -1}, {"index": True},
-        {"index": "0"}, {"index": 0, "token_id": 8}, {"index": 0, "token_id": "7"},
+        {"index": "0"}, {"index": 0, "token_id": 8}, {"index": 0, "token_id": "7"}, {"token_id": 7},  # 7 is what stands there
     ],
 )  # fmt: skip
 def test_a_branch_from_what_is_not_there_is_refused(asked: dict, shown):

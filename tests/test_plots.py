@@ -74,7 +74,8 @@ def test_a_branch_begins_with_the_token_before_it_leaves():
 
 def test_a_point_carries_its_column_and_token():
     figure = reward_curve([trace("C", "partial", (step(0, partial=1.0), step(1, partial=2.0)))])
-    assert [tuple(point) for point in figure.data[0].customdata] == [("C", 0), ("C", 1)]
+    assert [tuple(point) for point in figure.data[0].customdata] == [("C", 0, "+1.000"), ("C", 1, "+2.000")]
+    assert "%{y" not in figure.data[0].hovertemplate  # with a sign in its format plotly prints 15 digits
     assert figure.data[0].mode == "lines+markers"  # a bare line has no points to click
 
 

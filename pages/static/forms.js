@@ -73,7 +73,7 @@ rgtg.columnSettings = (element, props, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   const id = (name) => `settings-${props.column}-${name}`;
-  const NARROW = 345; // px of a column, below which its head takes two lines (Gradio keeps no container query)
+  const NARROW = 400; // px of a column, below which its head takes two lines (Gradio keeps no container query)
   let value = null, drawnFor = null; // the base LM
   const method = () => props.methods.find((m) => m.key === value.method) ?? props.methods[0];
   const put = (changes) => {

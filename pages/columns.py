@@ -34,7 +34,7 @@ class Columns:
         self.views: dict[str, TokenView] = {}
         self.settings: dict[str, ColumnSettings] = {}
         methods, models = describe_methods(workbench), describe_models(workbench)
-        defaults = list(specs) + [specs[-1]] * MAX_COLUMNS
+        defaults = [*specs, *others(workbench, specs)]
         with gr.Row(elem_id=ids.COLUMNS):
             for place, name in enumerate(COLUMN_NAMES):
                 with gr.Column(elem_id=ids.column(name), elem_classes=["rgtg-column"], min_width=0):
@@ -75,14 +75,15 @@ def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
     return found | {"label": label, "whole": isinstance(parameter.default, int)}
 
 
-def describe_models(workbench: Workbench, base_lm: str | None = None) -> list[dict]:
-    """The reward models that may guide, with what their cards say; none where no base LM is installed."""
-    try:
-        guides = workbench.library.guides(base_lm)
-    except RgtgError:
-        return []
-    cards = [(m.name, m.card or ModelCard("reward_model", m.name)) for m in guides]
-    return [{"name": name, "objective": card.objective, "about": card.taught or card.source} for name, card in cards]
+def describe_models(workbench: Workbench) -> list[dict]:
+    """The reward models that may guide, with the base LMs that each fits and what their cards say."""
+    found: dict[str, dict] = {}
+    for lm in workbench.library.base_lms():
+        for m in workbench.library.guides(lm.name):
+            card = m.card or ModelCard("reward_model", m.name)
+            found.setdefault(m.name, {"name": m.name, "objective": card.objective, "about": card.taught or card.source, "fits": []})
+            found[m.name]["fits"].append(lm.name)
+    return list(found.values())
 
 
 def default_columns(workbench: Workbench) -> list[ColumnSpec]:
@@ -91,6 +92,16 @@ def default_columns(workbench: Workbench) -> list[ColumnSpec]:
         return workbench.default_columns()[:MAX_COLUMNS]
     except RgtgError:
         return [ColumnSpec(BASE)]
+
+
+def others(workbench: Workbench, specs: Sequence[ColumnSpec]) -> list[ColumnSpec]:
+    """What the further columns begin with: of each rule that no column has yet the first method, as far as a reward model can guide it."""
+    methods, found = workbench.methods(), list(specs)
+    for m in methods.values():
+        guide = workbench.library.guide_for(m.key)
+        if m.rule not in [methods[spec.method].rule for spec in found] and (guide or not m.uses_reward):
+            found.append(ColumnSpec(m.key, m.line_up, guide))
+    return [*found[len(specs) :], *[found[-1]] * MAX_COLUMNS]
 
 
 def setting_fields(workbench: Workbench) -> list[dict]:
@@ -107,8 +118,20 @@ def setting_fields(workbench: Workbench) -> list[dict]:
         }
         for n in SHARED
     ]
-    seed = {"name": "seed", "label": "seed", "help": "The luck that all columns share", "min": 0, "max": MAX_SEED, "step": 1}
-    lock = {"name": "lock", "label": "locked", "kind": "check", "help": "Keep this seed; unlocked, each Generate draws a new one"}
+    seed = {
+        "name": "seed",
+        "label": "seed",
+        "help": "The random seed that all columns share; typing one locks it",
+        "min": 0,
+        "max": MAX_SEED,
+        "step": 1,
+    }
+    lock = {
+        "name": "lock",
+        "label": "locked",
+        "kind": "check",
+        "help": "Keep this seed, so that Generate repeats the same answers; unlocked, each Generate draws a new one",
+    }
     new = {"name": "new", "label": "new", "kind": "button", "help": "Draw a new seed"}
     count = {"name": "columns", "label": "columns", "choices": list(range(1, MAX_COLUMNS + 1)), "whole": True, "help": "How many columns to generate"}
     lms = {
@@ -122,7 +145,7 @@ def setting_fields(workbench: Workbench) -> list[dict]:
 
 def default_settings(workbench: Workbench, num_columns: int) -> dict:
     lms = workbench.library.base_lms()
-    return write_settings(lms[0].name if lms else "", num_columns, 17, GenerationConfig())
+    return write_settings(lms[0].name if lms else "", num_columns, 17, GenerationConfig(), lock=False)
 
 
 def write_settings(base_lm: str, columns: int, seed: int, generation: GenerationConfig, lock: bool = True) -> dict:

@@ -109,7 +109,6 @@ class _Page:
         self.voting.bar.go_on(self._go_on(), self.colour, drawn, trigger_mode="multiple", **own)
         self.address.open(self._open(), None, drawn, trigger_mode="always_last", **own)
         self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **own)
-        self.settings.base_lm(self._models_of(), None, self.columns.inputs, **own)
         self.timer.tick(self._tick(), None, [self.models, self.timer, *pickers], **own)
         blocks.load(self._load(), [self.prompt, self.address], [self.models, self.timer, *drawn], js="() => rgtg.draft()", **own)
 
@@ -176,8 +175,10 @@ class _Page:
                 raise BadSettings("That token is not part of this comparison.", "", "Reload the page.")
             if type(token_id) is not int or token_id not in [c.token_id for c in trace.steps[index].candidates]:
                 raise BadSettings("That token is not among the candidates of this step.", "", "Choose one of the table.")
-            doing = f"branching from column {trace.column} at token {index + 1}"
-            yield from self._further(lambda: self.workbench.branch(comparison.id, trace.id, index, token_id), doing, request, measure)
+            if token_id == trace.steps[index].token_id:
+                raise BadSettings("The answer goes on with that token already.", "", "Branch with another candidate.")
+            doing, refused = f"branching from column {trace.column} at token {index + 1}", "no branch was made"
+            yield from self._further(lambda: self.workbench.branch(comparison.id, trace.id, index, token_id), doing, refused, request, measure)
 
         return branch
 
@@ -185,17 +186,24 @@ class _Page:
         @guarded("Going on")
         def go_on(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
             comparison_id, measure = read_id(payload(event).get("comparison"), "comparison"), _read_measure(measure)
-            yield from self._further(lambda: self.workbench.go_on(comparison_id), "going on from where it was stopped", request, measure)
+            doing, refused = "going on from where it was stopped", "nothing was added"
+            yield from self._further(lambda: self.workbench.go_on(comparison_id), doing, refused, request, measure)
 
         return go_on
 
-    def _further(self, begin: Callable[[], RunningComparison], doing: str, request: gr.Request, measure: str) -> Iterator[dict]:
-        """More of a comparison that is shown, when it is this visitor's turn."""
+    def _further(self, begin: Callable[[], RunningComparison], doing: str, refused: str, request: gr.Request, measure: str) -> Iterator[dict]:
+        """More of a comparison that is shown, when it is this visitor's turn; `doing` and, where it is not begun, `refused` are its status."""
         ticket = self.line.enter(request.session_hash)
         try:
             yield {self.status: doing}
-            if (yield from self._wait(ticket)):
-                yield from self._stream(begin(), ticket, measure, {})
+            if not (yield from self._wait(ticket)):
+                return
+            try:
+                running = begin()
+            except Exception:
+                yield {self.status: refused}
+                raise
+            yield from self._stream(running, ticket, measure, {})
         finally:
             self.line.leave(ticket)
 
@@ -281,7 +289,7 @@ class _Page:
             found[self.prompt] = read_text(prompt, "prompt", MAX_PROMPT)
         with suppress(RgtgError):
             asked = read_settings(kept.get("settings"), self.workbench)
-            models = describe_models(self.workbench, asked["base_lm"])
+            models = describe_models(self.workbench)
             found[self.settings] = gr.update(value=json.dumps(write_settings(**asked)), fields=setting_fields(self.workbench))
             columns = kept.get("columns")
             columns = columns if isinstance(columns, dict) else {}
@@ -306,9 +314,8 @@ class _Page:
     def _line_up(self, job_id: str) -> dict:
         """The columns that show what a training has made beside what it came from."""
         job = self.workbench.trainings.jobs.job(job_id)
-        specs, base_lm = self.workbench.trainings.line_up(job), job.config["base_lm"]
-        models = describe_models(self.workbench, base_lm)
-        settings = default_settings(self.workbench, len(specs)) | {"base_lm": base_lm}
+        specs, models = self.workbench.trainings.line_up(job), describe_models(self.workbench)
+        settings = default_settings(self.workbench, len(specs)) | {"base_lm": job.config["base_lm"]}
         found: dict[Any, Any] = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
         found |= {
             self.columns.settings[name]: gr.update(value=write_spec(spec), models=models) for name, spec in zip(COLUMN_NAMES, specs, strict=False)
@@ -321,9 +328,9 @@ class _Page:
         found = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison), self.curve: self._curve(comparison, "")}
         found |= {self.again: gr.Button(visible=True)}
         found |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
+        models = describe_models(self.workbench)
         found |= {settings: gr.update(branch="") for settings in self.columns.inputs}
         for trace in own:
-            models = describe_models(self.workbench, trace.run.base_lm.name)
             found[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models, branch="")
         found |= self._branch_labels(comparison, COLUMN_NAMES)
         if own:
@@ -336,17 +343,6 @@ class _Page:
     def _model_pickers(self) -> dict:
         models = describe_models(self.workbench)
         return {self.settings: gr.update(fields=setting_fields(self.workbench))} | {c: gr.update(models=models) for c in self.columns.inputs}
-
-    def _models_of(self) -> Handler:
-        @guarded("Choosing the base LM")
-        def models_of(event: gr.EventData = NO_EVENT) -> list:
-            name = payload(event).get("name")
-            if name not in [m.name for m in self.workbench.library.base_lms()]:
-                raise BadSettings("That base LM is not on this machine.")
-            models = describe_models(self.workbench, name)
-            return [gr.update(models=models) for _ in self.columns.inputs]
-
-        return models_of
 
     def _tick(self) -> Handler:
         @guarded("The status")

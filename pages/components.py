@@ -30,9 +30,9 @@ class Drawn(_Drawn):
 
 
 class Settings(Drawn):
-    """Seed, length, temperature and so on; the value is JSON, `fields` describes the inputs. Event `base_lm` {name}."""
+    """Seed, length, temperature and so on; the value is JSON, `fields` describes the inputs."""
 
-    function, events_sent = "settings", ("base_lm",)
+    function = "settings"
 
     def __init__(self, value: str = "{}", *, fields: Sequence[dict] = (), **props: Any):
         super().__init__(value, fields=list(fields), **props)

@@ -6,7 +6,7 @@ static/tokens.js; text reaches the page as `textContent` and in no other way.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -46,9 +46,10 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
     return _line(head)
 
 
-def step_line(step: Step, previous: Step | None = None, run: Run | None = None, blind: bool = False) -> str:
+def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
     """One token of this run. Keys: t text, x label of a token without text, id, lp log p, g share after guidance, s score, r reward,
-    d its change, m lead over the base LM's favourite, k ranks, kl, rs rewards by name, c candidates (`_row`), y what was tried here.
+    m lead over the base LM's favourite, k ranks, kl, rs rewards by name, c candidates (`_row`), n how many more there were, y what was
+    tried here.
 
     >>> step_line(Step(0, 5, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6), blind=True)
     '{"t":" ok"}\\n'
@@ -59,14 +60,18 @@ def step_line(step: Step, previous: Step | None = None, run: Run | None = None, 
         return _line({"t": step.text} | label)
     guide = run.reward_model.name if run and run.reward_model else None
     favourite = next((c for c in step.candidates if c.rank_before == 1), None)
-    reward = _reward(step, guide)
-    before = _reward(previous, guide) if previous else None
     found: dict[str, Any] = {"t": step.text} | label
-    found |= {"id": step.token_id, "lp": _number(step.log_prob), "g": _number(step.prob_after), "s": _number(step.score), "r": _number(reward)}
-    found |= {"d": _number(reward - before) if reward is not None and before is not None else None}
+    found |= {
+        "id": step.token_id,
+        "lp": _number(step.log_prob),
+        "g": _number(step.prob_after),
+        "s": _number(step.score),
+        "r": _number(_reward(step, guide)),
+    }
     found |= {"m": _number(step.score - favourite.score) if favourite else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
     found |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
-    return _line(found | _tried(step.tried))
+    left_out = len(step.candidates) - len(found["c"])
+    return _line(found | ({"n": left_out} if left_out else {}) | _tried(step.tried))
 
 
 def _tried(tried: Sequence[Tried]) -> dict:
@@ -86,9 +91,9 @@ def _label(text: str) -> str:
     return text if text.startswith("⟨") else f"⟨{text or '…'}⟩"
 
 
-def _reward(step: Step | None, guide: str | None) -> float | None:
+def _reward(step: Step, guide: str | None) -> float | None:
     """The guide's reward; without a guide the first that was measured."""
-    if step is None or not step.rewards:
+    if not step.rewards:
         return None
     return step.rewards[0][1] if guide is None else step.reward(guide)
 
@@ -146,29 +151,43 @@ def _unscored(trace: Trace) -> list[str]:
 
 
 def all_facts(trace: Trace) -> str:
-    """Every reward by name, KL to the base LM and negative log likelihood in nats, forwards."""
+    """Every reward by name, KL and what it is to, negative log likelihood in nats, forwards."""
     if not trace.steps:
         return ""
     rewards = [f"{name} {_signed(value)}" for name, value in trace.steps[-1].rewards]
     nll = f"NLL {-sum(step.log_prob for step in trace.steps):.1f} nats"
     forwards = f"{trace.lm_forwards} forwards of the LM, {trace.reward_forwards} of reward models"
     forwards += f", {trace.check_forwards} to check them" if trace.check_forwards else ""
-    return " · ".join([*rewards, *_kl_fact(trace.steps), nll, forwards, *([trace.note] if trace.note else [])])
+    return " · ".join([*rewards, *_kl_facts(trace.steps), nll, forwards, *([trace.note] if trace.note else [])])
 
 
 def _signed(value: float) -> str:
-    return f"{'−' if value < 0 else '+'}{abs(value):.2f}"
+    """ "+3.10", "−0.20"; what rounds to nothing is "0.00"."""
+    return f"{value:+.2f}".replace("-", "−") if round(value, 2) else "0.00"
 
 
 def _kl_fact(steps: Sequence[Step]) -> list[str]:
-    known = [step.kl for step in steps if step.kl is not None]
-    return [f"KL {sum(known):.1f}"] if known and len(known) == len(steps) else []
+    """The short form: KL to the base LM with the same candidates; one of the first versions, to the complete base LM, says so."""
+    kl, truncation = _total(step.kl for step in steps), _total(step.truncation for step in steps)
+    return [] if kl is None else [f"KL {kl:.1f}" + ("" if truncation is not None else " to the complete base LM")]
+
+
+def _kl_facts(steps: Sequence[Step]) -> list[str]:
+    """The long form, with what the choice of candidates costs by itself."""
+    kl, truncation = _total(step.kl for step in steps), _total(step.truncation for step in steps)
+    cost = [] if truncation is None else [f"k, top p and temperature by themselves: KL {truncation:.1f} nats to the complete base LM"]
+    return ([] if kl is None else [f"KL {kl:.1f} nats to the {'complete base LM' if not cost else 'base LM with the same candidates'}"]) + cost
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """The sum over an answer; None where a step has none."""
+    known = list(values)
+    return None if not known or None in known else sum(value for value in known if value is not None)
 
 
 def trace_text(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
     """A whole column at once: what the stream would have come to."""
-    pairs = zip(trace.steps, (None, *trace.steps), strict=False)  # the last one is before nothing
-    lines = [step_line(step, previous, trace.run, blind) for step, previous in pairs]
+    lines = [step_line(step, trace.run, blind) for step in trace.steps]
     return "".join([header_line(trace, comparison_id, title, parent, blind), *lines, end_line(trace, blind)])
 
 
@@ -180,14 +199,13 @@ class ColumnStream:
         self.num_tokens, self.num_given = 0, len(trace.run.forced_ids)
         self._run, self._blind = trace.run, blind
         self._on_trial = ""
-        self._previous: Step | None = None
         self.ended = False
         for step in trace.steps:  # a branch begins with what it copies
             self.step(step)
 
     def step(self, step: Step) -> None:
-        self.text += step_line(step, self._previous, self._run, self._blind)
-        self._previous, self.num_tokens, self._on_trial = step, self.num_tokens + 1, ""
+        self.text += step_line(step, self._run, self._blind)
+        self.num_tokens, self._on_trial = self.num_tokens + 1, ""
 
     def on_trial(self, words: str) -> None:
         """What is being tried behind the text, for the next `pace` to show; gone with the next step."""

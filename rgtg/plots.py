@@ -19,60 +19,109 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up")
 COLUMN_SYMBOLS = dict(zip(COLUMN_NAMES, SYMBOLS + tuple(f"{s}-open" for s in SYMBOLS), strict=True))
 MID_GREY = "#888888"
 HEIGHT = 300
+OWN_GUIDE = "own guide"  # in place of a reward model's name: each column's own
 
 
 def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, str] | None = None) -> go.Figure:
-    """Reward of every prefix, a line a trace. `measure` names the reward model; "" is each column's own guide, or else
-    the first that observed it. `titles` are the methods' names by column. A point's customdata is (column, index of the token)."""
-    figure = go.Figure(layout=_layout(measure))
-    lines = {trace.column: (trace, points) for trace in traces if (points := curve_points(trace, measure))}
-    for column, (trace, points) in lines.items():
-        _add_line(figure, trace, points, (titles or {}).get(column, trace.run.method))
-    _add_letters(figure, {column: points[-1] for column, (_, points) in lines.items()})
+    """Reward of every prefix, a line a trace. `measure` names the reward model, "" is `default_measure`; with OWN_GUIDE each model has
+    an axis of its own. `titles` are the methods' names by column. A point's customdata is (column, index of the token, reward in words)."""
+    measure = measure or default_measure(traces)
+    lines = {t.column: (t, name, points) for t in traces if (points := curve_points(t, name := measure_of(t, measure)))}
+    models = list(dict.fromkeys(name for _, name, _ in lines.values()))
+    figure = go.Figure(layout=_layout(models[0] if len(models) == 1 else ""))
+    axes = {name: f"y{number if number > 1 else ''}" for number, name in enumerate(models, 1)}
+    for column, (trace, name, points) in lines.items():
+        _add_line(figure, trace, points, (titles or {}).get(column, trace.run.method), name, axes[name])
+    for model in models:
+        _add_letters(figure, {column: points for column, (_, name, points) in lines.items() if name == model}, axes[model])
+    if len(models) > 1:
+        _stack(figure, axes)
     if not figure.data:
-        words = "no rewards were measured" if traces else "the curve comes with the first answer"
-        figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})  # no numbers where none were measured
-        figure.add_annotation(text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
+        return _say(figure, "no rewards were measured" if traces else "the curve comes with the first answer")
+    figure.update_xaxes(**_whole_numbers(max(len(trace.steps) for trace, _, _ in lines.values())))
     return figure
 
 
-def curve_points(trace: Trace, measure: str = "") -> list[tuple[int, float]]:
-    """(index of the token, reward of the prefix that ends with it), tokens without that reward left out. A branch
-    begins with the token before it leaves its parent."""
-    name = measure or (trace.run.reward_model.name if trace.run.reward_model else "")
-    if not name:
-        name = next((step.rewards[0][0] for step in trace.steps if step.rewards), "")
+def default_measure(traces: Sequence[Trace]) -> str:
+    """The one measure for all columns: a reward model that guides none of them, which is the judge; else the only one there is; else
+    OWN_GUIDE (static/core.js decides in the same way)."""
+    guides = {ref.name for trace in traces for ref, _ in trace.run.guides}
+    seen = list(dict.fromkeys(name for trace in traces if trace.steps for name, _ in trace.steps[0].rewards))
+    judges = [name for name in seen if name not in guides]
+    return judges[-1] if judges else seen[0] if len(seen) == 1 else OWN_GUIDE
+
+
+def measure_of(trace: Trace, measure: str) -> str:
+    """The reward model that a column shows: with OWN_GUIDE its guide, without one the first that observed it; "" where none did."""
+    if measure != OWN_GUIDE:
+        return measure
+    if trace.run.reward_model:
+        return trace.run.reward_model.name
+    return next((step.rewards[0][0] for step in trace.steps if step.rewards), "")
+
+
+def curve_points(trace: Trace, name: str) -> list[tuple[int, float]]:
+    """(index of the token, reward of the prefix that ends with it) by that reward model, tokens without it left out. A branch begins
+    with the token before it leaves its parent."""
     first = max(0, (trace.branch_position or 0) - 1)
     return [(i, value) for i, step in enumerate(trace.steps) if i >= first and (value := step.reward(name)) is not None]
 
 
-def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], title: str) -> None:
+def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], title: str, name: str, axis: str) -> None:
     colour = COLUMN_COLOURS[trace.column]
     figure.add_trace(
         go.Scatter(
             x=[i + 1 for i, _ in points],
             y=[value for _, value in points],
-            customdata=[(trace.column, i) for i, _ in points],
-            text=[trace.steps[i].text.replace("<", "‹").replace("&", "＆") for i, _ in points],  # plotly reads a few tags in labels
+            customdata=[
+                (trace.column, i, f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")) for i, value in points
+            ],  # plotly reads no sign in a format
+            text=[_plain(trace.steps[i].text) for i, _ in points],
+            yaxis=axis,
             mode="lines+markers",
             name=trace.column,
             line={"color": colour, "width": 1.6, "dash": DASHES[trace.column]},
             marker={"size": 5, "symbol": COLUMN_SYMBOLS[trace.column]},
-            hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{y:+.3f}}<extra></extra>",
+            hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{customdata[2]}} by {_plain(name)}<extra></extra>",
         )
     )
 
 
-def _add_letters(figure: go.Figure, ends: dict[str, tuple[int, float]]) -> None:
+def _plain(text: str) -> str:
+    """Plotly reads a few tags in labels; a model's words have none."""
+    return text.replace("<", "‹").replace("&", "＆")
+
+
+def _add_letters(figure: go.Figure, lines: Mapping[str, Sequence[tuple[int, float]]], axis: str) -> None:
     """Each column's letter at the end of its line; letters that would cover one another stand side by side."""
-    values = [value for _, value in ends.values()]
-    near = 0.06 * (max(values) - min(values)) if values else 0.0
+    values = [value for points in lines.values() for _, value in points]
+    near = 0.06 * (max(values) - min(values))
     placed: list[tuple[int, float]] = []
-    for column, (last, value) in ends.items():
+    for column, points in lines.items():
+        last, value = points[-1]
         crowd = sum(1 for x, y in placed if x == last and abs(y - value) <= near)
         placed.append((last, value))
         font = {"color": COLUMN_COLOURS[column], "size": 12}
-        figure.add_annotation(x=last + 1, y=value, text=column, showarrow=False, xanchor="left", xshift=6 + 11 * crowd, font=font)
+        figure.add_annotation(x=last + 1, y=value, yref=axis, text=column, showarrow=False, xanchor="left", xshift=6 + 11 * crowd, font=font)
+
+
+def _stack(figure: go.Figure, axes: Mapping[str, str]) -> None:
+    """An axis a reward model, one above the other, each with its name and its own range: their units differ."""
+    share = 1 / len(axes)
+    for place, (name, axis) in enumerate(axes.items()):
+        domain = [max(0.0, 1 - (place + 1) * share), 1 - (place + 0.18) * share]
+        side = figure.layout.yaxis.to_plotly_json() | {"domain": domain, "title": None, "nticks": 4, "anchor": "x"}
+        figure.update_layout({f"yaxis{axis[1:]}": side})
+        font = {"color": MID_GREY, "size": 11}
+        words = {"text": f"reward ({_plain(name)})", "x": 0, "y": domain[1], "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        figure.add_annotation(**words, showarrow=False, font=font)
+    figure.update_xaxes(anchor=list(axes.values())[-1])
+
+
+def _whole_numbers(most: int) -> dict[str, int]:
+    """Ticks of an axis of whole numbers up to `most`: some ten of them, none between two numbers."""
+    step = next(size * 10**power for power in range(18) for size in (1, 2, 5) if most <= 12 * size * 10**power)
+    return {"tick0": 0, "dtick": step}
 
 
 def _layout(measure: str) -> go.Layout:
@@ -86,7 +135,7 @@ def _layout(measure: str) -> go.Layout:
         showlegend=False,
         hovermode="closest",
         xaxis=axis | {"title": {"text": "token", "standoff": 4}, "zeroline": False, "tickformat": "d"},
-        yaxis=axis | {"title": {"text": f"reward ({measure})" if measure else "reward (own guide)", "standoff": 4}},
+        yaxis=axis | {"title": {"text": f"reward ({_plain(measure)})" if measure else "reward", "standoff": 4}},
     )
 
 
@@ -106,7 +155,7 @@ def training_curve(progress: Sequence[Mapping[str, Any]]) -> go.Figure:
         return _say(figure, "the curve comes with the first steps")
     _add_series(figure, loss, "loss", OLD, "step %{x}<br>loss %{y:.4f} nats")
     steps = next((line["num_steps"] for line in reversed(lines) if line.get("num_steps")), loss[-1][0])
-    figure.update_xaxes(range=[0, steps * 1.02])
+    figure.update_xaxes(range=[0, steps * 1.02], **_whole_numbers(steps))
     figure.update_yaxes(rangemode="tozero")
     if accuracy:
         _add_series(figure, accuracy, "held-out accuracy", NEW, "step %{x}<br>%{y:.1f} % right on held-out pairs", yaxis="y2", symbol="diamond")

@@ -78,9 +78,9 @@ class Tried:
 class Step:
     """One token of a response and the candidates it was selected from (the selected one among them).
 
-    `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the
-    prefix that ends here: each guide's and each observer's. `kl` is the step's KL to the base LM in nats, None where the method
-    has no distribution of single tokens (segments, sequences). `tried` is what was given up where this token stands.
+    `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the prefix that ends here. `kl` is the step's KL in nats to the base LM with the same candidates and
+    temperature, `truncation` that of the latter to the complete base LM (older traces have none: their `kl` is to the complete one); both
+    None where the method has no distribution of single tokens, or there is no bound. `tried` is what was given up here.
     """
 
     position: int
@@ -96,6 +96,7 @@ class Step:
     rewards: Rewards = ()
     candidates: tuple[Candidate, ...] = ()
     tried: tuple[Tried, ...] = ()
+    truncation: float | None = None
 
     def reward(self, name: str) -> float | None:
         return dict(self.rewards).get(name)
@@ -295,11 +296,10 @@ class Pair:
 class ModelCard:
     """What a model was taught, on what, and how well it does on data that trained nothing; `card.json` beside the weights.
 
-    `kind` is base_lm, reward_model or judge (observes, never guides). `zero` is the reward with equal error on both
-    sides. `accuracy` is {prefix length or "end": {"accuracy", "n"}}. `parent` is the reward model it was trained from,
-    `reference` the model that its implicit reward is a ratio to, `report` what the held-out pairs say (`training.held_out`),
-    `data` what it was trained on (`preferences.dataset.DataReport`), `reward_kind` how it is loaded (a key of
-    `rewards.kinds.KINDS`; older cards say it by their objective).
+    `kind` is base_lm, reward_model or judge (observes, never guides). `zero` is the reward with equal error on both sides. `accuracy` is
+    {prefix length or "end": {"accuracy", "n"}}. `parent` is the reward model it was trained from, `reference` the model that its implicit
+    reward is a ratio to, `report` what the held-out pairs say (`training.held_out`), `data` what it was trained on
+    (`preferences.dataset.DataReport`), `reward_kind` how it is loaded (a key of `rewards.kinds.KINDS`; older cards: by their objective).
     """
 
     kind: str

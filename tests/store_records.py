@@ -18,7 +18,7 @@ def make_step(position: int, token_id: int, text: str = " good") -> Step:
         Candidate(9, " bad", -0.30000000000000004, -1.0, 1, 2, 0.25, (("partial", -2.5),)),
     )
     tried = (Tried(" worse", (4, 5), -0.5, 1.0), Tried(" other", (6,), weight=0.125)) if position == 0 else ()
-    return Step(position, token_id, text, -0.1, 2.4, 2, 1, 0.9, 0.75, 0.0031, rewards, candidates, tried)
+    return Step(position, token_id, text, -0.1, 2.4, 2, 1, 0.9, 0.75, 0.0031, rewards, candidates, tried, 0.25)
 
 
 def make_trace(name: str, column: str, response: str = "", num_steps: int = 2, **changes) -> Trace:

@@ -62,7 +62,7 @@ class StubWorkbench:
     """As much of a workbench as the page asks for."""
 
     def __init__(self, state: str = "ready", fails_at: int | None = None):
-        self.settings = Settings()
+        self.settings, self.guide_for = Settings(), lambda key, base_lm=None: METHODS[key].objective or None
         self.library, self.trainings = self, SimpleNamespace(fields=lambda: (), options=dict)
         self.state, self.fails_at = state, fails_at
         self.asked: list[tuple] = []
@@ -71,7 +71,7 @@ class StubWorkbench:
         self.over: OverBudget | None = None
 
     def status(self) -> ModelStatus:
-        return ModelStatus(self.state, {"ready": "starter · cpu", "loading": "loading partial …"}.get(self.state, "no models"), "")
+        return ModelStatus(self.state, {"ready": "models ready · cpu", "loading": "loading partial …"}.get(self.state, "no models"), "")
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
         if self.state != "ready":
@@ -141,7 +141,7 @@ def columns_of(workbench: StubWorkbench) -> list[str]:
 
 
 def settings_of(workbench: StubWorkbench, **changes) -> str:
-    return json.dumps(default_settings(workbench, 3) | changes)
+    return json.dumps(default_settings(workbench, 3) | {"lock": True} | changes)
 
 
 def run(page: compare._Page, prompt: str = "the food was", event=None, **changes) -> list[dict]:
@@ -331,7 +331,7 @@ def test_a_number_keeps_its_kind():
     "asked",
     [
         {}, {"comparison": "../x"}, {"comparison": "unknown"}, {"trace": "unknown"}, {"trace": None}, {"index": 3}, {"index": -1}, {"index": True},
-        {"index": "0"}, {"index": 0, "token_id": 8}, {"index": 0, "token_id": "7"},
+        {"index": "0"}, {"index": 0, "token_id": 8}, {"index": 0, "token_id": "7"}, {"token_id": 7},  # 7 is what stands there
     ],
 )  # fmt: skip
 def test_a_branch_from_what_is_not_there_is_refused(asked: dict, shown):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -118,8 +119,26 @@ def test_score_is_log_prob_plus_beta_times_reward_and_the_highest_is_taken():
             assert c.score == pytest.approx(c.log_prob + 2.5 * dict(c.rewards)["one"], abs=1e-5)
         assert step.score == max(c.score for c in step.candidates) and step.rank_after == 1
         assert [c.rank_before for c in step.candidates] == list(range(1, 11))
+        assert [c.prob_after for c in step.candidates] == [float(c.token_id == step.token_id) for c in step.candidates], "nothing is drawn"
+        mass = sum(math.exp(c.log_prob) for c in step.candidates)
+        assert step.kl == pytest.approx(math.log(mass) - step.log_prob) and step.truncation == pytest.approx(-math.log(mass))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 0.0])
+def test_the_base_lm_has_no_divergence_from_itself_whatever_its_candidates(temperature):
+    found = models()
+    generation = GenerationConfig(max_new_tokens=4, top_k=3, temperature=temperature)
+    (base, guided), _ = collect([replace(run(found, key), generation=generation) for key in ("base", "pargs")], found)
+    for step in base:
+        assert step.kl == pytest.approx(0, abs=1e-9) and step.truncation > 0
         assert sum(c.prob_after for c in step.candidates) == pytest.approx(1)
-        assert step.kl == pytest.approx(-step.log_prob)
+    for step in guided:  # at temperature 0 another token than the base LM's has no bound, and no figure
+        assert (step.kl is None) == (temperature == 0 and step.rank_before != 1)
+        if temperature == 1:
+            full = sum(c.prob_after * (math.log(c.prob_after) - c.log_prob) for c in step.candidates)
+            assert step.kl + step.truncation == pytest.approx(full)
+    if temperature == 0:
+        assert {step.prob_after for step in base + guided} == {1.0}
 
 
 def test_one_lm_forward_a_round_and_one_for_each_reward_model():

@@ -69,6 +69,22 @@ def test_pairs_of_two_tokenizers_are_read_by_their_texts(store, tmp_path):
     assert (second.prompt_ids, second.chosen_ids, second.rejected_ids) == ((3, 4, 5), (10, 11), (10, 11))
 
 
+def again(name):
+    """Comparison c1, generated again with its seed: the same texts under new ids."""
+    traces = tuple(make_trace(f"{name}-{column}", column, response=f" answer c1-{column}") for column in "AB")
+    return replace(make_comparison(name, "AB"), traces=traces)
+
+
+def test_a_comparison_generated_again_with_its_seed_gives_its_pair_once(store, tmp_path):
+    store.add_comparison(make_comparison("c1", "AB"), make_vote("v1", "c1", "A", seen="AB"))
+    store.add_comparison(again("c2"), make_vote("v2", "c2", "A", seen="AB"))
+    store.add_comparison(again("c3"), make_vote("v3", "c3", "B", seen="AB"))  # another opinion
+    store.add_comparison(again("c4"), make_vote("v4", "c4", "B", seen="AB"))
+    report = export_preferences(store, tmp_path / "pairs.jsonl")
+    assert [line["vote_id"] for line in lines(report.path)] == ["v1", "v3"]
+    assert (report.num_pairs, report.num_votes, report.skipped) == (2, 4, {"repeat": 2})
+
+
 def test_what_gave_no_pair_is_counted_by_cause(store, tmp_path):
     for verdict in ("tie", "all_bad", "skip"):
         store.add_comparison(make_comparison(verdict), make_vote(f"v-{verdict}", verdict, best=None, verdict=verdict))

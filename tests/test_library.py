@@ -33,6 +33,18 @@ def test_a_method_takes_the_guide_that_was_trained_for_it(library):
     assert library.guide_for("pargs") == "f"
 
 
+def test_a_model_without_a_card_guides_no_base_lm_whose_tokens_it_cannot_read(library, folders, tmp_path):
+    stray, foreign = tmp_path / "stray", tmp_path / "foreign"
+    for place in (stray, foreign):
+        shutil.copytree(folders["partial"], place)
+        (place / "card.json").unlink()
+    tokens = json.loads((foreign / "tokenizer.json").read_text())
+    tokens["model"]["vocab"] = {token: number + 1 for token, number in tokens["model"]["vocab"].items()}
+    (foreign / "tokenizer.json").write_text(json.dumps(tokens))
+    found = Library(library.settings, [folders["lm"]], [str(stray), str(foreign)])
+    assert [m.name for m in found.guides()] == ["stray"] and found.guide_for("pargs") == "stray"
+
+
 def test_a_model_is_loaded_once(library):
     models = library.load_models(None, ["p", "p"])
     assert library.in_memory() == ["tiny", "p"]

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from store_records import make_comparison, make_trace, make_vote
 
-from rgtg.preferences.pairs import derive_pairs, last_votes, num_common
+from rgtg.preferences.pairs import derive_pairs, is_repeat, last_votes, num_common
 
 
 def sides(pairs):
@@ -92,6 +92,13 @@ def test_answers_of_two_tokenizers_give_texts_without_ids():
     ((pair,), _) = derive_pairs(comparison, [make_vote(best="A", seen="AB")])
     assert (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids, pair.num_common) == ((), (), (), 0)
     assert pair.chosen == " answer c1-A"
+
+
+def test_what_another_rater_or_other_tokens_say_is_no_repeat():
+    ((pair,), _), known = derive_pairs(make_comparison(columns="AB"), [make_vote(seen="AB", rater_id="ann")]), set()
+    assert [is_repeat(p, known) for p in (pair, replace(pair, vote_id="v2"), replace(pair, rater_id="bob"), replace(pair, chosen_ids=(9,)))] == [
+        False, True, False, False,
+    ]  # fmt: skip
 
 
 def branch(name, column, parent, position, num_steps=8):

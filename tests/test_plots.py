@@ -1,6 +1,8 @@
 """Figures from records: which points, which names, and that no colour is borrowed from the sign of a reward."""
 
-from rgtg.plots import COLUMN_COLOURS, accuracy_by_length, curve_points, reward_curve, training_curve
+import pytest
+
+from rgtg.plots import COLUMN_COLOURS, OWN_GUIDE, accuracy_by_length, curve_points, default_measure, measure_of, reward_curve, training_curve
 from rgtg.records import ModelRef, Run, Step, Trace
 
 
@@ -15,11 +17,12 @@ def trace(column: str = "A", guide: str | None = None, steps: tuple[Step, ...] =
 
 def test_points_are_those_of_the_guide():
     found = trace(guide="partial", steps=(step(0, judge=9.0, partial=1.0), step(1, judge=9.0, partial=2.5)))
-    assert curve_points(found) == [(0, 1.0), (1, 2.5)]
+    assert curve_points(found, measure_of(found, OWN_GUIDE)) == [(0, 1.0), (1, 2.5)]
 
 
 def test_without_a_guide_the_first_observer_is_drawn():
-    assert curve_points(trace(steps=(step(0, judge=0.25, full=3.0),))) == [(0, 0.25)]
+    found = trace(steps=(step(0, judge=0.25, full=3.0),))
+    assert curve_points(found, measure_of(found, OWN_GUIDE)) == [(0, 0.25)]
 
 
 def test_a_named_reward_model_is_drawn_for_every_column():
@@ -29,21 +32,50 @@ def test_a_named_reward_model_is_drawn_for_every_column():
     assert figure.layout.yaxis.title.text == "reward (judge)"
 
 
+def test_the_measure_is_the_judge_which_guides_no_column():
+    traces = [trace("A", None, (step(0, partial=7.0, full=3.0, judge=0.25),)), trace("B", "partial", (step(0, partial=7.0, full=3.0, judge=0.5),))]
+    traces.append(trace("C", "full", (step(0, partial=1.0, full=2.0, judge=-0.5),)))
+    assert default_measure(traces) == "judge"
+    figure = reward_curve(traces)
+    assert [list(line.y) for line in figure.data] == [[0.25], [0.5], [-0.5]] and figure.layout.yaxis.title.text == "reward (judge)"
+    assert all("by judge" in line.hovertemplate for line in figure.data)
+
+
+def test_without_a_judge_two_guides_have_each_their_own_axis_and_name():
+    traces = [trace("A", None, (step(0, full=3.0, partial=7.0),)), trace("B", "partial", (step(0, full=9.0, partial=7.0),))]
+    traces.append(trace("C", "full", (step(0, full=-11.0, partial=0.0),)))
+    assert default_measure(traces) == OWN_GUIDE and default_measure(traces[:0]) == OWN_GUIDE
+    assert default_measure([trace("B", "partial", (step(0, partial=7.0),))]) == "partial"
+    figure = reward_curve(traces)
+    assert [(line.name, line.yaxis, list(line.y)) for line in figure.data] == [("A", "y", [3.0]), ("B", "y2", [7.0]), ("C", "y", [-11.0])]
+    upper, lower = figure.layout.yaxis.domain, figure.layout.yaxis2.domain
+    assert lower[1] < upper[0], "no unit is drawn on another's axis"
+    assert {"reward (full)", "reward (partial)"} <= {a.text for a in figure.layout.annotations}
+    assert "by full" in figure.data[0].hovertemplate, "the base column says whose reward it shows"
+
+
+@pytest.mark.parametrize(("num_tokens", "ticks"), [(2, 1), (14, 2), (24, 2), (300, 50)])
+def test_tokens_and_steps_are_counted_in_whole_numbers(num_tokens: int, ticks: int):
+    assert reward_curve([trace(steps=tuple(step(i, judge=0.5) for i in range(num_tokens)))]).layout.xaxis.dtick == ticks
+    assert training_curve([{"step": num_tokens, "num_steps": num_tokens, "loss": 0.5}]).layout.xaxis.dtick == ticks
+
+
 def test_tokens_without_that_reward_are_left_out():
     found = trace(guide="partial", steps=(step(0, partial=1.0), step(1), step(2, partial=3.0)))
-    assert curve_points(found) == [(0, 1.0), (2, 3.0)]
+    assert curve_points(found, "partial") == [(0, 1.0), (2, 3.0)]
     assert list(reward_curve([found]).data[0].x) == [1, 3]
 
 
 def test_a_branch_begins_with_the_token_before_it_leaves():
     steps = tuple(step(i, partial=float(i)) for i in range(5))
-    assert curve_points(trace("E", "partial", steps, branch_position=3)) == [(2, 2.0), (3, 3.0), (4, 4.0)]
-    assert curve_points(trace("E", "partial", steps, branch_position=0)) == [(i, float(i)) for i in range(5)]
+    assert curve_points(trace("E", "partial", steps, branch_position=3), "partial") == [(2, 2.0), (3, 3.0), (4, 4.0)]
+    assert curve_points(trace("E", "partial", steps, branch_position=0), "partial") == [(i, float(i)) for i in range(5)]
 
 
 def test_a_point_carries_its_column_and_token():
     figure = reward_curve([trace("C", "partial", (step(0, partial=1.0), step(1, partial=2.0)))])
-    assert [tuple(point) for point in figure.data[0].customdata] == [("C", 0), ("C", 1)]
+    assert [tuple(point) for point in figure.data[0].customdata] == [("C", 0, "+1.000"), ("C", 1, "+2.000")]
+    assert "%{y" not in figure.data[0].hovertemplate  # with a sign in its format plotly prints 15 digits
     assert figure.data[0].mode == "lines+markers"  # a bare line has no points to click
 
 
@@ -53,7 +85,8 @@ def test_markup_in_a_token_is_not_markup_in_the_label():
 
 
 def test_letters_of_lines_that_end_together_stand_side_by_side():
-    traces = [trace(c, "partial", (step(0, partial=v),)) for c, v in (("A", 1.0), ("B", 1.0), ("C", 5.0))]
+    ends = (("A", 1.0), ("B", 1.1), ("C", 1.5))
+    traces = [trace(c, "partial", (step(0, partial=-3.0), step(1, partial=v))) for c, v in ends]  # near is near on the axis, not among the ends
     letters = {a.text: a.xshift for a in reward_curve(traces).layout.annotations}
     assert letters["A"] != letters["B"] and letters["A"] == letters["C"]
 

@@ -53,7 +53,7 @@ def test_steps_are_stored_as_arrays_under_one_list_of_names():
     first = [7, " good", -0.1, 2.4, 2, 1, 0.75, [0, 1.25]]
     second = [9, " bad", -0.30000000000000004, -1.0, 1, 2, 0.25, [0, -2.5]]
     tried = [[" worse", [4, 5], -0.5, 1.0, None], [" other", [6], None, None, 0.125]]
-    assert content["steps"] == [[0, 7, " good", -0.1, 2.4, 2, 1, 0.9, 0.75, 0.0031, [0, 1.25, 1, -0.1], [first, second], tried]]
+    assert content["steps"] == [[0, 7, " good", -0.1, 2.4, 2, 1, 0.9, 0.75, 0.0031, [0, 1.25, 1, -0.1], [first, second], tried, 0.25]]
 
 
 def test_steps_written_before_a_field_was_added_take_its_default():

@@ -47,7 +47,7 @@ def lines(out) -> list[bytes]:
 def same(found: list[Cell], wanted: list[Cell]) -> None:
     """Equal up to rounding: cells made in batches of another size differ in the last digits."""
     for a, b in zip(found, wanted, strict=True):
-        figures = {name: pytest.approx(getattr(b, name), abs=1e-4) for name in ("judge", "guide", "log_prob", "kl")}
+        figures = {name: pytest.approx(getattr(b, name), abs=1e-4) for name in ("judge", "guide", "log_prob", "kl", "truncation")}
         assert asdict(a) == asdict(b) | figures
 
 
@@ -115,7 +115,7 @@ def test_a_cell_says_what_the_judge_the_guide_and_the_base_said(tmp_path):
         prompt_ids = tuple(tiny_lm().loaded.tokenizer(cell.prompt)["input_ids"])
         assert cell.judge == pytest.approx(JUDGE.along(prompt_ids, [cell.token_ids])[0][-1] - 0.25, abs=1e-4)
         if cell.setting == "base":
-            assert cell.guide is None and cell.kl >= 0
+            assert cell.guide is None and cell.kl == pytest.approx(0, abs=1e-9) and cell.truncation > 0
         else:
             assert cell.guide == pytest.approx(MODELS.reward_models["one"].along(prompt_ids, [cell.token_ids])[0][-1], abs=1e-4)
         assert (cell.kl is None) == cell.setting.startswith("best")
@@ -168,7 +168,10 @@ def test_the_table_has_a_row_a_setting_and_is_kept(tmp_path):
     cells = run(tmp_path, (BASE, BEST))
     table = write_table(cells, tmp_path)
     head, rule, *rows = table.splitlines()
-    assert head == "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, nats | tokens | distinct-2 |"
+    assert (
+        head
+        == "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, same candidates | tokens | distinct-2 |"
+    )
     assert rule.count("|") == head.count("|") and [row.count("|") for row in rows] == [head.count("|")] * 2
     assert rows[0].startswith("| base | 6 |") and "| 0 [0, 0] |" in rows[0] and rows[1].startswith("| best-of-n · one · n 2 | 6 |")
     assert "| – |" in rows[1] and "| – |" not in rows[0], "best-of-n has no step distribution"

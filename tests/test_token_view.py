@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pages.columns import write_spec
-from pages.token_view import MAX_TRIED_TEXT, ColumnStream, end_note, header_line, step_line, trace_text
+from pages.token_view import MAX_TRIED_TEXT, ColumnStream, all_facts, end_note, header_line, step_line, trace_text
 from rgtg.config import GenerationConfig
 from rgtg.guidance.methods import METHODS, term_names, terms_of
 from rgtg.records import Candidate, ColumnSpec, ModelRef, Params, Run, Step, Trace, Tried
@@ -28,7 +28,7 @@ def a_step(position: int = 0, taken: int = 3, text: str = " word3", num: int = 1
     base = Step(
         position, c.token_id, text, c.log_prob, c.score, c.rank_before, c.rank_after, math.exp(c.log_prob), 0.1, 0.25, rewards, candidates(num)
     )
-    return Step(**{**vars(base), **changes})
+    return Step(**{**vars(base), "truncation": 0.5, **changes})
 
 
 def a_trace(steps: tuple[Step, ...] = (), guide: str | None = "partial", **changes) -> Trace:
@@ -68,29 +68,25 @@ def test_a_blind_column_gives_nothing_away():
 
 
 def test_a_step_has_its_numbers_and_ten_candidates():
-    (found,) = lines(step_line(a_step(), None, RUN))
+    (found,) = lines(step_line(a_step(), RUN))
     assert (found["t"], found["id"], found["lp"], found["r"], found["s"]) == (" word3", 103, -4.0, 3.0, 2.0)
-    assert found["d"] is None and found["k"] == [4, 7] and found["rs"] == {"partial": 3.0, "judge": 0.5}
+    assert found["k"] == [4, 7] and found["rs"] == {"partial": 3.0, "judge": 0.5}
     assert found["m"] == 3.0  # 2.0 against -1.0, the score of the base LM's favourite
     assert len(found["c"]) == 10 and found["c"][0] == [109, " word9", -10.0, [9.0], 8.0, 10, 1, 0.1, [-10.0, 18.0]]
     assert [row[6] for row in found["c"]] == list(range(1, 11))
 
 
 def test_score_is_log_p_plus_beta_times_reward_as_sent():
-    (found,) = lines(step_line(a_step(), None, RUN))
+    (found,) = lines(step_line(a_step(), RUN))
     for _, _, log_p, (reward,), score, *_, terms in found["c"]:
         assert terms == [log_p, 2.0 * reward] and score == sum(terms)
 
 
 def test_of_many_candidates_the_taken_one_and_the_favourite_are_kept():
-    (found,) = lines(step_line(a_step(taken=5, num=40), None, RUN))
+    (found,) = lines(step_line(a_step(taken=5, num=40), RUN))
     ids = [row[0] for row in found["c"]]
     assert len(ids) == 10 and 105 in ids and 100 in ids and 139 in ids
-
-
-def test_the_change_is_against_the_token_before():
-    (found,) = lines(step_line(a_step(1, 5), a_step(0, 3), RUN))
-    assert found["d"] == 2.0
+    assert found["n"] == 30 and "n" not in lines(step_line(a_step(), RUN))[0]
 
 
 def test_without_a_guide_the_first_observer_is_the_reward_and_no_candidate_has_one():
@@ -100,23 +96,23 @@ def test_without_a_guide_the_first_observer_is_the_reward_and_no_candidate_has_o
 
 
 def test_a_guide_that_did_not_score_is_null_and_not_another_model():
-    (found,) = lines(step_line(a_step(rewards=(("judge", 0.5),)), None, RUN))
+    (found,) = lines(step_line(a_step(rewards=(("judge", 0.5),)), RUN))
     assert found["r"] is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_travels_as_null(value: float):
-    (found,) = lines(step_line(a_step(log_prob=value, kl=value, rewards=(("partial", value),)), None, RUN))
+    (found,) = lines(step_line(a_step(log_prob=value, kl=value, rewards=(("partial", value),)), RUN))
     assert found["lp"] is None and found["kl"] is None and found["r"] is None
 
 
 def test_hostile_text_is_one_line_and_comes_back_whole():
-    text = step_line(a_step(text=HOSTILE), None, RUN)
+    text = step_line(a_step(text=HOSTILE), RUN)
     assert text.count("\n") == 1 and lines(text)[0]["t"] == HOSTILE
 
 
 def test_a_lone_surrogate_does_not_stop_the_stream():
-    step_line(a_step(text="\ud800"), None, RUN).encode("utf-8")
+    step_line(a_step(text="\ud800"), RUN).encode("utf-8")
 
 
 def test_a_token_without_text_has_a_label():
@@ -155,7 +151,20 @@ def test_the_foot_says_length_pace_rewards_and_divergence():
     generation = GenerationConfig()
     assert end_note(a_trace(steps, stop_reason="stopped")).startswith(f"stopped at 2 of {generation.max_new_tokens}")
     assert end_note(a_trace(steps, stop_reason="error", error="`partial` gave NaN.")) == "failed at token 3: `partial` gave NaN."
-    assert end_note(a_trace((a_step(0, kl=None),))) == "1 tok · r +3.00 · judge +0.50"
+    assert end_note(a_trace((a_step(0, kl=None, truncation=None),))) == "1 tok · r +3.00 · judge +0.50"
+
+
+def test_a_divergence_says_what_it_is_to_and_what_the_candidates_cost():
+    now, before = a_trace((a_step(0), a_step(1))), a_trace((a_step(0, truncation=None), a_step(1, truncation=None)))
+    assert "KL 0.5 nats to the base LM with the same candidates" in all_facts(now)
+    assert "k, top p and temperature by themselves: KL 1.0 nats to the complete base LM" in all_facts(now)
+    # as the first versions stored it
+    assert end_note(before).endswith("KL 0.5 to the complete base LM")
+    assert "KL 0.5 nats to the complete base LM" in all_facts(before) and "same candidates" not in all_facts(before)
+
+
+def test_a_number_that_rounds_to_nothing_has_no_sign():
+    assert end_note(a_trace((a_step(rewards=(("partial", -0.001),)),))).startswith("1 tok · r 0.00 ·")
 
 
 # ---- what the rule says ----------------------------------------------------------------------------------
@@ -189,7 +198,7 @@ def test_of_a_mix_every_part_is_shown_and_their_weighted_sum_counts():
     assert terms_of(mix, candidate) == {"log p": -2.1, "β·r": 2.0}
     (head,) = lines(header_line(replace(a_trace(), run=mix)))
     assert head["guides"] == [["partial", 1.0], ["length", 0.5]]
-    (found,) = lines(step_line(a_step(candidates=(candidate,)), None, mix))
+    (found,) = lines(step_line(a_step(candidates=(candidate,)), mix))
     assert found["c"][0][3] == [1.5, -1.0] and found["c"][0][8] == [-2.1, 2.0]
 
 
@@ -204,7 +213,7 @@ def test_a_sum_that_is_not_the_score_is_never_shown():
 @pytest.mark.parametrize("run", [a_run("gone"), a_run("pargs", (("gone", 1.0),))])
 def test_a_method_that_is_gone_shows_the_score_alone(run: Run):
     assert terms_of(run, scored(0.9, partial=1.5)) == {} and term_names(run) == ()
-    (found,) = lines(step_line(a_step(candidates=(scored(0.9, partial=1.5),)), None, run))
+    (found,) = lines(step_line(a_step(candidates=(scored(0.9, partial=1.5),)), run))
     assert found["c"][0][4] == 0.9 and found["c"][0][8] is None
     assert end_note(replace(a_trace((a_step(rewards=()),), stop_reason="stopped"), run=run)) == "stopped at 1 of 24 · unscored · KL 0.2"
 
@@ -214,16 +223,16 @@ def test_a_method_that_is_gone_shows_the_score_alone(run: Run):
 
 def test_what_was_tried_travels_in_its_order_and_the_rest_is_counted():
     tried = tuple(Tried(f" try {i}", (i,), float(i), 2.5) for i in range(12))
-    (found,) = lines(step_line(a_step(tried=tried), None, RUN))
+    (found,) = lines(step_line(a_step(tried=tried), RUN))
     assert len(found["y"]["rows"]) == 10 and found["y"]["more"] == 2
     assert found["y"]["rows"][1] == [" try 1", 1.0, 2.5, None]
-    assert "y" not in lines(step_line(a_step(), None, RUN))[0]
-    assert set(lines(step_line(a_step(tried=tried), None, RUN, blind=True))[0]) == {"t"}
+    assert "y" not in lines(step_line(a_step(), RUN))[0]
+    assert set(lines(step_line(a_step(tried=tried), RUN, blind=True))[0]) == {"t"}
 
 
 def test_a_long_piece_is_cut_and_a_hostile_one_stays_a_string():
     tried = (Tried("x" * 5000, (1,), math.nan), Tried(HOSTILE, (2,), weight=0.25))
-    text = step_line(a_step(tried=tried), None, RUN)
+    text = step_line(a_step(tried=tried), RUN)
     long, hostile = lines(text)[0]["y"]["rows"]
     assert text.count("\n") == 1 and len(long[0]) == MAX_TRIED_TEXT and long[1] is None
     assert hostile == [HOSTILE, None, None, 0.25]

@@ -42,7 +42,7 @@ def test_loading_in_the_background_ends_ready(workbench):
     assert workbench.status().state == "loading"
     workbench.start_loading()
     workbench.wait_until_ready(60)
-    assert workbench.status().state == "ready" and workbench.status().text == "tiny · cpu"
+    assert workbench.status().state == "ready" and workbench.status().text == "models ready · cpu"
 
 
 def test_at_the_start_only_what_the_first_line_up_needs_is_loaded(workbench):
@@ -330,14 +330,14 @@ def test_where_the_database_cannot_be_made_everything_that_needs_no_disk_works(f
     bench.start_loading()
     bench.wait_until_ready(60)
     assert bench.status().state == "ready"
-    assert "tiny · cpu · nothing is stored: The database `rgtg.db` cannot be created" in bench.status().text
+    assert "models ready · cpu · nothing is stored: The database `rgtg.db` cannot be created" in bench.status().text
     running = bench.compare("the food", bench.default_columns(), GENERATION, seed=1)
     assert len([event for _, event in running if isinstance(event, Ended)]) == 3
     assert "a part of this path is a file" in str(running.not_stored)
     with pytest.raises(StoreError, match="cannot be created"):
         bench.vote(running.id, "tie")
     (tmp_path / "file").unlink()  # it was put right meanwhile
-    assert bench.vote(running.id, "tie").verdict == "tie" and bench.status().text == "tiny · cpu"
+    assert bench.vote(running.id, "tie").verdict == "tie" and bench.status().text == "models ready · cpu"
     bench.close()
 
 
@@ -361,7 +361,7 @@ def test_models_that_cannot_be_used_are_counted_in_the_status(folders, tmp_path,
     bench = Workbench(Settings(data_dir=tmp_path / "data", device="cpu"), [str(tmp_path / "bad"), folders["lm"]])
     bench.start_loading()
     bench.wait_until_ready(60)
-    assert bench.status().text == "tiny · cpu · 1 model cannot be used, see Models"
+    assert bench.status().text == "models ready · cpu · 1 model cannot be used, see Models"
     bench.close()
 
 

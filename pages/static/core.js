@@ -2,7 +2,8 @@
 // Text from models and people becomes a node by `textContent` or an attribute, never by markup.
 window.rgtg = (() => {
   const views = {}; // letter -> {head, steps, done, ...}, filled by tokens.js
-  const colour = { channel: "reward", measure: "" };
+  const OWN = "own guide"; // in place of a reward model's name: each column's own (rgtg/plots.py has the same word)
+  const colour = { channel: "reward", measure: "" }; // "" is what `measure` chooses
   let open = null; // {column, index}
 
   function el(tag, attributes = {}, ...children) {
@@ -22,48 +23,81 @@ window.rgtg = (() => {
     const on = (event) => (element.isConnected ? listener(event.detail) : document.removeEventListener("rgtg:" + name, on));
     document.addEventListener("rgtg:" + name, on);
   };
-  const signed = (value, digits = 2) => (value === null || value === undefined ? "–" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits));
-  const plain = (value, digits = 2) => (value === null || value === undefined ? "–" : (value < 0 ? "−" : "") + Math.abs(value).toFixed(digits));
+  const plain = (value, digits = 2, plus = "") => {
+    if (value === null || value === undefined) return "–";
+    const size = Math.abs(value).toFixed(digits);
+    return (Number(size) === 0 ? "" : value < 0 ? "−" : plus) + size; // what rounds to nothing has no sign
+  };
+  const signed = (value, digits = 2) => plain(value, digits, "+");
   const percent = (p) => (p === null || p === undefined ? "–" : (100 * p).toFixed(p < 0.0995 ? 1 : 0) + " %");
   const shown = (text) => (text === "" ? "" : text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replace(/^ | $/g, "␣"));
 
   // ---- what colours a token -------------------------------------------------------------------
-  const reward = (view, i) => {
-    const step = view.steps[i];
-    if (!step) return null;
-    return colour.measure ? (step.rs?.[colour.measure] ?? null) : (step.r ?? null);
+  // the one measure for all columns unless a person chose: a reward model that guides none of them, the judge; else the only one there is
+  let known = null; // as long as no column has changed
+  const forget = () => { known = null; };
+  const measure = () => colour.measure || (known ??= judge());
+  function judge() {
+    const heads = Object.values(views).filter((view) => view.head), guides = new Set(heads.flatMap((view) => (view.head.guides ?? []).map(([name]) => name)));
+    const seen = new Set(heads.flatMap((view) => Object.keys(view.steps[0]?.rs ?? {}))), judges = [...seen].filter((name) => !guides.has(name));
+    return judges.at(-1) ?? (seen.size === 1 ? [...seen][0] : OWN);
+  }
+  const measureOf = (view) => {
+    const name = measure();
+    return name !== OWN ? name : (view.head?.guide ?? Object.keys(view.steps[0]?.rs ?? {})[0] ?? "");
   };
+  const reward = (view, i) => view.steps[i]?.rs?.[measureOf(view)] ?? null;
+  const change = (view, i) => (i === 0 ? null : minus(reward(view, i), reward(view, i - 1)));
   const CHANNELS = {
-    reward: { title: "reward", unit: "", of: reward },
-    change: { title: "change of reward", unit: "", of: (v, i) => (i === 0 ? (colour.measure ? null : v.steps[0].d) : minus(reward(v, i), reward(v, i - 1))) },
+    reward: { title: "reward", unit: "", measured: true, of: reward },
+    change: { title: "change of reward", unit: "", measured: true, of: change },
     margin: { title: "lead over the base's favourite", unit: "", of: (v, i) => v.steps[i].m ?? null },
     surprisal: { title: "surprisal", unit: "nats", from0: true, of: (v, i) => (v.steps[i].lp === undefined ? null : -v.steps[i].lp) },
     none: { title: "no colour", unit: "", of: () => 0 },
   };
   const minus = (a, b) => (a === null || b === null || a === undefined || b === undefined ? null : a - b);
   const value = (view, i) => CHANNELS[colour.channel].of(view, i);
-  const inWords = (number) => {
-    const channel = CHANNELS[colour.channel];
-    if (colour.channel === "none") return "";
-    if (number === null || number === undefined) return channel.title + " not scored";
-    return `${channel.title} ${channel.from0 ? plain(number) : signed(number)}${channel.unit && " " + channel.unit}`;
-  };
+  // what there is to say of a token: its reward and whose it is, the change, how probable it was, and what colours it
+  function tokenFacts(view, i) {
+    const step = view.steps[i], name = measureOf(view), got = reward(view, i), moved = change(view, i);
+    if (view.head?.blind || step.lp === undefined) return [];
+    const channel = CHANNELS[colour.channel], number = value(view, i);
+    const rewards = [got === null ? "reward not scored" + (name && ` by ${name}`) : `reward ${signed(got)} by ${name}`, moved !== null && `change of reward ${signed(moved)}`];
+    return [
+      !channel.measured && colour.channel !== "none" && number !== null && `${channel.title} ${channel.from0 ? plain(number) : signed(number)}${channel.unit && " " + channel.unit}`,
+      ...(colour.channel === "change" ? rewards.reverse() : rewards), // what colours it comes first
+      step.lp !== null && `probability ${percent(Math.exp(step.lp))}` + (view.head?.terms?.length > 1 && step.g !== null ? `, after guidance ${percent(step.g)}` : ""),
+    ].filter(Boolean);
+  }
 
-  // 98th percentile of the size over all columns; while text grows it only widens, at the end it is set exactly
-  let half = 0;
+  // 98th percentile of the size over the columns that share a measure; while text grows it only widens, at the end it is set exactly.
+  // What is smaller than FLOOR is noise: it never gets the full colour.
+  const FLOOR = 0.1;
+  let halves = new Map(), painted = "";
+  const groupOf = (view) => (CHANNELS[colour.channel].measured && measure() === OWN ? measureOf(view) : "");
   function rescale(exact) {
-    const sizes = [];
+    if (painted !== (painted = measure())) for (const view of Object.values(views)) view.paint(0);
+    const sizes = new Map();
     for (const view of Object.values(views)) for (let i = 0; i < view.steps.length; i++) {
-      const size = Math.abs(value(view, i) ?? 0);
-      if (size > 0) sizes.push(size);
+      const size = Math.abs(value(view, i) ?? 0), group = groupOf(view);
+      if (!sizes.has(group)) sizes.set(group, []);
+      if (size > 0) sizes.get(group).push(size);
     }
-    sizes.sort((a, b) => a - b);
-    const found = sizes.length ? sizes[Math.min(sizes.length - 1, Math.floor(0.98 * sizes.length))] : 0;
-    const next = exact ? found : Math.max(half, found);
-    if (next === half) return;
-    half = next;
-    for (const view of Object.values(views)) view.box.style.setProperty("--half-range", half || 1);
-    tell("scale", { half });
+    const next = new Map([...sizes].map(([group, found]) => {
+      found.sort((a, b) => a - b);
+      const most = Math.max(FLOOR, found[Math.min(found.length - 1, Math.floor(0.98 * found.length))] ?? 0);
+      return [group, exact ? most : Math.max(halves.get(group) ?? 0, most)];
+    }));
+    if (next.size === halves.size && [...next].every(([group, half]) => halves.get(group) === half)) return;
+    halves = next;
+    for (const view of Object.values(views)) view.box.style.setProperty("--half-range", half(view));
+    tell("scale");
+  }
+  const half = (view) => halves.get(groupOf(view)) ?? 1;
+  // [{name, columns, half}]: the scales in use; the name of a scale that all share is ""
+  function scales() {
+    const found = [...halves].map(([name, half]) => ({ name, half, columns: Object.values(views).filter((v) => v.steps.length && groupOf(v) === name).map((v) => v.column).sort() }));
+    return found.length ? found : [{ name: "", half: 1, columns: [] }];
   }
   let soon = null; // the views of one update ask together
   function rescaleSoon(exact) {
@@ -72,10 +106,11 @@ window.rgtg = (() => {
     requestAnimationFrame(() => { const asked = soon; soon = null; rescale(asked.exact); });
   }
   function paintAll() {
-    half = 0;
+    halves = new Map();
+    painted = measure();
     for (const view of Object.values(views)) view.paint(0);
     rescale(true);
-    tell("scale", { half });
+    tell("scale");
   }
 
   // ---- the open token -------------------------------------------------------------------------
@@ -94,5 +129,5 @@ window.rgtg = (() => {
     const line = document.querySelector("#status .drawn");
     if (line) line.textContent = text;
   };
-  return { views, colour, CHANNELS, el, tell, hear, signed, plain, percent, shown, value, reward, inWords, rescaleSoon, paintAll, select, close, running, say, opened: () => open, half: () => half };
+  return { views, colour, OWN, CHANNELS, el, tell, hear, signed, plain, percent, shown, value, reward, measure, measureOf, forget, tokenFacts, rescaleSoon, paintAll, select, close, running, say, opened: () => open, half, scales };
 })();

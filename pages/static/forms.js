@@ -29,7 +29,7 @@ rgtg.field = (spec, value, id, changed) => {
 rgtg.labelled = (spec, input) => rgtg.el("label", { class: "field " + (spec.kind === "check" ? "check" : ""), title: spec.help || null }, rgtg.el("span", { text: spec.label }), input);
 
 // The settings that all columns share.
-rgtg.settings = (element, props, trigger, watch) => {
+rgtg.settings = (element, props, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   let value = {}, inputs = {};
@@ -44,8 +44,9 @@ rgtg.settings = (element, props, trigger, watch) => {
     root.replaceChildren(...props.fields.map((spec) => {
       if (spec.kind === "button") return el("button", { id: "settings-new-seed", type: "button", class: "small", title: spec.help, text: spec.label, onclick: newSeed });
       inputs[spec.name] = rgtg.field(spec, value[spec.name], "settings-" + spec.name, (now) => {
-        put({ [spec.name]: now });
-        if (spec.name === "base_lm") trigger("base_lm", { name: now });
+        put(spec.name === "seed" ? { seed: now, lock: true } : { [spec.name]: now });
+        if (spec.name === "seed") inputs.lock.checked = true; // who types a seed means to keep it
+        if (spec.name === "base_lm") rgtg.tell("base_lm");
       });
       return rgtg.labelled(spec, inputs[spec.name]);
     }));
@@ -72,19 +73,27 @@ rgtg.columnSettings = (element, props, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   const id = (name) => `settings-${props.column}-${name}`;
-  let value = null;
+  const NARROW = 400; // px of a column, below which its head takes two lines (Gradio keeps no container query)
+  let value = null, drawnFor = null; // the base LM
   const method = () => props.methods.find((m) => m.key === value.method) ?? props.methods[0];
   const put = (changes) => {
     value = { ...value, ...changes };
     props.value = JSON.stringify(value);
     show();
   };
+  const lm = () => rgtg.currentSettings?.().base_lm ?? null;
+  const fitting = () => props.models.filter((m) => m.fits.includes(lm()));
+  const fit = (method) => {
+    if (!method.uses_reward) return null;
+    const models = fitting(), named = (name) => models.find((m) => m.name === name);
+    return (models.find((m) => m.objective && m.objective === method.objective) ?? named(value.reward_model) ?? models[0])?.name ?? null;
+  };
+  const misfit = () => method().uses_reward && !fitting().some((m) => m.name === value.reward_model);
   const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });
   function change(key) {
     const next = props.methods.find((m) => m.key === key);
     const params = Object.fromEntries(next.parameters.map((p) => [p.name, value.params?.[p.name] !== undefined && p.min !== null ? value.params[p.name] : p.default]));
-    const fit = props.models.find((m) => m.objective && m.objective === next.objective) ?? props.models.find((m) => m.name === value.reward_model) ?? props.models[0];
-    put({ method: key, params, reward_model: next.uses_reward ? (fit?.name ?? null) : null });
+    put({ method: key, params, reward_model: fit(next) });
     draw(true);
     document.getElementById(id("method"))?.focus();
   }
@@ -93,14 +102,23 @@ rgtg.columnSettings = (element, props, watch) => {
   function draw(force) {
     if (!force && value && props.value === JSON.stringify(value)) return;
     value = JSON.parse(props.value || "{}");
+    drawnFor = lm();
     root.replaceChildren(el("span", { class: "letter", "data-column": props.column, text: props.column }));
     if (props.branch) return void root.append(el("span", { class: "branch-label", title: props.branch, text: props.branch }));
     const chosen = method(), methods = props.methods.map((m) => [m.key, m.title]);
     root.append(rgtg.field({ label: `Method of column ${props.column}`, help: chosen.about, choices: methods }, value.method, id("method"), change));
     if (chosen.uses_reward) {
-      const models = props.models.length ? props.models.map((m) => m.name) : ["no reward model"];
-      if (value.reward_model && !models.includes(value.reward_model)) models.push(value.reward_model);
-      root.append(rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, value.reward_model, id("reward_model"), (now) => put({ reward_model: now })));
+      const models = fitting().map((m) => m.name), wrong = misfit();
+      if (wrong) models.unshift(value.reward_model ?? "no reward model");
+      const picker = rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, value.reward_model, id("reward_model"), (now) => { put({ reward_model: now }); draw(true); document.getElementById(id("reward_model"))?.focus(); });
+      picker.toggleAttribute("aria-invalid", wrong);
+      root.append(picker);
+      if (wrong) {
+        const name = value.reward_model ? `“${value.reward_model}” does not guide ${lm()}` : `No reward model here guides ${lm()}`;
+        const next = fitting().length ? "choose another reward model" : "train one on Train, or choose Base LM";
+        root.append(el("p", { class: "misfit", id: id("misfit"), role: "alert", text: `${name}: ${next}.` }));
+        picker.setAttribute("aria-describedby", id("misfit"));
+      }
     }
     const [first, ...rest] = chosen.parameters;
     if (first) root.append(rgtg.labelled(spec(first), rgtg.field(spec(first), value.params?.[first.name] ?? first.default, id(first.name), (now) => putParam(first.name, now))));
@@ -119,6 +137,7 @@ rgtg.columnSettings = (element, props, watch) => {
     const wanted = index < 4 && index < (rgtg.currentSettings?.().columns ?? 4);
     home.classList.toggle("absent", !wanted && !head);
     home.classList.toggle("leaving", !wanted && !!head && !props.branch);
+    home.classList.toggle("narrow", home.clientWidth < NARROW);
     home.classList.toggle("changed", !!head?.params && !props.branch && !same(head));
   }
   // whether the text below was made with what the head shows now
@@ -126,12 +145,17 @@ rgtg.columnSettings = (element, props, watch) => {
     head.method === value.method && (head.guide ?? null) === (value.reward_model ?? null) &&
     Object.entries(value.params ?? {}).every(([name, now]) => head.params[name] === undefined || head.params[name] === now);
   (rgtg.currentColumns ??= {})[props.column] = () => value;
-  rgtg.hear(element, "settings", show);
+  rgtg.hear(element, "settings", () => { if (lm() !== drawnFor) draw(true); show(); });
+  rgtg.hear(element, "base_lm", () => { // another was chosen by hand: so is what can guide it
+    if (!props.methods.length || !misfit()) return;
+    put({ reward_model: fit(method()) });
+    draw(true);
+  });
   rgtg.hear(element, "column", show);
   watch("value", () => { draw(); show(); });
   watch(["methods", "models", "branch"], () => { draw(true); show(); });
   draw(true);
-  setTimeout(show);
+  setTimeout(() => { show(); const home = element.closest(".rgtg-column"); if (home) new ResizeObserver(show).observe(home); });
   document.addEventListener("click", (event) => { for (const open of root.querySelectorAll("details[open]")) if (!open.contains(event.target)) open.open = false; });
 };
 
@@ -140,7 +164,7 @@ rgtg.colourBar = (element, props, trigger, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   const legend = el("span", { class: "legend" });
-  const measure = el("select", { id: "colour-measure", "aria-label": "Reward model that colours and draws the curve" });
+  const measure = el("select", { id: "colour-measure", "aria-label": "Reward model that colours and draws the curve", title: "The reward model whose rewards are shown; “own guide” shows each column's own, each on its own scale" });
   const channel = rgtg.field({ label: "Colour by", choices: props.channels }, "reward", "colour-channel", (now) => { rgtg.colour.channel = now; rgtg.paintAll(); });
   measure.addEventListener("change", () => {
     rgtg.colour.measure = measure.value;
@@ -151,26 +175,35 @@ rgtg.colourBar = (element, props, trigger, watch) => {
   function names() {
     const found = new Set();
     for (const view of Object.values(rgtg.views)) for (const name of Object.keys(view.steps[0]?.rs ?? {})) found.add(name);
-    const list = ["", ...[...found].sort()], now = [...measure.options].map((o) => o.value);
-    if (JSON.stringify(list) === JSON.stringify(now)) return;
-    measure.replaceChildren(...list.map((name) => el("option", { value: name, text: name || "own guide" })));
-    if (!list.includes(rgtg.colour.measure)) rgtg.colour.measure = "";
-    measure.value = rgtg.colour.measure;
+    if (rgtg.colour.measure && rgtg.colour.measure !== rgtg.OWN && found.size && !found.has(rgtg.colour.measure)) rgtg.colour.measure = props.value = "";
+    const list = [...[...found].sort(), rgtg.OWN], now = [...measure.options].map((o) => o.value);
+    if (JSON.stringify(list) !== JSON.stringify(now)) measure.replaceChildren(...list.map((name) => el("option", { value: name, text: name })));
+    measure.value = rgtg.measure();
+  }
+  function ends(half, kind) {
+    const digits = half < 1 ? 2 : 1;
+    return [kind.from0 ? "0" : rgtg.plain(-half, digits), (kind.from0 ? rgtg.plain(half, digits) : rgtg.signed(half, digits)) + (kind.unit && " " + kind.unit)];
   }
   function scale() {
     names();
-    const kind = rgtg.CHANNELS[rgtg.colour.channel], half = rgtg.half();
+    const kind = rgtg.CHANNELS[rgtg.colour.channel], scales = rgtg.scales();
     legend.replaceChildren();
     if (rgtg.colour.channel === "none") return;
-    const marks = kind.from0 ? [0, 0.25, 0.5, 0.75, 1] : [-1, -0.5, 0, 0.5, 1];
-    legend.append(el("span", { text: kind.from0 ? "0" : rgtg.plain(-half, 1) }));
-    for (const mark of marks) {
+    const swatches = (kind.from0 ? [0, 0.25, 0.5, 0.75, 1] : [-1, -0.5, 0, 0.5, 1]).map((mark) => {
       const swatch = el("i", { class: "tok " + (kind.from0 ? "high" : mark > 0 ? "pos" : mark < 0 ? "neg" : "") });
       swatch.style.setProperty("--m", Math.abs(mark));
       swatch.style.setProperty("--half-range", 1);
-      legend.append(swatch);
+      return swatch;
+    });
+    if (scales.length === 1 && !scales[0].name) {
+      const [low, high] = ends(scales[0].half, kind);
+      return void legend.append(el("span", { text: low }), ...swatches, el("span", { text: high }));
     }
-    legend.append(el("span", { text: (kind.from0 ? rgtg.plain(half, 1) : rgtg.signed(half, 1)) + (kind.unit && " " + kind.unit) }));
+    legend.append(...swatches);
+    for (const { name, columns, half } of scales) {
+      const [low, high] = ends(half, kind);
+      legend.append(el("span", { class: "scale", text: `${columns.join(" ")}: ${name} ${low} … ${high}` }));
+    }
   }
   root.append(rgtg.labelled({ label: "colour" }, channel), rgtg.labelled({ label: "by" }, measure), legend);
   rgtg.hear(element, "scale", scale);

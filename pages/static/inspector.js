@@ -7,6 +7,7 @@ rgtg.inspector = (element, trigger) => {
   let now = null;
 
   function empty() {
+    if (now && root.contains(document.activeElement)) rgtg.views[now.column]?.focus(now.index);
     now = null;
     const hint = "Click a token to see what else could have been said.";
     root.replaceChildren(el("div", { class: "panel-head" }, el("h2", { text: "Why this token" })), el("p", { class: "hint", id: "inspector-sentence", text: hint }));
@@ -23,7 +24,7 @@ rgtg.inspector = (element, trigger) => {
       if (before === 1) return `${word} is the base LM's first choice, ${percent(Math.exp(step.lp))}.`;
       return `${word} was drawn: the base LM's choice number ${before}, ${percent(Math.exp(step.lp))}.`;
     }
-    const facts = `${base}, reward ${step.r === null ? "not scored" : signed(step.r)}`;
+    const facts = `${base}, reward ${step.r === null ? "not scored" : signed(step.r)} by ${head.guide}`;
     const judged = step.c?.some((row) => row[3].length);
     if (!judged) return `${word}: the base LM's choice number ${before}, ${facts}. ${head.title} draws single tokens from the base LM and judges longer pieces.`;
     const drawn = after > 1 && head.params?.pick !== "greedy" ? ` It was drawn with ${percent(step.g)} after guidance.` : "";
@@ -52,14 +53,36 @@ rgtg.inspector = (element, trigger) => {
       ["score", (row) => plain(row[4], 3), terms.length ? "score = " + terms.join(" + ") : "what the selection compares"],
       ["rank", (row) => (row[5] === row[6] ? String(row[6]) : `${row[5]} → ${row[6]}`), "before guidance → after"],
       guided && ["after", (row) => share(row[7]), "share among the candidates after guidance"],
-      ["", (row) => branch(row, head, index)],
+      ["branch", (row) => branch(row, head, index)],
     ].filter(Boolean);
     const rows = step.c.map((row) =>
-      el("tr", { class: row[0] === step.id ? "taken" : null, "data-token": row[0] }, ...columns.map(([title, cell]) => el("td", { "data-column": title || "branch" }, cell(row)))),
+      el("tr", { class: row[0] === step.id ? "taken" : null, "data-token": row[0] }, ...columns.map(([title, cell]) => el("td", { "data-column": title }, cell(row)))),
     );
-    const heads = columns.map(([title, , help, weight]) => el("th", { scope: "col", title: help, "data-column": title || "branch" }, title, weight && el("small", { text: " " + weight })));
-    return el("table", { class: "candidates" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
+    const buttons = rows.map((row) => row.querySelector("button")).filter(Boolean);
+    buttons.forEach((button, i) => (button.tabIndex = i ? -1 : 0)); // one Tab stop; the arrows move
+    const heads = columns.map(([title, , help, weight]) => el("th", { scope: "col", title: help, "data-column": title }, title, weight && el("small", { text: " " + weight })));
+    const found = el("table", { class: "candidates", onkeydown: (event) => walk(event, buttons, index) }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
+    return step.n ? [found, el("p", { class: "hint", id: "inspector-left-out", text: `${step.c.length} of ${step.c.length + step.n} candidates: what was taken, the base LM's favourite and the highest scores.` })] : [found];
   }
+  function walk(event, buttons, index) {
+    const at = buttons.indexOf(event.target), to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: buttons.length - 1 }[event.key];
+    const beside = { ArrowLeft: index - 1, ArrowRight: index + 1 }[event.key];
+    if (at < 0 || event.ctrlKey || event.metaKey || event.altKey || (to === undefined && beside === undefined)) return;
+    event.preventDefault();
+    if (to !== undefined) return void move(buttons, Math.max(0, Math.min(buttons.length - 1, to)));
+    rgtg.select(now.column, Math.max(0, Math.min(rgtg.views[now.column].steps.length - 1, beside)), "inspector");
+    rgtg.toCandidates();
+  }
+  function move(buttons, to) {
+    buttons.forEach((button, i) => (button.tabIndex = i === to ? 0 : -1));
+    buttons[to].focus();
+  }
+  // from a token to its candidates; whether there was something to go to
+  rgtg.toCandidates = () => {
+    const to = root.querySelector(".candidates button") ?? root.querySelector(".table[tabindex]");
+    to?.focus();
+    return !!to;
+  };
 
   // ---- what was tried -----------------------------------------------------------------------------
   // a row: text, reward as it ended, the threshold that it missed, its share among the rows
@@ -73,7 +96,7 @@ rgtg.inspector = (element, trigger) => {
     const what = has[1] ? "Tried here and given up" : has[2] ? "Answers dropped here" : "Drawn here and not kept";
     const columns = TRIED.map((column, i) => [...column, i + 1]).filter((_, i) => has[i]);
     const lines = rows.map((row) => el("tr", {},
-      el("td", {}, el("span", { class: "piece", title: row[0], text: shown(row[0]) || "…" })),
+      el("td", {}, el("span", { class: "piece", dir: "auto", title: row[0], text: shown(row[0]) || "…" })),
       ...columns.map(([title, print, , i]) => el("td", { "data-tried": title, text: print(row[i]) }))));
     const heads = [el("th", { scope: "col", text: what }), ...columns.map(([title, , help]) => el("th", { scope: "col", title: help, text: title }))];
     return el("div", { id: "inspector-tried" },
@@ -82,7 +105,7 @@ rgtg.inspector = (element, trigger) => {
   }
   function candidate(row, step) {
     const marks = [row[0] === step.id && ["●", "taken"], row[5] === 1 && ["○", "the base LM's favourite"], row[6] === 1 && ["▲", "highest score"]].filter(Boolean);
-    const cell = el("span", { class: "cand" }, el("span", { class: "word", title: `${row[1]} · token id ${row[0]}`, text: shown(row[1]) || "…" }));
+    const cell = el("span", { class: "cand" }, el("span", { class: "word", dir: "auto", title: `${row[1]} · token id ${row[0]}`, text: shown(row[1]) || "…" }));
     for (const [mark, title] of marks) cell.append(el("span", { class: "mark", title, role: "img", "aria-label": title, text: mark }));
     return cell;
   }
@@ -91,8 +114,18 @@ rgtg.inspector = (element, trigger) => {
     cell.style.setProperty("--share", Math.max(0, Math.min(1, p ?? 0)));
     return cell;
   }
+  // the column that has this road already: the answer itself, a branch that was made here, or what it branched off
+  function twin(row, head, index) {
+    const ids = (view) => JSON.stringify([view.head.method, view.head.params, view.head.guides, view.head.seed, view.steps.slice(0, index).map((step) => step.id)]);
+    const own = rgtg.views[head.column], wanted = ids(own);
+    const has = (view) => view.head && !view.head.blind && view.steps[index]?.id === row[0] && ids(view) === wanted;
+    return (has(own) ? own : Object.values(rgtg.views).find(has))?.column;
+  }
   function branch(row, head, index) {
-    const name = `Branch here with ${shown(row[1]) || "…"}`;
+    const word = shown(row[1]) || "…", there = twin(row, head, index);
+    if (there === head.column) return el("span", { class: "hint", text: "taken" });
+    if (there) return el("button", { class: "branch there", type: "button", title: `Column ${there} goes on with ${word}`, onclick: () => rgtg.select(there, index, "inspector"), text: `in ${there}` });
+    const name = `Branch here with ${word}`;
     const go = () => trigger("branch", { comparison: head.comparison, trace: head.trace, index, token_id: row[0] });
     return el("button", { class: "branch", type: "button", "aria-label": name, title: name + ": a new column goes on from this token", onclick: go, text: "Branch here" });
   }
@@ -100,10 +133,12 @@ rgtg.inspector = (element, trigger) => {
   function peers({ column, index }) {
     const others = Object.values(rgtg.views).filter((view) => view.column !== column && view.steps[index]);
     if (!others.length) return null;
-    const line = el("div", { class: "peers" }, "Same step: ");
+    const own = rgtg.measure() === rgtg.OWN;
+    const line = el("div", { class: "peers" }, own ? "Same step, reward by each column's own guide: " : `Same step, reward by ${rgtg.measure()}: `);
     for (const view of others.sort((a, b) => a.column.localeCompare(b.column))) {
       const step = view.steps[index], value = rgtg.reward(view, index);
-      line.append(el("button", { type: "button", class: "peer-link", onclick: () => rgtg.select(view.column, index, "inspector"), text: `${view.column} ${quoted(step.t || step.x || "")} ${value === null ? "" : signed(value)}` }));
+      const words = `${view.column} ${quoted(step.t || step.x || "")} ${value === null ? "" : signed(value)}`, by = `reward by ${rgtg.measureOf(view)}`;
+      line.append(el("button", { type: "button", class: "peer-link", title: by, "aria-label": `${words}, ${by}`, onclick: () => rgtg.select(view.column, index, "inspector"), text: words }));
     }
     return line;
   }
@@ -130,7 +165,7 @@ rgtg.inspector = (element, trigger) => {
         el("button", { id: "inspector-close", type: "button", class: "small", "aria-label": "Close", onclick: rgtg.close, text: "×" }),
       ),
       el("p", { id: "inspector-sentence", text: sentence(head, step, index) }),
-      el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Candidates" }, step.c?.length ? table(head, step, index) : el("p", { class: "hint", text: "No candidates were kept for this token." }), step.y && tried(step.y)),
+      el("div", { class: "table", tabindex: step.y ? "0" : null, role: "region", "aria-label": "Candidates" }, ...(step.c?.length ? table(head, step, index) : [el("p", { class: "hint", text: "No candidates were kept for this token." })]), step.y && tried(step.y)),
       peers(found) ?? "",
     );
     if (held) document.getElementById(held)?.focus();

@@ -212,7 +212,7 @@ def trace_json(trace: Trace, column: str) -> dict:
     tokens = [
         {
             "id": s.token_id, "text": s.text, "log_prob": s.log_prob, "rewards": dict(s.rewards), "score": s.score,
-            "rank_before": s.rank_before, "rank_after": s.rank_after, "prob_after": s.prob_after, "kl": s.kl,
+            "rank_before": s.rank_before, "rank_after": s.rank_after, "prob_after": s.prob_after, "kl": s.kl, "truncation": s.truncation,
             "tried": [asdict(t) for t in s.tried],
             "candidates": [asdict(c) | {"id": c.token_id, "rewards": dict(c.rewards)} for c in s.candidates],
         }

@@ -27,12 +27,14 @@ from rgtg.serialization import from_json, to_json
 
 logger = logging.getLogger(__name__)
 BATCH = 40  # runs that advance together
+DEFINITIONS = "KL to the base LM with the same candidates"  # another text where a figure means something else: kept cells are made again
 
 
 @dataclass(frozen=True)
 class Cell:
     """One setting on one prompt with one seed. `judge` is the judge's reward of the answer as it ended, minus its zero;
-    `log_prob` the mean a token under the base LM; `kl` the sum over tokens (None where a method has no step distribution)."""
+    `log_prob` the mean a token under the base LM; `kl` and `truncation` the sums over tokens (see
+    `Step`; None where a method has no step distribution)."""
 
     key: str
     setting: str
@@ -45,6 +47,7 @@ class Cell:
     guide: float | None
     log_prob: float
     kl: float | None
+    truncation: float | None = None
 
 
 def run_sweep(
@@ -115,8 +118,8 @@ def _read(path: Path) -> Iterator[Cell]:
 
 
 def cell_key(run: Run, judge: RewardModel) -> str:
-    """Hash of everything the cell depends on: the run, the judge's weights and the version of the code."""
-    what = to_json(replace(run, versions=())) + judge.loaded.ref.revision + __version__
+    """Hash of everything the cell depends on: the run, the judge's weights, the version of the code and what the figures mean."""
+    what = to_json(replace(run, versions=())) + judge.loaded.ref.revision + __version__ + DEFINITIONS
     return hashlib.sha256(what.encode()).hexdigest()[:24]
 
 
@@ -144,8 +147,7 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
         if end.stop_reason == "error":
             raise BadData(f"`{label(run)}` failed on {run.prompt!r}.", end.error)
         ids = tuple(s.token_id for s in taken)
-        kls = [s.kl for s in taken if s.kl is not None]
-        kl = sum(kls) if len(kls) == len(taken) else None
+        kl, truncation = (_total([getattr(s, name) for s in taken]) for name in ("kl", "truncation"))
         said = [(reward, weight) for ref, weight in run.guides if (reward := taken[-1].reward(ref.name)) is not None]
         guide = _combined(run, said) if said and len(said) == len(run.guides) else None
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
@@ -154,8 +156,13 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
             raise not_finite(judge.name, f"at the end of an answer to {run.prompt!r:.80}")
         yield Cell(
             key, label(run), run.prompt, run.seed, "".join(s.text for s in taken), ids, end.stop_reason,
-            judged - zero, guide, statistics.fmean(s.log_prob for s in taken), kl,
+            judged - zero, guide, statistics.fmean(s.log_prob for s in taken), kl, truncation,
         )  # fmt: skip
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _combined(run: Run, said: Sequence[tuple[float, float]]) -> float:
@@ -199,7 +206,7 @@ def write_table(cells: Sequence[Cell], out: Path) -> str:
     """The summary as Markdown, also kept as `table.md` and `table.json` in `out`."""
     rows = summary(cells)
     lines = [
-        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, nats | tokens | distinct-2 |",
+        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, same candidates | tokens | distinct-2 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:

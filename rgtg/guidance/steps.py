@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rgtg.guidance.rows import Draft
-from rgtg.guidance.sequences import normalised
 from rgtg.records import Candidate, Step, Tried
 
 
@@ -50,7 +49,8 @@ def step_of(
     reward models whose rewards are kept; only a method that `rescores` has a distribution of single tokens, and with it a KL."""
     # ten numbers: plain Python is faster here than a tensor operation each
     values, index, ids = draft.scores, draft.index, draft.proposal.ids
-    log_probs, after = draft.proposal.log_probs.tolist(), normalised([value / (temperature or 1.0) for value in values])
+    log_probs, guided = draft.proposal.log_probs.tolist(), log_shares(values, ids, 0.0 if draft.greedy else temperature)
+    after = [math.exp(share) for share in guided]
     ranks = [0] * len(values)
     for rank, i in enumerate(sorted(range(len(values)), key=values.__getitem__, reverse=True), 1):  # stable: of equal scores the likelier first
         ranks[i] = rank
@@ -58,11 +58,30 @@ def step_of(
     rewards = [tuple(zip(components, said, strict=True)) for said in zip(*components.values(), strict=True)] or [()] * len(ids)
     before = range(1, len(ids) + 1)
     candidates = tuple(map(Candidate, ids, map(text_of, ids), log_probs, values, before, ranks, after, rewards))
-    kl = None
-    if rescores:
-        kl = -log_probs[index] if draft.greedy else sum(q * (math.log(q) - p) for q, p in zip(after, log_probs, strict=True) if q > 0)
+    base = log_shares(log_probs, ids, temperature)
+    kl, truncation = (divergence(guided, base), divergence(base, log_probs)) if rescores else (None, None)
     said = tuple((name, draft.rewards[name]) for name in watched if math.isfinite(draft.rewards.get(name, math.nan)))
     return Step(
         position, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index], math.exp(log_probs[index]), after[index],
-        kl, said, candidates, tried,
+        kl, said, candidates, tried, truncation,
     )  # fmt: skip
+
+
+def log_shares(scores: Sequence[float], ids: Sequence[int], temperature: float) -> list[float]:
+    """Log probability with which each candidate is drawn: at temperature 0 the highest score is certain, of equal ones the lowest id."""
+    if not temperature:
+        certain = max(range(len(scores)), key=lambda i: (scores[i], -ids[i]))
+        return [0.0 if i == certain else -math.inf for i in range(len(scores))]
+    scaled, highest = [score / temperature for score in scores], max(scores) / temperature
+    total = highest + math.log(sum(math.exp(value - highest) for value in scaled))
+    return [value - total for value in scaled]
+
+
+def divergence(after: Sequence[float], before: Sequence[float]) -> float | None:
+    """KL(after || before) in nats, of log probabilities; None where it has no bound, as `after` has what `before` rules out.
+
+    >>> divergence([0.0, -math.inf], [math.log(0.5), math.log(0.5)]), divergence([math.log(0.5), math.log(0.5)], [0.0, -math.inf])
+    (0.6931471805599453, None)
+    """
+    terms = [math.exp(q) * (q - p) for q, p in zip(after, before, strict=True) if q > -math.inf]
+    return max(0.0, sum(terms)) if math.inf not in terms else None

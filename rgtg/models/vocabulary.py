@@ -14,13 +14,13 @@ FILE = "tokenizer.json"
 
 
 def check_family(reward_model: tuple[str, Path], base_lm: tuple[str, Path]) -> None:
-    """Two models as (name, folder). Raises TokenizerMismatch where less than half of their tokens have the same id in both; what cannot be
-    read here is left to the tokenizers."""
+    """Two models as (name, folder). Raises TokenizerMismatch where less than half of the base LM's tokens have the same id in both; what
+    cannot be read here is left to the tokenizers."""
     (name, folder), (lm_name, lm_folder) = reward_model, base_lm
     if _content(folder) == _content(lm_folder):
         return
     ours, theirs = token_ids(folder), token_ids(lm_folder)
-    if ours and theirs and 2 * (shared := len(ours.items() & theirs.items())) < min(len(ours), len(theirs)):
+    if ours and theirs and 2 * (shared := len(ours.items() & theirs.items())) < len(theirs):
         found = f"`{name}` has {len(ours):,} tokens, `{lm_name}` has {len(theirs):,}; {shared:,} have the same id in both."
         wrong = f"Reward model `{name}` and base LM `{lm_name}` do not share a tokenizer."
         raise TokenizerMismatch(wrong, found, "Choose a reward model trained for this base LM.")

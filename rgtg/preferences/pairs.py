@@ -19,6 +19,7 @@ CAUSES = {
     "equal_texts": "pairs of equal texts",
     "error": "pairs with an answer that failed",
     "no_tokens": "pairs with an answer that has no token",
+    "repeat": "pairs that repeat an earlier vote of the same rater on the same answers",
 }
 
 
@@ -54,6 +55,16 @@ def derive_pairs(comparison: Comparison, votes: Iterable[Vote]) -> tuple[tuple[P
             else:
                 pairs.append(_pair(comparison, vote, best, other))
     return tuple(pairs), skipped
+
+
+def is_repeat(pair: Pair, known: set[int]) -> bool:
+    """Whether the rater has preferred this answer to that one before, to the same prompt, in a comparison that was generated again with
+    its seed for instance; `known` are the pairs so far, and grows."""
+    key = hash((pair.rater_id, pair.prompt, pair.chosen, pair.rejected, pair.chosen_ids, pair.rejected_ids))
+    if key in known:
+        return True
+    known.add(key)
+    return False
 
 
 def last_votes(votes: Iterable[Vote]) -> tuple[Vote, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rgtg.errors import BadData, BadSettings
 from rgtg.files import replacing
-from rgtg.preferences.pairs import derive_pairs
+from rgtg.preferences.pairs import derive_pairs, is_repeat
 from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def export_preferences(store: "Store", out: Path, format: str = "preference") ->
     if out.resolve().name.startswith(store.path.name) and out.resolve().parent == store.path.resolve().parent:
         raise BadData(f"`{out.name}` is the database.", "", "Choose another name for the export.")
     skipped, num_pairs, num_comparisons, num_votes, marks = Counter[str](), 0, 0, 0, store.all_marks()
-    digest = hashlib.sha256()
+    digest, known = hashlib.sha256(), set[int]()
     with replacing(out) as part, part.open("wb") as file:
         for comparison, votes in store.facts():
             pairs, causes = derive_pairs(comparison, votes)
@@ -108,6 +108,9 @@ def export_preferences(store: "Store", out: Path, format: str = "preference") ->
             num_comparisons, num_votes = num_comparisons + 1, num_votes + len(votes)
             skipped.update(causes)
             for pair in pairs:
+                if is_repeat(pair, known):
+                    skipped["repeat"] += 1
+                    continue
                 row = FORMATS[format](pair, Source(comparison, by_id[pair.vote_id], marks))
                 if row is None:
                     skipped["no_token_ids"] += 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rgtg.child import waiting_for
 from rgtg.config import STARTER_DIR, Settings
-from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, StoreError, door
+from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, StoreError, TokenizerMismatch, door
 from rgtg.guidance.methods import method
 from rgtg.models.catalog import Catalog, ModelInfo, is_folder
 from rgtg.models.vocabulary import check_family
@@ -37,6 +37,7 @@ class Library:
         self.settings = settings
         self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
         self._in_memory: dict[str, Any] = {}
+        self._families: dict[tuple[str, str], bool] = {}  # by the folders of a reward model and a base LM: whether their tokens are the same
         self._threads: dict[str, int] = {}  # by base LM, as measured when it was loaded
         self.notes: dict[str, str] = {}  # by model: how its matrices lie, or what int8 costs, in words
         self._loading = threading.RLock()
@@ -63,8 +64,19 @@ class Library:
         return self._fitting("judge", base_lm)
 
     def _fitting(self, kind: str, base_lm: str | None) -> list[ModelInfo]:
-        name = base_lm or next((m.name for m in self.base_lms()), None)
-        return [m for m in self.catalog.of_kind(kind) if name and m.fits(name)]
+        lm = next((m for m in self.base_lms() if base_lm in (None, m.name)), None)
+        return [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and self._shares_tokens(m, lm)]
+
+    def _shares_tokens(self, info: ModelInfo, lm: ModelInfo) -> bool:
+        """Whether the files of both say nothing else; a model without a card may be of any family."""
+        place = info.folder_or_id, lm.folder_or_id
+        if place not in self._families:
+            try:
+                check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
+                self._families[place] = True
+            except TokenizerMismatch:
+                self._families[place] = False
+        return self._families[place]
 
     def default_base_lm(self) -> str:
         """Name of the first base LM; raises RgtgError where none is installed."""

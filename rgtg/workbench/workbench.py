@@ -85,7 +85,7 @@ class Workbench:
             except Exception as error:  # a bad reward model does not keep the others from working
                 logger.warning("%s", in_words(error, "The first tokens could not be generated."), exc_info=not isinstance(error, RgtgError))
             self._open_store()
-            words = [lm.name, lm.loaded.model.device.type, *self._unusable()]
+            words = ["models ready", lm.loaded.model.device.type, *self._unusable()]
             logger.info("models ready: %s", ", ".join(self.library.in_memory()))  # a click may load another meanwhile
             self._status = ModelStatus("ready", " · ".join(words))
         except Exception as error:

@@ -335,7 +335,7 @@ def test_the_page_answers_while_the_models_load(browser, tiny_models, tmp_path):
         person.wait_status("the models are loading")
         slow.start_loading()
         person.wait_status("done")
-        person.page.wait_for_function("document.querySelector('#model-status .drawn').textContent.includes('tiny-lm')")
+        person.page.wait_for_function("document.querySelector('#model-status .drawn').textContent.includes('models ready')")
         person.context.close()
         assert not person.wrong
     slow.close()

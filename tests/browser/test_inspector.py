@@ -33,6 +33,14 @@ def person(browser, tmp_path_factory: pytest.TempPathFactory):
     bench.close()
 
 
+def test_the_judge_is_the_measure_of_every_column(person: Visitor):
+    assert person.page.locator("#colour-measure").input_value() == "judge"
+    assert person.page.evaluate("document.querySelector('#reward-curve .js-plotly-plot').layout.yaxis.title.text") == "reward (judge)"
+    for column in "ABC":
+        assert "by judge" in person.page.locator(f"#view-{column} .tok").first.get_attribute("aria-label")
+    assert "judge" not in person.page.locator("#colour .legend").inner_text(), "one scale, which the picker names"
+
+
 def open_token(person: Visitor, column: str, index: int) -> list[str]:
     """Clicks on a token; returns the heads of its table of candidates."""
     if person.page.evaluate("rgtg.opened()") != {"column": column, "index": index}:
@@ -97,3 +105,19 @@ def test_a_hostile_piece_stays_text(person: Visitor):
 def test_a_threshold_of_minus_infinity_is_shown_and_kept(person: Visitor):
     spec = json.loads(person.page.evaluate("JSON.stringify(rgtg.field({ label: 'threshold' }, '-inf', 'f', () => 0).placeholder)"))
     assert spec == "−∞"
+
+
+def test_own_guides_have_each_their_name_and_scale_and_the_base_column_says_whose_it_shows(person: Visitor):
+    person.page.locator("#settings-A-method").select_option("base")
+    person.page.locator("#settings-B-method").select_option("args")
+    person.generate(max_new_tokens=12)
+    person.page.locator("#colour-measure").select_option("own guide")
+    person.page.wait_for_function("document.querySelector('#reward-curve .js-plotly-plot')?.layout.yaxis2")
+    names = person.page.evaluate("document.querySelector('#reward-curve .js-plotly-plot').layout.annotations.map((a) => a.text)")
+    assert {"reward (full)", "reward (partial)"} <= set(names)
+    legend = person.page.locator("#colour .legend .scale").all_inner_texts()
+    assert [line.split(" −")[0] for line in legend] == ["A B: full", "C: partial"]
+    words = [person.page.locator(f"#view-{c} .tok").first.get_attribute("aria-label") for c in "ABC"]
+    assert ["by full" in words[0], "by full" in words[1], "by partial" in words[2]] == [True] * 3
+    ranges = [person.page.evaluate(f"getComputedStyle(document.querySelector('#view-{c} .text')).getPropertyValue('--half-range')") for c in "ABC"]
+    assert ranges[0] == ranges[1] != ranges[2]

@@ -174,12 +174,12 @@ def _tidy(work: Path, members: Sequence[Member]) -> None:
 
 def _frozen_votes(workbench: Workbench, path: Path, first: bool) -> str:
     """The votes as they stand, written once; the other processes wait for the file."""
-    from rgtg.store.export import export_preferences
+    from rgtg.store.export import export_preferences, skipped_words
 
     if first and not path.is_file():
         report = export_preferences(workbench.store, path, "training")
         if not report.num_pairs:
-            counts = ", ".join(f"{cause} {number}" for cause, number in report.skipped.items()) or "there are no votes"
+            counts = skipped_words(report.skipped) or "there are no comparisons"
             path.unlink()
             raise BadData("There is nothing to train on.", f"Found no pairs: {counts}.", "Vote for the better of two answers first.")
     patience = time.monotonic() + 60

@@ -16,6 +16,7 @@ from rgtg.errors import BadData, BadSettings
 from rgtg.files import sync, write_json
 from rgtg.models import artifacts
 from rgtg.models.catalog import whole_place
+from rgtg.store.export import skipped_words
 from rgtg.training.config import TrainingConfig
 
 JOB, PAIRS = "job.json", "pairs.jsonl"  # written before the job is in line
@@ -85,9 +86,8 @@ def _write_rows(path: Path, pairs: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _counts(report: Any) -> str:
-    """{"tie": 3, "skip": 0} -> `Found no pairs: tie 3.`"""
-    skipped = getattr(report, "skipped", None) or {}
-    causes = ", ".join(f"{cause} {count}" for cause, count in skipped.items() if count)
+    """{"tie": 3, "skip": 0} -> `Found no pairs: votes for a tie: 3.`"""
+    causes = skipped_words(getattr(report, "skipped", None) or {})
     return f"Found no pairs: {causes}." if causes else "Found no pairs."
 
 

@@ -68,7 +68,7 @@ class Trainings:
         from rgtg.jobs.reading import TOKENIZER, report_apart
         from rgtg.preferences.dataset import prepare
         from rgtg.preferences.formats import read
-        from rgtg.store.export import export_preferences
+        from rgtg.store.export import export_preferences, skipped_words
 
         _check_columns(source, config)
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
@@ -80,9 +80,8 @@ class Trainings:
             path = Path(folder) / "votes.jsonl"
             report = export_preferences(self._store(), path, "training")
             if report.num_pairs == 0:
-                causes = ", ".join(f"{number} {cause.replace('_', ' ')}" for cause, number in report.skipped.items())
-                votes = f"{report.num_votes} votes gave no pair ({causes or 'none stored'})."
-                raise BadSettings("There is nothing to train on yet.", votes, "Vote on Compare.")
+                causes = skipped_words(report.skipped) or "there are no comparisons"
+                raise BadSettings("There is nothing to train on yet.", f"Found no pairs: {causes}.", "Vote on Compare.")
             weights = config.objective.vote_weights
             found = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
             return replace(found, dropped=(*report.skipped.items(), *found.dropped))

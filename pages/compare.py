@@ -244,7 +244,7 @@ class _Page:
                 comparison = self.workbench.comparison(read_id(asked, "comparison"))
             except RgtgError as error:
                 warn(str(error))
-                return found | {self.status: str(error)}
+                return found
             return found | self._reopened(comparison)
 
         return load

@@ -13,7 +13,7 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, warn
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, shown, warn
 from pages.reports import accuracy_figure, count, lengths_of, readable, report_words
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ModelCard, RewardModelRow, new_id
@@ -113,7 +113,7 @@ class _Page:
                 place = read_text(place, "model to add", MAX_PLACE, "Give a folder on this machine, or owner/name on the hub.")
                 info = self.workbench.add_model(place.strip(), kind if isinstance(kind, str) else "")
             except Exception as error:
-                return {self.add: _note(in_words(error, "Adding the model"), wrong=True)}
+                raise shown(in_words(error, "Adding the model"), "place") from None
             return {self.add: _note(f"{info.name} is here", done=True)} | self._drawn(info.name)
 
         return add

@@ -409,7 +409,7 @@ def test_a_stored_comparison_opens_as_it_was():
 def test_a_link_to_nothing_opens_the_empty_tool(asked: str):
     page = a_page(StubWorkbench())
     found = page._load()(SimpleNamespace(query_params={"comparison": asked}))
-    assert page.prompt not in found and found[page.status]
+    assert page.prompt not in found and page.columns.views["A"] not in found
 
 
 def test_the_timer_ends_when_the_models_are_there():

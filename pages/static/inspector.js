@@ -57,7 +57,7 @@ rgtg.inspector = (element, trigger) => {
     const rows = step.c.map((row) =>
       el("tr", { class: row[0] === step.id ? "taken" : null, "data-token": row[0] }, ...columns.map(([title, cell]) => el("td", { "data-column": title || "branch" }, cell(row)))),
     );
-    const heads = columns.map(([title, , help, weight]) => el("th", { scope: "col", title: help, "data-column": title || "branch" }, title, weight && el("small", { text: " " + weight })));
+    const heads = columns.map(([title, , help, weight]) => el("th", { scope: "col", title: help, "data-column": title || "branch" }, title || el("span", { class: "unseen", text: "branch" }), weight && el("small", { text: " " + weight })));
     return el("table", { class: "candidates" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
   }
 

@@ -40,9 +40,9 @@ def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[st
     name = config["name"]
     if not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name):
         do = "Use up to 64 letters, digits, spaces and `._+-`, beginning with a letter or digit, and no name that Windows keeps for itself."
-        raise BadSettings("The new reward model needs another name.", f"Found {name!r}.", do)
+        raise BadSettings("The new reward model needs another name.", f"Found {name!r}.", do, "name")
     if name.lower() in taken:
-        raise BadSettings(f"The name `{name}` is taken.", f"It belongs to {taken[name.lower()]}.", "Choose another name.")
+        raise BadSettings(f"The name `{name}` is taken.", f"It belongs to {taken[name.lower()]}.", "Choose another name.", "name")
     training = dict(config.get("training") or {})
     TrainingConfig.stored(training)
     if os.path.isabs(config["base"]) and not Path(config["base"]).is_dir():

@@ -137,7 +137,7 @@ class Trainings:
         _check_columns(source, config)
         check_start(info.folder_or_id, config.objective)
         if name.lower() in {m.name.lower() for m in self._library.models() + self._library.unusable()}:
-            raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
+            raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.", "name")
         given: dict[str, Any] = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
         given |= {"guide": self._guide(given["base_lm"])}
@@ -227,4 +227,4 @@ def _parameter(f: Field[Any]) -> Parameter:
 def _check_columns(source: str, config: TrainingConfig) -> None:
     """Raises BadSettings where columns are named of votes, which have none."""
     if source == VOTES and config.columns:
-        raise BadSettings("`columns` has no effect on votes.", f"Found `{config.columns:.80}`.", "Leave it out, or give a file.")
+        raise BadSettings("`columns` has no effect on votes.", f"Found `{config.columns:.80}`.", "Leave it out, or give a file.", "columns")

@@ -10,6 +10,7 @@ import gradio as gr
 from pages import ids
 from pages.components import ColumnSettings
 from pages.handlers import quoted, read_json, read_number
+from pages.reports import name_words
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
@@ -81,8 +82,8 @@ def describe_models(workbench: Workbench, base_lm: str | None = None) -> list[di
         guides = workbench.library.guides(base_lm)
     except RgtgError:
         return []
-    cards = [(m.name, m.card or ModelCard("reward_model", m.name)) for m in guides]
-    return [{"name": name, "objective": card.objective, "about": card.taught or card.source} for name, card in cards]
+    cards = [(m, m.card or ModelCard("reward_model", m.name)) for m in guides]
+    return [{"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.taught or card.source} for m, card in cards]
 
 
 def default_columns(workbench: Workbench) -> list[ColumnSpec]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pages.reports import count
 from rgtg.config import DataConfig
+from rgtg.figures import accuracy_words
 from rgtg.records import Job
 from rgtg.workbench.trainings import DEFAULT_OBJECTIVE
 
@@ -118,6 +119,6 @@ def about(job: Job, lines: list[dict[str, Any]]) -> str:
     if last:
         parts.append(f"loss {last['loss']:.3f} at step {last['step']:,}")
         if last.get("held_out_accuracy") is not None and job.state in Job.UNFINISHED:
-            parts.append(f"right on {100 * last['held_out_accuracy']:.0f} % of held-out pairs")
+            parts.append(f"held-out accuracy {accuracy_words(last['held_out_accuracy'], last.get('held_out_pairs', 0))}")
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in training.items() if name != "objective"]
     return " · ".join([*parts, *changed])

@@ -67,9 +67,9 @@ def test_a_card_tells_its_family_and_what_it_was_taught(page, workbench, folders
     parent = json.loads(page._open()(event(model="p"))[page.card])
     assert parent["children"] == ["mine"] and parent["parents"] == ["tiny"] and parent["deletable"] is False
     facts = {label: words for label, words, *_ in json.loads(page._open()(event(model="mine"))[page.card])["facts"]}
-    assert facts["where"] == "trained here" and facts["objective"] == "partial" and facts["for"] == "tiny"
+    assert facts["where"] == "trained here" and facts["objective"] == "partial" and facts["base LM"] == "tiny"
     cells = json.loads(page._load()(visit())[page.list])["groups"][1]["models"][1]["cells"]
-    assert cells[:4] == ["partial", "tiny", "p", "75.0 %"]
+    assert cells[:5] == ["partial", "tiny", "p", "75.0 % (41–93)", "8"]
 
 
 def test_a_model_without_a_card_says_so(workbench, folders):

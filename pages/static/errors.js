@@ -11,8 +11,8 @@
 
   const inputOf = (field) => (field ? ["settings-", "train-", "add-"].map((start) => document.getElementById(start + field))
     .find((node) => node?.matches("input, select, textarea")) ?? document.getElementById(field)?.querySelector("textarea, input") : null);
-  // a page of Gradio's keeps clocks and openings apart from what a person does
-  const byHand = (fn) => !window.gradio_config?.dependencies?.find((d) => d.id === fn)?.targets?.some(([, event]) => ["tick", "load"].includes(event));
+  // not of a clock, of the page as it opens, or of what follows from another
+  const byHand = (fn) => !window.gradio_config?.dependencies?.find((d) => d.id === fn)?.targets?.some(([, event]) => ["tick", "load", "then", "success", "change"].includes(event));
 
   function put(error) {
     const input = inputOf(error.field);

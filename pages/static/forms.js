@@ -98,8 +98,8 @@ rgtg.columnSettings = (element, props, watch) => {
     const chosen = method(), methods = props.methods.map((m) => [m.key, m.title]);
     root.append(rgtg.field({ label: `Method of column ${props.column}`, help: chosen.about, choices: methods }, value.method, id("method"), change));
     if (chosen.uses_reward) {
-      const models = props.models.length ? props.models.map((m) => m.name) : ["no reward model"];
-      if (value.reward_model && !models.includes(value.reward_model)) models.push(value.reward_model);
+      const models = props.models.length ? props.models.map((m) => [m.name, m.label]) : [["no reward model", "no reward model"]];
+      if (value.reward_model && !models.some(([name]) => name === value.reward_model)) models.push([value.reward_model, value.reward_model]);
       root.append(rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, value.reward_model, id("reward_model"), (now) => put({ reward_model: now })));
     }
     const [first, ...rest] = chosen.parameters;

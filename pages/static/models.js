@@ -5,8 +5,8 @@ rgtg.modelList = (element, props, trigger, watch, openModel) => {
   function draw() {
     const found = JSON.parse(props.value || "{}"), groups = found.groups ?? [];
     const row = (model) => {
-      const open = el("button", { type: "button", class: "model", "data-model": model.name, "aria-pressed": String(model.name === found.open), text: model.name });
-      return el("tr", { class: model.name === found.open ? "open" : "", onclick: () => trigger(openModel, { model: model.name }) }, el("th", { scope: "row" }, open), ...model.cells.map((text, i) => el("td", { text, title: text, "data-cell": found.head[i + 1] })));
+      const open = el("button", { type: "button", class: "model", "data-model": model.name, "aria-pressed": String(model.name === found.open), text: model.name }), mark = model.mark && el("span", { class: "mark", text: model.mark });
+      return el("tr", { class: model.name === found.open ? "open" : "", onclick: () => trigger(openModel, { model: model.name }) }, el("th", { scope: "row" }, open, mark), ...model.cells.map((text, i) => el("td", { text, title: text, "data-cell": found.head[i + 1] })));
     };
     const focus = root.contains(document.activeElement) ? document.activeElement.dataset.model : null;
     const body = groups.filter((g) => g.models.length).map((g) => el("tbody", {}, el("tr", { class: "group" }, el("th", { colspan: found.head.length, scope: "rowgroup", text: g.title })), ...g.models.map(row)));

@@ -87,7 +87,7 @@ def train_file(
     said: list[dict[str, Any]] = []
 
     def listen(progress: Progress) -> None:
-        said.append(_news(progress))
+        said.append(_news(progress, judge.num_live))
         emit(said[-1])
 
     end_id = next(reversed(closing(start.tokenizer, config.template, config.system_prompt)), None)
@@ -138,10 +138,10 @@ def _card(
     )  # fmt: skip
 
 
-def _news(progress: Progress) -> dict[str, Any]:
+def _news(progress: Progress, num_live: int) -> dict[str, Any]:
     seconds_left = None if progress.seconds_left is None else round(progress.seconds_left, 1)
     news = {"phase": "training", "step": progress.step, "num_steps": progress.num_steps, "loss": round(progress.loss, 6)}
-    return news | {"held_out_accuracy": progress.held_out_accuracy, "seconds_left": seconds_left}
+    return news | {"held_out_accuracy": progress.held_out_accuracy, "held_out_pairs": num_live, "seconds_left": seconds_left}
 
 
 def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:

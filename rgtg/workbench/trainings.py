@@ -80,7 +80,7 @@ class Trainings:
             path = Path(folder) / "votes.jsonl"
             report = export_preferences(self._store(), path, "training")
             if report.num_pairs == 0:
-                causes = skipped_words(report.skipped) or "there are no comparisons"
+                causes = skipped_words(report.skipped) or "there are no votes"
                 raise BadSettings("There is nothing to train on yet.", f"Found no pairs: {causes}.", "Vote on Compare.")
             weights = config.objective.vote_weights
             found = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report

@@ -207,8 +207,8 @@ class _Page:
         finally:
             running.close()
         not_stored = f" · {running.not_stored}" if running.not_stored else ""
-        ended = {self.status: summary(running.traces) + not_stored, self.curve: self._curve(running.comparison, measure)}
-        yield self._into_views(texts.end()) | ended
+        yield self._into_views(texts.end()) | {self.curve: self._curve(running.comparison, measure)}
+        yield {self.status: summary(running.traces) + not_stored}  # on its own: Gradio sends the last answer twice, and all of it
 
     def _into_views(self, texts: dict[str, str]) -> dict:
         return {self.columns.views[name]: text for name, text in texts.items()}

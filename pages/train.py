@@ -160,7 +160,8 @@ class _Page:
         try:
             found = read_form(form, self.workbench)
             report = self.trainings.data(found["source"], found["start"], found["config"])
-            yield json.dumps(asked | data_words(report, self.trainings.why_dropped, found["config"]))
+            planned = self.trainings.estimate(report, found["start"], found["config"])
+            yield json.dumps(asked | data_words(report, self.trainings.why_dropped, found["config"], planned))
         except Exception as error:
             yield json.dumps(asked | {"words": in_words(error, "Looking at the data"), "wrong": True})
 

@@ -24,7 +24,7 @@ LABELS = {
     "max_bad_rows": "unreadable rows allowed",
 }
 # options that the look at the data depends on
-OF_DATA = ("held_out", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective")
+OF_DATA = ("held_out", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective", "num_steps", "pairs_per_batch")
 MAX_TEXT = 2_000
 
 

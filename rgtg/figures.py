@@ -13,6 +13,18 @@ def figure_name(name: str) -> str:
     return name.removeprefix("num_").replace("held_out", "held-out").replace("_", " ")
 
 
+def seconds_words(seconds: float) -> str:
+    """ "12 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def estimate_words(seconds: float, num_steps: int, batch_size: int, kind: str) -> str:
+    """ "about 12 min: 640 steps of 64 pairs"."""
+    return f"about {seconds_words(seconds)}: {num_steps:,} step{'s' * (num_steps != 1)} of {batch_size:,} {kind}"
+
+
 def wilson_interval(wins: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """95 % confidence interval of a share, wins of n (Wilson 1927); (0, 1) for n = 0."""
     if n == 0:

@@ -327,6 +327,7 @@ def test_a_running_training_says_how_far_it_is():
 
 def test_each_phase_has_words():
     assert "loading" in phase_words(None, {}) and "read" in phase_words("data", {})
+    assert phase_words("data", {}, {"seconds": 300.0}).endswith(" · about 5 min in all")
     assert "held-out" in phase_words("report", STEPS[-1]) and "saving" in phase_words("done", STEPS[-1])
     assert [seconds_words(s) for s in (0.2, 59.6, 600, 9000)] == ["1 s", "60 s", "10 min", "2.5 h"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rgtg.config import Settings
 from rgtg.errors import BadData, BadSettings
-from rgtg.figures import accuracy_words
+from rgtg.figures import accuracy_words, estimate_words
 from rgtg.files import make_folder
 from rgtg.records import ModelCard
 from rgtg.training.config import TrainingConfig, objective_help, shared_fields
@@ -201,6 +201,7 @@ def _print_news(news: Mapping[str, Any], as_json: bool) -> None:
             print(f"   left out: {number:,} ({CAUSES.get(cause, cause)})", flush=True)
         for remark in data["remarks"]:
             print(f"   {remark}", flush=True)
+        print(estimate_words(**news["estimate"], kind=data["kind"]), flush=True)
     elif news.get("phase") == "training":
         accuracy = news["held_out_accuracy"]
         held_out = "" if accuracy is None else f"  held-out accuracy {accuracy_words(accuracy, news['held_out_pairs'])}"

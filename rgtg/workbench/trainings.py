@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rgtg.jobs.service import Jobs
     from rgtg.preferences.dataset import DataReport
     from rgtg.store.store import Store
+    from rgtg.training.pipeline import Estimate
 
 logger = logging.getLogger(__name__)
 VOTES = "votes"  # the source that stands for this installation's own votes
@@ -85,6 +86,13 @@ class Trainings:
             weights = config.objective.vote_weights
             found = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
             return replace(found, dropped=(*report.skipped.items(), *found.dropped))
+
+    def estimate(self, report: "DataReport", start: str, config: TrainingConfig) -> "Estimate":
+        """How long a training of this data would take on this machine; `report` is what `data` has given."""
+        from rgtg.training.pipeline import estimate
+
+        info = self._library.catalog.get(start, ("base_lm", "reward_model"))
+        return estimate(self._library.loaded(info).model, config, report)
 
     def why_dropped(self, cause: str) -> str:
         """A cause of `DataReport.dropped` in words."""

@@ -10,6 +10,7 @@ import gradio as gr
 from pages import ids
 from pages.components import ColumnSettings
 from pages.handlers import quoted, read_json, read_number
+from pages.reports import name_words
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
@@ -81,8 +82,8 @@ def describe_models(workbench: Workbench) -> list[dict]:
     for lm in workbench.library.base_lms():
         for m in workbench.library.guides(lm.name):
             card = m.card or ModelCard("reward_model", m.name)
-            found.setdefault(m.name, {"name": m.name, "objective": card.objective, "about": card.taught or card.source, "fits": []})
-            found[m.name]["fits"].append(lm.name)
+            words = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.taught or card.source, "fits": []}
+            found.setdefault(m.name, words)["fits"].append(lm.name)
     return list(found.values())
 
 
@@ -167,7 +168,7 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
     found = read_json(text, f"settings of column {column}")
     methods = workbench.methods()
     if not isinstance(found.get("method"), str) or found["method"] not in methods:
-        raise BadSettings(f"Column {column} has no method that is known here.", f"The methods are: {', '.join(methods)}.")
+        raise BadSettings(f"Column {column} has no method that is known here.", f"The methods are: {', '.join(methods)}.", "", f"{column}-method")
     method, given = methods[found["method"]], found.get("params", {})
     if not isinstance(given, dict):
         raise BadSettings(f"The parameters of column {column} could not be read.", f"Found {quoted(given)}.", "Choose the method anew.")
@@ -179,16 +180,16 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
         there = f"There are: {', '.join(names)}." if names else "There is none."
         wrong = f"Column {column} needs a reward model on this machine that is made for the base LM" + (f" `{base_lm}`." if base_lm else ".")
         do = "Choose one in the column's head." if names else "Train one on Train, add one on Models, or choose the method Base LM."
-        raise BadSettings(wrong, there, do)
+        raise BadSettings(wrong, there, do, f"{column}-reward_model")
     return ColumnSpec(method.key, params, name)
 
 
 def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | int | str:
+    field = f"{column}-{parameter.name}"
     if parameter.choices:
         if value not in parameter.choices:
-            raise BadSettings(
-                f"`{parameter.name}` in column {column} has to be one of: {', '.join(map(str, parameter.choices))}.", f"Found {quoted(value)}."
-            )
+            wrong = f"`{parameter.name}` in column {column} has to be one of: {', '.join(map(str, parameter.choices))}."
+            raise BadSettings(wrong, f"Found {quoted(value)}.", field=field)
         return value
     if parameter.min is None or parameter.max is None:
         raise BadSettings(f"`{parameter.name}` in column {column} cannot be set here.")
@@ -196,7 +197,7 @@ def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | in
     if isinstance(value, str) and value in infinite:
         return infinite[value]
     whole = isinstance(parameter.default, int)
-    return read_number(value, f"{parameter.name} in column {column}", parameter.min, parameter.max, whole)
+    return read_number(value, f"{parameter.name} in column {column}", parameter.min, parameter.max, whole, field)
 
 
 def read_settings(text: object, workbench: Workbench) -> dict:
@@ -204,9 +205,9 @@ def read_settings(text: object, workbench: Workbench) -> dict:
     found = read_json(text, "settings")
     config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.library.base_lms()]
     if found.get("base_lm") not in lms:
-        raise BadSettings("That base LM is not on this machine.", f"There are: {', '.join(lms) or 'none'}.", "Choose one of them.")
+        raise BadSettings("That base LM is not on this machine.", f"There are: {', '.join(lms) or 'none'}.", "Choose one of them.", "base_lm")
     numbers: dict[str, Any] = {
-        n: read_number(found.get(n), LABELS.get(n, n), config[n].metadata["min"], config[n].metadata["max"], config[n].type is int) for n in SHARED
+        n: read_number(found.get(n), LABELS.get(n, n), config[n].metadata["min"], config[n].metadata["max"], config[n].type is int, n) for n in SHARED
     }
     count = read_number(found.get("columns"), "columns", 1, MAX_COLUMNS, whole=True)
     seed = read_number(found.get("seed"), "seed", 0, MAX_SEED, whole=True)

@@ -237,10 +237,11 @@ class _Page:
         finally:
             running.close()
         not_stored = f" · {running.not_stored}" if running.not_stored else ""
-        ended = {self.status: summary(running.traces) + not_stored, self.curve: self._curve(running.comparison, measure)}
+        ended = {self.curve: self._curve(running.comparison, measure)}
         if stopped_of(running.comparison):
             ended[self.voting.bar] = self.voting.value(running.comparison, self.voting.standing(running.comparison))
         yield self._into_views(texts.end()) | ended
+        yield {self.status: summary(running.traces) + not_stored}  # on its own: Gradio sends the last answer twice, and all of it
 
     def _into_views(self, texts: dict[str, str]) -> dict:
         return {self.columns.views[name]: text for name, text in texts.items()}
@@ -277,7 +278,7 @@ class _Page:
                     return found | self._line_up(read_id(training, "training"))
             except RgtgError as error:
                 warn(str(error))
-                return found | {self.status: str(error)}
+                return found
             return found | self._as_it_was_left(prompt, kept)
 
         return load

@@ -37,13 +37,19 @@ def in_words(error: Exception, doing: str) -> str:
     return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or pass the reference to whoever runs this."
 
 
-def shown(words: str) -> gr.Error:
-    """The words as a message that stays until it is closed. Escaped: Gradio shows messages as HTML, and a word may be a model's."""
-    return gr.Error(html.escape(sendable(words), quote=False), duration=None, print_exception=False)
+def shown(words: str, field: str = "") -> gr.Error:
+    """The words as errors.js puts them beside the input `field`, or where the action was asked for; Gradio's own messages would lie over
+    the page. Escaped: whoever else shows the message takes it for HTML, and a word may be a model's."""
+    return gr.Error(html.escape(sendable(words), quote=False), duration=None, visible=False, title=field, print_exception=False)
 
 
 def warn(words: str) -> None:
-    gr.Warning(html.escape(sendable(words), quote=False), duration=None)
+    """What a person should know of an action that went on; shown as `shown` is."""
+    gr.Warning(html.escape(sendable(words), quote=False), duration=None, visible=False)
+
+
+def _shown_as(error: Exception, doing: str) -> gr.Error:
+    return shown(in_words(error, doing), error.field if isinstance(error, RgtgError) else "")
 
 
 def sendable(value: Any) -> Any:
@@ -77,7 +83,7 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
                 except gr.Error:
                     raise
                 except Exception as error:
-                    raise shown(in_words(error, doing)) from None
+                    raise _shown_as(error, doing) from None
                 finally:
                     answers.close()  # a tab that was closed ends the work
 
@@ -90,21 +96,24 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
             except gr.Error:
                 raise
             except Exception as error:
-                raise shown(in_words(error, doing)) from None
+                raise _shown_as(error, doing) from None
 
         return call
 
     return wrap
 
 
-def read_text(value: object, name: str, limit: int, do: str = "Type one.") -> str:
-    """Text of the page, not blank; raises BadSettings where it is too long, or holds what can be neither stored nor sent."""
+def read_text(value: object, name: str, limit: int, do: str = "Type one.", field: str = "") -> str:
+    """Text of the page, not blank; raises BadSettings where it is too long, or holds what can be neither stored nor sent. `field` is its
+    input's name where that is not `name`."""
+    field = field or name
     if not isinstance(value, str) or not value.strip():
-        raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {quoted(value)}.", do)
+        raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {quoted(value)}.", do, field)
     if len(value) > limit:
-        raise BadSettings(f"The {name} has {len(value):,} characters; this page takes {limit:,}.", "", "Shorten it.")
+        raise BadSettings(f"The {name} has {len(value):,} characters; this page takes {limit:,}.", "", "Shorten it.", field)
     if found := unsound(value):
-        raise BadSettings(f"The {name} holds {found[0]}.", f"It is character {found[1] + 1:,}.", "Take it out, or type the text again.")
+        do = "Take it out, or type the text again."
+        raise BadSettings(f"The {name} holds {found[0]}.", f"It is character {found[1] + 1:,}.", do, field)
     return value
 
 
@@ -150,12 +159,13 @@ def quoted(value: object) -> str:
     return words if len(words) <= 40 else f"{words[:40]} …"
 
 
-def read_number(value: object, name: str, low: float, high: float, whole: bool = False) -> float | int:
-    """A finite number between `low` and `high`; raises BadSettings naming the field and its range."""
+def read_number(value: object, name: str, low: float, high: float, whole: bool = False, field: str = "") -> float | int:
+    """A finite number between `low` and `high`; raises BadSettings naming it and its range. `field` is its input's name where that is
+    not `name`."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value) else None
     if number is None or not low <= number <= high or (whole and number != int(number)):
         kind, ends = "a whole number" if whole else "a number", " and ".join(f"{end:,}" if whole else f"{end:g}" for end in (low, high))
-        raise BadSettings(f"`{name}` has to be {kind} between {ends}.", f"Found {quoted(value)}.", "Correct it, then press Generate.")
+        raise BadSettings(f"`{name}` has to be {kind} between {ends}.", f"Found {quoted(value)}.", "Correct it, then press Generate.", field or name)
     return int(number) if whole else float(number)
 
 

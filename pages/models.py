@@ -13,9 +13,10 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, warn
-from pages.reports import accuracy_figure, count, lengths_of, readable, report_words
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, shown, warn
+from pages.reports import accuracy_at_end, accuracy_figure, count, lengths_of, readable, report_words
 from rgtg.errors import BadSettings, RgtgError
+from rgtg.figures import figure_name
 from rgtg.records import ModelCard, RewardModelRow, new_id
 from rgtg.workbench.library import ModelInfo, children, ships, size
 from rgtg.workbench.workbench import Workbench
@@ -23,7 +24,7 @@ from rgtg.workbench.workbench import Workbench
 TITLE = "Models"
 KINDS = {"base_lm": "base LM", "reward_model": "reward model", "judge": "judge"}
 GROUPS = {"base_lm": "Base language models", "reward_model": "Reward models", "judge": "Judges: they observe and never guide"}
-HEAD = ["name", "objective", "for", "from", "right at its end", "size"]
+HEAD = ["name", "objective", "base LM", "parent", "held-out accuracy", "pairs", "size"]
 STATUSES = {"not_recommended": "not recommended: no better than before, nor than length alone", "quarantined": "set aside: it fails its checks"}
 MAX_PLACE = 1_000
 
@@ -113,7 +114,7 @@ class _Page:
                 place = read_text(place, "model to add", MAX_PLACE, "Give a folder on this machine, or owner/name on the hub.")
                 info = self.workbench.add_model(place.strip(), kind if isinstance(kind, str) else "")
             except Exception as error:
-                return {self.add: _note(in_words(error, "Adding the model"), wrong=True)}
+                raise shown(in_words(error, "Adding the model"), "place") from None
             return {self.add: _note(f"{info.name} is here", done=True)} | self._drawn(info.name)
 
         return add
@@ -173,7 +174,7 @@ def _note(words: str, **more: bool) -> str:
 
 def list_words(models: Sequence[ModelInfo], open_name: str, public: bool = False) -> dict:
     """The table: a group a kind, a row a model; those that cannot be used in a group of their own, if there are any."""
-    rows = {kind: [{"name": m.name, "cells": _cells(m)} for m in models if m.kind == kind and not m.wrong] for kind in GROUPS}
+    rows = {kind: [{"name": m.name, "mark": m.mark, "cells": _cells(m)} for m in models if m.kind == kind and not m.wrong] for kind in GROUPS}
     groups = [{"title": title, "models": rows[kind]} for kind, title in GROUPS.items()]
     wrong = [{"name": m.name, "cells": [_wrong(m, public), *[""] * (len(HEAD) - 2)]} for m in models if m.wrong]
     return {"head": HEAD, "open": open_name, "groups": groups + ([{"title": "Cannot be used", "models": wrong}] if wrong else [])}
@@ -186,8 +187,7 @@ def _wrong(info: ModelInfo, public: bool) -> str:
 
 def _cells(info: ModelInfo) -> list[str]:
     card = info.card or ModelCard(info.kind, info.name)
-    end = lengths_of(card).get("end")
-    return [card.objective, card.base_lm, card.parent, f"{100 * end['accuracy']:.1f} %" if end else "", size_words(size(info))]
+    return [card.objective, card.base_lm, card.parent, *accuracy_at_end(card), size_words(size(info))]
 
 
 def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow | None, public: bool) -> dict:
@@ -203,10 +203,10 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
         facts.append(["card", "none: it comes from elsewhere"])
         return {"name": info.name, "kind": KINDS[info.kind], "facts": facts, "children": children(info, models)}
     known = (
-        ("taught", card.taught),
+        ("training signal", card.taught),
         ("objective", card.objective),
-        ("for", card.base_lm),
-        ("learned from", card.source),
+        ("base LM", card.base_lm),
+        ("training data", card.source),
         ("template", card.template),
         ("licence", card.license),
     )
@@ -214,11 +214,15 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
     if card.num_pairs or card.num_texts:
         facts.append(["trained on", count(card.num_pairs, "pair") if card.num_pairs else count(card.num_texts, "text")])
     if info.kind != "base_lm":
-        facts.append(["its zero", f"{card.zero:+.3f}".replace("-", "−"), "The reward with equal error on both sides"])
+        facts.append(
+            [
+                "reward threshold",
+                f"{card.zero:+.3f}".replace("-", "−"),
+                "The reward with equal error rates on both sides: as many chosen answers lie below as rejected ones above",
+            ]
+        )
     figures = {name: value for name, value in card.metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    facts += [
-        [name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in figures.items() if not card.report
-    ]
+    facts += [[figure_name(name), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in figures.items() if not card.report]
     parents = [name for name in (card.parent or card.base_lm,) if name in here and name != info.name]
     if card.parent and card.parent not in here:
         facts.append(["parent", f"{card.parent}, no longer here"])

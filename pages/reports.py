@@ -8,9 +8,12 @@ from dataclasses import replace
 
 import plotly.graph_objects as go
 
+from rgtg.figures import LEAST_PAIRS, LEAST_PROMPTS, are_enough, interval_words, share_words, wilson_interval
 from rgtg.plots import accuracy_by_length
 from rgtg.records import ModelCard
+from rgtg.workbench.library import ModelInfo
 
+CI, HELP = "95 % CI", "Percentage points with their 95 % confidence interval, by prompt"
 CHANCE = "Nothing stands beside it, so it is measured against chance."
 
 
@@ -20,7 +23,7 @@ def readable(card: ModelCard | None, with_figure: bool = False) -> ModelCard | N
         if card is not None and lengths_of(card):
             if with_figure:
                 accuracy_figure(card)
-            share(lengths_of(card).get("end", {}).get("accuracy"))
+            accuracy_at_end(card)
         report_words(card)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError):
         assert card is not None
@@ -29,8 +32,21 @@ def readable(card: ModelCard | None, with_figure: bool = False) -> ModelCard | N
 
 
 def lengths_of(card: ModelCard) -> dict[str, dict]:
-    """Accuracy by length of the prefix: with intervals where the report has them."""
-    return card.report.get("by_length") or card.accuracy
+    """Accuracy by length of the prefix with its intervals: the report's, by prompt, else Wilson's, by pair."""
+    return {length: _with_interval(found) for length, found in (card.report.get("by_length") or card.accuracy).items()}
+
+
+def _with_interval(found: dict) -> dict:
+    if "low" in found or not found.get("n"):
+        return found
+    low, high = wilson_interval(found["accuracy"] * found["n"], found["n"])
+    return {"low": low, "high": high} | found
+
+
+def accuracy_at_end(card: ModelCard) -> tuple[str, str]:
+    """Held-out accuracy on complete answers and its number of pairs: ("99.4 % (99.1–99.6)", "3,000"); blank where nothing was measured."""
+    end = lengths_of(card).get("end")
+    return (share_words(end["accuracy"], end.get("low"), end.get("high")), f"{end.get('n', 0):,}") if end else ("", "")
 
 
 def rival_of(report: dict) -> tuple[str, dict]:
@@ -56,9 +72,14 @@ def report_words(card: ModelCard | None) -> str:
     if report:
         found |= {"verdict": _sentence_case(report.get("verdict", "")), "sentence": _sentence(report), "facts": _facts(report)}
     if report.get("calibration"):
-        rows = [[share(b.get("sure")), share(b.get("accuracy")), f"{b.get('n', 0):,}"] for b in report["calibration"]]
-        found["calibration"] = {"head": ["it says", "it is right", "pairs"], "rows": rows}
+        found["calibration"] = {"head": ["predicted", "accuracy", CI, "pairs"], "rows": [_calibration_row(b) for b in report["calibration"]]}
     return json.dumps(found)
+
+
+def _calibration_row(found: dict) -> list[str]:
+    n = found.get("n", 0)
+    low, high = wilson_interval((found.get("accuracy") or 0) * n, n)
+    return [share_words(found.get("sure")), share_words(found.get("accuracy")), interval_words(low, high), f"{n:,}"]
 
 
 def _sentence(report: dict) -> str:
@@ -79,20 +100,24 @@ def _facts(report: dict) -> list[list[str]]:
     """[label, words, help] a line."""
     found, (name, rival), length = [], rival_of(report), report.get("length_only") or {}
     for key, label, about in (
-        ("accuracy_along", "along the answer", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance asks for"),
-        ("accuracy", "at its end", "Share of pairs whose chosen answer, read to its end, has the higher reward"),
+        ("accuracy_along", "partial answers", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance asks for"),
+        ("accuracy", "complete answers", "Share of pairs whose chosen answer, read to its end, has the higher reward"),
     ):
         if key in report:
             beside = f" · {name} {interval(rival[key])}" if key in rival else ""
-            found.append([label, f"{interval(report[key])} right{beside}", about])
+            found.append([label, f"{interval(report[key])}{beside}", f"{about}, with its 95 % confidence interval"])
+    than = {"parent": "the parent", "": "chance"}.get(name, name)
+    pairs, prompts = report.get("num_pairs", 0), report.get("num_prompts", 0)
+    if report and not are_enough(pairs, prompts):
+        few = f"not known from {count(pairs, 'pair')} of {count(prompts, 'prompt')}; it takes {LEAST_PAIRS} of {LEAST_PROMPTS}"
+        return [*found, [f"over {than}", few, "What so few pairs say of a difference is chance"]]
     if difference := report.get("difference_along"):
-        than = {"parent": "the parent", "": "chance"}.get(name, name)
-        found.append([f"over {than}", f"{points(difference)}, along the answer", "With its interval of 95 in 100, by prompt"])
+        found.append([f"over {than}", f"{points(difference)}, partial answers", HELP])
     if length:
-        bets = f"{interval(length['accuracy'])} right, by taking the {length['bets_on']} answer"
-        found.append(["length alone", bets, "What one would get right by looking at nothing but the length"])
+        bets = f"{interval(length['accuracy'])}, by taking the {length['bets_on']} answer"
+        found.append(["length baseline", bets, "Accuracy of a rule that looks at nothing but the length, with its 95 % confidence interval"])
     if against := report.get("difference_to_length"):
-        found.append(["over length", f"{points(against)}, at the end", "With its interval of 95 in 100, by prompt"])
+        found.append(["over the length baseline", f"{points(against)}, complete answers", HELP])
     return found
 
 
@@ -102,30 +127,28 @@ def _table(found: dict[str, dict], name: str, rival: dict) -> dict | None:
     if not found:
         return None
     lengths = sorted(found, key=lambda n: float("inf") if n == "end" else int(n))
-    with_interval = any("low" in found[n] for n in lengths)
-    head = ["tokens", "right", *(["95 in 100"] if with_interval else []), *([name] if other else []), "pairs"]
+    head = ["tokens", "accuracy", CI, *([name] if other else []), "pairs"]
     rows = []
     for n in lengths:
-        row = [n, share(found[n]["accuracy"])]
-        row += [f"{100 * found[n]['low']:.0f}–{100 * found[n]['high']:.0f}" if "low" in found[n] else ""] if with_interval else []
-        row += [share(other[n]["accuracy"]) if n in other else "–"] if other else []
+        row = [n, share_words(found[n]["accuracy"]), interval_words(found[n]["low"], found[n]["high"]) if "low" in found[n] else ""]
+        if other:
+            beside = _with_interval(other.get(n, {}))
+            row.append(share_words(beside.get("accuracy"), beside.get("low"), beside.get("high")))
         rows.append([*row, f"{found[n].get('n', 0):,}"])
     return {"head": head, "rows": rows}
+
+
+def name_words(info: ModelInfo) -> str:
+    """Its name where it is chosen: "mine (not recommended)"."""
+    return f"{info.name} ({info.mark})" if info.mark else info.name
 
 
 # ---- numbers in words -----------------------------------------------------------------------------------
 
 
-def share(value: float | None) -> str:
-    """0.7123 -> "71.2 %"."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
 def interval(found: dict) -> str:
     """ "71.2 % (65–77)"."""
-    if found.get("mean") is None:
-        return "–"
-    return f"{share(found['mean'])} ({100 * found['low']:.0f}–{100 * found['high']:.0f})"
+    return share_words(found.get("mean"), found.get("low"), found.get("high"))
 
 
 def points(found: dict) -> str:

@@ -36,7 +36,10 @@ def wait(workbench: Workbench, line: Line, ticket: Ticket) -> Generator[str, Non
 
 
 class Texts:
-    """The texts of a running comparison or branch by column; iterating runs it and gives the columns that have grown."""
+    """The texts of a running comparison or branch by column; iterating runs it and gives all of them as they grow.
+
+    One that has not grown is among them: Gradio sends what a text has become since the last answer, and all of it after an answer without.
+    """
 
     def __init__(self, running: RunningComparison, workbench: Workbench, blind: bool = False):
         self.running, self._workbench = running, workbench
@@ -47,9 +50,9 @@ class Texts:
     def _stream(self, comparison: Comparison, trace: Trace, blind: bool) -> ColumnStream:
         return ColumnStream(trace, comparison.id, column_title(trace, self._workbench), parent_column(comparison, trace), blind)
 
-    def now(self, columns: Iterable[str] | None = None) -> dict[str, str]:
-        """Column -> text so far, of all or of these."""
-        return {name: self._streams[name].text for name in (self.columns if columns is None else columns)}
+    def now(self) -> dict[str, str]:
+        """Column -> text so far."""
+        return {name: stream.text for name, stream in self._streams.items()}
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         """Paced: what came in between is sent together. The end is not sent here, see `end`."""
@@ -62,7 +65,7 @@ class Texts:
                 shown = time.monotonic()
                 for changed in grown:
                     self._streams[changed].pace(shown - begun)
-                yield self.now(grown)
+                yield self.now()
                 grown = set()
 
     def _interval(self) -> float:

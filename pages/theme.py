@@ -9,8 +9,8 @@ from pages import ids
 
 Links = tuple[tuple[str, str], ...]  # title and address of each page
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("stream.js", "core.js", "tokens.js", "inspector.js", "forms.js", "places.js", "outbox.js", "vote.js", "train.js", "models.js")
-STYLES = ("style.css", "rooms.css")
+SCRIPTS = ("stream.js", "core.js", "tokens.js", "inspector.js", "errors.js", "forms.js", "places.js", "outbox.js", "vote.js", "train.js", "models.js")
+STYLES = ("style.css", "errors.css", "rooms.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 

@@ -28,6 +28,7 @@ from rgtg.workbench.trainings import VOTES
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Train"
+KINDS = {"base_lm": "base LM", "reward_model": "reward model"}
 EVERY = 1.0  # seconds between two looks at a training
 MAX_LOOK_AT = 5_000  # votes that are looked at unasked; beyond, a person presses the button
 PUBLIC = "Training is off on a public server. Run rgtg on your own machine to train a reward model from your votes."
@@ -125,7 +126,7 @@ class _Page:
             starts = self.trainings.starts()
             found: dict[Any, Any] = {self.models: self.workbench.status().text}
             form: dict[str, Any] = {"source": VOTES, "path": "", "start": starts[0].name if starts else "", "training": {}}
-            choices = [[m.name, f"{m.name} ({'base LM' if m.kind == 'base_lm' else 'reward model'})"] for m in starts]
+            choices = [[m.name, f"{m.name} ({', '.join(filter(None, (KINDS[m.kind], m.mark)))})"] for m in starts]
             try:
                 form["name"], votes = self._new_name(form), self.workbench.num_votes()
             except RgtgError as error:  # without the database nothing is trained, but the page opens
@@ -159,7 +160,8 @@ class _Page:
         try:
             found = read_form(form, self.workbench)
             report = self.trainings.data(found["source"], found["start"], found["config"])
-            yield json.dumps(asked | data_words(report, self.trainings.why_dropped, found["config"]))
+            planned = self.trainings.estimate(report, found["start"], found["config"])
+            yield json.dumps(asked | data_words(report, self.trainings.why_dropped, found["config"], planned))
         except Exception as error:
             yield json.dumps(asked | {"words": in_words(error, "Looking at the data"), "wrong": True})
 

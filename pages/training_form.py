@@ -24,7 +24,7 @@ LABELS = {
     "max_bad_rows": "unreadable rows allowed",
 }
 # options that the look at the data depends on
-OF_DATA = ("held_out", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective")
+OF_DATA = ("held_out", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective", "num_steps", "pairs_per_batch")
 MAX_TEXT = 2_000
 
 
@@ -66,15 +66,17 @@ def read_form(text: object, workbench: Workbench) -> dict[str, Any]:
     form = read_json(text, "form")
     starts = [m.name for m in workbench.trainings.starts()]
     if form.get("start") not in starts:
-        raise BadSettings("The model to start from is not on this machine.", f"There are: {', '.join(starts) or 'none'}.", "Choose one of them.")
+        raise BadSettings(
+            "The model to start from is not on this machine.", f"There are: {', '.join(starts) or 'none'}.", "Choose one of them.", "start-model"
+        )
     source = form.get("source")
     if source == "file":
-        source = read_text(form.get("path"), "file to train on", MAX_TEXT, "Upload one, or give its path, or choose your votes.").strip()
+        source = read_text(form.get("path"), "file to train on", MAX_TEXT, "Upload one, or give its path, or choose your votes.", "path").strip()
         if source == VOTES:
             source = f"./{VOTES}"
     elif source != VOTES:
         raise BadSettings("The data has to be your votes or a file.", "", "Reload the page.")
-    name = read_text(form.get("name"), "name of the new model", MAX_TEXT)
+    name = read_text(form.get("name"), "name of the new model", MAX_TEXT, field="name")
     training = read_options(form.get("training"), workbench)
     return {
         "source": source,
@@ -102,7 +104,7 @@ def read_options(form: object, workbench: Workbench) -> dict[str, Any]:
     training: dict[str, Any] = {}
     for name, value in given.items():
         if isinstance(value, str) and len(value) > MAX_TEXT:
-            raise BadSettings(f"`{name!s:.40}` has {len(value):,} characters; {MAX_TEXT:,} are read.", "", "Shorten it.")
+            raise BadSettings(f"`{name!s:.40}` has {len(value):,} characters; {MAX_TEXT:,} are read.", "", "Shorten it.", f"{name!s:.40}")
         if name in known and value is None and known[name].default == 0 and not isinstance(known[name].default, bool):
             continue  # an empty field that says "auto"
         if name not in known or value != known[name].default:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pages.reports import count
 from rgtg.config import DataConfig
+from rgtg.figures import accuracy_words, estimate_words, seconds_words
 from rgtg.records import Job
 from rgtg.workbench.trainings import DEFAULT_OBJECTIVE
 
@@ -22,8 +23,8 @@ SAID = {
 }  # fmt: skip
 
 
-def data_words(report: Any, why: Callable[[str], str], config: DataConfig) -> dict[str, Any]:
-    """A report of the data as the page shows it; `why` gives the words of a cause."""
+def data_words(report: Any, why: Callable[[str], str], config: DataConfig, planned: Any = None) -> dict[str, Any]:
+    """A report of the data as the page shows it; `why` gives the words of a cause, `planned` is the `training.pipeline.Estimate`."""
     kind = report.kind
     raters = f" · {count(report.num_raters, 'rater')}" if report.num_raters else ""
     facts = [
@@ -35,6 +36,9 @@ def data_words(report: Any, why: Callable[[str], str], config: DataConfig) -> di
     ]
     if kind == "pairs":
         facts.append(["longer one chosen", f"in {100 * report.longer_chosen:.0f} of 100 pairs"])
+    if planned:
+        words = estimate_words(planned.seconds, planned.num_steps, planned.batch_size, kind)
+        facts.append(["training time", words, "Estimated from the pairs, their length and the speed of this model on this machine"])
     if report.num_marked:
         facts.append(["with marks", f"{report.num_marked:,}"])
     if config.template != "plain":
@@ -74,7 +78,7 @@ def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: st
         before = sum(1 for other in active if other.id != job.id and other.created_at < job.created_at)
         words = f"waiting: {count(before, 'training')} before it" if before else "waiting for its turn"
     elif job.state == "running":
-        words = phase_words(phase, last)
+        words = phase_words(phase, last, lines[-1].get("estimate") if lines else None)
     found = {"id": job.id, "name": job.config.get("name", "?"), "state": job.state, "words": words, "about": about(job, lines)}
     if job.state in Job.UNFINISHED:
         found["share"] = 1.0 if phase in ("report", "done") else share
@@ -88,23 +92,17 @@ def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: st
     return found
 
 
-def phase_words(phase: str | None, last: dict[str, Any]) -> str:
+def phase_words(phase: str | None, last: dict[str, Any], planned: dict[str, Any] | None = None) -> str:
     """What a trainer is doing: "step 40 of 120 · 12 s left"."""
     if phase == "report":
         return "measuring it on the held-out pairs"
     if phase == "done":
         return "saving and checking the model"
     if not last:
-        return "the data is read, the first steps begin" if phase == "data" else "starting: the libraries and the model are loading"
+        begins = "the data is read, the first steps begin" + (f" · about {seconds_words(planned['seconds'])} in all" if planned else "")
+        return begins if phase == "data" else "starting: the libraries and the model are loading"
     left = last.get("seconds_left")
     return f"step {last['step']:,} of {last['num_steps']:,}" + (f" · {seconds_words(left)} left" if left is not None else "")
-
-
-def seconds_words(seconds: float) -> str:
-    """ "12 s", "3 min", "2.5 h"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def about(job: Job, lines: list[dict[str, Any]]) -> str:
@@ -118,6 +116,6 @@ def about(job: Job, lines: list[dict[str, Any]]) -> str:
     if last:
         parts.append(f"loss {last['loss']:.3f} at step {last['step']:,}")
         if last.get("held_out_accuracy") is not None and job.state in Job.UNFINISHED:
-            parts.append(f"right on {100 * last['held_out_accuracy']:.0f} % of held-out pairs")
+            parts.append(f"held-out accuracy {accuracy_words(last['held_out_accuracy'], last.get('held_out_pairs', 0))}")
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in training.items() if name != "objective"]
     return " · ".join([*parts, *changed])

@@ -12,6 +12,7 @@ import gradio as gr
 from pages import ids, temporary
 from pages.components import VoteBar
 from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
+from pages.reports import count
 from pages.streaming import stopped_words
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, Vote, new_id
@@ -132,8 +133,7 @@ class Voting:
             except Exception:
                 temporary.fetched(str(file))
                 raise
-            left_out = sum(report.skipped.values())
-            note = f"exported {report.num_pairs} pairs" + (f", {left_out} votes give none" if left_out else "")
+            note = f"exported {count(report.num_pairs, 'pair')}" + (f" · left out: {report.left_out}" if report.left_out else "")
             return {self.export_file: str(report.path), self.bar: json.dumps(value | {"note": note, "at": new_id()})}
 
         return export

@@ -43,7 +43,7 @@ def check(config: Any, without_effect: Mapping[str, str] | None = None) -> None:
     for f in fields(config):
         needed, value = (without_effect or {}).get(f.name), getattr(config, f.name)
         if needed and value != f.default:
-            raise BadSettings(f"`{f.name}` has no effect without {needed}.", f"Found {value!r}.", f"Leave it out, or choose {needed}.")
+            raise BadSettings(f"`{f.name}` has no effect without {needed}.", f"Found {value!r}.", f"Leave it out, or choose {needed}.", f.name)
 
 
 def check_choices(config: Any) -> None:
@@ -51,9 +51,10 @@ def check_choices(config: Any) -> None:
     for f in fields(config):
         value, choices = getattr(config, f.name), f.metadata.get("choices")
         if choices and value not in choices:
-            raise BadSettings(f"`{f.name}` has to be one of {', '.join(choices)}.", f"Found `{value}`.", f"The default is {f.default}.")
+            raise BadSettings(f"`{f.name}` has to be one of {', '.join(choices)}.", f"Found `{value}`.", f"The default is {f.default}.", f.name)
         if isinstance(f.default, bool | str) and type(value) is not type(f.default):
-            raise BadSettings(f"`{f.name}` has to be {'on or off' if isinstance(f.default, bool) else 'text'}.", f"Found {value!r}.")
+            kind = "on or off" if isinstance(f.default, bool) else "text"
+            raise BadSettings(f"`{f.name}` has to be {kind}.", f"Found {value!r}.", field=f.name)
 
 
 def check_ranges(config: Any) -> None:
@@ -63,14 +64,14 @@ def check_ranges(config: Any) -> None:
         if "min" not in f.metadata or value in f.metadata.get("also", ()):
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-            raise BadSettings(f"`{name}` has to be a number.", f"Found {value!r}.")
+            raise BadSettings(f"`{name}` has to be a number.", f"Found {value!r}.", field=name)
         if isinstance(f.default, int) and not isinstance(value, int):
-            raise BadSettings(f"`{name}` has to be a whole number.", f"Found {value!r}.")
+            raise BadSettings(f"`{name}` has to be a whole number.", f"Found {value!r}.", field=name)
         if not f.metadata["min"] <= value <= f.metadata["max"]:
             numbers: tuple[Any, ...] = (f.metadata["min"], f.metadata["max"], value, f.default)
             low, high, found, usual = map(_in_digits, numbers)
             wrong, do = f"`{name}` has to be between {low} and {high}.", f"Choose a value in that range; the default is {usual}."
-            raise BadSettings(wrong, f"Found {found}.", do)
+            raise BadSettings(wrong, f"Found {found}.", do, name)
 
 
 def _listed(text: str) -> tuple[str, ...]:

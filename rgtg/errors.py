@@ -37,11 +37,12 @@ WINDOWS = {206: errno.ENAMETOOLONG, 123: errno.EINVAL, 267: errno.ENOTDIR, 112: 
 class RgtgError(Exception):
     """Something the person at the screen can put right; the message is shown to them.
 
-    `found` and `do` are the second and third part of the message; the command line prints the three apart.
+    `found` and `do` are the second and third part of the message; the command line prints the three apart. `field` is the name of the
+    option or input that is wrong, where it is one: a page says it there.
     """
 
-    def __init__(self, wrong: str, found: str = "", do: str = ""):
-        self.wrong, self.found, self.do = wrong, found, do
+    def __init__(self, wrong: str, found: str = "", do: str = "", field: str = ""):
+        self.wrong, self.found, self.do, self.field = wrong, found, do, field
         super().__init__(" ".join(part for part in (wrong, found, do) if part))
 
 

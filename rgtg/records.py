@@ -78,9 +78,10 @@ class Tried:
 class Step:
     """One token of a response and the candidates it was selected from (the selected one among them).
 
-    `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the prefix that ends here. `kl` is the step's KL in nats to the base LM with the same candidates and
-    temperature, `truncation` that of the latter to the complete base LM (older traces have none: their `kl` is to the complete one); both
-    None where the method has no distribution of single tokens, or there is no bound. `tried` is what was given up here.
+    `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the prefix that ends here.
+    `kl` is the step's KL in nats to the base LM with the same candidates and temperature, `truncation` that of the latter to the complete
+    base LM (older traces have none: their `kl` is to the complete one); both None where the method has no distribution of single tokens,
+    or there is no bound. `tried` is what was given up where this token stands.
     """
 
     position: int

@@ -1,5 +1,7 @@
 import json
+import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -119,6 +121,46 @@ def test_an_export_unpacks_no_step(store, tmp_path, monkeypatch, format):
     store.add_comparison(make_comparison(), make_vote())
     monkeypatch.setattr(rows, "steps_of", lambda content: pytest.fail("steps were unpacked"))
     assert export_preferences(store, tmp_path / "pairs.jsonl", format).num_pairs == 3
+
+
+def test_an_export_reads_no_answer_of_a_comparison_that_gives_no_pair(store, tmp_path, monkeypatch):
+    store.add_comparison(make_comparison("good", "AB"), make_vote("v1", "good", "A", "AB"))
+    for verdict in ("tie", "all_bad", "skip"):
+        store.add_comparison(make_comparison(verdict), make_vote(f"v-{verdict}", verdict, best=None, verdict=verdict))
+    store.add_comparison(make_comparison("undone"), make_vote("v-undone", "undone"))
+    store.withdraw("undone")
+    store.add_comparison(make_comparison("silent"))
+    read, trace_of = [], rows.trace_of
+    monkeypatch.setattr(rows, "trace_of", lambda row: read.append(row["id"]) or trace_of(row))
+    report = export_preferences(store, tmp_path / "pairs.jsonl")
+    assert read == ["good-A", "good-B"]
+    assert (report.num_pairs, report.num_comparisons, report.skipped["no_vote"]) == (1, 6, 1)
+    assert len([comparison for comparison, _ in store.facts() if comparison.traces]) == 6, "whoever asks for all facts gets them"
+
+
+def test_what_was_left_out_is_said_of_votes_alone(store, tmp_path):
+    store.add_comparison(make_comparison("good", "AB"), make_vote("v1", "good", "A", "AB"))
+    for name in ("silent", "alone"):
+        store.add_comparison(make_comparison(name))
+    assert export_preferences(store, tmp_path / "pairs.jsonl").left_out == ""
+    store.add_comparison(make_comparison("even"), make_vote("v2", "even", best=None))
+    store.add_comparison(make_comparison("passed"), make_vote("v3", "passed", best=None, verdict="skip"))
+    assert export_preferences(store, tmp_path / "pairs.jsonl").left_out == "comparisons skipped: 1, votes for a tie: 1"
+
+
+def test_an_answer_that_the_index_has_lost_stops_the_export(tmp_path):
+    path = tmp_path / "rgtg.db"
+    with Store(path) as store:
+        store.add_comparison(make_comparison(columns="AB"), make_vote(seen="AB"))
+    with closing(sqlite3.connect(path)) as conn:
+        root = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_traces_2'").fetchone()[0]
+        assert [row[2] for row in conn.execute("PRAGMA index_info(sqlite_autoindex_traces_2)")] == ["comparison_id", "column"]
+        size = conn.execute("PRAGMA page_size").fetchone()[0]
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * size + 4] -= 1  # one entry fewer on the page of the index
+    path.write_bytes(content)
+    with Store(path) as store, pytest.raises(StoreError, match="`traces` has 2 rows, and its index 1"):
+        export_preferences(store, tmp_path / "pairs.jsonl")
 
 
 def test_rows_that_are_written_before_the_end_leave_no_file_where_a_later_one_is_damaged(tmp_path):

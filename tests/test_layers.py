@@ -21,7 +21,7 @@ LEVELS = (
     ("jobs", "tools"),
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
-    ("preferences", "prompts", "plots"),
+    ("preferences", "prompts", "plots", "figures"),
     ("records", "config", "errors", "files", "faults", "serialization", "child"),
     ("rgtg",),  # the package's own __init__: loaded with everything, so it imports nothing of ours
 )
@@ -52,6 +52,7 @@ LIGHT = (
     "rgtg.ratings",
     "rgtg.jobs",
     "rgtg.plots",
+    "rgtg.figures",
     "rgtg.preferences.pairs",
     "rgtg.models.artifacts",
     "rgtg.models.catalog",
@@ -63,7 +64,7 @@ NEVER = {"engine": ("rgtg.store",)}
 
 # A page talks to the workbench only. Besides, it may know names and pure records (what a run is called, what a setting is, a figure
 # drawn from records); none of these has a verb that loads, generates or stores.
-PAGES_KNOW = ("rgtg.workbench", "rgtg.records", "rgtg.config", "rgtg.errors", "rgtg.plots", "rgtg.guidance.methods")
+PAGES_KNOW = ("rgtg.workbench", "rgtg.records", "rgtg.config", "rgtg.errors", "rgtg.plots", "rgtg.figures", "rgtg.guidance.methods")
 
 
 def room_of(module: str) -> str | None:

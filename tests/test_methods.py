@@ -23,6 +23,10 @@ def test_every_method_can_be_shown(key):
     assert found.uses_reward == (found.objective != ""), "a method that reads rewards says how its reward model is trained"
 
 
+def test_no_two_methods_are_described_alike():
+    assert len({m.about for m in METHODS.values()}) == len(METHODS)
+
+
 @pytest.mark.parametrize(("key", "parameter"), [(key, p) for key, m in METHODS.items() for p in m.parameters], ids=str)
 def test_every_parameter_has_help_a_default_and_a_range_or_choices(key, parameter):
     assert parameter.help and parameter.default is not None

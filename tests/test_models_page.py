@@ -67,9 +67,9 @@ def test_a_card_tells_its_family_and_what_it_was_taught(page, workbench, folders
     parent = json.loads(page._open()(event(model="p"))[page.card])
     assert parent["children"] == ["mine"] and parent["parents"] == ["tiny"] and parent["deletable"] is False
     facts = {label: words for label, words, *_ in json.loads(page._open()(event(model="mine"))[page.card])["facts"]}
-    assert facts["where"] == "trained here" and facts["objective"] == "partial" and facts["for"] == "tiny"
+    assert facts["where"] == "trained here" and facts["objective"] == "partial" and facts["base LM"] == "tiny"
     cells = json.loads(page._load()(visit())[page.list])["groups"][1]["models"][1]["cells"]
-    assert cells[:4] == ["partial", "tiny", "p", "75.0 %"]
+    assert cells[:5] == ["partial", "tiny", "p", "75.0 % (41–93)", "8"]
 
 
 def test_a_model_without_a_card_says_so(workbench, folders):
@@ -89,8 +89,9 @@ def test_an_unknown_address_says_so_and_shows_the_first(page):
 def test_a_folder_is_added_and_one_that_cannot_score_is_not(page, workbench, folders):
     found = page._add()(event(place=folders["full"], kind="reward_model"))
     assert json.loads(found[page.add])["done"] and "f" in [m.name for m in workbench.library.models()]
-    found = page._add()(event(place=folders["headless"], kind="reward_model"))
-    assert json.loads(found[page.add])["wrong"] and "headless" not in [m.name for m in workbench.library.models()]
+    with pytest.raises(gr.Error) as refused:
+        page._add()(event(place=folders["headless"], kind="reward_model"))
+    assert refused.value.title == "place" and "headless" not in [m.name for m in workbench.library.models()]
 
 
 def test_an_added_model_is_there_after_a_restart_until_it_is_taken_off(page, workbench, folders):
@@ -113,13 +114,15 @@ WRONG_PLACES = ({}, {"place": 3}, {"place": "  "}, {"place": "x" * 5000}, *({"pl
 @pytest.mark.parametrize("wrong", WRONG_PLACES)
 def test_nothing_is_added_without_a_place(page, workbench, wrong):
     before = workbench.library.models()
-    said = json.loads(page._add()(event(**wrong))[page.add])
-    assert said["wrong"] and "reference" not in said["note"]
+    with pytest.raises(gr.Error) as refused:
+        page._add()(event(**wrong))
+    assert refused.value.title == "place" and "reference" not in refused.value.message
     assert workbench.library.models() == before
 
 
 def test_an_unknown_kind_is_refused(page, folders):
-    assert "base LM or a reward model" in json.loads(page._add()(event(place=folders["full"], kind="judge"))[page.add])["note"]
+    with pytest.raises(gr.Error, match="base LM or a reward model"):
+        page._add()(event(place=folders["full"], kind="judge"))
 
 
 def test_only_a_trained_model_is_deleted_and_only_confirmed(page, workbench, folders):
@@ -158,7 +161,8 @@ def test_the_name_of_a_training_is_not_added(page, workbench, folders, tmp_path)
     workbench.store.jobs.add(Job("job-9", {"name": "Soon", "base": "x", "base_lm": "tiny"}))
     foreign = Path(shutil.copytree(folders["partial"], tmp_path / "foreign"))
     ModelCard("reward_model", "soon", objective="partial", base_lm="tiny").write(foreign)
-    assert "`soon` is taken" in json.loads(page._add()(event(place=str(foreign), kind="reward_model"))[page.add])["note"]
+    with pytest.raises(gr.Error, match="`soon` is taken"):
+        page._add()(event(place=str(foreign), kind="reward_model"))
     assert "soon" not in [m.name for m in workbench.library.models()] and workbench.library.added() == []
 
 

@@ -12,7 +12,7 @@ from store_records import make_comparison, make_vote
 
 import app
 from pages import compare, train, training_form
-from pages.reports import interval, points, report_words
+from pages.reports import accuracy_at_end, accuracy_figure, interval, points, report_words
 from pages.training_form import option_fields, read_form, read_options
 from pages.training_words import about, data_words, job_line, job_words, phase_words, seconds_words
 from pages.waiting_line import Line
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning out
 STEPS = [
     {"phase": "data", "data": {"kind": "pairs", "num_train": 40, "num_held_out": 8}},
     {"phase": "training", "step": 5, "num_steps": 20, "loss": 0.69, "held_out_accuracy": None, "seconds_left": 30.2},
-    {"phase": "training", "step": 10, "num_steps": 20, "loss": 0.5, "held_out_accuracy": 0.75, "seconds_left": 20.0},
+    {"phase": "training", "step": 10, "num_steps": 20, "loss": 0.5, "held_out_accuracy": 0.75, "held_out_pairs": 8, "seconds_left": 20.0},
 ]
 VISIT = SimpleNamespace(query_params={})
 
@@ -298,7 +298,7 @@ def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, fo
     workbench.store.jobs.add(Job("job-2", config, state="failed"))
     for wrong in ("job-2", "gone", "../x"):
         found = compare_page._load()(SimpleNamespace(query_params={"lineup": wrong}))
-        assert found[compare_page.status] and compare_page.settings in found
+        assert compare_page.columns.views["A"] not in found and compare_page.settings in found
 
 
 def test_a_public_server_has_no_training(folders, tmp_path):
@@ -326,13 +326,15 @@ def test_a_running_training_says_how_far_it_is():
     found = job_words(job(), STEPS, [job()], None)
     assert found["words"] == "step 10 of 20 · 20 s left" and found["share"] == 0.5 and found["cancel"]
     assert (
-        found["about"] == "partial, from tiny · 40 pairs to train on, 8 held out · loss 0.500 at step 10 · right on 75 % of held-out pairs · stride 2"
+        found["about"]
+        == "partial, from tiny · 40 pairs to train on, 8 held out · loss 0.500 at step 10 · held-out accuracy 75.0 % (41–93) of 8 pairs · stride 2"
     )
     assert job_line(job(progress=STEPS[-1]))["words"] == "step 10 of 20"
 
 
 def test_each_phase_has_words():
     assert "loading" in phase_words(None, {}) and "read" in phase_words("data", {})
+    assert phase_words("data", {}, {"seconds": 300.0}).endswith(" · about 5 min in all")
     assert "held-out" in phase_words("report", STEPS[-1]) and "saving" in phase_words("done", STEPS[-1])
     assert [seconds_words(s) for s in (0.2, 59.6, 600, 9000)] == ["1 s", "60 s", "10 min", "2.5 h"]
 
@@ -374,11 +376,11 @@ def test_the_report_is_in_words_beside_the_parents():
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=report())))
     assert found["verdict"] == "Better than its parent" and "102 pairs of 60 prompts" in found["sentence"] and "chance" not in found["sentence"]
     facts = {label: words for label, words, *_ in found["facts"]}
-    assert facts["along the answer"] == "71.2 % (65–77) right · parent 71.2 % (65–77)"
-    assert facts["over the parent"] == "+11.1 points (−4.0 to +18.0), along the answer"
-    assert "longer" in facts["length alone"]
-    assert found["lengths"]["rows"] == [["4", "70.0 %", "60–80", "60.0 %", "102"], ["end", "80.0 %", "70–90", "–", "102"]]
-    assert found["calibration"]["rows"] == [["60.0 %", "50.0 %", "4"]]
+    assert facts["partial answers"] == "71.2 % (65–77) · parent 71.2 % (65–77)"
+    assert facts["over the parent"] == "+11.1 points (−4.0 to +18.0), partial answers"
+    assert "longer" in facts["length baseline"]
+    assert found["lengths"]["rows"] == [["4", "70.0 %", "60–80", "60.0 % (50–69)", "102"], ["end", "80.0 %", "70–90", "–", "102"]]
+    assert found["calibration"]["rows"] == [["60.0 %", "50.0 %", "15–85", "4"]]
 
 
 def test_the_guide_until_now_stands_beside_a_report_without_parent():
@@ -387,12 +389,27 @@ def test_the_guide_until_now_stands_beside_a_report_without_parent():
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=beside | {"guide": guide})))
     assert found["sentence"].endswith("Beside it stands partial, which has guided until now.")
     facts = {label: words for label, words, *_ in found["facts"]}
-    assert facts["at its end"] == "71.2 % (65–77) right · partial 71.2 % (65–77)" and "over partial" in facts
-    assert found["lengths"]["head"] == ["tokens", "right", "95 in 100", "partial", "pairs"]
+    assert facts["complete answers"] == "71.2 % (65–77) · partial 71.2 % (65–77)" and "over partial" in facts
+    assert found["lengths"]["head"] == ["tokens", "accuracy", "95 % CI", "partial", "pairs"]
     apart = {"name": "partial", "why_not": "It reads other tokens."}
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=beside | {"guide": apart})))
     assert "partial, which has guided until now, cannot be measured on them: It reads other tokens. " in found["sentence"]
-    assert "against chance" in found["sentence"] and found["lengths"]["head"] == ["tokens", "right", "95 in 100", "pairs"]
+    assert "against chance" in found["sentence"] and found["lengths"]["head"] == ["tokens", "accuracy", "95 % CI", "pairs"]
+
+
+def test_so_few_pairs_say_nothing_of_a_difference():
+    few = report(num_pairs=14, num_prompts=2, verdict="too few to tell", difference_along={"mean": 0.799, "low": 0.6, "high": 1.0})
+    facts = {label: words for label, words, *_ in json.loads(report_words(ModelCard("reward_model", "mine", report=few)))["facts"]}
+    assert facts["over the parent"] == "not known from 14 pairs of 2 prompts; it takes 20 of 10"
+    assert "79.9" not in str(facts) and "over the length baseline" not in facts
+
+
+def test_a_card_without_intervals_gets_them_from_its_pairs():
+    card = ModelCard("reward_model", "sure", accuracy={"end": {"accuracy": 1.0, "n": 4}})
+    other = ModelCard("reward_model", "known", accuracy={"end": {"accuracy": 0.994, "n": 3000}})
+    assert accuracy_at_end(card) == ("100.0 % (51–100)", "4") and accuracy_at_end(other) == ("99.4 % (99.1–99.6)", "3,000")
+    assert json.loads(report_words(card))["lengths"]["rows"] == [["end", "100.0 %", "51–100", "4"]]
+    assert accuracy_figure(card).data[0].error_y.arrayminus[0] > 40
 
 
 def test_a_report_without_parent_or_pairs_says_so():

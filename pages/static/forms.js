@@ -108,8 +108,8 @@ rgtg.columnSettings = (element, props, watch) => {
     const chosen = method(), methods = props.methods.map((m) => [m.key, m.title]);
     root.append(rgtg.field({ label: `Method of column ${props.column}`, help: chosen.about, choices: methods }, value.method, id("method"), change));
     if (chosen.uses_reward) {
-      const models = fitting().map((m) => m.name), wrong = misfit();
-      if (wrong) models.unshift(value.reward_model ?? "no reward model");
+      const models = fitting().map((m) => [m.name, m.label]), wrong = misfit();
+      if (wrong) models.unshift([value.reward_model ?? "no reward model", value.reward_model ?? "no reward model"]);
       const picker = rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, value.reward_model, id("reward_model"), (now) => { put({ reward_model: now }); draw(true); document.getElementById(id("reward_model"))?.focus(); });
       picker.toggleAttribute("aria-invalid", wrong);
       root.append(picker);

@@ -5,8 +5,8 @@ rgtg.modelList = (element, props, trigger, watch, openModel) => {
   function draw() {
     const found = JSON.parse(props.value || "{}"), groups = found.groups ?? [];
     const row = (model) => {
-      const open = el("button", { type: "button", class: "model", "data-model": model.name, "aria-pressed": String(model.name === found.open), text: model.name });
-      return el("tr", { class: model.name === found.open ? "open" : "", onclick: () => trigger(openModel, { model: model.name }) }, el("th", { scope: "row" }, open), ...model.cells.map((text, i) => el("td", { text, title: text, "data-cell": found.head[i + 1] })));
+      const open = el("button", { type: "button", class: "model", "data-model": model.name, "aria-pressed": String(model.name === found.open), text: model.name }), mark = model.mark && el("span", { class: "mark", text: model.mark });
+      return el("tr", { class: model.name === found.open ? "open" : "", onclick: () => trigger(openModel, { model: model.name }) }, el("th", { scope: "row" }, open, mark), ...model.cells.map((text, i) => el("td", { text, title: text, "data-cell": found.head[i + 1] })));
     };
     const focus = root.contains(document.activeElement) ? document.activeElement.dataset.model : null;
     const body = groups.filter((g) => g.models.length).map((g) => el("tbody", {}, el("tr", { class: "group" }, el("th", { colspan: found.head.length, scope: "rowgroup", text: g.title })), ...g.models.map(row)));
@@ -61,11 +61,15 @@ rgtg.addModel = (element, props, trigger, watch, addModel) => {
   const add = el("button", { type: "button", id: "add-model", text: "Add", onclick: send });
   place.addEventListener("keydown", (event) => event.key === "Enter" && send());
   root.append(el("span", { class: "label", text: "Add a model" }), place, el("span", { class: "label", text: "as" }), kind, add, note);
+  rgtg.hear(element, "error", ({ field }) => {
+    if (field !== "place") return;
+    add.disabled = false;
+    note.textContent = "";
+  });
   function draw() {
     const found = JSON.parse(props.value || "{}");
     add.disabled = false;
     note.textContent = found.note || "";
-    note.classList.toggle("wrong", !!found.wrong);
     if (found.done) place.value = "";
   }
   watch("value", draw);

@@ -12,9 +12,13 @@
   const missing = new Set(), early = new Set(); // ids of events: without their answer; answered before their id was known
   let closing = null; // a promise while Gradio has not heard yet that its stream is closed
 
+  const tell = (name, detail) => document.dispatchEvent(new CustomEvent("rgtg:" + name, { detail })); // errors.js hears of it
+
   async function join(input, options) {
-    const response = await ask(input, options).catch((error) => { document.dispatchEvent(new CustomEvent("rgtg:unreachable")); throw error; });
+    const { fn_index: fn } = JSON.parse(options?.body ?? "{}"), home = window.rgtg?.askedFrom?.();
+    const response = await ask(input, options).catch((error) => { tell("unreachable"); throw error; });
     const { event_id: id } = response.ok ? await response.clone().json() : {};
+    if (id) tell("asked", { id, fn, home });
     while (closing) await closing;
     if (id && !early.delete(id)) missing.add(id);
     return response;
@@ -34,7 +38,8 @@
           const messages = (rest + value).split("\n\n");
           rest = messages.pop();
           for (const message of messages) {
-            const { msg, event_id: id } = JSON.parse(message.slice("data:".length));
+            const found = JSON.parse(message.slice("data:".length)), { msg, event_id: id } = found;
+            tell("message", found);
             if (msg === "process_completed" && !missing.delete(id)) early.add(id);
             if (msg === "close_stream" && missing.size) next = ask(request.clone());
             else out.enqueue(encoder.encode(message + "\n\n"));

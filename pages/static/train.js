@@ -179,7 +179,7 @@ rgtg.report = (element, props, watch) => {
       found.verdict ? el("p", { class: "verdict", id: "verdict", text: found.verdict }) : null,
       found.sentence ? el("p", { id: "verdict-sentence", text: found.sentence }) : null,
       found.facts?.length ? rgtg.facts(found.facts, "report-facts") : null,
-      found.calibration ? el("h3", { text: "How sure it is, and how often that is right" }) : null,
+      found.calibration ? el("h3", { text: "Calibration: predicted probability and accuracy" }) : null,
       found.calibration ? el("div", { class: "table" }, rgtg.table(found.calibration.head, found.calibration.rows, "calibration-table")) : null);
   }
   watch("value", draw);

@@ -296,7 +296,7 @@ def _models(options: argparse.Namespace) -> None:
             found = {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)}
             print(json.dumps(found | ({"wrong": info.wrong} if info.wrong else {}), ensure_ascii=False))
         else:
-            print(f"{info.name:<24} {info.kind:<13} {info.wrong or (info.card.taught if info.card else '')}")
+            print(f"{info.name:<24} {info.kind:<13} {info.wrong or '; '.join(filter(None, (info.mark, info.card.taught if info.card else '')))}")
 
 
 def _starter(options: argparse.Namespace) -> None:

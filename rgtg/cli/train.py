@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rgtg.config import Settings
 from rgtg.errors import BadData, BadSettings
+from rgtg.figures import accuracy_words, estimate_words
 from rgtg.files import make_folder
 from rgtg.records import ModelCard
 from rgtg.training.config import TrainingConfig, objective_help, shared_fields
@@ -177,12 +178,12 @@ def _tidy(work: Path, members: Sequence[Member]) -> None:
 
 def _frozen_votes(workbench: "Workbench", path: Path, first: bool) -> str:
     """The votes as they stand, written once; the other processes wait for the file."""
-    from rgtg.store.export import export_preferences
+    from rgtg.store.export import export_preferences, skipped_words
 
     if first and not path.is_file():
         report = export_preferences(workbench.store, path, "training")
         if not report.num_pairs:
-            counts = ", ".join(f"{cause} {number}" for cause, number in report.skipped.items()) or "there are no votes"
+            counts = skipped_words(report.skipped) or "there are no votes"
             path.unlink()
             raise BadData("There is nothing to train on.", f"Found no pairs: {counts}.", "Vote for the better of two answers first.")
     patience = time.monotonic() + 60
@@ -203,7 +204,8 @@ def _print_news(news: Mapping[str, Any], as_json: bool) -> None:
             print(f"   left out: {number:,} ({CAUSES.get(cause, cause)})", flush=True)
         for remark in data["remarks"]:
             print(f"   {remark}", flush=True)
+        print(estimate_words(**news["estimate"], kind=data["kind"]), flush=True)
     elif news.get("phase") == "training":
         accuracy = news["held_out_accuracy"]
-        held_out = "" if accuracy is None else f"  held out {100 * accuracy:.0f} %"
+        held_out = "" if accuracy is None else f"  held-out accuracy {accuracy_words(accuracy, news['held_out_pairs'])}"
         print(f"step {news['step']} of {news['num_steps']}  loss {news['loss']:.4f}{held_out}  {news['seconds_left']:.0f} s left", flush=True)

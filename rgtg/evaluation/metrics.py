@@ -69,15 +69,6 @@ def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) 
     return found
 
 
-def wilson_interval(wins: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share, wins of n (Wilson 1927); (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    share, spread = wins / n, z * z / n
-    middle, half = share + spread / 2, z * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
-
-
 def calibration(gaps: Tensor, num_bins: int = 5) -> tuple[float, list[dict[str, float | int]]]:
     """How sure sigma(|gap|) is against how often the chosen side is ahead: expected error, and the bins from 0.5 to 1 that
     are not empty, [{"sure": 0.62, "accuracy": 0.58, "n": 40}, …]."""

@@ -34,7 +34,8 @@ class Parameter:
 class Method:
     """A name on screen for a method's class with some of its fields set.
 
-    `objective` is how its reward model is trained by preference; `line_up` are the parameters with which a line-up begins.
+    `objective` is how its reward model is trained by preference; `line_up` are the parameters with which a line-up begins; `summary` says
+    what sets it apart from others of its class.
     """
 
     key: str
@@ -43,11 +44,12 @@ class Method:
     settings: dict = field(default_factory=dict, hash=False)
     objective: str = ""
     line_up: Params = ()
+    summary: str = ""
 
     @property
     def about(self) -> str:
-        """The first line of the rule's docstring."""
-        return (self.rule.__doc__ or "").strip().splitlines()[0]
+        """What it does, in a sentence: its own, or the first line of the rule's docstring."""
+        return self.summary or (self.rule.__doc__ or "").strip().splitlines()[0]
 
     @property
     def uses_reward(self) -> bool:
@@ -74,15 +76,20 @@ class Method:
 
 
 WEIGHT_2: Params = (("beta", 2.0),)
+ARGS = "Add β times the reward of each candidate to its log probability; the reward model was trained on complete answers."
+PARGS = "Add β times the reward of each candidate to its log probability; the reward model was trained on partial answers, so it can judge one."
+PARGS_GREEDY = "Take the candidate with the highest sum of log probability and β times the reward of a model trained on partial answers."
+FARMA = "Add β times the reward of each candidate to its log probability; one forward pass of the reward model scores all next tokens."
+GENARM = "Add β times the log probability that an autoregressive reward model gives each candidate to the base LM's own."
 METHODS: dict[str, Method] = {
     m.key: m
     for m in (
         Method("base", "Base LM", Base),
-        Method("args", "ARGS", RewardShift, {"pick": "sample"}, "full", WEIGHT_2),
-        Method("pargs", "PARGS", RewardShift, {"pick": "sample"}, "partial", WEIGHT_2),
-        Method("pargs-greedy", "PARGS-G", RewardShift, {"pick": "greedy"}, "partial", WEIGHT_2),
-        Method("farma", "FaRMA", RewardShift, {"pick": "sample"}, "vocabulary", WEIGHT_2),
-        Method("genarm", "GenARM", RewardShift, {"pick": "sample"}, "autoregressive", WEIGHT_2),
+        Method("args", "ARGS", RewardShift, {"pick": "sample"}, "full", WEIGHT_2, ARGS),
+        Method("pargs", "PARGS", RewardShift, {"pick": "sample"}, "partial", WEIGHT_2, PARGS),
+        Method("pargs-greedy", "PARGS-G", RewardShift, {"pick": "greedy"}, "partial", WEIGHT_2, PARGS_GREEDY),
+        Method("farma", "FaRMA", RewardShift, {"pick": "sample"}, "vocabulary", WEIGHT_2, FARMA),
+        Method("genarm", "GenARM", RewardShift, {"pick": "sample"}, "autoregressive", WEIGHT_2, GENARM),
         Method("best-of-n", "Best-of-n", BestOfN, {}, "full"),
         Method("cards", "CARDS", CARDS, {}, "partial"),
         Method("block-best-of-k", "Block-wise best-of-k", BlockBestOfK, {}, "partial"),

@@ -16,6 +16,7 @@ from rgtg.errors import BadData, BadSettings
 from rgtg.files import sync, write_json
 from rgtg.models import artifacts
 from rgtg.models.catalog import whole_place
+from rgtg.store.export import skipped_words
 from rgtg.training.config import TrainingConfig
 
 JOB, PAIRS = "job.json", "pairs.jsonl"  # written before the job is in line
@@ -39,9 +40,9 @@ def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[st
     name = config["name"]
     if not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name):
         do = "Use up to 64 letters, digits, spaces and `._+-`, beginning with a letter or digit, and no name that Windows keeps for itself."
-        raise BadSettings("The new reward model needs another name.", f"Found {name!r}.", do)
+        raise BadSettings("The new reward model needs another name.", f"Found {name!r}.", do, "name")
     if name.lower() in taken:
-        raise BadSettings(f"The name `{name}` is taken.", f"It belongs to {taken[name.lower()]}.", "Choose another name.")
+        raise BadSettings(f"The name `{name}` is taken.", f"It belongs to {taken[name.lower()]}.", "Choose another name.", "name")
     training = dict(config.get("training") or {})
     TrainingConfig.stored(training)
     if os.path.isabs(config["base"]) and not Path(config["base"]).is_dir():
@@ -85,9 +86,8 @@ def _write_rows(path: Path, pairs: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _counts(report: Any) -> str:
-    """{"tie": 3, "skip": 0} -> `Found no pairs: tie 3.`"""
-    skipped = getattr(report, "skipped", None) or {}
-    causes = ", ".join(f"{cause} {count}" for cause, count in skipped.items() if count)
+    """{"tie": 3, "skip": 0} -> `Found no pairs: votes for a tie: 3.`"""
+    causes = skipped_words(getattr(report, "skipped", None) or {})
     return f"Found no pairs: {causes}." if causes else "Found no pairs."
 
 

@@ -23,6 +23,7 @@ from rgtg.faults import boundary, named
 from rgtg.files import write_json
 from rgtg.jobs.folder import CANCEL, DISK_FULL, HEARTBEAT, JOB, OTHER_TRAINER, OUTCOME, PROCESS, PROGRESS
 from rgtg.models import artifacts
+from rgtg.models.catalog import not_recommended
 from rgtg.records import ModelCard
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _leave_model(folder: Path, job: Mapping[str, Any], signs: "Signs") -> str:
 def manifest_facts(model: Path, job: Mapping[str, Any], job_id: str) -> dict[str, Any]:
     """What the manifest tells besides the hashes: enough for a row in a database that knows nothing of the job."""
     card = ModelCard.read(model) or ModelCard("reward_model", job["name"])
-    status = "not_recommended" if card.metrics.get("recommended") is False else "ready"
+    status = "not_recommended" if not_recommended(card) else "ready"
     facts = {"job_id": job_id, "name": job["name"], "parent": job.get("parent"), "base_lm": job["base_lm"], "base": job["base"], "status": status}
     facts |= {"template": card.template, "objective": card.objective, "metrics": card.metrics, "num_pairs": card.num_pairs}
     facts |= {"snapshot_id": job.get("snapshot_id"), "pairs_sha256": job.get("pairs_sha256", "")}

@@ -36,6 +36,16 @@ class ModelInfo:
         """Taught for this base LM, or without a card that says otherwise (its tokenizer is compared when it is used)."""
         return self.card is None or not self.card.base_lm or self.card.base_lm == base_lm
 
+    @property
+    def mark(self) -> str:
+        """What stands beside its name wherever a model is chosen: that its report speaks against it."""
+        return "not recommended" if self.card and not_recommended(self.card) else ""
+
+
+def not_recommended(card: ModelCard) -> bool:
+    """Whether the held-out pairs speak against it: no better than before, nor than length alone."""
+    return card.metrics.get("recommended") is False
+
 
 class Catalog:
     """All models installed, by name. Models that a person names come first, those of the file `remembered` last; a name that is

@@ -58,7 +58,7 @@ class Columns:
             role, equals, column = (part.strip() for part in item.partition("="))
             if role not in names or not equals or not column or role in found:
                 wrong = f"`{excerpt(item)}` of the columns cannot be read."
-                raise BadSettings(wrong, f"The parts of a row are {', '.join(names)}, each once.", f"Write, for example, {EXAMPLE}.")
+                raise BadSettings(wrong, f"The parts of a row are {', '.join(names)}, each once.", f"Write, for example, {EXAMPLE}.", "columns")
             found[role] = column
         if match := re.fullmatch(r"(.+):([^|:]+\|[^|:]+)", found.get("winner", "")):
             found["winner"], found["wins"] = match[1], match[2]
@@ -67,7 +67,7 @@ class Columns:
             ways = (
                 "chosen and rejected; a, b and winner; a, b, score_a and score_b; answers with scores, ranks or labels; response with label or score"
             )
-            raise BadSettings("The columns name no preference.", f"Found {', '.join(found) or 'nothing'}.", f"Give {ways}.")
+            raise BadSettings("The columns name no preference.", f"Found {', '.join(found) or 'nothing'}.", f"Give {ways}.", "columns")
         return columns
 
     @property

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from rgtg.records import Comparison, Pair, Trace, Vote
 
 MARGINS = {None: 0.0, 1: 0.0, 2: 0.5, 3: 1.0}  # by the strength of a vote; one that does not say is not taken for strong
+NO_VOTE = "no_vote"
 CAUSES = {
     "tie": "votes for a tie",
     "all_bad": "votes that all are bad",
     "skip": "comparisons skipped",
     "withdrawn": "votes taken back",
-    "no_vote": "comparisons without a vote",
+    NO_VOTE: "comparisons without a vote",
     "one_answer": "votes that saw one answer only",
     "equal_texts": "pairs of equal texts",
     "error": "pairs with an answer that failed",
@@ -41,7 +42,7 @@ def derive_pairs(comparison: Comparison, votes: Iterable[Vote]) -> tuple[tuple[P
     skipped: Counter[str] = Counter()
     last = last_votes(votes)
     if not last:
-        skipped["no_vote"] += 1
+        skipped[NO_VOTE] += 1
     for vote in last:
         if vote.verdict != "best":
             skipped[vote.verdict] += 1

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from rgtg.errors import BadData, BadSettings
 from rgtg.files import replacing
-from rgtg.preferences.pairs import derive_pairs, is_repeat
+from rgtg.preferences.pairs import CAUSES, NO_VOTE, derive_pairs, is_repeat
 from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store
 
+NO_TOKEN_IDS = "no_token_ids"  # answers of two tokenizers, in a format of ids
 Row = dict[str, Any]  # of texts, numbers, flags, and lists of ids that are never empty: two exports pool into one data set
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: `skipped` counts by cause what gave no pair (`rgtg.preferences.pairs.CAUSES`, and `no_token_ids`)."""
+    """What was written: `skipped` counts by cause what gave no pair (`rgtg.preferences.pairs.CAUSES`, and NO_TOKEN_IDS)."""
 
     path: Path
     num_pairs: int
@@ -33,6 +34,11 @@ class ExportReport:
     num_votes: int
     sha256: str
     skipped: dict[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def left_out(self) -> str:
+        """What was voted on and gave no pair: "votes for a tie: 2, pairs of equal texts: 1". What nobody voted on is not among it."""
+        return skipped_words({cause: number for cause, number in self.skipped.items() if cause != NO_VOTE})
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def export_preferences(store: "Store", out: Path, format: str = "preference") ->
     skipped, num_pairs, num_comparisons, num_votes, marks = Counter[str](), 0, 0, 0, store.all_marks()
     digest, known = hashlib.sha256(), set[int]()
     with replacing(out) as part, part.open("wb") as file:
-        for comparison, votes in store.facts():
+        for comparison, votes in store.facts(for_pairs=True):
             pairs, causes = derive_pairs(comparison, votes)
             by_id = {vote.id: vote for vote in votes}
             num_comparisons, num_votes = num_comparisons + 1, num_votes + len(votes)
@@ -113,13 +119,19 @@ def export_preferences(store: "Store", out: Path, format: str = "preference") ->
                     continue
                 row = FORMATS[format](pair, Source(comparison, by_id[pair.vote_id], marks))
                 if row is None:
-                    skipped["no_token_ids"] += 1
+                    skipped[NO_TOKEN_IDS] += 1
                     continue
                 line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
                 file.write(line)
                 digest.update(line)
                 num_pairs += 1
     return ExportReport(out, num_pairs, num_comparisons, num_votes, digest.hexdigest(), dict(sorted(skipped.items())))
+
+
+def skipped_words(skipped: Mapping[str, int]) -> str:
+    """Counts by cause in words: "votes for a tie: 2, comparisons without a vote: 64"."""
+    words = CAUSES | {NO_TOKEN_IDS: "pairs of two tokenizers"}
+    return ", ".join(f"{words.get(cause, cause)}: {number:,}" for cause, number in skipped.items() if number)
 
 
 def _sides(pair: Pair, comparison: Comparison) -> tuple[tuple[str, Trace], tuple[str, Trace]]:

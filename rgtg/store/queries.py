@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from rgtg.errors import StoreError, UnknownRecord
+from rgtg.preferences.pairs import last_votes
 from rgtg.records import ANSWERS, STATES, Comparison, Span, Vote
 from rgtg.store import rows
 
@@ -114,16 +115,31 @@ def comparison(conn: sqlite3.Connection, row: sqlite3.Row, checked: bool = False
     return rows.comparison_of(row, [rows.trace_of(_checked("traces", trace) if checked else trace) for trace in found])
 
 
-def checked_facts(conn: sqlite3.Connection) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
-    """Every comparison with its votes, oldest first; StoreError naming the first row that does not fit its hash."""
+def checked_facts(conn: sqlite3.Connection, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+    """Every comparison with its votes, oldest first; StoreError naming the first row that does not fit its hash.
+
+    `for_pairs` reads no answer of a comparison that gives no pair: the other comparisons come without answers.
+    """
     conn.text_factory = lambda content: content.decode("utf-8", "surrogateescape")  # damaged text is named, it does not stop the query
+    _check_index(conn)
     for row in conn.execute("SELECT * FROM comparisons ORDER BY seq"):
         if rows.sha256(row["prompt"]) != row["prompt_sha256"]:
             raise _damaged("comparisons", row)
-        yield comparison(conn, row, checked=True), votes(conn, row["id"], checked=True)
-    found = value(conn, "PRAGMA integrity_check(1)")  # hashes do not see a row that its index has lost
+        cast = votes(conn, row["id"], checked=True)
+        needed = not for_pairs or any(vote.verdict == "best" for vote in last_votes(cast))
+        yield comparison(conn, row, checked=True) if needed else rows.comparison_of(row, ()), cast
+    found = "ok" if for_pairs else value(conn, "PRAGMA integrity_check(1)")  # which reads the steps of every answer
     if found != "ok":
         raise StoreError(DAMAGED, f"SQLite says: {found}.", RESTORE)
+
+
+def _check_index(conn: sqlite3.Connection) -> None:
+    """Raise StoreError where the index by comparison has lost a vote or an answer: a hash does not see what is not found."""
+    for table in ("votes", "traces"):
+        by_index = value(conn, f"SELECT count(*) FROM {table} WHERE comparison_id >= ''")
+        in_table = value(conn, f"SELECT count(*) FROM {table} NOT INDEXED")
+        if by_index != in_table:
+            raise StoreError(DAMAGED, f"`{table}` has {in_table} rows, and its index {by_index}.", RESTORE)
 
 
 def _checked(table: str, row: sqlite3.Row) -> sqlite3.Row:

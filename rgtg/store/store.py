@@ -200,13 +200,14 @@ class Store:
                 found.setdefault(span.trace_id, []).append(span)
         return {trace_id: queries.standing(spans) for trace_id, spans in found.items()}
 
-    def facts(self) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
-        """Every comparison with all its votes, oldest first, as they stood at one moment.
+    def facts(self, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+        """Every comparison with all its votes, oldest first, as they stood at one moment; `for_pairs` reads the answers of those alone
+        that give pairs.
 
         StoreError naming the row whose content does not fit its hash: bits that turned are found by nothing else.
         """
         with self._reading() as conn:
-            yield from queries.checked_facts(conn)
+            yield from queries.checked_facts(conn, for_pairs)
 
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
         self._file.check()

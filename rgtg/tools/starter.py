@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 from rgtg.config import LMTrainingConfig
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
+from rgtg.figures import figure_name
 from rgtg.models.admission.admit import write_known
 from rgtg.preferences.batches import Ids, TokenPair, items_hash
 from rgtg.records import ModelCard
@@ -223,7 +224,9 @@ def describe(out: Path) -> str:
     lines += ["The weights learned from that text, hence `license: other`; the code of the project is Apache-2.0.", ""]
     for name, card in cards.items():
         pairs = f", {card.num_pairs:,} pairs" if card.num_pairs else ""
-        figures = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in card.metrics.items())
+        figures = ", ".join(
+            f"{value:,} {figure_name(key)}" if isinstance(value, int) else f"{figure_name(key)} {value:,}" for key, value in card.metrics.items()
+        )
         lines.append(f"- **{name}** ({card.kind.replace('_', ' ')}): taught {card.taught}{pairs}. {figures}.")
     taught = {name: card for name, card in cards.items() if card.accuracy}
     if taught:

@@ -34,6 +34,12 @@ class Judge:
     def measured(self, model: PreTrainedModel) -> Measured | None:
         return measure(self.criterion, model, self.items, self.prompts, self.config.seed) if self.items else None
 
+    @property
+    def num_live(self) -> int:
+        """How many pairs `accuracy` is of, at most: two texts are one."""
+        some = self.items[:MEASURED_LIVE]
+        return len(some) if some and isinstance(some[0], TokenPair) else len(some) // 2
+
     def accuracy(self, model: PreTrainedModel) -> float | None:
         """On some, while it trains: of complete responses."""
         found = measure(self.criterion, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)

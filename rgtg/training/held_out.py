@@ -1,6 +1,6 @@
 """What a trained reward model is worth, on pairs that trained nothing: by prefix length, beside its parent or what guided before, and plain length.
 
-Knows tensors of rewards and nothing of models. Every figure comes with its number of pairs and an interval of 95 in 100.
+Knows tensors of rewards and nothing of models. Every figure comes with its number of pairs and a 95 % confidence interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rgtg.evaluation.metrics import PREFIX_LENGTHS, calibration, wilson_interval
+from rgtg.evaluation.metrics import PREFIX_LENGTHS, calibration
+from rgtg.figures import LEAST_PROMPTS, are_enough, wilson_interval
 from rgtg.training.losses import hold
 
 PARENT, GUIDE, CHANCE = "its parent", "what guided until now", "chance"  # the verdicts: (not) better than one of these
 TOO_FEW = "too few to tell"
-LEAST_PAIRS, LEAST_PROMPTS, WIDEST = 20, 10, 0.2  # below, or with a wider interval around 0, nothing is said
+WIDEST = 0.2  # with a wider interval around 0 nothing is said
 DRAWS = 2000  # of the bootstrap
 LENGTHS = (*PREFIX_LENGTHS, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
@@ -129,7 +130,7 @@ def judge(difference: dict[str, float], num_pairs: int, num_prompts: int, than: 
 
     Where no prompt shows a difference there is no spread to draw from: as many as 3 / n of all prompts may show one (rule of three).
     """
-    if num_pairs < LEAST_PAIRS or num_prompts < LEAST_PROMPTS:
+    if not are_enough(num_pairs, num_prompts):
         return TOO_FEW
     low, high = difference["low"], difference["high"]
     if low == high == 0:
@@ -164,12 +165,12 @@ def _draws(num_prompts: int) -> Tensor:
 
 
 def share_intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:
-    """`intervals` of values between 0 and 1; where all prompts have the same there is nothing to draw, and it is Wilson's by prompts."""
+    """`intervals` of values between 0 and 1; where all prompts have the same, or there are too few to draw from, it is Wilson's by prompts."""
     means, there = _by_prompt(values, counts, prompts)
     found = intervals(values, counts, prompts)
     for column, (mean, low, high) in enumerate(found):
         of_prompts = means[there[:, column] > 0, column]
-        if of_prompts.max() - of_prompts.min() < 1e-9:
+        if len(of_prompts) < LEAST_PROMPTS or of_prompts.max() - of_prompts.min() < 1e-9:
             low, high = wilson_interval(mean * len(of_prompts), len(of_prompts))
             found[column] = mean, low, high
     return found

@@ -7,22 +7,25 @@ Knows nothing of the database or of the screen: who listens gets dicts of progre
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.faults import boundary
 from rgtg.models.loading import pick_device
-from rgtg.preferences.dataset import Prepared, prepare
+from rgtg.preferences.dataset import DataReport, Prepared, prepare
 from rgtg.preferences.formats import Reading, read, read_back
 from rgtg.prompts import closing
 from rgtg.records import ModelCard
 from rgtg.training.config import TrainingConfig
-from rgtg.training.evaluate import Judge, longer_chosen
+from rgtg.training.criterion import Scorer
+from rgtg.training.evaluate import MEASURED_LIVE, Judge, longer_chosen
 from rgtg.training.held_out import LENGTHS, Measured, held_out_report
 from rgtg.training.losses import last
 from rgtg.training.reward_trainer import Progress, schedule, train_reward_model
@@ -76,9 +79,10 @@ def train_file(
     reading = reading or read(source, split, config.columns, config.max_bad_rows)
     vocabulary = start.loaded.vocabulary_size
     prepared = prepare(reading, start.tokenizer, start.context, vocabulary, config, start.card, **config.objective.vote_weights)
-    emit({"phase": "data", "data": asdict(prepared.report)})
-    boundary("trainer:prepared")
     writes = is_first()
+    if writes:
+        emit({"phase": "data", "data": asdict(prepared.report), "estimate": asdict(estimate(start.model, config, prepared.report))})
+    boundary("trainer:prepared")
     judge = Judge(start, prepared, config)
     parent = judge.parent(base, place, dtype) if writes else None
     before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
@@ -87,7 +91,7 @@ def train_file(
     said: list[dict[str, Any]] = []
 
     def listen(progress: Progress) -> None:
-        said.append(_news(progress))
+        said.append(_news(progress, judge.num_live))
         emit(said[-1])
 
     end_id = next(reversed(closing(start.tokenizer, config.template, config.system_prompt)), None)
@@ -138,16 +142,61 @@ def _card(
     )  # fmt: skip
 
 
-def _news(progress: Progress) -> dict[str, Any]:
+def _news(progress: Progress, num_live: int) -> dict[str, Any]:
     seconds_left = None if progress.seconds_left is None else round(progress.seconds_left, 1)
     news = {"phase": "training", "step": progress.step, "num_steps": progress.num_steps, "loss": round(progress.loss, 6)}
-    return news | {"held_out_accuracy": progress.held_out_accuracy, "seconds_left": seconds_left}
+    return news | {"held_out_accuracy": progress.held_out_accuracy, "held_out_pairs": num_live, "seconds_left": seconds_left}
 
 
 def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:
     """Whose checkpoints these are: the same start, data and settings."""
     content = [start.loaded.ref.revision, prepared.report.sha256, len(prepared.train), replace(config, report_every=1, checkpoint_every=0).flat()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# --- how long it will take, said before it begins
+
+ROWS, TOKENS = 16, 2048  # of the forward that is timed, at most
+STEP = 3  # forwards that a step costs: the backward pass takes twice the forward
+LOOKS, READINGS = 10, 2  # at some held-out pairs while it trains, and of all of them at its end, the rival's too
+STARTING = 10.0  # seconds until the libraries and the model are loaded, and to save it
+PER_STEP, PER_WEIGHT = 0.02, 6e-9  # seconds of a step besides, of the optimizer for each weight that a CPU trains
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`seconds` of a training of so many steps of so many pairs (or texts)."""
+
+    seconds: float
+    num_steps: int
+    batch_size: int
+
+
+def estimate(model: PreTrainedModel, config: TrainingConfig, report: DataReport) -> Estimate:
+    """Of a training of this data from this model, on the device that the model is on."""
+    num_weights = sum(p.numel() for p in model.parameters())
+    planned = schedule(config, max(1, report.num_train), num_weights)
+    rows = 2 if report.kind == "pairs" else 1
+    length = min(config.max_length, report.prompt_tokens[1] + report.answer_tokens[1])  # a batch is padded to its longest
+    a_row = seconds_of_a_row(model, max(1, length))
+    forwards = STEP + (1 if planned.objective.needs_reference else 0) + (1 if config.checkpointing else 0)
+    optimizer = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.lora else 0.0)
+    a_step = forwards * a_row * rows * planned.pairs_per_batch + optimizer
+    measured = rows * a_row * (LOOKS * min(MEASURED_LIVE, report.num_held_out) + READINGS * report.num_held_out)
+    return Estimate(STARTING + a_step * planned.num_steps + measured, planned.num_steps, planned.pairs_per_batch)
+
+
+@torch.inference_mode()
+def seconds_of_a_row(model: PreTrainedModel, length: int) -> float:
+    """Seconds that a forward takes for one text of so many tokens, of several at once; the faster of two after one that warms up."""
+    num_rows = max(1, min(ROWS, TOKENS // length))
+    ids = torch.ones(num_rows, length, dtype=torch.long, device=model.device)
+    scorer, found = Scorer(model), []
+    for _ in range(3):
+        began = time.perf_counter()
+        scorer(ids).sum().item()  # waits for the device
+        found.append(time.perf_counter() - began)
+    return min(found[1:]) / num_rows
 
 
 def is_first() -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rgtg.jobs.service import Jobs
     from rgtg.preferences.dataset import DataReport
     from rgtg.store.store import Store
+    from rgtg.training.pipeline import Estimate
 
 logger = logging.getLogger(__name__)
 VOTES = "votes"  # the source that stands for this installation's own votes
@@ -68,7 +69,7 @@ class Trainings:
         from rgtg.jobs.reading import TOKENIZER, report_apart
         from rgtg.preferences.dataset import prepare
         from rgtg.preferences.formats import read
-        from rgtg.store.export import export_preferences
+        from rgtg.store.export import export_preferences, skipped_words
 
         _check_columns(source, config)
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
@@ -80,12 +81,18 @@ class Trainings:
             path = Path(folder) / "votes.jsonl"
             report = export_preferences(self._store(), path, "training")
             if report.num_pairs == 0:
-                causes = ", ".join(f"{number} {cause.replace('_', ' ')}" for cause, number in report.skipped.items())
-                votes = f"{report.num_votes} votes gave no pair ({causes or 'none stored'})."
-                raise BadSettings("There is nothing to train on yet.", votes, "Vote on Compare.")
+                causes = skipped_words(report.skipped) or "there are no votes"
+                raise BadSettings("There is nothing to train on yet.", f"Found no pairs: {causes}.", "Vote on Compare.")
             weights = config.objective.vote_weights
             found = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
             return replace(found, dropped=(*report.skipped.items(), *found.dropped))
+
+    def estimate(self, report: "DataReport", start: str, config: TrainingConfig) -> "Estimate":
+        """How long a training of this data would take on this machine; `report` is what `data` has given."""
+        from rgtg.training.pipeline import estimate
+
+        info = self._library.catalog.get(start, ("base_lm", "reward_model"))
+        return estimate(self._library.loaded(info).model, config, report)
 
     def why_dropped(self, cause: str) -> str:
         """A cause of `DataReport.dropped` in words."""
@@ -138,7 +145,7 @@ class Trainings:
         _check_columns(source, config)
         check_start(info.folder_or_id, config.objective)
         if name.lower() in {m.name.lower() for m in self._library.models() + self._library.unusable()}:
-            raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.")
+            raise BadSettings(f"The name `{name}` is taken.", "It belongs to a model that is installed.", "Choose another name.", "name")
         given: dict[str, Any] = {"name": name, "base": info.folder_or_id, "base_lm": info.name if info.kind == "base_lm" else self._base_of(info)}
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
         given |= {"guide": self._guide(given["base_lm"])}
@@ -228,4 +235,4 @@ def _parameter(f: Field[Any]) -> Parameter:
 def _check_columns(source: str, config: TrainingConfig) -> None:
     """Raises BadSettings where columns are named of votes, which have none."""
     if source == VOTES and config.columns:
-        raise BadSettings("`columns` has no effect on votes.", f"Found `{config.columns:.80}`.", "Leave it out, or give a file.")
+        raise BadSettings("`columns` has no effect on votes.", f"Found `{config.columns:.80}`.", "Leave it out, or give a file.", "columns")

@@ -219,7 +219,7 @@ class Workbench:
         if not isinstance(seed, int) or not 0 <= seed < 2**53:
             raise BadSettings("The seed has to be a whole number from 0 to 9007199254740991.", f"Found {seed!r}.")
         if not isinstance(prompt, str) or len(prompt) > 100_000:
-            raise BadSettings("The prompt is too long.", f"Found {len(prompt):,} characters; 100,000 are read at most.", "Shorten it.")
+            raise BadSettings("The prompt is too long.", f"Found {len(prompt):,} characters; 100,000 are read at most.", "Shorten it.", "prompt")
         check_text(prompt, "prompt")
         with stoppable(stopped):
             runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)

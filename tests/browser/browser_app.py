@@ -107,6 +107,11 @@ class Visitor:
     def tokens(self, column: str) -> int:
         return self.page.locator(f"#view-{column} .tok").count()
 
+    def refused(self, field: str, timeout: float = 30_000) -> str:
+        """The words of the error beside this input; waits for them."""
+        self.page.wait_for_selector(f"#{field}[aria-invalid][aria-describedby]", timeout=timeout)
+        return self.page.locator("#" + self.page.locator("#" + field).get_attribute("aria-describedby")).inner_text()
+
     def text(self, column: str) -> str:
         return self.page.locator(f"#view-{column} .tokens").evaluate("node => node.textContent")
 
@@ -141,3 +146,15 @@ class Visitor:
     def comparison_id(self) -> str:
         self.page.wait_for_function("new URL(location.href).searchParams.get('comparison')")
         return self.page.evaluate("new URL(location.href).searchParams.get('comparison')")
+
+
+class Trainee(Visitor):
+    """A visitor of Train or Models; `query` begins with the page's name."""
+
+    def opened(self) -> None:
+        self.page.wait_for_selector("#header nav a[aria-current]", timeout=30_000)
+        self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")
+
+    def data(self) -> str:
+        self.page.wait_for_selector("#data-facts", timeout=60_000)
+        return self.page.locator("#data-view").inner_text()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
-from browser_app import Visitor, make_models, serving
+from browser_app import Trainee, Visitor, make_models, serving
 
 LIMIT_S = 600  # of one test with its fixtures; some calls of playwright have no limit of their own
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as app.py sets it; torch reads it when it is imported
@@ -76,7 +76,8 @@ def visit(browser, address: str):
     open_pages: list[Visitor] = []
 
     def visit(**kwargs) -> Visitor:
-        open_pages.append(Visitor(browser, **{"address": address} | kwargs))
+        kind = Trainee if kwargs.get("query", "").startswith(("train", "models")) else Visitor
+        open_pages.append(kind(browser, **{"address": address} | kwargs))
         return open_pages[-1]
 
     yield visit

@@ -28,7 +28,7 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 
 from rgtg.config import GenerationConfig, Settings  # noqa: E402
 from rgtg.engine import Step, generate, make_run  # noqa: E402
-from rgtg.evaluation.metrics import wilson_interval  # noqa: E402
+from rgtg.figures import wilson_interval  # noqa: E402
 from rgtg.records import ColumnSpec  # noqa: E402
 from rgtg.workbench.workbench import Workbench  # noqa: E402
 

@@ -216,8 +216,8 @@ def test_the_link_shows_the_same_in_another_browser(visit, workbench):
 
 def test_an_unknown_link_says_so_and_the_page_works(visit):
     person = visit(query="?comparison=nothing-by-that-id")
-    person.page.wait_for_selector(".toast-body")
-    assert "nothing-by-that-id" in person.page.locator(".toast-body").inner_text() or "comparison" in person.status()
+    person.page.wait_for_selector(".topline + .error-note")
+    assert "nothing-by-that-id" in person.page.locator(".error-note").inner_text()
     person.generate(max_new_tokens=3)
 
 
@@ -274,14 +274,10 @@ def test_wrong_numbers_are_named(visit):
     person.set("temperature", 99)
     person.page.locator("#prompt textarea").fill("the food was")
     person.page.locator("#generate").click()
-    person.page.wait_for_selector(".toast-body")
-    assert "`temperature` has to be a number between 0 and 5" in person.page.locator(".toast-body").inner_text()
-    person.page.locator(".toast-close").first.click()
-    person.page.wait_for_selector(".toast-body", state="detached")
+    assert "`temperature` has to be a number between 0 and 5" in person.refused("settings-temperature")
     person.page.locator("#prompt textarea").fill("   ")
     person.page.locator("#generate").click()
-    person.page.wait_for_selector(".toast-body")
-    assert "There is no prompt" in person.page.locator(".toast-body").last.inner_text()
+    person.page.wait_for_selector("#prompt + .error-note")
     person.generate(max_new_tokens=3, temperature=1)
 
 

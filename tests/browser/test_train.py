@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from browser_app import Visitor, serving
+from browser_app import Trainee, serving
 
 from rgtg.records import Job
 
@@ -34,18 +34,6 @@ LATE_END = """(() => {
   };
 })()"""
 STATE = "words => document.querySelector('#job-state')?.textContent.startsWith(words)"
-
-
-class Trainee(Visitor):
-    """A visitor of Train or Models; `page_name` is the address behind the slash."""
-
-    def opened(self) -> None:
-        self.page.wait_for_selector("#header nav a[aria-current]", timeout=30_000)
-        self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")
-
-    def data(self) -> str:
-        self.page.wait_for_selector("#data-facts", timeout=60_000)
-        return self.page.locator("#data-view").inner_text()
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +107,7 @@ def test_from_votes_to_a_model_that_is_tried_in_compare(go, taught):
     assert person.page.locator("#verdict").inner_text() in ("Better than its parent", "Not better than its parent", "Too few to tell")
     assert "parent" in person.page.locator("#report-facts").inner_text()
     assert "length alone" in person.page.locator("#report-facts").inner_text()
-    assert person.page.locator("#accuracy-table th").all_inner_texts() == ["tokens", "right", "95 in 100", "parent", "pairs"]
+    assert person.page.locator("#accuracy-table th").all_inner_texts() == ["tokens", "accuracy", "95 % CI", "parent", "pairs"]
     person.page.wait_for_selector("#accuracy-plot .scatterlayer .trace")
     assert person.page.locator("#accuracy-plot .scatterlayer .trace").count() == 2
     assert person.page.locator("#calibration-table tbody tr").count() >= 1
@@ -161,8 +149,8 @@ def test_a_file_can_be_uploaded_and_what_is_wrong_with_one_is_said(go, tmp_path)
     person.page.locator("#train-file").set_input_files(bad)
     person.page.wait_for_function("document.querySelector('#data-view .wrong')?.textContent.includes('Row 1')", timeout=30_000)
     person.page.locator("#train-start").click()
-    person.page.wait_for_selector(".toast-body")
-    assert "Row 1" in person.page.locator(".toast-body").inner_text()
+    person.page.wait_for_selector(".go-row + .error-note")
+    assert "Row 1" in person.page.locator(".error-note").inner_text()
 
 
 def test_a_click_while_the_stream_of_answers_ends_is_answered(go):
@@ -175,7 +163,7 @@ def test_a_click_while_the_stream_of_answers_ends_is_answered(go):
         person.page.locator("#train-start-model").select_option(start)
         person.page.wait_for_function("window.ending", timeout=30_000)
         person.page.locator("#train-start").click()
-        said = "rate => document.querySelector('.toast-body')?.textContent.includes(`Found ${rate}`)"
+        said = "rate => document.querySelector('.error-note')?.textContent.includes(`Found ${rate}`)"
         person.page.wait_for_function(said, arg=rate, timeout=15_000)
 
 
@@ -196,7 +184,7 @@ def test_a_second_training_can_be_started_while_the_first_is_being_begun(go, tau
     person.page.wait_for_function("document.querySelector('#job-view h2')?.textContent === 'other'", timeout=30_000)
     found = [job for job in taught.trainings.jobs.jobs() if job.config["name"] in ("twice", "other")]
     assert sorted(job.config["name"] for job in found) == ["other", "twice"]
-    assert person.page.locator(".toast-body").count() == 0
+    assert person.page.locator(".error-note").count() == 0
     for job in found:
         taught.trainings.jobs.cancel(job.id)
 
@@ -262,8 +250,7 @@ def test_a_wrong_option_is_named_and_typing_is_kept(go):
     person.page.wait_for_timeout(1500)
     assert person.page.locator("#train-held_out").input_value() == "0.4" and person.page.locator("#train-name").input_value() == "mine alone"
     person.page.locator("#train-start").click()
-    person.page.wait_for_selector(".toast-body")
-    assert "`learning_rate` has to be between 0 and 1" in person.page.locator(".toast-body").inner_text()
+    assert "`learning_rate` has to be between 0 and 1" in person.refused("train-learning_rate")
 
 
 def test_only_the_options_of_the_chosen_objective_are_shown_and_sent(go, taught):
@@ -289,8 +276,8 @@ def test_a_resume_that_is_refused_can_be_pressed_again(go, taught):
     person = go("train?job=left")
     for _ in range(2):  # its folder is gone
         person.page.locator("#job-resume:not([disabled])").click(timeout=30_000)
-        person.page.wait_for_selector(".toast-body")
-        assert "folder is gone" in person.page.locator(".toast-body").first.inner_text()
+        person.page.wait_for_selector("#job-view + .error-note")
+        assert "folder is gone" in person.page.locator(".error-note").inner_text()
     taught.store.jobs.ask_cancel("left")
 
 
@@ -321,12 +308,12 @@ def test_a_folder_is_added_and_a_wrong_one_is_refused_in_words(go, taught, tiny_
     person.page.wait_for_selector("#card-facts")
     person.page.locator("#add-place").fill("nothing/at-all/here")
     person.page.locator("#add-model").click()
-    person.page.wait_for_function("document.querySelector('#add-note').classList.contains('wrong')", timeout=60_000)
+    first = person.refused("add-place", timeout=60_000)
     person.page.locator("#add-model").click()  # the same again: it is answered again
-    person.page.wait_for_function(
-        "!document.querySelector('#add-model').disabled && document.querySelector('#add-note').textContent.includes('hub id')"
-    )
+    person.page.wait_for_function("!document.querySelector('#add-model').disabled")
+    assert person.refused("add-place") == first and "hub id" in first
     person.page.locator("#add-place").fill(tiny_models[0])
+    assert person.page.locator(".error-note").count() == 0, "gone once the place is another"
     person.page.locator("#add-kind").select_option("base_lm")
     person.page.locator("#add-model").click()
     person.page.wait_for_function("document.querySelector('#model-card h2')?.textContent === 'tiny-lm'", timeout=60_000)

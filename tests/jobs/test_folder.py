@@ -21,7 +21,7 @@ def nothing_left(jobs: Jobs, store: Store) -> bool:
 
 def test_votes_without_a_pair_are_refused_with_counts(jobs, store):
     store.add_comparison(make_comparison(), make_vote(best=None))
-    with pytest.raises(BadData, match=r"nothing to train on\. Found no pairs: tie 1"):
+    with pytest.raises(BadData, match=r"nothing to train on\. Found no pairs: votes for a tie: 1"):
         jobs.start(CONFIG, lambda path: export_preferences(store, path), snapshot={})
     assert nothing_left(jobs, store)
 

@@ -237,7 +237,7 @@ class _Page:
         finally:
             running.close()
         not_stored = f" · {running.not_stored}" if running.not_stored else ""
-        ended = {self.curve: self._curve(running.comparison, measure)}
+        ended: dict[Any, Any] = {self.curve: self._curve(running.comparison, measure)}
         if stopped_of(running.comparison):
             ended[self.voting.bar] = self.voting.value(running.comparison, self.voting.standing(running.comparison))
         yield self._into_views(texts.end()) | ended

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from rgtg.child import ask
 from rgtg.config import Limits
 from rgtg.errors import BadData, BadSettings, LimitPassed, PromptTooLong, door, unsound, words_of
+from rgtg.system.child import ask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadData, door, printable
-from rgtg.serialization import check_types, from_dict, read_json
+from rgtg.system.serialization import check_types, from_dict, read_json
 
 CARD_FILE = "card.json"
 MODEL_KINDS = ("base_lm", "reward_model", "judge")
@@ -80,8 +80,7 @@ class Step:
 
     `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the prefix that ends here.
     `kl` is the step's KL in nats to the base LM with the same candidates and temperature, `truncation` that of the latter to the complete
-    base LM (older traces have none: their `kl` is to the complete one); both None where the method has no distribution of single tokens,
-    or there is no bound. `tried` is what was given up where this token stands.
+    one (older traces have none: their `kl` is to the complete one); None without a distribution of single tokens. `tried` was given up.
     """
 
     position: int

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from rgtg import child
-from rgtg.child import ask, stoppable
 from rgtg.errors import BadSettings, LimitPassed, RgtgError, Stopped
+from rgtg.system import child
+from rgtg.system.child import ask, stoppable
 
 LIMITS = {"seconds": 5, "memory_gb": 1}
 

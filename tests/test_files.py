@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rgtg.errors import BadSettings
-from rgtg.files import make_folder, replacing, write_json
+from rgtg.system.files import make_folder, replacing, write_json
 
 
 def test_a_file_appears_at_the_end_and_nothing_else_stays(tmp_path):

@@ -22,7 +22,7 @@ LEVELS = (
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
     ("preferences", "prompts", "plots", "figures"),
-    ("records", "config", "errors", "files", "faults", "serialization", "child"),
+    ("records", "config", "errors", "system"),
     ("rgtg",),  # the package's own __init__: loaded with everything, so it imports nothing of ours
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -39,8 +39,8 @@ WITHIN = {
     "guidance": ("rgtg.rewards",),
     "store": ("rgtg.ratings",),
     "preferences": ("rgtg.prompts",),
-    "records": ("rgtg.config", "rgtg.errors", "rgtg.serialization"),
-    "files": ("rgtg.errors",),
+    "records": ("rgtg.config", "rgtg.errors", "rgtg.system.serialization"),
+    "system": ("rgtg.errors", "rgtg.config"),
     "serialization": ("rgtg.errors",),
     "config": ("rgtg.errors",),
     "child": ("rgtg.config", "rgtg.errors"),
@@ -57,8 +57,7 @@ LIGHT = (
     "rgtg.models.artifacts",
     "rgtg.models.catalog",
     "rgtg.models.admission.admit",
-    "rgtg.files",
-    "rgtg.child",
+    "rgtg.system",
 )
 NEVER = {"engine": ("rgtg.store",)}
 

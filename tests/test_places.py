@@ -48,7 +48,7 @@ def test_what_was_on_the_page_comes_over_the_comparison_it_was_left_at(shown):
 def test_what_was_kept_and_cannot_be_read_is_left_out(shown, kept):
     page, _, _ = shown
     found = opened(page, "x\0", kept)
-    assert found[page.models] == "starter · cpu" and page.prompt not in found and page.voting.bar not in found
+    assert found[page.models] == "models ready · cpu" and page.prompt not in found and page.voting.bar not in found
 
 
 def test_a_column_that_is_not_known_any_more_leaves_the_others(shown):

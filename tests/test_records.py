@@ -25,7 +25,7 @@ from rgtg.records import (
     Vote,
     new_id,
 )
-from rgtg.serialization import from_dict, from_json, to_json
+from rgtg.system.serialization import from_dict, from_json, to_json
 
 CANDIDATE = Candidate(7, " gut\u2028", -0.5, 1.5, 1, 2, 0.25, (("partial", 1.0),))
 TRIED = Tried(" bad", (9, 10), -1.5, threshold=0.5)

@@ -62,7 +62,7 @@ def test_every_table_is_strict_and_has_seq_id_and_time(conn):
 
 def test_file_says_whose_it_is(conn):
     assert conn.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-    assert conn.execute("PRAGMA user_version").fetchone() == (3,)
+    assert conn.execute("PRAGMA user_version").fetchone() == (4,)
     assert conn.execute("SELECT value FROM meta WHERE key = 'genesis'").fetchone() == ('{"app": "rgtg", "schema": 1}',)
 
 
@@ -127,9 +127,9 @@ def test_older_database_is_backed_up_and_migrated(tmp_path):
     assert opened.conn.execute("PRAGMA foreign_keys").fetchone()[0] == 1
     opened.conn.close()
     opened.lock.release()
-    assert identify(path, next_schema()) == 4
-    (backup,) = tmp_path.glob("rgtg.v3.*.db")
-    assert identify(backup) == 3
+    assert identify(path, next_schema()) == 5
+    (backup,) = tmp_path.glob("rgtg.v4.*.db")
+    assert identify(backup) == 4
     with Store(backup) as before:
         assert before.num_votes() == 1
 
@@ -148,7 +148,7 @@ def test_rows_written_before_a_migration_keep_their_hash(tmp_path):
 def test_migration_that_raises_halfway_changes_nothing(tmp_path):
     path = tmp_path / "rgtg.db"
     Store(path).close()
-    with pytest.raises(StoreError, match=r"could not be brought to schema 4\. Found: half way\. It is as before; a copy is `rgtg\.v3\."):
+    with pytest.raises(StoreError, match=r"could not be brought to schema 5\. Found: half way\. It is as before; a copy is `rgtg\.v4\."):
         open_store(path, next_schema(raising=True))
     with Store(path) as store, closing(sqlite3.connect(path)) as conn:
         assert store.read_only == ""

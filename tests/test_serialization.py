@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rgtg.serialization import check_types, parse_json, read_json
+from rgtg.system.serialization import check_types, parse_json, read_json
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_everything_else_is_read_as_it_is(tmp_path):
 
 
 def test_a_file_without_end_is_not_read_to_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("rgtg.serialization.MAX_BYTES", 1_000_000)
+    monkeypatch.setattr("rgtg.system.serialization.MAX_BYTES", 1_000_000)
     (tmp_path / "a.json").write_bytes(b" " * 1_000_001)
     with pytest.raises(ValueError, match="larger than 1 MB"):
         read_json(tmp_path / "a.json")

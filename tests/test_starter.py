@@ -140,7 +140,7 @@ def test_packed_rows_are_whole_texts_and_not_too_long():
 
 
 def test_each_folder_is_a_plain_transformers_folder_in_half_precision_with_its_card(made):
-    assert sorted(p.name for p in made.iterdir()) == sorted([*MODELS, "README.md"])
+    assert sorted(p.name for p in made.iterdir()) == sorted([*MODELS, "README.md", "known.json"])
     for name in MODELS:
         folder, kind = made / name, AutoModelForCausalLM if name in CAUSAL else AutoModelForSequenceClassification
         _, info = kind.from_pretrained(folder, output_loading_info=True)
@@ -183,9 +183,9 @@ def test_a_second_call_passes_over_what_is_there(made, corpus, monkeypatch):
 def test_a_broken_run_goes_on_and_only_what_is_named_is_made(made, corpus, tmp_path, monkeypatch):
     make_tiny(monkeypatch)
     make_starter(corpus, tmp_path / "out", only=["base-lm"])
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["README.md", "base-lm"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["README.md", "base-lm", "known.json"]
     make_starter(corpus, tmp_path / "out", only=["full"])
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["README.md", "base-lm", "full"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["README.md", "base-lm", "full", "known.json"]
     for name in ("base-lm", "full"):
         same = (tmp_path / "out" / name / "model.safetensors").read_bytes() == (made / name / "model.safetensors").read_bytes()
         assert same, f"{name} comes out the same each time"

@@ -13,7 +13,7 @@ from rgtg.errors import BadData
 from rgtg.evaluation import sweep
 from rgtg.evaluation.sweep import Cell, label, run_sweep, summary, write_table
 from rgtg.records import ColumnSpec, ModelCard
-from rgtg.serialization import from_json
+from rgtg.system.serialization import from_json
 
 PROMPTS = ["the food", "my wife\u2028and i", "the food"]  # U+2028 ends a line for some readers
 GENERATION = GenerationConfig(max_new_tokens=5)

@@ -17,12 +17,12 @@ from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadSettings, OverBudget, door
-from rgtg.files import make_folder
 from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.models.catalog import is_folder
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
+from rgtg.system.files import make_folder
 
 if TYPE_CHECKING:
     from rgtg.workbench.workbench import Workbench

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from rgtg.config import Settings
 from rgtg.errors import BadData, BadSettings
 from rgtg.figures import accuracy_words, estimate_words
-from rgtg.files import make_folder
 from rgtg.records import ModelCard
+from rgtg.system.files import make_folder
 from rgtg.training.config import TrainingConfig, objective_help, shared_fields
 from rgtg.training.objectives import DEFAULT, OBJECTIVES
 

@@ -23,7 +23,7 @@ from rgtg.guidance.methods import method
 from rgtg.records import ColumnSpec, Run, Step, mix_words
 from rgtg.rewards.base import RewardModel, not_finite
 from rgtg.rewards.combine import combine
-from rgtg.serialization import from_json, to_json
+from rgtg.system.serialization import from_json, to_json
 
 logger = logging.getLogger(__name__)
 BATCH = 40  # runs that advance together

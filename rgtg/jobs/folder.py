@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from rgtg.errors import BadData, BadSettings
-from rgtg.files import sync, write_json
 from rgtg.models import artifacts
 from rgtg.models.catalog import whole_place
-from rgtg.store.export import skipped_words
+from rgtg.system.files import sync, write_json
 from rgtg.training.config import TrainingConfig
 
 JOB, PAIRS = "job.json", "pairs.jsonl"  # written before the job is in line
@@ -87,6 +86,8 @@ def _write_rows(path: Path, pairs: Iterable[Mapping[str, Any]]) -> None:
 
 def _counts(report: Any) -> str:
     """{"tie": 3, "skip": 0} -> `Found no pairs: votes for a tie: 3.`"""
+    from rgtg.store.export import skipped_words
+
     causes = skipped_words(getattr(report, "skipped", None) or {})
     return f"Found no pairs: {causes}." if causes else "Found no pairs."
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
-from rgtg.child import environment
 from rgtg.config import ROOT
+from rgtg.system.child import environment
 
 SAME_BIRTH_S = 2.0  # the system's own figure moves a little when its clock is set
 

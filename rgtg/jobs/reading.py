@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from rgtg.child import environment, limit_memory
 from rgtg.config import ROOT
 from rgtg.errors import BadData, RgtgError
 from rgtg.preferences.formats import Example, read, write_back
 from rgtg.preferences.rows import is_here
-from rgtg.serialization import from_dict
+from rgtg.system.child import environment, limit_memory
+from rgtg.system.serialization import from_dict
 
 if TYPE_CHECKING:
     from rgtg.preferences.dataset import DataReport

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rgtg.jobs.folder import PROCESS
 from rgtg.models import artifacts
 from rgtg.records import Job, RewardModelRow, new_id
-from rgtg.serialization import check_types, read_json
+from rgtg.system.serialization import check_types, read_json
 from rgtg.training import checkpoints
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError
-from rgtg.faults import boundary
 from rgtg.jobs.folder import Pairs, check_config, freeze, read_progress, tail
 from rgtg.jobs.reconcile import Sweep
 from rgtg.jobs.supervisor import Patience, Watcher
 from rgtg.models import artifacts
 from rgtg.records import Job, RewardModelRow, new_id
+from rgtg.system.faults import boundary
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.errors import in_words
-from rgtg.faults import boundary
 from rgtg.jobs import reconcile
 from rgtg.jobs.folder import CANCEL, DISK_FULL, HEARTBEAT, OTHER_TRAINER, OUTCOME, PROCESS, PROGRESS, read_mark, read_progress, tail
 from rgtg.jobs.process import Trainer, launch
 from rgtg.models import artifacts
 from rgtg.records import Job, RewardModelRow
+from rgtg.system.faults import boundary
 from rgtg.training import checkpoints
 
 if TYPE_CHECKING:

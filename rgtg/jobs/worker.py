@@ -19,12 +19,12 @@ import psutil
 from filelock import FileLock, Timeout
 
 from rgtg.errors import RgtgError, is_disk_full, is_out_of_memory, words_of
-from rgtg.faults import boundary, named
-from rgtg.files import write_json
 from rgtg.jobs.folder import CANCEL, DISK_FULL, HEARTBEAT, JOB, OTHER_TRAINER, OUTCOME, PROCESS, PROGRESS
 from rgtg.models import artifacts
 from rgtg.models.catalog import not_recommended
 from rgtg.records import ModelCard
+from rgtg.system.faults import boundary, named
+from rgtg.system.files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rgtg.files import sync, write_json
-from rgtg.serialization import read_json
+from rgtg.system.files import sync, write_json
+from rgtg.system.serialization import read_json
 
 MANIFEST = "manifest.json"
 STAGING, QUARANTINE = ".staging", ".quarantine"

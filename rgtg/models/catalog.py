@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rgtg.errors import BadData, ModelNotFound, ModelRefused, RgtgError, door, in_words, printable
-from rgtg.files import write_json
 from rgtg.records import MODEL_KINDS, ModelCard
-from rgtg.serialization import read_json
+from rgtg.system.files import write_json
+from rgtg.system.serialization import read_json
 
 logger = logging.getLogger(__name__)
 

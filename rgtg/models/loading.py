@@ -18,7 +18,6 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from rgtg.child import check_stopped
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch, door, printable, words_of
 from rgtg.models.admission.admit import admit
 from rgtg.models.artifacts import revision_of
@@ -38,6 +37,7 @@ from rgtg.models.weights import (
 )
 from rgtg.prompts import check_rows, closing, encode_prompt, encode_response, is_special
 from rgtg.records import ModelCard, ModelRef
+from rgtg.system.child import check_stopped
 
 logger = logging.getLogger(__name__)
 set_verbosity_error()

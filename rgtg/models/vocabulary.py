@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 
 from rgtg.errors import TokenizerMismatch
-from rgtg.serialization import MAX_BYTES, read_json
+from rgtg.system.serialization import MAX_BYTES, read_json
 
 FILE = "tokenizer.json"
 

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from sqlite_utils import Migrations
 
 from rgtg.errors import StoreError, door, in_words
-from rgtg.files import replacing
 from rgtg.store.schema import APPLICATION_ID, migrate, migrations, newest
+from rgtg.system.files import replacing
 
 log = logging.getLogger(__name__)
 

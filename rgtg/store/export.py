@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.errors import BadData, BadSettings
-from rgtg.files import replacing
 from rgtg.preferences.pairs import CAUSES, NO_VOTE, derive_pairs, is_repeat
 from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
+from rgtg.system.files import replacing
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store

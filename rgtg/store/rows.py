@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from rgtg.errors import HALF, NUL, StoreError, unsound
 from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote
-from rgtg.serialization import from_dict
+from rgtg.system.serialization import from_dict
 
 Row = dict[str, Any]  # of text, whole and real numbers, and None
 

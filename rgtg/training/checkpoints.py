@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from rgtg.faults import boundary
 from rgtg.models import artifacts
+from rgtg.system.faults import boundary
 
 NAME = re.compile(r"checkpoint-(\d+)")
 KEPT = 2  # should the newest turn out damaged, the one before it serves

@@ -17,12 +17,12 @@ import torch
 from transformers import PreTrainedModel
 
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
-from rgtg.faults import boundary
 from rgtg.models.loading import pick_device
 from rgtg.preferences.dataset import DataReport, Prepared, prepare
 from rgtg.preferences.formats import Reading, read, read_back
 from rgtg.prompts import closing
 from rgtg.records import ModelCard
+from rgtg.system.faults import boundary
 from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import Scorer
 from rgtg.training.evaluate import MEASURED_LIVE, Judge, longer_chosen

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rgtg.child import waiting_for
 from rgtg.config import STARTER_DIR, Settings
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, StoreError, TokenizerMismatch, door
 from rgtg.guidance.methods import method
 from rgtg.models.catalog import Catalog, ModelInfo, is_folder
 from rgtg.models.vocabulary import check_family
 from rgtg.records import ModelRef
+from rgtg.system.child import waiting_for
 
 if TYPE_CHECKING:
     from torch import Tensor

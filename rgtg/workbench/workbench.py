@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rgtg.child import stoppable
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError, in_words
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
+from rgtg.system.child import stoppable
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library

@@ -14,8 +14,8 @@ if __name__ == "__main__":
     sys.modules["pandas"] = None  # type: ignore[assignment]  # sqlite-utils looks for it, nothing here needs it, and it takes half a second
 
 from rgtg.errors import BadData
-from rgtg.faults import boundary
 from rgtg.records import ModelCard
+from rgtg.system.faults import boundary
 
 NUM_STEPS = 4
 FAST = {"poll_s": 0.02, "heartbeat_s": 0.05, "row_s": 0.0, "silent_s": 30.0, "hung_s": 60.0, "term_after_s": 0.3, "kill_after_s": 0.3}

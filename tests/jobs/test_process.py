@@ -5,7 +5,7 @@ import os
 from fake_training import CONFIG, PAIRS
 from job_helpers import until
 
-from rgtg.child import environment
+from rgtg.system.child import environment
 
 
 def test_trainer_sees_no_token_and_is_apart(jobs, monkeypatch):

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from rgtg.child import ask
 from rgtg.config import STARTER_DIR, Limits
 from rgtg.errors import LimitPassed, ModelRefused, door
-from rgtg.files import write_json
-from rgtg.serialization import read_json
+from rgtg.system.child import ask
+from rgtg.system.files import write_json
+from rgtg.system.serialization import read_json
 
 KNOWN = "known.json"
 READ = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # what transformers may read, besides weights

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rgtg.child import stage
 from rgtg.errors import ModelRefused, RgtgError, is_out_of_memory
 from rgtg.models.catalog import has_scalar_head, read_config
 from rgtg.models.weights import SPREAD, choose_attention, shapes
 from rgtg.prompts import ANSWERED, ASKED, ASKED_AGAIN, rendered, template_of
+from rgtg.system.child import stage
 
 TEXTS = ("", "a" * 5000, " " * 5000, "The food was good, 12.5 % better! " * 200, "ähé漢字🙂\n" * 500, "!?-" * 1000)
 MORE_NUMBERS = 10_000_000  # that a model may have beside those of its checkpoint: a head, rows to fill a matrix up

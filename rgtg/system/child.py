@@ -1,6 +1,6 @@
 """Work that may never end, done under limits in a process of its own: what passes them is ended there, and the app goes on.
 
-`ask("module:function", …)` has a warm child call a function of ours: `python -m rgtg.child` takes requests as lines of JSON and answers so.
+`ask("module:function", …)` has a warm child call a function of ours: `python -m rgtg.system.child` takes requests as lines of JSON and answers so.
 One child is kept between requests; who comes while it is busy gets another. Knows nothing of models; loads what a function needs in the child.
 """
 
@@ -160,7 +160,7 @@ class _Child:
     def __init__(self) -> None:
         env = environment(os.environ, online=False) | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rgtg.child"], cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "rgtg.system.child"], cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -280,6 +280,6 @@ def _limit(seconds: float, memory: int) -> None:
 
 
 if __name__ == "__main__":
-    from rgtg import child  # functions say their stage through the module as they import it
+    from rgtg.system import child  # functions say their stage through the module as they import it
 
     child.main()

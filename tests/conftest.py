@@ -9,13 +9,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads, and lose where a core is busy; before torch loads
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the tests start many processes: each would compile the library anew
 
-import pytest
-from tiny_models import save, tiny_lm, tiny_reward
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from typing import TYPE_CHECKING
 
-from rgtg.models.lm import BaseLM
-from rgtg.records import ModelCard
-from rgtg.rewards.scalar import ScalarRewardModel
+import pytest
+
+if TYPE_CHECKING:  # at first use: the process that hands the tests out needs none of it
+    from rgtg.models.lm import BaseLM
+    from rgtg.rewards.scalar import ScalarRewardModel
 
 
 def pytest_configure() -> None:
@@ -45,6 +45,11 @@ STARTER = Path(__file__).resolve().parent.parent / "data" / "starter"
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory) -> dict[str, str]:
     """Model folders on disk: a base LM, two guides, a judge, and a base LM that somebody takes for a reward model."""
+    from tiny_models import save
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from rgtg.records import ModelCard
+
     root = tmp_path_factory.mktemp("models")
     classifier = AutoModelForSequenceClassification
     return {
@@ -57,12 +62,16 @@ def folders(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture
-def lm() -> BaseLM:
+def lm() -> "BaseLM":
+    from tiny_models import tiny_lm
+
     return tiny_lm()
 
 
 @pytest.fixture
-def reward_model() -> ScalarRewardModel:
+def reward_model() -> "ScalarRewardModel":
+    from tiny_models import tiny_reward
+
     return tiny_reward()
 
 

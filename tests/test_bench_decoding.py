@@ -21,7 +21,7 @@ def models() -> Models:
 
 
 def test_every_yardstick_gives_the_same_greedy_tokens_as_ours(models):
-    for columns in (1, 3):
+    for columns in (3,):
         lines = list(bench_decoding.DecodeCase("starter", models, 20, columns, {}).lines(bench_decoding.PARTS))
         checked = [line for line in lines if "same_tokens" in line]
         assert {line["what"] for line in checked} >= {"model.generate", "k-fold cached ARGS"}

@@ -464,6 +464,7 @@ def test_the_app_is_built_with_the_launch_settings_that_keep_it_closed(tmp_path)
         assert found["max_file_size"] and found["show_error"] is not public
 
 
+@pytest.mark.slow
 def test_every_page_is_one_module_with_a_title_an_address_and_a_place_in_the_header(tmp_path):
     assert len({page.TITLE for page in app.PAGES}) == len(app.PAGES) == len(app.LINKS)
     config = app.build_app(Workbench(Settings(data_dir=tmp_path))).get_config_file()

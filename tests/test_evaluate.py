@@ -33,7 +33,7 @@ def model_of(objective: str) -> torch.nn.Module:
     return tiny("llama", AutoModelForCausalLM if objective in TOKEN_KINDS else AutoModelForSequenceClassification, 1)
 
 
-@pytest.mark.parametrize("objective", ["partial", *TOKEN_KINDS])
+@pytest.mark.parametrize("objective", ["partial", *(pytest.param(key, marks=pytest.mark.slow) for key in TOKEN_KINDS)])
 def test_where_memory_runs_out_fewer_answers_are_measured_at_once_and_say_the_same(monkeypatch, objective):
     model = model_of(objective)
     start = tiny("llama", AutoModelForCausalLM, 2) if objective == "implicit" else model
@@ -46,6 +46,7 @@ def test_where_memory_runs_out_fewer_answers_are_measured_at_once_and_say_the_sa
     assert seen == [2, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_single_answer_that_does_not_fit_ends_it_with_the_reason(monkeypatch):
     model = model_of("partial")
     rows_that_fit(monkeypatch, 0)

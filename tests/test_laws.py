@@ -178,7 +178,7 @@ def check(method: str, wanted: dict, num: int, wrong: dict, bias: float = 0.0, *
     assert distance(found, wanted) < bound < distance(found, wrong)
 
 
-@pytest.mark.parametrize("num", [600, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num", [300, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_draws_have_their_exact_distribution(num):
     check("pargs", TOY.shifted(1.0), num, TOY.shifted(1.6), beta=1.0)
     check("best-of-n", TOY.best_of(3), num, TOY.best_of(8), n=3)

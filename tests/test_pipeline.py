@@ -37,7 +37,7 @@ def test_the_margin_and_the_marks_of_a_vote_weigh_as_the_objective_says(pairs):
     assert usual[0] > without[0] and marked != usual
 
 
-@pytest.mark.parametrize("key", OBJECTIVES)
+@pytest.mark.parametrize("key", [key if number % 3 == 0 else pytest.param(key, marks=pytest.mark.slow) for number, key in enumerate(OBJECTIVES)])
 def test_a_card_says_the_objective_its_own_options_and_how_the_model_is_loaded(pairs, key):
     kind = OBJECTIVES[key]
     card = train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=kind()), device="cpu")
@@ -48,7 +48,10 @@ def test_a_card_says_the_objective_its_own_options_and_how_the_model_is_loaded(p
     assert TrainingConfig.stored({name: value for name, value in card.training.items() if name != "last"}).objective == kind()
 
 
-@pytest.mark.parametrize("key", [key for key, kind in OBJECTIVES.items() if kind.scalar])
+SCALAR = [key for key, kind in OBJECTIVES.items() if kind.scalar]
+
+
+@pytest.mark.parametrize("key", [SCALAR[0], *(pytest.param(key, marks=pytest.mark.slow) for key in SCALAR[1:])])
 def test_a_pipeline_of_transformers_gives_the_reward_of_a_trained_folder_as_it_is(pairs, key):
     train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=OBJECTIVES[key]()), device="cpu")
     config = json.loads((pairs.parent / "out" / "config.json").read_text())

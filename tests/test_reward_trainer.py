@@ -102,6 +102,7 @@ def test_nothing_to_train_on_is_refused():
         train_reward_model(model_of(), [], 1, CONFIG)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_another():
     config = replace(CONFIG, dropout=0.2)
     first, second, other = taught(config)[0], taught(config)[0], taught(replace(config, seed=1))[0]
@@ -157,6 +158,7 @@ def test_where_memory_runs_out_a_step_is_taken_in_halves_and_stays_the_same_step
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_was_added_up_before_memory_ran_out_is_forgotten(monkeypatch):
     config = replace(CONFIG, pairs_per_batch=8)
     whole, _ = taught(config)
@@ -174,6 +176,7 @@ def test_what_was_added_up_before_memory_ran_out_is_forgotten(monkeypatch):
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_where_a_single_pair_does_not_fit_it_ends_with_the_reason(monkeypatch):
     short_of_memory(monkeypatch, 0)
     with pytest.raises(MemoryError, match="One pair at a time does not fit, with gradient checkpointing either: CUDA out of memory"):
@@ -249,6 +252,7 @@ def test_a_job_leaves_a_model_with_its_card_and_says_how_far_it_is(tmp_path, bas
     assert not list(folder.glob("checkpoint-*")) and not list(folder.glob(".model*"))
 
 
+@pytest.mark.slow
 def test_a_child_of_a_reward_model_is_measured_beside_it(tmp_path, base):
     run_job(job_folder(tmp_path / "a", base), lambda news: None, lambda: False)
     run_job(job_folder(tmp_path / "b", tmp_path / "a" / "model", name="child"), lambda news: None, lambda: False)
@@ -259,6 +263,7 @@ def test_a_child_of_a_reward_model_is_measured_beside_it(tmp_path, base):
     assert card.report["parent"]["by_length"] == parent.report["by_length"] != card.report["by_length"]
 
 
+@pytest.mark.slow
 def test_length_alone_bets_as_the_training_pairs_go(tmp_path, base):
     for chosen, rejected, bets_on in (("a", "cdef", "shorter"), ("abcd", "e", "longer")):
         folder = job_folder(tmp_path / bets_on, base)
@@ -303,6 +308,7 @@ def test_an_implicit_parent_is_not_measured_as_a_ratio_to_itself(tmp_path, base)
     assert beside.report["guide"]["accuracy"] == ModelCard.read(tmp_path / "g" / "model").report["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_parent_of_another_kind_is_measured_as_its_own_objective_reads_it(tmp_path, base):
     training = {"num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
     run_job(job_folder(tmp_path / "a", base, training=training | {"objective": "vocabulary"}), lambda news: None, lambda: False)
@@ -325,6 +331,7 @@ def test_what_guided_until_now_is_measured_beside_a_child_of_a_base_lm(tmp_path,
     assert card.report["guide"]["accuracy"] == guide.report["accuracy"] and card.report["guide"]["by_length"] == guide.report["by_length"]
 
 
+@pytest.mark.slow
 def test_a_guide_that_cannot_be_measured_says_why_and_stops_nothing(tmp_path, base):
     run_job(job_folder(tmp_path / "a", base), lambda news: None, lambda: False)
     guide = tmp_path / "a" / "model"
@@ -341,6 +348,7 @@ def test_a_guide_that_cannot_be_measured_says_why_and_stops_nothing(tmp_path, ba
         assert "chance" in report["verdict"] or report["verdict"] == "too few to tell"
 
 
+@pytest.mark.slow
 def test_a_stopped_job_leaves_no_model_and_goes_on_from_there(tmp_path, base):
     whole, stopped = job_folder(tmp_path / "whole", base), job_folder(tmp_path / "stopped", base)
     run_job(whole, lambda news: None, lambda: False)
@@ -373,6 +381,7 @@ def test_labelled_texts_from_a_file(tmp_path, base):
     assert card.data["kind"] == "texts" and card.report["num_pairs"] > 5
 
 
+@pytest.mark.slow
 def test_of_labelled_texts_length_alone_bets_as_the_labels_go(tmp_path, base):
     for better, worse, bets_on in (("a", "cdef", "shorter"), ("abcd", "e", "longer")):
         rows = [{"prompt": f"p{i}", "response": better if i % 2 else worse, "label": i % 2} for i in range(60)]

@@ -101,6 +101,7 @@ def stops_in(monkeypatch, number: int) -> list[int]:
     return seeds
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_interrupted(here, capsys, monkeypatch):
     stops_in(monkeypatch, 1)
     assert train(here) == 2 and not (here / "mine").exists()
@@ -113,6 +114,7 @@ def test_it_goes_on_where_it_was_interrupted(here, capsys, monkeypatch):
     assert not (here / ".mine.training").exists()
 
 
+@pytest.mark.slow
 def test_an_ensemble_has_one_seed_and_one_name_each(here):
     assert train(here, "--ensemble", "2", "--seed", "7", "--name", "taste") == 0
     cards = [ModelCard.read(here / f"mine-{n}") for n in (1, 2)]

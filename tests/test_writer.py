@@ -101,6 +101,7 @@ def test_closing_twice_is_closing_once(writer):
     writer.close()
 
 
+@pytest.mark.slow
 def test_second_process_reads_only_and_says_so(tmp_path):
     path = tmp_path / "rgtg.db"
     code = """
@@ -228,6 +229,7 @@ def test_kill_while_voting_loses_no_acknowledged_vote(tmp_path):
             assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
+@pytest.mark.slow
 def test_a_fork_may_not_write(tmp_path):
     code = """
 import os, warnings

@@ -27,8 +27,12 @@ from rgtg.store.jobs import CLAIM
 from rgtg.store.store import Store
 from rgtg.training import checkpoints
 
+EVERYDAY = ("started", "checked", "step1")
 
-@pytest.mark.parametrize("phase", [*TRAINER_PHASES, "step1", "step3", "saving"])
+
+@pytest.mark.parametrize(
+    "phase", [p if p in EVERYDAY else pytest.param(p, marks=pytest.mark.slow) for p in (*TRAINER_PHASES, "step1", "step3", "saving")]
+)
 def test_trainer_killed_at_any_boundary(jobs, settings, monkeypatch, phase):
     monkeypatch.setenv("RGTG_TEST_KILL_AT", f"trainer:{phase}")
     job_id = jobs.start(CONFIG, PAIRS)
@@ -46,7 +50,7 @@ def test_trainer_killed_at_any_boundary(jobs, settings, monkeypatch, phase):
     assert [line["step"] for line in jobs.progress(job_id)] == [1, 2, 3, 4]  # what is done again stands once
 
 
-@pytest.mark.parametrize("phase", ["trained", "staged", "checked"])
+@pytest.mark.parametrize("phase", ["trained", *(pytest.param(p, marks=pytest.mark.slow) for p in ("staged", "checked"))])
 def test_full_disk_says_so_and_resumes(jobs, settings, monkeypatch, phase):
     monkeypatch.setenv("RGTG_TEST_FULL_AT", f"trainer:{phase}")
     job_id = jobs.start(CONFIG, PAIRS)
@@ -82,6 +86,7 @@ def test_hung_trainer_is_ended(store, settings, monkeypatch):
     assert not psutil.pid_exists(job.pid)
 
 
+@pytest.mark.slow
 def test_a_heartbeat_that_is_being_written_is_no_move(store, settings, monkeypatch):
     monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:hung")
     looks = count()

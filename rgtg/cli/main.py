@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = terminal.Parser(prog="python -m rgtg", description="Reward-guided text generation in a terminal.")
+    called = "rgtg" if Path(sys.argv[0]).stem == "rgtg" else "python -m rgtg"
+    parser = terminal.Parser(prog=called, description="Reward-guided text generation in a terminal.")
     parser.add_argument("--verbose", action="store_true", help="log what is loaded and trained")
     commands = parser.add_subparsers(dest="command", required=True)
 

@@ -114,8 +114,8 @@ def _fill(found: Store, number: int, steps: tuple[Step, ...]) -> None:
     found._write(task)
 
 
-def _skip(conn: sqlite3.Connection, number: int, rater: str) -> None:
-    """So many comparisons that were skipped, written by SQLite itself."""
+def _tie(conn: sqlite3.Connection, number: int, rater: str) -> None:
+    """So many comparisons whose vote is a tie, written by SQLite itself."""
     numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
     conn.execute(
         f"{numbers} INSERT INTO comparisons (id, created_at, prompt, prompt_sha256, state, pair_rule, blind) "
@@ -123,7 +123,7 @@ def _skip(conn: sqlite3.Connection, number: int, rater: str) -> None:
     )  # fmt: skip
     conn.execute(
         f"{numbers} INSERT INTO votes (id, created_at, comparison_id, rater_id, revision, verdict, seen_trace_ids, reasons, row_sha256) "
-        "SELECT 'v' || i, '', 'c' || i, ?, 1, 'skip', '[]', '[]', '' FROM n", (number, rater),
+        "SELECT 'v' || i, '', 'c' || i, ?, 1, 'tie', '[]', '[]', '' FROM n", (number, rater),
     )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def _counts(number: int) -> dict:
     """How many votes stand in a database of so many comparisons, as it is asked after every vote: kept, and counted."""
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
         rater = found.rater()
-        found._write(lambda conn: _skip(conn, number, rater))
+        found._write(lambda conn: _tie(conn, number, rater))
         kept, quick = _timed(found.num_votes, 5)
 
         def count() -> int:

@@ -55,7 +55,7 @@ def test_a_key_before_the_answers_votes_on_nothing_and_a_refused_start_gives_the
     assert workbench.current_vote(before) is None and field.input_value() == "the soup was" and workbench.num_votes() <= votes + 1
     field.fill("   ")
     field.press("Control+Enter")
-    person.page.wait_for_selector(".toast-body")
+    person.page.wait_for_selector("#prompt textarea[aria-invalid]")
     person.page.wait_for_function(TYPING)
     person.page.keyboard.type("x")
     assert field.input_value().strip() == "x"

@@ -131,9 +131,17 @@ class StubWorkbench:
         return len(self.votes)
 
 
+BUILT: list[compare._Page] = []
+
+
 def a_page(workbench: StubWorkbench) -> compare._Page:
-    with gr.Blocks():
-        return compare._Page(workbench, Line(), (("Compare", "./"),))
+    """One for all tests, since Gradio takes a while to make it: its handlers ask the workbench and the line that it has."""
+    if not BUILT:
+        with gr.Blocks():
+            BUILT.append(compare._Page(workbench, Line(), (("Compare", "./"),)))
+    (page,) = BUILT
+    page.line, page.workbench, page.voting.workbench = Line(), workbench, workbench
+    return page
 
 
 def columns_of(workbench: StubWorkbench) -> list[str]:
@@ -164,9 +172,15 @@ def a_shown_comparison() -> tuple[compare._Page, StubWorkbench, Comparison]:
 
 
 @pytest.fixture(scope="module")
-def shown() -> tuple[compare._Page, StubWorkbench, Comparison]:
-    """One for all the tests that change nothing: a page takes a third of a second to build."""
+def shown_once() -> tuple[compare._Page, StubWorkbench, Comparison]:
     return a_shown_comparison()
+
+
+@pytest.fixture
+def shown(shown_once) -> tuple[compare._Page, StubWorkbench, Comparison]:
+    """One for all the tests that change nothing; the page has its workbench again, where other tests gave it theirs."""
+    _, workbench, comparison = shown_once
+    return a_page(workbench), workbench, comparison
 
 
 # ---- generating -------------------------------------------------------------------------------------

@@ -45,10 +45,17 @@ def workbench(folders, tmp_path, monkeypatch):
     found.close()
 
 
+BUILT: list[train._Page] = []
+
+
 @pytest.fixture
 def page(workbench):
-    with gr.Blocks():
-        return train._Page(workbench, app.LINKS)
+    """One for all tests, since Gradio takes a while to make it: its handlers ask the workbench that it has."""
+    if not BUILT:
+        with gr.Blocks():
+            BUILT.append(train._Page(workbench, app.LINKS))
+    BUILT[0].workbench, BUILT[0].trainings = workbench, workbench.trainings
+    return BUILT[0]
 
 
 def vote(workbench, number: int = 6) -> None:

@@ -1,0 +1,36 @@
+"""The app as a whole: its pages, how it is launched, and that it brings everything along."""
+
+import pytest
+
+import app
+from pages import ids, theme
+from rgtg.config import Settings
+from rgtg.workbench.workbench import Workbench
+
+
+def test_the_app_is_built_with_the_launch_settings_that_keep_it_closed(tmp_path):
+    demo = app.build_app(Workbench(Settings(data_dir=tmp_path)))
+    assert demo.api_open is False and demo._queue.max_size == app.MAX_WAITING and demo.analytics_enabled is False
+    for public in (False, True):
+        found = app.launch_settings(Settings(data_dir=tmp_path, public=public))
+        assert found["allowed_paths"] == [] and found["blocked_paths"] == [str(tmp_path)] and found["ssr_mode"] is False
+        assert found["run_history"] is False and found["enable_monitoring"] is False and found["footer_links"] == []
+        assert found["max_file_size"] and found["show_error"] is not public
+
+
+@pytest.mark.slow
+def test_every_page_is_one_module_with_a_title_an_address_and_a_place_in_the_header(tmp_path):
+    assert len({page.TITLE for page in app.PAGES}) == len(app.PAGES) == len(app.LINKS)
+    config = app.build_app(Workbench(Settings(data_dir=tmp_path))).get_config_file()
+    assert [address for address, _, _ in config["pages"]] == [address.removeprefix("./") for _, address in app.LINKS]
+    headers = [c["props"]["value"] for c in config["components"] if c["props"].get("elem_id") == ids.HEADER]
+    for page, header in zip(app.PAGES, headers, strict=True):
+        assert header.count("<a ") == len(app.PAGES) and f"aria-current=page>{page.TITLE}</a>" in header
+
+
+def test_the_page_brings_everything_along():
+    fonts = theme.theme()
+    assert not fonts._stylesheets
+    for text in (theme.css(), theme.head()):
+        assert "http://" not in text and "https://" not in text and "@import" not in text
+    assert "innerHTML" not in theme.head()

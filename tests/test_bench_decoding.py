@@ -20,6 +20,7 @@ def models() -> Models:
     return Models(tiny_lm("gpt2"), {"guide": tiny_reward("gpt2", 1, "guide")})
 
 
+@pytest.mark.slow
 def test_every_yardstick_gives_the_same_greedy_tokens_as_ours(models):
     for columns in (3,):
         lines = list(bench_decoding.DecodeCase("starter", models, 20, columns, {}).lines(bench_decoding.PARTS))

@@ -30,6 +30,7 @@ def losses(pairs, name: str, objective) -> list[float]:
     return [line["loss"] for line in news if "loss" in line]
 
 
+@pytest.mark.slow
 def test_the_margin_and_the_marks_of_a_vote_weigh_as_the_objective_says(pairs):
     usual, without, marked = (
         losses(pairs, name, objective) for name, objective in (("a", Partial()), ("b", Partial(margin=0.0)), ("c", Partial(mark_weight=50.0)))

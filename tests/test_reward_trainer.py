@@ -71,6 +71,7 @@ def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
     assert len(losses) == 6 and losses[-step] < losses[0], losses
 
 
+@pytest.mark.slow
 def test_pairs_and_values_come_in_turn_within_one_pass_and_after_a_resume(tmp_path, monkeypatch):
     taught_by, whole = [], Vocabulary.pair_loss
 

@@ -196,6 +196,7 @@ def test_a_leftover_of_a_killed_start_is_no_obstacle(tmp_path):
         assert store.read_only == "" and store.num_votes() == 0
 
 
+@pytest.mark.slow
 def test_three_processes_starting_on_a_fresh_file_all_find_it_whole(tmp_path):
     code = """
 from pathlib import Path

@@ -16,7 +16,7 @@ import torch
 
 from rgtg import __version__
 from rgtg.config import GenerationConfig
-from rgtg.errors import BadReward, BadSettings, ModelRefused, RgtgError
+from rgtg.errors import BadReward, BadSettings, ModelRefused, RgtgError, Stopped
 from rgtg.guidance.methods import method
 from rgtg.guidance.proposals import candidates, entropy
 from rgtg.guidance.requests import Proposal, Propose, Score
@@ -25,12 +25,12 @@ from rgtg.guidance.spot_check import SpotCheck, record_of
 from rgtg.guidance.steps import Ended, Event, Working, step_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
-from rgtg.models.prefixes.backbone import Stopped, go_on, stoppable
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
 from rgtg.rewards.base import OwnEnd, RewardModel, RewardPrefixes, Said, not_finite
 from rgtg.rewards.combine import combine
+from rgtg.system.stopping import check_stopped, stoppable
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
 LM = ""  # the base LM's name among the models that are served; no reward model is called so
@@ -279,11 +279,11 @@ class _Round:
                 own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
                 prompts[name] += [prompt] * num_rows
                 given[name] += [run.forced_ids[:-1]] * num_rows
-        go_on()
+        check_stopped()
         self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
         self.batches: dict[str, RewardPrefixes] = {}
         for name in names[1:]:
-            go_on()
+            check_stopped()
             batch = (model := models.reward_model(name)).start(prompts[name], given[name], longest + 2 * widest)
             self.batches[name] = OwnEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
         checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items()} | {LM: (models.base_lm, self.lm)}
@@ -334,7 +334,7 @@ class _Round:
             return
         batch, answers = self.batches[name], dict[int, Said]()
         for part in batch.in_parts({slot: ids for _, wanted in asking for slot, ids in wanted.items()}):
-            go_on()
+            check_stopped()
             before = batch.num_forwards
             answers |= self.checks[name].served(partial(batch.forward, part), list(part))
             for column, _ in asking:
@@ -346,7 +346,7 @@ class _Round:
         asking = [(column, rows) for column in alive if (rows := column.asks_lm())]
         if not asking:
             return
-        go_on()
+        check_stopped()
         before = self.lm.num_forwards
         slots = [column.slots[LM][row] for column, rows in asking for row in rows]
         log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots).log_softmax(-1)  # (rows, vocabulary)

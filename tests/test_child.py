@@ -7,7 +7,8 @@ import pytest
 
 from rgtg.errors import BadSettings, LimitPassed, RgtgError, Stopped
 from rgtg.system import child
-from rgtg.system.child import ask, stoppable
+from rgtg.system.child import ask
+from rgtg.system.stopping import stoppable
 
 LIMITS = {"seconds": 5, "memory_gb": 1}
 

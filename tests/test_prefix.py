@@ -6,12 +6,14 @@ import pytest
 import torch
 from tiny_models import FAMILIES, OTHERS, REAL_MODELS, VOCABULARY, save_with_head, tiny_lm, tiny_reward
 
+from rgtg.errors import Stopped
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm, load_classifier
 from rgtg.models.prefixes import growing
-from rgtg.models.prefixes.backbone import Stopped, encode, stoppable
+from rgtg.models.prefixes.backbone import encode
 from rgtg.models.prefixes.cache import RowCache
 from rgtg.rewards.scalar import ScalarRewardModel
+from rgtg.system.stopping import stoppable
 
 TEXTS = [[0, 5, 17, 40, 8, 61, 23], [0, 9], [0, 33, 71, 12, 90]]
 

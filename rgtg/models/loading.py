@@ -37,7 +37,7 @@ from rgtg.models.weights import (
 )
 from rgtg.prompts import check_rows, closing, encode_prompt, encode_response, is_special
 from rgtg.records import ModelCard, ModelRef
-from rgtg.system.child import check_stopped
+from rgtg.system.stopping import check_stopped
 
 logger = logging.getLogger(__name__)
 set_verbosity_error()

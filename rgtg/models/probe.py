@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rgtg.errors import ModelRefused, RgtgError
+from rgtg.errors import ModelRefused, RgtgError, Stopped
 from rgtg.models.loading import Loaded
-from rgtg.models.prefixes.backbone import Backbone, Stopped, close, encode_all, tolerance
+from rgtg.models.prefixes.backbone import Backbone, close, encode_all, tolerance
 from rgtg.models.prefixes.strategy import choose_strategy, grow
 
 LIMIT = re.compile(r"window|chunk_size|original_max_position|local_attention|index_topk")  # in names of a config: lengths at which something changes
@@ -79,7 +79,7 @@ def grown(loaded: Loaded, backbone: Backbone) -> Backbone:
         known = {window for _, window in backbone.windows}
         reach = next((n - 1 for n in limits if (n not in tried and n not in known) or (n in tried and not _crosses(backbone, vocabulary, n))), None)
         return replace(backbone, reach=min((n for n in (reach, switch) if n is not None), default=None))
-    except (RgtgError, Stopped):
+    except RgtgError:
         raise
     except Exception as error:
         raise refused(name, error) from error

@@ -14,16 +14,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import psutil
 
 from rgtg import errors
 from rgtg.config import ROOT
-from rgtg.errors import LimitPassed, RgtgError, Stopped, in_words, is_out_of_memory
+from rgtg.errors import LimitPassed, RgtgError, in_words, is_out_of_memory
+from rgtg.system.stopping import LOOK_S, check_stopped, waiting_for
 
 MAY_SEE = (
     "PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA",
@@ -32,7 +32,6 @@ MAY_SEE = (
 )  # fmt: skip
 MAY_SEE_FAMILIES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "PYTORCH_", "TORCH", "NCCL_", "RGTG_TEST_")
 AT_ONCE = 4  # children at work; who comes then waits
-LOOK_S = 0.05  # between two looks at a child that works
 START_S = 120.0  # until a child has loaded what a function needs
 IDLE_S = 600.0  # a child that nobody asks ends
 WALL = 3  # times the processor time that a child may take, by the clock: it may wait for a disk
@@ -59,38 +58,6 @@ def limit_memory(num_bytes: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-
-
-# --- Stop -------------------------------------------------------------------------------------------------------------
-
-_stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=lambda: False)
-
-
-@contextmanager
-def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
-    """Within it whatever waits for a child, or calls `check_stopped`, ends with Stopped once `stopped()` holds."""
-    token = _stopped.set(stopped)
-    try:
-        yield
-    finally:
-        _stopped.reset(token)
-
-
-def check_stopped() -> None:
-    """Raises Stopped where a person has stopped what this is part of."""
-    if _stopped.get()():
-        raise Stopped("It was stopped before it began.")
-
-
-@contextmanager
-def waiting_for(lock: Any) -> Iterator[None]:
-    """Holds a lock; whoever waits for it can be stopped. Raises Stopped."""
-    while not lock.acquire(timeout=LOOK_S):
-        check_stopped()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # --- asking a child ---------------------------------------------------------------------------------------------------

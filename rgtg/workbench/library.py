@@ -17,7 +17,7 @@ from rgtg.guidance.methods import method
 from rgtg.models.catalog import Catalog, ModelInfo, is_folder
 from rgtg.models.vocabulary import check_family
 from rgtg.records import ModelRef
-from rgtg.system.child import waiting_for
+from rgtg.system.stopping import waiting_for
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
 from rgtg.models.catalog import ModelInfo
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
-from rgtg.system.child import stoppable
+from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library

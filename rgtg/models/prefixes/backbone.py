@@ -4,9 +4,7 @@ Works on token ids and hidden states. Knows nothing of growing rows, heads, rewa
 """
 
 import inspect
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -15,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, get_layer_types_and_kwargs
 
-_listening = threading.local()  # `stop` of what is computed in this thread
 STRATEGIES = ("siblings", "rows", "states", "steps", "reencode")
 
 
@@ -92,27 +89,6 @@ class Backbone:
             # additive and float: a boolean mask is silently wrong under eager attention
             masks[name] = torch.zeros(visible.shape, dtype=self.dtype, device=self.device).masked_fill_(~visible, torch.finfo(self.dtype).min)
         return (masks if len(masks) > 1 else next(iter(masks.values()))), positions
-
-
-class Stopped(Exception):
-    """A person does not wait for what is computed any longer."""
-
-
-@contextmanager
-def stoppable(stop: Callable[[], bool]) -> Iterator[None]:
-    """Whatever is computed within, in this thread, is given up where `stop` says so. Never around a `yield`."""
-    before, _listening.stop = getattr(_listening, "stop", None), stop
-    try:
-        yield
-    finally:
-        _listening.stop = before
-
-
-def go_on() -> None:
-    """Between two forwards: raise `Stopped` where nobody waits any longer."""
-    stop = getattr(_listening, "stop", None)
-    if stop is not None and stop():
-        raise Stopped
 
 
 @lru_cache(maxsize=256)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rgtg.models.prefixes.backbone import Backbone, close, encode, encode_all, go_on
+from rgtg.models.prefixes.backbone import Backbone, close, encode, encode_all
 from rgtg.models.prefixes.cache import RowCache
+from rgtg.system.stopping import check_stopped
 
 NONE: tuple[int, ...] = ()
 PART, PART_ON_CPU = 16_384, 1_024  # positions of a forward whose slots can be read one after another; of one slot half as many
@@ -233,7 +234,7 @@ class GrowingRows:
         limit, fed = self._part // 2, []
         while max(len(self.texts[slot]) - self._cached[slot] for slot in slots) > limit:
             fed.append(self._feed_block(slots, [NONE] * len(slots), limit))
-            go_on()
+            check_stopped()
         fed.append(self._feed_block(slots, [NONE if expand else asks[slot] for slot in slots], limit))
         return _joined(fed) if len(fed) > 1 else fed[0]
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from rgtg.models.prefixes.backbone import Backbone, go_on
+from rgtg.models.prefixes.backbone import Backbone
 from rgtg.models.prefixes.growing import Fed, GrowingRows, Siblings
+from rgtg.system.stopping import check_stopped
 
 MAX_MARKS = 4  # states of a slot that are kept for truncation, the first and the latest
 
@@ -96,7 +97,7 @@ class GrowingStates(GrowingRows):
         read: list[Tensor] = []
         for block in ids.split(length if backbone.strategy == "steps" else self._part // 2, 1):
             if read:
-                go_on()
+                check_stopped()
             read.append(backbone.forward(block, None, None, cache))
             self.num_forwards += 1
         hidden = torch.cat(read, 1) if len(read) > 1 else read[0]

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import torch
 
-from rgtg.models.prefixes.backbone import STRATEGIES, Backbone, Stopped, close, encode
+from rgtg.errors import Stopped
+from rgtg.models.prefixes.backbone import STRATEGIES, Backbone, close, encode
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.states import GrowingStates
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,21 +118,16 @@ def test_numbers_far_beyond_the_checkpoint_and_huge_tables_are_refused(lm):
 
 
 @pytest.mark.slow  # each child that is ended has to load the libraries anew
-@pytest.mark.parametrize(("template", "said"), [(LOOPS, "takes too long"), (MACRO, "takes too long"), (BOMB, "needs too much memory")])
-def test_a_hostile_template_is_refused_at_the_door_and_another_model_loads_meanwhile(lm, saved, tmp_path, monkeypatch, template, said):
-    monkeypatch.setenv("RGTG_DOOR_SECONDS", "4")
+@pytest.mark.parametrize(
+    ("template", "said", "seconds"), [(LOOPS, "takes too long", "4"), (MACRO, "takes too long", "4"), (BOMB, "needs too much memory", "60")]
+)
+def test_a_hostile_template_is_refused_at_the_door_and_another_model_loads_meanwhile(lm, saved, tmp_path, monkeypatch, template, said, seconds):
+    monkeypatch.setenv("RGTG_DOOR_SECONDS", seconds)
     monkeypatch.setenv("RGTG_DOOR_MEMORY_GB", "1")
     monkeypatch.setattr(loading, "admit", admission.admit)
     (lm / "chat_template.jinja").write_text(template)
-    refused = []
-
-    def load() -> None:
-        with pytest.raises(ModelRefused, match=f"`lm` could not be loaded: its chat template {said}") as caught:
-            loading.load_causal_lm(str(lm), device="cpu")
-        refused.append(caught.value)
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    assert loading.load_causal_lm(str(saved), device="cpu").vocabulary_size == 99
-    thread.join(120)
-    assert refused
+    with ThreadPoolExecutor() as threads:
+        hostile = threads.submit(loading.load_causal_lm, str(lm), device="cpu")
+        assert loading.load_causal_lm(str(saved), device="cpu").vocabulary_size == 99
+        with pytest.raises(ModelRefused, match=f"`lm` could not be loaded: its chat template {said}"):
+            hostile.result(240)

@@ -18,6 +18,7 @@ DASHES = dict(zip(COLUMN_NAMES, ("solid",) * 4 + ("dot",) * 4, strict=True))
 SYMBOLS = ("circle", "square", "diamond", "triangle-up")
 COLUMN_SYMBOLS = dict(zip(COLUMN_NAMES, SYMBOLS + tuple(f"{s}-open" for s in SYMBOLS), strict=True))
 MID_GREY = "#888888"
+MOST_MARKERS = 100  # on a line: where there are more they touch, and drawing 900 of them holds a browser for half a second
 HEIGHT = 300
 OWN_GUIDE = "own guide"  # in place of a reward model's name: each column's own
 
@@ -78,7 +79,7 @@ def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], 
             ],  # plotly reads no sign in a format
             text=[_plain(trace.steps[i].text) for i, _ in points],
             yaxis=axis,
-            mode="lines+markers",
+            mode="lines+markers" if len(points) <= MOST_MARKERS else "lines",
             name=trace.column,
             line={"color": colour, "width": 1.6, "dash": DASHES[trace.column]},
             marker={"size": 5, "symbol": COLUMN_SYMBOLS[trace.column]},

@@ -99,12 +99,22 @@ window.rgtg = (() => {
     const found = [...halves].map(([name, half]) => ({ name, half, columns: Object.values(views).filter((v) => v.steps.length && groupOf(v) === name).map((v) => v.column).sort() }));
     return found.length ? found : [{ name: "", half: 1, columns: [] }];
   }
-  let soon = null; // the views of one update ask together
-  function rescaleSoon(exact) {
-    if (soon) return void (soon.exact ||= exact);
-    soon = { exact };
-    requestAnimationFrame(() => { const asked = soon; soon = null; rescale(asked.exact); });
+  // Views are drawn together, once a frame: first all add their tokens, then all scroll, so that the page is laid out once.
+  const waiting = new Map(); // view -> {add, scroll}
+  let exactly = null;
+  function drawSoon(view, parts) {
+    if (!waiting.size) (document.hidden ? setTimeout : requestAnimationFrame)(drawWaiting); // a hidden page has no frames
+    waiting.set(view, parts);
   }
+  function drawWaiting() {
+    const parts = [...waiting.values()];
+    waiting.clear();
+    for (const { add } of parts) add();
+    if (exactly !== null) rescale(exactly);
+    exactly = null;
+    for (const { scroll } of parts) scroll();
+  }
+  const rescaleAfter = (exact) => { exactly ||= exact; }; // once all that is being drawn is there
   function paintAll() {
     halves = new Map();
     painted = measure();
@@ -129,5 +139,5 @@ window.rgtg = (() => {
     const line = document.querySelector("#status .drawn");
     if (line) line.textContent = text;
   };
-  return { views, colour, OWN, CHANNELS, el, tell, hear, signed, plain, percent, shown, value, reward, measure, measureOf, forget, tokenFacts, rescaleSoon, paintAll, select, close, running, say, opened: () => open, half, scales };
+  return { views, colour, OWN, CHANNELS, el, tell, hear, signed, plain, percent, shown, value, reward, measure, measureOf, forget, tokenFacts, drawSoon, rescaleAfter, paintAll, select, close, running, say, opened: () => open, half, scales };
 })();

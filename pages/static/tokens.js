@@ -34,7 +34,7 @@ rgtg.tokenView = (element, props, watch) => {
   box.append(prompt, tokens);
   root.append(box, foot);
   const view = (views[props.column] = { column: props.column, head: null, steps: [], done: true, box, paint, focus });
-  let first = null, read = 0, follow = true;
+  let first = null, read = 0, grown = false, follow = true;
 
   function clear(head) {
     Object.assign(view, { head, steps: [], done: !head });
@@ -65,17 +65,19 @@ rgtg.tokenView = (element, props, watch) => {
       added.append(token(found, view.steps.length));
       view.steps.push(found);
     }
-    if (view.steps.length > from) {
-      follow = follow && box.scrollHeight - box.scrollTop - box.clientHeight < 40 && rgtg.opened()?.column !== props.column;
+    if ((grown = view.steps.length > from)) {
       tokens.append(added);
       paint(from);
-      if (follow) box.scrollTop = box.scrollHeight;
       const rover = tokens.querySelector('[tabindex="0"]') ?? tokens.firstChild;
       if (rover) rover.tabIndex = 0;
     }
-    rgtg.rescaleSoon(view.done && !rgtg.running());
+    rgtg.rescaleAfter(view.done && !rgtg.running());
     box.style.setProperty("--half-range", rgtg.half(view));
   }
+
+  // the end stays in sight unless a person scrolled away or reads a token
+  box.addEventListener("scroll", () => { follow = box.scrollHeight - box.scrollTop - box.clientHeight < 40; }, { passive: true });
+  const scroll = () => { if (grown && follow && rgtg.opened()?.column !== props.column) box.scrollTop = 1e9; };
 
   function token(step, index) {
     const span = el("span", { class: "tok", role: "button", tabindex: "-1", "aria-pressed": "false", "data-x": step.x });
@@ -168,6 +170,7 @@ rgtg.tokenView = (element, props, watch) => {
     const over = document.querySelector(".why-row"), { top, bottom } = node.getBoundingClientRect(), limit = over.getBoundingClientRect().top;
     if (getComputedStyle(over).position === "sticky" && bottom > limit - 4) window.scrollBy(0, Math.min(bottom - limit + 30, top - 60));
   }
-  watch("value", draw);
-  draw();
+  const drawSoon = () => rgtg.drawSoon(view, { add: draw, scroll });
+  watch("value", drawSoon);
+  drawSoon();
 };

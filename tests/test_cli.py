@@ -30,7 +30,7 @@ def test_a_run_on_the_command_line_is_read_whole():
     ("text", "words"),
     [
         ("nonsense", "no method `nonsense`"),
-        ("args:gamma=1", "`gamma=1` is no setting"),
+        ("args:gamma=1", "`gamma=1` is not a setting"),
         ("args:beta=much", "`beta` has to be a number"),
         ("base:top_k=0", "`top_k` has to be between 1 and 200"),
         ("best-of-n:n=2.5", "`n` has to be a whole number"),

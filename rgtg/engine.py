@@ -28,7 +28,7 @@ from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import OwnEnd, RewardModel, RewardPrefixes, Said, not_finite
+from rgtg.rewards.base import OwnEnd, RewardModel, RewardPrefixes, SlotRewards, not_finite
 from rgtg.rewards.combine import combine
 from rgtg.system.stopping import check_stopped, stoppable
 
@@ -124,7 +124,7 @@ class _Column:
         self.unheard = False  # whether a model had nothing to say of what it was asked to read: it is not asked for ever
         self.request: Propose | Score | None = None
         self.proposals: list[Proposal | None] | None = None  # of a request that waits for their rewards
-        self.said: dict[str, dict[int, Said]] = {}
+        self.said: dict[str, dict[int, SlotRewards]] = {}
         self.generator = self.rule.generate(rows)
 
     def resume(self, answer: object = None) -> None:
@@ -181,7 +181,7 @@ class _Column:
         else:
             self.resume(proposals)
 
-    def hear(self, name: str, answers: Mapping[int, Said]) -> None:
+    def hear(self, name: str, answers: Mapping[int, SlotRewards]) -> None:
         """What a reward model says of the slots that were asked for."""
         for slot, said in answers.items():
             self.unheard |= not said.new and not self.waits_for(name)
@@ -211,7 +211,7 @@ class _Column:
                 proposal.rewards = mix([torch.tensor(rewards) for rewards in proposal.components.values()], weights)
         self.resume(self.proposals)
 
-    def _by_guide(self) -> list[tuple[str, dict[int, Said]]]:
+    def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
         return [(name, self.said[name]) for name in self.guides]
 
     # --- what it shows ------------------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ class _Round:
         asking = [(column, wanted) for column in alive if (wanted := column.asks(name))]
         if not asking:
             return
-        batch, answers = self.batches[name], dict[int, Said]()
+        batch, answers = self.batches[name], dict[int, SlotRewards]()
         for part in batch.in_parts({slot: ids for _, wanted in asking for slot, ids in wanted.items()}):
             check_stopped()
             before = batch.num_forwards

@@ -290,7 +290,7 @@ def test_nan_rewards_end_that_column_with_a_named_error_and_the_others_go_on():
     found = Models(found.base_lm, found.reward_models | {"one": replace(found.reward_models["one"], head=broken)})
     base = run(found, "base")
     steps, ends = collect([base, run(found, "args"), run(found, "pargs", reward_model="two")], found)
-    assert ends[1].stop_reason == "error" and "`one`" in ends[1].error and "not a number" in ends[1].error
+    assert ends[1].stop_reason == "error" and "`one`" in ends[1].error and "not finite" in ends[1].error
     assert len(steps[1]) == 3
     assert ids(steps[0]) == ids(collect([base], found)[0][0]) and len(steps[2]) == len(
         collect([run(found, "pargs", reward_model="two")], found)[0][0]

@@ -141,5 +141,5 @@ def test_a_branch_is_rewarded_as_the_whole_answer_that_it_is(kind):
 
 
 def test_their_cost_is_said():
-    assert tiny_token_reward("vocabulary").cost == "one forward a token for the whole vocabulary"
-    assert tiny_token_reward("implicit").cost.startswith("two forwards a token")
+    assert tiny_token_reward("vocabulary").cost == "one forward per token for the complete vocabulary"
+    assert tiny_token_reward("implicit").cost.startswith("two forwards per token")

@@ -114,6 +114,6 @@ def test_a_judge_never_guides():
 
 
 def test_the_cost_is_said_for_every_way_of_growing():
-    assert tiny_reward("llama").cost == "one forward a token for all candidates"
-    assert tiny_reward("bloom").cost == "one forward a token, candidates as rows"
+    assert tiny_reward("llama").cost == "one forward per token for all candidates"
+    assert tiny_reward("bloom").cost == "one forward per token, one row per candidate"
     assert tiny_reward().name == "llama-rm" and tiny_reward().context == tiny_lm().context == 128

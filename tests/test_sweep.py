@@ -199,5 +199,5 @@ def test_a_column_that_fails_is_named(tmp_path):
             return super().forward(x) * float("nan")
 
     broken = Models(MODELS.base_lm, {"one": replace(MODELS.reward_models["one"], head=Broken(32, 1, bias=False))})
-    with pytest.raises(BadData, match=r"`pargs · one · beta 2` failed on 'a'\. .*not a number"):
+    with pytest.raises(BadData, match=r"`pargs · one · beta 2` failed on 'a'\. .*not finite"):
         run_sweep(broken, [PARGS], ["a"], GENERATION, [0], JUDGE, tmp_path)

@@ -368,7 +368,7 @@ def test_models_that_cannot_be_used_are_counted_in_the_status(folders, tmp_path,
 def test_a_reward_that_is_not_finite_is_named_with_its_token(workbench, monkeypatch):
     model = workbench.library.reward_model("p")
     monkeypatch.setattr(type(model), "along", lambda self, prompt, texts: [[0.5, float("nan")]])
-    with pytest.raises(BadReward, match=r"`p` returned a reward that is not a number\. Found NaN or infinity at token 2"):
+    with pytest.raises(BadReward, match=r"`p` returned a reward that is not finite\. Found NaN or infinity at token 2"):
         workbench.score("p", "a", "bc")
 
 

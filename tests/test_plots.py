@@ -92,7 +92,7 @@ def test_letters_of_lines_that_end_together_stand_side_by_side():
 
 
 def test_nothing_measured_is_said_in_words():
-    assert "no rewards were measured" in reward_curve([trace(steps=(step(0),))]).layout.annotations[0].text
+    assert "No rewards were measured" in reward_curve([trace(steps=(step(0),))]).layout.annotations[0].text
     assert reward_curve([]).layout.annotations[0].text and not reward_curve([]).layout.xaxis.visible
 
 
@@ -133,4 +133,4 @@ def test_accuracy_by_length_stands_beside_the_parents_with_intervals():
 def test_accuracy_without_intervals_or_figures_is_drawn_or_said():
     (line,) = accuracy_by_length({"1": {"accuracy": 0.5, "n": 3}}).data
     assert line.error_y.array is None
-    assert "nothing was held out" in accuracy_by_length({}).layout.annotations[0].text
+    assert "no held-out pairs" in accuracy_by_length({}).layout.annotations[0].text

@@ -90,7 +90,7 @@ def test_a_torn_last_line_is_made_again(tmp_path, made, caplog, cut):
 def test_a_line_that_is_no_cell_is_named(tmp_path, line):
     run(tmp_path, (BASE,), ["a"], (0,))
     (tmp_path / "cells.jsonl").write_bytes((tmp_path / "cells.jsonl").read_bytes() + line + b"\n")
-    with pytest.raises(BadData, match=r"Line 2 of .*cells\.jsonl is no cell.* Delete that line"):
+    with pytest.raises(BadData, match=r"Line 2 of .*cells\.jsonl is not a cell.* Delete that line"):
         run(tmp_path, (BASE,), ["a"], (0,))
 
 

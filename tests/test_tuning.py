@@ -68,7 +68,7 @@ def test_a_tuned_model_is_saved_as_before_and_its_ties_stay(family, fastest, tmp
 def test_small_models_are_left_alone_without_measuring(monkeypatch):
     monkeypatch.setattr(tuning, "_fastest", lambda *_: pytest.fail("measured"))
     tuned = tuning.tune_matrices(tiny("llama", AutoModelForCausalLM, 0))
-    assert tuned == tuning.Tuned() and str(tuned) == "weights as they came"
+    assert tuned == tuning.Tuned() and str(tuned) == "memory layout unchanged"
 
 
 def test_a_gain_too_small_to_be_sure_of_changes_nothing(fastest):

@@ -28,7 +28,7 @@ from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import OwnEnd, RewardModel, RewardPrefixes, SlotRewards, not_finite
+from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards, TranslatedEnd, not_finite
 from rgtg.rewards.combine import combine
 from rgtg.system.stopping import check_stopped, stoppable
 
@@ -285,7 +285,7 @@ class _Round:
         for name in names[1:]:
             check_stopped()
             batch = (model := models.reward_model(name)).start(prompts[name], given[name], longest + 2 * widest)
-            self.batches[name] = OwnEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
+            self.batches[name] = TranslatedEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
         checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items()} | {LM: (models.base_lm, self.lm)}
         self.checks = {name: SpotCheck(model.name, batch, record_of(model), partial(self._note, name)) for name, (model, batch) in checked.items()}
         for run, rule, own in zip(runs, rules, slots, strict=True):

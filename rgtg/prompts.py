@@ -288,7 +288,7 @@ def pieces(tokenizer: "PreTrainedTokenizerBase", prompt_ids: Sequence[int], resp
     return texts + [""] * (len(response_ids) - num)
 
 
-def says(
+def decodes_to(
     tokenizer: "PreTrainedTokenizerBase", prompt_ids: Sequence[int], response_ids: Sequence[int], response: str, end: Sequence[int] = ()
 ) -> bool:
     """Whether `response_ids` behind a prompt decode to `response`, up to spaces at its ends; end tokens and a partial character may follow."""

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from rgtg.errors import BadSettings, PromptTooLong
-from rgtg.prompts import TextStream, TokenTexts, check_fits, encode_prompt, encode_response, pieces, says, transcript
+from rgtg.prompts import TextStream, TokenTexts, check_fits, decodes_to, encode_prompt, encode_response, pieces, transcript
 
 PIECES = ["the ", "food", " was", "  ", "\n", ".", "é", "ß", "北京", "😀", "👨‍👩‍👧", "👍🏽", "\u0301", "\ufeff", "\x00"]
 
@@ -114,16 +114,16 @@ def test_ids_are_a_text_where_they_say_it(text, ended, said):
     tokenizer = byte_fallback()
     prompt_ids = encode_prompt(tokenizer, "ab")
     ids = encode_prompt(tokenizer, "ab food")[len(prompt_ids) :]
-    assert says(tokenizer, prompt_ids, (*ids, 1)[: len(ids) + ended], text) is said
+    assert decodes_to(tokenizer, prompt_ids, (*ids, 1)[: len(ids) + ended], text) is said
     assert pieces(tokenizer, prompt_ids, (*ids, 1)) == [" f", "o", "o", "d", ""]
 
 
 def test_half_a_character_at_the_end_is_not_held_against_ids():
     tokenizer = all_bytes()
     ids = tokenizer("a😀")["input_ids"]
-    assert says(tokenizer, (5,), ids, "a😀") and says(tokenizer, (5,), ids[:-1], "a") and says(tokenizer, (5,), ids[:-1], "a\ufffd")
-    assert not says(tokenizer, (5,), ids, "a") and pieces(tokenizer, (5,), ids) == ["a", "", "", "", "😀"]
-    assert says(tokenizer, (5,), tokenizer("a\x00b")["input_ids"], "a\u2400b"), "as it is shown and kept"
+    assert decodes_to(tokenizer, (5,), ids, "a😀") and decodes_to(tokenizer, (5,), ids[:-1], "a") and decodes_to(tokenizer, (5,), ids[:-1], "a\ufffd")
+    assert not decodes_to(tokenizer, (5,), ids, "a") and pieces(tokenizer, (5,), ids) == ["a", "", "", "", "😀"]
+    assert decodes_to(tokenizer, (5,), tokenizer("a\x00b")["input_ids"], "a\u2400b"), "as it is shown and kept"
 
 
 def test_end_tokens_add_nothing():

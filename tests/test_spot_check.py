@@ -89,7 +89,7 @@ class Texts:
     def __init__(self, prompt: int):
         self.texts, self.checked = [[0] * prompt for _ in range(4)], []
         self.num_forwards = self.num_positions = self.num_check_forwards = 0
-        self.kept = [self]
+        self.caches = [self]
 
     def grow(self) -> None:
         self.num_forwards, self.num_positions = self.num_forwards + 1, self.num_positions + 4

@@ -24,7 +24,7 @@ GROWTH, GROWTH_AT_END = 2.0, 1.25  # a text this many times as long as any check
 Answer = TypeVar("Answer")
 
 
-class Kept(Protocol):
+class CachedTexts(Protocol):
     """The cache of one network: growing texts and what was computed of them."""
 
     texts: list[list[int]]
@@ -39,8 +39,8 @@ class Prefixes(Protocol):
     """Growing prefixes of a base LM or a reward model, with the cache of each of its networks."""
 
     @property
-    def kept(self) -> Sequence[Kept]: ...
-    def distrust(self) -> None: ...
+    def caches(self) -> Sequence[CachedTexts]: ...
+    def disable_cache(self) -> None: ...
 
 
 @dataclass
@@ -71,7 +71,7 @@ class SpotCheck:
         self.num_forwards: Counter[int] = Counter()
         self._num_asked = 0
         if record.failed:
-            batch.distrust()
+            batch.disable_cache()
 
     def begin(self) -> None:
         """Report a failure from an earlier run."""
@@ -93,27 +93,27 @@ class SpotCheck:
 
     def _counts(self) -> tuple[int, int]:
         """Forwards and positions so far."""
-        kept = self.batch.kept
-        return sum(part.num_forwards for part in kept), sum(part.num_positions for part in kept)
+        caches = self.batch.caches
+        return sum(part.num_forwards for part in caches), sum(part.num_positions for part in caches)
 
     def _is_due(self, slot: int, growth: float) -> bool:
-        kept, record = self.batch.kept, self.record
-        if not kept or record.failed:
+        caches, record = self.batch.caches, self.record
+        if not caches or record.failed:
             return False
-        length, spared = len(kept[0].texts[slot]), SPARED * len(kept)
+        length, spared = len(caches[0].texts[slot]), SPARED * len(caches)
         return length >= growth * max(1, record.longest) or (record.num_forwards >= spared and record.num_positions >= spared * length)
 
     def holds(self, slot: int, growth: float = GROWTH_AT_END) -> bool:
         """Check a slot without its cache if that is due, and give the cache up if it differs; returns whether the cache can be trusted."""
         if not self._is_due(slot, growth):
             return True
-        kept, record = self.batch.kept, self.record
-        before = sum(part.num_check_forwards for part in kept)
-        record.failed = not all(part.holds(slot) for part in kept)
-        self.num_forwards[slot] += sum(part.num_check_forwards for part in kept) - before
-        record.num_checks, record.longest = record.num_checks + 1, max(record.longest, len(kept[0].texts[slot]))
+        caches, record = self.batch.caches, self.record
+        before = sum(part.num_check_forwards for part in caches)
+        record.failed = not all(part.holds(slot) for part in caches)
+        self.num_forwards[slot] += sum(part.num_check_forwards for part in caches) - before
+        record.num_checks, record.longest = record.num_checks + 1, max(record.longest, len(caches[0].texts[slot]))
         record.num_forwards = record.num_positions = 0
         if record.failed:
-            self.batch.distrust()
+            self.batch.disable_cache()
             self.tell(f"`{self.name}`: its cache gave wrong results. Earlier numbers may be wrong; from here on it runs without a cache.")
         return not record.failed

@@ -76,12 +76,12 @@ class Catalog:
             logger.warning("%s", reason)
             with self._lock:
                 name = self._free_name(Path(folder_or_id).name or folder_or_id)
-                self._models[name] = ModelInfo(name, kind or "base_lm", printable(whole_place(folder_or_id)), None, reason)
+                self._models[name] = ModelInfo(name, kind or "base_lm", printable(absolute_path_or_id(folder_or_id)), None, reason)
 
     def remember(self, info: ModelInfo) -> None:
         """List this model again at every start, until it is removed. Raises OSError."""
         with self._lock:
-            self._write([*(entry for entry in self._read() if not _is(info, entry)), (whole_place(info.folder_or_id), info.kind)])
+            self._write([*(entry for entry in self._read() if not _is(info, entry)), (absolute_path_or_id(info.folder_or_id), info.kind)])
 
     def remembered(self) -> list[str]:
         """Names of the remembered models."""
@@ -107,7 +107,7 @@ class Catalog:
 
     def add(self, folder_or_id: str | Path, kind: str | None = None) -> ModelInfo:
         """List a folder or Hub id; without `kind` it is read from card or config. A usable model that is already listed is returned as it is."""
-        folder_or_id = whole_place(folder_or_id)
+        folder_or_id = absolute_path_or_id(folder_or_id)
         folder = Path(folder_or_id) if is_folder(folder_or_id) else None
         if folder is not None and folder_or_id != printable(folder_or_id):
             raise BadData(f"`{printable(folder_or_id)}` cannot be listed.", "Its name is not UTF-8.", "Rename the folder.")
@@ -194,7 +194,7 @@ def _is(info: ModelInfo, entry: tuple[str, str]) -> bool:
     return info.kind == entry[1] and _same(info.folder_or_id, entry[0])
 
 
-def whole_place(folder_or_id: str | Path) -> str:
+def absolute_path_or_id(folder_or_id: str | Path) -> str:
     """Absolute path of a folder, as the working directory may change; a Hub id unchanged."""
     return os.path.abspath(os.path.expanduser(folder_or_id)) if is_folder(folder_or_id) else str(folder_or_id)
 

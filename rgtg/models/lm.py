@@ -14,7 +14,7 @@ from rgtg.models.loading import HasWeights, Loaded
 from rgtg.models.prefixes.backbone import Backbone
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.strategy import grow
-from rgtg.models.probe import check_reads, grown
+from rgtg.models.probe import check_reads, with_strategy
 from rgtg.prompts import TokenTexts
 
 
@@ -48,13 +48,13 @@ class LMPrefixes:
         return self.lm.head(self.rows.last(slots)).float()
 
     @property
-    def kept(self) -> list[GrowingRows]:
+    def caches(self) -> list[GrowingRows]:
         """Cached prefixes, for the spot check."""
         return [self.rows]
 
-    def distrust(self) -> None:
+    def disable_cache(self) -> None:
         """Disable the cache from here on."""
-        self.rows.distrust()
+        self.rows.disable_cache()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class BaseLM(HasWeights):
             run = hidden
         else:  # a soft cap, scale or projection lies between hidden state and logits: use the model's own forward
             run, head = logits, torch.nn.Identity()
-        backbone = grown(loaded, Backbone.of(model, run, loaded.pad_id))
+        backbone = with_strategy(loaded, Backbone.of(model, run, loaded.pad_id))
         return cls(loaded, backbone, head, TokenTexts(loaded.tokenizer))
 
     @torch.inference_mode()

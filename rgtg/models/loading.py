@@ -30,10 +30,10 @@ from rgtg.models.weights import (
     check_sizes,
     choose_attention,
     head_rows,
+    loading_problem,
     other_heads,
     read_bias,
     read_other_head,
-    words_of_weights,
 )
 from rgtg.prompts import check_rows, closing, encode_prompt, encode_response, is_special
 from rgtg.records import ModelCard, ModelRef
@@ -310,7 +310,7 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
     problem = f"there is no tokenizer in {folder}." if has_none else "its tokenizer cannot be read."
     with door(wrong + problem, "Save its tokenizer into the folder." if has_none else "", ModelRefused):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    problem, do = words_of_weights(config_json)
+    problem, do = loading_problem(config_json)
     where = pick_device(device)
     straight = (
         {} if where.type == "cpu" else {"device_map": {"": where}}

@@ -59,7 +59,7 @@ def refused(name: str, error: Exception) -> ModelRefused:
     return ModelRefused(f"`{name}` cannot be run on prefixes.", message, "Choose a decoder of another family.")
 
 
-def grown(loaded: Loaded, backbone: Backbone) -> Backbone:
+def with_strategy(loaded: Loaded, backbone: Backbone) -> Backbone:
     """The backbone with the fastest strategy that gives correct outputs, the length up to which it does, and where its positions switch.
 
     Every limit that the config names is tested at a few positions on both sides. If that would take too long, a window that our masks

@@ -160,7 +160,7 @@ def choose_attention(config: Any, config_json: Mapping[str, Any]) -> None:
         config._attn_implementation = None  # also in its nested configs
 
 
-def words_of_weights(config: Mapping[str, Any]) -> tuple[str, str]:
+def loading_problem(config: Mapping[str, Any]) -> tuple[str, str]:
     """(problem, advice) for the error that is raised if the weights with this config.json cannot be loaded."""
     settings = config.get("quantization_config")
     if not settings:

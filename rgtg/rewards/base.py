@@ -59,15 +59,15 @@ class RewardPrefixes(ABC):
         """Rewards of each slot in `asks` (slot -> candidate ids, () for the current prefix alone). Slots with nothing new cost no forward."""
 
     @property
-    def kept(self) -> Sequence[GrowingRows]:
+    def caches(self) -> Sequence[GrowingRows]:
         """Cached prefixes of each of its networks, for the spot check; () for a kind without a cache."""
         return ()
 
-    def distrust(self) -> None:  # noqa: B027
+    def disable_cache(self) -> None:  # noqa: B027
         """Disable the cache from here on; rewards so far are discarded and computed again."""
 
 
-class OwnEnd(RewardPrefixes):
+class TranslatedEnd(RewardPrefixes):
     """Growing responses of a base LM whose end token differs from that of the reward model: `end_ids` maps the former to the latter."""
 
     def __init__(self, batch: RewardPrefixes, end_ids: Mapping[int, int]):
@@ -78,8 +78,8 @@ class OwnEnd(RewardPrefixes):
         return self._batch.num_forwards
 
     @property
-    def kept(self) -> Sequence[GrowingRows]:
-        return self._batch.kept
+    def caches(self) -> Sequence[GrowingRows]:
+        return self._batch.caches
 
     def append(self, slot: int, token_id: int) -> None:
         self._batch.append(slot, self._end_ids.get(token_id, token_id))
@@ -96,8 +96,8 @@ class OwnEnd(RewardPrefixes):
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         return self._batch.in_parts(asks)
 
-    def distrust(self) -> None:
-        self._batch.distrust()
+    def disable_cache(self) -> None:
+        self._batch.disable_cache()
 
 
 class RewardModel(HasWeights, ABC):
@@ -121,5 +121,5 @@ class RewardModel(HasWeights, ABC):
         """Growing responses, one slot per prompt, that begin with `responses` if given. `reserve`: number of tokens expected to come."""
 
     @abstractmethod
-    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+    def prefix_rewards(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         """Reward of every prefix of each response, from one forward: entry t is that of the first t + 1 response tokens."""

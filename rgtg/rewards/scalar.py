@@ -17,7 +17,7 @@ from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import Backbone, encode_all
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.strategy import grow
-from rgtg.models.probe import check_reads, grown
+from rgtg.models.probe import check_reads, with_strategy
 from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards
 
 
@@ -82,11 +82,11 @@ class ScalarPrefixes(RewardPrefixes):
         return answers
 
     @property
-    def kept(self) -> list[GrowingRows]:
+    def caches(self) -> list[GrowingRows]:
         return [self.rows]
 
-    def distrust(self) -> None:
-        self.rows.distrust()
+    def disable_cache(self) -> None:
+        self.rows.disable_cache()
         self._reward.clear()
         self._candidates.clear()
 
@@ -135,14 +135,14 @@ class ScalarRewardModel(RewardModel):
             return model.base_model(**inputs).last_hidden_state
 
         check_reads(loaded, lambda **inputs: head(hidden(**inputs)))
-        return cls(loaded, grown(loaded, Backbone.of(model, hidden, loaded.pad_id)), head)
+        return cls(loaded, with_strategy(loaded, Backbone.of(model, hidden, loaded.pad_id)), head)
 
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> ScalarPrefixes:
         texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]
         return ScalarPrefixes(self.head, grow(self.backbone, texts, reserve), list(map(len, prompts)))
 
     @torch.inference_mode()
-    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+    def prefix_rewards(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         texts = [[*prompt_ids, *response] for response in responses]
         scores = self.head(encode_all(self.backbone, texts))[..., 0].float().cpu()
         return [scores[i, len(prompt_ids) : len(text)].tolist() for i, text in enumerate(texts)]

@@ -180,7 +180,7 @@ class GrowingRows:
         self.num_forwards, self.num_positions = counts
         return close(cached, encode(self.backbone, [self.texts[slot]])[0])
 
-    def distrust(self) -> None:
+    def disable_cache(self) -> None:
         """Disable the cache from here on: every text is encoded from its first token again."""
         self.backbone = replace(self.backbone, strategy="reencode")
         self._cached = [0] * len(self.texts)

@@ -51,8 +51,8 @@ class GrowingStates(GrowingRows):
             if state is not None and state.length == length:  # no token has to be fed again
                 self._cached[slot], self._last[slot] = length, state.last
 
-    def distrust(self) -> None:
-        super().distrust()
+    def disable_cache(self) -> None:
+        super().disable_cache()
         self._states, self._marks = [None] * len(self.texts), [[] for _ in self.texts]
         self._wide.clear()
 

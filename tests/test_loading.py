@@ -183,8 +183,8 @@ def test_another_tokenizer_is_refused(saved, tmp_path):
     check_same_tokens(rm, lm)
     lm.tokenizer.add_tokens(["foreign"])
     lm.model.resize_token_embeddings(100)
-    said = r"Reward model `rm` and base LM `lm` do not share a tokenizer\. `rm` has 99 tokens, `lm` has 100; 1 of these differ\."
-    with pytest.raises(TokenizerMismatch, match=said):
+    message = r"Reward model `rm` and base LM `lm` do not share a tokenizer\. `rm` has 99 tokens, `lm` has 100; 1 of these differ\."
+    with pytest.raises(TokenizerMismatch, match=message):
         check_same_tokens(rm, replace(lm))  # a table is read once
 
 
@@ -323,17 +323,17 @@ class Listing:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (("config.json", "pytorch_model.bin"), "Found pytorch_model.bin, which can hold code"),
         (("model.safetensors",), "There is no config.json in it"),
     ],
 )
-def test_what_the_hub_lists_is_refused_before_any_weights_come(hub, monkeypatch, names, said):
+def test_what_the_hub_lists_is_refused_before_any_weights_come(hub, monkeypatch, names, message):
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **kwargs: Listing(*names))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name, revision: str(hub / name))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: pytest.fail("weights were fetched"))
-    with pytest.raises(ModelRefused, match=said):
+    with pytest.raises(ModelRefused, match=message):
         resolve("owner/tiny")
 
 

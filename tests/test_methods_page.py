@@ -52,7 +52,7 @@ def test_an_objective_has_the_paper_of_its_class(key):
 
 @pytest.mark.parametrize(
     "kind",
-    [*{method.rule for method in METHODS.values()}, ScalarRewardModel, VocabularyRewardModel, AutoregressiveRewardModel],
+    [*dict.fromkeys(method.rule for method in METHODS.values()), ScalarRewardModel, VocabularyRewardModel, AutoregressiveRewardModel],
     ids=lambda c: c.__name__,
 )
 def test_every_method_class_and_reward_kind_says_formula_paper_cost_and_pitfall(kind):

@@ -16,13 +16,13 @@ def trace(column: str = "A", guide: str | None = None, steps: tuple[Step, ...] =
 
 
 def test_points_are_those_of_the_guide():
-    found = trace(guide="partial", steps=(step(0, judge=9.0, partial=1.0), step(1, judge=9.0, partial=2.5)))
-    assert curve_points(found, measure_of(found, OWN_GUIDE)) == [(0, 1.0), (1, 2.5)]
+    guided = trace(guide="partial", steps=(step(0, judge=9.0, partial=1.0), step(1, judge=9.0, partial=2.5)))
+    assert curve_points(guided, measure_of(guided, OWN_GUIDE)) == [(0, 1.0), (1, 2.5)]
 
 
 def test_without_a_guide_the_first_observer_is_drawn():
-    found = trace(steps=(step(0, judge=0.25, full=3.0),))
-    assert curve_points(found, measure_of(found, OWN_GUIDE)) == [(0, 0.25)]
+    guided = trace(steps=(step(0, judge=0.25, full=3.0),))
+    assert curve_points(guided, measure_of(guided, OWN_GUIDE)) == [(0, 0.25)]
 
 
 def test_a_named_reward_model_is_drawn_for_every_column():

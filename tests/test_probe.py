@@ -115,8 +115,8 @@ def test_rewards_are_those_of_the_prefix_alone_on_both_sides_of_a_limit(config):
     assert reward_model.prefix_rewards(text[:3], [text[3:]])[0] == pytest.approx(wanted, abs=1e-3)
     rows = reward_model.start([text[:3], text[:20]])
     for n in range(3, 29):
-        said = rows.forward({0: [7, text[n]], 1: ()})
-        assert said[0].candidates == pytest.approx([alone(n, 7), wanted[n - 3]], abs=1e-3), n
+        answers = rows.forward({0: [7, text[n]], 1: ()})
+        assert answers[0].candidates == pytest.approx([alone(n, 7), wanted[n - 3]], abs=1e-3), n
         rows.append(0, text[n])
 
 

@@ -62,8 +62,8 @@ def check_text(tokenizer, prompt: str, seed: int) -> None:
 
 
 def check_ids(tokenizer, prompt: str, seed: int, num_ids: int = 300) -> None:
-    prompt_ids, luck = encode_prompt(tokenizer, prompt), random.Random(seed)
-    ids = [luck.randrange(len(tokenizer)) for _ in range(num_ids)]
+    prompt_ids, rng = encode_prompt(tokenizer, prompt), random.Random(seed)
+    ids = [rng.randrange(len(tokenizer)) for _ in range(num_ids)]
     assert "".join(streamed(tokenizer, prompt_ids, ids)) == whole(tokenizer, prompt_ids, ids)
 
 
@@ -181,8 +181,8 @@ def test_an_unknown_template_is_refused():
 
 def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers():
     check_fits(2024, 24, "starter", 2048)
-    said = r"The prompt has 2,025 tokens; `starter` reads 2,048 and 24 are kept for the answer\. Shorten it"
-    with pytest.raises(PromptTooLong, match=said):
+    message = r"The prompt has 2,025 tokens; `starter` reads 2,048 and 24 are kept for the answer\. Shorten it"
+    with pytest.raises(PromptTooLong, match=message):
         check_fits(2025, 24, "starter", 2048)
 
 
@@ -218,8 +218,8 @@ def test_real_small_models_prompts_are_cut_by_number_of_ids_and_answers_join(sha
     prompt_ids = encode_prompt(tokenizer, "Once upon a time")
     assert prompt_ids[0] == tokenizer.bos_token_id and prompt_ids.count(tokenizer.bos_token_id) == 1
     ids = tokenizer("there was a dog. ", add_special_tokens=False)["input_ids"]
-    said = "".join(streamed(tokenizer, prompt_ids, ids))
-    assert said == whole(tokenizer, prompt_ids, ids) and "there was a dog" in said and tokenizer.bos_token not in said
+    text = "".join(streamed(tokenizer, prompt_ids, ids))
+    assert text == whole(tokenizer, prompt_ids, ids) and "there was a dog" in text and tokenizer.bos_token not in text
     for seed in range(30):
         prompt_ids = encode_prompt(tokenizer, "Once é北")
         ids = tokenizer(some_text(seed).replace("\x00", ""), add_special_tokens=False)["input_ids"]

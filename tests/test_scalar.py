@@ -46,9 +46,9 @@ def test_the_reward_of_a_whole_text_is_what_transformers_gives(family):
 
 def test_growing_prefixes_agree_with_along():
     reward_model, response = tiny_reward(), RESPONSES[0]
-    along = reward_model.prefix_rewards(PROMPT, [response])[0]
+    of_prefixes = reward_model.prefix_rewards(PROMPT, [response])[0]
     prefixes = reward_model.start([PROMPT])
-    for token, wanted in zip(response, along, strict=True):
+    for token, wanted in zip(response, of_prefixes, strict=True):
         assert prefixes.forward({0: [token, 3]})[0].candidates[0] == pytest.approx(wanted, abs=1e-4)
         prefixes.append(0, token)
         assert prefixes.forward({0: ()})[0].reward == pytest.approx(wanted, abs=1e-4)
@@ -56,13 +56,13 @@ def test_growing_prefixes_agree_with_along():
 
 def test_what_is_new_is_rewarded_prefix_by_prefix_and_the_prompt_is_not():
     reward_model, response = tiny_reward(), RESPONSES[0]
-    along = reward_model.prefix_rewards(PROMPT, [response])[0]
+    of_prefixes = reward_model.prefix_rewards(PROMPT, [response])[0]
     prefixes = reward_model.start([PROMPT], [response[:2]])
-    assert list(prefixes.forward({0: ()})[0].new) == pytest.approx(along[:2], abs=1e-4)
+    assert list(prefixes.forward({0: ()})[0].new) == pytest.approx(of_prefixes[:2], abs=1e-4)
     for token in response[2:]:
         prefixes.append(0, token)
-    said = prefixes.forward({0: ()})[0]
-    assert list(said.new) == pytest.approx(along[2:], abs=1e-4) and said.reward == said.new[-1]
+    answers = prefixes.forward({0: ()})[0]
+    assert list(answers.new) == pytest.approx(of_prefixes[2:], abs=1e-4) and answers.reward == answers.new[-1]
     assert list(prefixes.forward({0: ()})[0].new) == []
 
 
@@ -88,8 +88,8 @@ def test_a_copy_scores_as_its_source_and_then_goes_its_own_way():
 def test_rewards_are_float32_whatever_the_weights():
     model = tiny("llama", AutoModelForSequenceClassification, 1).to(torch.bfloat16)
     half = ScalarRewardModel.of(Loaded(ModelRef("half"), Path(), model, byte_tokenizer(), None))
-    said = half.start([PROMPT]).forward({0: [3, 4]})[0]
-    assert said.candidates == torch.tensor(said.candidates, dtype=torch.float32).tolist()
+    answers = half.start([PROMPT]).forward({0: [3, 4]})[0]
+    assert answers.candidates == torch.tensor(answers.candidates, dtype=torch.float32).tolist()
     # bfloat16 has 8 bits: one percent of a reward that comes from tens of additions
     assert half.prefix_rewards(PROMPT, RESPONSES[:1])[0] == pytest.approx(tiny_reward().prefix_rewards(PROMPT, RESPONSES[:1])[0], rel=0.1, abs=0.3)
 

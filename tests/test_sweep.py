@@ -56,7 +56,7 @@ def test_there_is_a_cell_for_every_setting_prompt_and_seed(tmp_path):
     assert [c.setting for c in cells] == ["base"] * 6 + ["pargs · one · beta 2"] * 6 + ["best-of-n · one · n 2"] * 6
     assert [c.prompt for c in cells] == PROMPTS * 6
     assert [c.seed for c in cells[:6]] == [c.seed for c in cells[6:12]] == [c.seed for c in cells[12:]]
-    assert len({c.key for c in cells}) == 18 and len({c.seed for c in cells}) == 6, "two equal prompts have each its own luck"
+    assert len({c.key for c in cells}) == 18 and len({c.seed for c in cells}) == 6, "two equal prompts each have their own random seed"
 
 
 def test_a_second_sweep_makes_nothing_and_says_the_same(tmp_path, made):

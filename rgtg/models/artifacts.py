@@ -50,7 +50,7 @@ def manifest_of(folder: Path, hashes: bool = True) -> dict[str, Any] | None:
     return manifest
 
 
-def place(staging: Path, target: Path) -> None:
+def publish(staging: Path, target: Path) -> None:
     """Publish a staged folder by one rename. Raises FileExistsError if the target exists."""
     if target.exists():
         raise FileExistsError(str(target))
@@ -65,7 +65,7 @@ def set_aside(folder: Path, models: Path) -> Path:
     target, number = models / QUARANTINE / folder.name, 2
     while target.exists():
         target, number = models / QUARANTINE / f"{folder.name} {number}", number + 1
-    place(folder, target)
+    publish(folder, target)
     return target
 
 
@@ -73,7 +73,7 @@ def withdraw(folder: Path, models: Path, job_id: str) -> None:
     """Delete a published folder: first one rename out of every list, then its files."""
     staging = staging_folder(models, job_id)
     discard(staging)
-    place(folder, staging)
+    publish(folder, staging)
     discard(staging)
 
 

@@ -245,7 +245,7 @@ class GrowingRows:
         high, width = max(lengths), max(len(block) + len(ids) for block, ids in zip(blocks, candidates, strict=True))
         cache.begin(self._place[slots[0]], high, high + width)
         pad = [backbone.pad_id] * width
-        ids = [(block + [*some] + pad)[:width] for block, some in zip(blocks, candidates, strict=True)]
+        ids = [(block + [*siblings] + pad)[:width] for block, siblings in zip(blocks, candidates, strict=True)]
         mask, positions = self._mask(lengths, high, pending, width)
         hidden = backbone.forward(torch.tensor(ids, device=backbone.device), mask, positions, cache)
         self.num_forwards, self.num_positions = self.num_forwards + 1, self.num_positions + len(slots) * width
@@ -257,12 +257,12 @@ class GrowingRows:
         ]  # entries of a shorter text were written at `high`; they move down to its end
         if moves:
             cache.keep(moves)
-        for row, (slot, num, some) in enumerate(zip(slots, pending, candidates, strict=True)):
+        for row, (slot, num, siblings) in enumerate(zip(slots, pending, candidates, strict=True)):
             self._cached[slot] += num
             if num and self.is_fed(slot):
                 self._last[slot] = (hidden, row, num - 1) if num <= KEPT_LENGTH else (hidden[row : row + 1, num - 1 : num].clone(), 0, 0)
-            if some:
-                self._siblings[slot] = Siblings(some, high + num, hidden, row, num)
+            if siblings:
+                self._siblings[slot] = Siblings(siblings, high + num, hidden, row, num)
         return Fed(hidden, slots, pending, pending)
 
     def _mask(self, lengths: list[int], high: int, pending: list[int], width: int) -> tuple[Tensor | dict[str, Tensor] | None, Tensor]:
@@ -282,7 +282,7 @@ class GrowingRows:
         return backbone.mask(torch.tensor(lengths, device=device), high, torch.tensor(pending, device=device), width)
 
     def _feed_and_expand(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Fed:
-        """What is pending first, then the candidates as rows of one token over the cache of their slot, one layer at a time."""
+        """Feed pending tokens, then candidates as rows of one token over the cache of their slot, which is expanded one layer at a time."""
         behind = [slot for slot in slots if not self.is_fed(slot)]
         fed = self._feed(self._side_by_side(behind), asks, expand=True) if behind else None
         asked = [slot for slot in slots if asks[slot]]

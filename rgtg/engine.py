@@ -1,6 +1,6 @@
-"""All columns advance together, and what happens comes as a stream of events.
+"""The decoding engine: all columns of a comparison advance together and yield a stream of events.
 
-A method is a generator that yields where it needs a model; in a round every model runs once, for all columns that ask. Works on
+A method is a generator that yields where it needs a model; in a round every model runs once, for all columns that wait for it. Works on
 token ids and growing prefixes. Knows nothing of the screen or the database.
 """
 
@@ -28,12 +28,12 @@ from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import OwnEnd, RewardModel, RewardPrefixes, Said, not_finite
+from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards, TranslatedEnd, not_finite
 from rgtg.rewards.combine import combine
 from rgtg.system.stopping import check_stopped, stoppable
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
-LM = ""  # the base LM's name among the models that are served; no reward model is called so
+LM = ""  # key of the base LM among the models; no reward model has this name
 
 
 Guides = str | Sequence[tuple[str, float]] | None
@@ -41,15 +41,15 @@ Guides = str | Sequence[tuple[str, float]] | None
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """What a comparison runs on: one base LM and the reward models by name."""
+    """Loaded models of a comparison: one base LM and the reward models by name."""
 
     base_lm: BaseLM
     reward_models: Mapping[str, RewardModel] = field(default_factory=dict)
-    num_threads: int = 0  # by which they are fastest, as measured; 0 leaves it to torch
+    num_threads: int = 0  # the measured optimum for these models; 0 leaves the number to torch
 
     def reward_model(self, name: str) -> RewardModel:
         if name not in self.reward_models:
-            raise BadSettings(f"There is no reward model `{name}` here.", f"Loaded: {', '.join(self.reward_models) or 'none'}.")
+            raise BadSettings(f"There is no reward model `{name}`.", f"Loaded: {', '.join(self.reward_models) or 'none'}.")
         return self.reward_models[name]
 
 
@@ -66,9 +66,9 @@ def make_run(
     combining: str = "sum",
     prompt_ids: Sequence[int] | None = None,
 ) -> Run:
-    """A run with everything checked that can be checked before the first forward; raises RgtgError with what to do.
+    """Run record, checked as far as possible before the first forward. Raises RgtgError.
 
-    `guides` are names of reward models with their weights; a name alone has weight 1. `prompt_ids`, where given, are what the base LM reads.
+    `guides` are names of reward models with their weights; a name alone has weight 1. `prompt_ids` replace the encoded prompt for the base LM.
     """
     chosen = method(method_name)
     rule, lm = chosen.make(params), models.base_lm
@@ -85,32 +85,32 @@ def make_run(
     names = [guide.name for guide, _ in guiding]
     if len(set(names)) < len(names):
         raise BadSettings("A mix names each reward model once.", f"Found {', '.join(names)}.")
-    watching = [found for found in (models.reward_model(name) for name in dict.fromkeys(observers)) if found.name not in names]
+    observing = [model for model in map(models.reward_model, dict.fromkeys(observers)) if model.name not in names]
     prompt_ids = lm.loaded.encode_prompt(prompt) if prompt_ids is None else tuple(prompt_ids)
     check_fits(len(prompt_ids), generation.max_new_tokens, lm.name, lm.context)
-    # every parameter is written down, defaults too: a later default changes no old run
+    # defaults are stored too: another default in a later version must not change an old run
     values = tuple((p.name, getattr(rule, p.name)) for p in chosen.parameters)
     run = Run(
         prompt, method_name, lm.loaded.ref, values, tuple((guide.loaded.ref, weight) for guide, weight in guiding), combining,
-        tuple(m.loaded.ref for m in watching), generation, seed, prompt_ids, tuple(forced_ids),
+        tuple(m.loaded.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids),
         VERSIONS,
     )  # fmt: skip
-    for model in (*(guide for guide, _ in guiding), *watching):
+    for model in (*(guide for guide, _ in guiding), *observing):
         check_same_tokens(model.loaded, lm.loaded)
         check_fits(len(read_prompt(model, run, lm)), generation.max_new_tokens, model.name, model.context)
     return run
 
 
 def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
-    """The prompt of a run as a reward model reads it: in the template of its card; the run's own ids where the base LM's is the same."""
+    """Prompt ids of a run for a reward model: in the template of its card, or the run's own ids if the base LM has the same template."""
     return run.prompt_ids if model.loaded.template == lm.loaded.template else model.loaded.encode_prompt(run.prompt)
 
 
 class _Column:
-    """A run at work: its method, its rows, the request it waits on, what it has cost."""
+    """A run in progress: its method, its rows, the request it waits for, its cost so far."""
 
     def __init__(self, run: Run, rows: Rows, slots: Mapping[str, Sequence[int]], lm: BaseLM):
-        """`slots`: where its rows lie in each model's batch; of an observer the place of the one text that it reads."""
+        """`slots`: the slots of its rows in each model's batch; for an observer the slot of the one text it reads."""
         self.run, self.rows, self.slots, self.lm = run, rows, slots, lm
         self.guides = {ref.name: weight for ref, weight in run.guides}
         self.watched = [ref.name for ref in run.models]
@@ -120,16 +120,16 @@ class _Column:
             self.text.push(token)
         self.cost: Counter[str] = Counter()
         self.num_shown, self.error, self.ended = 0, "", False
-        self.notes: list[str] = []  # where a kept cache was found wrong
-        self.unheard = False  # whether a model had nothing to say of what it was asked to read: it is not asked for ever
+        self.notes: list[str] = []  # which caches were found wrong
+        self.has_unread = False  # whether an observer returned no rewards for new tokens: they are not waited for any longer
         self.request: Propose | Score | None = None
-        self.proposals: list[Proposal | None] | None = None  # of a request that waits for their rewards
-        self.said: dict[str, dict[int, Said]] = {}
+        self.proposals: list[Proposal | None] | None = None  # of a request whose rewards are still to come
+        self.rewards: dict[str, dict[int, SlotRewards]] = {}  # of the current request, by guide and slot
         self.generator = self.rule.generate(rows)
 
     def resume(self, answer: object = None) -> None:
-        """On to the method's next request. An RgtgError ends this column alone."""
-        self.proposals, self.said = None, {}
+        """Send the method an answer and take its next request. An RgtgError ends this column alone."""
+        self.proposals, self.rewards = None, {}
         try:
             self.request = self.generator.send(answer)
         except StopIteration:
@@ -142,23 +142,23 @@ class _Column:
         self.stop()
 
     def stop(self) -> None:
-        """Nothing more is asked; what there is of the first row is kept."""
+        """End the method; the text of the first row so far is kept."""
         self.request = self.proposals = None
         self.generator.close()
         self.rows.stop()
 
-    # --- what it asks, and what it hears ------------------------------------------------------------------------------
+    # --- requests and answers -----------------------------------------------------------------------------------------
 
     def waits_for(self, name: str) -> bool:
         scoring = isinstance(self.request, Score) or self.proposals is not None
-        return scoring and name in self.guides and name not in self.said
+        return scoring and name in self.guides and name not in self.rewards
 
     def asks_lm(self) -> list[int]:
-        """Rows whose candidates it wants."""
+        """Rows that wait for candidates of the base LM."""
         return self.rows.active if isinstance(self.request, Propose) else []
 
     def asks(self, name: str) -> dict[int, Sequence[int]]:
-        """Slot -> candidates that it wants the reward of; () is the row as it stands."""
+        """Slots to be scored by a reward model, each with its candidates; () for the current prefix alone."""
         slots = self.slots.get(name, ())
         if self.waits_for(name):
             if self.proposals is None:
@@ -170,10 +170,10 @@ class _Column:
         unread = any(name not in draft.rewards for draft in self.rows.settled[self.num_shown :])
         return {slots[0]: ()} if unread else {}
 
-    def hear_lm(self, found: Sequence[Proposal]) -> None:
-        """A proposal for each of the rows in `asks_lm`, in their order."""
+    def receive_lm(self, of_active: Sequence[Proposal]) -> None:
+        """Take the proposals for the rows of `asks_lm`, in their order."""
         proposals: list[Proposal | None] = [None] * len(self.rows.drafts)
-        for row, proposal in zip(self.rows.active, found, strict=True):
+        for row, proposal in zip(self.rows.active, of_active, strict=True):
             proposals[row] = proposal
         assert isinstance(self.request, Propose)
         if self.request.rewards:
@@ -181,25 +181,25 @@ class _Column:
         else:
             self.resume(proposals)
 
-    def hear(self, name: str, answers: Mapping[int, Said]) -> None:
-        """What a reward model says of the slots that were asked for."""
-        for slot, said in answers.items():
-            self.unheard |= not said.new and not self.waits_for(name)
+    def receive(self, name: str, answers: Mapping[int, SlotRewards]) -> None:
+        """Take a reward model's rewards of the slots in `asks`."""
+        for slot, answer in answers.items():
+            self.has_unread |= not answer.new and not self.waits_for(name)
             drafts = self.rows.drafts[self.slots[name].index(slot)] if name in self.guides else self.rows.settled
-            for draft, reward in zip(reversed(drafts), reversed(said.new), strict=False):
+            for draft, reward in zip(reversed(drafts), reversed(answer.new), strict=False):
                 draft.rewards[name] = reward
-            if not all(map(math.isfinite, (*said.new, *said.candidates))):
+            if not all(map(math.isfinite, (*answer.new, *answer.candidates))):
                 self.fail(not_finite(name, f"at token {self.rows.num_settled + self.rows.num_given + 1}"))
                 return
         if self.waits_for(name):
-            self.said[name] = dict(answers)
-            if len(self.said) == len(self.guides):
+            self.rewards[name] = dict(answers)
+            if len(self.rewards) == len(self.guides):
                 self._resume_with_rewards()
 
     def _resume_with_rewards(self) -> None:
         mix, weights = combine(self.run.combine), list(self.guides.values())
         if self.proposals is None:
-            rows = [[said[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, said in self._by_guide()]
+            rows = [[rewards[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, rewards in self._by_guide()]
             if not all(math.isfinite(reward) for row in rows for reward in row):
                 self.fail(not_finite(next(iter(self.guides)), "at the end of an answer"))
             else:
@@ -207,18 +207,18 @@ class _Column:
             return
         for row, proposal in enumerate(self.proposals):
             if proposal is not None:
-                proposal.components = {name: list(said[self.slots[name][row]].candidates) for name, said in self._by_guide()}
+                proposal.components = {name: list(rewards[self.slots[name][row]].candidates) for name, rewards in self._by_guide()}
                 proposal.rewards = mix([torch.tensor(rewards) for rewards in proposal.components.values()], weights)
         self.resume(self.proposals)
 
-    def _by_guide(self) -> list[tuple[str, dict[int, Said]]]:
-        return [(name, self.said[name]) for name in self.guides]
+    def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
+        return [(name, self.rewards[name]) for name in self.guides]
 
-    # --- what it shows ------------------------------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------------------------------
 
     def events(self) -> Iterator[Step | Working]:
-        """Steps that everyone who watches has read, then a note while something is on trial."""
-        closing = self.rows.stopped or self.unheard
+        """New steps that all reward models have scored, then a note while newer tokens may still be discarded."""
+        closing = self.rows.stopped or self.has_unread
         while self.num_shown < len(self.rows.settled):
             draft = self.rows.settled[self.num_shown]
             if not closing and not all(name in draft.rewards for name in self.watched):
@@ -260,14 +260,14 @@ class _Column:
 
 
 class _Round:
-    """The batches of all models and the columns that they serve. Both the prompts and each round may raise `Stopped`, before a forward."""
+    """The batches of all models and the columns they serve. Construction and each round may raise `Stopped`, before a forward."""
 
     def __init__(self, runs: Sequence[Run], models: Models):
         self.models = models
         self.columns: list[_Column] = []
         longest, widest = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
         rules = [method(run.method).make(run.params) for run in runs]
-        guides = dict.fromkeys(ref.name for run in runs for ref, _ in run.guides)  # guides first: they decide the token
+        guides = dict.fromkeys(ref.name for run in runs for ref, _ in run.guides)  # guides first: the next token depends on them
         names = [LM, *(guides | dict.fromkeys(ref.name for run in runs for ref in run.observers))]
         prompts: dict[str, list[Sequence[int]]] = {name: [] for name in names}
         given: dict[str, list[Sequence[int]]] = {name: [] for name in names}
@@ -285,7 +285,7 @@ class _Round:
         for name in names[1:]:
             check_stopped()
             batch = (model := models.reward_model(name)).start(prompts[name], given[name], longest + 2 * widest)
-            self.batches[name] = OwnEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
+            self.batches[name] = TranslatedEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
         checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items()} | {LM: (models.base_lm, self.lm)}
         self.checks = {name: SpotCheck(model.name, batch, record_of(model), partial(self._note, name)) for name, (model, batch) in checked.items()}
         for run, rule, own in zip(runs, rules, slots, strict=True):
@@ -296,7 +296,7 @@ class _Round:
             observers = [(self.batches[ref.name], own[ref.name][0]) for ref in run.observers]
             column = _Column(run, Rows(run, rule.num_rows, followers, observers, models.base_lm.loaded.eos_ids), own, models.base_lm)
             for name in own.keys() - {LM}:
-                column.cost[name] = self.batches[name].num_forwards  # prompts that several share are read at the start
+                column.cost[name] = self.batches[name].num_forwards  # equal prompts were encoded at the start
             column.cost[LM] = self.lm.num_forwards
             self.columns.append(column)
         for check in self.checks.values():
@@ -306,7 +306,7 @@ class _Round:
                 column.resume()
 
     def advance(self, alive: Sequence[_Column]) -> None:
-        """The LM once, each reward model once, and again for whoever cannot go on without."""
+        """Run the LM once and each reward model once, and a reward model again for columns that cannot continue without it."""
         self._serve_lm(alive)
         for name in self.batches:
             self._serve(name, alive)
@@ -315,7 +315,7 @@ class _Round:
                 self._serve(name, alive)
 
     def check_last(self, column: _Column) -> None:
-        """At the end of a comparison: each model that is due reads the answer of its last column again, plainly."""
+        """Spot check at the end of a comparison, on the answer of its last column."""
         for name, slots in column.slots.items():
             self.checks[name].holds(slots[0])
 
@@ -323,24 +323,24 @@ class _Round:
         column.ended = True
         return column.end(started, sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots))
 
-    def _note(self, name: str, words: str) -> None:
+    def _note(self, name: str, text: str) -> None:
         for column in self.columns:
             if name in column.slots and not column.ended:
-                column.notes.append(words)
+                column.notes.append(text)
 
     def _serve(self, name: str, alive: Sequence[_Column]) -> None:
-        asking = [(column, wanted) for column in alive if (wanted := column.asks(name))]
+        asking = [(column, asks) for column in alive if (asks := column.asks(name))]
         if not asking:
             return
-        batch, answers = self.batches[name], dict[int, Said]()
-        for part in batch.in_parts({slot: ids for _, wanted in asking for slot, ids in wanted.items()}):
+        batch, answers = self.batches[name], dict[int, SlotRewards]()
+        for part in batch.in_parts({slot: ids for _, asks in asking for slot, ids in asks.items()}):
             check_stopped()
             before = batch.num_forwards
             answers |= self.checks[name].served(partial(batch.forward, part), list(part))
             for column, _ in asking:
                 column.cost[name] += batch.num_forwards - before
-        for column, wanted in asking:
-            column.hear(name, {slot: answers[slot] for slot in wanted})
+        for column, asks in asking:
+            column.receive(name, {slot: answers[slot] for slot in asks})
 
     def _serve_lm(self, alive: Sequence[_Column]) -> None:
         asking = [(column, rows) for column in alive if (rows := column.asks_lm())]
@@ -350,28 +350,28 @@ class _Round:
         before = self.lm.num_forwards
         slots = [column.slots[LM][row] for column, rows in asking for row in rows]
         log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots).log_softmax(-1)  # (rows, vocabulary)
-        allowed = log_probs[:, : asking[0][0].lm.loaded.num_tokens]  # rows beyond the tokenizer are never candidates
+        allowed = log_probs[:, : asking[0][0].lm.loaded.num_tokens]  # rows beyond the tokenizer are no tokens
         k = min(max(column.run.generation.top_k for column, _ in asking), allowed.shape[-1])
-        top, ids = (found.cpu() for found in allowed.topk(k))
-        values, tokens, at = top.tolist(), ids.tolist(), 0
+        top, ids = (tensor.cpu() for tensor in allowed.topk(k))
+        values, tokens, start = top.tolist(), ids.tolist(), 0
         for column, rows in asking:
             column.cost[LM] += self.lm.num_forwards - before
-            mine = slice(at, at + len(rows))
-            at += len(rows)
-            entropies = entropy(log_probs[mine]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
-            if not all(math.isfinite(row[0]) for row in values[mine]):
-                column.fail(BadReward(f"Base LM `{column.lm.name}` gave probabilities that are not numbers.", "", "Its weights may be damaged."))
+            own = slice(start, start + len(rows))
+            start += len(rows)
+            entropies = entropy(log_probs[own]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
+            if not all(math.isfinite(row[0]) for row in values[own]):
+                column.fail(BadReward(f"Base LM `{column.lm.name}` returned probabilities that are NaN.", "", "Its weights may be damaged."))
                 continue
-            found = zip(top[mine], values[mine], tokens[mine], entropies, strict=True)
-            column.hear_lm([candidates(*row, column.run.generation) for row in found])
+            of_rows = zip(top[own], values[own], tokens[own], entropies, strict=True)
+            column.receive_lm([candidates(*row, column.run.generation) for row in of_rows])
 
 
 @torch.inference_mode()
 def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False) -> Generator[tuple[int, Event], None, None]:
-    """Runs all columns together and yields (column, Step | Working | Ended); every column ends with `Ended`.
+    """Run all columns together and yield (column index, Step | Working | Ended); the last event of every column is `Ended`.
 
-    A column whose reward model returns NaN, or whose method fails, ends with "error" and its words; the others go on. `stop` is asked
-    before each forward, of which a large one is made in parts: nothing is read or scored after it, and of several answers the first is kept.
+    A column whose reward model returns NaN, or whose method fails, ends with stop_reason "error" and its message; the others continue. `stop`
+    is called before each forward (large ones are split): once it returns True no model runs any more; of several answers the first is kept.
     """
     started = time.perf_counter()
     try:

@@ -1,32 +1,32 @@
-"""Figures in words: shares of a number of samples with their intervals, when there are enough to speak of a difference, names.
+"""Numbers as text: shares with their confidence intervals, durations, names of metrics.
 
-Pure, and loads no torch: pages and commands say the same of a share as the report that has it.
+Pure, and loads no torch: pages, commands and reports use the same text for the same number.
 """
 
 import math
 
-LEAST_PAIRS, LEAST_PROMPTS = 20, 10  # of held-out pairs; below, nothing is said of a difference
+LEAST_PAIRS, LEAST_PROMPTS = 20, 10  # of held-out data; with fewer no difference is reported
 
 
 def figure_name(name: str) -> str:
-    """A figure's name in words: "num_held_out_pairs" -> "held-out pairs"."""
+    """Name of a metric as text: "num_held_out_pairs" -> "held-out pairs"."""
     return name.removeprefix("num_").replace("held_out", "held-out").replace("_", " ")
 
 
 def seconds_words(seconds: float) -> str:
-    """ "12 s", "3 min", "2.5 h"."""
+    """Duration as text: "12 s", "3 min", "2.5 h"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def estimate_words(seconds: float, num_steps: int, batch_size: int, kind: str) -> str:
-    """ "about 12 min: 640 steps of 64 pairs"."""
+    """Estimated duration as text: "about 12 min: 640 steps of 64 pairs"."""
     return f"about {seconds_words(seconds)}: {num_steps:,} step{'s' * (num_steps != 1)} of {batch_size:,} {kind}"
 
 
 def wilson_interval(wins: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % confidence interval of a share, wins of n (Wilson 1927); (0, 1) for n = 0."""
+    """Wilson score interval (1927) of the share wins / n, at 95 % for the default `z`; (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
     share, spread = wins / n, z * z / n
@@ -35,19 +35,19 @@ def wilson_interval(wins: float, n: int, z: float = 1.96) -> tuple[float, float]
 
 
 def are_enough(num_pairs: int, num_prompts: int) -> bool:
-    """Whether a difference between two models can be read from so many held-out pairs."""
+    """Whether so many held-out pairs and prompts are enough to report a difference between two models."""
     return num_pairs >= LEAST_PAIRS and num_prompts >= LEAST_PROMPTS
 
 
 def share_words(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """ "71.2 %", with its interval "71.2 % (65–77)", a narrow one "99.4 % (99.1–99.6)"."""
+    """Share as text: "71.2 %", with its interval "71.2 % (65–77)" or, if that is narrow, "99.4 % (99.1–99.6)"; "–" for None."""
     if value is None:
         return "–"
     return f"{100 * value:.1f} %" + (f" ({interval_words(low, high)})" if low is not None and high is not None else "")
 
 
 def accuracy_words(accuracy: float, num_pairs: int) -> str:
-    """ "71.0 % (61–79) of 100 pairs"; the share alone where it is not known of how many."""
+    """Accuracy as text: "71.0 % (61–79) of 100 pairs"; without interval if `num_pairs` is 0 (unknown)."""
     if not num_pairs:
         return share_words(accuracy)
     low, high = wilson_interval(accuracy * num_pairs, num_pairs)
@@ -55,6 +55,6 @@ def accuracy_words(accuracy: float, num_pairs: int) -> str:
 
 
 def interval_words(low: float, high: float) -> str:
-    """ "65–77", of a narrow one "99.1–99.6"."""
+    """Interval of a share as text, in percent: "65–77", a narrow one "99.1–99.6"."""
     digits = 1 if high - low < 0.02 else 0
     return f"{100 * low:.{digits}f}–{100 * high:.{digits}f}"

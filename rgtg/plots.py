@@ -1,7 +1,7 @@
-"""Traces, trainings and their figures as Plotly figures. Pure: no screen, no models, no database.
+"""Plotly figures of traces and trainings. Pure: no screen, no models, no database.
 
-Colours say which column; blue and red stay with the sign of a reward, so no line has them. Letters at the lines' ends
-and dashes say the same without colour.
+A colour identifies a column; blue and red are reserved for the sign of a reward, so no line has them. Letters at the ends of lines, symbols
+and dashes identify columns without colour.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ DASHES = dict(zip(COLUMN_NAMES, ("solid",) * 4 + ("dot",) * 4, strict=True))
 SYMBOLS = ("circle", "square", "diamond", "triangle-up")
 COLUMN_SYMBOLS = dict(zip(COLUMN_NAMES, SYMBOLS + tuple(f"{s}-open" for s in SYMBOLS), strict=True))
 MID_GREY = "#888888"
-MOST_MARKERS = 100  # on a line: where there are more they touch, and drawing 900 of them holds a browser for half a second
+MOST_MARKERS = 100  # per line: more would touch, and drawing 900 of them blocks a browser for half a second
 HEIGHT = 300
-OWN_GUIDE = "own guide"  # in place of a reward model's name: each column's own
+OWN_GUIDE = "own guide"  # in place of the name of a reward model: the guide of each column
 
 
 def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, str] | None = None) -> go.Figure:
-    """Reward of every prefix, a line a trace. `measure` names the reward model, "" is `default_measure`; with OWN_GUIDE each model has
-    an axis of its own. `titles` are the methods' names by column. A point's customdata is (column, index of the token, reward in words)."""
+    """Reward of every prefix, one line per trace. `measure` is the name of a reward model, "" is `default_measure`; with OWN_GUIDE each
+    reward model has its own axis. `titles` are method names by column. The customdata of a point is (column, token index, reward as text)."""
     measure = measure or default_measure(traces)
     lines = {t.column: (t, name, points) for t in traces if (points := curve_points(t, name := measure_of(t, measure)))}
     models = list(dict.fromkeys(name for _, name, _ in lines.values()))
@@ -38,22 +38,22 @@ def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, s
     if len(models) > 1:
         _stack(figure, axes)
     if not figure.data:
-        return _say(figure, "no rewards were measured" if traces else "the curve comes with the first answer")
-    figure.update_xaxes(**_whole_numbers(max(len(trace.steps) for trace, _, _ in lines.values())))
+        return _with_message(figure, "No rewards were measured." if traces else "The curve appears with the first answer.")
+    figure.update_xaxes(**_integer_ticks(max(len(trace.steps) for trace, _, _ in lines.values())))
     return figure
 
 
 def default_measure(traces: Sequence[Trace]) -> str:
-    """The one measure for all columns: a reward model that guides none of them, which is the judge; else the only one there is; else
-    OWN_GUIDE (static/core.js decides in the same way)."""
+    """Measure for all columns: a reward model that guides none of them (a judge), else the only reward model, else OWN_GUIDE. static/core.js
+    follows the same rule."""
     guides = {ref.name for trace in traces for ref, _ in trace.run.guides}
-    seen = list(dict.fromkeys(name for trace in traces if trace.steps for name, _ in trace.steps[0].rewards))
-    judges = [name for name in seen if name not in guides]
-    return judges[-1] if judges else seen[0] if len(seen) == 1 else OWN_GUIDE
+    names = list(dict.fromkeys(name for trace in traces if trace.steps for name, _ in trace.steps[0].rewards))
+    judges = [name for name in names if name not in guides]
+    return judges[-1] if judges else names[0] if len(names) == 1 else OWN_GUIDE
 
 
 def measure_of(trace: Trace, measure: str) -> str:
-    """The reward model that a column shows: with OWN_GUIDE its guide, without one the first that observed it; "" where none did."""
+    """Name of the reward model that a trace is plotted by: with OWN_GUIDE its guide, or else its first observer; "" if it has neither."""
     if measure != OWN_GUIDE:
         return measure
     if trace.run.reward_model:
@@ -62,8 +62,8 @@ def measure_of(trace: Trace, measure: str) -> str:
 
 
 def curve_points(trace: Trace, name: str) -> list[tuple[int, float]]:
-    """(index of the token, reward of the prefix that ends with it) by that reward model, tokens without it left out. A branch begins
-    with the token before it leaves its parent."""
+    """Points (token index, reward of the prefix that ends there) by the reward model `name`; tokens without that reward are left out. A
+    branch begins one token before it leaves its parent."""
     first = max(0, (trace.branch_position or 0) - 1)
     return [(i, value) for i, step in enumerate(trace.steps) if i >= first and (value := step.reward(name)) is not None]
 
@@ -76,7 +76,7 @@ def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], 
             y=[value for _, value in points],
             customdata=[
                 (trace.column, i, f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")) for i, value in points
-            ],  # plotly reads no sign in a format
+            ],  # plotly ignores the sign in a format
             text=[_plain(trace.steps[i].text) for i, _ in points],
             yaxis=axis,
             mode="lines+markers" if len(points) <= MOST_MARKERS else "lines",
@@ -89,39 +89,41 @@ def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], 
 
 
 def _plain(text: str) -> str:
-    """Plotly reads a few tags in labels; a model's words have none."""
+    """Text without characters that Plotly would read as tags: text of a model is never markup."""
     return text.replace("<", "‹").replace("&", "＆")
 
 
 def _add_letters(figure: go.Figure, lines: Mapping[str, Sequence[tuple[int, float]]], axis: str) -> None:
-    """Each column's letter at the end of its line; letters that would cover one another stand side by side."""
+    """Add each column's letter at the end of its line; letters that would overlap are placed side by side."""
     values = [value for points in lines.values() for _, value in points]
-    near = 0.06 * (max(values) - min(values))
+    overlap = 0.06 * (max(values) - min(values))
     placed: list[tuple[int, float]] = []
     for column, points in lines.items():
         last, value = points[-1]
-        crowd = sum(1 for x, y in placed if x == last and abs(y - value) <= near)
+        num_overlapping = sum(1 for x, y in placed if x == last and abs(y - value) <= overlap)
         placed.append((last, value))
         font = {"color": COLUMN_COLOURS[column], "size": 12}
-        figure.add_annotation(x=last + 1, y=value, yref=axis, text=column, showarrow=False, xanchor="left", xshift=6 + 11 * crowd, font=font)
+        figure.add_annotation(
+            x=last + 1, y=value, yref=axis, text=column, showarrow=False, xanchor="left", xshift=6 + 11 * num_overlapping, font=font
+        )
 
 
 def _stack(figure: go.Figure, axes: Mapping[str, str]) -> None:
-    """An axis a reward model, one above the other, each with its name and its own range: their units differ."""
+    """Give each reward model its own axis, one above the other, with name and range: their units differ."""
     share = 1 / len(axes)
-    for place, (name, axis) in enumerate(axes.items()):
-        domain = [max(0.0, 1 - (place + 1) * share), 1 - (place + 0.18) * share]
+    for number, (name, axis) in enumerate(axes.items()):
+        domain = [max(0.0, 1 - (number + 1) * share), 1 - (number + 0.18) * share]
         side = figure.layout.yaxis.to_plotly_json() | {"domain": domain, "title": None, "nticks": 4, "anchor": "x"}
         figure.update_layout({f"yaxis{axis[1:]}": side})
         font = {"color": MID_GREY, "size": 11}
-        words = {"text": f"reward ({_plain(name)})", "x": 0, "y": domain[1], "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-        figure.add_annotation(**words, showarrow=False, font=font)
+        title = {"text": f"reward ({_plain(name)})", "x": 0, "y": domain[1], "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        figure.add_annotation(**title, showarrow=False, font=font)
     figure.update_xaxes(anchor=list(axes.values())[-1])
 
 
-def _whole_numbers(most: int) -> dict[str, int]:
-    """Ticks of an axis of whole numbers up to `most`: some ten of them, none between two numbers."""
-    step = next(size * 10**power for power in range(18) for size in (1, 2, 5) if most <= 12 * size * 10**power)
+def _integer_ticks(highest: int) -> dict[str, int]:
+    """Axis settings for about ten ticks at integers up to `highest`."""
+    step = next(size * 10**power for power in range(18) for size in (1, 2, 5) if highest <= 12 * size * 10**power)
     return {"tick0": 0, "dtick": step}
 
 
@@ -142,55 +144,56 @@ def _layout(measure: str) -> go.Layout:
 
 # ---- trainings ----------------------------------------------------------------------------------------
 
-NEW, OLD = COLOURS[2], COLOURS[0]  # a new model and what it is measured against
+NEW, OLD = COLOURS[2], COLOURS[0]  # a new model and its baseline
 TRAINING_HEIGHT, ACCURACY_HEIGHT = 210, 250
 
 
 def training_curve(progress: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Loss (left, in nats) and accuracy on held-out pairs (right, in %) by step, from a training's lines of progress."""
+    """Loss (left axis, nats) and accuracy on held-out pairs (right axis, %) by step, from the progress reports of a training."""
     lines = [line for line in progress if isinstance(line.get("step"), int)]
     loss = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
     accuracy = [(line["step"], 100 * line["held_out_accuracy"]) for line in lines if line.get("held_out_accuracy") is not None]
     figure = go.Figure(layout=_plain_layout(TRAINING_HEIGHT, "step", "loss, nats", right=48))
     if not loss:
-        return _say(figure, "the curve comes with the first steps")
+        return _with_message(figure, "The curve appears with the first steps.")
     _add_series(figure, loss, "loss", OLD, "step %{x}<br>loss %{y:.4f} nats")
     steps = next((line["num_steps"] for line in reversed(lines) if line.get("num_steps")), loss[-1][0])
-    figure.update_xaxes(range=[0, steps * 1.02], **_whole_numbers(steps))
+    figure.update_xaxes(range=[0, steps * 1.02], **_integer_ticks(steps))
     figure.update_yaxes(rangemode="tozero")
     if accuracy:
         _add_series(figure, accuracy, "held-out accuracy", NEW, "step %{x}<br>%{y:.1f} % right on held-out pairs", yaxis="y2", symbol="diamond")
-        figure.data[-1].line.shape = "hv"  # a line of progress repeats what was measured last
+        figure.data[-1].line.shape = "hv"  # a report repeats the last measurement
         side = {"overlaying": "y", "side": "right", "range": [0, 104], "ticksuffix": " %", "color": NEW, "showgrid": False, "zeroline": False}
         figure.update_layout(yaxis2=side)
     return figure
 
 
 def accuracy_by_length(
-    found: Mapping[str, Mapping[str, float]], other: Mapping[str, Mapping[str, float]] | None = None, name: str = "its parent"
+    accuracy: Mapping[str, Mapping[str, float]], other: Mapping[str, Mapping[str, float]] | None = None, name: str = "its parent"
 ) -> go.Figure:
-    """Share of held-out pairs that a reward model gets right, by length of the prefix, with its interval; another's beside it.
+    """Accuracy of a reward model on held-out pairs by prefix length, with intervals, and that of the model `other`, called `name`.
 
-    `found` is {"4": {"accuracy": 0.93, "low": 0.9, "high": 0.95, "n": 2951}, …, "end": …}; `low` and `high` may be missing.
+    `accuracy` is {"4": {"accuracy": 0.93, "low": 0.9, "high": 0.95, "n": 2951}, …, "end": …}; `low` and `high` may be missing.
     """
-    lengths = sorted({*found, *(other or {})}, key=lambda length: float("inf") if length == "end" else int(length))
-    figure = go.Figure(layout=_plain_layout(ACCURACY_HEIGHT, "tokens of the answer that are read", "right, %", right=16))
+    lengths = sorted({*accuracy, *(other or {})}, key=lambda length: float("inf") if length == "end" else int(length))
+    figure = go.Figure(layout=_plain_layout(ACCURACY_HEIGHT, "prefix length, tokens", "accuracy, %", right=16))
     if not lengths:
-        return _say(figure, "nothing was held out to measure on")
-    for title, model, colour, symbol in ((name, other, OLD, "circle"), ("this model", found, NEW, "diamond")):
+        return _with_message(figure, "There are no held-out pairs to evaluate on.")
+    for title, model, colour, symbol in ((name, other, OLD, "circle"), ("this model", accuracy, NEW, "diamond")):
         points = [(length, 100 * model[length]["accuracy"], model[length].get("n", 0)) for length in lengths if length in model] if model else []
         if points:
             hover = f"{title}, %{{x}} tokens<br>%{{y:.1f}} % of %{{customdata}} pairs"
             _add_series(figure, [p[:2] for p in points], title, colour, hover, symbol=symbol, customdata=[p[2] for p in points])
-    with_interval = [length for length in lengths if "low" in found.get(length, {})]
+    with_interval = [length for length in lengths if "low" in accuracy.get(length, {})]
     if with_interval:
         up, down = (
-            [100 * abs(found[n][side] - found[n]["accuracy"]) if n in with_interval else 0 for n in lengths if n in found] for side in ("high", "low")
+            [100 * abs(accuracy[n][side] - accuracy[n]["accuracy"]) if n in with_interval else 0 for n in lengths if n in accuracy]
+            for side in ("high", "low")
         )
         figure.data[-1].error_y = {"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 3, "color": NEW}
     figure.add_hline(y=50, line={"color": "rgba(136,136,136,0.6)", "width": 1, "dash": "dot"})
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=lengths)
-    lowest = min(100 * model[n].get("low", model[n]["accuracy"]) for model in (found, other or {}) for n in model)
+    lowest = min(100 * model[n].get("low", model[n]["accuracy"]) for model in (accuracy, other or {}) for n in model)
     figure.update_yaxes(range=[max(0, min(45, lowest - 5)), 102])
     if other:
         figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.02, "yanchor": "bottom"})
@@ -205,10 +208,10 @@ def _add_series(figure: go.Figure, points: Sequence[tuple], name: str, colour: s
     )
 
 
-def _say(figure: go.Figure, words: str) -> go.Figure:
-    """Words in place of what is not there yet."""
+def _with_message(figure: go.Figure, text: str) -> go.Figure:
+    """The figure with a message in place of data that is not there yet."""
     figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
-    figure.add_annotation(text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
+    figure.add_annotation(text=text, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
     return figure
 
 

@@ -1,4 +1,4 @@
-"""What happened, as frozen records with tuples inside: they hash, compare, go to JSON and back unchanged.
+"""Frozen records of runs, traces, votes, models and jobs, with tuples inside: they hash, compare, and survive JSON unchanged.
 
 Knows nothing of tensors, models, the database or the screen.
 """
@@ -20,25 +20,25 @@ from rgtg.system.serialization import check_types, from_dict, read_json
 CARD_FILE = "card.json"
 MODEL_KINDS = ("base_lm", "reward_model", "judge")
 NAMES, MAX_NAME = ("name", "objective", "base_lm", "template", "license", "parent", "reference", "reward_kind"), 200  # of a card: one line each
-ANSWERS = ("best", "tie", "all_bad", "skip")  # the verdicts that a person gives
+ANSWERS = ("best", "tie", "all_bad", "skip")  # verdicts of a vote
 STATES = ("open", "closed", "expired", "abandoned")
 Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
 Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))
 
 
 def new_id() -> str:
-    """A random id that tells nothing."""
+    """Random id of 32 hexadecimal digits."""
     return uuid.uuid4().hex
 
 
 def now() -> str:
-    """UTC, for people; order comes from the database."""
+    """Current time in UTC, for display; the order of records comes from the database."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which weights: the name on screen and the hash of the safetensors, or the hub's commit."""
+    """Reference to weights: the model's name on screen, and as revision the hash of its safetensors or the commit on the Hub."""
 
     name: str
     revision: str = ""
@@ -46,10 +46,10 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One token that could have been taken. Log probability in nats over the whole vocabulary, ranks from 1.
+    """Candidate token of a step. Its log probability is in nats over the complete vocabulary; ranks begin at 1.
 
-    `rewards` holds each guide's reward of prefix + token (empty where nothing guided); `score` is what selection
-    compared; `prob_after` is its share among the candidates after guidance, at the run's temperature.
+    `rewards` are each guide's reward of prefix + token, () without a guide; `score` is what the selection compared; `prob_after` is its
+    probability among the candidates after guidance, at the run's temperature.
     """
 
     token_id: int
@@ -64,8 +64,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Tried:
-    """A piece of an answer that was tried behind the text so far and not taken: its reward as it ended, and the `threshold` that it
-    missed or the `weight` that it had (its share among the rows)."""
+    """Rejected continuation of the text so far: the reward at its end, and the `threshold` it missed or its normalised `weight`."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -76,11 +75,11 @@ class Tried:
 
 @dataclass(frozen=True)
 class Step:
-    """One token of a response and the candidates it was selected from (the selected one among them).
+    """One token of a response with the candidates it was selected from, itself included.
 
-    `text` is what this token adds to the response, "" while a character is incomplete; `rewards` are those of the prefix that ends here.
-    `kl` is the step's KL in nats to the base LM with the same candidates and temperature, `truncation` that of the latter to the complete
-    one (older traces have none: their `kl` is to the complete one); None without a distribution of single tokens. `tried` was given up.
+    `text` is what the token adds to the response, "" while a character is incomplete; `rewards` are those of the prefix that ends here; `kl` is
+    in nats, to the base LM with the same candidates and temperature, and `truncation` the KL of the latter to the complete base LM (older
+    traces have none: their `kl` is to the complete one); both are None for methods without a distribution over tokens; `tried` was rejected.
     """
 
     position: int
@@ -104,8 +103,8 @@ class Step:
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """What a person sets for one column. `generation` overrides the comparison's settings for this column alone. In place of the one
-    `reward_model`, `guides` may name several with their weights, and `combine` the way in which their rewards become one."""
+    """Settings of one column. `generation` overrides the comparison's for this column. Instead of one `reward_model`, `guides` may name
+    several with their weights; `combine` says how their rewards are combined."""
 
     method: str
     params: Params = ()
@@ -116,17 +115,16 @@ class ColumnSpec:
 
     @property
     def mix(self) -> tuple[tuple[str, float], ...]:
-        """Every reward model that is named, with its weight; none where the method's default is meant."""
+        """Reward models with their weights; () for the method's default."""
         return self.guides or (((self.reward_model, 1.0),) if self.reward_model else ())
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything needed to do it again in another process.
+    """Everything needed to reproduce an answer in another process.
 
-    `guides` are the reward models that guide, each with its weight; `combine` says how their rewards become one. `forced_ids` are
-    response tokens that are given, not chosen: a branch repeats its parent's up to the branch and takes another token there.
-    `observers` see every prefix and never guide.
+    `guides` are the reward models that guide, with their weights, `combine` how their rewards are combined; `observers` score every prefix and
+    never guide. `forced_ids` are given response tokens: a branch repeats those of its parent up to the branch and takes another one there.
     """
 
     prompt: str
@@ -144,32 +142,32 @@ class Run:
 
     @property
     def reward_model(self) -> ModelRef | None:
-        """The first guide; None where nothing guides."""
+        """The first guide; None without one."""
         return self.guides[0][0] if self.guides else None
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
-        """Every reward model that takes part: guides, then observers."""
+        """All reward models of the run: guides, then observers."""
         return (*(ref for ref, _ in self.guides), *self.observers)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON can hold it: see `plain_params`."""
+        """Fields as JSON can hold them: see `plain_params`."""
         return asdict(self) | {"params": list(plain_params(self.params).items())}
 
     @classmethod
-    def upgraded(cls, found: dict) -> dict:
-        """What `plain` gave, or an earlier rgtg wrote, which knew one guide, as the fields have it."""
-        found = found | {"params": [[name, -math.inf if value == MINUS_INFINITY else value] for name, value in found.get("params", ())]}
-        if "reward_model" not in found or "guides" in found:
-            return found
-        return found | {"guides": [[found["reward_model"], 1.0]] if found["reward_model"] else []}
+    def upgraded(cls, stored: dict) -> dict:
+        """Fields from the output of `plain`, or from that of an earlier version, which had one `reward_model`."""
+        stored = stored | {"params": [[name, -math.inf if value == MINUS_INFINITY else value] for name, value in stored.get("params", ())]}
+        if "reward_model" not in stored or "guides" in stored:
+            return stored
+        return stored | {"guides": [[stored["reward_model"], 1.0]] if stored["reward_model"] else []}
 
 
-MINUS_INFINITY = "-inf"  # what a threshold that accepts everything is written as
+MINUS_INFINITY = "-inf"  # how JSON holds a threshold that accepts everything
 
 
 def plain_params(params: Params) -> dict[str, float | int | str | bool]:
-    """Parameters as JSON can hold them, which has no number for minus infinity; NaN and infinity are no parameter's value.
+    """Parameters as JSON can hold them: minus infinity becomes a string; no parameter can be NaN or infinity.
 
     >>> plain_params((("threshold", float("-inf")), ("tries", 20)))
     {'threshold': '-inf', 'tries': 20}
@@ -178,17 +176,18 @@ def plain_params(params: Params) -> dict[str, float | int | str | bool]:
 
 
 def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
-    """`partial`, `partial*2 + full*0.5`: the reward models that guide, with weights other than 1."""
+    """Guides as text, with weights other than 1: `partial`, `partial*2 + full*0.5`."""
     return " + ".join(ref.name + (f"*{weight:g}" if weight != 1 else "") for ref, weight in guides)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A run and what came of it. `column` is A to H; `place` the position on screen, from 0.
+    """A run and its result. `column` is A to H; `place` is its position on screen, from 0.
 
-    `parent_trace_id` is that of the trace it branched off at token `branch_position`; one of the same column goes on where that one was
-    stopped, with all of its tokens. `seconds` counts from the start of the comparison to this column's end; forwards are those it took
-    part in. `note` says where a model's kept cache was found wrong, `check_forwards` what looking for that took."""
+    `parent_trace_id` is the trace it branched off from at token `branch_position`; with the same column it continues that stopped trace, all
+    of whose tokens it has. `seconds` count from the start of the comparison to the column's end; forwards are those that served it. `note` names
+    models whose cache was found wrong, and `check_forwards` counts the forwards of that check.
+    """
 
     id: str
     column: str
@@ -209,8 +208,8 @@ class Trace:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        known = getattr(self.steps, "token_ids", None)  # of a stored answer, without unpacking its steps
-        return tuple(step.token_id for step in self.steps) if known is None else known
+        ids = getattr(self.steps, "token_ids", None)  # those of a stored answer, without unpacking its steps
+        return tuple(step.token_id for step in self.steps) if ids is None else ids
 
     @property
     def tokens_per_second(self) -> float:
@@ -219,7 +218,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One prompt and its traces, branches included. `pair_rule` says how the pair was chosen (`manual` on Compare)."""
+    """One prompt and its traces, branches included. `pair_rule` says how its pair of columns was chosen (`manual` on Compare)."""
 
     id: str
     prompt: str
@@ -237,10 +236,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Vote:
-    """A fact: what a person said of the traces that were there to be seen. A change of mind is a new one.
+    """A rater's verdict on the traces in `seen_trace_ids`. It is never edited: a change of mind is a new vote.
 
-    `best_trace_id` is given exactly when the verdict is `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1. `id` is made by the
-    client: the same id with the same content is one vote. `revision` counts a rater's votes on the comparison.
+    `best_trace_id` is set if and only if the verdict is `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1. The client makes the `id`: the same id
+    with the same content is one vote. `revision` counts a rater's votes on the comparison.
     """
 
     id: str
@@ -260,7 +259,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Span:
-    """A mark on a response: tokens start … end - 1 are `good` or `bad`, or it `goes_wrong` from start on."""
+    """A marked passage of a response: tokens start … end - 1 are `good` or `bad`, or the response `goes_wrong` from start on."""
 
     id: str
     trace_id: str
@@ -274,8 +273,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Pair:
-    """A derived preference between two responses to one prompt; never stored. `num_common` is the number of leading
-    tokens that both share by construction: the branch position, 0 for two independent answers."""
+    """Preference between two responses to one prompt, derived from a vote and never stored. `num_common` is the number of leading tokens
+    that both share by construction: the branch position, 0 for two independent answers."""
 
     prompt: str
     chosen: str
@@ -294,12 +293,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model was taught, on what, and how well it does on data that trained nothing; `card.json` beside the weights.
+    """Model card, `card.json` beside the weights: what a model was trained on and for, and how accurate it is on held-out data.
 
-    `kind` is base_lm, reward_model or judge (observes, never guides). `zero` is the reward with equal error on both sides. `accuracy` is
-    {prefix length or "end": {"accuracy", "n"}}. `parent` is the reward model it was trained from, `reference` the model that its implicit
-    reward is a ratio to, `report` what the held-out pairs say (`training.held_out`), `data` what it was trained on
-    (`preferences.dataset.DataReport`), `reward_kind` how it is loaded (a key of `rewards.kinds.KINDS`; older cards: by their objective).
+    `kind` is base_lm, reward_model or judge (observes, never guides); `taught` is its task in words; `zero` is the reward with
+    equal error rates on both sides; `accuracy` is {prefix length or "end": {"accuracy", "n"}}; `parent` is the reward model it was trained from,
+    `reference` the reference model of an implicit reward; `report` is of `training.held_out`, `data` a `preferences.dataset.DataReport`;
+    `reward_kind` is a key of `rewards.kinds.KINDS` (older cards: see `kind_of` there).
     """
 
     kind: str
@@ -330,15 +329,15 @@ class ModelCard:
 
     @classmethod
     def read(cls, folder: Path) -> "ModelCard | None":
-        """The card of a model folder; None where the folder has none (a model from elsewhere). Raises BadData."""
+        """Card of a model folder; None if it has none, as a model from elsewhere. Raises BadData."""
         if not isfile(path := folder / CARD_FILE):
             return None
-        with door(printable(f"{path} is no card of a model."), "Delete it, or put the right one there.", BadData):
-            check_types(cls, found := read_json(path))
-            card = from_dict(cls, found)
+        with door(printable(f"{path} is not a model card."), "Delete it, or replace it with the right one.", BadData):
+            check_types(cls, fields := read_json(path))
+            card = from_dict(cls, fields)
             if card.kind not in MODEL_KINDS:
                 raise ValueError(f"`kind` has to be one of {', '.join(MODEL_KINDS)}, but is `{card.kind:.60}`")
-            for name in NAMES:  # a list and a page show them on one line
+            for name in NAMES:  # they are shown on one line
                 if len(text := getattr(card, name)) > MAX_NAME or (text and not text.isprintable()):
                     raise ValueError(f"`{name}` has to be one line of at most {MAX_NAME} characters")
             return card
@@ -346,12 +345,12 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Job:
-    """A background training as the database knows it. `config` is what was asked for, `progress` the last line of news.
+    """Background training as stored in the database. `config` is the requested training, `progress` its latest report.
 
-    `error_code` and `error_text` say why it failed, was interrupted or cancelled; `reward_model` names what it published.
+    `error_code` and `error_text` say why it failed, was interrupted or cancelled; `reward_model` is the name of the model it published.
     """
 
-    ACTIVE: ClassVar = ("running", "cancelling")  # it holds its device
+    ACTIVE: ClassVar = ("running", "cancelling")  # states in which it occupies its device
     UNFINISHED: ClassVar = ("queued", *ACTIVE)
     RESUMABLE: ClassVar = ("interrupted", "failed")
     STATES: ClassVar = (*UNFINISHED, *RESUMABLE, "succeeded", "cancelled")
@@ -378,14 +377,14 @@ class Job:
 
     @property
     def active(self) -> bool:
-        """Whether it holds its device."""
+        """Whether it occupies its device."""
         return self.state in self.ACTIVE
 
 
 @dataclass(frozen=True)
 class RewardModelRow:
-    """A reward model that was trained here: `parent` and `base_lm` are names, `sha256` is over its safetensors files
-    (a run's `ModelRef.revision` is its beginning), `status` one of ready, not_recommended, quarantined, deleted."""
+    """Reward model trained here, as stored in the database. `parent` and `base_lm` are names; `sha256` is over its safetensors files, and
+    `ModelRef.revision` is its beginning; `status` is ready, not_recommended, quarantined or deleted."""
 
     id: str
     name: str

@@ -14,7 +14,7 @@ from rgtg.engine import Ended, Models, generate
 from rgtg.guidance.methods import METHODS
 from rgtg.prompts import TokenTexts
 from rgtg.records import ModelRef, Run, Step
-from rgtg.rewards.base import Said
+from rgtg.rewards.base import SlotRewards
 
 END, LENGTH, SIZE = 4, 4, 5
 Answer = tuple[int, ...]
@@ -108,14 +108,14 @@ class ToyReward(_Model):
     def start(self, prompts: Sequence, responses: Sequence, reserve: int) -> "_Batch":
         batch, rewards = _Batch(responses), self.rewards
 
-        def forward(asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
+        def forward(asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
             batch.num_forwards += 1
             found = {}
             for slot, ids in asks.items():
                 text = batch.texts[slot]
                 new = [rewards[text[:n]] for n in range(batch.read[slot] + 1, len(text) + 1)]
                 batch.read[slot] = len(text)
-                found[slot] = Said(new, rewards[text], [rewards[(*text, token)] for token in ids])
+                found[slot] = SlotRewards(new, rewards[text], [rewards[(*text, token)] for token in ids])
             return found
 
         batch.forward = forward

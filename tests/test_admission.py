@@ -84,7 +84,7 @@ def test_a_step_that_passes_a_limit_is_named_in_the_refusal(lm, monkeypatch):
 
 def test_files_that_are_too_large_or_none_are_refused(lm, monkeypatch):
     monkeypatch.setattr(admission, "MAX_BYTES", 5)
-    with pytest.raises(ModelRefused, match=r"`config.json` has 0 MB; 0 MB are read at most"):
+    with pytest.raises(ModelRefused, match=r"`config.json` has 0 MB; the maximum is 0 MB"):
         admission.admit("lm", lm)
 
 
@@ -112,7 +112,7 @@ def test_numbers_far_beyond_the_checkpoint_and_huge_tables_are_refused(lm):
         tables.register_buffer("mask", torch.empty(30_000, 30_000, dtype=torch.bool), persistent=False)
     with pytest.raises(ModelRefused, match=r"asks for 100,010,000 numbers, `weight` \(10000, 10000\) among them; the weights hold"):
         trial.check_numbers("lm", wide, lm, False)
-    with pytest.raises(ModelRefused, match=r"`mask` would be \(30000, 30000\), and all of them 0.9 GB"):
+    with pytest.raises(ModelRefused, match=r"`mask` would be \(30000, 30000\), and all buffers together 0.9 GB"):
         trial.check_numbers("lm", tables, lm, False)
     trial.check_numbers("lm", torch.nn.Linear(10, 10), lm, False)
 

@@ -76,7 +76,7 @@ def test_random_models_of_the_benchmark_are_decoders_with_a_scalar_head(monkeypa
     models = bench_engine.load("llama")
     assert models.base_lm.backbone.strategy == models.reward_models["guide"].backbone.strategy == "siblings"
     made = bench_decoding._variants("llama", models, ["tuned", "int8"])
-    assert made["tuned"][1] == {"tuned_lm": "weights as they came", "tuned_reward_model": "weights as they came"}
+    assert made["tuned"][1] == {"tuned_lm": "memory layout unchanged", "tuned_reward_model": "memory layout unchanged"}
     assert 0 < made["int8"][1]["reward_error"] < made["int8"][1]["reward_spread"]
 
 

@@ -59,7 +59,7 @@ def test_a_folder_with_a_broken_card_hides_no_other(folder, caplog):
     (put(folder, "broken") / "card.json").write_text("{")
     with caplog.at_level(logging.WARNING):
         assert names(Catalog([folder]), "base_lm", "reward_model", "judge") == ["starter", "full", "judge"]
-    assert "card.json is no card of a model" in caplog.text
+    assert "card.json is not a model card" in caplog.text
 
 
 def test_what_a_person_names_comes_first(folder, tmp_path):
@@ -205,7 +205,7 @@ def test_a_card_that_cannot_be_read_is_listed_with_what_is_wrong_and_hides_no_ot
     (put(folder, "broken") / "card.json").write_text(card)
     catalog = Catalog([folder])
     assert names(catalog, "base_lm", "reward_model", "judge") == ["starter", "full", "judge"]
-    assert [(m.name, "is no card of a model" in m.wrong) for m in catalog.unusable()] == [("broken", True)]
+    assert [(m.name, "is not a model card" in m.wrong) for m in catalog.unusable()] == [("broken", True)]
 
 
 def test_a_model_that_was_mended_is_listed_again(folder):

@@ -30,7 +30,7 @@ def test_a_run_on_the_command_line_is_read_whole():
     ("text", "words"),
     [
         ("nonsense", "no method `nonsense`"),
-        ("args:gamma=1", "`gamma=1` is no setting"),
+        ("args:gamma=1", "`gamma=1` is not a setting"),
         ("args:beta=much", "`beta` has to be a number"),
         ("base:top_k=0", "`top_k` has to be between 1 and 200"),
         ("best-of-n:n=2.5", "`n` has to be a whole number"),
@@ -131,7 +131,7 @@ def test_a_model_that_cannot_be_used_is_listed_with_what_is_wrong(here, capsys):
     (here / "data" / "models" / "bad" / "config.json").write_text("[]")
     assert main(["models", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["name"] == "bad" and found["wrong"].endswith("Put the config.json there that belongs to its weights.")
+    assert found["name"] == "bad" and found["wrong"].endswith("Replace its config.json with the one that belongs to its weights.")
     assert main(["models"]) == 0 and "Its config.json is no JSON object" in capsys.readouterr().out
 
 
@@ -150,4 +150,4 @@ def test_an_output_below_a_file_is_refused_before_any_model_is_loaded(here, caps
 
 def test_a_root_folder_is_no_model_and_none_is_taken_in_its_place(here, capsys):
     assert main(["generate", "--prompt", "x", "--base-lm", "/", "--run", "base"]) == 2
-    assert json.loads(capsys.readouterr().err.splitlines()[-1])["error"] == "`/` is no model folder."
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["error"] == "`/` is not a model folder."

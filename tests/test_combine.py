@@ -17,7 +17,7 @@ def test_one_guide_of_weight_one_is_its_rewards():
     assert weighted_sum([torch.tensor([0.1, -3.0])], [1.0]).tolist() == torch.tensor([0.1, -3.0]).tolist()
 
 
-def test_a_way_is_asked_for_by_name():
+def test_a_combination_is_looked_up_by_name():
     assert combine("sum") is weighted_sum
-    with pytest.raises(BadSettings, match="no way `product`"):
+    with pytest.raises(BadSettings, match="no combination of rewards `product`"):
         combine("product")

@@ -55,7 +55,7 @@ def test_an_implicit_one_finds_its_reference_and_takes_no_other(tmp_path):
     found = load_reward_model(folder, "mine", "cpu", find_reference=lambda ref: asked.append(ref.name) or reference)
     assert asked == ["ref"] and found.reference is reference and found.beta == 0.25
     other = BaseLM.of(load_causal_lm(save(tmp_path / "other", AutoModelForCausalLM, 3), "ref", "cpu"))
-    with pytest.raises(ModelRefused, match="is a ratio to other weights of `ref`"):
+    with pytest.raises(ModelRefused, match="needs other weights of its reference `ref`"):
         load_reward_model(folder, "mine", "cpu", find_reference=lambda ref: other)
-    with pytest.raises(ModelRefused, match="is a ratio to another model"):
+    with pytest.raises(ModelRefused, match="needs its reference model"):
         load_reward_model(folder, "mine", "cpu")

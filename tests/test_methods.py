@@ -16,11 +16,11 @@ from rgtg.guidance.sequences import BestOfN, Particles
 
 @pytest.mark.parametrize("key", METHODS)
 def test_every_method_can_be_shown(key):
-    found = METHODS[key]
-    assert found.key == key and found.title
-    assert found.about.endswith(".") and len(found.about) > 20
-    assert set(found.settings) <= {f.name for f in fields(found.rule)}
-    assert found.uses_reward == (found.objective != ""), "a method that reads rewards says how its reward model is trained"
+    entry = METHODS[key]
+    assert entry.key == key and entry.title
+    assert entry.about.endswith(".") and len(entry.about) > 20
+    assert set(entry.settings) <= {f.name for f in fields(entry.rule)}
+    assert entry.uses_reward == (entry.objective != ""), "a method that reads rewards says how its reward model is trained"
 
 
 def test_no_two_methods_are_described_alike():

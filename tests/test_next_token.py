@@ -46,15 +46,15 @@ def test_growing_prefixes_give_what_the_formula_gives(kind, family):
         texts[slot].append(token)
 
     def stands(slots=(0, 1, 2)) -> None:
-        said = prefixes.forward(dict.fromkeys(slots, ()))
-        close(torch.tensor([said[slot].reward for slot in slots]), torch.tensor([literal(model, texts[slot], lengths[slot]) for slot in slots]))
+        answers = prefixes.forward(dict.fromkeys(slots, ()))
+        close(torch.tensor([answers[slot].reward for slot in slots]), torch.tensor([literal(model, texts[slot], lengths[slot]) for slot in slots]))
 
     def check(seed: int, slots=(0, 1, 2), k=(3, 3, 3)) -> list[list[int]]:
         candidates = draw(3, 3, seed)
-        said = prefixes.forward({slot: candidates[slot][: k[slot]] for slot in slots})
+        answers = prefixes.forward({slot: candidates[slot][: k[slot]] for slot in slots})
         for slot in slots:
             wanted = [literal(model, [*texts[slot], c], lengths[slot]) for c in candidates[slot][: k[slot]]]
-            close(torch.tensor(said[slot].candidates), torch.tensor(wanted))
+            close(torch.tensor(answers[slot].candidates), torch.tensor(wanted))
         return candidates
 
     for seed in range(3):
@@ -66,8 +66,8 @@ def test_growing_prefixes_give_what_the_formula_gives(kind, family):
     for token in (4, 5):  # no candidates before: rewarded when they are read
         for slot in range(3):
             append(slot, token + slot)
-    said = prefixes.forward({1: ()})[1]
-    close(torch.tensor(said.new), torch.tensor([literal(model, texts[1][:-1], 2), literal(model, texts[1], 2)]))
+    answers = prefixes.forward({1: ()})[1]
+    close(torch.tensor(answers.new), torch.tensor([literal(model, texts[1][:-1], 2), literal(model, texts[1], 2)]))
     stands()
     for slot, length in enumerate((len(texts[0]), 3, len(texts[2]) - 2)):
         prefixes.truncate(slot, length - lengths[slot])
@@ -89,18 +89,18 @@ def test_equal_texts_are_read_once_and_rewarded_alike(kind):
     model = tiny_token_reward(kind)
     prefixes = model.start([TEXTS[0][:3]] * 3, [TEXTS[0][3:]] * 3)
     prefixes.append(2, 9)
-    said = prefixes.forward({0: [4, 5], 1: (), 2: ()})
-    assert list(said[0].candidates) == pytest.approx([literal(model, [*TEXTS[0], c], 3) for c in (4, 5)], abs=1e-4)
-    assert said[1].reward == pytest.approx(literal(model, TEXTS[0], 3), abs=1e-4)
-    assert list(said[2].new) == pytest.approx([literal(model, [*TEXTS[0], 9], 3)], abs=1e-4)
+    answers = prefixes.forward({0: [4, 5], 1: (), 2: ()})
+    assert list(answers[0].candidates) == pytest.approx([literal(model, [*TEXTS[0], c], 3) for c in (4, 5)], abs=1e-4)
+    assert answers[1].reward == pytest.approx(literal(model, TEXTS[0], 3), abs=1e-4)
+    assert list(answers[2].new) == pytest.approx([literal(model, [*TEXTS[0], 9], 3)], abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_along_gives_the_reward_of_every_prefix(kind):
     model, prompt, responses = tiny_token_reward(kind), (0, 5, 17), [[40, 8, 61, 23], [9], [], [33, 71, 1]]
-    found = model.along(prompt, responses)
-    assert [len(f) for f in found] == [4, 1, 0, 3]
-    for rewards, response in zip(found, responses, strict=True):
+    of_responses = model.prefix_rewards(prompt, responses)
+    assert [len(f) for f in of_responses] == [4, 1, 0, 3]
+    for rewards, response in zip(of_responses, responses, strict=True):
         assert rewards == pytest.approx([literal(model, [*prompt, *response[: n + 1]], 3) for n in range(len(response))], abs=1e-4)
 
 
@@ -108,38 +108,38 @@ def models() -> Models:
     return Models(tiny_lm(), {kind: tiny_token_reward(kind) for kind in TOKEN_KINDS} | {"one": tiny_reward("llama", 1, "one")})
 
 
-def run(found: Models, guide: str, observers=(), forced=(), beta: float = 1.5):
-    return make_run("the food", "pargs", found, (("beta", beta),), guide, observers, GenerationConfig(max_new_tokens=10), 3, forced)
+def run(loaded: Models, guide: str, observers=(), forced=(), beta: float = 1.5):
+    return make_run("the food", "pargs", loaded, (("beta", beta),), guide, observers, GenerationConfig(max_new_tokens=10), 3, forced)
 
 
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_they_guide_and_observe_with_one_forward_a_token(kind):
-    found = models()
-    runs = [run(found, kind, ("one",)), run(found, "one", (kind,)), run(found, kind, beta=0.0)]
-    base = make_run("the food", "base", found, (), None, (kind,), GenerationConfig(max_new_tokens=10), 3)
-    steps, _ = collect([*runs, base], found)
+    loaded = models()
+    runs = [run(loaded, kind, ("one",)), run(loaded, "one", (kind,)), run(loaded, kind, beta=0.0)]
+    base = make_run("the food", "base", loaded, (), None, (kind,), GenerationConfig(max_new_tokens=10), 3)
+    steps, _ = collect([*runs, base], loaded)
     assert ids(steps[2]) == ids(steps[3]) and ids(steps[0]) != ids(steps[3])  # weight 0 is the base
     for r, column in zip([*runs, base], steps, strict=True):
-        assert [s.reward(kind) for s in column] == pytest.approx(found.reward_models[kind].along(r.prompt_ids, [ids(column)])[0], abs=1e-4)
+        assert [s.reward(kind) for s in column] == pytest.approx(loaded.reward_models[kind].prefix_rewards(r.prompt_ids, [ids(column)])[0], abs=1e-4)
     for step in steps[0]:
         for c in step.candidates:
             assert c.score == pytest.approx(c.log_prob + 1.5 * dict(c.rewards)[kind], abs=1e-4)
-    alone, (end,) = collect([run(found, kind)], found)
+    alone, (end,) = collect([run(loaded, kind)], loaded)
     assert ids(alone[0]) == ids(steps[0])
     assert end.reward_forwards == len(alone[0]) * (2 if kind == "implicit" else 1)
 
 
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_a_branch_is_rewarded_as_the_whole_answer_that_it_is(kind):
-    found = models()
-    (parent,), _ = collect([run(found, kind)], found)
+    loaded = models()
+    (parent,), _ = collect([run(loaded, kind)], loaded)
     other = next(c.token_id for c in parent[4].candidates if c.token_id != parent[4].token_id)
-    branch = run(found, kind, forced=(*ids(parent)[:4], other))
-    (steps,), _ = collect([branch], found)
+    branch = run(loaded, kind, forced=(*ids(parent)[:4], other))
+    (steps,), _ = collect([branch], loaded)
     whole = [*ids(parent)[:4], *ids(steps)]
-    assert [s.reward(kind) for s in steps] == pytest.approx(found.reward_models[kind].along(branch.prompt_ids, [whole])[0][4:], abs=1e-4)
+    assert [s.reward(kind) for s in steps] == pytest.approx(loaded.reward_models[kind].prefix_rewards(branch.prompt_ids, [whole])[0][4:], abs=1e-4)
 
 
 def test_their_cost_is_said():
-    assert tiny_token_reward("vocabulary").cost == "one forward a token for the whole vocabulary"
-    assert tiny_token_reward("implicit").cost.startswith("two forwards a token")
+    assert tiny_token_reward("vocabulary").cost == "one forward per token for the complete vocabulary"
+    assert tiny_token_reward("implicit").cost.startswith("two forwards per token")

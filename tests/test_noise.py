@@ -1,4 +1,4 @@
-"""The same luck in every column: laws of the noise, and its values pinned."""
+"""Random numbers that all columns share: properties of the noise, and some of its values."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ from rgtg.guidance.noise import derived_seed, gumbel, uniform
 
 
 def test_the_values_are_the_ones_that_stored_runs_were_made_with():
-    found = gumbel(17, 3, torch.tensor([0, 1, 2, 50256, 151935]))
-    assert found.tolist() == pytest.approx(
+    draws = gumbel(17, 3, torch.tensor([0, 1, 2, 50256, 151935]))
+    assert draws.tolist() == pytest.approx(
         [0.3691801685997447, 3.907753421518986, 2.4029219658437415, -0.3129194047136506, 2.4297351988129994], abs=1e-12
     )
-    assert found.dtype == torch.float64
+    assert draws.dtype == torch.float64
 
 
 def test_a_subset_gets_what_the_whole_vocabulary_gets():
@@ -40,11 +40,11 @@ def test_no_draw_is_a_shifted_other():
 
 
 def test_the_noise_is_standard_gumbel():
-    found = torch.stack([gumbel(seed, step, torch.arange(20000)) for seed in range(5) for step in range(4)])
-    assert float(found.mean()) == pytest.approx(0.5772, abs=0.006)  # 400,000 draws: standard error 0.002
-    assert float(found.var()) == pytest.approx(1.6449, abs=0.02)
-    assert float((found < 0).double().mean()) == pytest.approx(0.36788, abs=0.003)  # exp(-1)
-    correlation = torch.corrcoef(found) - torch.eye(len(found))
+    draws = torch.stack([gumbel(seed, step, torch.arange(20000)) for seed in range(5) for step in range(4)])
+    assert float(draws.mean()) == pytest.approx(0.5772, abs=0.006)  # 400,000 draws: standard error 0.002
+    assert float(draws.var()) == pytest.approx(1.6449, abs=0.02)
+    assert float((draws < 0).double().mean()) == pytest.approx(0.36788, abs=0.003)  # exp(-1)
+    correlation = torch.corrcoef(draws) - torch.eye(len(draws))
     assert float(correlation.abs().max()) < 0.04
 
 
@@ -73,11 +73,11 @@ def test_the_first_sample_keeps_the_seed_and_the_others_have_their_own():
 
 
 def test_a_uniform_number_is_pinned_and_every_argument_counts():
-    found = [uniform(17, 3, "keep"), uniform(17, 3, "draw"), uniform(17, 4, "keep"), uniform(18, 3, "keep")]
-    assert found == pytest.approx([0.4749600149011258, 0.15416392817288893, 0.9684507192953974, 0.28937599179880447], abs=1e-15)
+    draws = [uniform(17, 3, "keep"), uniform(17, 3, "draw"), uniform(17, 4, "keep"), uniform(18, 3, "keep")]
+    assert draws == pytest.approx([0.4749600149011258, 0.15416392817288893, 0.9684507192953974, 0.28937599179880447], abs=1e-15)
 
 
 def test_uniform_numbers_are_spread_evenly():
-    found = [uniform(seed, step, "keep") for seed in range(20) for step in range(50)]
-    assert all(0 < u < 1 for u in found)
-    assert [sum(i <= 4 * u < i + 1 for u in found) / 1000 for i in range(4)] == pytest.approx([0.25] * 4, abs=0.05)
+    draws = [uniform(seed, step, "keep") for seed in range(20) for step in range(50)]
+    assert all(0 < u < 1 for u in draws)
+    assert [sum(i <= 4 * u < i + 1 for u in draws) / 1000 for i in range(4)] == pytest.approx([0.25] * 4, abs=0.05)

@@ -16,13 +16,13 @@ def trace(column: str = "A", guide: str | None = None, steps: tuple[Step, ...] =
 
 
 def test_points_are_those_of_the_guide():
-    found = trace(guide="partial", steps=(step(0, judge=9.0, partial=1.0), step(1, judge=9.0, partial=2.5)))
-    assert curve_points(found, measure_of(found, OWN_GUIDE)) == [(0, 1.0), (1, 2.5)]
+    guided = trace(guide="partial", steps=(step(0, judge=9.0, partial=1.0), step(1, judge=9.0, partial=2.5)))
+    assert curve_points(guided, measure_of(guided, OWN_GUIDE)) == [(0, 1.0), (1, 2.5)]
 
 
 def test_without_a_guide_the_first_observer_is_drawn():
-    found = trace(steps=(step(0, judge=0.25, full=3.0),))
-    assert curve_points(found, measure_of(found, OWN_GUIDE)) == [(0, 0.25)]
+    guided = trace(steps=(step(0, judge=0.25, full=3.0),))
+    assert curve_points(guided, measure_of(guided, OWN_GUIDE)) == [(0, 0.25)]
 
 
 def test_a_named_reward_model_is_drawn_for_every_column():
@@ -92,7 +92,7 @@ def test_letters_of_lines_that_end_together_stand_side_by_side():
 
 
 def test_nothing_measured_is_said_in_words():
-    assert "no rewards were measured" in reward_curve([trace(steps=(step(0),))]).layout.annotations[0].text
+    assert "No rewards were measured" in reward_curve([trace(steps=(step(0),))]).layout.annotations[0].text
     assert reward_curve([]).layout.annotations[0].text and not reward_curve([]).layout.xaxis.visible
 
 
@@ -133,4 +133,4 @@ def test_accuracy_by_length_stands_beside_the_parents_with_intervals():
 def test_accuracy_without_intervals_or_figures_is_drawn_or_said():
     (line,) = accuracy_by_length({"1": {"accuracy": 0.5, "n": 3}}).data
     assert line.error_y.array is None
-    assert "nothing was held out" in accuracy_by_length({}).layout.annotations[0].text
+    assert "no held-out pairs" in accuracy_by_length({}).layout.annotations[0].text

@@ -40,14 +40,14 @@ def law_of_rewards(reward_model) -> None:
 
     def check(seed: int, slots=(0, 1, 2), k=(4, 4, 4)) -> list[list[int]]:
         ids = draw(len(texts), 4, seed)
-        said = prefixes.forward({slot: ids[slot][: k[slot]] for slot in slots})
+        answers = prefixes.forward({slot: ids[slot][: k[slot]] for slot in slots})
         for slot in slots:
-            close(torch.tensor(said[slot].candidates), plain_rewards(reward_model, [texts[slot] + [c] for c in ids[slot][: k[slot]]]))
+            close(torch.tensor(answers[slot].candidates), plain_rewards(reward_model, [texts[slot] + [c] for c in ids[slot][: k[slot]]]))
         return ids
 
     def stands(slots=(0, 1, 2)) -> None:
-        said = prefixes.forward(dict.fromkeys(slots, ()))
-        close(torch.tensor([said[slot].reward for slot in slots]), plain_rewards(reward_model, [texts[slot] for slot in slots]))
+        answers = prefixes.forward(dict.fromkeys(slots, ()))
+        close(torch.tensor([answers[slot].reward for slot in slots]), plain_rewards(reward_model, [texts[slot] for slot in slots]))
 
     def append(slot: int, token: int) -> None:
         prefixes.append(slot, token)
@@ -74,8 +74,8 @@ def law_of_rewards(reward_model) -> None:
         append(0, ids[0][0])
         append(2, ids[2][0])
         append(1, 5 + seed)
-    said = prefixes.forward({1: ()})[1]
-    close(torch.tensor(said.new), plain_rewards(reward_model, [texts[1][:-1], texts[1]]))
+    answers = prefixes.forward({1: ()})[1]
+    close(torch.tensor(answers.new), plain_rewards(reward_model, [texts[1][:-1], texts[1]]))
     stands()
     prefixes.copy([1], [0])
     texts[0] = list(texts[1])
@@ -152,19 +152,19 @@ def test_equal_prompts_are_read_once_and_score_alike():
     reward_model, ids = tiny_reward(), [3, 4, 5]
     prefixes = reward_model.start([TEXTS[0]] * 3)
     assert prefixes.num_forwards == 1
-    said = prefixes.forward(dict.fromkeys(range(3), ids))
+    answers = prefixes.forward(dict.fromkeys(range(3), ids))
     assert prefixes.num_forwards == 2
     for slot in range(3):
-        close(torch.tensor(said[slot].candidates), plain_rewards(reward_model, [TEXTS[0] + [c] for c in ids]))
+        close(torch.tensor(answers[slot].candidates), plain_rewards(reward_model, [TEXTS[0] + [c] for c in ids]))
 
 
 def test_a_kept_candidate_costs_no_forward():
     prefixes = tiny_reward().start([TEXTS[0]])
-    said = prefixes.forward({0: [3, 4, 5]})[0]
+    answers = prefixes.forward({0: [3, 4, 5]})[0]
     before = prefixes.num_forwards
     prefixes.append(0, 4)
     now = prefixes.forward({0: ()})[0]
-    assert prefixes.num_forwards == before and now.reward == said.candidates[1] and list(now.new) == []
+    assert prefixes.num_forwards == before and now.reward == answers.candidates[1] and list(now.new) == []
     prefixes.forward({0: [6, 7, 8]})
     assert prefixes.num_forwards == before + 1
 

@@ -53,7 +53,7 @@ def plain(model, text: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("config", [BertConfig, RobertaConfig])
 def test_an_encoder_is_no_base_lm(config):
-    with pytest.raises(ModelRefused, match=r"`m` is no decoder: its attention sees what follows\. Other tokens behind a text of 8 change"):
+    with pytest.raises(ModelRefused, match=r"`m` is not a decoder: its attention sees later tokens\. Other tokens after position 8 change"):
         BaseLM.of(loaded(config(intermediate_size=64, **SMALL, **COMMON)))
 
 
@@ -61,7 +61,7 @@ def test_an_encoder_is_nothing_to_train_from(tmp_path):
     found = loaded(BertConfig(intermediate_size=64, **SMALL, **COMMON))
     found.model.save_pretrained(tmp_path / "bert")
     byte_tokenizer().save_pretrained(tmp_path / "bert")
-    with pytest.raises(ModelRefused, match="`bert` is no decoder"):
+    with pytest.raises(ModelRefused, match="`bert` is not a decoder"):
         load_start(str(tmp_path / "bert"), OBJECTIVES["autoregressive"](), "cpu")
 
 
@@ -73,7 +73,7 @@ def test_a_bert_that_is_a_decoder_is_let_in():
 def test_weights_that_are_not_finite_are_refused_at_the_door(kind):
     found = loaded(MistralConfig(**MIDDLE, **SMALL, **COMMON), kind)
     found.model.model.norm.weight[3] = float("nan")
-    with pytest.raises(ModelRefused, match=r"`m` gives numbers that are not finite\. \d+ of \d+ are NaN or infinite"):
+    with pytest.raises(ModelRefused, match=r"`m` returns outputs that are not finite\. \d+ of \d+ are NaN or infinite"):
         (BaseLM if kind is AutoModelForCausalLM else ScalarRewardModel).of(found)
 
 
@@ -84,7 +84,7 @@ def test_what_a_family_raises_is_a_refusal_with_its_words(monkeypatch):
         raise KeyError("\nno such kernel")
 
     monkeypatch.setattr(found.model, "forward", fails)
-    with pytest.raises(ModelRefused, match=r"`m` cannot be asked for its prefixes\. .*no such kernel"):
+    with pytest.raises(ModelRefused, match=r"`m` cannot be run on prefixes\. .*no such kernel"):
         BaseLM.of(found)
 
 
@@ -112,11 +112,11 @@ def test_rewards_are_those_of_the_prefix_alone_on_both_sides_of_a_limit(config):
         return float(model.score(model.base_model(torch.tensor([[*text[:n], *more]]), use_cache=False).last_hidden_state)[0, -1, 0])
 
     wanted = [alone(n) for n in range(4, 31)]
-    assert reward_model.along(text[:3], [text[3:]])[0] == pytest.approx(wanted, abs=1e-3)
+    assert reward_model.prefix_rewards(text[:3], [text[3:]])[0] == pytest.approx(wanted, abs=1e-3)
     rows = reward_model.start([text[:3], text[:20]])
     for n in range(3, 29):
-        said = rows.forward({0: [7, text[n]], 1: ()})
-        assert said[0].candidates == pytest.approx([alone(n, 7), wanted[n - 3]], abs=1e-3), n
+        answers = rows.forward({0: [7, text[n]], 1: ()})
+        assert answers[0].candidates == pytest.approx([alone(n, 7), wanted[n - 3]], abs=1e-3), n
         rows.append(0, text[n])
 
 

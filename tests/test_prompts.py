@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from rgtg.errors import BadSettings, PromptTooLong
-from rgtg.prompts import TextStream, TokenTexts, check_fits, encode_prompt, encode_response, pieces, says, transcript
+from rgtg.prompts import TextStream, TokenTexts, check_fits, decodes_to, encode_prompt, encode_response, pieces, transcript
 
 PIECES = ["the ", "food", " was", "  ", "\n", ".", "é", "ß", "北京", "😀", "👨‍👩‍👧", "👍🏽", "\u0301", "\ufeff", "\x00"]
 
@@ -62,8 +62,8 @@ def check_text(tokenizer, prompt: str, seed: int) -> None:
 
 
 def check_ids(tokenizer, prompt: str, seed: int, num_ids: int = 300) -> None:
-    prompt_ids, luck = encode_prompt(tokenizer, prompt), random.Random(seed)
-    ids = [luck.randrange(len(tokenizer)) for _ in range(num_ids)]
+    prompt_ids, rng = encode_prompt(tokenizer, prompt), random.Random(seed)
+    ids = [rng.randrange(len(tokenizer)) for _ in range(num_ids)]
     assert "".join(streamed(tokenizer, prompt_ids, ids)) == whole(tokenizer, prompt_ids, ids)
 
 
@@ -114,16 +114,16 @@ def test_ids_are_a_text_where_they_say_it(text, ended, said):
     tokenizer = byte_fallback()
     prompt_ids = encode_prompt(tokenizer, "ab")
     ids = encode_prompt(tokenizer, "ab food")[len(prompt_ids) :]
-    assert says(tokenizer, prompt_ids, (*ids, 1)[: len(ids) + ended], text) is said
+    assert decodes_to(tokenizer, prompt_ids, (*ids, 1)[: len(ids) + ended], text) is said
     assert pieces(tokenizer, prompt_ids, (*ids, 1)) == [" f", "o", "o", "d", ""]
 
 
 def test_half_a_character_at_the_end_is_not_held_against_ids():
     tokenizer = all_bytes()
     ids = tokenizer("a😀")["input_ids"]
-    assert says(tokenizer, (5,), ids, "a😀") and says(tokenizer, (5,), ids[:-1], "a") and says(tokenizer, (5,), ids[:-1], "a\ufffd")
-    assert not says(tokenizer, (5,), ids, "a") and pieces(tokenizer, (5,), ids) == ["a", "", "", "", "😀"]
-    assert says(tokenizer, (5,), tokenizer("a\x00b")["input_ids"], "a\u2400b"), "as it is shown and kept"
+    assert decodes_to(tokenizer, (5,), ids, "a😀") and decodes_to(tokenizer, (5,), ids[:-1], "a") and decodes_to(tokenizer, (5,), ids[:-1], "a\ufffd")
+    assert not decodes_to(tokenizer, (5,), ids, "a") and pieces(tokenizer, (5,), ids) == ["a", "", "", "", "😀"]
+    assert decodes_to(tokenizer, (5,), tokenizer("a\x00b")["input_ids"], "a\u2400b"), "as it is shown and kept"
 
 
 def test_end_tokens_add_nothing():
@@ -181,8 +181,8 @@ def test_an_unknown_template_is_refused():
 
 def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers():
     check_fits(2024, 24, "starter", 2048)
-    said = r"The prompt has 2,025 tokens; `starter` reads 2,048 and 24 are kept for the answer\. Shorten it"
-    with pytest.raises(PromptTooLong, match=said):
+    message = r"The prompt has 2,025 tokens; `starter` reads 2,048 and 24 are kept for the answer\. Shorten it"
+    with pytest.raises(PromptTooLong, match=message):
         check_fits(2025, 24, "starter", 2048)
 
 
@@ -218,8 +218,8 @@ def test_real_small_models_prompts_are_cut_by_number_of_ids_and_answers_join(sha
     prompt_ids = encode_prompt(tokenizer, "Once upon a time")
     assert prompt_ids[0] == tokenizer.bos_token_id and prompt_ids.count(tokenizer.bos_token_id) == 1
     ids = tokenizer("there was a dog. ", add_special_tokens=False)["input_ids"]
-    said = "".join(streamed(tokenizer, prompt_ids, ids))
-    assert said == whole(tokenizer, prompt_ids, ids) and "there was a dog" in said and tokenizer.bos_token not in said
+    text = "".join(streamed(tokenizer, prompt_ids, ids))
+    assert text == whole(tokenizer, prompt_ids, ids) and "there was a dog" in text and tokenizer.bos_token not in text
     for seed in range(30):
         prompt_ids = encode_prompt(tokenizer, "Once é北")
         ids = tokenizer(some_text(seed).replace("\x00", ""), add_special_tokens=False)["input_ids"]

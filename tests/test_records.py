@@ -121,7 +121,7 @@ def test_a_card_lies_beside_the_weights_and_reads_back(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '"judge"', "\udcff"])
 def test_a_card_that_cannot_be_read_is_named(tmp_path, text):
     (tmp_path / "card.json").write_text(text, encoding="utf-8", errors="surrogateescape")
-    with pytest.raises(BadData, match=r"card\.json is no card of a model"):
+    with pytest.raises(BadData, match=r"card\.json is not a model card"):
         ModelCard.read(tmp_path)
 
 

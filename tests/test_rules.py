@@ -51,13 +51,13 @@ def test_the_terms_of_every_method_add_up_to_its_score(key):
 
 def test_a_score_that_is_not_finite_is_refused_with_the_scores():
     rows = Rows(Run("", "args", ModelRef("lm")), 1, (), (), frozenset())
-    with pytest.raises(BadReward, match=r"Method `args` gave a score that is not finite\. Scores: \[-0\.5, inf\]"):
+    with pytest.raises(BadReward, match=r"Method `args` computed a score that is not finite\. Scores: \[-0\.5, inf\]"):
         rows.take([Proposal([1, 2], torch.tensor([-0.5, float("inf")]))])
 
 
 def test_where_the_base_lm_gives_no_numbers_no_weight_is_to_blame():
     rows = Rows(Run("", "args", ModelRef("lm")), 1, (), (), frozenset())
-    with pytest.raises(BadReward, match=r"The base LM gave probabilities that are not numbers\. Choose another base LM"):
+    with pytest.raises(BadReward, match=r"The base LM returned probabilities that are NaN\. Choose another base LM"):
         rows.take([Proposal([1, 2], torch.tensor([-0.5, float("nan")]))])
 
 

@@ -31,7 +31,7 @@ def one_by_one(reward_model, prompt, response) -> list[float]:
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 def test_along_gives_the_reward_of_every_prefix_of_answers_of_different_length(family):
     reward_model = tiny_reward(family)
-    found = reward_model.along(PROMPT, RESPONSES)
+    found = reward_model.prefix_rewards(PROMPT, RESPONSES)
     assert [len(f) for f in found] == [4, 1, 3]
     for rewards, response in zip(found, RESPONSES, strict=True):
         assert rewards == pytest.approx(one_by_one(reward_model, PROMPT, response), abs=1e-4)
@@ -41,14 +41,14 @@ def test_along_gives_the_reward_of_every_prefix_of_answers_of_different_length(f
 def test_the_reward_of_a_whole_text_is_what_transformers_gives(family):
     reward_model = tiny_reward(family)
     ids = torch.tensor([[*PROMPT, *RESPONSES[0]]])  # no pad in it, so the pooled output is that of the last token
-    assert reward_model.along(PROMPT, RESPONSES[:1])[0][-1] == pytest.approx(float(reward_model.loaded.model(ids).logits[0, 0]), abs=1e-4)
+    assert reward_model.prefix_rewards(PROMPT, RESPONSES[:1])[0][-1] == pytest.approx(float(reward_model.loaded.model(ids).logits[0, 0]), abs=1e-4)
 
 
 def test_growing_prefixes_agree_with_along():
     reward_model, response = tiny_reward(), RESPONSES[0]
-    along = reward_model.along(PROMPT, [response])[0]
+    of_prefixes = reward_model.prefix_rewards(PROMPT, [response])[0]
     prefixes = reward_model.start([PROMPT])
-    for token, wanted in zip(response, along, strict=True):
+    for token, wanted in zip(response, of_prefixes, strict=True):
         assert prefixes.forward({0: [token, 3]})[0].candidates[0] == pytest.approx(wanted, abs=1e-4)
         prefixes.append(0, token)
         assert prefixes.forward({0: ()})[0].reward == pytest.approx(wanted, abs=1e-4)
@@ -56,18 +56,18 @@ def test_growing_prefixes_agree_with_along():
 
 def test_what_is_new_is_rewarded_prefix_by_prefix_and_the_prompt_is_not():
     reward_model, response = tiny_reward(), RESPONSES[0]
-    along = reward_model.along(PROMPT, [response])[0]
+    of_prefixes = reward_model.prefix_rewards(PROMPT, [response])[0]
     prefixes = reward_model.start([PROMPT], [response[:2]])
-    assert list(prefixes.forward({0: ()})[0].new) == pytest.approx(along[:2], abs=1e-4)
+    assert list(prefixes.forward({0: ()})[0].new) == pytest.approx(of_prefixes[:2], abs=1e-4)
     for token in response[2:]:
         prefixes.append(0, token)
-    said = prefixes.forward({0: ()})[0]
-    assert list(said.new) == pytest.approx(along[2:], abs=1e-4) and said.reward == said.new[-1]
+    answers = prefixes.forward({0: ()})[0]
+    assert list(answers.new) == pytest.approx(of_prefixes[2:], abs=1e-4) and answers.reward == answers.new[-1]
     assert list(prefixes.forward({0: ()})[0].new) == []
 
 
 def test_an_answer_without_tokens_has_no_rewards():
-    assert tiny_reward().along(PROMPT, [[], [9]])[0] == []
+    assert tiny_reward().prefix_rewards(PROMPT, [[], [9]])[0] == []
 
 
 def test_a_copy_scores_as_its_source_and_then_goes_its_own_way():
@@ -88,10 +88,10 @@ def test_a_copy_scores_as_its_source_and_then_goes_its_own_way():
 def test_rewards_are_float32_whatever_the_weights():
     model = tiny("llama", AutoModelForSequenceClassification, 1).to(torch.bfloat16)
     half = ScalarRewardModel.of(Loaded(ModelRef("half"), Path(), model, byte_tokenizer(), None))
-    said = half.start([PROMPT]).forward({0: [3, 4]})[0]
-    assert said.candidates == torch.tensor(said.candidates, dtype=torch.float32).tolist()
+    answers = half.start([PROMPT]).forward({0: [3, 4]})[0]
+    assert answers.candidates == torch.tensor(answers.candidates, dtype=torch.float32).tolist()
     # bfloat16 has 8 bits: one percent of a reward that comes from tens of additions
-    assert half.along(PROMPT, RESPONSES[:1])[0] == pytest.approx(tiny_reward().along(PROMPT, RESPONSES[:1])[0], rel=0.1, abs=0.3)
+    assert half.prefix_rewards(PROMPT, RESPONSES[:1])[0] == pytest.approx(tiny_reward().prefix_rewards(PROMPT, RESPONSES[:1])[0], rel=0.1, abs=0.3)
 
 
 def test_a_model_without_a_scalar_head_is_refused():
@@ -114,6 +114,6 @@ def test_a_judge_never_guides():
 
 
 def test_the_cost_is_said_for_every_way_of_growing():
-    assert tiny_reward("llama").cost == "one forward a token for all candidates"
-    assert tiny_reward("bloom").cost == "one forward a token, candidates as rows"
+    assert tiny_reward("llama").cost == "one forward per token for all candidates"
+    assert tiny_reward("bloom").cost == "one forward per token, one row per candidate"
     assert tiny_reward().name == "llama-rm" and tiny_reward().context == tiny_lm().context == 128

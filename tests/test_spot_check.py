@@ -49,7 +49,7 @@ def test_a_guide_whose_cache_goes_wrong_is_read_plainly_from_there_on_and_the_co
     right = Models(tiny_lm(), {"one": tiny_reward("llama", 1, "one")})
     wrong = replace(right, reward_models={"one": gone_wrong(tiny_reward("llama", 1, "one"))})
     (wanted, fine), (steps, end) = ran(right, 24), ran(wrong, 24)
-    assert fine.note == "" and end.note.startswith("`one`: what it keeps of a text differed")
+    assert fine.note == "" and end.note.startswith("`one`: its cache gave wrong results")
     assert [s.token_id for s in steps] == [s.token_id for s in wanted]
     differ = [a.position for a, b in zip(steps, wanted, strict=True) if abs(a.reward("one") - b.reward("one")) > 1e-4]
     assert differ == [WRONG_BEYOND - len("the food")]  # the one candidate that was valued before the prefix itself was wrong
@@ -76,7 +76,7 @@ def test_a_model_that_failed_once_is_read_plainly_for_as_long_as_it_is_loaded_an
     run = failed.backbone.run
     monkeypatch.setitem(failed.backbone.__dict__, "run", lambda **inputs: cached.append(inputs["use_cache"]) or run(**inputs))
     wanted, (steps, end) = ran(Models(lm, {"one": guide}), 24)[0], ran(models, 24)
-    assert "in an earlier run; it reads plainly" in end.note and end.check_forwards == 0
+    assert "in an earlier run; it runs without a cache" in end.note and end.check_forwards == 0
     assert cached and not any(cached)
     assert all(a.token_id == b.token_id and abs(a.reward("one") - b.reward("one")) < 1e-4 for a, b in zip(steps, wanted, strict=True))
     assert Budget(Settings()).estimate([make_run("the food", "base", models)], models).gigabytes > 0
@@ -89,7 +89,7 @@ class Texts:
     def __init__(self, prompt: int):
         self.texts, self.checked = [[0] * prompt for _ in range(4)], []
         self.num_forwards = self.num_positions = self.num_check_forwards = 0
-        self.kept = [self]
+        self.caches = [self]
 
     def grow(self) -> None:
         self.num_forwards, self.num_positions = self.num_forwards + 1, self.num_positions + 4

@@ -83,7 +83,7 @@ def test_a_slot_that_is_distrusted_goes_on_plainly():
     lm = tiny_lm("qwen3_5")
     rows, text = lm.start([TEXTS[0]]), list(TEXTS[0])
     rows.forward([0])
-    rows.distrust()
+    rows.disable_cache()
     for token in (4, 5):
         rows.append(0, token)
         text.append(token)

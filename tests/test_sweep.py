@@ -56,7 +56,7 @@ def test_there_is_a_cell_for_every_setting_prompt_and_seed(tmp_path):
     assert [c.setting for c in cells] == ["base"] * 6 + ["pargs · one · beta 2"] * 6 + ["best-of-n · one · n 2"] * 6
     assert [c.prompt for c in cells] == PROMPTS * 6
     assert [c.seed for c in cells[:6]] == [c.seed for c in cells[6:12]] == [c.seed for c in cells[12:]]
-    assert len({c.key for c in cells}) == 18 and len({c.seed for c in cells}) == 6, "two equal prompts have each its own luck"
+    assert len({c.key for c in cells}) == 18 and len({c.seed for c in cells}) == 6, "two equal prompts each have their own random seed"
 
 
 def test_a_second_sweep_makes_nothing_and_says_the_same(tmp_path, made):
@@ -90,7 +90,7 @@ def test_a_torn_last_line_is_made_again(tmp_path, made, caplog, cut):
 def test_a_line_that_is_no_cell_is_named(tmp_path, line):
     run(tmp_path, (BASE,), ["a"], (0,))
     (tmp_path / "cells.jsonl").write_bytes((tmp_path / "cells.jsonl").read_bytes() + line + b"\n")
-    with pytest.raises(BadData, match=r"Line 2 of .*cells\.jsonl is no cell.* Delete that line"):
+    with pytest.raises(BadData, match=r"Line 2 of .*cells\.jsonl is not a cell.* Delete that line"):
         run(tmp_path, (BASE,), ["a"], (0,))
 
 
@@ -113,11 +113,11 @@ def test_a_cell_says_what_the_judge_the_guide_and_the_base_said(tmp_path):
     judge = replace(JUDGE, loaded=replace(JUDGE.loaded, card=ModelCard("judge", "judge", zero=0.25)))
     for cell in run(tmp_path, (BASE, PARGS, BEST), ["the food"], (0,), judge=judge):
         prompt_ids = tuple(tiny_lm().loaded.tokenizer(cell.prompt)["input_ids"])
-        assert cell.judge == pytest.approx(JUDGE.along(prompt_ids, [cell.token_ids])[0][-1] - 0.25, abs=1e-4)
+        assert cell.judge == pytest.approx(JUDGE.prefix_rewards(prompt_ids, [cell.token_ids])[0][-1] - 0.25, abs=1e-4)
         if cell.setting == "base":
             assert cell.guide is None and cell.kl == pytest.approx(0, abs=1e-9) and cell.truncation > 0
         else:
-            assert cell.guide == pytest.approx(MODELS.reward_models["one"].along(prompt_ids, [cell.token_ids])[0][-1], abs=1e-4)
+            assert cell.guide == pytest.approx(MODELS.reward_models["one"].prefix_rewards(prompt_ids, [cell.token_ids])[0][-1], abs=1e-4)
         assert (cell.kl is None) == cell.setting.startswith("best")
         assert len(cell.token_ids) <= 5 and cell.log_prob < 0
 
@@ -199,5 +199,5 @@ def test_a_column_that_fails_is_named(tmp_path):
             return super().forward(x) * float("nan")
 
     broken = Models(MODELS.base_lm, {"one": replace(MODELS.reward_models["one"], head=Broken(32, 1, bias=False))})
-    with pytest.raises(BadData, match=r"`pargs · one · beta 2` failed on 'a'\. .*not a number"):
+    with pytest.raises(BadData, match=r"`pargs · one · beta 2` failed on 'a'\. .*not finite"):
         run_sweep(broken, [PARGS], ["a"], GENERATION, [0], JUDGE, tmp_path)

@@ -55,7 +55,7 @@ IDS = [40, 8, 61, 23]
 
 
 def rewards(folder: str | Path) -> list[float]:
-    return load_reward_model(str(folder), device="cpu").along((0, 5, 17), [IDS])[0]
+    return load_reward_model(str(folder), device="cpu").prefix_rewards((0, 5, 17), [IDS])[0]
 
 
 @pytest.mark.parametrize("name", ["value_head", "v_head", "v_head.summary", "regression_head"])
@@ -98,7 +98,7 @@ def test_a_training_may_begin_from_it_all_the_same_with_a_new_head(rm):
 def test_weights_that_do_not_fit_the_config_are_named_with_both_shapes(lm):
     with pytest.raises(ModelRefused) as raised:
         load_causal_lm(edit(lm, vocab_size=120), device="cpu")
-    assert raised.value.wrong == "The weights of `lm` do not fit its config."
+    assert raised.value.wrong == "The weights of `lm` do not match its config."
     assert "`model.embed_tokens.weight` is (99, 32) in the file, and the config asks for (120, 32)" in raised.value.found
     assert "report" not in str(raised.value)
 

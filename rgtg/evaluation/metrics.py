@@ -1,4 +1,4 @@
-"""Figures about rewards and texts, each with its number of samples and an interval.
+"""Metrics of rewards and texts, with their number of samples and confidence intervals.
 
 Pure functions of tensors, lists and strings. Knows nothing of models, files or the screen.
 """
@@ -22,22 +22,22 @@ def prefix_accuracy(
     num_common: Tensor,
     prefix_lengths: Sequence[int] = PREFIX_LENGTHS,
 ) -> dict[str, dict[str, float | int]]:
-    """Share of pairs whose chosen prefix has the higher reward, by prefix length and at the end; ties count one half.
+    """Accuracy by prefix length and at the end: the share of pairs whose chosen prefix has the higher reward; ties count one half.
 
-    Rewards are (pairs, positions) as in `training.objectives`. A response shorter than the length keeps its final
-    reward. A pair counts at a length once its sides differ there, and while at least one side is that long; a length
-    at which none counts is left out: {"4": {"accuracy": 0.93, "n": 2951}, …, "end": …}.
+    Rewards are (pairs, positions) as in `training.losses`. A response shorter than the length keeps its final reward. A pair counts at a
+    length if its prefixes differ there and at least one side is that long; a length without such pairs is left out:
+    {"4": {"accuracy": 0.93, "n": 2951}, …, "end": …}.
     """
-    out = {}
+    by_length = {}
     longest = torch.maximum(chosen_lengths, rejected_lengths)
     for length in prefix_lengths:
         counts = (longest >= length) & (num_common < length)
         a = _at(chosen, chosen_lengths.clamp(max=length))
         b = _at(rejected, rejected_lengths.clamp(max=length))
-        out[str(length)] = _accuracy(a[counts], b[counts])
+        by_length[str(length)] = _accuracy(a[counts], b[counts])
     differs = num_common < longest
-    out["end"] = _accuracy(_at(chosen, chosen_lengths)[differs], _at(rejected, rejected_lengths)[differs])
-    return {length: found for length, found in out.items() if found["n"]}
+    by_length["end"] = _accuracy(_at(chosen, chosen_lengths)[differs], _at(rejected, rejected_lengths)[differs])
+    return {length: accuracy for length, accuracy in by_length.items() if accuracy["n"]}
 
 
 def _at(rewards: Tensor, lengths: Tensor) -> Tensor:
@@ -53,10 +53,10 @@ def _accuracy(chosen: Tensor, rejected: Tensor) -> dict[str, float | int]:
 
 
 def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The value that as large a share of positives lies below as of negatives above; halfway between two neighbours."""
+    """Threshold of equal error: the share of `positive` values below it equals that of `negative` values above it, as nearly as possible."""
     values = sorted(set(positive) | set(negative))
     pos, neg = sorted(positive), sorted(negative)
-    best, found = math.inf, 0.0
+    smallest_gap, threshold = math.inf, 0.0
     i = j = 0
     for low, high in pairwise(values):
         while i < len(pos) and pos[i] <= low:
@@ -64,38 +64,40 @@ def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) 
         while j < len(neg) and neg[j] <= low:
             j += 1
         gap = abs(i / len(pos) - (1 - j / len(neg)))
-        if gap < best:
-            best, found = gap, (low + high) / 2
-    return found
+        if gap < smallest_gap:
+            smallest_gap, threshold = gap, (low + high) / 2
+    return threshold
 
 
 def calibration(gaps: Tensor, num_bins: int = 5) -> tuple[float, list[dict[str, float | int]]]:
-    """How sure sigma(|gap|) is against how often the chosen side is ahead: expected error, and the bins from 0.5 to 1 that
-    are not empty, [{"sure": 0.62, "accuracy": 0.58, "n": 40}, …]."""
-    sure = torch.sigmoid(gaps.abs().double())
-    won = (gaps > 0).double() + 0.5 * (gaps == 0).double()
-    bins = ((sure - 0.5) * 2 * num_bins).long().clamp(max=num_bins - 1)
-    error, found = 0.0, []
+    """Expected calibration error of the confidence σ(|gap|), and its bins from 0.5 to 1 that are not empty.
+
+    `gaps` (pairs,) are differences of reward, chosen minus rejected. Bins: [{"sure": 0.62, "accuracy": 0.58, "n": 40}, …].
+    """
+    confidence = torch.sigmoid(gaps.abs().double())
+    correct = (gaps > 0).double() + 0.5 * (gaps == 0).double()
+    bin_of_pair = ((confidence - 0.5) * 2 * num_bins).long().clamp(max=num_bins - 1)
+    error, bins = 0.0, []
     for number in range(num_bins):
-        inside = bins == number
+        inside = bin_of_pair == number
         if n := int(inside.sum()):
-            mean_sure, accuracy = float(sure[inside].mean()), float(won[inside].mean())
-            error += n / gaps.numel() * abs(mean_sure - accuracy)
-            found.append({"sure": round(mean_sure, 4), "accuracy": round(accuracy, 4), "n": n})
-    return error, found
+            mean_confidence, accuracy = float(confidence[inside].mean()), float(correct[inside].mean())
+            error += n / gaps.numel() * abs(mean_confidence - accuracy)
+            bins.append({"sure": round(mean_confidence, 4), "accuracy": round(accuracy, 4), "n": n})
+    return error, bins
 
 
 def mean_interval(values: Sequence[float], seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
-    """Mean and its 95 % bootstrap interval over the values (one a prompt): (mean, low, high)."""
+    """(mean, low, high): mean of the values, one per prompt, with its 95 % bootstrap interval; NaN for no values."""
     if not values:
         return math.nan, math.nan, math.nan
-    luck = random.Random(seed)
+    rng = random.Random(seed)
     n = len(values)
-    means = sorted(sum(luck.choices(values, k=n)) / n for _ in range(draws))
+    means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(draws))
     return sum(values) / n, means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
 
 
 def distinct_n(texts: Sequence[Sequence[int]], n: int = 2) -> float:
-    """Unique n-grams divided by n-grams, over a set of token sequences."""
+    """distinct-n (arXiv 1510.03055): the number of unique n-grams divided by that of all n-grams, over a set of token sequences."""
     grams = [tuple(ids[i : i + n]) for ids in texts for i in range(len(ids) - n + 1)]
     return len(set(grams)) / len(grams) if grams else math.nan

@@ -1,4 +1,4 @@
-"""What a guidance method is: a generator that yields where it needs a model, and nowhere else.
+"""The base class of guidance methods: a generator that yields where it needs a model, and nowhere else.
 
 Knows nothing of models, caches, the engine or the screen.
 """
@@ -10,33 +10,39 @@ from rgtg.guidance.requests import Requests
 if TYPE_CHECKING:
     from rgtg.guidance.rows import Rows
 
+BETA_HELP = "β, the weight of the reward: larger values follow the reward model more closely and the base LM less"
+
 
 class GuidanceMethod:
-    """What every method shares. Its docstring's first line is the text on screen, its fields are the sliders and flags."""
+    """Base class of every method.
+
+    The first line of a method's docstring is its description on screen; the lines after it name formula, paper, cost and pitfall.
+    Its dataclass fields are the sliders and the command-line flags.
+    """
 
     name: ClassVar[str]
     uses_reward: ClassVar[bool] = False
-    rescores: ClassVar[bool] = False  # whether each token is drawn from a distribution of the method's own, so that its KL is known
+    rescores: ClassVar[bool] = False  # whether the method has a distribution over single tokens of its own, so that its KL is known
 
     @property
     def num_rows(self) -> int:
-        """How many answers grow at once."""
+        """Number of answers that grow at once."""
         return 1
 
     @property
     def scores_candidates(self) -> bool:
-        """Whether the guide values every candidate of every token, not only what was written."""
+        """Whether the reward model scores every candidate of every token, not only the tokens that were selected."""
         return self.uses_reward and self.rescores
 
     @property
     def tries_a_token(self) -> int:
-        """How many tokens are drawn for one that stays, at most."""
+        """Maximum number of tokens drawn per token that is kept."""
         return 1
 
     def generate(self, rows: "Rows") -> Requests:
-        """Write the answer: ask for what needs a model, call `rows` for the rest."""
+        """Generate the answer: yield a request wherever a model is needed, and call `rows` for everything else."""
         raise NotImplementedError
 
     def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
-        """The named parts of a candidate's score, which is their sum: tensors (k,), or numbers."""
+        """The summands of a candidate's score by name, {"log p": …, "β·r": …}: tensors (k,), or numbers."""
         return {"log p": log_probs}

@@ -1,4 +1,4 @@
-"""The list of methods: one line a method. The fields of its rule are the sliders and the command-line flags.
+"""The registry of guidance methods: METHODS maps each key to its class and settings.
 
 Knows nothing of models, the engine or the screen.
 """
@@ -19,7 +19,7 @@ from rgtg.records import Candidate, ColumnSpec, Params, Run
 
 @dataclass(frozen=True)
 class Parameter:
-    """One field of a rule, as a slider, a choice or a flag needs it."""
+    """One parameter of a method: what a slider, a choice or a command-line flag needs of it."""
 
     name: str
     help: str
@@ -27,15 +27,15 @@ class Parameter:
     min: float | None = None
     max: float | None = None
     choices: tuple[str, ...] = ()
-    also: tuple[float, ...] = ()  # values outside the range that it may have as well
+    also: tuple[float, ...] = ()  # allowed values outside the range
 
 
 @dataclass(frozen=True)
 class Method:
-    """A name on screen for a method's class with some of its fields set.
+    """A method on screen: a method class with some of its fields set.
 
-    `objective` is how its reward model is trained by preference; `line_up` are the parameters with which a line-up begins; `summary` says
-    what sets it apart from others of its class.
+    `objective` is the training objective of the reward model it is meant for; `line_up` are the parameters of its column in a new
+    comparison; `summary` is its description where several methods share one class.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Method:
 
     @property
     def about(self) -> str:
-        """What it does, in a sentence: its own, or the first line of the rule's docstring."""
+        """Description in one sentence: `summary`, or else the first line of the class docstring."""
         return self.summary or (self.rule.__doc__ or "").strip().splitlines()[0]
 
     @property
@@ -57,7 +57,7 @@ class Method:
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The rule's fields with this method's defaults."""
+        """Fields of the method class, with this method's defaults."""
         return tuple(
             Parameter(
                 f.name, f.metadata["help"], self.settings.get(f.name, f.default),
@@ -67,7 +67,7 @@ class Method:
         )  # fmt: skip
 
     def make(self, params: Params = ()) -> GuidanceMethod:
-        """The rule with these parameters; raises BadSettings naming an unknown one or one outside its range."""
+        """The method object with these parameters. Raises BadSettings for an unknown parameter or a value outside its range."""
         known = {p.name: p for p in self.parameters}
         for name, _ in params:
             if name not in known:
@@ -97,20 +97,20 @@ METHODS: dict[str, Method] = {
     )
 }
 BASE = next(key for key, m in METHODS.items() if not m.uses_reward)
-LINE_UP = (BASE, "args", "pargs")  # what a person compares first
+LINE_UP = (BASE, "args", "pargs")  # the columns of a new comparison
 
 
 def method(key: str) -> Method:
-    """The method of that name; raises BadSettings with the names there are."""
+    """The method with this key. Raises BadSettings that lists the known keys."""
     if key not in METHODS:
         raise BadSettings(f"There is no method `{key}`.", f"The methods are: {', '.join(METHODS)}.")
     return METHODS[key]
 
 
 def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
-    """`pargs:beta=2,reward_model=partial,top_k=10` -> a column: parameters of the method, reward models, generation settings.
+    """Column settings from text such as `pargs:beta=2,reward_model=partial,top_k=10`: method parameters, reward models, generation settings.
 
-    Several reward models: `pargs:guides=partial*2+full*0.5,combine=sum`. Raises BadSettings with what can be set.
+    Several reward models: `pargs:guides=partial*2+full*0.5,combine=sum`. Raises BadSettings that lists the known settings.
     """
     name, _, rest = text.partition(":")
     known = {p.name: type(p.default) for p in method(name).parameters}
@@ -129,25 +129,28 @@ def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
         elif key in shared and equals:
             changes[key] = _number(shared[key], key, value)
         else:
-            there = [*known, "reward_model", "guides", "combine", *shared]
-            raise BadSettings(f"The run `{text}` cannot be read.", f"`{item}` is no setting of `{name}`.", f"It has: {', '.join(there)}.")
+            settings = [*known, "reward_model", "guides", "combine", *shared]
+            raise BadSettings(f"The run `{text}` cannot be read.", f"`{item}` is not a setting of `{name}`.", f"It has: {', '.join(settings)}.")
     return ColumnSpec(name, tuple(params), generation=GenerationConfig(**asdict(generation) | changes) if changes else None, **models)
 
 
 def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
-    """`partial*2+full*-0.5` -> (("partial", 2.0), ("full", -0.5)); a name alone has weight 1. Raises BadSettings with the position."""
-    found, at = [], 0
+    """Reward models with their weights: `partial*2+full*-0.5` -> (("partial", 2.0), ("full", -0.5)); the default weight is 1.
+
+    Raises BadSettings with the position of what cannot be read.
+    """
+    guides, at = [], 0
     for part in text.split("+"):
         name, _, weight = part.partition("*")
         try:
-            found.append((name.strip(), float(weight or 1.0)))
+            guides.append((name.strip(), float(weight or 1.0)))
         except ValueError:
             name = ""
         if not name.strip():
             do = "Write reward models with their weights: `partial*2+full*0.5`."
-            raise BadSettings(f"`{text}` is no mix of reward models.", f"At character {at + 1}: `{part}`.", do)
+            raise BadSettings(f"`{text}` is not a mix of reward models.", f"At character {at + 1}: `{part}`.", do)
         at += len(part) + 1
-    return tuple(found)
+    return tuple(guides)
 
 
 def _number(kind: type, key: str, value: str) -> float | int | str:
@@ -158,7 +161,7 @@ def _number(kind: type, key: str, value: str) -> float | int | str:
 
 
 def rule_of(run: Run) -> GuidanceMethod | None:
-    """The rule at work in a stored run; None where its method, or a parameter of it, is gone."""
+    """Method object of a stored run; None if its method, or one of its parameters, no longer exists."""
     return _rule(run.method, run.params)
 
 
@@ -171,16 +174,16 @@ def _rule(key: str, params: Params) -> GuidanceMethod | None:
 
 
 def term_names(run: Run) -> tuple[str, ...]:
-    """What the parts of a candidate's score are called: ("log p", "β·r"); () where the method is gone."""
+    """Names of the summands of a candidate's score: ("log p", "β·r"); () if the method no longer exists."""
     rule = rule_of(run)
     return tuple(rule.terms(0.0, 0.0)) if rule else ()
 
 
 def terms_of(run: Run, candidate: Candidate) -> dict[str, float]:
-    """The parts of a candidate's score by name, in numbers: {"log p": -2.1, "β·r": 3.0}, whose sum is its score.
+    """Summands of a candidate's score by name: {"log p": -2.1, "β·r": 3.0} adds up to its score.
 
-    {} where that cannot be said: the method is gone, a guide's reward was not kept, or the rule's parts do not add up to the score
-    that was compared (another way to combine rewards, say). A false sum is never given.
+    {} if they are not known: the method no longer exists, the reward of a guide was not stored, or the summands do not add up to the
+    stored score (another way to combine rewards, for example).
     """
     rule, rewards = rule_of(run), dict(candidate.rewards)
     known = all(ref.name in rewards for ref, _ in run.guides)

@@ -1,4 +1,4 @@
-"""From a base LM's log probabilities to the candidates that a run may go on with.
+"""Candidates of a step: top-k and top-p on the log probabilities of the base LM.
 
 Functions of tensors. Knows nothing of models, rows, methods or the engine.
 """
@@ -14,16 +14,17 @@ from rgtg.guidance.requests import Proposal
 
 
 def entropy(log_probs: Tensor) -> list[float]:
-    """In nats, of each row: (rows, vocabulary) log probabilities."""
+    """Entropy of each row in nats, from (rows, vocabulary) log probabilities."""
     return torch.special.entr(log_probs.exp()).sum(-1).tolist()
 
 
 def candidates(top: Tensor, values: Sequence[float], ids: Sequence[int], entropy: float | None, config: GenerationConfig) -> Proposal:
-    """The run's own top-k and top-p of a row's most probable tokens: `top` (k,) log probabilities, as numbers in `values`."""
+    """Proposal of one row after the run's top-k and top-p. `top` are the log probabilities (k,) of its most probable tokens `ids`, in descending
+    order, and `values` the same as numbers."""
     k = min(config.top_k, len(values))
-    while values[k - 1] == -math.inf:  # what the model itself rules out is no candidate
+    while values[k - 1] == -math.inf:  # a token of probability 0 is not a candidate
         k -= 1
     if config.top_p < 1:
         mass = (top[:k] / (config.temperature or 1.0)).softmax(0).cumsum(0)
-        k = min(k, int((mass < config.top_p).sum()) + 1)  # the token that crosses belongs to it
+        k = min(k, int((mass < config.top_p).sum()) + 1)  # the token that crosses top_p is included
     return Proposal(list(ids[:k]), top[:k], entropy=entropy)

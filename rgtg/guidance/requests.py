@@ -1,4 +1,4 @@
-"""What a guidance method asks of the models, and what it is answered.
+"""Requests that a guidance method yields to the engine, and the answers it gets.
 
 Knows nothing of models, caches, rows or the engine.
 """
@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # the list of methods is read to draw the page, before torch 
 
 @dataclass(frozen=True)
 class Propose:
-    """The base LM's candidates for every active row; with `rewards` the guide's reward of each, with `entropy` that of the base LM's
-    distribution over its whole vocabulary. Answered with a list of `Proposal`, a row each, None where a row is over."""
+    """Request for the base LM's candidates of every active row, answered with a list of `Proposal`, one per row, None for a finished row.
+
+    With `rewards` each candidate comes with its reward, with `entropy` each row with the entropy over the complete vocabulary.
+    """
 
     rewards: bool = False
     entropy: bool = False
@@ -22,7 +24,7 @@ class Propose:
 
 @dataclass(frozen=True)
 class Score:
-    """The guide's reward of every row as it stands. Answered with a list of numbers."""
+    """Request for the reward of every row as it is now, answered with a list of numbers, one per row."""
 
 
 Requests = Generator[Propose | Score, Any, None]
@@ -30,10 +32,10 @@ Requests = Generator[Propose | Score, Any, None]
 
 @dataclass
 class Proposal:
-    """What a row may go on with: its candidates, the most probable first.
+    """Candidates for the next token of a row, the most probable first.
 
-    `log_probs` are in nats over the whole vocabulary; `rewards` are the guides' rewards of prefix + candidate, combined as the run
-    says, `components` those of each guide by name; `entropy` is in nats.
+    `log_probs` are in nats, normalised over the complete vocabulary; `rewards` are those of prefix + candidate, combined as the run says, and
+    `components` those of each reward model by name; `entropy` is in nats.
     """
 
     ids: list[int]

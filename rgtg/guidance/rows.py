@@ -1,4 +1,4 @@
-"""One column's answers while they grow: what needs no model is a plain call here.
+"""The growing answers of one column, with every operation on them that needs no model.
 
 Works on token ids and on whatever follows them (`append`, `copy`, `truncate` by slot). Knows nothing of models, text or the engine.
 """
@@ -17,7 +17,7 @@ from rgtg.records import Run
 
 
 class Follower(Protocol):
-    """A model's batch of growing prefixes, which is told of every change to the slots."""
+    """A model's batch of growing prefixes, which mirrors every change of the rows."""
 
     def append(self, slot: int, token_id: int) -> None: ...
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None: ...
@@ -26,21 +26,21 @@ class Follower(Protocol):
 
 @dataclass(eq=False)
 class Draft:
-    """A token that is not yet final, and the candidates it was drawn from. Copies of a row share their drafts."""
+    """A token that may still be discarded, with the candidates it was selected from. Copies of a row share their drafts."""
 
     token_id: int
     is_last: bool
     proposal: Proposal
     index: int  # of the token among the candidates
-    scores: list[float]  # (k,), what the draw compared
+    scores: list[float]  # (k,), what the selection compared
     greedy: bool
     rewards: dict[str, float] = field(default_factory=dict)  # of the prefix that ends here, by reward model
-    reward: float | None = None  # the guides' combined, where the draw knew it
+    reward: float | None = None  # the combined reward, if the selection knew it
 
 
 @dataclass(frozen=True, eq=False)
 class GivenUp:
-    """Drafts that a method tried and did not take, with what it held against them."""
+    """Drafts that a method rejected, with the reward, threshold or weight that decided it."""
 
     drafts: tuple[Draft, ...]
     reward: float | None = None
@@ -49,7 +49,7 @@ class GivenUp:
 
 
 class Rows:
-    """The answers of one column. Row i has a seed of its own, so that copies of one row part ways; row 0's is the run's."""
+    """The answers of one column. Each row has its own random seed, so that copies of a row diverge; row 0 has the seed of the run."""
 
     def __init__(
         self,
@@ -59,19 +59,19 @@ class Rows:
         observers: Sequence[tuple[Follower, int]],
         eos_ids: frozenset[int],
     ):
-        """`followers` with the slot of each row in their batch, `observers` with the slot of the one text that they read."""
+        """`followers` are batches with the slot of each row in them, `observers` batches with the slot of the one text they read."""
         self.run, self.num_rows = run, num_rows
         self._followers, self._observers, self._eos_ids = followers, observers, eos_ids
         self.drafts: list[list[Draft]] = [[]]
         self.settled: list[Draft] = []
-        self.given_up: dict[int, list[GivenUp]] = {}  # number of settled drafts -> what was tried there
+        self.given_up: dict[int, list[GivenUp]] = {}  # by the number of settled drafts before them
         self.num_given = len(run.forced_ids[:-1])
         self.attempt = 0
         self.stopped = len(run.forced_ids) > run.generation.max_new_tokens  # a branch with no room
 
     @property
     def active(self) -> list[int]:
-        """Rows that still grow; none once the run was stopped."""
+        """Indices of the rows that still grow; [] once the run was stopped."""
         return [] if self.stopped else [j for j, row in enumerate(self.drafts) if not (row and row[-1].is_last)]
 
     @property
@@ -79,12 +79,12 @@ class Rows:
         return len(self.settled)
 
     def num_tokens(self, row: int = 0) -> int:
-        """Tokens of a row's answer, those that a branch was given included."""
+        """Number of tokens of a row's answer, including those given to a branch."""
         return self.num_given + len(self.drafts[row])
 
     @property
     def max_new_tokens(self) -> int:
-        """Tokens that an answer may have."""
+        """Maximum number of tokens of an answer."""
         return self.run.generation.max_new_tokens
 
     @property
@@ -92,7 +92,7 @@ class Rows:
         return self.run.generation.temperature
 
     def uniform(self, purpose: str) -> float:
-        """A number in (0, 1) for accepting and resampling: a pure function of seed, position, attempt and purpose."""
+        """Uniform number in (0, 1) for acceptance and resampling: a pure function of random seed, position, attempt and purpose."""
         return uniform(self._seed(0), max(map(self.num_tokens, range(len(self.drafts)))), purpose)
 
     def _seed(self, row: int) -> int:
@@ -103,8 +103,10 @@ class Rows:
     def take(
         self, proposals: Sequence[Proposal | None], rescore: Callable[[Tensor, Tensor | None], Tensor] | None = None, greedy: bool = False
     ) -> None:
-        """Each row that was proposed to takes one token: Gumbel-max over its scores at the run's temperature, or the highest. Without
-        `rescore` the scores are the base LM's log probabilities."""
+        """Append one token to each row with a proposal: Gumbel-max over its scores at the run's temperature, or the highest score (greedy).
+
+        `rescore` maps log probabilities and rewards to scores; without it the scores are the log probabilities of the base LM.
+        """
         for row, proposal in enumerate(proposals):
             if proposal is not None:
                 self.put(row, self._pick(row, proposal, rescore, greedy))
@@ -114,23 +116,27 @@ class Rows:
         values, position, temperature = scores.tolist(), self.num_tokens(row), self.temperature
         if not all(map(math.isfinite, values)):
             if proposal.log_probs.isnan().any():
-                raise BadReward("The base LM gave probabilities that are not numbers.", "", "Choose another base LM; this one may be damaged.")
-            wrong = f"Method `{self.run.method}` gave a score that is not finite."
+                raise BadReward(
+                    "The base LM returned probabilities that are NaN.", "", "Choose another base LM; the weights of this one may be damaged."
+                )
+            wrong = f"Method `{self.run.method}` computed a score that is not finite."
             raise BadReward(wrong, f"Scores: {[round(value, 3) for value in values]}.", "Lower the weight.")
         greedy = greedy or temperature == 0
         if position + 1 == len(self.run.forced_ids):
             index = self._forced(proposal)
-        elif greedy:  # ties go to the lowest id
+        elif greedy:  # of equal scores the lowest id wins
             highest = max(values)
             index = values.index(highest)
             if values.count(highest) > 1:
                 index = min((i for i, value in enumerate(values) if value == highest), key=proposal.ids.__getitem__)
         else:
             noise = gumbel(self._seed(row), position, proposal.ids).tolist()
-            index = max(range(len(values)), key=[value / temperature + more for value, more in zip(values, noise, strict=True)].__getitem__)
+            index = max(
+                range(len(values)), key=[value / temperature + gumbel_noise for value, gumbel_noise in zip(values, noise, strict=True)].__getitem__
+            )
         token_id = proposal.ids[index]
         is_last = token_id in self._eos_ids or position + 1 >= self.max_new_tokens
-        rewards = {name: found[index] for name, found in proposal.components.items()}
+        rewards = {name: of_candidates[index] for name, of_candidates in proposal.components.items()}
         reward = float(proposal.rewards[index]) if proposal.rewards is not None else None
         return Draft(token_id, is_last, proposal, index, values, greedy, rewards, reward)
 
@@ -143,7 +149,7 @@ class Rows:
         return proposal.ids.index(token_id)
 
     def put(self, row: int, draft: Draft) -> None:
-        """The row goes on with a token that was drawn."""
+        """Append a draft to a row."""
         self.drafts[row].append(draft)
         for follower, slots in self._followers:
             follower.append(slots[row], draft.token_id)
@@ -151,13 +157,13 @@ class Rows:
     # --- choosing --------------------------------------------------------------------------------------------------
 
     def select(self, index: Sequence[int]) -> None:
-        """Row i becomes a copy of what row `index[i]` is: best-of-n, beams, resampling."""
+        """Replace the rows: row i becomes a copy of row `index[i]`, as for best-of-n, beams and resampling."""
         for follower, slots in self._followers:
             follower.copy([slots[j] for j in index], slots[: len(index)])
         self.drafts = [list(self.drafts[j]) for j in index]
 
     def truncate(self, length: int) -> None:
-        """Every row forgets its drafts beyond `length`."""
+        """Discard the drafts of every row beyond `length`."""
         for row, drafts in enumerate(self.drafts):
             if len(drafts) > length:
                 del drafts[length:]
@@ -165,12 +171,12 @@ class Rows:
                     follower.truncate(slots[row], self.num_given + length)
 
     def give_up(self, drafts: Sequence[Draft], reward: float | None = None, threshold: float | None = None, weight: float | None = None) -> None:
-        """Note what was tried behind the settled text and is not taken, for whoever wants to know why."""
+        """Record drafts behind the settled text as rejected, for the trace."""
         if drafts:
             self.given_up.setdefault(self.num_settled, []).append(GivenUp(tuple(drafts), reward, threshold, weight))
 
     def settle(self) -> None:
-        """What all rows share is final: it may be shown, and observers may read it."""
+        """Make the drafts that all rows share final: from here on they are events, and observers read them."""
         first, others = self.drafts[0], self.drafts[1:]
         shared = len(first)
         for row in others:
@@ -181,12 +187,12 @@ class Rows:
                 follower.append(slot, draft.token_id)
 
     def stop(self) -> None:
-        """Nothing grows from now on; of several rows the first is kept, as it stands."""
+        """End all growth; of several rows only the first is kept, unfinished as it may be."""
         self.stopped = True
         self.drafts = self.drafts[:1]
         self.settle()
 
 
 def best(rewards: Sequence[float]) -> int:
-    """Index of the highest reward; ties go to the first."""
+    """Index of the highest reward, the first of equal ones."""
     return max(range(len(rewards)), key=lambda i: (rewards[i], -i))

@@ -1,4 +1,4 @@
-"""What a column yields: a draft that is settled as a record, with the candidates it was drawn from, and how a column stands or ended.
+"""The events of a column: each token as a `Step` record with its candidates, notes while it works, and how it ended.
 
 Pure functions of drafts. Knows nothing of models, the engine or the screen.
 """
@@ -13,8 +13,10 @@ from rgtg.records import Candidate, Step, Tried
 
 @dataclass(frozen=True)
 class Ended:
-    """The last event of a column. Forwards are those in which it asked for something; seconds count from the start of `generate`.
-    `note` says where a model's kept cache was found wrong, `check_forwards` what looking for that took (`guidance.spot_check`)."""
+    """Last event of a column. Forwards are those that served it; seconds count from the start of `generate`.
+
+    `note` names models whose cache was found wrong, `check_forwards` is the number of forwards of that check (`guidance.spot_check`).
+    """
 
     stop_reason: str
     error: str = ""
@@ -27,7 +29,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Working:
-    """A column has tokens on trial, none of them final: "4 answers, token 12"."""
+    """Event of a column whose newest tokens may still be discarded; `note` is e.g. "4 answers, token 12"."""
 
     note: str
 
@@ -45,8 +47,10 @@ def step_of(
     rescores: bool,
     tried: tuple[Tried, ...],
 ) -> Step:
-    """The complete step. `text` is what the token adds to the answer, `text_of` what a candidate looks like in a table; `watched` are the
-    reward models whose rewards are kept; only a method that `rescores` has a distribution of single tokens, and with it a KL."""
+    """Step record of a draft. `text` is what the token adds to the answer, `text_of` the text of a candidate in a table.
+
+    `watched` are the reward models whose rewards are stored. Only a method that `rescores` has a distribution over tokens, and so a KL.
+    """
     # ten numbers: plain Python is faster here than a tensor operation each
     values, index, ids = draft.scores, draft.index, draft.proposal.ids
     log_probs, guided = draft.proposal.log_probs.tolist(), log_shares(values, ids, 0.0 if draft.greedy else temperature)
@@ -55,20 +59,20 @@ def step_of(
     for rank, i in enumerate(sorted(range(len(values)), key=values.__getitem__, reverse=True), 1):  # stable: of equal scores the likelier first
         ranks[i] = rank
     components = draft.proposal.components
-    rewards = [tuple(zip(components, said, strict=True)) for said in zip(*components.values(), strict=True)] or [()] * len(ids)
+    rewards = [tuple(zip(components, row, strict=True)) for row in zip(*components.values(), strict=True)] or [()] * len(ids)
     before = range(1, len(ids) + 1)
     candidates = tuple(map(Candidate, ids, map(text_of, ids), log_probs, values, before, ranks, after, rewards))
     base = log_shares(log_probs, ids, temperature)
     kl, truncation = (divergence(guided, base), divergence(base, log_probs)) if rescores else (None, None)
-    said = tuple((name, draft.rewards[name]) for name in watched if math.isfinite(draft.rewards.get(name, math.nan)))
+    prefix_rewards = tuple((name, draft.rewards[name]) for name in watched if math.isfinite(draft.rewards.get(name, math.nan)))
     return Step(
         position, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index], math.exp(log_probs[index]), after[index],
-        kl, said, candidates, tried, truncation,
+        kl, prefix_rewards, candidates, tried, truncation,
     )  # fmt: skip
 
 
 def log_shares(scores: Sequence[float], ids: Sequence[int], temperature: float) -> list[float]:
-    """Log probability with which each candidate is drawn: at temperature 0 the highest score is certain, of equal ones the lowest id."""
+    """Log probability of each candidate, softmax(score / temperature); at 0 the highest score (of equal ones the lowest id) is certain."""
     if not temperature:
         certain = max(range(len(scores)), key=lambda i: (scores[i], -ids[i]))
         return [0.0 if i == certain else -math.inf for i in range(len(scores))]
@@ -78,7 +82,7 @@ def log_shares(scores: Sequence[float], ids: Sequence[int], temperature: float) 
 
 
 def divergence(after: Sequence[float], before: Sequence[float]) -> float | None:
-    """KL(after || before) in nats, of log probabilities; None where it has no bound, as `after` has what `before` rules out.
+    """KL(after ‖ before) in nats, from log probabilities; None if it is infinite because `before` gives a token of `after` probability 0.
 
     >>> divergence([0.0, -math.inf], [math.log(0.5), math.log(0.5)]), divergence([math.log(0.5), math.log(0.5)], [0.0, -math.inf])
     (0.6931471805599453, None)

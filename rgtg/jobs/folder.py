@@ -14,7 +14,7 @@ from typing import Any
 
 from rgtg.errors import BadData, BadSettings
 from rgtg.models import artifacts
-from rgtg.models.catalog import whole_place
+from rgtg.models.catalog import absolute_path_or_id
 from rgtg.system.files import sync, write_json
 from rgtg.training.config import TrainingConfig
 
@@ -46,7 +46,7 @@ def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[st
     TrainingConfig.stored(training)
     if os.path.isabs(config["base"]) and not Path(config["base"]).is_dir():
         raise BadSettings("The model to start from is gone.", f"There is no folder {config['base']}.", "Choose another.")
-    places = {key: whole_place(config[key]) for key in ("base", "guide") if config.get(key)}
+    places = {key: absolute_path_or_id(config[key]) for key in ("base", "guide") if config.get(key)}
     return {"parent": None, "seed": 0, **config, **places, "training": training}
 
 

@@ -69,7 +69,7 @@ class Sweep:
         if found is None or found["job_id"] != folder.name or not wanted:
             self._clear(folder)
         elif not target.exists() and found["name"] not in {row.name for row in self.rows.models()}:
-            artifacts.place(folder, target)
+            artifacts.publish(folder, target)
             self._adopt(found)
 
     def _unknown(self, folder: Path, job: Job | None) -> None:

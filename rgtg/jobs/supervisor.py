@@ -182,7 +182,7 @@ class Watcher:
             try:
                 if any(row.name == target.name for row in self._rows.models()):
                     raise FileExistsError(target)
-                artifacts.place(staging, target)
+                artifacts.publish(staging, target)
             except FileExistsError:
                 text = f"`{target.name}` is there already, made by something else. Move that folder away and resume."
                 self._rows.end(job.id, "failed", "name_taken", text)

@@ -1,7 +1,7 @@
-"""A model folder becomes public whole or not at all: staged, sealed with a manifest of hashes, moved by one rename.
+"""Atomic publication of model folders: staged, sealed with a manifest of hashes, and moved by one rename.
 
-Knows nothing of torch, processes or the database. `<models>/.staging/<job>` is where a folder waits, on the same file
-system as `<models>/<name>`; what lies in a folder whose name begins with a dot is in no list.
+Knows nothing of torch, processes or the database. `<models>/.staging/<job>` holds a folder before publication, on the same file system as
+`<models>/<name>`; folders whose names begin with a dot are not listed as models.
 """
 
 import hashlib
@@ -22,36 +22,36 @@ def staging_folder(models: Path, job_id: str) -> Path:
 
 
 def stage(model: Path, staging: Path) -> None:
-    """Move a finished model folder to where it waits; by copy where the two are on different file systems."""
+    """Move a finished model folder to its staging folder, by copy across file systems."""
     discard(staging)
     staging.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(model, staging)
 
 
-def seal(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write the manifest: `facts`, {"files": {name: {"sha256", "size"}}} and "weights_sha256"; everything is on disk afterwards."""
+def seal(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write the manifest, `metadata` with {"files": {name: {"sha256", "size"}}} and "weights_sha256", and sync all files to disk."""
     files = {str(path.relative_to(folder).as_posix()): path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST}
-    listed = {name: {"sha256": _sha256(path), "size": path.stat().st_size} for name, path in files.items()}
-    write_json(folder / MANIFEST, {**facts, "weights_sha256": weights_sha256(folder), "files": listed})
+    hashes = {name: {"sha256": _sha256(path), "size": path.stat().st_size} for name, path in files.items()}
+    write_json(folder / MANIFEST, {**metadata, "weights_sha256": weights_sha256(folder), "files": hashes})
     for path in (*files.values(), *(p for p in folder.rglob("*") if p.is_dir()), folder):
         sync(path)
 
 
 def manifest_of(folder: Path, hashes: bool = True) -> dict[str, Any] | None:
-    """The manifest if every file it names is there whole (without `hashes`: in its size), else None."""
+    """Manifest of a folder if every file it lists has its hash (without `hashes`: its size), else None."""
     try:
         manifest = read_json(folder / MANIFEST)
-        for name, known in manifest["files"].items():
+        for name, entry in manifest["files"].items():
             path = folder / name
-            if path.stat().st_size != known["size"] or (hashes and _sha256(path) != known["sha256"]):
+            if path.stat().st_size != entry["size"] or (hashes and _sha256(path) != entry["sha256"]):
                 return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest
 
 
-def place(staging: Path, target: Path) -> None:
-    """The one step that makes it public. FileExistsError where something of that name is there."""
+def publish(staging: Path, target: Path) -> None:
+    """Publish a staged folder by one rename. Raises FileExistsError if the target exists."""
     if target.exists():
         raise FileExistsError(str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,19 +61,19 @@ def place(staging: Path, target: Path) -> None:
 
 
 def set_aside(folder: Path, models: Path) -> Path:
-    """Out of every list but not deleted: into `.quarantine`; returns where it is now."""
+    """Move a model folder into `.quarantine`, where no list shows it; returns its new path."""
     target, number = models / QUARANTINE / folder.name, 2
     while target.exists():
         target, number = models / QUARANTINE / f"{folder.name} {number}", number + 1
-    place(folder, target)
+    publish(folder, target)
     return target
 
 
 def withdraw(folder: Path, models: Path, job_id: str) -> None:
-    """Delete a folder that is in lists: first out of sight by one rename, then file by file."""
+    """Delete a published folder: first one rename out of every list, then its files."""
     staging = staging_folder(models, job_id)
     discard(staging)
-    place(folder, staging)
+    publish(folder, staging)
     discard(staging)
 
 
@@ -82,7 +82,7 @@ def discard(folder: Path) -> None:
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 over the safetensors files in the order of their names."""
+    """SHA-256 over the safetensors files, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         _feed(digest, path)

@@ -14,12 +14,12 @@ from rgtg.models.loading import HasWeights, Loaded
 from rgtg.models.prefixes.backbone import Backbone
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.strategy import grow
-from rgtg.models.probe import check_reads, grown
+from rgtg.models.probe import check_reads, with_strategy
 from rgtg.prompts import TokenTexts
 
 
 class LMPrefixes:
-    """Growing responses of a base LM, one slot each."""
+    """Growing responses of a base LM, one slot each, with the logits of their next tokens."""
 
     def __init__(self, lm: "BaseLM", rows: GrowingRows, prompt_lengths: Sequence[int]):
         self.lm, self.rows = lm, rows
@@ -30,36 +30,36 @@ class LMPrefixes:
         return self.rows.num_forwards
 
     def append(self, slot: int, token_id: int) -> None:
-        """One more token of the response."""
+        """Append one token to the response of a slot."""
         self.rows.append(slot, token_id)
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Slot `targets[i]` becomes what slot `sources[i]` is before the call."""
+        """Replace each slot `targets[i]` by a copy of slot `sources[i]` as it was before the call."""
         self.rows.copy(sources, targets)
 
     def truncate(self, slot: int, num_tokens: int) -> None:
-        """Forget the response beyond its first tokens."""
+        """Cut the response of a slot to its first `num_tokens` tokens."""
         self.rows.truncate(slot, self._prompt_lengths[slot] + num_tokens)
 
     @torch.inference_mode()
     def forward(self, slots: Sequence[int]) -> Tensor:
-        """(slots, vocabulary) float32 logits of the next token, as the model gives them; no forward where nothing is new."""
+        """Logits of the next token, (slots, vocabulary) float32, unnormalised. Slots with nothing new cost no forward."""
         self.rows.forward(dict.fromkeys(slots, ()))
         return self.lm.head(self.rows.last(slots)).float()
 
     @property
-    def kept(self) -> list[GrowingRows]:
-        """What is kept of the texts, which a spot check reads again."""
+    def caches(self) -> list[GrowingRows]:
+        """Cached prefixes, for the spot check."""
         return [self.rows]
 
-    def distrust(self) -> None:
-        """From here on without the cache."""
-        self.rows.distrust()
+    def disable_cache(self) -> None:
+        """Disable the cache from here on."""
+        self.rows.disable_cache()
 
 
 @dataclass(frozen=True, eq=False)
 class BaseLM(HasWeights):
-    """A causal language model, ready to continue prefixes."""
+    """Causal language model that continues prefixes."""
 
     loaded: Loaded
     backbone: Backbone
@@ -68,7 +68,7 @@ class BaseLM(HasWeights):
 
     @classmethod
     def of(cls, loaded: Loaded) -> "BaseLM":
-        """From loaded weights: finds the head and the strategy by trying them. Raises ModelRefused where it is no decoder."""
+        """Base LM from loaded weights; output head and decoding strategy are determined by trial. Raises ModelRefused if it is not a decoder."""
         model: Any = loaded.model
         head = model.get_output_embeddings()
 
@@ -81,27 +81,28 @@ class BaseLM(HasWeights):
         check_reads(loaded, logits)
         if head is not None and _head_is_all(model, hidden, head):
             run = hidden
-        else:  # soft caps, scales, projections between hidden state and logits: take the model's own way
+        else:  # a soft cap, scale or projection lies between hidden state and logits: use the model's own forward
             run, head = logits, torch.nn.Identity()
-        backbone = grown(loaded, Backbone.of(model, run, loaded.pad_id))
+        backbone = with_strategy(loaded, Backbone.of(model, run, loaded.pad_id))
         return cls(loaded, backbone, head, TokenTexts(loaded.tokenizer))
 
     @torch.inference_mode()
     def one_token(self) -> None:
-        """A forward of one token and its logits, as a round of one column has them: for measuring."""
+        """Run a forward of one token with its logits, the work of one column per round, for timing."""
         self.head(self.backbone.forward(torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device), None, None, None))
 
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> LMPrefixes:
-        """Growing responses behind prompt ids, one slot each, with what is there of them already; equal texts are read once.
-        `reserve`: tokens expected to come."""
+        """Growing responses, one slot per prompt, that begin with `responses` if given; equal texts are encoded once. `reserve`: number of
+        tokens expected to come."""
         texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]
         return LMPrefixes(self, grow(self.backbone, texts, reserve), list(map(len, prompts)))
 
 
 @torch.inference_mode()
 def _head_is_all(model: torch.nn.Module, hidden: Callable[..., Tensor], head: torch.nn.Module) -> bool:
+    """Whether the head applied to the last hidden state gives the model's logits."""
     ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
-    if getattr(model, "base_model", model) is model:  # Llama 4: the whole model is its own base, and gives no hidden state
+    if getattr(model, "base_model", model) is model:  # Llama 4: the model is its own base model and returns no hidden state
         return False
     return torch.allclose(
         head(hidden(input_ids=ids, use_cache=False)).float(), model(input_ids=ids, use_cache=False).logits.float(), rtol=1e-4, atol=1e-4

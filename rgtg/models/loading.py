@@ -1,6 +1,6 @@
-"""The one door by which a model enters: a folder or a hub id, safetensors only, no code of others.
+"""Loading of models from a folder or the Hub: the one place for it, safetensors only, never with remote code.
 
-Checks before it loads, and says what is wrong, what was found and what to do. Knows nothing of prefixes, rewards or methods.
+Everything that can be checked is checked before loading. Knows nothing of prefixes, rewards or methods.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ from rgtg.models.weights import (
     check_sizes,
     choose_attention,
     head_rows,
+    loading_problem,
     other_heads,
     read_bias,
     read_other_head,
-    words_of_weights,
 )
 from rgtg.prompts import check_rows, closing, encode_prompt, encode_response, is_special
 from rgtg.records import ModelCard, ModelRef
@@ -41,10 +41,10 @@ from rgtg.system.stopping import check_stopped
 
 logger = logging.getLogger(__name__)
 set_verbosity_error()
-disable_progress_bar()  # what is loaded is said by the status line and the log
+disable_progress_bar()  # status line and log say what is loaded
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
-TOKENIZERS = (  # one of these almost every tokenizer is made of
+TOKENIZERS = (  # almost every tokenizer has one of these files
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
 )  # fmt: skip
 MAX_PATH = 200  # characters of a path in a message
@@ -60,19 +60,19 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     card: ModelCard | None
-    remark: str = ""  # what was read otherwise than it was saved
+    remark: str = ""  # what differs from the checkpoint, e.g. the name of its head
 
     @property
     def template(self) -> tuple[str, str]:
-        """How this model reads a prompt, as its card says: template and system prompt."""
+        """(template, system prompt) in which this model reads a prompt, by its card."""
         return (self.card.template, self.card.system_prompt) if self.card else ("plain", "")
 
     def encode_prompt(self, prompt: str) -> tuple[int, ...]:
-        """The ids of a prompt in this model's template. Raises BadSettings."""
+        """Ids of a prompt in this model's template. Raises BadSettings."""
         return self._with_rows(encode_prompt(self.tokenizer, prompt, *self.template))
 
     def encode_response(self, prompt: str, prompt_ids: Sequence[int], response: str) -> tuple[int, ...]:
-        """The ids of a response behind a prompt in this model's template. Raises BadSettings."""
+        """Ids of a response behind a prompt in this model's template. Raises BadSettings."""
         return self._with_rows(encode_response(self.tokenizer, prompt, prompt_ids, response, self.template[0]))
 
     def _with_rows(self, ids: tuple[int, ...]) -> tuple[int, ...]:
@@ -81,74 +81,77 @@ class Loaded:
 
     @cached_property
     def context(self) -> int:
+        """Number of tokens the model can read, by its config; 2048 if that names no limit."""
         config = self.model.config.get_text_config()
-        found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"))
-        return next((n for n in found if isinstance(n, int) and n > 0), 2048)  # -1 is no limit: XLNet
+        limits = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"))
+        return next((n for n in limits if isinstance(n, int) and n > 0), 2048)  # XLNet has -1 for no limit
 
     @cached_property
     def pad_id(self) -> int:
-        """Fills unused places; never read. The tokenizer's own where that has a row."""
+        """Id that fills unused positions, which are masked: the tokenizer's own if it has a row, else 0."""
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None and pad < self.vocabulary_size else 0
 
     @cached_property
     def token_ids(self) -> dict[str, int]:
-        """The tokenizer's table: token to id, as far as an id has a row."""
+        """{token: id} of the tokenizer, for ids that have a row in the embedding."""
         return {token: i for token, i in self.tokenizer.get_vocab().items() if i < self.vocabulary_size}
 
     @cached_property
     def num_tokens(self) -> int:
-        """Ids below it are tokens that can be chosen; rows beyond them only fill a matrix up."""
+        """One more than the highest token id; rows of the embedding beyond it are padding."""
         return max(self.token_ids.values(), default=self.vocabulary_size - 1) + 1
 
     @cached_property
     def token_ids_sha256(self) -> str:
-        """Of the tokenizer's table, token to id: equal where two models number their tokens alike."""
+        """Hash of `token_ids`: equal if two models give all tokens the same ids."""
         return hashlib.sha256(json.dumps(sorted(self.token_ids.items())).encode()).hexdigest()
 
     @cached_property
     def vocabulary_size(self) -> int:
-        """Rows of the embedding: ids below it can be read."""
+        """Number of rows of the embedding."""
         embedding: Any = self.model.get_input_embeddings()
         return embedding.weight.shape[0]
 
     @cached_property
     def closing(self) -> tuple[int, ...]:
-        """The ids that end a complete answer, in this model's template; () where its tokenizer has none."""
+        """Ids that end a complete answer in this model's template; () if its tokenizer has none."""
         return closing(self.tokenizer, *self.template)
 
     def closed(self, ids: Sequence[int], writer: "Loaded") -> tuple[int, ...]:
-        """An answer of `writer` as this model reads it: one that came to its end in another template is closed as in this one."""
+        """Answer `ids` of the base LM `writer` as this model reads it: a finished answer ends as in this model's template."""
         if not self.closing or not ids or ids[-1] not in writer.eos_ids or self.template == writer.template:
             return tuple(ids)
         num = len(writer.closing)
         return (*ids[: -num if tuple(ids[-num:]) == writer.closing else -1], *self.closing)
 
     def end_ids(self, writer: "Loaded") -> dict[int, int]:
-        """What ends an answer of `writer`, which is told token by token -> what ends it for this model, as in `closed`. Empty where both read it
-        alike, or where the end is several tokens, for which one cannot stand."""
+        """{end id of the base LM `writer`: that of this model}, to translate an answer token by token, as `closed` does for a complete one.
+
+        {} if both have the same template, or if an end has more than one token.
+        """
         if self.template == writer.template or len(self.closing) != 1 or len(writer.closing) != 1:
             return {}
         return dict.fromkeys(writer.eos_ids, self.closing[0])
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:
-        """Every id that ends a response: of the generation config, the config, the tokenizer, and the last that closes a turn."""
+        """All ids that end a response: those of generation config, config and tokenizer, and the last id that closes a turn."""
         sources = (getattr(self.model, "generation_config", None), self.model.config.get_text_config(), self.tokenizer)
-        found: set[int | None] = set()
+        eos_ids: set[int | None] = set()
         for source in sources:
             ids = getattr(source, "eos_token_id", None)
-            found |= set(ids) if isinstance(ids, (list, tuple)) else {ids}
-        return frozenset(i for i in found if i is not None) | frozenset(self.closing[-1:])
+            eos_ids |= set(ids) if isinstance(ids, (list, tuple)) else {ids}
+        return frozenset(i for i in eos_ids if i is not None) | frozenset(self.closing[-1:])
 
     @cached_property
     def silent_ids(self) -> frozenset[int]:
-        """Ids that add nothing to the text of a response: those that end it, and special tokens before the last of several that do."""
+        """Ids that add no text to a response: its end ids, and special tokens among the ids that close a turn."""
         return self.eos_ids | {i for i in self.closing if is_special(self.tokenizer, i)}
 
 
 class HasWeights:
-    """What base LM and reward models say of the weights they stand on. `context` is the number of tokens they can read."""
+    """Base class of base LMs and reward models: name and context length (in tokens) of their weights."""
 
     loaded: Loaded
 
@@ -162,23 +165,23 @@ class HasWeights:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """cuda, then mps, then cpu; or the device that is named. Raises BadSettings where this computer has no such device."""
+    """The named device, or for "auto" the first of cuda, mps and cpu that is available. Raises BadSettings if it cannot be used."""
     if device != "auto":
         try:
-            tried = torch.zeros(1, device=device)
-            tried.item()
-            return tried.device
+            tensor = torch.zeros(1, device=device)
+            tensor.item()
+            return tensor.device
         except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-            raise BadSettings(f"The device `{device}` cannot be used.", words_of(error), "Choose auto, cpu, or one that is here.") from error
+            raise BadSettings(f"The device `{device}` cannot be used.", words_of(error), "Choose auto, cpu, or a device of this machine.") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def resolve(name: str) -> tuple[Path, str]:
-    """A folder or hub id (`owner/name`, `owner/name@<commit>`) -> (folder on this machine, revision).
+    """(local folder, revision) of a folder or Hub id (`owner/name`, `owner/name@<commit>`); a Hub repository is downloaded.
 
-    A hub repository is looked at before any weights come: code, a missing config and pickled weights are refused.
+    A repository with code, without config or with pickled weights is refused before any weights are downloaded.
     Raises ModelNotFound or ModelRefused.
     """
     if is_folder(name):
@@ -188,7 +191,7 @@ def resolve(name: str) -> tuple[Path, str]:
     if not HUB_ID.fullmatch(name):
         raise ModelNotFound(
             f"There is no model `{printable(name):.{MAX_PATH}}`.",
-            "It is neither a folder here nor a hub id.",
+            "It is neither a folder on this machine nor a Hub id.",
             "Give a folder with config.json and model.safetensors, or owner/name.",
         )
     return _from_hub(*name.partition("@")[::2])
@@ -211,13 +214,15 @@ def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
             check_files(repo, names, config)
         except errors.HfHubHTTPError:
             raise
-        except (errors.HTTPError, OSError) as offline:  # no network: what was fetched before is still good
+        except (errors.HTTPError, OSError) as offline:  # no network: an earlier download can still be used
             logger.info("no hub: %s", offline)
-            reached = False  # asked again, it would be waited for in vain
+            reached = False  # a second request would wait for its timeout again
         local = snapshot_download(repo, revision=commit or None, allow_patterns=WANTED, local_files_only=not reached)
     except (errors.HTTPError, errors.HFValidationError, OSError) as error:
         raise ModelNotFound(
-            f"The hub did not give `{repo}`.", words_of(error), "Check the id and the network, log in if it is gated, or give a folder."
+            f"`{repo}` could not be downloaded from the Hub.",
+            words_of(error),
+            "Check the id and the network, log in if it is gated, or give a folder.",
         ) from error
     folder = Path(local)
     check_folder(folder, _names_in(folder))
@@ -230,14 +235,13 @@ def check_folder(folder: Path, names: Iterable[str]) -> None:
 
 
 def check_files(name: str, files: list[str], config: Path | None) -> None:
-    """Refuses what must not be loaded, from the list of files and config.json alone."""
+    """Raise ModelRefused for a model that must not be loaded, from its list of files and its config.json alone."""
     if config is None and "adapter_config.json" in files:
         do = "Merge it into its base model (peft's `merge_and_unload`), save that, and give the merged folder."
         raise ModelRefused(f"`{name}` holds an adapter, not a model.", "It has an adapter_config.json, and no config.json.", do)
-    found = config_in(config or Path(name) / "config.json", name)
-    if found.get("auto_map"):
+    if config_in(config or Path(name) / "config.json", name).get("auto_map"):
         raise ModelRefused(
-            f"`{name}` wants to run code of its own.", "Its config.json has an `auto_map`.", "Only model families that transformers knows are loaded."
+            f"`{name}` needs remote code.", "Its config.json has an `auto_map`.", "Choose a model family that transformers itself supports."
         )
     if not any(f.endswith(".safetensors") for f in files):
         pickled = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
@@ -249,29 +253,31 @@ def check_files(name: str, files: list[str], config: Path | None) -> None:
 
 
 def load_causal_lm(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:
-    """A decoder language model from a folder or hub id. Raises ModelNotFound or ModelRefused."""
+    """Load a causal LM from a folder or Hub id. Raises ModelNotFound or ModelRefused."""
     return _frozen(*_load(AutoModelForCausalLM, name, title, device, dtype))
 
 
 def load_classifier(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:
-    """A decoder with a trained scalar head (`num_labels=1`) from a folder or hub id. Raises ModelNotFound or ModelRefused."""
+    """Load a decoder with a trained scalar head (`num_labels=1`) from a folder or Hub id. Raises ModelNotFound or ModelRefused."""
     folder, _ = resolve(name)
     config = read_config(folder)
-    labels = len(config.get("id2label") or {}) or config.get("num_labels") or head_rows(folder)  # two labels are not written down
+    labels = len(config.get("id2label") or {}) or config.get("num_labels") or head_rows(folder)  # a config does not store the default of two labels
     if labels not in (None, 1):
         raise ModelRefused(f"`{title or name}` has no scalar head.", f"Its head has {labels} labels.", "A reward model needs `num_labels=1`.")
     return _frozen(*_load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=1))
 
 
 def load_to_train(name: str, scalar: bool, device: str = "auto", dtype: str = "float32") -> tuple[Loaded, bool]:
-    """A decoder with free weights, and whether they are all there: a new scalar head starts at 0. Raises ModelNotFound, ModelRefused."""
+    """Load a decoder with trainable weights, and whether all of them were saved: a new scalar head starts at 0.
+
+    Raises ModelNotFound, ModelRefused.
+    """
     kind, extra = (AutoModelForSequenceClassification, {"num_labels": 1}) if scalar else (AutoModelForCausalLM, {})
     card = ModelCard.read(resolve(name)[0])
     loaded, missing = _load(kind, name, card.name if card else None, device, dtype, **extra)
     head = getattr(loaded.model, "score", None)
     if scalar and (not isinstance(head, torch.nn.Linear) or head.out_features != 1):
-        found = f"`{type(loaded.model).__name__}` has no `score` layer."
-        raise ModelRefused(f"`{loaded.ref.name}` cannot score prefixes.", found, "Use a decoder.")
+        raise ModelRefused(f"`{loaded.ref.name}` cannot score prefixes.", f"`{type(loaded.model).__name__}` has no `score` layer.", "Use a decoder.")
     if isinstance(head, torch.nn.Linear) and HEAD in missing:
         torch.nn.init.zeros_(head.weight)
     _check_complete(loaded, [key for key in missing if key != HEAD])
@@ -280,35 +286,37 @@ def load_to_train(name: str, scalar: bool, device: str = "auto", dtype: str = "f
 
 
 def enter(name: str, title: str | None = None) -> tuple[str, Path, str, dict[str, Any]]:
-    """A folder or hub id -> (title, folder, revision, its config.json), once all has passed that is looked at before loading.
+    """(title, folder, revision, content of config.json) of a folder or Hub id that has passed all checks before loading.
 
-    What is not known by its content is tried in a child process. Raises ModelNotFound, ModelRefused, Stopped.
+    Unknown content is tried in a child process. Raises ModelNotFound, ModelRefused, Stopped.
     """
     folder, revision = resolve(name)
     title = printable(title or (name if HUB_ID.fullmatch(name) and not is_folder(name) else folder.name or str(folder)))
-    found = read_config(folder)
-    check_counts(title, found)
-    check_sizes(title, folder, found)
+    config = read_config(folder)
+    check_counts(title, config)
+    check_sizes(title, folder, config)
     admit(title, folder)
-    return title, folder, revision, found
+    return title, folder, revision, config
 
 
 def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **extra: int) -> tuple[Loaded, list[str]]:
-    """The model as it was saved, and the names of weights that were not."""
-    title, folder, revision, found = enter(name, title)
+    """Model and tokenizer, and the names of weights that the checkpoint lacks."""
+    title, folder, revision, config_json = enter(name, title)
     wrong = f"`{title}` could not be loaded: "
     with door(wrong + "its config cannot be read.", kind=ModelRefused):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **extra)
-        choose_attention(config, found)
+        choose_attention(config, config_json)
     has_none = not any((folder / name).is_file() for name in TOKENIZERS)
-    words = f"there is no tokenizer in {folder}." if has_none else "its tokenizer cannot be read."
-    with door(wrong + words, "Save its tokenizer into the folder." if has_none else "", ModelRefused):
+    problem = f"there is no tokenizer in {folder}." if has_none else "its tokenizer cannot be read."
+    with door(wrong + problem, "Save its tokenizer into the folder." if has_none else "", ModelRefused):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    words, do = words_of_weights(found)
+    problem, do = loading_problem(config_json)
     where = pick_device(device)
-    straight = {} if where.type == "cpu" else {"device_map": {"": where}}  # each tensor as it is read, not all of them in memory before
+    straight = (
+        {} if where.type == "cpu" else {"device_map": {"": where}}
+    )  # each tensor goes to the device as it is read, so that they are never all in main memory
     check_stopped()
-    with door(wrong + words, do, ModelRefused):
+    with door(wrong + problem, do, ModelRefused):
         model, info = kind.from_pretrained(
             folder, config=config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, output_loading_info=True,
             ignore_mismatched_sizes=True, **straight,
@@ -326,7 +334,7 @@ def _load(kind: Any, name: str, title: str | None, device: str, dtype: str, **ex
 
 
 def _frozen(loaded: Loaded, missing: Sequence[str]) -> Loaded:
-    """Ready to be asked. Raises ModelRefused where weights are missing."""
+    """The model in evaluation mode, without gradients. Raises ModelRefused if weights are missing."""
     _check_complete(loaded, missing)
     loaded.model.eval().requires_grad_(False)
     return loaded
@@ -337,7 +345,7 @@ def _check_complete(loaded: Loaded, missing: Sequence[str]) -> None:
         title = loaded.ref.name
         head = [key for key in missing if key.split(".")[0] in ("score", "classifier")]
         wrong = f"`{title}` has no trained head: its rewards would be random." if head else f"`{title}` lacks weights."
-        do = "Choose a trained reward model, or train one from it." if head else "Save it again, whole."
+        do = "Choose a trained reward model, or train one from it." if head else "Save the complete model again."
         others = other_heads(loaded.model, loaded.folder) if head else {}
         beside = f", but {', '.join(f'`{key}` {shape}' for key, (_, shape) in others.items())}" if others else ""
         do = f"If one of them is its head, with one output, save it as `{HEAD}`." if others else do
@@ -345,16 +353,15 @@ def _check_complete(loaded: Loaded, missing: Sequence[str]) -> None:
 
 
 def check_same_tokens(reward_model: Loaded, base_lm: Loaded) -> None:
-    """Raises TokenizerMismatch unless the reward model reads every token that the base LM can choose, under the same id. Tokens and
-    rows that only one of them has are no hindrance."""
-    ours, theirs = reward_model.token_ids, base_lm.token_ids
-    if reward_model.token_ids_sha256 == base_lm.token_ids_sha256 or theirs.items() <= ours.items():
+    """Raise TokenizerMismatch unless the reward model has every token of the base LM under the same id; further tokens and rows are allowed."""
+    rm_ids, lm_ids = reward_model.token_ids, base_lm.token_ids
+    if reward_model.token_ids_sha256 == base_lm.token_ids_sha256 or lm_ids.items() <= rm_ids.items():
         return
     do, names = "Choose a reward model trained for this base LM.", f"Reward model `{reward_model.ref.name}` and base LM `{base_lm.ref.name}`"
-    lost = sorted((i, token) for token, i in theirs.items() - ours.items())
-    (first, token), all_ours = lost[0], reward_model.tokenizer.get_vocab()
-    if all(all_ours.get(token) == i for i, token in lost):
-        found = f"{len(lost)} have no row, the first is `{token}` ({first}); it reads {reward_model.vocabulary_size} ids."
-        raise TokenizerMismatch(f"Reward model `{reward_model.ref.name}` cannot read every token of base LM `{base_lm.ref.name}`.", found, do)
-    found = f"`{reward_model.ref.name}` has {len(ours)} tokens, `{base_lm.ref.name}` has {len(theirs)}; {len(lost)} of these differ."
-    raise TokenizerMismatch(f"{names} do not share a tokenizer.", found, do)
+    missing = sorted((i, token) for token, i in lm_ids.items() - rm_ids.items())
+    (first, token), vocabulary = missing[0], reward_model.tokenizer.get_vocab()
+    if all(vocabulary.get(token) == i for i, token in missing):
+        rows = f"{len(missing)} have no row, the first is `{token}` ({first}); it reads {reward_model.vocabulary_size} ids."
+        raise TokenizerMismatch(f"Reward model `{reward_model.ref.name}` cannot read every token of base LM `{base_lm.ref.name}`.", rows, do)
+    counts = f"`{reward_model.ref.name}` has {len(rm_ids)} tokens, `{base_lm.ref.name}` has {len(lm_ids)}; {len(missing)} of these differ."
+    raise TokenizerMismatch(f"{names} do not share a tokenizer.", counts, do)

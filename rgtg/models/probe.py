@@ -1,7 +1,7 @@
-"""The law a model has to obey before it is used, tried on a few tokens and not looked up by its name.
+"""Tests that a model has to pass before it is used, run on a few tokens instead of decided by the name of its family.
 
-What it says is finite; what follows changes nothing before; and prefixes that are kept say what plain encoding says, also beyond
-every window and position limit that the config names. Knows nothing of heads, rewards, methods, text or files.
+Its outputs are finite; later tokens do not change earlier positions; and cached prefixes give the outputs of a forward without a cache, also
+beyond every attention window and position limit that the config names. Knows nothing of heads, rewards, methods, text or files.
 """
 
 import re
@@ -17,17 +17,19 @@ from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import Backbone, close, encode_all, tolerance
 from rgtg.models.prefixes.strategy import choose_strategy, grow
 
-LIMIT = re.compile(r"window|chunk_size|original_max_position|local_attention|index_topk")  # in names of a config: lengths at which something changes
+LIMIT = re.compile(
+    r"window|chunk_size|original_max_position|local_attention|index_topk"
+)  # in keys of a config: lengths at which attention or positions change
 NO_LIMIT = ("max_window_layers",)
-LONGEST = 4096  # beyond this nothing is tried here
-AFFORDABLE = {"cpu": 2e11}  # parameters x positions of one trial; about ten seconds on two cores
+LONGEST = 4096  # tokens of the longest test
+AFFORDABLE = {"cpu": 2e11}  # parameters × positions of one test; about ten seconds on two cores
 
 
 @torch.inference_mode()
 def check_reads(loaded: Loaded, run: Callable[..., Tensor]) -> None:
-    """Raises ModelRefused unless `run` reads two texts, what it says of them is finite, and what follows changes nothing before.
+    """Raise ModelRefused unless `run` returns finite outputs for two texts, and later tokens leave earlier positions unchanged.
 
-    `run(input_ids, use_cache)` gives (rows, length, width): hidden states, logits or rewards of every position.
+    `run(input_ids, use_cache)` returns hidden states, logits or rewards of every position, (rows, length, width).
     """
     name, model, vocabulary, length = loaded.ref.name, loaded.model, loaded.num_tokens, min(16, loaded.context)
     half = max(1, length // 2)
@@ -35,36 +37,33 @@ def check_reads(loaded: Loaded, run: Callable[..., Tensor]) -> None:
     ids[1, :half] = ids[0, :half]
     ids[1, half:] = (ids[0, half:] + 1) % vocabulary  # another token at every later place
     try:
-        found = run(input_ids=ids.to(model.device), use_cache=False).float()
-    except Exception as error:  # whatever a family raises: it cannot be asked
+        outputs = run(input_ids=ids.to(model.device), use_cache=False).float()
+    except Exception as error:  # the code of a model family can raise anything
         raise refused(name, error) from error
-    if not bool(torch.isfinite(found).all()):
-        wrong, do = (
-            "gives numbers that are not finite.",
-            "Its weights are damaged, or too large for this dtype: take float32, or save it again.",
-        )
-        raise ModelRefused(f"`{name}` {wrong}", f"{int((~torch.isfinite(found)).sum())} of {found.numel()} are NaN or infinite.", do)
-    before = found[:, :half]
-    off = float((before[0] - before[1]).abs().max())
-    if off > tolerance(model.dtype) / 10 * float(before.abs().max()):
+    if not bool(torch.isfinite(outputs).all()):
+        num_wrong, do = int((~torch.isfinite(outputs)).sum()), "Its weights are damaged, or too large for this dtype: use float32, or save it again."
+        raise ModelRefused(f"`{name}` returns outputs that are not finite.", f"{num_wrong} of {outputs.numel()} are NaN or infinite.", do)
+    before = outputs[:, :half]
+    difference = float((before[0] - before[1]).abs().max())
+    if difference > tolerance(model.dtype) / 10 * float(before.abs().max()):
         raise ModelRefused(
-            f"`{name}` is no decoder: its attention sees what follows.",
-            f"Other tokens behind a text of {half} change what it says of the text by {off:.2g}.",
-            "Choose a decoder; an encoder such as BERT needs `is_decoder` and weights trained that way.",
+            f"`{name}` is not a decoder: its attention sees later tokens.",
+            f"Other tokens after position {half} change the outputs before it by {difference:.2g}.",
+            "Choose a decoder; an encoder such as BERT needs `is_decoder` and weights trained as a decoder.",
         )
 
 
 def refused(name: str, error: Exception) -> ModelRefused:
-    """What a family raised when it was asked, as a refusal with the words found."""
-    found = next((line.strip() for line in str(error).splitlines() if line.strip()), "It gave no reason.")
-    return ModelRefused(f"`{name}` cannot be asked for its prefixes.", found, "Choose a decoder of another family.")
+    """ModelRefused for an exception from the forward of a model, with its message."""
+    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "It gave no reason.")
+    return ModelRefused(f"`{name}` cannot be run on prefixes.", message, "Choose a decoder of another family.")
 
 
-def grown(loaded: Loaded, backbone: Backbone) -> Backbone:
-    """The backbone with the fastest way of growing prefixes that obeys the law, how far it does, and where its positions switch.
+def with_strategy(loaded: Loaded, backbone: Backbone) -> Backbone:
+    """The backbone with the fastest strategy that gives correct outputs, the length up to which it does, and where its positions switch.
 
-    Every limit that the config names is tried at a few positions on both sides. Where that would take long, a window that our masks
-    know is trusted, and beyond any other limit texts are re-encoded. Raises ModelRefused.
+    Every limit that the config names is tested at a few positions on both sides. If that would take too long, a window that our masks
+    implement is trusted, and beyond any other limit texts are re-encoded. Raises ModelRefused.
     """
     name, vocabulary, config = loaded.ref.name, loaded.num_tokens, loaded.model.config.get_text_config()
     try:
@@ -86,7 +85,7 @@ def grown(loaded: Loaded, backbone: Backbone) -> Backbone:
 
 
 def named_limits(config: Any) -> list[int]:
-    """Lengths that a config names at which attention or positions may change, the shortest first.
+    """Lengths in a config at which attention or positions may change, in ascending order.
 
     >>> named_limits({"sliding_window": 512, "rope_parameters": {"original_max_position_embeddings": 4096}})
     [512, 4096]
@@ -94,7 +93,7 @@ def named_limits(config: Any) -> list[int]:
 
     def numbers(value: Any) -> Iterable[int]:
         if isinstance(value, (list, tuple)):
-            return [n for some in value for n in numbers(some)]
+            return [n for item in value for n in numbers(item)]
         return [value] if isinstance(value, int) and not isinstance(value, bool) and value > 3 else []
 
     def walk(values: dict[str, Any]) -> Iterable[int]:
@@ -108,7 +107,7 @@ def named_limits(config: Any) -> list[int]:
 
 
 def longrope_switch(config: Any) -> int | None:
-    """The length beyond which a longrope model takes its other factors; None for all others."""
+    """Length beyond which a longrope model uses its other factors; None for any other model."""
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
     return next((kind.get("original_max_position_embeddings") for kind in kinds if kind.get("rope_type") == "longrope"), None)
@@ -116,7 +115,7 @@ def longrope_switch(config: Any) -> int | None:
 
 @torch.inference_mode()
 def _switches(name: str, backbone: Backbone, vocabulary: int, limit: int) -> bool:
-    """Whether a text that passes `limit` is read otherwise from its first token on. Raises ModelRefused where every token does that."""
+    """Whether a text longer than `limit` has other states from its first token on. Raises ModelRefused if every further token changes them."""
 
     def same(a: int, b: int) -> bool:
         shorter, longer = (encode_all(backbone, [text[:n]])[0] for n in (a, b))
@@ -126,21 +125,21 @@ def _switches(name: str, backbone: Backbone, vocabulary: int, limit: int) -> boo
     if same(limit, limit + 4):
         return False
     if not same(limit - 1, limit) or not same(limit + 1, limit + 4):
-        found = f"Its states at {limit - 1} tokens, at {limit} and behind it all differ."
-        raise ModelRefused(f"`{name}` reads every text otherwise with each token that comes.", found, "Choose a model with fixed positions.")
+        lengths = f"Its states at {limit - 1} tokens, at {limit} and beyond all differ."
+        raise ModelRefused(f"`{name}` changes the states of a text with every token that follows.", lengths, "Choose a model with fixed positions.")
     return True
 
 
 @torch.inference_mode()
 def _crosses(backbone: Backbone, vocabulary: int, limit: int) -> bool:
-    """Whether a text that is kept, beside a short one, grows across `limit` as plain encoding has it, with two candidates."""
+    """Whether a cached text that grows across `limit`, beside a short one, has the states of a forward without a cache, with two candidates."""
     text, other, more = _draw(3, limit + 4, vocabulary).tolist()
     short, candidates = other[:5], more[:2]
     try:
         plain = encode_all(backbone, [[*text[: limit + 3], token] for token in candidates])
         rows = grow(backbone, [text[: max(1, limit - 3)], short])
         for slot in (0, 1):
-            rows.forward({slot: ()})  # each alone: the short one costs nothing
+            rows.forward({slot: ()})  # one at a time, so that the short one is not padded to the long one
         for token in text[len(rows.texts[0]) : limit + 3]:
             rows.append(0, token)
             rows.append(1, token)
@@ -148,12 +147,12 @@ def _crosses(backbone: Backbone, vocabulary: int, limit: int) -> bool:
                 return False
         fed = rows.forward({0: candidates, 1: candidates})
         assert fed is not None
-        at = fed.slots.index(0)
-        found = fed.hidden[at, fed.first[at] : fed.first[at] + 2]
-        return close(found, plain[:, -1])
+        row = fed.slots.index(0)
+        of_candidates = fed.hidden[row, fed.first[row] : fed.first[row] + 2]
+        return close(of_candidates, plain[:, -1])
     except Stopped:
         raise
-    except Exception:  # whatever a family raises
+    except Exception:  # the code of a model family can raise anything
         return False
 
 

@@ -1,4 +1,4 @@
-"""What makes a loaded model faster on this machine, by measuring: how matrices lie in memory, how many threads, int8.
+"""Measured tuning of a loaded model on this machine: memory layout of matrices, number of threads, int8.
 
 Works on torch modules and callables. Knows nothing of prefixes, rewards or the engine.
 """
@@ -20,12 +20,12 @@ from transformers.pytorch_utils import Conv1D
 
 from rgtg.errors import ModelRefused
 
-LM_TOKENS = (1, 4)  # tokens in a forward of the base LM: one a column
-REWARD_TOKENS = (11, 44)  # in one of a reward model: one pending and ten candidates, for one column and for four
-MIN_WEIGHTS = 16_000_000  # in matrices; below, a forward is mostly Python and no layout is worth its measurement
-MIN_GAIN = 1.08  # less is noise
-SAMPLE_ROWS = 8192  # of a matrix that is measured: a head of 150,000 rows multiplies no differently
-ALL_THREADS_FROM = 100_000_000  # weights; such models gain from every core, nothing needs to be measured
+LM_TOKENS = (1, 4)  # tokens in a forward of the base LM: one per column
+REWARD_TOKENS = (11, 44)  # in a forward of a reward model: one pending token and ten candidates, for one column and for four
+MIN_WEIGHTS = 16_000_000  # in matrices; with fewer a forward is mostly Python and no layout is worth the measurement
+MIN_GAIN = 1.08  # smaller gains are noise
+SAMPLE_ROWS = 8192  # of a measured matrix: a head of 150,000 rows has the same optimum
+ALL_THREADS_FROM = 100_000_000  # weights; models of this size use every core without measurement
 DEFAULT_THREADS = torch.get_num_threads()
 
 Matrix = nn.Linear | Conv1D
@@ -35,7 +35,7 @@ def num_weights(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-# --- how matrices lie in memory -----------------------------------------------------------------------------------------
+# --- memory layout of matrices ------------------------------------------------------------------------------------------
 
 
 def _by_rows(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
@@ -46,7 +46,7 @@ def _onednn(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")
 
 
-# a way to multiply: whether the matrix (out, in) lies column after column, and the kernel
+# layout and kernel of a multiplication: whether the matrix (out, in) is column-major, and the function
 WAYS: dict[str, tuple[bool, Callable[[Tensor, Tensor, Tensor | None], Tensor]]] = {
     "row-major": (False, _by_rows),
     "column-major": (True, _by_rows),
@@ -56,12 +56,12 @@ WAYS: dict[str, tuple[bool, Callable[[Tensor, Tensor, Tensor | None], Tensor]]] 
 
 @dataclass(frozen=True)
 class Tuned:
-    """How the matrices of a model are multiplied now: (shape of a matrix (out, in), way, times as fast as before), the changed ones only."""
+    """Changed matrices of a model: (shape (out, in), key of WAYS, speed-up factor) each."""
 
     changed: tuple[tuple[tuple[int, int], str, float], ...] = ()
 
     def __str__(self) -> str:
-        return ", ".join(f"{out}×{width} {way} ({gain:.2f}×)" for (out, width), way, gain in self.changed) or "weights as they came"
+        return ", ".join(f"{out}×{width} {way} ({gain:.2f}×)" for (out, width), way, gain in self.changed) or "memory layout unchanged"
 
 
 def tune_matrices(
@@ -71,10 +71,10 @@ def tune_matrices(
     min_weights: int = MIN_WEIGHTS,
     ways: Sequence[str] = tuple(WAYS),
 ) -> Tuned:
-    """Changes Linear and Conv1D layers to the fastest of `ways` for forwards of so many tokens, as measured for each shape; values stay.
+    """Change Linear and Conv1D layers to the fastest of `ways` for forwards of `num_tokens`, as measured for each shape.
 
-    Only on a CPU, in float32, and where there are `min_weights` in matrices. Names, shapes and ties of weights stay, so that the
-    model is saved as before. The measurement takes about `seconds`, the copies come on top. For inference: oneDNN has no gradient here.
+    Values, names, shapes and ties of weights stay, so that the model is saved as before. Only on a CPU, in float32, and with at least
+    `min_weights` in matrices. The measurement takes about `seconds`, copies come on top. For inference: oneDNN has no gradient here.
     """
     groups: dict[tuple[type, torch.Size, bool], list[Matrix]] = {}
     holders = Counter(id(module._parameters["weight"]) for module in model.modules() if module._parameters.get("weight") is not None)
@@ -89,10 +89,10 @@ def tune_matrices(
     for (kind, shape, shared), modules in groups.items():
         if sizes[kind, shape, shared] < 0.02 * sum(sizes.values()):
             continue
-        # a weight that is shared, by an embedding say, can only be saved as it lies: transformers views it as flat
-        open_to = [way for way in ways if not (shared and WAYS[way][0])]
-        way, gain = _fastest(modules, num_tokens, seconds / len(groups), open_to)
-        if gain >= MIN_GAIN and way in open_to:
+        # a shared weight, e.g. with the embedding, keeps its layout: transformers saves it as a flat view
+        allowed = [way for way in ways if not (shared and WAYS[way][0])]
+        way, gain = _fastest(modules, num_tokens, seconds / len(groups), allowed)
+        if gain >= MIN_GAIN and way in allowed:
             for module in modules:
                 _change(module, *WAYS[way])
             changed.append(((shape[0], shape[1]), way, gain))
@@ -100,14 +100,14 @@ def tune_matrices(
 
 
 def is_plain_matrix(module: nn.Module) -> TypeGuard[Matrix]:
-    """A Linear or Conv1D of the library itself, float32 on the CPU; not a quantised, adapted or tuned one."""
+    """Whether a module is an unmodified Linear or Conv1D, float32 on the CPU: not quantised, adapted or tuned."""
     weight = module._parameters.get("weight") if type(module) in (nn.Linear, Conv1D) else None
     plain = weight is not None and weight.ndim == 2 and weight.device.type == "cpu" and weight.dtype == torch.float32
     return plain and "forward" not in vars(module)
 
 
 def _matrix(module: Matrix) -> Tensor:
-    """The weight as (out, in); that of a Conv1D lies the other way round."""
+    """Weight as (out, in); a Conv1D stores its transpose."""
     return module.weight.detach().t() if isinstance(module, Conv1D) else module.weight.detach()
 
 
@@ -121,9 +121,9 @@ def has_onednn() -> bool:
 
 @torch.inference_mode()
 def _fastest(modules: Sequence[Matrix], num_tokens: Sequence[int], seconds: float, ways: Sequence[str]) -> tuple[str, float]:
-    """The fastest way and how many times as fast as it is now, from interleaved rounds over three matrices, which no cache holds.
+    """Fastest of `ways` and its speed-up factor, from interleaved rounds over three matrices, too large together for the CPU cache.
 
-    A gain has to show in the least disturbed round and in the median one: beside a busy process either alone is at times wrong by far.
+    The gain is the smaller of those of the fastest and of the median round: beside a busy process either alone can be far off.
     """
     now = "column-major" if isinstance(modules[0], Conv1D) else "row-major"
     samples = [_matrix(module)[:SAMPLE_ROWS] for module in modules[:3]]
@@ -137,7 +137,7 @@ def _fastest(modules: Sequence[Matrix], num_tokens: Sequence[int], seconds: floa
                 start = time.perf_counter()
                 for matrix in matrices:
                     WAYS[way][1](x, matrix, None)
-                if turn:  # the first is for the caches
+                if turn:  # the first round warms up
                     times[way, len(x)].append(time.perf_counter() - start)
         if turn and time.perf_counter() - begun > seconds:
             break
@@ -150,7 +150,7 @@ def _fastest(modules: Sequence[Matrix], num_tokens: Sequence[int], seconds: floa
 
 
 def _change(module: Matrix, by_columns: bool, kernel: Callable[[Tensor, Tensor, Tensor | None], Tensor]) -> None:
-    matrix = _laid(_matrix(module), by_columns)  # a weight that is tied to an embedding stays tied: the parameter is the same
+    matrix = _laid(_matrix(module), by_columns)  # a weight tied to an embedding stays tied: the parameter object is the same
     module.weight.data = matrix.t() if isinstance(module, Conv1D) else matrix
     if kernel is _onednn:
         module.forward = MethodType(_forward_onednn, module)  # type: ignore[method-assign]
@@ -164,28 +164,28 @@ def _forward_onednn(self: Matrix, x: Tensor) -> Tensor:
 
 
 class Int8Linear(nn.Module):
-    """A Linear layer of int8 weights, with a scale for each output; inputs are quantised as they come, all of a call by one scale.
+    """Linear layer with int8 weights and one scale per output; inputs are quantised dynamically, with one scale per call.
 
-    So a reward depends a little on what is scored beside it. A float32 layer takes its place nowhere else: it cannot be saved.
+    A reward therefore depends slightly on what is scored in the same call. It cannot be saved.
     """
 
     def __init__(self, matrix: Tensor, bias: Tensor | None):
-        """From a float32 matrix (out, in)."""
+        """Quantise a float32 matrix (out, in)."""
         super().__init__()
         scales = (matrix.abs().amax(1) / 127).clamp(min=1e-12)  # (out,)
         zeros = torch.zeros(len(scales), dtype=torch.long)
-        with warnings.catch_warnings():  # quantised tensors are to leave torch one day; a torch without them is refused in words
+        with warnings.catch_warnings():  # torch will drop quantised tensors; `quantise` reports a torch without them
             warnings.simplefilter("ignore", UserWarning)
             quantised = torch.quantize_per_channel(matrix, scales.double(), zeros, 0, torch.qint8)
         self.packed = torch.ops.quantized.linear_prepack(quantised, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic(x, self.packed, reduce_range=True)  # int16 sums overflow without it, before VNNI
+        return torch.ops.quantized.linear_dynamic(x, self.packed, reduce_range=True)  # without it int16 sums overflow on CPUs before VNNI
 
 
 @dataclass(frozen=True)
 class Int8:
-    """What int8 did to a reward model: `error` is the mean absolute difference of rewards to float32, `spread` their standard deviation."""
+    """Effect of int8 on a reward model: `error` is the mean absolute difference of rewards to float32, `spread` their standard deviation."""
 
     num_layers: int
     error: float
@@ -196,10 +196,10 @@ class Int8:
 
 
 def quantise(model: nn.Module, backbone: nn.Module, name: str, rewards: Callable[[], Tensor]) -> Int8:
-    """Turns the Linear and Conv1D layers of `backbone`, inside `model`, to int8 in place; embedding and heads stay float32.
+    """Convert the Linear and Conv1D layers of `backbone`, inside `model`, to int8 in place; embedding and heads stay float32.
 
-    `rewards` gives the model's rewards of a fixed sample of prefixes; it is asked before and after. Choose the decoding strategy
-    before: int8 keeps no law to 1e-4. Raises ModelRefused where that cannot be; the model is then as it was.
+    `rewards` returns the model's rewards of fixed prefixes; it is called before and after. Choose the decoding strategy before: int8 does not
+    keep outputs to 1e-4. Raises ModelRefused if it is impossible; the model is then unchanged.
     """
     layers = {path: module for path, module in backbone.named_modules() if is_plain_matrix(module)}
     do = "Use float32 for this reward model."
@@ -218,7 +218,7 @@ def quantise(model: nn.Module, backbone: nn.Module, name: str, rewards: Callable
     if not bool(difference.isfinite()):
         for path, module in layers.items():
             backbone.set_submodule(path, module)
-        raise ModelRefused(f"`{name}` cannot be used in int8.", "Its rewards are no numbers then.", do)
+        raise ModelRefused(f"`{name}` cannot be used in int8.", "Its rewards would be NaN.", do)
     return Int8(len(layers), float(difference), float(before.std()))
 
 
@@ -226,14 +226,14 @@ def quantise(model: nn.Module, backbone: nn.Module, name: str, rewards: Callable
 
 
 def choose_threads(step: Callable[[], object], weights: int, seconds: float = 0.2) -> int:
-    """How many threads serve `step`, a forward or two of the models that decode together: one, or all that torch uses.
+    """Number of threads for `step`, a forward of the models that decode together: 1, or all that torch uses.
 
-    All where a person has set the number (OMP_NUM_THREADS, MKL_NUM_THREADS or torch.set_num_threads), and from 100 million
-    `weights` on. One unless all are clearly faster: a second thread suffers most when another process is at work.
+    All if the user has set the number (OMP_NUM_THREADS, MKL_NUM_THREADS or torch.set_num_threads) and from 100 million `weights` on; otherwise
+    1 unless all are clearly faster: more threads suffer most when another process is busy.
     """
     threads = torch.get_num_threads()
-    chosen = threads != DEFAULT_THREADS or any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-    if chosen or threads == 1 or weights >= ALL_THREADS_FROM:
+    set_by_user = threads != DEFAULT_THREADS or any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    if set_by_user or threads == 1 or weights >= ALL_THREADS_FROM:
         return threads
     times: dict[int, list[float]] = {1: [], threads: []}
     begun = time.perf_counter()
@@ -252,10 +252,10 @@ def choose_threads(step: Callable[[], object], weights: int, seconds: float = 0.
 
 
 def use_threads(num_threads: int) -> None:
-    """Sets the number for the thread that calls; 0 leaves it.
+    """Set the number of torch threads for the calling thread; 0 leaves it.
 
-    torch keeps the number for each thread: a new one starts with what was set last, wherever that was, and one that has computed
-    already keeps its own (torch 2.13 with OpenMP). So whoever computes says it, at the start of every round: it costs 0.3 µs.
+    torch has one number per thread: a new thread starts with the number set last in any thread, and one that has computed keeps its own (torch
+    2.13 with OpenMP). It is therefore set at the start of every round, which costs 0.3 µs.
     """
     if num_threads and torch.get_num_threads() != num_threads:
         torch.set_num_threads(num_threads)

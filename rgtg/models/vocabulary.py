@@ -1,7 +1,6 @@
-"""Which token has which id, read from a model folder's tokenizer.json: enough to see that two models are of different families before
-a weight is read.
+"""Token ids from a model folder's tokenizer.json: enough to see that two models have different tokenizers before loading weights.
 
-Knows nothing of torch or transformers; what the tokenizers themselves make of their files is compared when models are used.
+Knows nothing of torch or transformers; the tokenizers themselves are compared when models are used.
 """
 
 import io
@@ -14,26 +13,28 @@ FILE = "tokenizer.json"
 
 
 def check_family(reward_model: tuple[str, Path], base_lm: tuple[str, Path]) -> None:
-    """Two models as (name, folder). Raises TokenizerMismatch where less than half of the base LM's tokens have the same id in both; what
-    cannot be read here is left to the tokenizers."""
+    """Raise TokenizerMismatch if less than half of the base LM's tokens have the same id in both models, each given as (name, folder).
+
+    A tokenizer.json that cannot be read is left to the tokenizers.
+    """
     (name, folder), (lm_name, lm_folder) = reward_model, base_lm
     if _content(folder) == _content(lm_folder):
         return
-    ours, theirs = token_ids(folder), token_ids(lm_folder)
-    if ours and theirs and 2 * (shared := len(ours.items() & theirs.items())) < len(theirs):
-        found = f"`{name}` has {len(ours):,} tokens, `{lm_name}` has {len(theirs):,}; {shared:,} have the same id in both."
+    rm_ids, lm_ids = token_ids(folder), token_ids(lm_folder)
+    if rm_ids and lm_ids and 2 * (shared := len(rm_ids.items() & lm_ids.items())) < len(lm_ids):
+        counts = f"`{name}` has {len(rm_ids):,} tokens, `{lm_name}` has {len(lm_ids):,}; {shared:,} have the same id in both."
         wrong = f"Reward model `{name}` and base LM `{lm_name}` do not share a tokenizer."
-        raise TokenizerMismatch(wrong, found, "Choose a reward model trained for this base LM.")
+        raise TokenizerMismatch(wrong, counts, "Choose a reward model trained for this base LM.")
 
 
 def token_ids(folder: Path) -> dict[str, int]:
-    """{token: id} of a folder's tokenizer.json; {} where there is none that can be read."""
+    """{token: id} from a folder's tokenizer.json; {} if it is missing or cannot be read."""
     try:
-        found = read_json(folder / FILE)
-        vocabulary = found["model"]["vocab"]
+        tokenizer = read_json(folder / FILE)
+        vocabulary = tokenizer["model"]["vocab"]
         if isinstance(vocabulary, list):  # Unigram: [[token, log probability], …]
             vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
-        return dict(vocabulary) | {token["content"]: token["id"] for token in found.get("added_tokens") or ()}
+        return dict(vocabulary) | {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

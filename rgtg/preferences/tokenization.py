@@ -13,7 +13,7 @@ from rgtg.config import DataConfig
 from rgtg.errors import BadData
 from rgtg.preferences.batches import Ids, TokenPair, TokenText
 from rgtg.preferences.formats import Example, Labelled, Mark, Prompt
-from rgtg.prompts import check_rows, closing, encode_prompt, encode_response, num_end_ids, pieces, says
+from rgtg.prompts import check_rows, closing, decodes_to, encode_prompt, encode_response, num_end_ids, pieces
 
 # what templates of this field write around turns; a tokenizer that lacks them reads their characters
 TEMPLATE_MARKERS = r"<\|[a-z][a-z0-9_]{1,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<｜[^｜>]{1,30}｜>"
@@ -127,7 +127,7 @@ class Encoder:
         if max(ids) >= self._vocabulary:
             return f"It has id {max(ids)}, the model reads {self._vocabulary} ids."
         for side, text, answer in (("chosen", example.chosen, example.chosen_ids), ("rejected", example.rejected, example.rejected_ids)):
-            if text and not says(self._tokenizer, example.prompt_ids, answer, text, self._end):
+            if text and not decodes_to(self._tokenizer, example.prompt_ids, answer, text, self._end):
                 return f"Its `{side}_ids` are another text than its `{side}`."
         if example.chosen or example.rejected or not example.prompt:
             return ""

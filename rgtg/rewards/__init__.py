@@ -1,1 +1,1 @@
-"""Reward models of several kinds behind one face."""
+"""Reward models: one interface, several kinds."""

@@ -1,4 +1,4 @@
-"""What every kind of reward model shares: a name, a context, whether it may guide, and rewards of growing prefixes.
+"""The interface of reward models: rewards of complete responses and of growing prefixes.
 
 Knows nothing of methods, text or the screen.
 """
@@ -12,9 +12,9 @@ from rgtg.models.loading import HasWeights
 from rgtg.models.prefixes.growing import GrowingRows
 
 
-class Said(NamedTuple):
-    """What a reward model says of one slot: the reward of every prefix that was new to it, the oldest first, of the prefix as it
-    stands, and of the prefix followed by each candidate."""
+class SlotRewards(NamedTuple):
+    """Rewards of one slot: `new` of every prefix not scored before (the shortest first), `reward` of the current prefix, `candidates` of the
+    current prefix followed by each candidate."""
 
     new: Sequence[float]
     reward: float
@@ -22,52 +22,53 @@ class Said(NamedTuple):
 
 
 def not_finite(name: str, where: str) -> BadReward:
-    """The error of a reward model whose reward is NaN or infinite; `where` is "at token 3"."""
-    do = "Choose another reward model; this one may be damaged."
-    return BadReward(f"Reward model `{name}` returned a reward that is not a number.", f"Found NaN or infinity {where}.", do)
+    """BadReward for a reward that is NaN or infinite; `where` is e.g. "at token 3"."""
+    do = "Choose another reward model; the weights of this one may be damaged."
+    return BadReward(f"Reward model `{name}` returned a reward that is not finite.", f"Found NaN or infinity {where}.", do)
 
 
 class RewardPrefixes(ABC):
-    """Growing responses under a reward model, one slot each. The law: the reward of a candidate is that of the prefix once it is
-    appended, and both are what plain encoding gives."""
+    """Growing responses scored by a reward model, one slot each.
+
+    Invariant: the reward of a candidate equals that of the prefix once it is appended, and both equal those of a forward without a cache.
+    """
 
     @property
     @abstractmethod
     def num_forwards(self) -> int:
-        """Forwards of the model until now."""
+        """Number of forwards of the model so far."""
 
     @abstractmethod
     def append(self, slot: int, token_id: int) -> None:
-        """One more token of the response."""
+        """Append one token to the response of a slot."""
 
     @abstractmethod
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Slot `targets[i]` becomes what slot `sources[i]` is before the call."""
+        """Replace each slot `targets[i]` by a copy of slot `sources[i]` as it was before the call."""
 
     @abstractmethod
     def truncate(self, slot: int, num_tokens: int) -> None:
-        """Forget the response beyond its first tokens."""
+        """Cut the response of a slot to its first `num_tokens` tokens."""
 
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
-        """What is asked, cut by slots where it is much at once: between two forwards of a moderate size one can stop."""
+        """`asks` split by slots into forwards of moderate size, so that generation can stop between two of them."""
         return [asks]
 
     @abstractmethod
-    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
-        """Candidates by slot -> what is said of each slot; without candidates of the response as it stands. No forward is made
-        where nothing is new."""
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
+        """Rewards of each slot in `asks` (slot -> candidate ids, () for the current prefix alone). Slots with nothing new cost no forward."""
 
     @property
-    def kept(self) -> Sequence[GrowingRows]:
-        """What each of its networks keeps of the texts, which a spot check reads again. A kind that keeps nothing has nothing to check."""
+    def caches(self) -> Sequence[GrowingRows]:
+        """Cached prefixes of each of its networks, for the spot check; () for a kind without a cache."""
         return ()
 
-    def distrust(self) -> None:  # noqa: B027
-        """From here on without a cache; what was said until now is forgotten and read again."""
+    def disable_cache(self) -> None:  # noqa: B027
+        """Disable the cache from here on; rewards so far are discarded and computed again."""
 
 
-class OwnEnd(RewardPrefixes):
-    """Growing responses of a writer that ends them in another way than the model that reads them: `end_ids` says what it reads instead."""
+class TranslatedEnd(RewardPrefixes):
+    """Growing responses of a base LM whose end token differs from that of the reward model: `end_ids` maps the former to the latter."""
 
     def __init__(self, batch: RewardPrefixes, end_ids: Mapping[int, int]):
         self._batch, self._end_ids = batch, end_ids
@@ -77,13 +78,13 @@ class OwnEnd(RewardPrefixes):
         return self._batch.num_forwards
 
     @property
-    def kept(self) -> Sequence[GrowingRows]:
-        return self._batch.kept
+    def caches(self) -> Sequence[GrowingRows]:
+        return self._batch.caches
 
     def append(self, slot: int, token_id: int) -> None:
         self._batch.append(slot, self._end_ids.get(token_id, token_id))
 
-    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
         return self._batch.forward({slot: [self._end_ids.get(token_id, token_id) for token_id in ids] for slot, ids in asks.items()})
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
@@ -95,27 +96,30 @@ class OwnEnd(RewardPrefixes):
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         return self._batch.in_parts(asks)
 
-    def distrust(self) -> None:
-        self._batch.distrust()
+    def disable_cache(self) -> None:
+        self._batch.disable_cache()
 
 
 class RewardModel(HasWeights, ABC):
-    """A model that says a reward of every prefix of a response."""
+    """A model that gives a reward to every prefix of a response.
+
+    The first line of a kind's docstring says what it is; the lines after it name formula, paper, cost and pitfall.
+    """
 
     @property
     def guides(self) -> bool:
-        """A judge only observes."""
+        """Whether it may guide; a judge only observes."""
         return self.loaded.card is None or self.loaded.card.kind != "judge"
 
     @property
     @abstractmethod
     def cost(self) -> str:
-        """What a guided token costs, for the screen."""
+        """Cost of a guided token in forwards, as text for the screen."""
 
     @abstractmethod
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> RewardPrefixes:
-        """Growing responses behind prompt ids, one slot each, with what is there of them already. `reserve`: tokens expected."""
+        """Growing responses, one slot per prompt, that begin with `responses` if given. `reserve`: number of tokens expected to come."""
 
     @abstractmethod
-    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
-        """The reward of every prefix of each response, from one forward: entry t after t + 1 response tokens."""
+    def prefix_rewards(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Reward of every prefix of each response, from one forward: entry t is that of the first t + 1 response tokens."""

@@ -1,4 +1,4 @@
-"""How the rewards of several guides become one: pure functions of tensors.
+"""Combination of the rewards of several reward models: pure functions of tensors.
 
 Knows nothing of models or methods.
 """
@@ -11,7 +11,7 @@ from rgtg.errors import BadSettings
 
 
 def weighted_sum(rewards: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """sum_j w_j r_j: rewards of one shape, a tensor each guide -> a tensor of that shape."""
+    """Σ_j w_j·r_j over reward models: a tensor of the shape that each tensor in `rewards` has."""
     total = weights[0] * rewards[0]
     for weight, reward in zip(weights[1:], rewards[1:], strict=True):
         total = total + weight * reward
@@ -22,7 +22,7 @@ COMBINE: dict[str, Callable[[Sequence[Tensor], Sequence[float]], Tensor]] = {"su
 
 
 def combine(name: str) -> Callable[[Sequence[Tensor], Sequence[float]], Tensor]:
-    """The way of that name; raises BadSettings with the ways there are."""
+    """The combination with this name. Raises BadSettings that lists the known names."""
     if name not in COMBINE:
-        raise BadSettings(f"There is no way `{name}` to combine rewards.", f"The ways are: {', '.join(COMBINE)}.")
+        raise BadSettings(f"There is no combination of rewards `{name}`.", f"Known: {', '.join(COMBINE)}.")
     return COMBINE[name]

@@ -1,6 +1,6 @@
-"""The door for reward models: a folder or hub id becomes the kind that its card names, one with a scalar head unless told.
+"""The registry of reward kinds: KINDS maps each kind to its class, and a folder or Hub id is loaded as the kind its card names.
 
-A new kind is its loader and one line in KINDS. Knows nothing of methods, the catalog or the screen.
+A new kind needs its class, its loader and one line in KINDS. Knows nothing of methods, the catalog or the screen.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Loader = Callable[[str, str | None, str, str, FindReference], RewardModel]
 def load_reward_model(
     name: str, title: str | None = None, device: str = "auto", dtype: str = "float32", find_reference: FindReference = None
 ) -> RewardModel:
-    """The reward model of a folder or hub id. An implicit one asks `find_reference` for the model that it is a ratio to.
+    """Load the reward model of a folder or Hub id; `find_reference` loads the reference model of an implicit reward.
 
     Raises ModelNotFound or ModelRefused.
     """
@@ -29,9 +29,9 @@ def load_reward_model(
 
 
 def kind_of(card: ModelCard | None) -> str:
-    """The kind that a card names; older cards name their objective only, which is the kind of all that have no scalar head."""
-    named = (card.reward_kind or card.objective) if card else ""
-    return named if named in KINDS else next(iter(KINDS))
+    """Kind of a reward model by its card. Older cards name only the objective, which is the kind wherever there is no scalar head."""
+    kind = (card.reward_kind or card.objective) if card else ""
+    return kind if kind in KINDS else next(iter(KINDS))
 
 
 def _scalar(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> RewardModel:
@@ -51,16 +51,16 @@ def _implicit(name: str, title: str | None, device: str, dtype: str, find_refere
     card = lm.loaded.card
     wanted = ModelRef(*(card.reference if card else "").rpartition("@")[::2])
     if card is None or find_reference is None or not wanted.name:
-        named, do = (card.reference if card else "") or "none", "Add that model, or train with another objective."
-        raise ModelRefused(f"`{lm.name}` is a ratio to another model.", f"Its card names `{named}`.", do)
+        name, do = (card.reference if card else "") or "none", "Add that model, or train with another objective."
+        raise ModelRefused(f"`{lm.name}` needs its reference model, which is not here.", f"Its card names `{name}`.", do)
     reference = find_reference(wanted)
     if wanted.revision and reference.loaded.ref.revision != wanted.revision:
-        found = f"Its card names revision {wanted.revision}, `{reference.name}` is {reference.loaded.ref.revision}."
-        raise ModelRefused(f"`{lm.name}` is a ratio to other weights of `{wanted.name}`.", found, "Add the model that it was trained from.")
+        revisions = f"Its card names revision {wanted.revision}, `{reference.name}` has revision {reference.loaded.ref.revision}."
+        raise ModelRefused(f"`{lm.name}` needs other weights of its reference `{wanted.name}`.", revisions, "Add the model that it was trained from.")
     return AutoregressiveRewardModel(lm, reference, beta=float(card.training.get("beta", 0.1)))
 
 
-KINDS: dict[str, Loader] = {  # the first is that of a model whose card names none
+KINDS: dict[str, Loader] = {  # the first is the default, for a model whose card names no kind
     "scalar": _scalar,
     "vocabulary": _vocabulary,
     "autoregressive": _autoregressive,

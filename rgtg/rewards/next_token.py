@@ -1,7 +1,7 @@
-"""Reward models that read the rewards of all next tokens off one forward of a causal model.
+"""Reward models that give the rewards of all next tokens in one forward of a causal LM.
 
-A vocabulary model (FaRMA) takes a token's logit for the reward of the prefix that ends with it. An autoregressive one (GenARM)
-sums log probabilities, and the implicit one their ratio to a reference. Knows nothing of methods, text or the screen.
+A vocabulary model (FaRMA) reads a token's logit as the reward of the prefix that ends with it; an autoregressive one (GenARM) sums log
+probabilities, and an implicit one log-ratios to a reference model. Knows nothing of methods, text or the screen.
 """
 
 from abc import abstractmethod
@@ -16,24 +16,24 @@ from rgtg.models.lm import BaseLM, LMPrefixes
 from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import encode_all
 from rgtg.models.prefixes.growing import GrowingRows
-from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
+from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards
 
 
 class TokenPrefixes(RewardPrefixes):
-    """Growing responses whose every next token has its reward from one forward, however many candidates there are."""
+    """Growing responses scored by a causal LM: one forward gives the reward of every possible next token."""
 
     def __init__(self, reward_model: "TokenRewardModel", prefixes: LMPrefixes, reference: LMPrefixes | None, prompt_lengths: Sequence[int]):
         self.reward_model, self.prefixes, self.reference = reward_model, prefixes, reference
         self._prompt_lengths = list(prompt_lengths)
-        self._rewards: list[list[float]] = [[] for _ in prompt_lengths]  # of the response's prefixes, as far as they are known
-        self._next: dict[int, Tensor] = {}  # (vocabulary,): what each next token adds, or is worth, behind what was fed
+        self._rewards: list[list[float]] = [[] for _ in prompt_lengths]  # of the prefixes of each response, as far as known
+        self._next: dict[int, Tensor] = {}  # (vocabulary,): `TokenRewardModel.values` behind the tokens fed so far
         self._candidates: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
-        if read := [slot for slot in range(len(self._rewards)) if prefixes.rows.is_fed(slot)]:  # texts that several slots share
+        if read := [slot for slot in range(len(self._rewards)) if prefixes.rows.is_fed(slot)]:  # equal texts were encoded once at the start
             values = reward_model.values(*self._logits([both.forward(read) for both in self._both]))
             self._next = dict(zip(read, values, strict=True))
             for slot in read:
                 prompt, text = self._prompt_lengths[slot], self._text(slot)
-                self._rewards[slot] = reward_model.along(text[:prompt], [text[prompt:]])[0] if len(text) > prompt else []
+                self._rewards[slot] = reward_model.prefix_rewards(text[:prompt], [text[prompt:]])[0] if len(text) > prompt else []
 
     @property
     def num_forwards(self) -> int:
@@ -72,76 +72,78 @@ class TokenPrefixes(RewardPrefixes):
         return [{slot: asks[slot] for slot in part} for part in parts]
 
     @torch.inference_mode()
-    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
         unknown = {slot: num for slot in asks if (num := self._num_unknown(slot))}
         fed = self._feed(list(asks), max(unknown.values(), default=0) + 1)
         new = {slot: self._read(slot, num, fed[slot]) for slot, num in unknown.items()}
-        # a view of many positions would keep them all
+        # a view would keep the values of all positions in memory
         self._next |= {slot: values[-1].clone() if len(values) > 1 else values[-1] for slot, values in fed.items()}
         asked = [slot for slot, ids in asks.items() if ids]
         candidates = dict(zip(asked, self._look_up(asked, asks), strict=True))
         for slot in asked:
             self._candidates[slot] = asks[slot], candidates[slot]
-        return {slot: Said(new.get(slot, ()), self._stands(slot, not ids), candidates.get(slot, ())) for slot, ids in asks.items()}
+        return {slot: SlotRewards(new.get(slot, ()), self._current_reward(slot, not ids), candidates.get(slot, ())) for slot, ids in asks.items()}
 
     @property
-    def kept(self) -> list[GrowingRows]:
+    def caches(self) -> list[GrowingRows]:
         return [prefixes.rows for prefixes in self._both]
 
-    def distrust(self) -> None:
+    def disable_cache(self) -> None:
         for prefixes in self._both:
-            prefixes.distrust()
+            prefixes.disable_cache()
         self._rewards = [[] for _ in self._rewards]
         self._next.clear()
         self._candidates.clear()
 
     def _feed(self, slots: list[int], num: int) -> dict[int, Tensor]:
-        """Slot -> (positions, vocabulary): values behind its last `num` pending tokens, or as many as there are; of slots in which
-        nothing is pending, nothing."""
-        found = [prefixes.rows.forward(dict.fromkeys(slots, ())) for prefixes in self._both]
-        if found[0] is None:
+        """Values (positions, vocabulary) behind the last `num` pending tokens of each slot, or behind all of fewer; slots with no pending
+        token are left out."""
+        outputs = [prefixes.rows.forward(dict.fromkeys(slots, ())) for prefixes in self._both]
+        if (own := outputs[0]) is None:
             return {}
-        num = min(num, max(found[0].num_new))
+        num = min(num, max(own.num_new))
         logits = []
-        for prefixes, fed in zip(self._both, found, strict=True):
+        for prefixes, fed in zip(self._both, outputs, strict=True):
             assert fed is not None
-            order = [fed.slots.index(slot) for slot in found[0].slots]
+            order = [fed.slots.index(slot) for slot in own.slots]
             last = torch.tensor(fed.num_new, device=fed.hidden.device)[order, None]
             at = (last + torch.arange(-num, 0, device=last.device)).clamp(min=0)  # (rows, num)
             logits.append(prefixes.lm.head(fed.hidden[order].gather(1, at[..., None].expand(-1, -1, fed.hidden.shape[-1]))))
         values = self.reward_model.values(*self._logits(logits))
-        return {slot: values[row, -min(num, new) :] for row, (slot, new) in enumerate(zip(found[0].slots, found[0].num_new, strict=True))}
+        return {slot: values[row, -min(num, new) :] for row, (slot, new) in enumerate(zip(own.slots, own.num_new, strict=True))}
 
     @staticmethod
     def _logits(both: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         return both[0].float(), both[1].float() if len(both) > 1 else None
 
     def _read(self, slot: int, num: int, values: Tensor) -> list[float]:
-        """The rewards of the last `num` tokens, which were appended without having been candidates: `values` (positions, vocabulary)
-        stand behind the last tokens, the first of the `num` may have its own from the forward before."""
+        """Rewards of the last `num` tokens, which were appended without having been candidates.
+
+        `values` (positions, vocabulary) belong to the last positions; the first of the `num` tokens may need those of the forward before.
+        """
         before = values[:-1] if len(values) > num else torch.cat([self._next[slot][None], values[:-1]])
         tokens = torch.tensor(self._text(slot)[-num:], device=before.device)
-        found = before[-num:].gather(1, tokens[:, None])[:, 0]
+        rewards = before[-num:].gather(1, tokens[:, None])[:, 0]
         if self.reward_model.sums:
-            found = found.double().cumsum(0) + (self._rewards[slot][-1] if self._rewards[slot] else 0.0)
-        new = found.tolist()
+            rewards = rewards.double().cumsum(0) + (self._rewards[slot][-1] if self._rewards[slot] else 0.0)
+        new = rewards.tolist()
         self._rewards[slot] += new
         return new
 
     def _look_up(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> list[list[float]]:
-        """The rewards of each slot's candidates, in one gather and one transfer."""
+        """Rewards of each slot's candidates, by one gather and one transfer from the device."""
         if not slots:
             return []
         width = max(len(asks[slot]) for slot in slots)
         ids = torch.tensor([(*asks[slot], *[0] * width)[:width] for slot in slots])
         following = torch.stack([self._next[slot] for slot in slots])
-        found = following.gather(1, ids.to(following.device))
+        rewards = following.gather(1, ids.to(following.device))
         if self.reward_model.sums:
-            found = found + torch.tensor([self._stands(slot) for slot in slots], device=found.device)[:, None]
-        return [row[: len(asks[slot])] for slot, row in zip(slots, found.tolist(), strict=True)]
+            rewards = rewards + torch.tensor([self._current_reward(slot) for slot in slots], device=rewards.device)[:, None]
+        return [row[: len(asks[slot])] for slot, row in zip(slots, rewards.tolist(), strict=True)]
 
-    def _stands(self, slot: int, wanted: bool = True) -> float:
-        """Reward of the response as it stands; of an empty one, where the kind has one, read plainly and only where it is wanted."""
+    def _current_reward(self, slot: int, wanted: bool = True) -> float:
+        """Reward of the current response; that of an empty one takes a forward of its own, which is made only if it is `wanted`."""
         if self._rewards[slot]:
             return self._rewards[slot][-1]
         if self.reward_model.sums or not wanted:
@@ -161,7 +163,7 @@ class TokenPrefixes(RewardPrefixes):
 
 @dataclass(frozen=True, eq=False)
 class TokenRewardModel(RewardModel):
-    """A causal model that gives the reward of every next token in one forward; `reference` that of an implicit reward."""
+    """Base class of causal LMs that give the reward of every next token in one forward; `reference` is that of an implicit reward."""
 
     lm: BaseLM
     reference: BaseLM | None = None
@@ -173,42 +175,50 @@ class TokenRewardModel(RewardModel):
 
     @property
     def cost(self) -> str:
-        return "one forward a token for the whole vocabulary" if self.reference is None else "two forwards a token, its own and its reference's"
+        return (
+            "one forward per token for the complete vocabulary" if self.reference is None else "two forwards per token, its own and its reference's"
+        )
 
     @abstractmethod
     def values(self, logits: Tensor, reference: Tensor | None) -> Tensor:
-        """(…, vocabulary) logits -> what each next token adds to the reward, or is worth; float32."""
+        """(…, vocabulary) float32 from logits of this shape: what each next token adds to the reward (with `sums`), or the reward itself."""
 
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> TokenPrefixes:
         reference = self.reference.start(prompts, responses, reserve) if self.reference else None
         return TokenPrefixes(self, self.lm.start(prompts, responses, reserve), reference, list(map(len, prompts)))
 
     @torch.inference_mode()
-    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+    def prefix_rewards(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         texts, skip = [[*prompt_ids, *response] for response in responses], len(prompt_ids)
         values = self.values(_logits(self.lm, texts, skip - 1), _logits(self.reference, texts, skip - 1) if self.reference else None)
-        found = []
+        rewards = []
         for row, text in zip(values, texts, strict=True):
-            taken = torch.tensor(text[skip:], device=row.device, dtype=torch.long)[:, None]
-            rewards = row[: len(taken)].gather(1, taken)[:, 0]
-            found.append((rewards.double().cumsum(0) if self.sums else rewards).tolist())
-        return found
+            ids = torch.tensor(text[skip:], device=row.device, dtype=torch.long)[:, None]
+            of_tokens = row[: len(ids)].gather(1, ids)[:, 0]
+            rewards.append((of_tokens.double().cumsum(0) if self.sums else of_tokens).tolist())
+        return rewards
 
     def of_prefix(self, text: Sequence[int], prompt_length: int) -> float:
-        """Reward of one prefix, plainly; 0 where there is nothing before its last token."""
+        """Reward of one prefix by a forward without a cache; 0 if nothing precedes its last token."""
         if self.sums:
-            return self.along(text[:prompt_length], [text[prompt_length:]])[0][-1] if len(text) > prompt_length else 0.0
-        return self.along(text[:-1], [text[-1:]])[0][-1] if len(text) > 1 else 0.0
+            return self.prefix_rewards(text[:prompt_length], [text[prompt_length:]])[0][-1] if len(text) > prompt_length else 0.0
+        return self.prefix_rewards(text[:-1], [text[-1:]])[0][-1] if len(text) > 1 else 0.0
 
 
 def _logits(lm: BaseLM, texts: list[list[int]], start: int) -> Tensor:
-    """From position `start` on: the head is not asked about the prompt."""
+    """Logits (texts, positions, vocabulary) from position `start` on: the head is not applied to the prompt."""
     return lm.head(encode_all(lm.backbone, texts)[:, start:]).float()
 
 
 @dataclass(frozen=True, eq=False)
 class VocabularyRewardModel(TokenRewardModel):
-    """r(prefix + v) = logit of v behind the prefix: FaRMA (arXiv 2502.04517)."""
+    """A causal LM whose logits are read as rewards.
+
+    Formula: r(x, y_{<t} + v) = logit of v behind y_{<t}, without softmax.
+    Paper: FaRMA (arXiv 2502.04517), trained by Bradley–Terry on pairs in turn with a max-constraint on prefixes.
+    Cost: one forward per token for the complete vocabulary.
+    Pitfall: it needs the base LM's token ids; a logit is the reward of one prefix, so rewards are not summed over tokens.
+    """
 
     def values(self, logits: Tensor, reference: Tensor | None) -> Tensor:
         return logits.float()
@@ -216,14 +226,17 @@ class VocabularyRewardModel(TokenRewardModel):
 
 @dataclass(frozen=True, eq=False)
 class AutoregressiveRewardModel(TokenRewardModel):
-    """r(prefix) = sum over its tokens of log pi_r(token | before), in nats: GenARM (arXiv 2410.08193).
+    """A causal LM whose log probabilities, or log-ratios to a reference model, add up to the reward.
 
-    With a reference, `beta` times the log-ratio to it: the implicit reward of DPO (arXiv 2305.18290) and of arXiv 2412.01981.
+    Formula: r(x, y_{≤t}) = Σ_{i≤t} log π_r(y_i | x, y_{<i}), in nats; with a reference β·Σ_{i≤t} log(π(y_i | ·) / π_ref(y_i | ·)).
+    Paper: GenARM (arXiv 2410.08193); with a reference the implicit reward of DPO (arXiv 2305.18290) and of process rewards (arXiv 2412.01981).
+    Cost: one forward per token for the complete vocabulary, with a reference two.
+    Pitfall: log π_r is never positive, so that sums favour short responses; compare responses of equal length only.
     """
 
     sums: ClassVar[bool] = True
     beta: float = 1.0
 
     def values(self, logits: Tensor, reference: Tensor | None) -> Tensor:
-        found = logits.float().log_softmax(-1)
-        return self.beta * (found if reference is None else found - reference.float().log_softmax(-1))
+        log_probs = logits.float().log_softmax(-1)
+        return self.beta * (log_probs if reference is None else log_probs - reference.float().log_softmax(-1))

@@ -1,7 +1,7 @@
-"""Reward models with a scalar head: the reward of a prefix is one number at its last token.
+"""Reward models with a scalar head: the reward of a prefix is the output of the head at its last token.
 
-Calls the backbone and the head itself; the pooled output of a sequence classifier looks for "the last token that is not
-pad", which is wrong for a candidate equal to pad. Knows nothing of methods, text or the screen.
+Calls backbone and head directly: the pooled output of a sequence classifier is that of the last token that is not pad, which is wrong for a
+candidate equal to pad. Knows nothing of methods, text or the screen.
 """
 
 import math
@@ -17,17 +17,17 @@ from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import Backbone, encode_all
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.strategy import grow
-from rgtg.models.probe import check_reads, grown
-from rgtg.rewards.base import RewardModel, RewardPrefixes, Said
+from rgtg.models.probe import check_reads, with_strategy
+from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards
 
 
 class ScalarPrefixes(RewardPrefixes):
-    """Growing responses under a scalar reward model, one slot each."""
+    """Growing responses scored by a scalar head, one slot each."""
 
     def __init__(self, head: torch.nn.Module, rows: GrowingRows, prompt_lengths: Sequence[int]):
         self.head, self.rows = head, rows
         self._prompt_lengths = list(prompt_lengths)
-        self._reward: dict[int, float] = {}  # of each slot as it stands, where that is known
+        self._reward: dict[int, float] = {}  # of the current prefix of each slot, if known
         self._candidates: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
 
     @property
@@ -62,9 +62,9 @@ class ScalarPrefixes(RewardPrefixes):
         return self.rows.in_parts(asks)
 
     @torch.inference_mode()
-    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, Said]:
+    def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
         fed = self.rows.forward(asks)
-        found: dict[int, Said] = {}
+        answers: dict[int, SlotRewards] = {}
         if fed is not None:
             values = self.head(fed.hidden)[..., 0].float().tolist()  # (rows, length): the one transfer from the device
             for row, slot, num, first in zip(values, fed.slots, fed.num_new, fed.first, strict=True):
@@ -75,23 +75,23 @@ class ScalarPrefixes(RewardPrefixes):
                 candidates = row[first : first + len(ids)]
                 if ids:
                     self._candidates[slot] = ids, candidates
-                reward = self._reward.get(slot, math.nan) if ids else self._stands(slot)
-                found[slot] = Said(row[max(0, num - num_response) : num], reward, candidates)
-        for slot in asks.keys() - found.keys():
-            found[slot] = Said((), self._stands(slot), ())
-        return found
+                reward = self._reward.get(slot, math.nan) if ids else self._current_reward(slot)
+                answers[slot] = SlotRewards(row[max(0, num - num_response) : num], reward, candidates)
+        for slot in asks.keys() - answers.keys():
+            answers[slot] = SlotRewards((), self._current_reward(slot), ())
+        return answers
 
     @property
-    def kept(self) -> list[GrowingRows]:
+    def caches(self) -> list[GrowingRows]:
         return [self.rows]
 
-    def distrust(self) -> None:
-        self.rows.distrust()
+    def disable_cache(self) -> None:
+        self.rows.disable_cache()
         self._reward.clear()
         self._candidates.clear()
 
-    def _stands(self, slot: int) -> float:
-        """Reward of a slot in which nothing is pending, from the state of its last token where it is not known."""
+    def _current_reward(self, slot: int) -> float:
+        """Reward of a slot with no pending token, computed from the hidden state of its last token if it is not known."""
         if slot not in self._reward:
             self._reward[slot] = float(self.head(self.rows.last([slot]))[0, 0])
         return self._reward[slot]
@@ -99,7 +99,14 @@ class ScalarPrefixes(RewardPrefixes):
 
 @dataclass(frozen=True, eq=False)
 class ScalarRewardModel(RewardModel):
-    """A causal model with a scalar head, ready to score prefixes."""
+    """A decoder with a scalar head.
+
+    Formula: r(x, y_{≤t}) = wᵀ·h_t + b, where h_t is the last hidden state at token t of the response.
+    Paper: any sequence-classification reward model with `num_labels=1`; trained on complete responses (Bradley–Terry, as in ARGS, arXiv
+    2402.01694), on partial ones (PARGS, arXiv 2406.07780), or on labelled texts (RAD, arXiv 2310.09520; FUDGE, arXiv 2104.05218).
+    Cost: one forward per token for all candidates, which see the prefix but not one another; see `cost` where a model allows less.
+    Pitfall: rewards are free up to an offset, which after training on prefixes differs from length to length.
+    """
 
     loaded: Loaded
     backbone: Backbone
@@ -108,36 +115,34 @@ class ScalarRewardModel(RewardModel):
     @property
     def cost(self) -> str:
         return {
-            "siblings": "one forward a token for all candidates",
-            "rows": "one forward a token, candidates as rows",
-            "states": "one forward a token, candidates as rows over copies of its state",
-            "steps": "one forward a token, candidates as rows over copies of its state",
-            "reencode": "every candidate is read from its first token: slow",
+            "siblings": "one forward per token for all candidates",
+            "rows": "one forward per token, one row per candidate",
+            "states": "one forward per token, one row per candidate over copies of its state",
+            "steps": "one forward per token, one row per candidate over copies of its state",
+            "reencode": "no cache: every candidate is encoded from its first token, which is slow",
         }[self.backbone.strategy]
 
     @classmethod
     def of(cls, loaded: Loaded) -> "ScalarRewardModel":
-        """From loaded weights. Raises ModelRefused where there is no per-position head, or where it is no decoder."""
+        """Reward model from loaded weights. Raises ModelRefused if it has no scalar head or is not a decoder."""
         model: Any = loaded.model
         head = getattr(model, "score", None)
         if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
-            found = f"`{type(model).__name__}` has no `score` layer with one output."
-            raise ModelRefused(
-                f"`{loaded.ref.name}` cannot score prefixes.", found, "Use a decoder saved with AutoModelForSequenceClassification and num_labels=1."
-            )
+            do = "Use a decoder saved with AutoModelForSequenceClassification and num_labels=1."
+            raise ModelRefused(f"`{loaded.ref.name}` cannot score prefixes.", f"`{type(model).__name__}` has no `score` layer with one output.", do)
 
         def hidden(**inputs: Any) -> Tensor:
             return model.base_model(**inputs).last_hidden_state
 
         check_reads(loaded, lambda **inputs: head(hidden(**inputs)))
-        return cls(loaded, grown(loaded, Backbone.of(model, hidden, loaded.pad_id)), head)
+        return cls(loaded, with_strategy(loaded, Backbone.of(model, hidden, loaded.pad_id)), head)
 
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> ScalarPrefixes:
         texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]
         return ScalarPrefixes(self.head, grow(self.backbone, texts, reserve), list(map(len, prompts)))
 
     @torch.inference_mode()
-    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+    def prefix_rewards(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         texts = [[*prompt_ids, *response] for response in responses]
         scores = self.head(encode_all(self.backbone, texts))[..., 0].float().cpu()
         return [scores[i, len(prompt_ids) : len(text)].tolist() for i, text in enumerate(texts)]

@@ -27,7 +27,7 @@ def write(folder: Path, step: int, run: str, fill: Callable[[Path], None]) -> Pa
     boundary("trainer:checkpoint-filled")
     artifacts.seal(part, {"step": step, "run": run})
     boundary("trainer:checkpoint-sealed")
-    artifacts.place(part, target)
+    artifacts.publish(part, target)
     boundary("trainer:checkpoint-placed")
     for old in found(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)

@@ -119,7 +119,7 @@ def check_model(folder: Path, base: str = "") -> list[float]:
     found = []
     for prompt, answer in PROBES:
         prompt_ids = model.loaded.encode_prompt(prompt)
-        found.append(model.along(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
+        found.append(model.prefix_rewards(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
     if not all(math.isfinite(number) for number in found):
         raise BadReward("The trained model gives numbers that are not finite.", f"Found {found}.", "Train again with a smaller learning rate.")
     return found

@@ -154,7 +154,7 @@ class Workbench:
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
         check_fits(len(prompt_ids), len(ids), found.name, found.context)
-        rewards = found.along(prompt_ids, [ids])[0]
+        rewards = found.prefix_rewards(prompt_ids, [ids])[0]
         if wrong := [number for number, reward in enumerate(rewards, 1) if not math.isfinite(reward)]:
             raise not_finite(found.name, f"at token {wrong[0]}")
         return {"tokens": pieces(tokenizer, prompt_ids, ids, found.loaded.closing), "rewards": rewards}

@@ -102,7 +102,7 @@ def test_cancel_at_work_ends_the_process(jobs, monkeypatch, trainer):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_cancel_while_it_is_made_public(jobs, settings, monkeypatch, when):
-    job_id, place = jobs.start(CONFIG, PAIRS), artifacts.place
+    job_id, place = jobs.start(CONFIG, PAIRS), artifacts.publish
 
     def cancelled_meanwhile(staging, target):
         if when == "before":
@@ -111,7 +111,7 @@ def test_cancel_while_it_is_made_public(jobs, settings, monkeypatch, when):
         if jobs.job(job_id).state == "running":
             jobs.cancel(job_id)
 
-    monkeypatch.setattr(artifacts, "place", cancelled_meanwhile)
+    monkeypatch.setattr(artifacts, "publish", cancelled_meanwhile)
     assert until(jobs, job_id).state == "cancelled"
     assert (jobs.models(), listed(settings), staged(settings)) == ((), [], [])
 

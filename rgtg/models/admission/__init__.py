@@ -1,1 +1,1 @@
-"""The door before the door: what a model folder holds is tried in a child process before the app's own process touches it."""
+"""Trial of unknown model folders in a child process under limits, before the main process reads them."""

@@ -1,6 +1,6 @@
-"""What is tried of a model folder, in a child process: its config, its tokenizer, its chat template, and building it without memory.
+"""Trial of a model folder in a child process: its config, its tokenizer, its chat template, and building the model without memory.
 
-What merely fails is left to loading, which fails the same way at once and says it; here it is seen whether it ends, and how much it needs.
+Mere failures are left to loading, which fails in the same way and reports it; the trial finds out whether each stage ends, within limits.
 """
 
 import math
@@ -19,21 +19,21 @@ from rgtg.prompts import ANSWERED, ASKED, ASKED_AGAIN, rendered, template_of
 from rgtg.system.child import stage
 
 TEXTS = ("", "a" * 5000, " " * 5000, "The food was good, 12.5 % better! " * 200, "ähé漢字🙂\n" * 500, "!?-" * 1000)
-MORE_NUMBERS = 10_000_000  # that a model may have beside those of its checkpoint: a head, rows to fill a matrix up
-MAX_TABLES = 512_000_000  # bytes of what a model computes when it is built: masks, positions
+MORE_NUMBERS = 10_000_000  # parameters allowed beyond those of the checkpoint: a head, padding rows
+MAX_TABLES = 512_000_000  # bytes of buffers that a model computes when it is built: masks, positions
 
 
 def try_folder(folder: str, title: str) -> None:
-    """Ends in time and memory where loading does. Raises ModelRefused where the model would be far larger than its weights."""
-    place, config, tokenizer = Path(folder), None, None
+    """Run every stage of loading a folder without its weights. Raises ModelRefused if the model would be far larger than its weights."""
+    path, config, tokenizer = Path(folder), None, None
     stage("its config")
     with _left_to_loading():
-        found = read_config(place)
-        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        choose_attention(config, found)
+        config_json = read_config(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        choose_attention(config, config_json)
     stage("its tokenizer")
     with _left_to_loading():
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         for text in TEXTS:
             tokenizer(text)
     stage("its chat template")
@@ -44,10 +44,10 @@ def try_folder(folder: str, title: str) -> None:
     stage("building it from its config")
     if config is not None:
         with _left_to_loading():
-            kind: Any = AutoModelForSequenceClassification if has_scalar_head(found) else AutoModelForCausalLM
+            kind: Any = AutoModelForSequenceClassification if has_scalar_head(config_json) else AutoModelForCausalLM
             with torch.device("meta"):
                 model = kind.from_config(config)
-            check_numbers(title, model, place, bool(found.get("quantization_config")))
+            check_numbers(title, model, path, bool(config_json.get("quantization_config")))
 
 
 @contextmanager
@@ -56,13 +56,13 @@ def _left_to_loading() -> Iterator[None]:
         yield
     except RgtgError:
         raise
-    except BaseException as error:  # a library in Rust may panic with what is no Exception
+    except BaseException as error:  # a panic in a Rust library is not an Exception
         if is_out_of_memory(error):
             raise MemoryError from error
 
 
 def conversations() -> Iterator[tuple[list[dict[str, str]], bool]]:
-    """Turns of a few conversations, short and long, and whether an answer is to begin."""
+    """A few conversations, short and long, each with whether the assistant's turn is to begin."""
     asked, again, answered = ({"role": role, "content": text} for role, text in (("user", ASKED), ("user", ASKED_AGAIN), ("assistant", ANSWERED)))
     system = {"role": "system", "content": "Count."}
     for before in ([], [system]):
@@ -74,16 +74,16 @@ def conversations() -> Iterator[tuple[list[dict[str, str]], bool]]:
 
 
 def check_numbers(title: str, model: Any, folder: Path, quantised: bool) -> None:
-    """Raises ModelRefused where a model that was built without memory would hold far more than its checkpoint does."""
-    there = sum(math.prod(shape) for _, _, shape in shapes(folder))
+    """Raise ModelRefused if a model built on the meta device has far more parameters or buffers than its checkpoint."""
+    num_saved = sum(math.prod(shape) for _, _, shape in shapes(folder))
     weights = dict(model.named_parameters())
     num = sum(weight.numel() for weight in weights.values())
-    if num > (SPREAD if quantised else 2) * there + MORE_NUMBERS:
+    if num > (SPREAD if quantised else 2) * num_saved + MORE_NUMBERS:
         name, largest = max(weights.items(), key=lambda item: item[1].numel())
-        found = f"It asks for {num:,} numbers, `{name}` {tuple(largest.shape)} among them; the weights hold {there:,}."
-        raise ModelRefused(f"The config.json of `{title}` is of another model than its weights.", found, "Save it again.")
+        counts = f"It asks for {num:,} numbers, `{name}` {tuple(largest.shape)} among them; the weights hold {num_saved:,}."
+        raise ModelRefused(f"The config.json of `{title}` belongs to another model than its weights.", counts, "Save it again.")
     tables = dict(model.named_buffers())
     if (size := sum(table.numel() * table.element_size() for table in tables.values())) > MAX_TABLES:
         name, largest = max(tables.items(), key=lambda item: item[1].numel())
-        found = f"`{name}` would be {tuple(largest.shape)}, and all of them {size / 1e9:,.1f} GB."
-        raise ModelRefused(f"The config.json of `{title}` asks for tables of absurd size.", found, "Correct the lengths in its config.json.")
+        sizes = f"`{name}` would be {tuple(largest.shape)}, and all buffers together {size / 1e9:,.1f} GB."
+        raise ModelRefused(f"The config.json of `{title}` asks for buffers that are far too large.", sizes, "Correct the lengths in its config.json.")

@@ -1,1 +1,1 @@
-"""Growing prefixes: what a causal model has computed of them, and how it is kept. Knows nothing of heads, rewards, methods or text."""
+"""Growing prefixes with the cache of a causal model. Knows nothing of heads, rewards, methods or text."""

@@ -1,4 +1,4 @@
-"""A causal model up to its last hidden state: what its attention sees, and plain encoding without a cache.
+"""A causal model up to its last hidden state: attention masks, and encoding without a cache.
 
 Works on token ids and hidden states. Knows nothing of growing rows, heads, rewards, methods or text.
 """
@@ -18,14 +18,13 @@ STRATEGIES = ("siblings", "rows", "states", "steps", "reencode")
 
 @dataclass(frozen=True)
 class Backbone:
-    """A causal model up to its last hidden state, and how its prefixes can be grown.
+    """A causal model up to its last hidden state, with the strategy by which its prefixes grow.
 
-    `run(input_ids, attention_mask, position_ids, use_cache)` gives (rows, length, width); the cache goes in under `cache_name`: `cache`
-    where the model's forward takes it, the older name, which transformers drops in 5.40, only where it does not. `windows` is the attention
-    window of each layer type, None for full attention. `strategy` says how candidates are valued: as `siblings` in one forward, as expanded
-    `rows`, over copies of the library's own `states`, by `steps` where such a state can be continued by single tokens alone, or by
-    `reencode` without a cache. What is kept is right up to `reach` positions, None for all. A text longer than `switch` is
-    read with other positions, from its first token on.
+    `run(input_ids, attention_mask, position_ids, use_cache)` returns (rows, length, width). The cache is passed as `cache_name`: `cache`, or the
+    older name (dropped by transformers in 5.40) if the forward does not accept that. `windows` is the attention window of each layer type, None
+    for full attention. `strategy` says how candidates are scored: `siblings` in one forward, `rows` (one row each), `states` (copies of the
+    library's own state), `steps` (such a state that only single tokens can continue), or `reencode` without a cache. The cache is correct up to
+    `reach` positions, None for all. A text longer than `switch` has other positions, from its first token on.
     """
 
     run: Callable[..., Tensor]
@@ -38,7 +37,7 @@ class Backbone:
     cache_name: str = "past_key_values"
     reach: int | None = None
     switch: int | None = None
-    config: Any = None  # what the library makes its cache of
+    config: Any = None  # for a cache of the library's own
 
     @classmethod
     def of(cls, model: Any, run: Callable[..., Tensor], pad_id: int, strategy: str = "siblings") -> "Backbone":
@@ -49,7 +48,7 @@ class Backbone:
         return cls(run, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy, name, config=config)
 
     def forward(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, positions: Tensor | None, cache: Cache | None) -> Tensor:
-        """(rows, length) ids -> (rows, length, width) hidden states; without a cache the plain encoding."""
+        """Hidden states (rows, length, width) of ids (rows, length), with or without a cache."""
         cached = {} if cache is None else {self.cache_name: cache}
         return self.run(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **cached)
 
@@ -62,23 +61,23 @@ class Backbone:
         return min((window for _, window in self.windows if window), default=float("inf"))
 
     def even_mask(self, num_rows: int, length: int, pending: int, width: int) -> tuple[Tensor, Tensor]:
-        """The mask where all rows are alike, one for all of them (1, 1, width, length + width); and positions (rows, width)."""
+        """Additive mask for rows of equal length, (1, 1, width, length + width), and positions (rows, width)."""
         block, offsets = _block(pending, width, self.dtype, self.device)
         mask = torch.zeros(1, 1, width, length + width, dtype=self.dtype, device=self.device)
         mask[..., length:] = block
         return mask, (offsets + length).expand(num_rows, -1)
 
     def mask(self, lengths: Tensor, high: int, pending: Tensor, width: int) -> tuple[Tensor | dict[str, Tensor], Tensor]:
-        """What each new position sees, additive (rows, 1, width, high + width), one a layer type if there are several; and positions.
+        """Additive mask (rows, 1, width, high + width), a dict of masks if there are several layer types, and positions (rows, width).
 
-        The first `pending[r]` columns of row r continue its text causally; all columns after are siblings: they see the
-        text and themselves, at the position that follows the text.
+        The first `pending[r]` columns of row r continue its text causally; all columns after them are siblings: each sees the text and itself,
+        at the position after the text.
         """
         column, slot = torch.arange(width, device=self.device), torch.arange(high, device=self.device)
         positions = lengths[:, None] + torch.minimum(column[None], pending[:, None])
         old = (slot < lengths[:, None])[:, None].expand(-1, width, -1)
         new = (column[None, None] <= column[None, :, None]) & (column[None] < pending[:, None])[:, None]
-        new = new | torch.eye(width, dtype=torch.bool, device=self.device)  # padding sees itself: a row that sees nothing gives NaN
+        new = new | torch.eye(width, dtype=torch.bool, device=self.device)  # padding sees itself: a row that sees nothing would be NaN
         masks = {}
         for name, window in self.windows:
             a, b = old, new
@@ -93,15 +92,17 @@ class Backbone:
 
 @lru_cache(maxsize=256)
 def _block(pending: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What new positions see of one another, additive (width, width), and how far each lies behind the text (1, width)."""
+    """Additive mask between new positions, (width, width), and their offsets from the end of the text, (1, width)."""
     column = torch.arange(width, device=device)
     visible = ((column[None] <= column[:, None]) & (column[None] < pending)) | torch.eye(width, dtype=torch.bool, device=device)
     return torch.zeros(width, width, dtype=dtype, device=device).masked_fill_(~visible, torch.finfo(dtype).min), column.clamp(max=pending)[None]
 
 
 def encode_all(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
-    """(rows, longest, width): hidden states of complete texts, plainly: right-padded, no cache, no mask. Each is that of the prefix
-    which ends there: where positions switch with the length, what lies before is read as the shorter text that it was."""
+    """Hidden states (rows, longest, width) of texts without a cache, right-padded and without a mask.
+
+    Each is that of the prefix that ends there: if positions switch with the length, prefixes below the switch are encoded separately.
+    """
     switch = backbone.switch
     far = [row for row, text in enumerate(texts) if switch is not None and len(text) > switch]
     if not far:
@@ -120,15 +121,16 @@ def _read(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
 
 
 def encode(backbone: Backbone, texts: Sequence[Sequence[int]]) -> Tensor:
-    """(rows, width): hidden state of each text's last token, plainly."""
+    """Hidden state of the last token of each text, (rows, width), without a cache."""
     hidden = encode_all(backbone, texts)
     return hidden[torch.arange(len(texts), device=backbone.device), torch.tensor([len(text) - 1 for text in texts], device=backbone.device)]
 
 
-def close(found: Tensor, wanted: Tensor) -> bool:
-    """Whether two ways of reading the same text agree, to `tolerance` of the largest value."""
-    return bool(((found - wanted).abs() <= tolerance(wanted.dtype) * (1 + wanted.abs().max())).all())
+def close(actual: Tensor, expected: Tensor) -> bool:
+    """Whether two computations of the same states agree, to `tolerance` of the largest value."""
+    return bool(((actual - expected).abs() <= tolerance(expected.dtype) * (1 + expected.abs().max())).all())
 
 
 def tolerance(dtype: torch.dtype) -> float:
+    """Relative tolerance for states of this dtype."""
     return {torch.float32: 1e-3, torch.float64: 1e-6}.get(dtype, 2e-2)

@@ -1,4 +1,4 @@
-"""Keys and values of growing rows: one preallocated buffer a layer, ragged rows, rows that leave and come back.
+"""Keys and values of growing rows: one preallocated buffer per layer, rows of different lengths, rows that pause and resume.
 
 Works on slots and lengths. Knows nothing of token ids, heads or rewards.
 """
@@ -12,7 +12,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class RowLayer(CacheLayerMixin):
-    """One layer's keys and values, (rows, heads, capacity, dim), written in place at one slot range for all rows."""
+    """Keys and values of one layer, (rows, heads, capacity, dim), written in place at the same range of entries for all rows."""
 
     is_sliding = is_compileable = is_croppable = False
 
@@ -34,7 +34,7 @@ class RowLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         owner, high = self.owner, self.owner.high
-        if owner.expand:  # rows * k queries of one token over the cache of their row; `keep` writes the winner later
+        if owner.expand:  # rows * k queries of one token, each over the cache of its row; `keep` stores the selected one later
             self.spare = key_states, value_states
             return self._expanded(self.keys, key_states), self._expanded(self.values, value_states)
         first, stop = owner.first, high + key_states.shape[2]
@@ -58,8 +58,10 @@ class RowLayer(CacheLayerMixin):
 
 
 class RowCache(Cache):
-    """All layers of one model. A forward reads and writes rows from `first` on; `high` is the first slot that it writes, the same
-    for every row. With `expand` its rows are so many queries of one token for each of our rows, and nothing is written."""
+    """Cache of all layers of a model. A forward reads and writes rows from `first` on and writes entries from `high` on, in every row.
+
+    With `expand` = k the forward has k queries of one token per cached row, and nothing is written.
+    """
 
     def __init__(self, num_layers: int, num_rows: int, capacity: int):
         super().__init__(layers=[RowLayer(self) for _ in range(num_layers)])
@@ -72,7 +74,7 @@ class RowCache(Cache):
         return [layer for layer in self.layers if isinstance(layer, RowLayer) and layer.is_initialized]
 
     def begin(self, first: int, high: int, num_slots: int, expand: int = 0) -> None:
-        """Before a forward: its first row, the slot it writes from, and room for so many slots, at least doubling what there is."""
+        """Prepare a forward: its first row, the entry it writes from, and capacity for `num_slots` entries, at least doubled if it has to grow."""
         self.first, self.high, self.expand, self._was_expanded = first, high, expand, expand > 0
         if num_slots <= self.capacity:
             return
@@ -82,8 +84,8 @@ class RowCache(Cache):
             layer.keys, layer.values = (torch.cat([t, t.new_zeros(*t.shape[:2], more, t.shape[3])], 2) for t in (layer.keys, layer.values))
 
     def keep(self, moves: Sequence[tuple[int, int, int]]) -> None:
-        """Each (row, source, target): what the last forward computed at `source` is the row's entry `target` from now on. After an
-        expanded forward `source` counts its rows."""
+        """Move entries: for each (row, source, target) what the last forward computed at `source` becomes entry `target` of the row. After an
+        expanded forward `source` is a row of that forward."""
         if self._was_expanded:
             rows, source, target = torch.tensor(moves, device=self._device).T
             for layer in self.filled:
@@ -92,7 +94,7 @@ class RowCache(Cache):
                 layer.values[rows, :, target] = values[source, :, 0]
             return
         moves = [move for move in moves if move[1] != move[2]]
-        if len(moves) == 1:  # the usual one: plain indexing is the fastest
+        if len(moves) == 1:  # the usual case: plain indexing is the fastest
             ((row, old, new),) = moves
             for layer in self.filled:
                 layer.keys[row, :, new] = layer.keys[row, :, old]
@@ -104,13 +106,13 @@ class RowCache(Cache):
                 layer.values[rows, :, target] = layer.values[rows, :, source]
 
     def swap(self, a: int, b: int, num_slots: int) -> None:
-        """Rows `a` and `b` change places, as far as `num_slots` are in use."""
+        """Swap rows `a` and `b`, of which the first `num_slots` entries are in use."""
         for layer in self.filled:
             for t in (layer.keys, layer.values):
                 t[[a, b], :, :num_slots] = t[[b, a], :, :num_slots]
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], start: int, stop: int) -> None:
-        """Row `targets[i]` gets the entries from `start` to `stop` that row `sources[i]` had before the call."""
+        """Copy entries `start` to `stop` of each row `sources[i]`, as before the call, to row `targets[i]`."""
         old, new = (torch.tensor(rows, device=self._device) for rows in (sources, targets))
         for layer in self.filled:
             for t in (layer.keys, layer.values):

@@ -1,6 +1,6 @@
-"""Growing prefixes: slots of token ids and what a causal model has computed of them.
+"""Growing prefixes: slots of token ids with the cache of a causal model.
 
-The text is the truth and the cache trails it: what is not yet in the cache is *pending* and goes in with the next forward.
+The token ids are authoritative and the cache follows them: tokens not yet in the cache are *pending* and go in with the next forward.
 Works on token ids and hidden states. Knows nothing of heads, rewards, methods or text.
 """
 
@@ -16,14 +16,14 @@ from rgtg.models.prefixes.cache import RowCache
 from rgtg.system.stopping import check_stopped
 
 NONE: tuple[int, ...] = ()
-PART, PART_ON_CPU = 16_384, 1_024  # positions of a forward whose slots can be read one after another; of one slot half as many
-KEPT_LENGTH = 64  # of a longer forward only the last states are kept for later
+PART, PART_ON_CPU = 16_384, 1_024  # maximum positions of a forward over several slots; half as many for one slot
+KEPT_LENGTH = 64  # of a longer forward only the last state is kept
 
 
 @dataclass(frozen=True)
 class Fed:
-    """What one forward gave: `hidden` (rows, length, width). Row i belongs to slot `slots[i]`: first its `num_new[i]` tokens that
-    were pending, and from column `first[i]` on its candidates."""
+    """Output of a forward: `hidden` (rows, length, width). Row i is slot `slots[i]`: its `num_new[i]` pending tokens first, its candidates from
+    column `first[i]` on."""
 
     hidden: Tensor
     slots: list[int]
@@ -32,30 +32,30 @@ class Fed:
 
 
 class Siblings(NamedTuple):
-    """The candidates of a slot's last forward: where their entries are, so that the one that is taken costs no forward."""
+    """Candidates of a slot's last forward and their cache entries, so that appending one of them costs no forward."""
 
     ids: Sequence[int]
-    source: int  # slot of the first in the cache, or its index among the expanded rows
+    source: int  # cache entry of the first one, or its index among the expanded rows
     hidden: Tensor
     row: int
     first: int
 
 
 class GrowingRows:
-    """A batch of growing prefixes over one backbone, one slot a row. A slot that is not asked costs nothing."""
+    """Batch of growing prefixes over one backbone, one slot per row. A slot that is not asked for costs nothing."""
 
     def __init__(self, backbone: Backbone, texts: Sequence[Sequence[int]], reserve: int = 64):
-        """One slot a text; equal texts are computed once, here. `reserve`: tokens that are expected to come."""
+        """One slot per text; equal texts are encoded once, here. `reserve`: number of tokens expected to come."""
         self.backbone = backbone
         self.texts = [list(text) for text in texts]
         if not self.texts or not all(self.texts):
             raise ValueError("every row needs at least one token to start from")
         self.num_forwards = self.num_positions = self.num_check_forwards = 0
         self._cached = [0] * len(self.texts)  # tokens of each text that are in the cache
-        self._place = list(range(len(self.texts)))  # where a slot lies in the cache
+        self._place = list(range(len(self.texts)))  # row of each slot in the cache
         self._cache = RowCache(backbone.num_layers, len(self.texts), max(map(len, self.texts)) + reserve)
         self._siblings: dict[int, Siblings] = {}
-        self._moves: list[tuple[int, int, int]] = []  # (slot, source, target): entries of candidates that were taken
+        self._moves: list[tuple[int, int, int]] = []  # (slot, source, target): entries of candidates that were appended
         self._last: dict[int, tuple[Tensor, int, int]] = {}  # slot -> hidden, row, column of its last token
         if backbone.strategy != "reencode":
             self._read_equal_texts_once()
@@ -72,30 +72,30 @@ class GrowingRows:
     # --- the text -------------------------------------------------------------------------------------------------
 
     def append(self, slot: int, token_id: int) -> None:
-        """One more token. A candidate of the last forward is taken over: it costs no forward."""
-        found, text = self._siblings.pop(slot, None), self.texts[slot]
+        """Append one token to a slot. A candidate of the last forward costs no further one."""
+        siblings, text = self._siblings.pop(slot, None), self.texts[slot]
         self._last.pop(slot, None)
-        if found is not None and token_id in found.ids:
-            index = list(found.ids).index(token_id)
-            self._last[slot] = found.hidden, found.row, found.first + index
-            self._take(slot, found.source + index)
+        if siblings is not None and token_id in siblings.ids:
+            index = list(siblings.ids).index(token_id)
+            self._last[slot] = siblings.hidden, siblings.row, siblings.first + index
+            self._take(slot, siblings.source + index)
             self._cached[slot] += 1
         text.append(token_id)
 
     def truncate(self, slot: int, length: int) -> None:
-        """Forget what lies beyond `length`; at least one token stays. Raises ValueError outside of the text."""
+        """Cut a slot to `length` tokens, at least one. Raises ValueError for a length outside of the text."""
         text = self.texts[slot]
         if not 1 <= length <= len(text):
             raise ValueError(f"slot {slot} has {len(text)} tokens and cannot be cut to {length}")
         if length < len(text):
             del text[length:]
-            self._cached[slot] = min(self._cached[slot], length - 1)  # the last token goes in again, for its hidden state
+            self._cached[slot] = min(self._cached[slot], length - 1)  # the last token is fed again for its hidden state
             self._siblings.pop(slot, None)
             self._last.pop(slot, None)
 
     @torch.inference_mode()
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Slot `targets[i]` becomes a copy of what slot `sources[i]` is before the call; what both share is not moved."""
+        """Replace each slot `targets[i]` by a copy of slot `sources[i]` as before the call; entries that both share are not copied."""
         pairs = [(a, b) for a, b in zip(sources, targets, strict=True) if a != b]
         if not pairs:
             return
@@ -117,24 +117,24 @@ class GrowingRows:
             self._cache.copy([self._place[a] for a, _ in pairs], [self._place[b] for _, b in pairs], start, stop)
 
     def _num_shared(self, a: int, b: int) -> int:
-        """Leading entries of the cache that two slots have in common."""
-        both = min(self._cached[a], self._cached[b])
-        if self.texts[a][:both] == self.texts[b][:both]:
-            return both
+        """Number of leading cache entries that two slots have in common."""
+        shorter = min(self._cached[a], self._cached[b])
+        if self.texts[a][:shorter] == self.texts[b][:shorter]:
+            return shorter
         return next(i for i, (x, y) in enumerate(zip(self.texts[a], self.texts[b], strict=False)) if x != y)
 
     def is_fed(self, slot: int) -> bool:
-        """Whether nothing is pending."""
+        """Whether a slot has no pending token."""
         return self._cached[slot] == len(self.texts[slot])
 
-    # --- what the model says of it --------------------------------------------------------------------------------
+    # --- states of the text ---------------------------------------------------------------------------------------
 
     @property
     def _part(self) -> int:
         return PART_ON_CPU if self.backbone.device.type == "cpu" else PART
 
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
-        """What is asked, cut by slots into forwards of a moderate size; slots that lie side by side stay together."""
+        """`asks` split by slots into forwards of moderate size; neighbouring rows of the cache stay together."""
         parts: list[dict[int, Sequence[int]]] = [{}]
         num_positions = 0
         for slot in sorted(asks, key=self._place.__getitem__):
@@ -149,9 +149,9 @@ class GrowingRows:
 
     @torch.inference_mode()
     def forward(self, asks: Mapping[int, Sequence[int]]) -> Fed | None:
-        """Feed what is pending in each slot that is asked and, behind it, its candidates; None where there is nothing to feed.
+        """Feed the pending tokens of each slot in `asks` and, behind them, its candidates; None if there is nothing to feed.
 
-        Candidates stand at the position that follows the text and see neither one another nor the text of other slots.
+        Candidates are at the position after the text and see neither one another nor other slots.
         """
         slots = [slot for slot, ids in asks.items() if ids or not self.is_fed(slot)]
         if not slots:
@@ -161,27 +161,27 @@ class GrowingRows:
 
     @torch.inference_mode()
     def last(self, slots: Sequence[int]) -> Tensor:
-        """(slots, width): hidden state of each slot's last token, fed where it was pending."""
+        """Hidden state of each slot's last token, (slots, width); pending tokens are fed."""
         self.forward(dict.fromkeys([slot for slot in slots if slot not in self._last or not self.is_fed(slot)], NONE))
-        found = [self._last[slot] for slot in slots]
-        hidden, _, column = found[0]
-        if [(id(h), row, at) for h, row, at in found] == [(id(hidden), row, column) for row in range(hidden.shape[0])]:
+        states = [self._last[slot] for slot in slots]
+        hidden, _, column = states[0]
+        if [(id(h), row, c) for h, row, c in states] == [(id(hidden), row, column) for row in range(hidden.shape[0])]:
             return hidden[:, column]
-        return torch.stack([h[row, at] for h, row, at in found])
+        return torch.stack([h[row, c] for h, row, c in states])
 
     @torch.inference_mode()
     def holds(self, slot: int) -> bool:
-        """Whether the slot's last token, read again plainly, is what the cache says: a check whose forwards are counted apart."""
+        """Whether the cached state of the slot's last token equals that of a forward without a cache, which is counted separately."""
         if self.backbone.strategy == "reencode" or (self.is_fed(slot) and slot not in self._last):
             return True
-        counted = self.num_forwards, self.num_positions
-        found = self.last([slot])[0]
-        self.num_check_forwards += self.num_forwards - counted[0] + 1
-        self.num_forwards, self.num_positions = counted
-        return close(found, encode(self.backbone, [self.texts[slot]])[0])
+        counts = self.num_forwards, self.num_positions
+        cached = self.last([slot])[0]
+        self.num_check_forwards += self.num_forwards - counts[0] + 1
+        self.num_forwards, self.num_positions = counts
+        return close(cached, encode(self.backbone, [self.texts[slot]])[0])
 
-    def distrust(self) -> None:
-        """From here on without the cache: every text is read from its first token again."""
+    def disable_cache(self) -> None:
+        """Disable the cache from here on: every text is encoded from its first token again."""
         self.backbone = replace(self.backbone, strategy="reencode")
         self._cached = [0] * len(self.texts)
         for state in (self._siblings, self._moves, self._last):
@@ -190,7 +190,7 @@ class GrowingRows:
     # --- forwards -------------------------------------------------------------------------------------------------
 
     def _stay_in_reach(self, slots: Sequence[int], asks: Mapping[int, Sequence[int]]) -> None:
-        """From where the cache would be wrong on, all slots are re-encoded; what was computed until here stays right."""
+        """Switch to re-encoding once a slot grows beyond `reach`; everything computed before stays correct."""
         width = max(len(self.texts[slot]) - self._cached[slot] + len(asks[slot]) for slot in slots)
         if self.backbone.reach is not None and max(self._cached) + width > self.backbone.reach:
             self.backbone = replace(self.backbone, strategy="reencode", reach=None)
@@ -202,25 +202,24 @@ class GrowingRows:
         return self._feed(slots, asks) if self.backbone.strategy == "siblings" else self._feed_and_expand(slots, asks)
 
     def _side_by_side(self, slots: list[int]) -> list[int]:
-        """The slots in the order of their places, which follow one another afterwards."""
+        """Move the slots to neighbouring rows of the cache; returns them in the order of these rows."""
         self._move_taken()
         self._siblings.clear()  # their entries are overwritten from here on
         slots = sorted(slots, key=self._place.__getitem__)
         places = [self._place[slot] for slot in slots]
         if places[-1] - places[0] == len(places) - 1:
             return slots
-        at = {place: slot for slot, place in enumerate(self._place)}
-        free = [place for place in range(len(slots)) if at[place] not in set(slots)]
+        slot_of_row = {row: slot for slot, row in enumerate(self._place)}
+        free = [row for row in range(len(slots)) if slot_of_row[row] not in set(slots)]
         for slot in slots:
-            if (here := self._place[slot]) >= len(slots):
-                there = free.pop()
-                self._cache.swap(here, there, max(self._cached))
-                other = at[there]
-                self._place[slot], self._place[other] = there, here
+            if (old := self._place[slot]) >= len(slots):
+                new = free.pop()
+                self._cache.swap(old, new, max(self._cached))
+                self._place[slot], self._place[slot_of_row[new]] = new, old
         return sorted(slots, key=self._place.__getitem__)
 
     def _take(self, slot: int, source: int) -> None:
-        """The candidate at `source` is the next token of a slot."""
+        """Note that the candidate at `source` is the next token of a slot."""
         self._moves.append((slot, source, len(self.texts[slot])))
 
     def _move_taken(self) -> None:
@@ -229,8 +228,8 @@ class GrowingRows:
             self._cache.keep(moves)
 
     def _feed(self, slots: list[int], asks: Mapping[int, Sequence[int]], expand: bool = False) -> Fed:
-        """What is pending and, unless they are expanded afterwards, the candidates as siblings: one forward, or several where a text is
-        long, between which one can stop."""
+        """Feed pending tokens and, unless `expand` leaves them to `_expand`, candidates as siblings: in one forward, or for a long text in
+        several, between which generation can stop."""
         limit, fed = self._part // 2, []
         while max(len(self.texts[slot]) - self._cached[slot] for slot in slots) > limit:
             fed.append(self._feed_block(slots, [NONE] * len(slots), limit))
@@ -239,14 +238,14 @@ class GrowingRows:
         return _joined(fed) if len(fed) > 1 else fed[0]
 
     def _feed_block(self, slots: list[int], candidates: list[Sequence[int]], limit: int) -> Fed:
-        """One forward of the next pending tokens of each slot, at most `limit`, and its candidates."""
+        """Feed the next pending tokens of each slot, at most `limit`, and its candidates, in one forward."""
         backbone, cache = self.backbone, self._cache
         blocks = [self.texts[slot][self._cached[slot] :][:limit] for slot in slots]
         lengths, pending = [self._cached[slot] for slot in slots], list(map(len, blocks))
         high, width = max(lengths), max(len(block) + len(ids) for block, ids in zip(blocks, candidates, strict=True))
         cache.begin(self._place[slots[0]], high, high + width)
         pad = [backbone.pad_id] * width
-        ids = [(block + [*some] + pad)[:width] for block, some in zip(blocks, candidates, strict=True)]
+        ids = [(block + [*siblings] + pad)[:width] for block, siblings in zip(blocks, candidates, strict=True)]
         mask, positions = self._mask(lengths, high, pending, width)
         hidden = backbone.forward(torch.tensor(ids, device=backbone.device), mask, positions, cache)
         self.num_forwards, self.num_positions = self.num_forwards + 1, self.num_positions + len(slots) * width
@@ -255,19 +254,19 @@ class GrowingRows:
             for slot, length, num in zip(slots, lengths, pending, strict=True)
             if length < high
             for j in range(num)
-        ]  # entries of a shorter text were written at `high`; they move down to follow it
+        ]  # entries of a shorter text were written at `high`; they move down to its end
         if moves:
             cache.keep(moves)
-        for row, (slot, num, some) in enumerate(zip(slots, pending, candidates, strict=True)):
+        for row, (slot, num, siblings) in enumerate(zip(slots, pending, candidates, strict=True)):
             self._cached[slot] += num
             if num and self.is_fed(slot):
                 self._last[slot] = (hidden, row, num - 1) if num <= KEPT_LENGTH else (hidden[row : row + 1, num - 1 : num].clone(), 0, 0)
-            if some:
-                self._siblings[slot] = Siblings(some, high + num, hidden, row, num)
+            if siblings:
+                self._siblings[slot] = Siblings(siblings, high + num, hidden, row, num)
         return Fed(hidden, slots, pending, pending)
 
     def _mask(self, lengths: list[int], high: int, pending: list[int], width: int) -> tuple[Tensor | dict[str, Tensor] | None, Tensor]:
-        """What the new positions see, and where they stand."""
+        """Mask and positions of the new tokens."""
         backbone, device = self.backbone, self.backbone.device
         if backbone.strategy == "rows":  # alibi takes positions from a 2-D mask, holes and all
             slot, column = torch.arange(high, device=device), torch.arange(width, device=device)
@@ -283,7 +282,7 @@ class GrowingRows:
         return backbone.mask(torch.tensor(lengths, device=device), high, torch.tensor(pending, device=device), width)
 
     def _feed_and_expand(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Fed:
-        """What is pending first, then the candidates as rows of one token over the cache of their slot, one layer at a time."""
+        """Feed pending tokens, then candidates as rows of one token over the cache of their slot, which is expanded one layer at a time."""
         behind = [slot for slot in slots if not self.is_fed(slot)]
         fed = self._feed(self._side_by_side(behind), asks, expand=True) if behind else None
         asked = [slot for slot in slots if asks[slot]]
@@ -299,11 +298,11 @@ class GrowingRows:
         return self._table(order, new, {slot: hidden[row, : len(asks[slot])] for row, slot in enumerate(asked)})
 
     def _table(self, slots: list[int], new: Mapping[int, Tensor], candidates: Mapping[int, Tensor]) -> Fed:
-        """What was read of each slot, and of its candidates, (number, width) each, as one."""
+        """One `Fed` from the states (number, width) of each slot's new tokens and of its candidates."""
         num_new = [len(new[slot]) if slot in new else 0 for slot in slots]
         longest, k = max(num_new), max(map(len, candidates.values()), default=0)
-        some = next(iter((new or candidates).values()))
-        hidden = some.new_zeros(len(slots), longest + k, some.shape[1])
+        first = next(iter((new or candidates).values()))
+        hidden = first.new_zeros(len(slots), longest + k, first.shape[1])
         for row, slot in enumerate(slots):
             if slot in new:
                 hidden[row, : num_new[row]] = new[slot]
@@ -331,7 +330,7 @@ class GrowingRows:
         return hidden
 
     def _reencode(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Fed:
-        """Every text, with each candidate, from its first token, without a cache."""
+        """Encode every text, with each candidate, from its first token, without a cache."""
         texts = [self.texts[slot] + [*more] for slot in slots for more in ([[token] for token in asks[slot]] or [[]])]
         states, row = encode_all(self.backbone, texts), 0
         self.num_forwards += 1
@@ -348,7 +347,7 @@ class GrowingRows:
 
 
 def _joined(fed: Sequence[Fed]) -> Fed:
-    """Several forwards of the same slots, one behind the other, as one."""
+    """One `Fed` from several consecutive forwards of the same slots."""
     *before, last = fed
     rows = [torch.cat([*(part.hidden[row, : part.num_new[row]] for part in before), last.hidden[row]]) for row in range(len(last.slots))]
     num_new = [sum(numbers) for numbers in zip(*(part.num_new for part in fed), strict=True)]

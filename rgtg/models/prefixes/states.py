@@ -1,6 +1,6 @@
-"""Growing prefixes over the library's own cache: for recurrent and hybrid models, whose state has no positions to mask or to cut.
+"""Growing prefixes over the library's own cache: for recurrent and hybrid models, whose state has no positions to mask or truncate.
 
-A state is never written again: what goes on from it is a copy. Works on token ids and hidden states, and knows no layer type by
+A state is immutable: continuations use a copy. Works on token ids and hidden states, and knows no layer type by
 its name. Knows nothing of heads, rewards, methods or text.
 """
 
@@ -17,11 +17,11 @@ from rgtg.models.prefixes.backbone import Backbone
 from rgtg.models.prefixes.growing import Fed, GrowingRows, Siblings
 from rgtg.system.stopping import check_stopped
 
-MAX_MARKS = 4  # states of a slot that are kept for truncation, the first and the latest
+MAX_MARKS = 4  # states per slot that are kept for truncation: the first and the latest
 
 
 class State(NamedTuple):
-    """What a model holds of a text of `length` tokens: a row of a cache, and where the hidden state of the last token is."""
+    """State of a model after `length` tokens: a row of a cache, and `last` = (hidden, row, column) of the last token."""
 
     cache: Cache
     row: int
@@ -30,13 +30,16 @@ class State(NamedTuple):
 
 
 class GrowingStates(GrowingRows):
-    """A batch of growing prefixes, each with a state of its own. Slots that are equally long go through the model together, candidates as
-    rows of one token over copies of the state. Truncation goes back to a state that was kept behind a block of tokens, and reads on."""
+    """Batch of growing prefixes, each with its own state.
+
+    Slots of equal length share a forward; candidates are rows of one token over copies of the state. Truncation returns to a stored state and
+    feeds the tokens after it again.
+    """
 
     def __init__(self, backbone: Backbone, texts: Sequence[Sequence[int]], reserve: int = 64):
         self._states: list[State | None] = [None] * len(texts)
-        self._marks: list[list[State]] = [[] for _ in texts]  # the shortest first
-        self._wide: dict[int, Cache] = {}  # of the candidates of a slot's last forward
+        self._marks: list[list[State]] = [[] for _ in texts]  # in ascending order of length
+        self._wide: dict[int, Cache] = {}  # cache of the candidates of a slot's last forward
         super().__init__(backbone, texts, reserve)
 
     def truncate(self, slot: int, length: int) -> None:
@@ -45,11 +48,11 @@ class GrowingStates(GrowingRows):
         state = self._states[slot]
         if state is not None and state.length > length:
             self._states[slot] = state = self._marks[slot][-1] if self._marks[slot] else None
-            if state is not None and state.length == length:  # nothing is to be read again
+            if state is not None and state.length == length:  # no token has to be fed again
                 self._cached[slot], self._last[slot] = length, state.last
 
-    def distrust(self) -> None:
-        super().distrust()
+    def disable_cache(self) -> None:
+        super().disable_cache()
         self._states, self._marks = [None] * len(self.texts), [[] for _ in self.texts]
         self._wide.clear()
 
@@ -67,21 +70,21 @@ class GrowingStates(GrowingRows):
         self._siblings.clear()
         self._wide.clear()
         new: dict[int, Tensor] = {}
-        found: dict[int, Tensor] = {}
+        of_candidates: dict[int, Tensor] = {}
         for group in self._alike(slot for slot in slots if self._start(slot) < len(self.texts[slot])):
             new |= self._feed_alike(group)
         for group in self._alike(slot for slot in slots if asks[slot]):
-            found |= self._expand_alike(group, asks)
-        return self._table(slots, new, found)
+            of_candidates |= self._expand_alike(group, asks)
+        return self._table(slots, new, of_candidates)
 
     def _start(self, slot: int) -> int:
-        """The tokens of a slot that need not be read again."""
+        """Number of tokens of a slot that need not be fed again."""
         state = self._states[slot]
         start = state.length if state is not None else 0
         return 0 if self.backbone.strategy == "steps" and len(self.texts[slot]) - start > 1 else start
 
     def _alike(self, slots: Iterable[int]) -> list[list[int]]:
-        """Slots that go on from one length to another together."""
+        """Slots grouped by equal start and equal length."""
 
         def lengths(slot: int) -> tuple[int, int]:
             return self._start(slot), len(self.texts[slot])
@@ -89,18 +92,18 @@ class GrowingStates(GrowingRows):
         return [list(group) for _, group in groupby(sorted(slots, key=lengths), lengths)]
 
     def _feed_alike(self, slots: list[int]) -> dict[int, Tensor]:
-        """What is pending of slots that are alike; the hidden states of what was pending. One forward, or several where a text is long
-        and the model reads on in blocks."""
+        """Feed the pending tokens of slots of equal start and length; returns their hidden states. One forward, or several for a long text if
+        the model can continue in blocks."""
         backbone, start, length = self.backbone, self._start(slots[0]), len(self.texts[slots[0]])
         cache = _copied(state for slot in slots if (state := self._states[slot])) if start else backbone.new_cache()
         ids = torch.tensor([self.texts[slot][start:] for slot in slots], device=backbone.device)
-        read: list[Tensor] = []
+        blocks: list[Tensor] = []
         for block in ids.split(length if backbone.strategy == "steps" else self._part // 2, 1):
-            if read:
+            if blocks:
                 check_stopped()
-            read.append(backbone.forward(block, None, None, cache))
+            blocks.append(backbone.forward(block, None, None, cache))
             self.num_forwards += 1
-        hidden = torch.cat(read, 1) if len(read) > 1 else read[0]
+        hidden = torch.cat(blocks, 1) if len(blocks) > 1 else blocks[0]
         new = {}
         for row, slot in enumerate(slots):
             new[slot] = hidden[row, self._cached[slot] - start :]
@@ -113,51 +116,51 @@ class GrowingStates(GrowingRows):
         return new
 
     def _expand_alike(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> dict[int, Tensor]:
-        """The hidden states of the candidates of slots that are equally long, each as a row of one token."""
+        """Hidden states of the candidates of slots of equal length, each fed as a row of one token."""
         cache = _copied(state for slot in slots if (state := self._states[slot]) for _ in asks[slot])
         ids = torch.tensor([[token] for slot in slots for token in asks[slot]], device=self.backbone.device)
         hidden = self.backbone.forward(ids, None, None, cache).transpose(0, 1)  # (1, candidates of all, width)
         self.num_forwards += 1
-        found, first = {}, 0
+        of_slots, first = {}, 0
         for slot in slots:
             self._siblings[slot], self._wide[slot] = Siblings(asks[slot], first, hidden, 0, first), cache
-            found[slot] = hidden[0, first : first + len(asks[slot])]
+            of_slots[slot] = hidden[0, first : first + len(asks[slot])]
             first += len(asks[slot])
-        return found
+        return of_slots
 
 
 def _copied(states: Iterable[State]) -> Cache:
-    """A cache of its own: row i is that of the i-th state. All of them are of one length."""
+    """New cache whose row i is the row of the i-th state. All states have the same length."""
     runs = [list(run) for _, run in groupby(states, lambda state: id(state.cache))]  # neighbours that are rows of the same cache
     caches = [run[0].cache for run in runs]
-    some = [next(tensor for layer in cache.layers for tensor in _tensors(vars(layer))) for cache in caches]
-    rows = [torch.tensor([state.row for state in run], device=some[0].device) for run in runs]
+    samples = [next(tensor for layer in cache.layers for tensor in _tensors(vars(layer))) for cache in caches]
+    rows = [torch.tensor([state.row for state in run], device=samples[0].device) for run in runs]
 
     def joined(parts: list[Any]) -> Any:
         first = parts[0]
         if isinstance(first, dict):
             return {key: joined([part[key] for part in parts]) for key in first}
         if isinstance(first, list | tuple):
-            return type(first)(joined(list(some)) for some in zip(*parts, strict=True))
-        if not isinstance(first, Tensor) or not first.ndim or first.shape[0] != some[0].shape[0]:
+            return type(first)(joined(list(items)) for items in zip(*parts, strict=True))
+        if not isinstance(first, Tensor) or not first.ndim or first.shape[0] != samples[0].shape[0]:
             return first
         picked = [part.index_select(0, index) for part, index in zip(parts, rows, strict=True)]
         return torch.cat(picked) if len(picked) > 1 else picked[0]
 
-    made = copy.copy(caches[0])
-    made.layers = []
+    cache = copy.copy(caches[0])
+    cache.layers = []
     for layers in zip(*(cache.layers for cache in caches), strict=True):
         layer = copy.copy(layers[0])
         vars(layer).update(joined([vars(one) for one in layers]))
-        made.layers.append(layer)
-    return made
+        cache.layers.append(layer)
+    return cache
 
 
 def _tensors(value: Any) -> Iterable[Tensor]:
-    """Every tensor of a layer that has rows: its first axis."""
+    """Tensors with rows in a value of a layer; rows are the first axis."""
     if isinstance(value, Tensor):
         if value.ndim and value.shape[0]:
             yield value
     elif isinstance(value, dict | list | tuple):
-        for some in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(some)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)

@@ -7,15 +7,16 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
-from rgtg.config import GenerationConfig, Settings
+from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
 from rgtg.errors import BadSettings, OverBudget, door
 from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.models.catalog import is_folder
@@ -25,6 +26,7 @@ from rgtg.store.export import FORMATS
 from rgtg.system.files import make_folder
 
 if TYPE_CHECKING:
+    from rgtg.training.reward_trainer import Progress
     from rgtg.workbench.workbench import Workbench
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         quiet = terminal.Quiet(options.verbose)
         with quiet:
+            options.terminal = quiet.terminal
             options.run_command(options)
             sys.stdout.flush()
     except BrokenPipeError:
@@ -97,7 +100,6 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(models)
 
     starter = _command(commands, "starter", _starter, "train the starter models from a folder of labelled sentences")
-    starter.set_defaults(verbose=True)
     starter.add_argument("--corpus", type=Path, required=True)
     starter.add_argument("--out", type=Path, required=True)
     starter.add_argument("--only", action="append", default=[], help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated")
@@ -170,26 +172,32 @@ def _list_folder(workbench: "Workbench", name: str | None) -> None:
 
 
 def _generate(options: argparse.Namespace) -> None:
+    from rgtg.guidance.steps import AnswerProgress
+
     workbench = _workbench(options)
     columns, generation = _columns(workbench, options)
-    failed, num_columns = list[dict[str, str]](), 0
-    for prompt in [options.prompt] if options.prompt is not None else read_prompts(options.prompt_file):
-        # a comparison holds a few columns; a longer list runs in several
-        for start in range(0, len(columns), 4):
-            with _offering_yes(options):
-                running = workbench.compare(
-                    prompt, columns[start : start + 4], generation, options.seed, options.base_lm, save=options.save, confirmed=options.yes
-                )
-            for _ in running:
-                pass
-            for i, trace in enumerate(running.traces):
-                letter = chr(ord("A") + start + i)
-                _print_trace(trace, letter, options.json)
-                num_columns += 1
-                if trace.stop_reason == "error":
-                    failed.append({"error": trace.error, "found": f"Column {letter}, `{trace.run.method}`, of {trace.run.prompt!r:.80}."})
-            if running.not_stored is not None:
-                raise running.not_stored
+    prompts = [options.prompt] if options.prompt is not None else read_prompts(options.prompt_file)
+    failed, num_columns, total = list[dict[str, str]](), 0, len(prompts) * len(columns)
+    with terminal.ProgressBar(options, "answers", digits=1) as bar:
+        for prompt in prompts:
+            # a comparison holds a few columns; a longer list runs in several
+            for start in range(0, len(columns), MAX_COLUMNS):
+                bar(num_columns, total)
+                part = columns[start : start + MAX_COLUMNS]
+                with _offering_yes(options):
+                    running = workbench.compare(prompt, part, generation, options.seed, options.base_lm, save=options.save, confirmed=options.yes)
+                bar(num_columns, total)
+                progress = AnswerProgress([trace.run for trace in running.traces])
+                for index, event in running:
+                    bar(num_columns + progress.after(index, event), total)
+                for i, trace in enumerate(running.traces):
+                    letter = chr(ord("A") + start + i)
+                    bar.print(_json(trace_json(trace, letter)) if options.json else trace_text(trace, letter))
+                    if trace.stop_reason == "error":
+                        failed.append({"error": trace.error, "found": f"Column {letter}, `{trace.run.method}`, of {trace.run.prompt!r:.80}."})
+                num_columns += len(part)
+                if running.not_stored is not None:
+                    raise running.not_stored
     for name, note in workbench.library.notes.items():
         logger.warning("%s: %s", name, note)
     workbench.close()
@@ -205,6 +213,10 @@ def _offering_yes(options: argparse.Namespace) -> Iterator[None]:
     except OverBudget as error:
         do = error.do if options.yes else f"{error.do} Or add `--yes`: then it runs as it is."
         raise OverBudget(error.wrong, error.found, do) from error
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
 
 def trace_json(trace: Trace, column: str) -> dict:
@@ -243,25 +255,21 @@ def trace_json(trace: Trace, column: str) -> dict:
     }
 
 
-def _print_trace(trace: Trace, column: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(trace_json(trace, column), ensure_ascii=False, allow_nan=False), flush=True)
-        return
+def trace_text(trace: Trace, column: str) -> str:
+    """One column as the lines that `generate` prints."""
     guide = f" · {mix_words(trace.run.guides)}" if trace.run.guides else ""
     params = "".join(f" {k}={v:g}" if isinstance(v, float) else f" {k}={v}" for k, v in trace.run.params)
     rewards = "  ".join(f"{name} {value:+.2f}" for name, value in (trace.steps[-1].rewards if trace.steps else ()))
-    print(f"{column}  {trace.run.method}{guide}{params}")
-    print(f"   {trace.run.prompt}|{trace.response}")
-    print(f"   {len(trace.steps)} tokens, {trace.tokens_per_second:.0f}/s, {trace.stop_reason}  {rewards}{trace.error}", flush=True)
-    if trace.note:
-        print(f"   {trace.note}", flush=True)
+    lines = [f"{column}  {trace.run.method}{guide}{params}", f"   {trace.run.prompt}|{trace.response}"]
+    lines += [f"   {len(trace.steps)} tokens, {trace.tokens_per_second:.0f}/s, {trace.stop_reason}  {rewards}{trace.error}"]
+    lines += [f"   {trace.note}"] if trace.note else []
+    return "\n".join(lines)
 
 
 def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     _list_folder(workbench, options.reward_model)
-    found = workbench.score(options.reward_model, options.prompt, options.response, options.complete)
-    print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+    print(_json(workbench.score(options.reward_model, options.prompt, options.response, options.complete)))
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -273,19 +281,18 @@ def _sweep(options: argparse.Namespace) -> None:
     _list_folder(workbench, options.observe)
     prompts = []
     for path in options.prompts:
-        found = read_prompts(path, options.limit)
-        prompts += [" ".join(p.split()[: options.first_words]) for p in found]
-    with _offering_yes(options):
+        prompts += [" ".join(prompt.split()[: options.first_words]) for prompt in read_prompts(path, options.limit)]
+    with _offering_yes(options), terminal.ProgressBar(options, "answers", digits=1) as bar:
         seeds = range(options.seeds)
-        cells = workbench.sweep(columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes)
+        cells = workbench.sweep(columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes, bar)
     print(write_table(cells, options.out))
     workbench.close()
 
 
 def _export(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
-    with door(f"`{options.out}` cannot be written.", kind=BadSettings):
-        report = workbench.export(options.out, options.format)
+    with door(f"`{options.out}` cannot be written.", kind=BadSettings), terminal.ProgressBar(options, "comparisons") as bar:
+        report = workbench.export(options.out, options.format, bar)
     print(json.dumps({"path": str(report.path), "num_pairs": report.num_pairs, "skipped": dict(report.skipped)}, ensure_ascii=False))
     workbench.close()
 
@@ -303,18 +310,28 @@ def _models(options: argparse.Namespace) -> None:
 def _starter(options: argparse.Namespace) -> None:
     from rgtg.tools.starter import make_starter
 
-    logging.getLogger("rgtg").setLevel("INFO")
-    make_starter(options.corpus, options.out, options.only)
+    with terminal.ProgressBar(options, "steps") as bar:
+
+        def listen(name: str, progress: "Progress") -> None:
+            bar(progress.step, progress.num_steps, name)
+            bar.print(f"{name}: {progress.text}")
+            if progress.step == progress.num_steps:
+                bar.finish()
+
+        make_starter(options.corpus, options.out, options.only, listen)
 
 
 def _bench(options: argparse.Namespace) -> None:
     from rgtg.tools import bench_app, bench_decoding, bench_training
 
-    benches = {
-        "decode": lambda seconds: bench_decoding.decode(seconds, options.models, options.only, options.against, options.cpu_time, options.device),
+    benches: dict[str, Callable[..., Iterator[dict]]] = {
+        "decode": partial(
+            bench_decoding.decode, models=options.models, only=options.only, against=options.against, cpu_time=options.cpu_time, device=options.device
+        ),
         "train": bench_training.train,
         "start": bench_app.start,
         "store": bench_app.store,
     }
-    for line in benches[options.what](options.seconds):
-        print(json.dumps(line) if options.json else "  ".join(f"{key} {value}" for key, value in line.items()), flush=True)
+    with terminal.ProgressBar(options, "measurements") as bar:
+        for line in benches[options.what](options.seconds, listen=bar):
+            bar.print(_json(line) if options.json else "  ".join(f"{key} {value}" for key, value in line.items()))

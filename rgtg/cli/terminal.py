@@ -1,7 +1,6 @@
-"""What a command says to whoever called it: text in UTF-8, and where it is refused one JSON line on stderr and nothing else.
+"""Terminal output of the commands: UTF-8 text, a progress bar, and one JSON line on stderr for an error.
 
-Meanwhile what libraries write to stderr is held back, and kept in a log where something failed that nobody foresaw. Knows nothing of
-what the commands do.
+What libraries write to stderr is held back, and goes to a log after an unexpected error. Knows nothing of what the commands do.
 """
 
 import argparse
@@ -12,15 +11,19 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, RgtgError, in_words, printable
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 LOG = "rgtg.log"  # in the data folder
 MAX_LOG = 1_000_000  # bytes; beyond it a log begins anew
+BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.DIGITSf}/{total:.0f} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +56,7 @@ class Quiet:
         self._verbose, self.held_back = verbose, ""
         self._ours = _Warnings(level=logging.WARNING)
         self._stderr: int | None = None
+        self.terminal: TextIO | None = None  # the stderr that a person reads
 
     def __enter__(self) -> "Quiet":
         logging.basicConfig(level="INFO" if self._verbose else "WARNING", format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
@@ -63,6 +67,9 @@ class Quiet:
                 self._stderr = os.dup(2)
                 _flush(sys.stderr)
                 os.dup2(self._file.fileno(), 2)
+        self.terminal = sys.stderr
+        if self._stderr is not None:
+            self.terminal = open(self._stderr, "w", encoding="utf-8", errors="replace", closefd=False)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -77,6 +84,72 @@ class Quiet:
         if kind is None:
             for words in dict.fromkeys(self._ours.said):
                 print(words, file=sys.stderr)
+
+
+class ProgressBar:
+    """A progress bar with rate and time left on stderr; nothing with `--json` or where stderr is no terminal.
+
+    Called with what is done and the total, as library code reports progress. The first call draws the bar, and the clock starts with the
+    last call before something is done; what was done at that time does not count for the rate.
+    """
+
+    def __init__(self, options: argparse.Namespace, unit: str, digits: int = 0):
+        self._file: TextIO | None = getattr(options, "terminal", None)
+        self._shown = self._file is not None and self._file.isatty() and not getattr(options, "json", False)
+        self._unit, self._format = unit, BAR.replace("DIGITS", str(digits))
+        self._bar: tqdm | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> "ProgressBar":
+        if self._shown:
+            from tqdm.contrib.logging import logging_redirect_tqdm
+
+            self._open.enter_context(logging_redirect_tqdm())  # with --verbose log lines stand above the bar
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._bar is not None:
+            self._bar.leave = kind is None
+            self._bar.close()
+        self._open.close()
+
+    def __call__(self, done: float, total: float, label: str = "") -> None:
+        if not self._shown:
+            return
+        if self._bar is None:
+            self._begin(done, total, label)
+        elif done == self._bar.initial == self._bar.n:
+            self._bar.total = total
+            self._bar.unpause()
+            self._bar.start_t = self._bar.last_print_t
+            self._bar.set_description_str(label and f"{label}: ")
+        else:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+
+    def _begin(self, done: float, total: float, label: str) -> None:
+        from tqdm import tqdm
+
+        assert self._file is not None
+        width = os.get_terminal_size(self._file.fileno()).columns  # 0 where a terminal does not say
+        self._bar = tqdm(
+            initial=done, total=total, desc=label and f"{label}: ", unit=f" {self._unit}", file=self._file, bar_format=self._format,
+            ncols=None if width else 80, dynamic_ncols=width > 0, smoothing=0, miniters=0,
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Leaves the bar as it stands; the next call begins another one below it."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def print(self, text: str) -> None:
+        """A line on stdout, above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(text, flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
 
 
 class _Warnings(logging.Handler):

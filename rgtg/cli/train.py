@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg.cli import terminal
 from rgtg.config import Settings
 from rgtg.errors import BadData, BadSettings
 from rgtg.figures import accuracy_words, estimate_words
@@ -135,9 +136,12 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
 
     installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
     base, guide = (installed.get(name, name) for name in (options.base, options.guide))
-    emit = (lambda news: _print_news(news, options.json)) if first else lambda news: None
-    facts = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
-    card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **facts)
+    with terminal.ProgressBar(options, "steps") as bar:
+        emit = (lambda news: _show_news(news, options, bar, member.name)) if first else lambda news: None
+        card = train_file(
+            source, base, member.out, member.config, member.name, emit=emit, work=member.work,
+            device=options.device, dtype=options.dtype, split=options.split, guide=guide,
+        )  # fmt: skip
     if not first:
         return
     if card is None:
@@ -192,10 +196,10 @@ def _frozen_votes(workbench: "Workbench", path: Path, first: bool) -> str:
     return str(path)
 
 
-def _print_news(news: Mapping[str, Any], as_json: bool) -> None:
+def _show_news(news: Mapping[str, Any], options: argparse.Namespace, bar: terminal.ProgressBar, name: str) -> None:
     from rgtg.preferences.dataset import CAUSES
 
-    if as_json:
+    if options.json:
         print(json.dumps(news, ensure_ascii=False), flush=True)
     elif news.get("phase") == "data":
         data = news["data"]
@@ -205,7 +209,10 @@ def _print_news(news: Mapping[str, Any], as_json: bool) -> None:
         for remark in data["remarks"]:
             print(f"   {remark}", flush=True)
         print(estimate_words(**news["estimate"], kind=data["kind"]), flush=True)
+        if not options.resume:  # else the first news says where it goes on
+            bar(0, news["estimate"]["num_steps"], name)
     elif news.get("phase") == "training":
         accuracy = news["held_out_accuracy"]
         held_out = "" if accuracy is None else f"  held-out accuracy {accuracy_words(accuracy, news['held_out_pairs'])}"
-        print(f"step {news['step']} of {news['num_steps']}  loss {news['loss']:.4f}{held_out}  {news['seconds_left']:.0f} s left", flush=True)
+        bar(news["step"], news["num_steps"], name)
+        bar.print(f"step {news['step']} of {news['num_steps']}  loss {news['loss']:.4f}{held_out}  {news['seconds_left']:.0f} s left")

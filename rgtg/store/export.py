@@ -96,8 +96,11 @@ FORMATS: dict[str, Callable[[Pair, Source], Row | None]] = {
 }
 
 
-def export_preferences(store: "Store", out: Path, format: str = "preference") -> ExportReport:
+def export_preferences(
+    store: "Store", out: Path, format: str = "preference", listen: Callable[[int, int], None] = lambda done, total: None
+) -> ExportReport:
     """Write every pair as a JSON line to `out`, which appears complete or not at all, and report what was left out and why.
+    `listen` is given the number of comparisons read and of all.
 
     A format has the same columns with the same types whatever the votes say. StoreError where a row does not fit its hash.
     """
@@ -107,6 +110,8 @@ def export_preferences(store: "Store", out: Path, format: str = "preference") ->
         raise BadData(f"`{out.name}` is the database.", "", "Choose another name for the export.")
     skipped, num_pairs, num_comparisons, num_votes, marks = Counter[str](), 0, 0, 0, store.all_marks()
     digest, known = hashlib.sha256(), set[int]()
+    total = store.num_comparisons()
+    listen(0, total)
     with replacing(out) as part, part.open("wb") as file:
         for comparison, votes in store.facts(for_pairs=True):
             pairs, causes = derive_pairs(comparison, votes)
@@ -125,6 +130,7 @@ def export_preferences(store: "Store", out: Path, format: str = "preference") ->
                 file.write(line)
                 digest.update(line)
                 num_pairs += 1
+            listen(num_comparisons, max(total, num_comparisons))
     return ExportReport(out, num_pairs, num_comparisons, num_votes, digest.hexdigest(), dict(sorted(skipped.items())))
 
 

@@ -169,9 +169,10 @@ class Workbench:
         out: Path,
         base_lm: str | None = None,
         confirmed: bool = False,
+        listen: Callable[[float, int], None] = lambda done, total: None,
     ) -> "list[Cell]":
         """Every column over every prompt and seed, valued by a judge; cells are kept in `out`, so a broken sweep goes on. Raises OverBudget
-        as `compare` does, of what is still to be made."""
+        as `compare` does, of what is still to be made. `listen` is given the number of cells done, with shares, and of all."""
         from rgtg.evaluation.sweep import run_sweep
 
         for number, prompt in enumerate(prompts, 1):
@@ -186,7 +187,7 @@ class Workbench:
             read = [[replace(run, observers=(judge.loaded.ref,)) for run in batch] for batch in batches]  # the judge reads each answer
             self.budget.check_batches(read, models, confirmed)
 
-        return run_sweep(models, full, prompts, generation, seeds, judge, out, check)
+        return run_sweep(models, full, prompts, generation, seeds, judge, out, check, listen)
 
     def openings(self) -> list[str]:
         """Example prompts that ship."""
@@ -386,8 +387,8 @@ class Workbench:
         """How many votes stand; a skip is none."""
         return self.store.num_votes()
 
-    def export(self, out: Path, format: str = "preference") -> "ExportReport":
-        """Writes the votes as training data; the report counts what gave no pair, by cause."""
+    def export(self, out: Path, format: str = "preference", listen: Callable[[int, int], None] = lambda done, total: None) -> "ExportReport":
+        """Write the votes as training data; the report counts what gave no pair, by cause. `listen` is given comparisons done and in all."""
         from rgtg.store.export import export_preferences
 
-        return export_preferences(self.store, out, format)
+        return export_preferences(self.store, out, format, listen)

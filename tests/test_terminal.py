@@ -62,9 +62,9 @@ def test_what_nobody_foresaw_is_one_line_too_and_a_log_has_the_traceback(here, m
         raise TypeError("string indices must be integers, not 'str'")
 
     assert run(monkeypatch, work) == 2
-    told = json.loads(capfd.readouterr().err)
-    assert told["found"] == "string indices must be integers, not 'str'." and "TypeError" not in json.dumps(told)
-    assert told["do"] == f"The log says more: {here / 'data' / 'rgtg.log'}."
+    error = json.loads(capfd.readouterr().err)
+    assert error["found"] == "string indices must be integers, not 'str'." and "TypeError" not in json.dumps(error)
+    assert error["do"] == f"The traceback is in {here / 'data' / 'rgtg.log'}."
     log = (here / "data" / "rgtg.log").read_text()
     assert "Traceback" in log and "TypeError" in log and "[W] from C++" in log
 
@@ -96,8 +96,8 @@ def test_stderr_is_given_back(here, monkeypatch, capfd):
 @pytest.mark.parametrize("arguments", [["generate"], ["nonsense"], ["generate", "--prompt", "x", "--seed", "abc"], []])
 def test_a_command_that_cannot_be_read_is_refused_in_one_line(here, capfd, arguments):
     assert main(arguments) == 2
-    told = json.loads(capfd.readouterr().err)
-    assert told["error"] == "The command cannot be read." and told["found"] and "--help" in told["do"]
+    error = json.loads(capfd.readouterr().err)
+    assert error["error"] == "The command line is not valid." and error["found"] and "--help" in error["do"]
 
 
 def test_an_interrupt_ends_without_a_word(here, monkeypatch, capfd):

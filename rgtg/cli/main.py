@@ -1,6 +1,6 @@
-"""The verbs of the workbench in a terminal: python -m rgtg generate | score | train | sweep | export | models | starter | bench.
+"""The command line: rgtg generate | score | train | sweep | export | models | starter | bench.
 
-Prints what a person or a script reads; how it is refused is in `terminal`. Knows nothing of Gradio.
+Parses options, calls the workbench and prints the results; `terminal` prints errors. Knows nothing of Gradio.
 """
 
 import argparse
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from rgtg.workbench.workbench import Workbench
 
 logger = logging.getLogger(__name__)
-PROMPT_FILES = "a prompt a line, or rows with `prompt`, `instruction`, `question` or `turns`: JSON, CSV, Parquet"
+PROMPT_FILES = "text with one prompt per line, or JSON, CSV or Parquet rows with `prompt`, `instruction`, `question` or `turns`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 where it went well, 2 with a JSON line on stderr where it did not, 1 where it ran and nothing came of it."""
+    """Run one command and return its exit status: 0, 2 after an error (a JSON line on stderr), 1 where every answer failed, 130 after Ctrl-C."""
     terminal.write_utf8()
     quiet = terminal.Quiet()
     try:
@@ -61,58 +61,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    called = "rgtg" if Path(sys.argv[0]).stem == "rgtg" else "python -m rgtg"
-    parser = terminal.Parser(prog=called, description="Reward-guided text generation in a terminal.")
-    parser.add_argument("--verbose", action="store_true", help="log what is loaded and trained")
+    command = "rgtg" if Path(sys.argv[0]).stem == "rgtg" else "python -m rgtg"
+    parser = terminal.Parser(prog=command, description="Reward-guided text generation: generate, score, train reward models, evaluate.")
+    parser.add_argument("--verbose", action="store_true", help="show log messages of rgtg and of the libraries")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    generate = _command(commands, "generate", _generate, "one prompt or a file of prompts, under one or several methods")
+    generate = _command(commands, "generate", _generate, "generate answers to one prompt or a file of prompts, with one or several methods")
     _prompt_options(generate)
     _run_options(generate)
-    generate.add_argument("--seed", type=int, default=0)
-    generate.add_argument("--save", action="store_true", help="store the comparison in the database")
-    generate.add_argument("--json", action="store_true", help="one JSON object a line, a column each")
+    generate.add_argument("--seed", type=int, default=0, help="random seed, shared by all columns (0)")
+    generate.add_argument("--save", action="store_true", help="save the answers as comparisons in the database")
+    generate.add_argument("--json", action="store_true", help="print one JSON object per answer and line, with every token and its candidates")
 
-    score = _command(commands, "score", _score, "the reward of every prefix of a response")
-    score.add_argument("--reward-model", required=True, metavar="NAME|PATH")
-    score.add_argument("--prompt", default="")
-    score.add_argument("--response", required=True)
-    score.add_argument("--complete", action="store_true", help="the answer ends here: the last reward is that with its end token")
+    score = _command(commands, "score", _score, "compute the reward of every prefix of a response")
+    score.add_argument("--reward-model", required=True, metavar="NAME|PATH", help="an installed reward model, a folder or a Hub id")
+    score.add_argument("--prompt", default="", help="the prompt that the response answers (none)")
+    score.add_argument("--response", required=True, help="the response to score, prefix by prefix")
+    score.add_argument("--complete", action="store_true", help="treat the response as complete: append its end-of-sequence token and score that too")
     _model_options(score)
 
     training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
 
-    sweep = _command(commands, "sweep", _sweep, "methods and weights over many prompts: a table with intervals")
+    sweep = _command(commands, "sweep", _sweep, "evaluate methods and weights on many prompts: a table with confidence intervals")
     sweep.add_argument("--prompts", required=True, type=Path, action="append", help=f"{PROMPT_FILES}; may be repeated")
-    sweep.add_argument("--limit", type=int, help="only the first so many lines of each file")
-    sweep.add_argument("--first-words", type=int, help="only the first so many words of each line")
-    sweep.add_argument("--seeds", type=int, default=1, help="how many seeds for each prompt")
-    sweep.add_argument("--observe", default="judge", metavar="NAME", help="the judge whose zero decides what is positive")
-    sweep.add_argument("--out", type=Path, required=True, help="folder for cells.jsonl, table.json and table.md; a broken sweep goes on")
+    sweep.add_argument("--limit", type=int, metavar="N", help="use only the first N prompts of each file")
+    sweep.add_argument("--first-words", type=int, metavar="N", help="use only the first N words of each prompt")
+    sweep.add_argument("--seeds", type=int, default=1, metavar="N", help="random seeds per prompt (1); more narrow the intervals")
+    sweep.add_argument(
+        "--observe",
+        default="judge",
+        metavar="NAME",
+        help="the reward model that judges the answers; above its zero an answer counts as positive (judge)",
+    )
+    sweep.add_argument(
+        "--out", type=Path, required=True, help="folder for cells.jsonl, table.json and table.md; an interrupted sweep resumes from it"
+    )
     _run_options(sweep)
 
-    export = _command(commands, "export", _export, "votes as training data")
-    export.add_argument("--format", default="preference", choices=tuple(FORMATS))
-    export.add_argument("--out", type=Path, required=True, help="the JSON lines file to write")
+    export = _command(commands, "export", _export, "export votes as preference data")
+    export.add_argument("--format", default="preference", choices=tuple(FORMATS), help="`preference` is the format of trl (preference)")
+    export.add_argument("--out", type=Path, required=True, help="the JSON Lines file to write")
 
-    models = _command(commands, "models", _models, "what is installed")
-    models.add_argument("--json", action="store_true")
+    models = _command(commands, "models", _models, "list the installed models")
+    models.add_argument("--json", action="store_true", help="print one JSON object per model and line")
     _model_options(models)
 
-    starter = _command(commands, "starter", _starter, "train the starter models from a folder of labelled sentences")
-    starter.add_argument("--corpus", type=Path, required=True)
-    starter.add_argument("--out", type=Path, required=True)
-    starter.add_argument("--only", action="append", default=[], help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated")
+    starter = _command(commands, "starter", _starter, "train the starter models on a folder of labelled sentences")
+    files = "train.positive.txt, train.negative.txt, dev.positive.txt, dev.negative.txt"
+    starter.add_argument("--corpus", type=Path, required=True, metavar="DIR", help=f"folder with {files}: one sentence per line")
+    starter.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the models; those already there are kept")
+    starter.add_argument(
+        "--only", action="append", default=[], metavar="MODEL", help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated"
+    )
 
-    bench = _command(commands, "bench", _bench, "speed, side by side in one run")
-    bench.add_argument("what", choices=("decode", "train", "start", "store"))
-    bench.add_argument("--json", action="store_true")
-    bench.add_argument("--seconds", type=float, default=300.0, help="time to take at most, about")
+    bench = _command(commands, "bench", _bench, "measure speed beside other implementations on this machine")
+    bench.add_argument("what", choices=("decode", "train", "start", "store"), help="decoding, training, start of the app, or the database")
+    bench.add_argument("--json", action="store_true", help="print one JSON object per line")
+    bench.add_argument("--seconds", type=float, default=300.0, help="approximate time limit in seconds (300)")
     bench.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
     bench.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
-    bench.add_argument("--against", metavar="DIR", help="decode: another checkout of rgtg, in turn with this one")
-    bench.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps")
-    bench.add_argument("--cpu-time", action="store_true", help="decode: seconds of the processor, for a busy machine; set OMP_NUM_THREADS=1")
+    bench.add_argument("--against", metavar="DIR", help="decode: compare with another checkout of rgtg")
+    bench.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps (cpu)")
+    bench.add_argument(
+        "--cpu-time", action="store_true", help="decode: measure processor time instead of wall time, for a busy machine; set OMP_NUM_THREADS=1"
+    )
     return parser
 
 
@@ -123,25 +135,31 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None]
 
 
 def _prompt_options(parser: argparse.ArgumentParser) -> None:
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--prompt")
-    given.add_argument("--prompt-file", type=Path, help=PROMPT_FILES)
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--prompt", help="the prompt")
+    group.add_argument("--prompt-file", type=Path, metavar="FILE", help=PROMPT_FILES)
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base-lm", metavar="NAME|PATH", help="an installed base LM, a folder or a hub id")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--base-lm", metavar="NAME|PATH", help="the base language model: an installed one, a folder or a Hub id (the starter model)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="dtype of the weights (float32)")
     parser.add_argument(
-        "--reward-dtype", choices=("int8",), help="of reward models, where it is another: int8 is faster on a CPU, and its error is said"
+        "--reward-dtype", choices=("int8",), help="dtype of reward models, if different: int8 is faster on a CPU; the quantisation error is reported"
     )
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="go on where it would take more time or memory than the limits allow")
-    parser.add_argument("--run", action="append", default=[], metavar="METHOD[:key=value,…]", help=f"one of {', '.join(METHODS)}; may be repeated")
+    parser.add_argument("--yes", action="store_true", help="run even if the estimated time or memory exceeds the limits")
+    parser.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        metavar="METHOD[:key=value,…]",
+        help=f"a column: one of {', '.join(METHODS)}, with its settings; may be repeated",
+    )
     for f in fields(GenerationConfig):
-        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f.metadata["help"] + f" ({f.default})")
+        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f"{f.metadata['help']} ({f.default})")
     _model_options(parser)
 
 
@@ -166,7 +184,7 @@ def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[
 
 
 def _list_folder(workbench: "Workbench", name: str | None) -> None:
-    """A reward model or judge may be named by its folder."""
+    """Add a reward model or judge that is named by its folder to the catalog."""
     if name and is_folder(name):
         workbench.library.catalog.add(name, "reward_model")
 
@@ -207,11 +225,11 @@ def _generate(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _offering_yes(options: argparse.Namespace) -> Iterator[None]:
-    """A refusal by the budget says how it is passed over."""
+    """Adds to the error of an estimate above the limits that `--yes` runs it anyway."""
     try:
         yield
     except OverBudget as error:
-        do = error.do if options.yes else f"{error.do} Or add `--yes`: then it runs as it is."
+        do = error.do if options.yes else f"{error.do} Or add `--yes` to run it anyway."
         raise OverBudget(error.wrong, error.found, do) from error
 
 
@@ -301,8 +319,8 @@ def _models(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     for info in [*workbench.library.models(), *workbench.library.unusable()]:
         if options.json:
-            found = {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)}
-            print(json.dumps(found | ({"wrong": info.wrong} if info.wrong else {}), ensure_ascii=False))
+            row = {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)}
+            print(_json(row | ({"wrong": info.wrong} if info.wrong else {})))
         else:
             print(f"{info.name:<24} {info.kind:<13} {info.wrong or '; '.join(filter(None, (info.mark, info.card.taught if info.card else '')))}")
 

@@ -74,12 +74,12 @@ def compare(
     if not 1 <= len(runs) <= len(COLUMN_NAMES):
         raise BadSettings(f"A comparison has 1 to {len(COLUMN_NAMES)} columns.", f"Found {len(runs)}.")
     config = _generation(generation)
-    watching = list(models.reward_models) if observers is None else list(observers)
-    made = [
-        make_run(prompt, spec.method, models, spec.params, _mix(spec, models), watching, spec.generation or config, seed, (), spec.combine)
+    observer_names = list(models.reward_models) if observers is None else list(observers)
+    runs_to_make = [
+        make_run(prompt, spec.method, models, spec.params, _mix(spec, models), observer_names, spec.generation or config, seed, (), spec.combine)
         for spec in (parse_run(run, config) if isinstance(run, str) else run for run in runs)
     ]
-    traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(made)]
+    traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs_to_make)]
     comparison = Comparison(new_id(), prompt, tuple(traces), created_at=now())
     return RunningComparison(comparison, traces, models, None, lambda running: None)
 
@@ -88,8 +88,8 @@ def _generation(settings: dict[str, Any]) -> GenerationConfig:
     try:
         return GenerationConfig(**settings)
     except TypeError:
-        there = ", ".join(GenerationConfig.__dataclass_fields__)
-        raise BadSettings("There is no such setting.", f"Found {', '.join(settings)}.", f"There are: {there}.") from None
+        names = ", ".join(GenerationConfig.__dataclass_fields__)
+        raise BadSettings("There is no such setting.", f"Found {', '.join(settings)}.", f"There are: {names}.") from None
 
 
 def _mix(spec: ColumnSpec, models: Models) -> tuple[tuple[str, float], ...]:
@@ -182,9 +182,9 @@ def guided(run: str, reward_models: Sequence[Any], tokenizer: PreTrainedTokenize
         foreign = [type(p).__name__ for p in logits_processor if type(p).__name__ not in OWN_PROCESSORS]
         foreign += [type(c).__name__ for c in stopping_criteria if type(c).__name__ not in OWN_CRITERIA]
         if foreign or streamer is not None or generation_config is None:
-            found = ", ".join([*foreign, *(["a streamer"] if streamer is not None else [])])
+            unsupported = ", ".join([*foreign, *(["a streamer"] if streamer is not None else [])])
             raise BadSettings(
-                "Guided decoding applies no processors, stopping criteria or streamers of `generate`.", f"Found {found}.", "Leave them out."
+                "Guided decoding applies no processors, stopping criteria or streamers of `generate`.", f"Found {unsupported}.", "Leave them out."
             )
         if id(model) not in lms:
             loaded = Loaded(ModelRef(model.name_or_path or "model"), Path(model.name_or_path or "."), model.eval(), tokenizer, None)
@@ -204,7 +204,7 @@ def guided(run: str, reward_models: Sequence[Any], tokenizer: PreTrainedTokenize
 def _prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> list[tuple[int, ...]]:
     """The ids of each row that are its prompt."""
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    return [tuple(ids[kept].tolist()) for ids, kept in zip(input_ids, mask.bool(), strict=True)]
+    return [tuple(ids[in_prompt].tolist()) for ids, in_prompt in zip(input_ids, mask.bool(), strict=True)]
 
 
 def _settings(config: "TransformersConfig", prompt_length: int) -> GenerationConfig:
@@ -217,16 +217,16 @@ def _settings(config: "TransformersConfig", prompt_length: int) -> GenerationCon
 def _written(models: Models, run: str, prompts: Sequence[tuple[int, ...]], config: GenerationConfig, seed: int) -> list[list[int]]:
     """The ids of each answer. Raises RgtgError where a column fails."""
     spec = parse_run(run, config)
-    mix, made = _mix(spec, models), []
+    mix, runs = _mix(spec, models), []
     for number, ids in enumerate(prompts):
         text, number_of_its_prompt = str(models.base_lm.loaded.tokenizer.decode(list(ids))), prompts[:number].count(ids)
-        made.append(
+        runs.append(
             make_run(text, spec.method, models, spec.params, mix, (), spec.generation or config, seed + number_of_its_prompt, (), spec.combine, ids)
         )
-    found: list[list[int]] = [[] for _ in made]
-    for number, event in generate(made, models):
+    new_ids: list[list[int]] = [[] for _ in runs]
+    for number, event in generate(runs, models):
         if isinstance(event, Step):
-            found[number].append(event.token_id)
+            new_ids[number].append(event.token_id)
         elif isinstance(event, Ended) and event.error:
             raise RgtgError("Generation failed.", event.error)
-    return found
+    return new_ids

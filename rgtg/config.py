@@ -69,9 +69,9 @@ def check_ranges(config: Any) -> None:
             raise BadSettings(f"`{name}` has to be a whole number.", f"Found {value!r}.", field=name)
         if not f.metadata["min"] <= value <= f.metadata["max"]:
             numbers: tuple[Any, ...] = (f.metadata["min"], f.metadata["max"], value, f.default)
-            low, high, found, usual = map(_in_digits, numbers)
-            wrong, do = f"`{name}` has to be between {low} and {high}.", f"Choose a value in that range; the default is {usual}."
-            raise BadSettings(wrong, f"Found {found}.", do, name)
+            low, high, given, default = map(_in_digits, numbers)
+            wrong, do = f"`{name}` has to be between {low} and {high}.", f"Choose a value in that range; the default is {default}."
+            raise BadSettings(wrong, f"Found {given}.", do, name)
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -118,25 +118,25 @@ class Settings:
     def from_environment(cls, **changes: Any) -> "Settings":
         """RGTG_DATA_DIR, RGTG_PUBLIC, RGTG_HOSTS, RGTG_MEMORY_BUDGET_GB, RGTG_TIME_BUDGET_S and a Space's SPACE_HOST, overridden by `changes`
         that are not None. Raises BadSettings."""
-        found: dict[str, Any] = {
+        values: dict[str, Any] = {
             "data_dir": Path(os.environ.get("RGTG_DATA_DIR") or cls.data_dir),
             "public": os.environ.get("RGTG_PUBLIC", "") not in ("", "0"),
             "hosts": _listed(os.environ.get("RGTG_HOSTS", "")),
             "space_hosts": _listed(os.environ.get("SPACE_HOST", "")),
         }
-        found |= {name: _limit(f"RGTG_{name.upper()}") for name in ("memory_budget_gb", "time_budget_s") if os.environ.get(f"RGTG_{name.upper()}")}
-        return cls(**found | {k: v for k, v in changes.items() if v is not None})
+        values |= {name: _limit(f"RGTG_{name.upper()}") for name in ("memory_budget_gb", "time_budget_s") if os.environ.get(f"RGTG_{name.upper()}")}
+        return cls(**values | {k: v for k, v in changes.items() if v is not None})
 
 
 def _limit(name: str) -> float:
     """A number above 0 from the environment; `inf` is no limit."""
     try:
-        found = float(os.environ[name])
+        number = float(os.environ[name])
     except ValueError:
-        found = 0.0
-    if not found > 0:
+        number = 0.0
+    if not number > 0:
         raise BadSettings(f"{name} has to be a number above 0.", f"Found `{os.environ[name]}`.", "`inf` is no limit.")
-    return found
+    return number
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def test_a_folder_that_disappears_while_it_is_loaded_is_named(folders, tmp_path,
     library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(here)])
     monkeypatch.setattr("rgtg.models.loading.revision_of", lambda folder: shutil.rmtree(folder) or revision_of(folder / "gone"))
     monkeypatch.setattr("rgtg.models.loading.ModelCard.read", lambda folder: (folder / "x").read_bytes())
-    with pytest.raises(RgtgError, match="it is not there"):
+    with pytest.raises(RgtgError, match="it does not exist"):
         library.reward_model("p")
 
 

@@ -114,17 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", default=[], metavar="MODEL", help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated"
     )
 
-    bench = _command(commands, "bench", _bench, "measure speed beside other implementations on this machine")
-    bench.add_argument("what", choices=("decode", "train", "start", "store"), help="decoding, training, start of the app, or the database")
-    bench.add_argument("--json", action="store_true", help="print one JSON object per line")
-    bench.add_argument("--seconds", type=float, default=300.0, help="approximate time limit in seconds (300)")
-    bench.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
-    bench.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
-    bench.add_argument("--against", metavar="DIR", help="decode: compare with another checkout of rgtg")
-    bench.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps (cpu)")
-    bench.add_argument(
-        "--cpu-time", action="store_true", help="decode: measure processor time instead of wall time, for a busy machine; set OMP_NUM_THREADS=1"
-    )
+    _bench_options(_command(commands, "bench", _bench, "measure speed beside other implementations on this machine"))
     return parser
 
 
@@ -161,6 +151,19 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     for f in fields(GenerationConfig):
         parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f"{f.metadata['help']} ({f.default})")
     _model_options(parser)
+
+
+def _bench_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("decode", "train", "start", "store"), help="decoding, training, start of the app, or the database")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--seconds", type=float, default=300.0, help="approximate time limit in seconds (300)")
+    parser.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
+    parser.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
+    parser.add_argument("--against", metavar="DIR", help="decode: compare with another checkout of rgtg")
+    parser.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps (cpu)")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="decode: measure processor time instead of wall time, for a busy machine; set OMP_NUM_THREADS=1"
+    )
 
 
 def _workbench(options: argparse.Namespace) -> "Workbench":

@@ -29,9 +29,9 @@ FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoin
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
-    given.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
+    group.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
     parser.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
     parser.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
     parser.add_argument("--name", help="its name on screen (that of the folder)")
@@ -52,11 +52,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
     """{"margin": {"partial": field, "full": field, …}, …}: which objectives have an option."""
-    found: dict[str, dict[str, Field[Any]]] = {}
+    by_name: dict[str, dict[str, Field[Any]]] = {}
     for key, kind in OBJECTIVES.items():
         for f in fields(kind):
-            found.setdefault(f.name, {})[key] = f
-    return found
+            by_name.setdefault(f.name, {})[key] = f
+    return by_name
 
 
 def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> None:
@@ -66,8 +66,8 @@ def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> Non
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
     else:
         choices = f.metadata.get("choices")
-        shown = f"{{{','.join(choices)}}}" if choices else None
-        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar=shown, help=help)
+        metavar = f"{{{','.join(choices)}}}" if choices else None
+        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar=metavar, help=help)
 
 
 def config_of(options: argparse.Namespace) -> TrainingConfig:
@@ -147,8 +147,8 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
     if card is None:
         raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to go on.")
     checkpoints.discard(member.work)
-    found = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
-    print(json.dumps(found, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
+    result = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
+    print(json.dumps(result, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
 
 
 def _is_finished(member: Member, options: argparse.Namespace) -> bool:

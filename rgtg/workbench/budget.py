@@ -76,22 +76,22 @@ class Budget:
         """The same of runs that are made a batch after another: their times add up, and of their memories the largest counts."""
         if (confirmed and not self.settings.public) or not batches:
             return
-        found, limits = [self.estimate(runs, models) for runs in batches], self.settings
-        gigabytes, seconds = max(one.gigabytes for one in found), sum(one.seconds for one in found)
-        over = []
+        estimates, limits = [self.estimate(runs, models) for runs in batches], self.settings
+        gigabytes, seconds = max(estimate.gigabytes for estimate in estimates), sum(estimate.seconds for estimate in estimates)
+        reasons = []
         if gigabytes > limits.memory_budget_gb:
-            over.append(f"need up to {gigabytes:,.1f} GB of memory, and the limit is {limits.memory_budget_gb:g} GB")
+            reasons.append(f"need up to {gigabytes:,.1f} GB of memory, and the limit is {limits.memory_budget_gb:g} GB")
         if seconds > limits.time_budget_s:
-            over.append(f"take up to {_duration(seconds)}, and the limit is {_duration(limits.time_budget_s)}")
-        if over:
-            raise OverBudget(f"This would {'; it would '.join(over)}.", _request(batches), f"Lower {_listed(_to_lower(batches))}.")
+            reasons.append(f"take up to {_duration(seconds)}, and the limit is {_duration(limits.time_budget_s)}")
+        if reasons:
+            raise OverBudget(f"This would {'; it would '.join(reasons)}.", _request(batches), f"Lower {_listed(_to_lower(batches))}.")
 
     def estimate(self, runs: Sequence[Run], models: "Models") -> Estimate:
         """Of runs that are made together. Measures each model once, with forwards of a few positions."""
         from rgtg.models.tuning import use_threads
 
         use_threads(models.num_threads)
-        seconds, kept, passing = 0.0, _drafts(runs), 0.0
+        seconds, kept_bytes, passing_bytes = 0.0, _drafts(runs), 0.0
         for name, load in _loads(runs, models).items():
             model = models.reward_model(name) if name else models.base_lm
             networks = list(_networks(model))
@@ -99,9 +99,9 @@ class Budget:
                 self._paces[model] = [_pace(network) for network in networks]
             for network, pace in zip(networks, self._paces[model], strict=True):
                 seconds += _positions(network, load) * pace.more + load.rounds * pace.first
-                kept += _kept_bytes(network, load)
-                passing = max(passing, _passing_bytes(network, load))
-        return Estimate(seconds, (kept + passing) / GB)
+                kept_bytes += _kept_bytes(network, load)
+                passing_bytes = max(passing_bytes, _passing_bytes(network, load))
+        return Estimate(seconds, (kept_bytes + passing_bytes) / GB)
 
 
 # --- what there is to do ----------------------------------------------------------------------------------------------
@@ -111,13 +111,13 @@ def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
     """By the name of the model, "" being the base LM: what each run asks of it, added up."""
     from rgtg.engine import read_prompt
 
-    found: dict[str, Load] = {}
+    loads: dict[str, Load] = {}
 
     def add(name: str, prompt: int, tokens: int, rows: int, tries: int, width: int) -> None:
-        before = found.get(name, Load(0, 0, 0, 0, 0))
+        before = loads.get(name, Load(0, 0, 0, 0, 0))
         positions = before.positions + prompt + rows * tokens * tries * width
         longest = max(before.length, prompt + tokens + 2 * width)
-        found[name] = Load(before.rows + rows, positions, max(before.rounds, tokens * tries), max(before.width, width), longest)
+        loads[name] = Load(before.rows + rows, positions, max(before.rounds, tokens * tries), max(before.width, width), longest)
 
     for run in runs:
         rule, tokens = method(run.method).make(run.params), run.generation.max_new_tokens
@@ -128,7 +128,7 @@ def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
             add(ref.name, prompt, tokens, rule.num_rows, rule.tries_a_token, width)
         for ref in run.observers:
             add(ref.name, len(read_prompt(models.reward_model(ref.name), run, models.base_lm)), tokens, 1, 1, 1)
-    return found
+    return loads
 
 
 def _positions(network: Network, load: Load) -> int:
@@ -178,9 +178,9 @@ def _pace(network: Network) -> Pace:
 def _size(config: Any, *names: str) -> int:
     """The first of these that the config gives; the largest where it has one a layer, 0 where there is none: a family without attention."""
     for name in names:
-        found = getattr(config, name, None)
-        if found:
-            return max(found) if isinstance(found, list | tuple) else int(found)
+        size = getattr(config, name, None)
+        if size:
+            return max(size) if isinstance(size, list | tuple) else int(size)
     return 0
 
 
@@ -208,12 +208,12 @@ def _passing_bytes(network: Network, load: Load) -> float:
     positions = max(load.rows, min(load.rows * max(load.length, load.width), part))
     width = _size(config, "hidden_size")
     inner = _size(config, "intermediate_size", "ffn_dim") or 4 * width
-    found = positions * (8 * width + 2 * inner) * backbone.dtype.itemsize + 4.0 * min(positions, load.length) * load.length
-    found += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
+    num_bytes = positions * (8 * width + 2 * inner) * backbone.dtype.itemsize + 4.0 * min(positions, load.length) * load.length
+    num_bytes += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
     if load.width > 1 and backbone.strategy in ("rows", "states", "steps"):  # rows are expanded a layer at a time, states all at once
         layers = backbone.num_layers if backbone.strategy == "rows" else 1
-        found += load.rows * load.width * load.length * _entry_bytes(network) / layers
-    return found
+        num_bytes += load.rows * load.width * load.length * _entry_bytes(network) / layers
+    return num_bytes
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------

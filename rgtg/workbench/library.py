@@ -69,14 +69,14 @@ class Library:
 
     def _shares_tokens(self, info: ModelInfo, lm: ModelInfo) -> bool:
         """Whether the files of both say nothing else; a model without a card may be of any family."""
-        place = info.folder_or_id, lm.folder_or_id
-        if place not in self._families:
+        folders = info.folder_or_id, lm.folder_or_id
+        if folders not in self._families:
             try:
                 check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
-                self._families[place] = True
+                self._families[folders] = True
             except TokenizerMismatch:
-                self._families[place] = False
-        return self._families[place]
+                self._families[folders] = False
+        return self._families[folders]
 
     def default_base_lm(self) -> str:
         """Name of the first base LM; raises RgtgError where none is installed."""
@@ -132,8 +132,8 @@ class Library:
     def forget(self, name: str) -> None:
         """Out of the lists and out of memory."""
         self.catalog.remove(name)
-        for kept in (self._in_memory, self._threads, self.notes):
-            kept.pop(name, None)
+        for by_name in (self._in_memory, self._threads, self.notes):
+            by_name.pop(name, None)
 
     # --- in memory ------------------------------------------------------------------------------------------------
 
@@ -147,16 +147,16 @@ class Library:
         from rgtg.models.loading import load_causal_lm
 
         info = self.catalog.get(name or self.default_base_lm(), ("base_lm",))
-        place = self.settings.device, self.settings.dtype
-        return self._load(info, lambda: self._tuned(BaseLM.of(load_causal_lm(info.folder_or_id, info.name, *place))))
+        device_and_dtype = self.settings.device, self.settings.dtype
+        return self._load(info, lambda: self._tuned(BaseLM.of(load_causal_lm(info.folder_or_id, info.name, *device_and_dtype))))
 
     def reward_model(self, name: str) -> "RewardModel":
         """The reward model or judge of that name, folder or hub id, in memory. Raises RgtgError."""
         from rgtg.rewards.kinds import load_reward_model
 
         info = self.catalog.get(name, ("reward_model", "judge"))
-        place = self.settings.device, self.settings.dtype
-        return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *place, self._reference)))
+        device_and_dtype = self.settings.device, self.settings.dtype
+        return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *device_and_dtype, self._reference)))
 
     def _tuned(self, model: Any) -> Any:
         """A model that was just loaded, made as fast as this machine allows; what that was is logged, and kept in `notes`."""
@@ -222,8 +222,8 @@ class Library:
             if (model := self._in_memory.get(info.name)) is None:
                 started = time.perf_counter()
                 if info.name != info.folder_or_id and os.path.isabs(info.folder_or_id) and not is_folder(info.folder_or_id):
-                    found, do = f"Its folder {info.folder_or_id} is no longer there.", "Put it back, or take the model off the list."
-                    raise ModelNotFound(f"`{info.name}` is gone.", found, do)
+                    reason, do = f"Its folder {info.folder_or_id} is no longer there.", "Put it back, or take the model off the list."
+                    raise ModelNotFound(f"`{info.name}` is gone.", reason, do)
                 with door(f"`{info.name}` cannot be used.", "Choose another model.", ModelRefused):
                     model = load()
                 logger.info("loaded %s in %.2f s", info.name, time.perf_counter() - started)

@@ -53,9 +53,9 @@ class RunningComparison:
     @property
     def comparison(self) -> Comparison:
         """With all traces as they stand now."""
-        mine = {t.id: t for t in self.traces}
-        old = [mine.pop(t.id, t) for t in self._before.traces]
-        traces = (*old, *mine.values())
+        new = {t.id: t for t in self.traces}
+        old = [new.pop(t.id, t) for t in self._before.traces]
+        traces = (*old, *new.values())
         return replace(self._before, traces=traces, state="closed" if any(t.steps for t in traces) else "abandoned")
 
     def stop(self) -> None:

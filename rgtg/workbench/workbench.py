@@ -144,20 +144,20 @@ class Workbench:
         check_text(prompt, "prompt")
         check_text(response, "response")
 
-        found = self.library.reward_model(reward_model)
-        tokenizer = found.loaded.tokenizer
-        prompt_ids = found.loaded.encode_prompt(prompt)
-        ids = found.loaded.encode_response(prompt, prompt_ids, response)
-        if complete and not found.loaded.closing:
-            raise BadSettings(f"An answer of `{found.name}` has no end.", "Its tokenizer has no end token.", "Score the text alone.")
-        ids += found.loaded.closing if complete else ()
+        model = self.library.reward_model(reward_model)
+        tokenizer = model.loaded.tokenizer
+        prompt_ids = model.loaded.encode_prompt(prompt)
+        ids = model.loaded.encode_response(prompt, prompt_ids, response)
+        if complete and not model.loaded.closing:
+            raise BadSettings(f"An answer of `{model.name}` has no end.", "Its tokenizer has no end token.", "Score the text alone.")
+        ids += model.loaded.closing if complete else ()
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
-        check_fits(len(prompt_ids), len(ids), found.name, found.context)
-        rewards = found.along(prompt_ids, [ids])[0]
+        check_fits(len(prompt_ids), len(ids), model.name, model.context)
+        rewards = model.along(prompt_ids, [ids])[0]
         if wrong := [number for number, reward in enumerate(rewards, 1) if not math.isfinite(reward)]:
-            raise not_finite(found.name, f"at token {wrong[0]}")
-        return {"tokens": pieces(tokenizer, prompt_ids, ids, found.loaded.closing), "rewards": rewards}
+            raise not_finite(model.name, f"at token {wrong[0]}")
+        return {"tokens": pieces(tokenizer, prompt_ids, ids, model.loaded.closing), "rewards": rewards}
 
     def sweep(
         self,
@@ -242,14 +242,14 @@ class Workbench:
 
         lm = self.library.catalog.get(base_lm, ("base_lm",)).name if base_lm else self.library.default_base_lm()
         mixes = [self._mix(c, lm) for c in columns]
-        playing = [name for mix in mixes for name, _ in mix]
-        watching = [m.name for m in self.library.judges(lm)] if observers is None else list(observers)
+        guides = [name for mix in mixes for name, _ in mix]
+        observer_names = [m.name for m in self.library.judges(lm)] if observers is None else list(observers)
         if observers is None:
-            watching = [*dict.fromkeys(playing), *watching]
-        models = self.library.load_models(lm, [*playing, *watching])
-        watching = [self.library.reward_model(name).name for name in watching]
+            observer_names = [*dict.fromkeys(guides), *observer_names]
+        models = self.library.load_models(lm, [*guides, *observer_names])
+        observer_names = [self.library.reward_model(name).name for name in observer_names]
         runs = [
-            make_run(prompt, c.method, models, c.params, self._own_names(mix), watching, c.generation or generation, seed, (), c.combine)
+            make_run(prompt, c.method, models, c.params, self._own_names(mix), observer_names, c.generation or generation, seed, (), c.combine)
             for c, mix in zip(columns, mixes, strict=True)
         ]
         return runs, models
@@ -293,11 +293,11 @@ class Workbench:
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:
         refs = (run.base_lm, *run.models)
-        there = {models.base_lm.name: models.base_lm.loaded.ref} | {name: m.loaded.ref for name, m in models.reward_models.items()}
+        current = {models.base_lm.name: models.base_lm.loaded.ref} | {name: m.loaded.ref for name, m in models.reward_models.items()}
         for ref in refs:
-            if there[ref.name].revision != ref.revision:
-                found = f"`{ref.name}` was {ref.revision} and is {there[ref.name].revision} now."
-                raise BadSettings("This comparison was made with other weights.", found, "Run it again to branch with today's.")
+            if current[ref.name].revision != ref.revision:
+                change = f"`{ref.name}` was {ref.revision} and is {current[ref.name].revision} now."
+                raise BadSettings("This comparison was made with other weights.", change, "Run it again to branch with today's.")
 
     def _begin(self, running: RunningComparison) -> RunningComparison:
         with self._running_lock:

@@ -127,7 +127,7 @@ def test_a_folder_that_is_gone_is_named_when_it_is_asked_for(folders, tmp_path):
     here = Path(shutil.copytree(folders["partial"], tmp_path / "here"))
     library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(here)])
     shutil.rmtree(here)
-    with pytest.raises(ModelNotFound, match=r"`p` is gone\. Its folder .*here is no longer there\. Put it back, or take the model off the list"):
+    with pytest.raises(ModelNotFound, match=r"`p` is gone\. Its folder .*here no longer exists\. Put it back, or remove the model from the list"):
         library.reward_model("p")
     assert size(library.catalog.get("p")) is None
 

@@ -1,15 +1,15 @@
-"""Settings, workbench, pages, launch: the app, and the Space's entry point."""
+"""The app: settings, workbench, pages, launch; also the entry point of a Space."""
 
 import argparse
 import logging
 import os
 import tempfile
 
-# read when torch is imported: threads that spin while they wait made decoding 30 times slower beside any other busy process
+# read when torch is imported: spinning threads made decoding 30 times slower beside another busy process
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # read when gradio is imported
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-# this user's and rgtg's own, for what lies in it goes after an hour
+# a folder of this user and of rgtg alone, because its files are deleted after an hour
 os.environ["GRADIO_TEMP_DIR"] = os.path.join(
     os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir(), f"rgtg-gradio-{getattr(os, 'getuid', int)()}"
 )
@@ -28,7 +28,7 @@ LINKS = tuple((page.TITLE, f"./{'' if page is PAGES[0] else page.TITLE.lower()}"
 
 
 def build_app(workbench: Workbench) -> gr.Blocks:
-    """All pages on one Blocks; nothing is loaded here."""
+    """All pages on one Blocks; loads no models."""
     demo = gr.Blocks(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600))
     for page in PAGES:
         with demo if page is PAGES[0] else demo.route(page.TITLE, page.TITLE.lower(), show_in_navbar=False):
@@ -38,7 +38,7 @@ def build_app(workbench: Workbench) -> gr.Blocks:
 
 
 def launch_settings(settings: Settings, address: str = "127.0.0.1") -> dict:
-    """What `launch` is given besides the address that it listens on and the port, in public mode and on a laptop."""
+    """Arguments of `launch` besides address and port, for a public server and for a laptop."""
     hosts = Hosts.of(settings, address)
     shared = {
         "theme": theme.theme(), "css": theme.css(), "head": theme.head(), "ssr_mode": False, "footer_links": [], "run_history": False,
@@ -51,11 +51,13 @@ def launch_settings(settings: Settings, address: str = "127.0.0.1") -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The workbench for reward-guided text generation, in a browser.")
-    parser.add_argument("--base-lm", metavar="DIR|ID", action="append", default=[], help="a base language model; it comes before the starter one")
-    parser.add_argument("--reward-model", metavar="DIR|ID", action="append", default=[], help="a reward model; may be given several times")
-    parser.add_argument("--reward-dtype", choices=("int8",), help="of reward models: int8 is faster on a CPU, and its error is said in the log")
-    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    parser.add_argument(
+        "--base-lm", metavar="DIR|ID", action="append", default=[], help="a base language model, listed before the starter model; may be repeated"
+    )
+    parser.add_argument("--reward-model", metavar="DIR|ID", action="append", default=[], help="a reward model; may be repeated")
+    parser.add_argument("--reward-dtype", choices=("int8",), help="dtype of reward models: int8 is faster on a CPU; the quantisation error is logged")
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")), help="port (7860)")
     args = parser.parse_args()
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel("WARNING")  # gradio asks itself whether it is up

@@ -31,7 +31,7 @@ def in_words(error: Exception, doing: str) -> str:
     if isinstance(error, RgtgError):
         return sendable(str(error) if len(str(error)) <= MAX_WORDS else f"{str(error)[:MAX_WORDS]} …")
     if is_disk_full(error):
-        return f"{doing} failed: the disk is full. Free some space and do it again."
+        return f"{doing} failed: the disk is full. Free some space and try again."
     reference = secrets.token_hex(2)
     log.error("%s failed (reference %s)", doing, reference, exc_info=error)
     return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or pass the reference to whoever runs this."

@@ -1,6 +1,6 @@
-"""rgtg in Python: load models, compare, look at a trace, train, and guide transformers' own `generate`. `docs/python.md` shows them.
+"""Python interface of rgtg: load models, compare, inspect a trace, train, and guide transformers' `generate`. See `docs/python.md`.
 
-The names here are those of `import rgtg`; what they do is the workbench's and the trainer's own work.
+`import rgtg` has the same names.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,12 +74,12 @@ def compare(
     if not 1 <= len(runs) <= len(COLUMN_NAMES):
         raise BadSettings(f"A comparison has 1 to {len(COLUMN_NAMES)} columns.", f"Found {len(runs)}.")
     config = _generation(generation)
-    watching = list(models.reward_models) if observers is None else list(observers)
-    made = [
-        make_run(prompt, spec.method, models, spec.params, _mix(spec, models), watching, spec.generation or config, seed, (), spec.combine)
+    observer_names = list(models.reward_models) if observers is None else list(observers)
+    runs_to_make = [
+        make_run(prompt, spec.method, models, spec.params, _mix(spec, models), observer_names, spec.generation or config, seed, (), spec.combine)
         for spec in (parse_run(run, config) if isinstance(run, str) else run for run in runs)
     ]
-    traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(made)]
+    traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs_to_make)]
     comparison = Comparison(new_id(), prompt, tuple(traces), created_at=now())
     return RunningComparison(comparison, traces, models, None, lambda running: None)
 
@@ -88,12 +88,12 @@ def _generation(settings: dict[str, Any]) -> GenerationConfig:
     try:
         return GenerationConfig(**settings)
     except TypeError:
-        there = ", ".join(GenerationConfig.__dataclass_fields__)
-        raise BadSettings("There is no such setting.", f"Found {', '.join(settings)}.", f"There are: {there}.") from None
+        names = ", ".join(GenerationConfig.__dataclass_fields__)
+        raise BadSettings("Unknown setting.", f"Found {', '.join(settings)}.", f"There are: {names}.") from None
 
 
 def _mix(spec: ColumnSpec, models: Models) -> tuple[tuple[str, float], ...]:
-    """The reward models that guide: those that are named, else the first that was trained for the method, else the first that may guide."""
+    """Reward models that guide: those named, else the first one trained for the method, else the first that may guide."""
     chosen = method(spec.method)
     if spec.mix or not chosen.uses_reward:
         return spec.mix
@@ -140,11 +140,11 @@ def train(source: str | Path, base: str, out: str | Path, *, objective: str = DE
 
     library, out = Library(Settings.from_environment(device=device)), Path(out)
     if out.exists():
-        raise BadSettings(f"`{out}` is there already.", "", "Choose another folder.")
+        raise BadSettings(f"`{out}` already exists.", "", "Choose another folder.")
     installed = {m.name: m.folder_or_id for m in library.models()}
     card = train_file(str(source), installed.get(base, base), out, TrainingConfig.of({"objective": objective} | options), device=device)
     if card is None:  # another process of a distributed training writes it
-        raise RgtgError("This process has saved no model.", "", "Read the card in the first process.")
+        raise RgtgError("This process saves no model.", "", "Read the card in the first process.")
     return card
 
 
@@ -182,9 +182,9 @@ def guided(run: str, reward_models: Sequence[Any], tokenizer: PreTrainedTokenize
         foreign = [type(p).__name__ for p in logits_processor if type(p).__name__ not in OWN_PROCESSORS]
         foreign += [type(c).__name__ for c in stopping_criteria if type(c).__name__ not in OWN_CRITERIA]
         if foreign or streamer is not None or generation_config is None:
-            found = ", ".join([*foreign, *(["a streamer"] if streamer is not None else [])])
+            unsupported = ", ".join([*foreign, *(["a streamer"] if streamer is not None else [])])
             raise BadSettings(
-                "Guided decoding applies no processors, stopping criteria or streamers of `generate`.", f"Found {found}.", "Leave them out."
+                "Guided decoding applies no processors, stopping criteria or streamers of `generate`.", f"Found {unsupported}.", "Leave them out."
             )
         if id(model) not in lms:
             loaded = Loaded(ModelRef(model.name_or_path or "model"), Path(model.name_or_path or "."), model.eval(), tokenizer, None)
@@ -202,31 +202,31 @@ def guided(run: str, reward_models: Sequence[Any], tokenizer: PreTrainedTokenize
 
 
 def _prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> list[tuple[int, ...]]:
-    """The ids of each row that are its prompt."""
+    """Prompt ids of each row, without padding."""
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    return [tuple(ids[kept].tolist()) for ids, kept in zip(input_ids, mask.bool(), strict=True)]
+    return [tuple(ids[in_prompt].tolist()) for ids, in_prompt in zip(input_ids, mask.bool(), strict=True)]
 
 
 def _settings(config: "TransformersConfig", prompt_length: int) -> GenerationConfig:
-    """What `generate` was asked for, as a run has it."""
+    """Generation settings of `generate` as those of a run."""
     new_tokens = config.max_length - prompt_length
     sampling = {"temperature": float(config.temperature or 1.0), "top_p": float(config.top_p or 1.0)} if config.do_sample else {"temperature": 0.0}
     return GenerationConfig(max_new_tokens=new_tokens, **{"top_k": config.top_k} if config.top_k else {}, **sampling)  # type: ignore[arg-type]
 
 
 def _written(models: Models, run: str, prompts: Sequence[tuple[int, ...]], config: GenerationConfig, seed: int) -> list[list[int]]:
-    """The ids of each answer. Raises RgtgError where a column fails."""
+    """Token ids of each answer. Raises RgtgError where a column fails."""
     spec = parse_run(run, config)
-    mix, made = _mix(spec, models), []
+    mix, runs = _mix(spec, models), []
     for number, ids in enumerate(prompts):
         text, number_of_its_prompt = str(models.base_lm.loaded.tokenizer.decode(list(ids))), prompts[:number].count(ids)
-        made.append(
+        runs.append(
             make_run(text, spec.method, models, spec.params, mix, (), spec.generation or config, seed + number_of_its_prompt, (), spec.combine, ids)
         )
-    found: list[list[int]] = [[] for _ in made]
-    for number, event in generate(made, models):
+    new_ids: list[list[int]] = [[] for _ in runs]
+    for number, event in generate(runs, models):
         if isinstance(event, Step):
-            found[number].append(event.token_id)
+            new_ids[number].append(event.token_id)
         elif isinstance(event, Ended) and event.error:
             raise RgtgError("Generation failed.", event.error)
-    return found
+    return new_ids

@@ -1,4 +1,4 @@
-"""Settings made once and passed down whole: where things are, how to generate, how data is read.
+"""Configuration as frozen dataclasses: paths and limits, generation, data.
 
 Knows nothing of models, the store or the screen.
 """
@@ -33,7 +33,7 @@ def other(default: bool | str, help: str) -> Any:
 
 
 def check(config: Any, without_effect: Mapping[str, str] | None = None) -> None:
-    """Every field has to be what it may be; raises BadSettings naming the field.
+    """Check the values of all fields. Raises BadSettings naming the field.
 
     `without_effect` names fields that the others leave without effect, and what would give them one: these have to stand at their
     default.
@@ -47,7 +47,7 @@ def check(config: Any, without_effect: Mapping[str, str] | None = None) -> None:
 
 
 def check_choices(config: Any) -> None:
-    """Every field with `choices` in its metadata has to be one of them, a switch on or off, a text a text; raises BadSettings."""
+    """Check fields with `choices` in their metadata, flags and texts. Raises BadSettings naming the field."""
     for f in fields(config):
         value, choices = getattr(config, f.name), f.metadata.get("choices")
         if choices and value not in choices:
@@ -58,7 +58,7 @@ def check_choices(config: Any) -> None:
 
 
 def check_ranges(config: Any) -> None:
-    """Every field with `min` and `max` in its metadata has to lie between them, or be one of `also`; raises BadSettings naming the field."""
+    """Check that fields with `min` and `max` in their metadata lie between them or in `also`. Raises BadSettings naming the field."""
     for f in fields(config):
         name, value = f.name, getattr(config, f.name)
         if "min" not in f.metadata or value in f.metadata.get("also", ()):
@@ -69,9 +69,9 @@ def check_ranges(config: Any) -> None:
             raise BadSettings(f"`{name}` has to be a whole number.", f"Found {value!r}.", field=name)
         if not f.metadata["min"] <= value <= f.metadata["max"]:
             numbers: tuple[Any, ...] = (f.metadata["min"], f.metadata["max"], value, f.default)
-            low, high, found, usual = map(_in_digits, numbers)
-            wrong, do = f"`{name}` has to be between {low} and {high}.", f"Choose a value in that range; the default is {usual}."
-            raise BadSettings(wrong, f"Found {found}.", do, name)
+            low, high, given, default = map(_in_digits, numbers)
+            wrong, do = f"`{name}` has to be between {low} and {high}.", f"Choose a value in that range; the default is {default}."
+            raise BadSettings(wrong, f"Found {given}.", do, name)
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -106,42 +106,42 @@ class Settings:
 
     @property
     def models_dir(self) -> Path:
-        """Of the reward models that were trained here; a whole path."""
+        """Folder of the reward models trained here, as an absolute path."""
         return (self.data_dir / "models").absolute()
 
     @property
     def added_models(self) -> Path:
-        """Which models were added by hand: JSON."""
+        """JSON list of the models added by hand."""
         return self.data_dir / "added-models.json"
 
     @classmethod
     def from_environment(cls, **changes: Any) -> "Settings":
         """RGTG_DATA_DIR, RGTG_PUBLIC, RGTG_HOSTS, RGTG_MEMORY_BUDGET_GB, RGTG_TIME_BUDGET_S and a Space's SPACE_HOST, overridden by `changes`
         that are not None. Raises BadSettings."""
-        found: dict[str, Any] = {
+        values: dict[str, Any] = {
             "data_dir": Path(os.environ.get("RGTG_DATA_DIR") or cls.data_dir),
             "public": os.environ.get("RGTG_PUBLIC", "") not in ("", "0"),
             "hosts": _listed(os.environ.get("RGTG_HOSTS", "")),
             "space_hosts": _listed(os.environ.get("SPACE_HOST", "")),
         }
-        found |= {name: _limit(f"RGTG_{name.upper()}") for name in ("memory_budget_gb", "time_budget_s") if os.environ.get(f"RGTG_{name.upper()}")}
-        return cls(**found | {k: v for k, v in changes.items() if v is not None})
+        values |= {name: _limit(f"RGTG_{name.upper()}") for name in ("memory_budget_gb", "time_budget_s") if os.environ.get(f"RGTG_{name.upper()}")}
+        return cls(**values | {k: v for k, v in changes.items() if v is not None})
 
 
 def _limit(name: str) -> float:
-    """A number above 0 from the environment; `inf` is no limit."""
+    """A limit from an environment variable: a number above 0, `inf` for none."""
     try:
-        found = float(os.environ[name])
+        number = float(os.environ[name])
     except ValueError:
-        found = 0.0
-    if not found > 0:
+        number = 0.0
+    if not number > 0:
         raise BadSettings(f"{name} has to be a number above 0.", f"Found `{os.environ[name]}`.", "`inf` is no limit.")
-    return found
+    return number
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model that is not known may take before it is refused: while its folder is tried, and while its template writes one prompt."""
+    """Limits for an unknown model: while it is loaded for the first time, and while its chat template renders one prompt."""
 
     door_seconds: float = 20.0  # of processor time; three times as much by the clock
     door_memory_gb: float = 4.0  # besides the libraries
@@ -156,7 +156,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """What all columns of one comparison share. `top_k` = 10 is the candidate set of ARGS and PARGS; `top_p` 1 = off."""
+    """Settings shared by all columns of a comparison. `top_k` = 10 is the candidate set of ARGS and PARGS; `top_p` = 1 is off."""
 
     max_new_tokens: int = setting(24, "Longest answer, in tokens", 1, 1024)
     temperature: float = setting(1.0, "0 = always the highest score", 0.0, 5.0)

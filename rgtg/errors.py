@@ -1,6 +1,6 @@
-"""What a person can put right, each with a message for the screen: what is wrong, what was found, what to do.
+"""Errors that a user can fix, each with a message: what is wrong, what was found, what to do.
 
-What Python, the system, SQLite and other libraries raise is translated here, and only here. Knows nothing of the rest of the library.
+Exceptions of Python, the system, SQLite and other libraries are translated here, and only here. Knows nothing of the rest of the library.
 """
 
 import errno
@@ -13,32 +13,32 @@ FULL = re.compile(r"no space left on device|os error 28\b|not enough space on th
 CLASS = re.compile(r"\b(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\b(?:\(\))?:?\s*")  # "ValueError: ", which says nothing to a reader
 REPORT = re.compile(r"\s*[^.!\n]*\babove report\b[.!]?", re.I)  # "For details look at the above report!", which nobody is shown
 MAX_WORDS = 400  # characters of what a library said
-FREE = "Free some space and do it again."
+FREE = "Free some space and try again."
 ELSEWHERE = "Choose another path."
 REASONS = {  # errno -> what is so, what to do
-    errno.ENOENT: ("it is not there", "Check the path."),
-    errno.EACCES: ("it may not be read or written by this user", "Change its rights, or choose another path."),
-    errno.EPERM: ("it may not be read or written by this user", "Change its rights, or choose another path."),
-    errno.EROFS: ("its disk can only be read", ELSEWHERE),
+    errno.ENOENT: ("it does not exist", "Check the path."),
+    errno.EACCES: ("permission denied", "Change its permissions, or choose another path."),
+    errno.EPERM: ("permission denied", "Change its permissions, or choose another path."),
+    errno.EROFS: ("its disk is read-only", ELSEWHERE),
     errno.ENOTDIR: ("a part of this path is a file, where a folder is needed", ELSEWHERE),
     errno.EISDIR: ("it is a folder", "Give a file."),
-    errno.EEXIST: ("a file or folder of that name is there already", ELSEWHERE),
-    errno.ENOTEMPTY: ("a file or folder of that name is there already", ELSEWHERE),
+    errno.EEXIST: ("a file or folder of that name already exists", ELSEWHERE),
+    errno.ENOTEMPTY: ("a file or folder of that name already exists", ELSEWHERE),
     errno.ENAMETOOLONG: ("the path is too long", "Choose a shorter one."),
-    errno.EINVAL: ("the system does not take this name", "Choose another name."),
-    errno.ELOOP: ("its links go in a circle", ELSEWHERE),
-    errno.EMFILE: ("too many files are open", "Close other programs and do it again."),
+    errno.EINVAL: ("the system does not allow this name", "Choose another name."),
+    errno.ELOOP: ("its symbolic links form a loop", ELSEWHERE),
+    errno.EMFILE: ("too many files are open", "Close other programs and try again."),
     errno.EFBIG: ("the file would be larger than is allowed here", ELSEWHERE),
-    errno.EIO: ("the disk gave an error", "Check the disk."),
+    errno.EIO: ("the disk reported an error", "Check the disk."),
 }
 WINDOWS = {206: errno.ENAMETOOLONG, 123: errno.EINVAL, 267: errno.ENOTDIR, 112: errno.ENOSPC, 39: errno.ENOSPC}  # where Python says EINVAL
 
 
 class RgtgError(Exception):
-    """Something the person at the screen can put right; the message is shown to them.
+    """An error that the user can fix; its message is shown on screen.
 
-    `found` and `do` are the second and third part of the message; the command line prints the three apart. `field` is the name of the
-    option or input that is wrong, where it is one: a page says it there.
+    `wrong`, `found` and `do` are the parts of the message; the command line prints them separately. `field` names the option or input
+    that is wrong, if any: a page shows the message there.
     """
 
     def __init__(self, wrong: str, found: str = "", do: str = "", field: str = ""):
@@ -47,19 +47,19 @@ class RgtgError(Exception):
 
 
 class ModelNotFound(RgtgError):
-    """No model by that name, folder or hub id."""
+    """No model has that name, folder or Hub id."""
 
 
 class ModelRefused(RgtgError):
-    """The folder is there but must not or cannot be used: no head, remote code, pickled weights, a wrong kind."""
+    """The model exists but cannot be used: no head, remote code, pickled weights, a wrong kind."""
 
 
 class TokenizerMismatch(RgtgError):
-    """Reward model and base LM do not number their tokens alike."""
+    """Reward model and base LM have different token ids."""
 
 
 class PromptTooLong(RgtgError):
-    """Prompt plus answer do not fit the context of a model."""
+    """Prompt and answer together exceed the context length of a model."""
 
 
 class BadReward(RgtgError):
@@ -67,19 +67,19 @@ class BadReward(RgtgError):
 
 
 class BadSettings(RgtgError):
-    """A value outside its range, an unknown method or parameter."""
+    """A value is outside its range, or a method or parameter is unknown."""
 
 
 class OverBudget(RgtgError):
-    """A request that would take more time or memory than the settings allow."""
+    """A request would take more time or memory than the settings allow."""
 
 
 class Stopped(RgtgError):
-    """A person stopped it before there was anything to show."""
+    """The user stopped the work before it had a result."""
 
 
 class LimitPassed(RgtgError):
-    """Work in a process of its own passed a limit, or ended that process. `at` names the step, `how` what became of it."""
+    """Work in a child process exceeded a limit or ended the process. `at` names the step, `how` what happened."""
 
     def __init__(self, at: str, how: str, found: str = ""):
         self.at, self.how = at or "it", how
@@ -87,7 +87,7 @@ class LimitPassed(RgtgError):
 
 
 class BadData(RgtgError):
-    """A file or folder of data that cannot be read as what it should be; the row is named."""
+    """A data file or folder cannot be read; the row is named."""
 
 
 class StoreError(RgtgError):
@@ -95,19 +95,19 @@ class StoreError(RgtgError):
 
 
 class StoreBusy(StoreError):
-    """Another process or too many waiting writes hold the database."""
+    """The database is locked by another process, or too many writes are waiting."""
 
 
 class UnknownRecord(StoreError):
-    """An id that is not in the database."""
+    """An id is not in the database."""
 
 
-# --- what others raise ------------------------------------------------------------------------------------------------
+# --- exceptions of others ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def door(wrong: str, do: str = "", kind: type[RgtgError] = RgtgError) -> Iterator[None]:
-    """Whatever fails inside becomes a `kind` that says `wrong` and the words found; what is in words already passes."""
+    """Context that turns exceptions into errors of `kind` with the message `wrong`; an RgtgError passes unchanged."""
     try:
         yield
     except (RgtgError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -117,9 +117,9 @@ def door(wrong: str, do: str = "", kind: type[RgtgError] = RgtgError) -> Iterato
 
 
 def in_words(error: BaseException, wrong: str = "", do: str = "", kind: type[RgtgError] = RgtgError) -> RgtgError:
-    """An exception of Python or of a library as an error for a person, without the name of its class.
+    """An exception of Python or of a library as an RgtgError, without the name of its class.
 
-    Where the cause is known (a full disk, a path, a busy or damaged database, memory) that decides on what was found and what to do.
+    A known cause (full disk, path, locked or damaged database, memory) decides what was found and what to do.
     """
     if isinstance(error, RgtgError):
         return error
@@ -129,15 +129,15 @@ def in_words(error: BaseException, wrong: str = "", do: str = "", kind: type[Rgt
     if is_disk_full(error):
         return kind(wrong or "A file could not be written.", f"The disk is full{_place(error)}.", FREE)
     if is_out_of_memory(error):
-        return kind(wrong or "There is not enough memory.", "There is not enough memory.", do or "Take a smaller model, or fewer at a time.")
+        return kind(wrong or "There is not enough memory.", "There is not enough memory.", do or "Use a smaller model, or fewer at a time.")
     if isinstance(error, OSError) and (reason := REASONS.get(_number(error))):
         found = f"{_place(error).removeprefix(': ')}: {reason[0]}." if error.filename else f"{reason[0].capitalize()}."
         return kind(wrong or "A file or folder could not be read or written.", printable(found), do or reason[1])
-    return kind(wrong or "Something failed that was not foreseen.", words_of(error), do)
+    return kind(wrong or "An unexpected error occurred.", words_of(error), do)
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether it is a full disk, or came from one, whoever says so: the system, SQLite, safetensors, pyarrow, torch."""
+    """Whether the cause is a full disk, as reported by the system, SQLite, safetensors, pyarrow or torch."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -150,13 +150,13 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was too small, on a CPU or a GPU."""
+    """Whether memory ran out, on a CPU or a GPU."""
     named = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported here
     return named or isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error)
 
 
 def words_of(error: BaseException) -> str:
-    """What an exception says, as one sentence without the name of its class: `KeyError("a")` -> "`a` is missing or not known."."""
+    """Message of an exception as one sentence, without the name of its class: `KeyError("a")` -> "`a` is missing or not known."."""
     if isinstance(error, RecursionError):
         return "It is nested too deeply."
     if isinstance(error, UnicodeDecodeError):
@@ -170,9 +170,9 @@ def words_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return printable(f"{error.strerror}{_place(error)}.")
     lines = [line.strip() for line in REPORT.sub("", CLASS.sub("", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))).splitlines() if line.strip(" -=*")]
-    said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
-    said = said if len(said) <= MAX_WORDS else said[: MAX_WORDS - 1] + "…"
-    return printable(f"{said.rstrip('.,:;')}." if said else "No reason was given.")
+    message = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    message = message if len(message) <= MAX_WORDS else message[: MAX_WORDS - 1] + "…"
+    return printable(f"{message.rstrip('.,:;')}." if message else "No reason was given.")
 
 
 HALF = re.compile("[\ud800-\udfff]")  # of a character that takes two codes: no file and no tokenizer takes it
@@ -181,17 +181,17 @@ UNSOUND = re.compile("[\0\ud800-\udfff]")
 
 
 def unsound(text: str, takes_nul: bool = False) -> tuple[str, int] | None:
-    """What a text holds that can be neither stored nor sent, and at which place from 0; None where it is sound.
+    """What a text holds that cannot be stored or sent, and its position from 0; None where there is nothing of the kind.
 
     >>> unsound("ab\\0")
     ('NUL', 2)
     """
-    found = (HALF if takes_nul else UNSOUND).search(text)
-    return None if found is None else ("NUL" if found[0] == NUL else "half of a character", found.start())
+    match = (HALF if takes_nul else UNSOUND).search(text)
+    return None if match is None else ("NUL" if match[0] == NUL else "half of a character", match.start())
 
 
 def printable(text: str) -> str:
-    """The text with what is no whole character replaced: it can be printed, stored and sent."""
+    """The text with lone surrogates replaced, so that it can be printed, stored and sent."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -205,15 +205,15 @@ def _place(error: BaseException) -> str:
 
 
 def _of_sqlite(error: Exception, wrong: str, do: str) -> StoreError:
-    found = f"SQLite says: {error}."
+    message = f"SQLite says: {error}."
     if is_disk_full(error):
-        return StoreError(wrong or "Nothing was stored: the disk is full.", f"The disk is full. {found}" if wrong else found, FREE)
+        return StoreError(wrong or "Nothing was stored: the disk is full.", f"The disk is full. {message}" if wrong else message, FREE)
     if "locked" in str(error) or "busy" in str(error):
-        return StoreBusy(wrong or "The database is held by another program.", found, "Close that program and do it again.")
+        return StoreBusy(wrong or "The database is locked by another program.", message, "Close that program and try again.")
     if "malformed" in str(error) or "not a database" in str(error):
-        return StoreError(wrong or "The database is damaged.", found, "Restore the newest backup that passes.")
+        return StoreError(wrong or "The database is damaged.", message, "Restore the newest backup that passes.")
     if "disk I/O" in str(error) or "unable to open" in str(error):
-        return StoreError(wrong or "The database cannot be reached.", found, "Check that its folder is there, may be written and has space.")
+        return StoreError(wrong or "The database cannot be reached.", message, "Check that its folder exists, is writable and has free space.")
     if "readonly" in str(error):
-        return StoreError(wrong or "Nothing was stored: the database can only be read.", found, "Change its rights, or choose another folder.")
-    return StoreError(wrong or "The database refused this.", found, do or "What was stored before is whole.")
+        return StoreError(wrong or "Nothing was stored: the database is read-only.", message, "Change its permissions, or choose another folder.")
+    return StoreError(wrong or "The database rejected this.", message, do or "Everything stored before is intact.")

@@ -73,11 +73,11 @@ def test_what_passed_is_not_tried_again_until_what_decides_changes(lm, monkeypat
 
 def test_a_step_that_passes_a_limit_is_named_in_the_refusal(lm, monkeypatch):
     def ask(*_: object, **__: object) -> None:
-        raise LimitPassed("its chat template", "takes too long", "After 20 seconds it was given up.")
+        raise LimitPassed("its chat template", "takes too long", "It was ended after 20 seconds.")
 
     monkeypatch.setattr(admission, "ask", ask)
     monkeypatch.setattr(loading, "admit", admission.admit)
-    with pytest.raises(ModelRefused, match="`lm` could not be loaded: its chat template takes too long. After 20 seconds") as raised:
+    with pytest.raises(ModelRefused, match="`lm` could not be loaded: its chat template takes too long. It was ended after 20 seconds") as raised:
         loading.load_causal_lm(str(edit(lm, extra=1)), device="cpu")
     assert "RGTG_DOOR_SECONDS" in raised.value.do
 

@@ -188,7 +188,7 @@ def test_the_terminal_goes_on_with_yes(folders, tmp_path: Path, monkeypatch, cap
     monkeypatch.setenv("RGTG_TIME_BUDGET_S", "0.000001")
     arguments = ["generate", "--base-lm", folders["lm"], "--prompt", "the food", "--json", "--max-new-tokens", "3", "--run", "base"]
     assert main(arguments) == 2
-    assert json.loads(capsys.readouterr().err)["do"] == "Lower `max_new_tokens`. Or add `--yes`: then it runs as it is."
+    assert json.loads(capsys.readouterr().err)["do"] == "Lower `max_new_tokens`. Or add `--yes` to run it anyway."
     assert main([*arguments, "--yes"]) == 0 and json.loads(capsys.readouterr().out)["method"] == "base"
     monkeypatch.setenv("RGTG_PUBLIC", "1")
     assert main([*arguments, "--yes"]) == 2 and "--yes" not in capsys.readouterr().err

@@ -30,10 +30,10 @@ def test_what_a_function_raises_comes_back_in_words_and_its_child_is_kept():
 @pytest.mark.parametrize(
     ("function", "given", "limits", "said"),
     [
-        ("math:factorial", 2_000_000, {"seconds": 0.1}, "takes too long. After 0.1 seconds it was given up"),
+        ("math:factorial", 2_000_000, {"seconds": 0.1}, "takes too long. It was ended after 0.1 seconds"),
         ("time:sleep", 60, {"seconds": 0.05}, "takes too long"),
         ("builtins:bytearray", 10**11, {}, "needs too much memory. More than 1 GB were asked for"),
-        ("os:abort", None, {}, "ends the process that tries it. It ended with status -6"),
+        ("os:abort", None, {}, "ended its process. The exit status is -6"),
     ],
 )
 def test_what_passes_a_limit_is_ended_and_the_next_request_is_answered(function, given, limits, said):

@@ -143,8 +143,8 @@ def test_an_output_below_a_file_is_refused_before_any_model_is_loaded(here, caps
     given = {"sweep": ["--prompts", str(here / "rows.jsonl"), "--base-lm", folders["lm"]], "export": []}
     given["train"] = ["--pairs", str(here / "rows.jsonl"), "--base", folders["lm"]]
     assert main([command, "--out", str(here / "file" / "out"), *given[command]]) == 2
-    told = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert told["error"] == f"`{here / 'file' / 'out'}` cannot be written." and "file" in told["found"] and told["do"]
+    error = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert error["error"] == f"`{here / 'file' / 'out'}` cannot be written." and "file" in error["found"] and error["do"]
     assert main(["train", "--out", "/", *given["train"]]) == 2 and "name a new folder" in capsys.readouterr().err
 
 

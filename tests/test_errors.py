@@ -45,7 +45,7 @@ FULL_DISKS = (
 def test_a_full_disk_is_one_thing_whoever_says_it(error):
     told = in_words(error, "`m` could not be saved.")
     assert is_disk_full(error) and told.wrong == "`m` could not be saved."
-    assert told.found.startswith("The disk is full") and told.do == "Free some space and do it again."
+    assert told.found.startswith("The disk is full") and told.do == "Free some space and try again."
     assert isinstance(told, StoreError) is isinstance(error, sqlite3.Error)
 
 
@@ -61,8 +61,8 @@ def test_a_path_below_a_file_too_long_or_read_only_is_named_with_the_reason(tmp_
             path.mkdir()
         told = in_words(raised.value, "It cannot be written.")
         assert reason in told.found and str(path)[:100] in told.found and told.do
-    assert in_words(OSError(errno.EROFS, "Read-only file system", "/m")).found == "`/m`: its disk can only be read."
-    assert in_words(OSError(errno.EACCES, "Permission denied", "/m")).do == "Change its rights, or choose another path."
+    assert in_words(OSError(errno.EROFS, "Read-only file system", "/m")).found == "`/m`: its disk is read-only."
+    assert in_words(OSError(errno.EACCES, "Permission denied", "/m")).do == "Change its permissions, or choose another path."
 
 
 def test_what_windows_says_of_a_name_a_path_and_a_disk_is_understood():
@@ -71,7 +71,7 @@ def test_what_windows_says_of_a_name_a_path_and_a_disk_is_understood():
         error.winerror = number
         return error
 
-    assert in_words(windows(123)).found == "`a:b`: the system does not take this name."
+    assert in_words(windows(123)).found == "`a:b`: the system does not allow this name."
     assert in_words(windows(206)).found == "`a:b`: the path is too long."
     assert is_disk_full(windows(112)) and not is_disk_full(windows(123))
 
@@ -79,11 +79,11 @@ def test_what_windows_says_of_a_name_a_path_and_a_disk_is_understood():
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (sqlite3.OperationalError("database is locked"), StoreBusy, "held by another program"),
+        (sqlite3.OperationalError("database is locked"), StoreBusy, "locked by another program"),
         (sqlite3.DatabaseError("database disk image is malformed"), StoreError, "The database is damaged"),
         (sqlite3.OperationalError("disk I/O error"), StoreError, "cannot be reached"),
-        (sqlite3.OperationalError("attempt to write a readonly database"), StoreError, "can only be read"),
-        (sqlite3.IntegrityError("UNIQUE constraint failed"), StoreError, "The database refused this"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), StoreError, "is read-only"),
+        (sqlite3.IntegrityError("UNIQUE constraint failed"), StoreError, "The database rejected this"),
     ],
 )
 def test_what_sqlite_says_becomes_an_error_of_the_store(error, kind, words):

@@ -127,7 +127,7 @@ def test_a_folder_that_is_gone_is_named_when_it_is_asked_for(folders, tmp_path):
     here = Path(shutil.copytree(folders["partial"], tmp_path / "here"))
     library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(here)])
     shutil.rmtree(here)
-    with pytest.raises(ModelNotFound, match=r"`p` is gone\. Its folder .*here is no longer there\. Put it back, or take the model off the list"):
+    with pytest.raises(ModelNotFound, match=r"`p` is gone\. Its folder .*here no longer exists\. Put it back, or remove the model from the list"):
         library.reward_model("p")
     assert size(library.catalog.get("p")) is None
 
@@ -137,7 +137,7 @@ def test_a_folder_that_disappears_while_it_is_loaded_is_named(folders, tmp_path,
     library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(here)])
     monkeypatch.setattr("rgtg.models.loading.revision_of", lambda folder: shutil.rmtree(folder) or revision_of(folder / "gone"))
     monkeypatch.setattr("rgtg.models.loading.ModelCard.read", lambda folder: (folder / "x").read_bytes())
-    with pytest.raises(RgtgError, match="it is not there"):
+    with pytest.raises(RgtgError, match="it does not exist"):
         library.reward_model("p")
 
 

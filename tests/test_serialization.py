@@ -13,8 +13,8 @@ from rgtg.system.serialization import check_types, parse_json, read_json
         ("[" * 5000 + "]" * 5000, "nested more than 64 deep"),
         ("[" * 500_000, "nested more than 64 deep"),
         ('{"a":' * 65 + "1" + "}" * 65, "nested more than 64 deep"),
-        ('{"a": NaN}', "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ("[-Infinity]", "-Infinity is not a JSON number"),
         ("[1e400]", "a number is too large"),
         ("[1" + "0" * 400 + "]", "a number is too large"),
         ("[1" + "0" * 5000 + "]", "limit"),
@@ -65,8 +65,8 @@ class Sample:
         ({"name": "x", "count": True}, "`count` has to be a whole number, but is true"),
         ({"name": "x", "flag": 1}, "`flag` has to be true or false, but is 1"),
         ({"name": "x", "more": []}, r"`more` has to be an object, but is \[\]"),
-        ([], "no JSON object"),
-        (None, "no JSON object"),
+        ([], "not a JSON object"),
+        (None, "not a JSON object"),
     ],
 )
 def test_a_value_of_another_type_is_named_with_its_field(found, words):

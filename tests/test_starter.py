@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from test_terminal import bars
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
 
 from rgtg.errors import BadData
@@ -284,3 +285,15 @@ def test_the_card_of_the_shipped_base_lm_is_what_its_weights_give(shipped, dev):
 
 def test_the_shipped_readme_has_the_figures_of_the_shipped_cards(shipped):
     assert (shipped / "README.md").read_text(encoding="utf-8") == recipe.describe(shipped)
+
+
+@pytest.mark.slow
+def test_the_command_draws_a_bar_for_each_model(corpus, tmp_path, monkeypatch):
+    make_tiny(monkeypatch)
+    monkeypatch.setattr(recipe, "BASE", replace(recipe.BASE, report_every=1))
+    guides = {name: (replace(config, report_every=1), half) for name, (config, half) in recipe.GUIDES.items()}
+    monkeypatch.setattr(recipe, "GUIDES", guides)
+    arguments = ["starter", "--corpus", str(corpus), "--out", str(tmp_path / "out"), "--only", "base-lm", "--only", "partial"]
+    drawn = bars(arguments, "steps", "(?:base-lm|partial):")
+    ended = [total for done, total in drawn if done == total]
+    assert ended[-1] == 3 and len(set(ended)) == 2

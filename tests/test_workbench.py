@@ -185,7 +185,7 @@ def test_bad_branches_are_refused_and_nothing_is_stored(workbench):
         workbench.branch("nothing", trace.id, 0, 3)
     with pytest.raises(UnknownRecord):
         workbench.branch(comparison.id, "nothing", 0, 3)
-    with pytest.raises(BadSettings, match="one of the answer's tokens"):
+    with pytest.raises(BadSettings, match="has to start at a token of the answer"):
         workbench.branch(comparison.id, trace.id, 400, 3)
     stranger = next(i for i in range(3, 99) if i not in [c.token_id for c in trace.steps[0].candidates])
     with pytest.raises(BadSettings, match="one of the candidates"):
@@ -258,7 +258,7 @@ def test_score_of_a_complete_answer_has_the_end_token_last(workbench):
 def test_an_answer_that_cannot_end_is_not_scored_as_complete(workbench):
     loaded = workbench.library.reward_model("p").loaded
     loaded.__dict__["closing"] = ()
-    with pytest.raises(BadSettings, match="has no end. Its tokenizer has no end token"):
+    with pytest.raises(BadSettings, match="cannot score a complete answer. Its tokenizer has no end token"):
         workbench.score("p", "ab", "cde", complete=True)
     del loaded.__dict__["closing"]
 
@@ -398,7 +398,7 @@ def test_a_vote_before_the_end_keeps_what_was_seen_and_the_run_goes_on_as_it_wou
     assert [t.branch_position for t in on_screen(stored)] == [None] * 3, "it is no branch"
     rows = exported(workbench, tmp_path)
     assert [(row["chosen"], row["rejected"]) for row in rows] == [(seen[1].response, seen[i].response) for i in (0, 2)]
-    with pytest.raises(BadSettings, match="nothing to go on with"):
+    with pytest.raises(BadSettings, match="nothing to continue"):
         workbench.go_on(running.id)
 
     workbench.vote(running.id, "best", on_screen(stored)[0].id)  # now on all of it
@@ -431,5 +431,5 @@ def test_what_goes_on_can_be_stopped_again_and_branches_keep_their_letters(workb
 def test_a_comparison_without_a_token_does_not_go_on(workbench):
     running = workbench.compare("the", [ColumnSpec("base")], GENERATION)
     running.close()
-    with pytest.raises(BadSettings, match="nothing to go on with"):
+    with pytest.raises(BadSettings, match="nothing to continue"):
         workbench.go_on(running.id)

@@ -68,7 +68,7 @@ def test_full_line_is_store_busy(writer, monkeypatch):
         waiting = [pool.submit(writer, insert(num)) for num in (1, 2)]
         while writer._tasks.qsize() < 2:
             time.sleep(0.005)
-        with pytest.raises(StoreBusy, match="2 are in line"):
+        with pytest.raises(StoreBusy, match="2 are queued"):
             writer(insert(3))
         go.set()
         assert slow.result() and [future.result() for future in waiting] == [1, 2]
@@ -156,7 +156,7 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path):
         conn.execute("CREATE TABLE bookmarks (url TEXT)")
         conn.execute("PRAGMA user_version=7")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"is not a database of rgtg\. Its application id is 0x0, ours is 0x52475447"):
+    with pytest.raises(StoreError, match=r"is not a database of rgtg\. Its application id is 0x0, that of rgtg is 0x52475447"):
         Store(path)
     assert path.read_bytes() == before
 

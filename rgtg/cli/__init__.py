@@ -1,1 +1,1 @@
-"""The verbs of the workbench in a terminal."""
+"""The command line of rgtg."""

@@ -1,21 +1,22 @@
-"""The verbs of the workbench in a terminal: python -m rgtg generate | score | train | sweep | export | models | starter | bench.
+"""The command line: rgtg generate | score | train | sweep | export | models | starter | bench.
 
-Prints what a person or a script reads; how it is refused is in `terminal`. Knows nothing of Gradio.
+Parses options, calls the workbench and prints the results; `terminal` prints errors. Knows nothing of Gradio.
 """
 
 import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
-from rgtg.config import GenerationConfig, Settings
+from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
 from rgtg.errors import BadSettings, OverBudget, door
 from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.models.catalog import is_folder
@@ -25,20 +26,22 @@ from rgtg.store.export import FORMATS
 from rgtg.system.files import make_folder
 
 if TYPE_CHECKING:
+    from rgtg.training.reward_trainer import Progress
     from rgtg.workbench.workbench import Workbench
 
 logger = logging.getLogger(__name__)
-PROMPT_FILES = "a prompt a line, or rows with `prompt`, `instruction`, `question` or `turns`: JSON, CSV, Parquet"
+PROMPT_FILES = "text with one prompt per line, or JSON, CSV or Parquet rows with `prompt`, `instruction`, `question` or `turns`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 where it went well, 2 with a JSON line on stderr where it did not, 1 where it ran and nothing came of it."""
+    """Run one command and return its exit status: 0, 2 after an error (a JSON line on stderr), 1 where every answer failed, 130 after Ctrl-C."""
     terminal.write_utf8()
     quiet = terminal.Quiet()
     try:
         options = _parser().parse_args(arguments)
         quiet = terminal.Quiet(options.verbose)
         with quiet:
+            options.terminal = quiet.terminal
             options.run_command(options)
             sys.stdout.flush()
     except BrokenPipeError:
@@ -58,59 +61,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    called = "rgtg" if Path(sys.argv[0]).stem == "rgtg" else "python -m rgtg"
-    parser = terminal.Parser(prog=called, description="Reward-guided text generation in a terminal.")
-    parser.add_argument("--verbose", action="store_true", help="log what is loaded and trained")
+    command = "rgtg" if Path(sys.argv[0]).stem == "rgtg" else "python -m rgtg"
+    parser = terminal.Parser(prog=command, description="Reward-guided text generation: generate, score, train reward models, evaluate.")
+    parser.add_argument("--verbose", action="store_true", help="show log messages of rgtg and of the libraries")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    generate = _command(commands, "generate", _generate, "one prompt or a file of prompts, under one or several methods")
+    generate = _command(commands, "generate", _generate, "generate answers to one prompt or a file of prompts, with one or several methods")
     _prompt_options(generate)
     _run_options(generate)
-    generate.add_argument("--seed", type=int, default=0)
-    generate.add_argument("--save", action="store_true", help="store the comparison in the database")
-    generate.add_argument("--json", action="store_true", help="one JSON object a line, a column each")
+    generate.add_argument("--seed", type=int, default=0, help="random seed, shared by all columns (0)")
+    generate.add_argument("--save", action="store_true", help="save the answers as comparisons in the database")
+    generate.add_argument("--json", action="store_true", help="print one JSON object per answer and line, with every token and its candidates")
 
-    score = _command(commands, "score", _score, "the reward of every prefix of a response")
-    score.add_argument("--reward-model", required=True, metavar="NAME|PATH")
-    score.add_argument("--prompt", default="")
-    score.add_argument("--response", required=True)
-    score.add_argument("--complete", action="store_true", help="the answer ends here: the last reward is that with its end token")
+    score = _command(commands, "score", _score, "compute the reward of every prefix of a response")
+    score.add_argument("--reward-model", required=True, metavar="NAME|PATH", help="an installed reward model, a folder or a Hub id")
+    score.add_argument("--prompt", default="", help="the prompt that the response answers (none)")
+    score.add_argument("--response", required=True, help="the response to score, prefix by prefix")
+    score.add_argument("--complete", action="store_true", help="treat the response as complete: append its end-of-sequence token and score that too")
     _model_options(score)
 
     training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
 
-    sweep = _command(commands, "sweep", _sweep, "methods and weights over many prompts: a table with intervals")
+    sweep = _command(commands, "sweep", _sweep, "evaluate methods and weights on many prompts: a table with confidence intervals")
     sweep.add_argument("--prompts", required=True, type=Path, action="append", help=f"{PROMPT_FILES}; may be repeated")
-    sweep.add_argument("--limit", type=int, help="only the first so many lines of each file")
-    sweep.add_argument("--first-words", type=int, help="only the first so many words of each line")
-    sweep.add_argument("--seeds", type=int, default=1, help="how many seeds for each prompt")
-    sweep.add_argument("--observe", default="judge", metavar="NAME", help="the judge whose zero decides what is positive")
-    sweep.add_argument("--out", type=Path, required=True, help="folder for cells.jsonl, table.json and table.md; a broken sweep goes on")
+    sweep.add_argument("--limit", type=int, metavar="N", help="use only the first N prompts of each file")
+    sweep.add_argument("--first-words", type=int, metavar="N", help="use only the first N words of each prompt")
+    sweep.add_argument("--seeds", type=int, default=1, metavar="N", help="random seeds per prompt (1); more narrow the intervals")
+    sweep.add_argument(
+        "--observe",
+        default="judge",
+        metavar="NAME",
+        help="the reward model that judges the answers; above its zero an answer counts as positive (judge)",
+    )
+    sweep.add_argument(
+        "--out", type=Path, required=True, help="folder for cells.jsonl, table.json and table.md; an interrupted sweep resumes from it"
+    )
     _run_options(sweep)
 
-    export = _command(commands, "export", _export, "votes as training data")
-    export.add_argument("--format", default="preference", choices=tuple(FORMATS))
-    export.add_argument("--out", type=Path, required=True, help="the JSON lines file to write")
+    export = _command(commands, "export", _export, "export votes as preference data")
+    export.add_argument("--format", default="preference", choices=tuple(FORMATS), help="`preference` is the format of trl (preference)")
+    export.add_argument("--out", type=Path, required=True, help="the JSON Lines file to write")
 
-    models = _command(commands, "models", _models, "what is installed")
-    models.add_argument("--json", action="store_true")
+    models = _command(commands, "models", _models, "list the installed models")
+    models.add_argument("--json", action="store_true", help="print one JSON object per model and line")
     _model_options(models)
 
-    starter = _command(commands, "starter", _starter, "train the starter models from a folder of labelled sentences")
-    starter.set_defaults(verbose=True)
-    starter.add_argument("--corpus", type=Path, required=True)
-    starter.add_argument("--out", type=Path, required=True)
-    starter.add_argument("--only", action="append", default=[], help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated")
+    starter = _command(commands, "starter", _starter, "train the starter models on a folder of labelled sentences")
+    files = "train.positive.txt, train.negative.txt, dev.positive.txt, dev.negative.txt"
+    starter.add_argument("--corpus", type=Path, required=True, metavar="DIR", help=f"folder with {files}: one sentence per line")
+    starter.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the models; those already there are kept")
+    starter.add_argument(
+        "--only", action="append", default=[], metavar="MODEL", help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated"
+    )
 
-    bench = _command(commands, "bench", _bench, "speed, side by side in one run")
-    bench.add_argument("what", choices=("decode", "train", "start", "store"))
-    bench.add_argument("--json", action="store_true")
-    bench.add_argument("--seconds", type=float, default=300.0, help="time to take at most, about")
-    bench.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
-    bench.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
-    bench.add_argument("--against", metavar="DIR", help="decode: another checkout of rgtg, in turn with this one")
-    bench.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps")
-    bench.add_argument("--cpu-time", action="store_true", help="decode: seconds of the processor, for a busy machine; set OMP_NUM_THREADS=1")
+    _bench_options(_command(commands, "bench", _bench, "measure speed beside other implementations on this machine"))
     return parser
 
 
@@ -121,26 +125,45 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None]
 
 
 def _prompt_options(parser: argparse.ArgumentParser) -> None:
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--prompt")
-    given.add_argument("--prompt-file", type=Path, help=PROMPT_FILES)
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--prompt", help="the prompt")
+    group.add_argument("--prompt-file", type=Path, metavar="FILE", help=PROMPT_FILES)
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base-lm", metavar="NAME|PATH", help="an installed base LM, a folder or a hub id")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--base-lm", metavar="NAME|PATH", help="the base language model: an installed one, a folder or a Hub id (the starter model)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="dtype of the weights (float32)")
     parser.add_argument(
-        "--reward-dtype", choices=("int8",), help="of reward models, where it is another: int8 is faster on a CPU, and its error is said"
+        "--reward-dtype", choices=("int8",), help="dtype of reward models, if different: int8 is faster on a CPU; the quantisation error is reported"
     )
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="go on where it would take more time or memory than the limits allow")
-    parser.add_argument("--run", action="append", default=[], metavar="METHOD[:key=value,…]", help=f"one of {', '.join(METHODS)}; may be repeated")
+    parser.add_argument("--yes", action="store_true", help="run even if the estimated time or memory exceeds the limits")
+    parser.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        metavar="METHOD[:key=value,…]",
+        help=f"a column: one of {', '.join(METHODS)}, with its settings; may be repeated",
+    )
     for f in fields(GenerationConfig):
-        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f.metadata["help"] + f" ({f.default})")
+        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f"{f.metadata['help']} ({f.default})")
     _model_options(parser)
+
+
+def _bench_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("decode", "train", "start", "store"), help="decoding, training, start of the app, or the database")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--seconds", type=float, default=300.0, help="approximate time limit in seconds (300)")
+    parser.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
+    parser.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
+    parser.add_argument("--against", metavar="DIR", help="decode: compare with another checkout of rgtg")
+    parser.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps (cpu)")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="decode: measure processor time instead of wall time, for a busy machine; set OMP_NUM_THREADS=1"
+    )
 
 
 def _workbench(options: argparse.Namespace) -> "Workbench":
@@ -164,32 +187,38 @@ def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[
 
 
 def _list_folder(workbench: "Workbench", name: str | None) -> None:
-    """A reward model or judge may be named by its folder."""
+    """Add a reward model or judge that is named by its folder to the catalog."""
     if name and is_folder(name):
         workbench.library.catalog.add(name, "reward_model")
 
 
 def _generate(options: argparse.Namespace) -> None:
+    from rgtg.guidance.steps import AnswerProgress
+
     workbench = _workbench(options)
     columns, generation = _columns(workbench, options)
-    failed, num_columns = list[dict[str, str]](), 0
-    for prompt in [options.prompt] if options.prompt is not None else read_prompts(options.prompt_file):
-        # a comparison holds a few columns; a longer list runs in several
-        for start in range(0, len(columns), 4):
-            with _offering_yes(options):
-                running = workbench.compare(
-                    prompt, columns[start : start + 4], generation, options.seed, options.base_lm, save=options.save, confirmed=options.yes
-                )
-            for _ in running:
-                pass
-            for i, trace in enumerate(running.traces):
-                letter = chr(ord("A") + start + i)
-                _print_trace(trace, letter, options.json)
-                num_columns += 1
-                if trace.stop_reason == "error":
-                    failed.append({"error": trace.error, "found": f"Column {letter}, `{trace.run.method}`, of {trace.run.prompt!r:.80}."})
-            if running.not_stored is not None:
-                raise running.not_stored
+    prompts = [options.prompt] if options.prompt is not None else read_prompts(options.prompt_file)
+    failed, num_columns, total = list[dict[str, str]](), 0, len(prompts) * len(columns)
+    with terminal.ProgressBar(options, "answers", digits=1) as bar:
+        for prompt in prompts:
+            # a comparison holds a few columns; a longer list runs in several
+            for start in range(0, len(columns), MAX_COLUMNS):
+                bar(num_columns, total)
+                part = columns[start : start + MAX_COLUMNS]
+                with _offering_yes(options):
+                    running = workbench.compare(prompt, part, generation, options.seed, options.base_lm, save=options.save, confirmed=options.yes)
+                bar(num_columns, total)
+                progress = AnswerProgress([trace.run for trace in running.traces])
+                for index, event in running:
+                    bar(num_columns + progress.after(index, event), total)
+                for i, trace in enumerate(running.traces):
+                    letter = chr(ord("A") + start + i)
+                    bar.print(_json(trace_json(trace, letter)) if options.json else trace_text(trace, letter))
+                    if trace.stop_reason == "error":
+                        failed.append({"error": trace.error, "found": f"Column {letter}, `{trace.run.method}`, of {trace.run.prompt!r:.80}."})
+                num_columns += len(part)
+                if running.not_stored is not None:
+                    raise running.not_stored
     for name, note in workbench.library.notes.items():
         logger.warning("%s: %s", name, note)
     workbench.close()
@@ -199,12 +228,16 @@ def _generate(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _offering_yes(options: argparse.Namespace) -> Iterator[None]:
-    """A refusal by the budget says how it is passed over."""
+    """Adds to the error of an estimate above the limits that `--yes` runs it anyway."""
     try:
         yield
     except OverBudget as error:
-        do = error.do if options.yes else f"{error.do} Or add `--yes`: then it runs as it is."
+        do = error.do if options.yes else f"{error.do} Or add `--yes` to run it anyway."
         raise OverBudget(error.wrong, error.found, do) from error
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
 
 def trace_json(trace: Trace, column: str) -> dict:
@@ -243,25 +276,21 @@ def trace_json(trace: Trace, column: str) -> dict:
     }
 
 
-def _print_trace(trace: Trace, column: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(trace_json(trace, column), ensure_ascii=False, allow_nan=False), flush=True)
-        return
+def trace_text(trace: Trace, column: str) -> str:
+    """One column as the lines that `generate` prints."""
     guide = f" · {mix_words(trace.run.guides)}" if trace.run.guides else ""
     params = "".join(f" {k}={v:g}" if isinstance(v, float) else f" {k}={v}" for k, v in trace.run.params)
     rewards = "  ".join(f"{name} {value:+.2f}" for name, value in (trace.steps[-1].rewards if trace.steps else ()))
-    print(f"{column}  {trace.run.method}{guide}{params}")
-    print(f"   {trace.run.prompt}|{trace.response}")
-    print(f"   {len(trace.steps)} tokens, {trace.tokens_per_second:.0f}/s, {trace.stop_reason}  {rewards}{trace.error}", flush=True)
-    if trace.note:
-        print(f"   {trace.note}", flush=True)
+    lines = [f"{column}  {trace.run.method}{guide}{params}", f"   {trace.run.prompt}|{trace.response}"]
+    lines += [f"   {len(trace.steps)} tokens, {trace.tokens_per_second:.0f}/s, {trace.stop_reason}  {rewards}{trace.error}"]
+    lines += [f"   {trace.note}"] if trace.note else []
+    return "\n".join(lines)
 
 
 def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     _list_folder(workbench, options.reward_model)
-    found = workbench.score(options.reward_model, options.prompt, options.response, options.complete)
-    print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+    print(_json(workbench.score(options.reward_model, options.prompt, options.response, options.complete)))
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -273,19 +302,18 @@ def _sweep(options: argparse.Namespace) -> None:
     _list_folder(workbench, options.observe)
     prompts = []
     for path in options.prompts:
-        found = read_prompts(path, options.limit)
-        prompts += [" ".join(p.split()[: options.first_words]) for p in found]
-    with _offering_yes(options):
+        prompts += [" ".join(prompt.split()[: options.first_words]) for prompt in read_prompts(path, options.limit)]
+    with _offering_yes(options), terminal.ProgressBar(options, "answers", digits=1) as bar:
         seeds = range(options.seeds)
-        cells = workbench.sweep(columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes)
+        cells = workbench.sweep(columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes, bar)
     print(write_table(cells, options.out))
     workbench.close()
 
 
 def _export(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
-    with door(f"`{options.out}` cannot be written.", kind=BadSettings):
-        report = workbench.export(options.out, options.format)
+    with door(f"`{options.out}` cannot be written.", kind=BadSettings), terminal.ProgressBar(options, "comparisons") as bar:
+        report = workbench.export(options.out, options.format, bar)
     print(json.dumps({"path": str(report.path), "num_pairs": report.num_pairs, "skipped": dict(report.skipped)}, ensure_ascii=False))
     workbench.close()
 
@@ -294,8 +322,8 @@ def _models(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     for info in [*workbench.library.models(), *workbench.library.unusable()]:
         if options.json:
-            found = {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)}
-            print(json.dumps(found | ({"wrong": info.wrong} if info.wrong else {}), ensure_ascii=False))
+            row = {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)}
+            print(_json(row | ({"wrong": info.wrong} if info.wrong else {})))
         else:
             print(f"{info.name:<24} {info.kind:<13} {info.wrong or '; '.join(filter(None, (info.mark, info.card.taught if info.card else '')))}")
 
@@ -303,18 +331,28 @@ def _models(options: argparse.Namespace) -> None:
 def _starter(options: argparse.Namespace) -> None:
     from rgtg.tools.starter import make_starter
 
-    logging.getLogger("rgtg").setLevel("INFO")
-    make_starter(options.corpus, options.out, options.only)
+    with terminal.ProgressBar(options, "steps") as bar:
+
+        def listen(name: str, progress: "Progress") -> None:
+            bar(progress.step, progress.num_steps, name)
+            bar.print(f"{name}: {progress.text}")
+            if progress.step == progress.num_steps:
+                bar.finish()
+
+        make_starter(options.corpus, options.out, options.only, listen)
 
 
 def _bench(options: argparse.Namespace) -> None:
     from rgtg.tools import bench_app, bench_decoding, bench_training
 
-    benches = {
-        "decode": lambda seconds: bench_decoding.decode(seconds, options.models, options.only, options.against, options.cpu_time, options.device),
+    benches: dict[str, Callable[..., Iterator[dict]]] = {
+        "decode": partial(
+            bench_decoding.decode, models=options.models, only=options.only, against=options.against, cpu_time=options.cpu_time, device=options.device
+        ),
         "train": bench_training.train,
         "start": bench_app.start,
         "store": bench_app.store,
     }
-    for line in benches[options.what](options.seconds):
-        print(json.dumps(line) if options.json else "  ".join(f"{key} {value}" for key, value in line.items()), flush=True)
+    with terminal.ProgressBar(options, "measurements") as bar:
+        for line in benches[options.what](options.seconds, listen=bar):
+            bar.print(_json(line) if options.json else "  ".join(f"{key} {value}" for key, value in line.items()))

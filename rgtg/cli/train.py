@@ -1,6 +1,6 @@
-"""The command `rgtg train`: from votes, a file or a hub data set to one reward model or an ensemble, in this terminal.
+"""The command `rgtg train`: train one reward model or an ensemble from votes, a file or a Hub data set.
 
-Prints what a person or a script reads. Knows nothing of the other commands, nor of jobs in the background.
+Prints progress and result. Knows nothing of the other commands or of background jobs.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg.cli import terminal
 from rgtg.config import Settings
 from rgtg.errors import BadData, BadSettings
 from rgtg.figures import accuracy_words, estimate_words
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from rgtg.workbench.workbench import Workbench
 
 ABOUT = "a reward model from votes, a file or a hub data set; `torchrun -m rgtg train` for several processes"
-FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
+FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, beside the checkpoints
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
-    given.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
+    group.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
     parser.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
     parser.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
     parser.add_argument("--name", help="its name on screen (that of the folder)")
@@ -50,34 +51,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
-    """{"margin": {"partial": field, "full": field, …}, …}: which objectives have an option."""
-    found: dict[str, dict[str, Field[Any]]] = {}
+    """{"margin": {"partial": field, "full": field, …}, …}: the objectives that have each option."""
+    by_name: dict[str, dict[str, Field[Any]]] = {}
     for key, kind in OBJECTIVES.items():
         for f in fields(kind):
-            found.setdefault(f.name, {})[key] = f
-    return found
+            by_name.setdefault(f.name, {})[key] = f
+    return by_name
 
 
 def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> None:
-    """One that is not given is not there afterwards, so that an option given for an objective that lacks it is told from a default."""
+    """Add an option without a default: it is set only if given, so that one the objective ignores is recognised."""
     flag, help = "--" + f.name.replace("_", "-"), f"{about} ({f.default})".replace("%", "%%")
     if isinstance(f.default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
     else:
         choices = f.metadata.get("choices")
-        shown = f"{{{','.join(choices)}}}" if choices else None
-        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar=shown, help=help)
+        metavar = f"{{{','.join(choices)}}}" if choices else None
+        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar=metavar, help=help)
 
 
 def config_of(options: argparse.Namespace) -> TrainingConfig:
-    """Of the flags that were given. Raises BadSettings."""
+    """Training configuration of the given options. Raises BadSettings."""
     names = ["objective", *(f.name for f in shared_fields()), *_options_by_name()]
     return TrainingConfig.of({name: getattr(options, name) for name in names if hasattr(options, name)})
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the command `train`: its folder, its name, how it is trained, and where its checkpoints are meanwhile."""
+    """One model of an ensemble: its folder, name, configuration, and the folder of its checkpoints."""
 
     out: Path
     name: str
@@ -86,7 +87,7 @@ class Member:
 
 
 def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
-    """OUT alone, or OUT-1 to OUT-N of an ensemble, each with a seed and a name of its own."""
+    """The model OUT, or OUT-1 to OUT-N of an ensemble, each with its own seed and name."""
     config = config_of(options)
     out, name = options.out, options.name or options.out.name
     if options.ensemble == 1:
@@ -135,33 +136,36 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
 
     installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
     base, guide = (installed.get(name, name) for name in (options.base, options.guide))
-    emit = (lambda news: _print_news(news, options.json)) if first else lambda news: None
-    facts = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
-    card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **facts)
+    with terminal.ProgressBar(options, "steps") as bar:
+        emit = (lambda news: _show_news(news, options, bar, member.name)) if first else lambda news: None
+        card = train_file(
+            source, base, member.out, member.config, member.name, emit=emit, work=member.work,
+            device=options.device, dtype=options.dtype, split=options.split, guide=guide,
+        )  # fmt: skip
     if not first:
         return
     if card is None:
-        raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to go on.")
+        raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to continue.")
     checkpoints.discard(member.work)
-    found = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
-    print(json.dumps(found, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
+    result = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
+    print(json.dumps(result, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
 
 
 def _is_finished(member: Member, options: argparse.Namespace) -> bool:
-    """Whether it is there from before and --resume passes it over. Raises BadSettings where another folder is in its place."""
+    """Whether the model exists and --resume skips it. Raises BadSettings where another folder has its name."""
     if not member.out.exists():
         return False
     card = ModelCard.read(member.out) if options.resume else None
     if card is None or (card.objective, card.training.get("seed")) != (member.config.objective.key, member.config.seed):
-        do = "Choose another folder with --out" + (", or add --resume for those that are missing." if options.ensemble > 1 else ".")
-        raise BadSettings(f"`{member.out}` is there already.", "", do)
+        do = "Choose another folder with --out" + (", or add --resume to train the missing models." if options.ensemble > 1 else ".")
+        raise BadSettings(f"`{member.out}` already exists.", "", do)
     return True
 
 
 def _check_room(work: Path, resume: bool) -> None:
-    """Raises BadSettings where it was begun before: where there is something to go on from."""
+    """Raise BadSettings where an earlier training left checkpoints."""
     if not resume and (_has_checkpoints(work) or (work / FROZEN).is_file()):
-        raise BadSettings("This training was begun before.", f"Its checkpoints are in {work}.", "Add --resume to go on, or remove that folder.")
+        raise BadSettings("This training was started before.", f"Its checkpoints are in {work}.", "Add --resume to continue, or remove that folder.")
 
 
 def _has_checkpoints(work: Path) -> bool:
@@ -171,13 +175,13 @@ def _has_checkpoints(work: Path) -> bool:
 
 
 def _tidy(work: Path, members: Sequence[Member]) -> None:
-    """After an error nothing stays that one cannot go on from: a checkpoint, or the votes that finished members were trained on."""
+    """After an error, delete the work folder unless it holds checkpoints or the votes that finished models were trained on."""
     if not _has_checkpoints(work) and not ((work / FROZEN).is_file() and any(member.out.exists() for member in members)):
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _frozen_votes(workbench: "Workbench", path: Path, first: bool) -> str:
-    """The votes as they stand, written once; the other processes wait for the file."""
+    """Export the current votes once and return the path; other processes wait for the file."""
     from rgtg.store.export import export_preferences, skipped_words
 
     if first and not path.is_file():
@@ -192,10 +196,10 @@ def _frozen_votes(workbench: "Workbench", path: Path, first: bool) -> str:
     return str(path)
 
 
-def _print_news(news: Mapping[str, Any], as_json: bool) -> None:
+def _show_news(news: Mapping[str, Any], options: argparse.Namespace, bar: terminal.ProgressBar, name: str) -> None:
     from rgtg.preferences.dataset import CAUSES
 
-    if as_json:
+    if options.json:
         print(json.dumps(news, ensure_ascii=False), flush=True)
     elif news.get("phase") == "data":
         data = news["data"]
@@ -205,7 +209,10 @@ def _print_news(news: Mapping[str, Any], as_json: bool) -> None:
         for remark in data["remarks"]:
             print(f"   {remark}", flush=True)
         print(estimate_words(**news["estimate"], kind=data["kind"]), flush=True)
+        if not options.resume:  # else the first news says where it goes on
+            bar(0, news["estimate"]["num_steps"], name)
     elif news.get("phase") == "training":
         accuracy = news["held_out_accuracy"]
         held_out = "" if accuracy is None else f"  held-out accuracy {accuracy_words(accuracy, news['held_out_pairs'])}"
-        print(f"step {news['step']} of {news['num_steps']}  loss {news['loss']:.4f}{held_out}  {news['seconds_left']:.0f} s left", flush=True)
+        bar(news["step"], news["num_steps"], name)
+        bar.print(f"step {news['step']} of {news['num_steps']}  loss {news['loss']:.4f}{held_out}  {news['seconds_left']:.0f} s left")

@@ -20,6 +20,7 @@ from rgtg.engine import Ended, Models, generate, make_run, read_prompt
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import distinct_n, mean_interval
 from rgtg.guidance.methods import method
+from rgtg.guidance.steps import AnswerProgress
 from rgtg.records import ColumnSpec, Run, Step, mix_words
 from rgtg.rewards.base import RewardModel, not_finite
 from rgtg.rewards.combine import combine
@@ -61,10 +62,12 @@ def run_sweep(
     judge: RewardModel,
     out: Path,
     check: Callable[[Sequence[Sequence[Run]]], None] = lambda batches: None,
+    listen: Callable[[float, int], None] = lambda done, total: None,
 ) -> list[Cell]:
     """All cells of a sweep. Cells in `out/cells.jsonl` from an earlier call are reused; new ones are written as soon as their batch ends.
 
-    `check` is called with the batches of missing runs before the first of them; an exception from it ends the sweep.
+    `check` is given the batches of runs that are to be made, before the first of them; what it raises ends the sweep.
+    `listen` is given the number of cells done, with the share of those in work, and of all.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "cells.jsonl"
@@ -72,12 +75,16 @@ def run_sweep(
     planned = [_runs(models, column, prompts, generation, seeds, judge) for column in columns]
     batches = list(_batches(planned, set(cells)))
     check([[run for _, run in batch] for batch in batches])
+    total = len({key for runs in planned for key, _ in runs})
+    done = total - sum(map(len, batches))
+    listen(done, total)
     with path.open("a", encoding="utf-8") as file:
         for batch in batches:
-            for cell in _cells(batch, models, judge):
+            for cell in _cells(batch, models, judge, lambda progress, done=done: listen(done + progress, total)):  # type: ignore[misc]
                 cells[cell.key] = cell
                 file.write(to_json(cell) + "\n")
             file.flush()
+            done += len(batch)
             logger.info("%s: %d cells", label(batch[0][1]), len(batch))
     return [cells[key] for runs in planned for key, _ in runs]
 
@@ -136,10 +143,14 @@ def label(run: Run) -> str:
     return " · ".join(parts)
 
 
-def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel) -> Iterator[Cell]:
+def _cells(
+    batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel, listen: Callable[[float], None] = lambda progress: None
+) -> Iterator[Cell]:
     steps: list[list[Step]] = [[] for _ in batch]
     ends: list[Ended | None] = [None] * len(batch)
+    progress = AnswerProgress([run for _, run in batch])
     for index, event in generate([run for _, run in batch], models):
+        listen(progress.after(index, event))
         if isinstance(event, Step):
             steps[index].append(event)
         elif isinstance(event, Ended):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rgtg.guidance.rows import Draft
-from rgtg.records import Candidate, Step, Tried
+from rgtg.records import Candidate, Run, Step, Tried
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,22 @@ class Working:
 
 
 Event = Step | Ended | Working
+
+
+class AnswerProgress:
+    """How many of several answers are done, with the share of each one in work: its tokens over `max_new_tokens`."""
+
+    def __init__(self, runs: Sequence[Run]):
+        self._lengths = [run.generation.max_new_tokens for run in runs]
+        self._shares = [0.0] * len(runs)
+
+    def after(self, index: int, event: Event) -> float:
+        """Answers done after an event of one of them."""
+        if isinstance(event, Ended):
+            self._shares[index] = 1.0
+        elif isinstance(event, Step):
+            self._shares[index] = min(1.0, (event.position + 1) / self._lengths[index])
+        return sum(self._shares)
 
 
 def step_of(

@@ -1,1 +1,1 @@
-"""Trainings in the background: processes, their folders and rows."""
+"""Background training: processes, their folders and rows."""

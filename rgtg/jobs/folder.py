@@ -1,7 +1,7 @@
-"""A job's folder: what it is to train on, written before it is in line, and the files by which trainer and app speak.
+"""The folder of a training job: its settings and pairs, written before it is queued, and the files that trainer and app exchange.
 
-Knows nothing of processes or the database. The folder is complete, and on disk, before anybody hears of the job; what the trainer
-writes in it is in `worker`. Whatever may be torn by a kill is read as if it were not there.
+Knows nothing of processes or the database. The folder is complete and synced before the job is listed; what the trainer writes in it is
+described in `worker`. A file cut short by a crash is read as if it were not there.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from rgtg.models.catalog import absolute_path_or_id
 from rgtg.system.files import sync, write_json
 from rgtg.training.config import TrainingConfig
 
-JOB, PAIRS = "job.json", "pairs.jsonl"  # written before the job is in line
+JOB, PAIRS = "job.json", "pairs.jsonl"  # written before the job is queued
 PROCESS, HEARTBEAT, PROGRESS, OUTCOME, LOG = "process.json", "heartbeat", "progress.jsonl", "outcome.json", "log.txt"  # by the trainer
 CANCEL = "cancel"  # a flag, by the app
 DISK_FULL, OTHER_TRAINER = 74, 3  # exit statuses of the trainer where it could not write why
@@ -28,24 +28,26 @@ RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE
 Pairs = Callable[[Path], Any] | Iterable[Mapping[str, Any]]
 
 
-# --- before the job is in line ----------------------------------------------------------------------------------
+# --- before the job is queued -------------------------------------------------------------------------------------
 
 
 def check_config(config: Mapping[str, Any], taken: Mapping[str, str]) -> dict[str, Any]:
-    """The settings of a job with every key there; `taken` maps names in lower case to who has them. Raises BadSettings."""
+    """The job's settings with all keys filled in; `taken` maps names in lower case to what has them. Raises BadSettings."""
     missing = [key for key in ("name", "base", "base_lm") if not config.get(key)]
     if missing:
-        raise BadSettings("A training job lacks settings.", f"Missing: {', '.join(missing)}.", "Give a name, a base and the base LM it is for.")
+        raise BadSettings(
+            "Settings of the training job are missing.", f"Missing: {', '.join(missing)}.", "Give a name, a base and the base LM it is for."
+        )
     name = config["name"]
     if not isinstance(name, str) or not NAME.fullmatch(name) or RESERVED.fullmatch(name):
-        do = "Use up to 64 letters, digits, spaces and `._+-`, beginning with a letter or digit, and no name that Windows keeps for itself."
-        raise BadSettings("The new reward model needs another name.", f"Found {name!r}.", do, "name")
+        do = "Use up to 64 letters, digits, spaces and `._+-`, beginning with a letter or digit, and no name that Windows reserves."
+        raise BadSettings("The name of the new reward model is not allowed.", f"Found {name!r}.", do, "name")
     if name.lower() in taken:
         raise BadSettings(f"The name `{name}` is taken.", f"It belongs to {taken[name.lower()]}.", "Choose another name.", "name")
     training = dict(config.get("training") or {})
     TrainingConfig.stored(training)
     if os.path.isabs(config["base"]) and not Path(config["base"]).is_dir():
-        raise BadSettings("The model to start from is gone.", f"There is no folder {config['base']}.", "Choose another.")
+        raise BadSettings("The model to train from was not found.", f"There is no folder {config['base']}.", "Choose another model.")
     places = {key: absolute_path_or_id(config[key]) for key in ("base", "guide") if config.get(key)}
     return {"parent": None, "seed": 0, **config, **places, "training": training}
 
@@ -96,16 +98,16 @@ def _counts(report: Any) -> str:
 
 
 def read_mark(path: Path, attempt: int) -> dict[str, Any] | None:
-    """A JSON file of this attempt; None where there is none, or an earlier attempt's, or one half written."""
+    """Content of a JSON file of this attempt; None where it is missing, of an earlier attempt or half written."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.get("attempt") == attempt else None
+    return content if isinstance(content, dict) and content.get("attempt") == attempt else None
 
 
 def read_progress(folder: Path) -> list[dict[str, Any]]:
-    """The lines the trainer wrote, without torn ones. What an attempt does again after a resume stands once:
+    """Lines of progress that the trainer wrote, without incomplete ones. Steps repeated after a resume appear once:
 
     {"attempt": 1, "step": 10}, {"attempt": 1, "step": 20}, {"attempt": 2, "step": 20} -> 10 of the first, 20 of the second.
     """
@@ -113,26 +115,26 @@ def read_progress(folder: Path) -> list[dict[str, Any]]:
         content = (folder / PROGRESS).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    found: list[dict[str, Any]] = []
-    for text in content.split("\n")[:-1]:  # what stands behind the last line break is not finished
+    lines: list[dict[str, Any]] = []
+    for text in content.split("\n")[:-1]:  # the line behind the last line break is not finished
         try:
             line = json.loads(text)
         except ValueError:
             continue
         if isinstance(line, dict):
-            found.append(line)
-    kept, begun_at, later = [], float("inf"), None
-    for line in reversed(found):
+            lines.append(line)
+    current, first_step, later = [], float("inf"), None
+    for line in reversed(lines):
         if line.get("attempt") != later:
-            first = (old["step"] for old in found if old.get("attempt") == later and isinstance(old.get("step"), int))
-            begun_at, later = min(begun_at, next(first, begun_at)), line.get("attempt")
-        if not isinstance(line.get("step"), int) or line["step"] < begun_at:
-            kept.append(line)
-    return kept[::-1]
+            first = (old["step"] for old in lines if old.get("attempt") == later and isinstance(old.get("step"), int))
+            first_step, later = min(first_step, next(first, first_step)), line.get("attempt")
+        if not isinstance(line.get("step"), int) or line["step"] < first_step:
+            current.append(line)
+    return current[::-1]
 
 
 def tail(folder: Path, num_lines: int) -> str:
-    """The last lines of the log."""
+    """Last lines of the log."""
     try:
         with (folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 64_000))

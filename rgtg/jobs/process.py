@@ -1,6 +1,6 @@
-"""A trainer as a process of the system: started apart from the app, known again by pid and time of birth, ended in stages.
+"""The trainer's process: started apart from the app, recognised by pid and creation time, ended in stages.
 
-Knows nothing of jobs, the database or torch. Its environment is what `child` lets it see, so that no token reaches it.
+Knows nothing of jobs, the database or torch. Its environment is that of `child.environment`, so that no token reaches it.
 """
 
 import os
@@ -29,7 +29,7 @@ class Trainer:
     own: subprocess.Popen | None = None
 
     def alive(self) -> bool:
-        """Whether it still runs. Another process that got its pid, and one that is dead but not yet collected, are not it."""
+        """Whether it still runs; False for a zombie and for another process that got its pid."""
         if self.own is not None:
             return self.own.poll() is None
         try:
@@ -39,14 +39,14 @@ class Trainer:
             return False
 
     def died_of(self) -> str:
-        """For people: by which signal or with which status it ended, "" where that cannot be known."""
+        """How it ended: "signal SIGKILL" or "exit status 1", "" where that is unknown."""
         code = self.own.returncode if self.own is not None else None
         if code is None:
             return ""
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def end(self, hard: bool = False) -> None:
-        """SIGTERM, or SIGKILL, to it and all it has started."""
+        """Send SIGTERM, or SIGKILL if `hard`, to the process and its children."""
         if not self.alive():
             return
         if os.name == "posix":
@@ -55,9 +55,9 @@ class Trainer:
             return
         with suppress(psutil.Error):  # Windows has no groups of this kind
             process = psutil.Process(self.pid)
-            for one in (*process.children(recursive=True), process):
+            for member in (*process.children(recursive=True), process):
                 with suppress(psutil.Error):
-                    one.kill() if hard else one.terminate()
+                    member.kill() if hard else member.terminate()
 
 
 def launch(folder: Path, attempt: int, online: bool = False) -> Trainer:

@@ -1,4 +1,4 @@
-"""A person's file, read in a process of its own: what it asks for in memory and time, the app does not pay.
+"""Reading of a preference file in a process of its own, with limits on memory and time, so that the app stays responsive.
 
 `rows_apart` and `report_apart` start `python -m rgtg.jobs.reading FOLDER`, which does what `request.json` in the folder says and leaves
 `answer.json`. Knows nothing of the database; loads torch only in that process, for a report.
@@ -52,30 +52,32 @@ def report_apart(source: str, context: int, vocabulary: int, config: "TrainingCo
 
 def _ask(source: str, config: "TrainingConfig", folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(source).expanduser()
-    there = is_here(path)
-    asked = {"source": str(path.absolute()) if there else source, "name": source, "training": config.flat(), **request}
-    (folder / REQUEST).write_text(json.dumps(asked), encoding="utf-8")
+    is_local = is_here(path)
+    full_request = {"source": str(path.absolute()) if is_local else source, "name": source, "training": config.flat(), **request}
+    (folder / REQUEST).write_text(json.dumps(full_request), encoding="utf-8")
     command = [sys.executable, "-m", "rgtg.jobs.reading", str(folder)]
     # a data set of the hub may need the person's own token, proxies and caches; a file needs none of them
-    env = environment(os.environ, online=False) if there else dict(os.environ)
+    env = environment(os.environ, online=False) if is_local else dict(os.environ)
     try:
         with _one_at_a_time:
-            done = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S)
+            process = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S)
     except subprocess.TimeoutExpired as error:
-        raise BadData(f"`{source}` takes too long to read.", f"After {PATIENCE_S / 60:.0f} minutes it was given up.", "Give a part of it.") from error
+        raise BadData(
+            f"`{source}` takes too long to read.", f"Reading was ended after {PATIENCE_S / 60:.0f} minutes.", "Use a part of it."
+        ) from error
     try:
         answer = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        logger.error("reading %s ended with status %s: %s", source, done.returncode, done.stderr.decode(errors="replace")[-4000:])
-        found = "Its reader needed more memory than there is." if done.returncode < 0 else "Its reader failed; the log says more."
-        raise BadData(f"`{source}` cannot be read.", found, "Give a part of it, or another file.") from error
+        logger.error("reading %s ended with status %s: %s", source, process.returncode, process.stderr.decode(errors="replace")[-4000:])
+        reason = "Its reader needed more memory than there is." if process.returncode < 0 else "Its reader failed; the log says more."
+        raise BadData(f"`{source}` cannot be read.", reason, "Use a part of it, or another file.") from error
     if "error" in answer:
         raise BadData(*answer["error"])
     return answer
 
 
 def main(folder: Path) -> int:
-    """0 where there is an answer: what was asked for, or why it cannot be."""
+    """Read as `request.json` asks and write the result or the error to `answer.json`; exit status 0."""
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     limit_memory(max(LEAST_MEMORY, int(SHARE * psutil.virtual_memory().total)))  # a file ends its reader, not the computer
     try:
@@ -83,7 +85,7 @@ def main(folder: Path) -> int:
     except RgtgError as error:
         answer = {"error": [error.wrong, error.found, error.do]}
     except MemoryError:
-        answer = {"error": [f"`{request['name']}` cannot be read.", "It needs more memory than there is.", "Give a part of it."]}
+        answer = {"error": [f"`{request['name']}` cannot be read.", "It needs more memory than there is.", "Use a part of it."]}
     (folder / ANSWER).write_text(json.dumps(answer, ensure_ascii=True), encoding="utf-8")
     return 0
 

@@ -1,7 +1,7 @@
-"""What a restart finds of models and folders, put in accord with the rows: adopted, cleared away or set aside.
+"""Reconciliation of model and job folders with the database after a restart: adopted, removed or quarantined.
 
-Knows nothing of processes: jobs at work have been looked at before. Nothing here deletes a whole model, but of a job that
-was cancelled and of a model that was deleted.
+Knows nothing of processes: running jobs were checked before. A complete model is removed only if its job was cancelled or the
+model was deleted.
 """
 
 from collections.abc import Iterator, Mapping, Set
@@ -19,42 +19,42 @@ if TYPE_CHECKING:
 
 IN_ROW = ("name", "base_lm", "parent", "template", "snapshot_id", "job_id", "metrics", "status")  # of a manifest, besides its hash
 DONE = ("adopted", "cleared", "quarantined", "returned")
-UNLUCKY = (*Job.RESUMABLE, "succeeded")  # a whole model of such a job is its success after all
+UNLUCKY = (*Job.RESUMABLE, "succeeded")  # a complete model means that such a job succeeded
 
 
 class Sweep:
-    """One pass; `done` says what, by DONE, `come` and `gone` what a list of models has to learn of: rows, and folders.
+    """One reconciliation; `done` lists names by the actions in DONE, `come` and `gone` the rows and folders of added and removed models.
 
-    `starting` holds the ids of jobs that are not in line yet. It may change meanwhile: an id enters it before its folder is
-    made, and leaves it after its row is there.
+    `starting` holds the ids of jobs that are not queued yet. It may change meanwhile: an id is added before its folder is made
+    and removed after its row is stored.
     """
 
     def __init__(self, rows: "JobRows", jobs_folder: Path, models_folder: Path, starting: Set[str] = frozenset()):
         self.rows, self.jobs_folder, self.models_folder, self.starting = rows, jobs_folder, models_folder, starting
-        self.done: dict[str, list[str]] = {what: [] for what in DONE}
+        self.done: dict[str, list[str]] = {action: [] for action in DONE}
         self.come: list[RewardModelRow] = []
         self.gone: list[Path] = []
 
     def run(self) -> "Sweep":
-        folders = list(_folders(self.jobs_folder))  # first: of each that is seen here, one of the next two knows
+        folders = list(_folders(self.jobs_folder))  # read first: each is then known to one of the next two
         starting = frozenset(self.starting)
         jobs = {job.id: job for job in self.rows.jobs(limit=-1)}
         for folder in folders:
             if folder.name not in jobs and folder.name not in starting and not (folder / PROCESS).exists():
-                self._clear(folder)  # the app died before the job was in line: nobody was told of it
+                self._clear(folder)  # the app died before the job was queued
             elif folder.name in jobs and jobs[folder.name].state in ("succeeded", "cancelled"):
-                checkpoints.discard(folder)  # the app died before it came to that
+                checkpoints.discard(folder)  # the app died before it removed them
         for folder in _folders(self.models_folder / artifacts.STAGING):
             self._staged(folder, jobs.get(folder.name))
         models = {row.name: row for row in self.rows.models()}
         for folder in _folders(self.models_folder):
-            found = peek(folder)
-            if found is None or found["name"] != folder.name:
-                continue  # a person's own
+            manifest = peek(folder)
+            if manifest is None or manifest["name"] != folder.name:
+                continue  # not made by a job
             if folder.name in models:
                 self._known(folder, models[folder.name])
             else:
-                self._unknown(folder, jobs.get(found["job_id"]))
+                self._unknown(folder, jobs.get(manifest["job_id"]))
         for row in self.rows.models(("ready", "not_recommended")):
             if not (self.models_folder / row.name).is_dir():
                 self._quarantine(row)
@@ -63,48 +63,48 @@ class Sweep:
     def _staged(self, folder: Path, job: Job | None) -> None:
         if job is not None and job.active:
             return
-        found = artifacts.manifest_of(folder)
-        target = self.models_folder / found["name"] if found else folder
+        manifest = artifacts.manifest_of(folder)
+        target = self.models_folder / manifest["name"] if manifest else folder
         wanted = job is None or job.state in Job.RESUMABLE
-        if found is None or found["job_id"] != folder.name or not wanted:
+        if manifest is None or manifest["job_id"] != folder.name or not wanted:
             self._clear(folder)
-        elif not target.exists() and found["name"] not in {row.name for row in self.rows.models()}:
+        elif not target.exists() and manifest["name"] not in {row.name for row in self.rows.models()}:
             artifacts.publish(folder, target)
-            self._adopt(found)
+            self._adopt(manifest)
 
     def _unknown(self, folder: Path, job: Job | None) -> None:
-        """It lies in public and has no row."""
-        found = artifacts.manifest_of(folder)
+        """Handle a model folder that has no row."""
+        manifest = artifacts.manifest_of(folder)
         if job is not None and job.state == "cancelled":
             artifacts.withdraw(folder, self.models_folder, job.id)
             self.gone.append(folder)
             self.done["cleared"].append(folder.name)
-        elif found is None:
+        elif manifest is None:
             artifacts.set_aside(folder, self.models_folder)
             self.gone.append(folder)
             self.done["quarantined"].append(folder.name)
         elif job is None or job.state in UNLUCKY:
-            self._adopt(found)
+            self._adopt(manifest)
 
     def _known(self, folder: Path, row: RewardModelRow) -> None:
-        found = artifacts.manifest_of(folder, hashes=False)
+        manifest = artifacts.manifest_of(folder, hashes=False)
         if row.status == "deleted":
             artifacts.withdraw(folder, self.models_folder, f"deleted-{row.id}")
             self.gone.append(folder)
             self.done["cleared"].append(folder.name)
-        elif found is None:
+        elif manifest is None:
             artifacts.set_aside(folder, self.models_folder)
             if row.status == "quarantined":
                 self.gone.append(folder)
             else:
                 self._quarantine(row)
         elif row.status == "quarantined":
-            self.rows.set_status(row.name, found["status"])
+            self.rows.set_status(row.name, manifest["status"])
             self.done["returned"].append(row.name)
             self.come.append(row)
 
-    def _adopt(self, found: Mapping[str, Any]) -> None:
-        row = row_of(found)
+    def _adopt(self, manifest: Mapping[str, Any]) -> None:
+        row = row_of(manifest)
         if self.rows.publish(row, UNLUCKY):
             self.done["adopted"].append(row.name)
             self.come.append(row)
@@ -120,15 +120,15 @@ class Sweep:
 
 
 def peek(folder: Path) -> dict[str, Any] | None:
-    """The manifest as it stands, nothing verified; None where the folder has none of ours."""
+    """The manifest without verification; None where the folder has none."""
     try:
-        found = read_json(folder / artifacts.MANIFEST)
-        check_types(RewardModelRow, found)
-        if not {"files", "weights_sha256", *IN_ROW} <= found.keys() or not isinstance(found["job_id"], str):
+        manifest = read_json(folder / artifacts.MANIFEST)
+        check_types(RewardModelRow, manifest)
+        if not {"files", "weights_sha256", *IN_ROW} <= manifest.keys() or not isinstance(manifest["job_id"], str):
             return None
     except (OSError, ValueError):
         return None
-    return found
+    return manifest
 
 
 def row_of(manifest: Mapping[str, Any]) -> RewardModelRow:
@@ -136,5 +136,5 @@ def row_of(manifest: Mapping[str, Any]) -> RewardModelRow:
 
 
 def _folders(parent: Path) -> Iterator[Path]:
-    """Those whose name begins with a dot left out."""
+    """Subfolders, sorted, without hidden ones."""
     yield from sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")) if parent.is_dir() else ()

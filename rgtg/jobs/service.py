@@ -1,7 +1,7 @@
-"""Background training: the verbs. Jobs stand in line, one is at work a device, until a model is public or the row says why not.
+"""Background training: jobs are queued, one runs per device, and end with a published model or an error in their row.
 
-Knows nothing of torch or of how a model is trained: the trainer is another process (`worker`), looked after by `supervisor`,
-known by what it leaves in the job's folder. The store is given; only this side writes to it, and no trainer opens it.
+Knows nothing of torch or of how a model is trained: the trainer is another process (`worker`), monitored by `supervisor` through the
+files in the job's folder. Only this side writes to the store; no trainer opens it.
 """
 
 import logging
@@ -31,10 +31,10 @@ PHASES = ("frozen", "queued", "claimed", "spawned", "running", "verified", "plac
 
 
 class Jobs:
-    """The verbs of training in the background. `watch()` starts the thread that looks after them, `close()` ends it.
+    """Training jobs in the background. `watch()` starts the thread that monitors them, `close()` ends it.
 
-    A trainer at work lives on when the app closes, and is found again at its next start. `published` and `withdrawn` are
-    called, from the watching thread, with the row and folder of a model that has just appeared, or gone.
+    A running trainer continues when the app closes and is found again at its next start. `published` and `withdrawn` are called, from
+    the monitoring thread, with the row and folder of a new model and the folder of a removed one.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class Jobs:
         self._lock, self._wake, self._closed = threading.RLock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
-    # verbs
+    # jobs and models
 
     def start(self, config: Mapping[str, Any], pairs: Pairs, snapshot: Mapping[str, Any] | None = None, max_attempts: int = 3) -> str:
-        """Freeze the pairs, put the job in line and return its id.
+        """Write the pairs to the job's folder, queue the job and return its id.
 
         `config`: `name` of the new reward model, `base` (folder or hub id), `base_lm`, and may have `parent`, `training`
-        (fields of TrainingConfig), `seed`, `device`, and what else the trainer knows. `pairs` writes a file of JSON lines,
-        or is rows. `snapshot`, where the pairs come from votes, is the filter by which they were taken. BadSettings, BadData
-        (no pairs, with counts) or StoreError, and then nothing is left of it.
+        (fields of TrainingConfig), `seed`, `device` and other settings of the trainer. `pairs` writes a file of JSON lines,
+        or is rows. `snapshot`, for pairs from votes, is the filter that selected them. Raises BadSettings, BadData
+        (no pairs, with counts) or StoreError, and then leaves nothing behind.
         """
         if self._settings.public:
             raise BadSettings("Training is off on a public server.", "", "Run rgtg on your own machine to train.")
@@ -76,19 +76,19 @@ class Jobs:
             raise StoreError("The training was not started.", self._store.read_only)
         config = {"device": self._settings.device, "dtype": self._settings.dtype, **check_config(config, self._taken())}
         job_id, snapshot_id = new_id(), new_id() if snapshot is not None else None
-        ours = {"models": str(self.models_folder), "heartbeat_s": self._patience.heartbeat_s, "snapshot_id": snapshot_id}
-        last = self._store.jobs.last_vote_seq()
+        job_settings = {"models": str(self.models_folder), "heartbeat_s": self._patience.heartbeat_s, "snapshot_id": snapshot_id}
+        last_vote_seq = self._store.jobs.last_vote_seq()
         self._starting.add(job_id)
         try:
-            digest, report = freeze(self.folder / job_id, config | ours, pairs)
+            digest, report = freeze(self.folder / job_id, config | job_settings, pairs)
             boundary("app:frozen")
-            seen = {"id": snapshot_id, "filter": dict(snapshot or {}), "num_votes": getattr(report, "num_votes", 0)}
-            seen |= {"last_vote_seq": last, "sha256": digest}
+            snapshot_row = {"id": snapshot_id, "filter": dict(snapshot or {}), "num_votes": getattr(report, "num_votes", 0)}
+            snapshot_row |= {"last_vote_seq": last_vote_seq, "sha256": digest}
             job = Job(job_id, config, device=config["device"], max_attempts=max_attempts)
             try:
                 with self._lock:  # others may have acted while the pairs were frozen
                     check_config(config, self._taken())
-                    self._store.jobs.add(job, seen if snapshot is not None else None)
+                    self._store.jobs.add(job, snapshot_row if snapshot is not None else None)
             except BaseException:
                 artifacts.discard(self.folder / job_id)
                 raise
@@ -99,24 +99,23 @@ class Jobs:
         return job_id
 
     def jobs(self, limit: int = 200) -> tuple[Job, ...]:
-        """The newest first."""
+        """Jobs, newest first."""
         return self._store.jobs.jobs(limit=limit)
 
     def job(self, job_id: str) -> Job:
-        """Raises UnknownRecord."""
+        """The job. Raises UnknownRecord."""
         return self._store.jobs.job(job_id)
 
     def progress(self, job_id: str) -> list[dict[str, Any]]:
-        """What the trainer has said, a dict a line; a line torn by a kill is left out, and what a resumed attempt does again
-        stands once."""
+        """Lines of progress of the trainer; incomplete lines are left out, and steps repeated by a resumed attempt appear once."""
         return read_progress(self.folder / self.job(job_id).id)
 
     def log(self, job_id: str, num_lines: int = 40) -> str:
-        """The end of what the trainer printed."""
+        """Last lines of the trainer's log."""
         return tail(self.folder / self.job(job_id).id, num_lines)
 
     def cancel(self, job_id: str) -> Job:
-        """Ask for the end. The row says `cancelled` when the process is dead, not before; an ended job stays as it is."""
+        """Request cancellation. The state is `cancelled` once the process has ended; an ended job stays as it is."""
         job = self._store.jobs.ask_cancel(job_id)
         boundary("app:cancelling")
         if job.state == "cancelling":
@@ -125,23 +124,23 @@ class Jobs:
         return job
 
     def resume(self, job_id: str) -> Job:
-        """Put an interrupted or failed job in line again; it goes on from its last whole checkpoint. StoreError where it
-        cannot, BadSettings where its name was taken meanwhile."""
+        """Queue an interrupted or failed job again; it resumes from its last complete checkpoint. Raises StoreError where it cannot,
+        BadSettings where its name was taken meanwhile."""
         with self._lock:
             job = self.job(job_id)
             check_config(job.config, self._taken(but=job_id))
             if not (self.folder / job_id).is_dir():
-                raise StoreError("This job cannot go on.", "Its folder is gone.", "Start a new one.")
+                raise StoreError("The job cannot be resumed.", "Its folder is gone.", "Start a new one.")
             job = self._store.jobs.queue_again(job_id)
         self._wake.set()
         return job
 
     def models(self, statuses: tuple[str, ...] = ("ready", "not_recommended", "quarantined")) -> tuple[RewardModelRow, ...]:
-        """The reward models trained here, the newest first."""
+        """Reward models trained here, newest first."""
         return self._store.jobs.models(statuses)
 
     def delete_model(self, name: str) -> None:
-        """Delete a model that was trained here; its row stays as `deleted`, for runs refer to it. StoreError where a job needs it."""
+        """Delete a model that was trained here; its row stays as `deleted`, because runs refer to it. Raises StoreError where a job needs it."""
         with self._lock:
             row = next((row for row in self.models() if row.name == name), None)
             if row is None:
@@ -156,24 +155,24 @@ class Jobs:
                 artifacts.withdraw(folder, self.models_folder, f"deleted-{row.id}")
         self._tell(self._withdrawn, folder)
 
-    # looking after them
+    # monitoring
 
     def watch(self) -> None:
-        """Reconcile, then look after the jobs in a thread of its own. In a process that may only read, nothing."""
+        """Reconcile and monitor the jobs in a thread. Does nothing where the store is read-only."""
         if self._store.read_only or self._thread is not None:
             return
         self._thread = threading.Thread(target=self._run, name="job-watch", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop looking; a trainer at work goes on. Before the store is closed."""
+        """Stop monitoring; a running trainer continues. Call it before the store is closed."""
         self._closed.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
     def reconcile(self) -> dict[str, list[str]]:
-        """Put rows, folders and processes in accord after a restart; what was done, by `reconcile.DONE`, is returned and logged."""
+        """Reconcile rows, folders and processes after a restart; names by the actions in `reconcile.DONE`, which are logged too."""
         if self._store.read_only:
             return {}
         with self._lock:
@@ -184,11 +183,11 @@ class Jobs:
         for row in sweep.come:
             self._tell(self._published, row, self.models_folder / row.name)
         if any(sweep.done.values()):
-            log.info("reconciled: %s", {what: names for what, names in sweep.done.items() if names})
+            log.info("reconciled: %s", {action: names for action, names in sweep.done.items() if names})
         return sweep.done
 
     def tick(self) -> None:
-        """One look at each job at work, then a trainer for each whose turn it is."""
+        """Check each running job, then start the trainers of jobs whose device is free."""
         with self._lock:
             self._watcher.look()
             while self._watcher.launch_next():
@@ -205,22 +204,22 @@ class Jobs:
                 log.warning("%s", error)
                 wait_s = AFTER_ERROR_S
             except Exception:
-                log.exception("looking after the jobs failed")
+                log.exception("monitoring the jobs failed")
                 wait_s = AFTER_ERROR_S
             self._wake.wait(wait_s)
             self._wake.clear()
 
     def _taken(self, but: str = "") -> dict[str, str]:
-        """Names in lower case -> who has them."""
-        found = {p.name.lower(): "a folder of models" for p in self.models_folder.iterdir()} if self.models_folder.is_dir() else {}
-        found |= {row.name.lower(): "a trained model" + (", now deleted" if row.status == "deleted" else "") for row in self._store.jobs.models()}
+        """Names in lower case, with what has them; the job `but` is left out."""
+        names = {p.name.lower(): "a folder of models" for p in self.models_folder.iterdir()} if self.models_folder.is_dir() else {}
+        names |= {row.name.lower(): "a trained model" + (", now deleted" if row.status == "deleted" else "") for row in self._store.jobs.models()}
         waiting = [job for job in self._store.jobs.jobs(Job.UNFINISHED) if job.id != but]
-        return found | {job.config["name"].lower(): "a job that is not done" for job in waiting}
+        return names | {job.config["name"].lower(): "an unfinished job" for job in waiting}
 
     @staticmethod
-    def _tell(listener: Callable[..., None] | None, *found: Any) -> None:
+    def _tell(listener: Callable[..., None] | None, *values: Any) -> None:
         if listener is not None:
             try:
-                listener(*found)
-            except Exception:  # the model is public, or gone, whatever a listener makes of it
-                log.exception("a listener failed over %s", found[-1])
+                listener(*values)
+            except Exception:  # the model is published or removed all the same
+                log.exception("a listener failed over %s", values[-1])

@@ -1,7 +1,7 @@
-"""Jobs at work, looked at from the app's side: a trainer started, listened to, ended in stages, its model made public.
+"""Monitoring of running jobs: the trainer is started, watched and ended in stages, and its model is published.
 
-Knows nothing of how jobs are asked for or of what a restart finds in folders. One look changes rows only as what is seen
-in processes and files allows; it may be repeated at any moment, by another run of the app, too.
+Knows nothing of how jobs are requested or reconciled. A check changes rows only by the state of processes and files, so it may
+be repeated at any time, also by another run of the app.
 """
 
 import logging
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from rgtg.store.jobs import JobRows
 
 log = logging.getLogger(__name__)
-RESUME = "Resume goes on from the last whole checkpoint."
+RESUME = "Resume continues from the last complete checkpoint."
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long is waited, in seconds: between two looks, for a sign of a trainer that was just started (`silent_s`) or of
-    one at work (`hung_s`), and between the stages of a cancel. `row_s`: at most so often progress goes to the database."""
+    """Waiting times in seconds: between two checks, for a new trainer's process (`silent_s`), for progress (`hung_s`), and between
+    the stages of a cancel. Progress is written to the database at most every `row_s`."""
 
     poll_s: float = 0.5
     heartbeat_s: float = 10.0
@@ -43,7 +43,7 @@ class Patience:
 
 @dataclass
 class Watched:
-    """What this process has seen of a job at work; clocks are monotonic."""
+    """State of a running job as seen by this process; monotonic times."""
 
     trainer: Trainer | None = None
     since: float = 0.0  # first seen
@@ -57,8 +57,8 @@ class Watched:
 
 
 class Watcher:
-    """Looks after the jobs at work, one caller at a time. `published` is told the row and folder of a model that appears,
-    `withdrawn` the folder of one that was there for a moment."""
+    """Monitors the running jobs; not thread-safe. `published` is called with the row and folder of a new model, `withdrawn` with the
+    folder of a model that was published and then cancelled."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Watcher:
         self._watched: dict[str, Watched] = {}
 
     def look(self) -> None:
-        """One look at each job at work."""
+        """Check each running job."""
         for job in self._rows.jobs(Job.ACTIVE):
             at = time.monotonic()
             self._look_at(job, self._watched.setdefault(job.id, Watched(since=at, moved_at=at)))
@@ -121,14 +121,14 @@ class Watcher:
             self._watched.pop(job.id, None)
 
     def _find(self, job: Job) -> Trainer | None:
-        """The process of a job that another run of the app started: from its row, or from what the process wrote itself."""
+        """Process of a job that another run of the app started, from its row or from the file that the process wrote."""
         if job.pid is not None:
             return Trainer(job.pid, job.pid_created_at or 0.0)
-        found = read_mark(self._folder / job.id / PROCESS, job.attempt)
-        if found is None:
+        process = read_mark(self._folder / job.id / PROCESS, job.attempt)
+        if process is None:
             return None
-        self._rows.started(job.id, found["pid"], found["created_at"])
-        return Trainer(found["pid"], found["created_at"])
+        self._rows.started(job.id, process["pid"], process["created_at"])
+        return Trainer(process["pid"], process["created_at"])
 
     def _listen(self, job: Job, seen: Watched, trainer: Trainer) -> None:
         folder, at = self._folder / job.id, time.monotonic()
@@ -148,7 +148,7 @@ class Watcher:
         self._rows.beat(job.id, lines[-1] if lines else None)
 
     def _press(self, job: Job, seen: Watched, trainer: Trainer) -> None:
-        """A flag, then SIGTERM, then SIGKILL; after a restart of the app from the beginning."""
+        """End a trainer by a flag, then SIGTERM, then SIGKILL; a restart of the app begins anew."""
         self.flag(job)
         seen.cancelling_at = seen.cancelling_at or time.monotonic()
         waited = time.monotonic() - seen.cancelling_at
@@ -184,7 +184,7 @@ class Watcher:
                     raise FileExistsError(target)
                 artifacts.publish(staging, target)
             except FileExistsError:
-                text = f"`{target.name}` is there already, made by something else. Move that folder away and resume."
+                text = f"`{target.name}` exists already and was not made by this job. Move that folder away and resume."
                 self._rows.end(job.id, "failed", "name_taken", text)
                 return
         boundary("app:placed")
@@ -206,19 +206,23 @@ class Watcher:
         self._rows.end(job.id, "cancelled", "cancelled", "Cancelled by request.")
 
     def _why(self, job: Job, seen: Watched) -> tuple[str, str, str]:
-        """State, code and text of a job whose trainer is gone and left no model."""
+        """State, error code and text of a job whose trainer ended without a model."""
         outcome, died_of = read_mark(self._folder / job.id / OUTCOME, job.attempt), seen.trainer.died_of() if seen.trainer else ""
         if outcome and outcome["state"] == "failed":
             return "failed", outcome["code"], outcome["text"]
         if outcome and outcome["state"] == "trained":
-            return "failed", "damaged", f"The trained model does not fit its manifest. Check the disk. {RESUME}"
+            return "failed", "damaged", f"The trained model does not match its manifest. Check the disk. {RESUME}"
         if seen.hung:
-            return "failed", "hung", f"The trainer did not move for {self._patience.hung_s:g} s and was ended. {RESUME}"
+            return "failed", "hung", f"The trainer made no progress for {self._patience.hung_s:g} s and was ended. {RESUME}"
         if died_of == f"exit status {DISK_FULL}":
             return "failed", "disk_full", f"The disk is full. Free some space and resume. {RESUME}"
         if died_of == f"exit status {OTHER_TRAINER}":
-            return "interrupted", "busy", "An earlier trainer is still at work in the folder of this job. Wait until it is gone, then resume."
+            return "interrupted", "busy", "An earlier trainer of this job is still running. Wait until it has ended, then resume."
         if died_of.startswith("exit status") and not outcome:
-            return "failed", "crashed", f"The trainer ended with {died_of}. Its last words: {tail(self._folder / job.id, 1).strip() or 'none'}."
-        how = f"ended by {died_of} (too little memory does that)" if died_of.startswith("signal") else "gone when the app looked for it"
-        return "interrupted", "killed" if died_of else "gone", f"The trainer was {how}. {RESUME}"
+            return (
+                "failed",
+                "crashed",
+                f"The trainer ended with {died_of}. Its last line of output: {tail(self._folder / job.id, 1).strip() or 'none'}.",
+            )
+        ending = f"ended by {died_of} (often because memory ran out)" if died_of.startswith("signal") else "no longer running"
+        return "interrupted", "killed" if died_of else "gone", f"The trainer was {ending}. {RESUME}"

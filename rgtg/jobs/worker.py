@@ -1,7 +1,7 @@
-"""What the trainer's process does: train in the job's folder, say how far it is, leave a sealed model in staging.
+"""The trainer's process: trains in the job's folder, reports progress, and leaves a sealed model in staging.
 
-Knows nothing of the database, which it never opens, nor of who reads what it writes: `process.json`, `heartbeat`,
-`progress.jsonl`, `outcome.json` in the job's folder, each marked with the attempt. Loads torch only with the trainer.
+Never opens the database. Writes `process.json`, `heartbeat`, `progress.jsonl` and `outcome.json` in the job's folder, each with the
+number of the attempt. Loads torch only with the trainer.
 """
 
 import json
@@ -33,7 +33,7 @@ PHASES = ("started", "trained", "staged", "checked", "sealed", "ended")  # bound
 
 
 def main(folder: Path, attempt: int) -> int:
-    """0 trained or stopped as asked, 1 failed (`outcome.json` says why, or the status DISK_FULL), OTHER_TRAINER."""
+    """Run one attempt; exit status 0 when trained or stopped, 1 after a failure (reason in `outcome.json`), DISK_FULL, OTHER_TRAINER."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     with suppress(OSError, AttributeError):
         os.nice(10)
@@ -59,7 +59,7 @@ def _attempt(folder: Path, attempt: int) -> int:
         outcome = {"state": state}
     except BaseException as error:
         log.exception("the training failed")
-        outcome = {"state": "failed", **told(error)}
+        outcome = {"state": "failed", **described(error)}
     finally:
         signs.close()
     try:
@@ -71,7 +71,7 @@ def _attempt(folder: Path, attempt: int) -> int:
 
 
 def _leave_model(folder: Path, job: Mapping[str, Any], signs: "Signs") -> str:
-    """Staged, loaded back, asked for two scores, sealed; what makes it public is the app's."""
+    """Stage the model, load it back, score two texts and seal it; the app publishes it."""
     staging = artifacts.staging_folder(Path(job["models"]), folder.name)
     artifacts.stage(folder / "model", staging)
     boundary("trainer:staged")
@@ -84,29 +84,28 @@ def _leave_model(folder: Path, job: Mapping[str, Any], signs: "Signs") -> str:
 
 
 def manifest_facts(model: Path, job: Mapping[str, Any], job_id: str) -> dict[str, Any]:
-    """What the manifest tells besides the hashes: enough for a row in a database that knows nothing of the job."""
+    """Manifest without the hashes: enough for a row in a database that does not know the job."""
     card = ModelCard.read(model) or ModelCard("reward_model", job["name"])
     status = "not_recommended" if not_recommended(card) else "ready"
-    facts = {"job_id": job_id, "name": job["name"], "parent": job.get("parent"), "base_lm": job["base_lm"], "base": job["base"], "status": status}
-    facts |= {"template": card.template, "objective": card.objective, "metrics": card.metrics, "num_pairs": card.num_pairs}
-    facts |= {"snapshot_id": job.get("snapshot_id"), "pairs_sha256": job.get("pairs_sha256", "")}
-    return facts | {"versions": {name: metadata.version(name) for name in LIBRARIES}}
+    manifest = {"job_id": job_id, "name": job["name"], "parent": job.get("parent"), "base_lm": job["base_lm"], "base": job["base"], "status": status}
+    manifest |= {"template": card.template, "objective": card.objective, "metrics": card.metrics, "num_pairs": card.num_pairs}
+    manifest |= {"snapshot_id": job.get("snapshot_id"), "pairs_sha256": job.get("pairs_sha256", "")}
+    return manifest | {"versions": {name: metadata.version(name) for name in LIBRARIES}}
 
 
-def told(error: BaseException) -> dict[str, str]:
-    """An exception as code and text for the job's row."""
+def described(error: BaseException) -> dict[str, str]:
+    """Error code and text of an exception, for the job's row."""
     if isinstance(error, RgtgError):
         return {"code": "refused", "text": str(error)}
     if is_disk_full(error):
-        return {"code": "disk_full", "text": "The disk is full. Free some space and resume: training goes on from the last whole checkpoint."}
+        return {"code": "disk_full", "text": "The disk is full. Free some space and resume: training continues from the last complete checkpoint."}
     if is_out_of_memory(error):
-        return {"code": "out_of_memory", "text": f"There is not enough memory. {error} Take a smaller model or fewer pairs a batch."}
-    return {"code": "crashed", "text": f"The trainer failed: {words_of(error)} Its log says more."}
+        return {"code": "out_of_memory", "text": f"There is not enough memory. {error} Use a smaller model or a smaller batch size."}
+    return {"code": "crashed", "text": f"The trainer failed: {words_of(error)} The log has the traceback."}
 
 
 class Signs:
-    """What the process shows of itself: progress lines, and a heartbeat that counts its moves, so that one who beats but
-    never moves (a deadlock) is told from one at work."""
+    """Progress lines and a heartbeat that counts them, so that a process that beats without progress (a deadlock) is recognised."""
 
     def __init__(self, folder: Path, attempt: int, every_s: float):
         self._folder, self._attempt, self._every_s = folder, attempt, every_s
@@ -116,14 +115,14 @@ class Signs:
         self._thread.start()
 
     def emit(self, news: Mapping[str, Any]) -> None:
-        """One line of progress; what is not a finite number is written as null."""
+        """Write one line of progress; NaN and infinity become null."""
         self._moves += 1
         line = json.dumps(finite(news) | {"attempt": self._attempt}, ensure_ascii=False, allow_nan=False)
         with (self._folder / PROGRESS).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def should_stop(self) -> bool:
-        """Whether a person cancelled. To be asked at each step: who neither asks nor emits for ten minutes is taken for hung."""
+        """Whether the job was cancelled. Call it at every step: a trainer that neither calls it nor emits for ten minutes is ended as hung."""
         self._moves += 1
         return (self._folder / CANCEL).exists()
 
@@ -134,7 +133,7 @@ class Signs:
     def _beat(self) -> None:
         beats = 0
         while True:
-            with suppress(OSError):  # a full disk is the trainer's to report
+            with suppress(OSError):  # the trainer reports a full disk
                 (self._folder / HEARTBEAT).write_text(json.dumps({"attempt": self._attempt, "beats": beats, "moves": self._moves}))
             if self._over.wait(self._every_s):
                 return
@@ -142,7 +141,7 @@ class Signs:
 
     @staticmethod
     def _begin_line(path: Path) -> None:
-        """A line that a kill tore stays torn: the next begins on a line of its own."""
+        """End an incomplete line of a killed attempt, so that the next one begins on a new line."""
         if path.is_file() and not path.read_bytes().endswith(b"\n"):
             with path.open("a", encoding="utf-8") as file:
                 file.write("\n")

@@ -1,1 +1,1 @@
-"""What is kept: comparisons, traces, votes and marks in one SQLite file that one thread writes."""
+"""The database: comparisons, traces, votes and marks in one SQLite file with one writer thread."""

@@ -1,9 +1,8 @@
-"""How the database file is opened: whose file it is, who may write it, which connection is given out.
+"""Opening of the database file: identification, lock of the one writer, migrations, backups and connections.
 
-Knows nothing of comparisons or votes. A file that was deleted or replaced since it was opened is told by device and inode, one that was
-overwritten in place by its size and time: only a checkpoint of the writer's own changes the main file. Nobody but SQLite ever opens the
-live file: closing any other descriptor of it would drop the locks of the whole process, and with them
-rows that were acknowledged.
+Knows nothing of comparisons or votes. A file that was deleted or replaced while open is recognised by device and inode, one that was
+overwritten in place by size and time: only a checkpoint of the writer itself changes the main file. Only SQLite opens the live file:
+closing another descriptor of it would drop all locks of the process, and with them committed rows.
 """
 
 import logging
@@ -41,7 +40,7 @@ WRITER_PRAGMAS = {  # not trusted_schema=OFF: SQLite 3.40 then takes the json_va
 
 @dataclass
 class Opened:
-    """The writing connection with its lock, or, where `reason` says why not, neither."""
+    """The writing connection with its lock; None for both where the database is read-only, for the `reason` given."""
 
     conn: sqlite3.Connection | None
     lock: FileLock | None
@@ -49,8 +48,8 @@ class Opened:
 
 
 class InPlace:
-    """Whether the database is still the file that was opened: the writer's `-wal` belongs to it. SQLite itself would go on writing to
-    a file that nobody can find again."""
+    """Checks that the database and the writer's `-wal` are still the files that were opened. SQLite itself would go on writing to a
+    deleted file."""
 
     def __init__(self, path: Path, writes: bool):
         self.path, self.wal = path, path.with_name(path.name + "-wal")
@@ -66,26 +65,26 @@ class InPlace:
 
     def _check(self) -> None:
         for file, opened in self._files:
-            there = _stat(file)
-            if _identity(there) != opened:
-                raise self._lost(file, "was deleted or moved" if there is None else "was replaced by another file")
-            assert there is not None
-            if there.st_size < self._num_wal_bytes if file == self.wal else self._content not in (None, _content(there)):
+            stat = _stat(file)
+            if _identity(stat) != opened:
+                raise self._lost(file, "was deleted or moved" if stat is None else "was replaced by another file")
+            assert stat is not None
+            if stat.st_size < self._num_wal_bytes if file == self.wal else self._content not in (None, _content(stat)):
                 raise self._lost(file, "was overwritten by another program")
             if file == self.wal:
-                self._num_wal_bytes = min(there.st_size, MAX_WAL_BYTES)
+                self._num_wal_bytes = min(stat.st_size, MAX_WAL_BYTES)
 
     @staticmethod
-    def _lost(file: Path, how: str) -> StoreError:
+    def _lost(file: Path, event: str) -> StoreError:
         return StoreError(
-            f"The database is no longer in its place: `{file.name}` {how} while rgtg had it open.",
-            "Nothing is stored since then.",
+            f"The database is no longer in its place: `{file.name}` {event} while rgtg had it open.",
+            "Nothing has been stored since then.",
             "Stop rgtg, put the file back or move the other one away, and start it again.",
         )
 
     def checkpoint(self, conn: sqlite3.Connection) -> None:
-        """Bring what is committed into the main file, where it has become much. SQLite itself never does: a change that was not made here is
-        another program's, also while a vote is written. Does nothing where readers are in the way, or the file is no longer ours."""
+        """Copy committed pages to the main file once the `-wal` is large. SQLite's own checkpoints are off, so that any other change of the
+        main file is another program's. Does nothing while readers block it, or where the file was replaced."""
         if (wal := _stat(self.wal)) is None or wal.st_size < CHECKPOINT_BYTES:
             return
         with self._lock, suppress(StoreError, sqlite3.Error):
@@ -105,13 +104,13 @@ def _stat(file: Path) -> os.stat_result | None:
         return None
 
 
-def _identity(found: os.stat_result | None) -> tuple[int, int] | None:
-    return None if found is None else (found.st_dev, found.st_ino)
+def _identity(stat: os.stat_result | None) -> tuple[int, int] | None:
+    return None if stat is None else (stat.st_dev, stat.st_ino)
 
 
-def _content(found: os.stat_result | None) -> tuple[int, int] | None:
-    """What changes with the bytes of a file: its size and the time it was written."""
-    return None if found is None else (found.st_size, found.st_mtime_ns)
+def _content(stat: os.stat_result | None) -> tuple[int, int] | None:
+    """Size and modification time, which change with the content."""
+    return None if stat is None else (stat.st_size, stat.st_mtime_ns)
 
 
 def open_store(path: Path, known: Migrations = migrations) -> Opened:
@@ -130,7 +129,7 @@ def open_store(path: Path, known: Migrations = migrations) -> Opened:
     except Timeout:
         _wait_for(path)
         identify(path, known)
-        return Opened(None, None, f"`{path.name}` is read-only here: another process has it open for writing. Close that one and open again.")
+        return Opened(None, None, f"`{path.name}` is read-only here: another process has it open for writing. Close that process and open it again.")
     except OSError as error:
         if not path.exists():
             raise in_words(error, _not_created(path), kind=StoreError) from error
@@ -150,8 +149,8 @@ def _open_locked(path: Path, lock: FileLock, known: Migrations) -> Opened:
     version = identify(path, known)
     if version > newest(known):
         lock.release()
-        found = f"its schema is number {version}, this rgtg knows {newest(known)}"
-        return Opened(None, None, f"`{path.name}` is read-only here: it was written by a newer rgtg ({found}). Update rgtg to write.")
+        versions = f"its schema is number {version}, this rgtg knows {newest(known)}"
+        return Opened(None, None, f"`{path.name}` is read-only here: it was written by a newer rgtg ({versions}). Update rgtg to write.")
     if version < newest(known):
         backup = back_up(path, path.with_name(f"{path.stem}.v{version}.{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"))
         try:
@@ -168,7 +167,7 @@ def _open_locked(path: Path, lock: FileLock, known: Migrations) -> Opened:
 
 
 def _create(path: Path, known: Migrations) -> None:
-    """A whole database appears by rename, so a kill on the way leaves no empty file behind."""
+    """Create the database beside its path and rename it, so that a crash leaves no empty file."""
     wal = path.with_name(path.name + "-wal")
     if wal.exists():
         raise StoreError(f"`{path.name}` is missing but `{wal.name}` is there.", "", "Put the database back beside it, or move the `-wal` file away.")
@@ -181,40 +180,42 @@ def _not_created(path: Path) -> str:
 
 
 def identify(path: Path, known: Migrations = migrations) -> int:
-    """The schema number of our database at `path`; StoreError where it is none of ours."""
+    """The schema number of the database at `path`; StoreError where it is not a database of rgtg."""
     do = "Move the file aside or choose another path; it was left as it is."
     if path.exists() and path.stat().st_size == 0:
         raise StoreError(f"`{path.name}` is not a database.", "It is an empty file (0 bytes).", do)
     try:
         with closing(_connect(path, "ro")) as conn:
             application_id, version = (conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-            ours = application_id == APPLICATION_ID and version >= 1
-            genesis = ours and conn.execute("SELECT 1 FROM meta WHERE key = 'genesis'").fetchone()
+            is_rgtg = application_id == APPLICATION_ID and version >= 1
+            is_complete = is_rgtg and conn.execute("SELECT 1 FROM meta WHERE key = 'genesis'").fetchone()
     except sqlite3.OperationalError as error:  # the disk, a lock: nothing is wrong with the file
         raise in_words(error) from error
     except sqlite3.DatabaseError as error:
         raise StoreError(f"`{path.name}` cannot be read as a database.", f"SQLite says: {error}.", do) from error
-    if not genesis:
-        raise StoreError(f"`{path.name}` is not a database of rgtg.", f"Its application id is {application_id:#x}, ours is {APPLICATION_ID:#x}.", do)
+    if not is_complete:
+        raise StoreError(
+            f"`{path.name}` is not a database of rgtg.", f"Its application id is {application_id:#x}, that of rgtg is {APPLICATION_ID:#x}.", do
+        )
     return version
 
 
 def back_up(path: Path, copy: Path) -> Path:
-    """A sound copy of the live database as it is at this moment, by `VACUUM INTO`; appears by rename."""
+    """Write a checked copy of the live database to `copy`, by `VACUUM INTO`; it appears by rename."""
     with replacing(copy) as part:
         with closing(_connect(path, "ro")) as conn:  # without query_only, which refuses VACUUM INTO
             conn.execute("VACUUM INTO ?", (str(part),))
         identify(part)
         with closing(_connect(part, "ro")) as conn:
-            found = conn.execute("PRAGMA integrity_check").fetchone()[0]
-        if found != "ok":
-            raise StoreError(f"The copy of `{path.name}` is not sound.", f"SQLite says: {found}.", "The database was left as it is.")
+            report = conn.execute("PRAGMA integrity_check").fetchone()[0]
+        if report != "ok":
+            raise StoreError(f"The backup of `{path.name}` is damaged.", f"SQLite says: {report}.", "The database was left as it is.")
     return copy
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write, in one read transaction: all its queries see one moment."""
+    """A read-only connection in one read transaction: all its queries see the same state."""
     try:
         with closing(_connect(path, "ro")) as conn:
             conn.execute("PRAGMA query_only=ON")
@@ -235,7 +236,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _wait_for(path: Path) -> None:
-    """Another process has the lock and may still be making the file; it appears whole."""
+    """Wait until another process, which has the lock, has created the file."""
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Files made from the store, for training here and elsewhere: one moment, every row checked, the same bytes for the same data.
+"""Export of votes as preference data: one state of the database, every row checked, the same bytes for the same data.
 
 Knows nothing of SQL or of how pairs are trained on. A format is one function from a pair and its source to a row, listed in FORMATS.
 """
@@ -26,7 +26,7 @@ Row = dict[str, Any]  # of texts, numbers, flags, and lists of ids that are neve
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: `skipped` counts by cause what gave no pair (`rgtg.preferences.pairs.CAUSES`, and NO_TOKEN_IDS)."""
+    """Counts of an export; `skipped` counts what gave no pair, by cause (`rgtg.preferences.pairs.CAUSES`, and NO_TOKEN_IDS)."""
 
     path: Path
     num_pairs: int
@@ -37,13 +37,13 @@ class ExportReport:
 
     @property
     def left_out(self) -> str:
-        """What was voted on and gave no pair: "votes for a tie: 2, pairs of equal texts: 1". What nobody voted on is not among it."""
+        """Votes that gave no pair: "votes for a tie: 2, pairs of equal texts: 1". Comparisons without a vote are not counted."""
         return skipped_words({cause: number for cause, number in self.skipped.items() if cause != NO_VOTE})
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a row of an export may tell of a pair: the comparison, the vote, and the marks that stand, by the answer they are on."""
+    """Where a pair comes from: the comparison, the vote, and the current marks by the id of their answer."""
 
     comparison: Comparison
     vote: Vote
@@ -51,8 +51,8 @@ class Source:
 
 
 def preference(pair: Pair, source: Source) -> Row:
-    """For trl's RewardTrainer and DPO: prompt and answer joined verbatim, nothing between. What is not known is "" or 0, the
-    margin of a vote without a strength too."""
+    """Row for trl's RewardTrainer and DPO: prompt and answer are joined verbatim. An unknown value is "" or 0, as is the margin of a
+    vote without a strength."""
     comparison, vote = source.comparison, source.vote
     row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
     row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id, "rater_id": pair.rater_id or "", "voted_at": vote.created_at}
@@ -64,7 +64,7 @@ def preference(pair: Pair, source: Source) -> Row:
 
 
 def preference_tokens(pair: Pair, source: Source) -> Row | None:
-    """For rewards of partial sequences: prompt and answer as token ids, so no trainer appends an end-of-sequence token."""
+    """Row for rewards of partial sequences: prompt and answer as token ids, so that no trainer appends an end-of-sequence token."""
     if not pair.prompt_ids:
         return None
     row: Row = {"chosen_ids": [*pair.prompt_ids, *pair.chosen_ids], "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids]}
@@ -73,7 +73,7 @@ def preference_tokens(pair: Pair, source: Source) -> Row | None:
 
 
 def training(pair: Pair, source: Source) -> Row:
-    """All that `rgtg train` can use: texts, ids where both answers have the same tokenizer, the margin, and the marks of the rater.
+    """Row with all that `rgtg train` can use: texts, ids where both answers have the same tokenizer, margin, and marks of the rater.
 
     Ids and marks are JSON: a file whose lists are all empty would have no type for them, and pool with no other.
     """
@@ -96,8 +96,11 @@ FORMATS: dict[str, Callable[[Pair, Source], Row | None]] = {
 }
 
 
-def export_preferences(store: "Store", out: Path, format: str = "preference") -> ExportReport:
+def export_preferences(
+    store: "Store", out: Path, format: str = "preference", listen: Callable[[int, int], None] = lambda done, total: None
+) -> ExportReport:
     """Write every pair as a JSON line to `out`, which appears complete or not at all, and report what was left out and why.
+    `listen` is given the number of comparisons read and of all.
 
     A format has the same columns with the same types whatever the votes say. StoreError where a row does not fit its hash.
     """
@@ -107,6 +110,8 @@ def export_preferences(store: "Store", out: Path, format: str = "preference") ->
         raise BadData(f"`{out.name}` is the database.", "", "Choose another name for the export.")
     skipped, num_pairs, num_comparisons, num_votes, marks = Counter[str](), 0, 0, 0, store.all_marks()
     digest, known = hashlib.sha256(), set[int]()
+    total = store.num_comparisons()
+    listen(0, total)
     with replacing(out) as part, part.open("wb") as file:
         for comparison, votes in store.facts(for_pairs=True):
             pairs, causes = derive_pairs(comparison, votes)
@@ -125,6 +130,7 @@ def export_preferences(store: "Store", out: Path, format: str = "preference") ->
                 file.write(line)
                 digest.update(line)
                 num_pairs += 1
+            listen(num_comparisons, max(total, num_comparisons))
     return ExportReport(out, num_pairs, num_comparisons, num_votes, digest.hexdigest(), dict(sorted(skipped.items())))
 
 
@@ -150,10 +156,10 @@ def _provenance(trace: Trace) -> Row:
 
 def _marks(side: str, trace: Trace, marks: Sequence[Span], rater_id: str | None) -> Row:
     """The marks of the rater and of nobody, counted in tokens and, for a model with other tokens, in characters."""
-    kept = [mark for mark in marks if mark.rater_id in (None, rater_id)]
-    ends = [0, *accumulate(len(step.text) for step in trace.steps)] if kept else [0]  # characters before each token, and of the complete answer
-    spans = [[ends[min(mark.start, len(ends) - 1)], ends[min(mark.end, len(ends) - 1)], mark.label] for mark in kept]
-    return {f"{side}_marks": _json([[mark.start, mark.end, mark.label] for mark in kept]), f"{side}_spans": _json(spans)}
+    own_marks = [mark for mark in marks if mark.rater_id in (None, rater_id)]
+    ends = [0, *accumulate(len(step.text) for step in trace.steps)] if own_marks else [0]  # characters before each token, and of the complete answer
+    spans = [[ends[min(mark.start, len(ends) - 1)], ends[min(mark.end, len(ends) - 1)], mark.label] for mark in own_marks]
+    return {f"{side}_marks": _json([[mark.start, mark.end, mark.label] for mark in own_marks]), f"{side}_spans": _json(spans)}
 
 
 def _guides(run: Run) -> str:

@@ -1,7 +1,7 @@
-"""Jobs and reward models as rows: who is in line, who holds a device, what was published. One transaction a verb.
+"""Rows of training jobs and of the reward models they published; one transaction per method.
 
-Knows nothing of processes, folders or training; whoever asks has looked at them. A state changes only from the states
-named in the statement, so two who act at once cannot both succeed.
+Knows nothing of processes, folders or training. A state changes only from the states named in the statement, so of two
+concurrent callers only one succeeds.
 """
 
 import json
@@ -32,7 +32,7 @@ WHERE id = (
 
 
 class JobRows:
-    """The verbs of `store.jobs`."""
+    """Methods of `store.jobs`."""
 
     def __init__(
         self, write: Callable[[Callable[[sqlite3.Connection], Any]], Any], reading: Callable[[], AbstractContextManager[sqlite3.Connection]]
@@ -42,7 +42,7 @@ class JobRows:
     # jobs
 
     def add(self, job: Job, snapshot: Mapping[str, Any] | None = None) -> Job:
-        """Put a job in line; `snapshot` ({"id", "filter", "num_votes", "last_vote_seq", "sha256"}) says what of the votes it saw."""
+        """Queue a job; `snapshot` ({"id", "filter", "num_votes", "last_vote_seq", "sha256"}) records which votes it trains on."""
         at = now()
         seen: rows.Row | None = None
         if snapshot is not None:
@@ -60,28 +60,28 @@ class JobRows:
         return self._write(task)
 
     def claim(self) -> Job | None:
-        """The oldest job in line whose device is free is running from now on; None where there is none."""
+        """Mark the oldest queued job whose device is free as running and return it; None where there is none."""
 
         def task(conn: sqlite3.Connection) -> Job | None:
-            found = conn.execute(CLAIM, (now(),)).fetchall()
-            return job_of(found[0]) if found else None
+            claimed = conn.execute(CLAIM, (now(),)).fetchall()
+            return job_of(claimed[0]) if claimed else None
 
         return self._write(task)
 
     def started(self, job_id: str, pid: int, pid_created_at: float) -> None:
-        """Which process trains it; a pid alone proves nothing, pids return."""
+        """Record the process that trains the job; its creation time too, because pids are reused."""
         values = (rows.whole(pid, "The pid"), rows.real(pid_created_at, "The time"), job_id)
         sql = f"UPDATE jobs SET pid = ?, pid_created_at = ? WHERE id = ? AND state IN {Job.ACTIVE}"
         self._write(lambda conn: conn.execute(sql, values).rowcount)
 
     def beat(self, job_id: str, progress: Mapping[str, Any] | None) -> None:
-        """A sign of life, with the last line of progress."""
+        """Record a heartbeat with the last line of progress."""
         values = (now(), rows.json_text(progress, "The progress") if progress else None, job_id)
         sql = f"UPDATE jobs SET heartbeat_at = ?, progress = coalesce(?, progress) WHERE id = ? AND state IN {Job.ACTIVE}"
         self._write(lambda conn: conn.execute(sql, values).rowcount)
 
     def ask_cancel(self, job_id: str) -> Job:
-        """From the line it goes at once; a running one is `cancelling` until its process is dead. An ended one stays as it is."""
+        """Cancel a queued job at once; a running one is `cancelling` until its process has ended. An ended job stays as it is."""
 
         def task(conn: sqlite3.Connection) -> Job:
             at = now()
@@ -93,28 +93,28 @@ class JobRows:
         return self._write(task)
 
     def end(self, job_id: str, state: str, code: str = "", text: str = "") -> bool:
-        """An active job ended without a model; whether it was active. A cancel that came meanwhile wins."""
+        """End an active job without a model; whether it was active. If a cancel was requested, the job ends as cancelled."""
         values = (state, rows.mended(code, "The code") or None, rows.mended(text, "The text") or None, now(), job_id)
         sql = f"""UPDATE jobs SET state = CASE state WHEN 'cancelling' THEN 'cancelled' ELSE ? END,
             error_code = ?, error_text = ?, ended_at = ? WHERE id = ? AND state IN {Job.ACTIVE}"""
         return self._write(lambda conn: conn.execute(sql, values).rowcount == 1)
 
     def queue_again(self, job_id: str) -> Job:
-        """An interrupted or failed job is in line again, while it has attempts left; StoreError else."""
+        """Queue an interrupted or failed job again. Raises StoreError where no attempts are left."""
 
         def task(conn: sqlite3.Connection) -> Job:
             job = job_of(queries.need(conn, "jobs", job_id, "job"))
             if job.state not in Job.RESUMABLE:
-                raise StoreError("Only a job that was interrupted or failed can go on.", f"This one is {job.state}.", "Start a new one.")
+                raise StoreError("Only an interrupted or failed job can be resumed.", f"This one is {job.state}.", "Start a new one.")
             if job.attempt >= job.max_attempts:
-                raise StoreError("This job was tried too often.", f"Found {job.attempt} attempts of {job.max_attempts}.", "Start a new one.")
+                raise StoreError("The job has no attempts left.", f"Found {job.attempt} attempts of {job.max_attempts}.", "Start a new one.")
             conn.execute("UPDATE jobs SET state = 'queued', cancel_requested_at = NULL, ended_at = NULL WHERE id = ?", (job_id,))
             return job_of(queries.need(conn, "jobs", job_id, "job"))
 
         return self._write(task)
 
     def job(self, job_id: str) -> Job:
-        """UnknownRecord without it."""
+        """The job. Raises UnknownRecord."""
         with self._reading() as conn:
             return job_of(queries.need(conn, "jobs", job_id, "job"))
 
@@ -131,7 +131,7 @@ class JobRows:
     # reward models
 
     def publish(self, model: RewardModelRow, states: Sequence[str] = ("running",)) -> bool:
-        """The model's row and its job's success, both or neither: False, and nothing stored, where the job is in none of `states`.
+        """Store the model's row and its job's success in one transaction; False, and nothing stored, where the job is in none of `states`.
 
         A model whose job this database does not know (it was restored from before) gets its row alone.
         """
@@ -158,7 +158,7 @@ class JobRows:
             return tuple(model_of(row) for row in conn.execute(sql, tuple(statuses)))
 
     def set_status(self, name: str, status: str) -> None:
-        """UnknownRecord without the model."""
+        """Set the status of a model. Raises UnknownRecord."""
         values = (rows.text(status, "The status"), name)
 
         def task(conn: sqlite3.Connection) -> None:

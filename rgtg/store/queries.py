@@ -1,6 +1,6 @@
-"""A fact is kept once and found as it was: the SQL of comparisons, traces and votes, on a connection that is given.
+"""SQL of comparisons, traces, votes and marks, on a given connection.
 
-Knows nothing of threads, files or transactions: a caller that writes stands in a task of the writer.
+Knows nothing of threads, files or transactions: a caller that writes is inside a task of the writer.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ DAMAGED, RESTORE = "The database is damaged.", "Restore the newest backup that p
 
 
 def check_vote(vote: Vote, state: str, trace_ids: Set[str]) -> None:
-    """Raise StoreError where a vote makes no sense for a comparison of this state and these answers. The one place that knows."""
+    """Raise StoreError where a vote is not valid for a comparison of this state with these answers."""
     if vote.verdict not in ANSWERS:
         raise StoreError(f"A verdict is one of {', '.join(ANSWERS)}.", f"Found `{vote.verdict}`.")
     if state in UNDECIDABLE:
@@ -34,11 +34,12 @@ def check_vote(vote: Vote, state: str, trace_ids: Set[str]) -> None:
 
 
 def is_new(conn: sqlite3.Connection, table: str, row: rows.Row) -> bool:
+    """Whether no row has this id. Raises StoreError where the stored row differs."""
     stored = one(conn, f"SELECT * FROM {table} WHERE id = ?", row["id"])
     changed = rows.differing(row, stored) if stored else []
     if changed:
-        found = f"`{row['id']}` in `{table}` differs in {', '.join(changed)}."
-        raise StoreError("What is stored does not change.", found, "Store it under a new id.")
+        difference = f"`{row['id']}` in `{table}` differs in {', '.join(changed)}."
+        raise StoreError("A stored record cannot be changed.", difference, "Store it under a new id.")
     return stored is None
 
 
@@ -48,7 +49,7 @@ def insert(conn: sqlite3.Connection, table: str, row: rows.Row) -> None:
 
 
 def keep(conn: sqlite3.Connection, table: str, row: rows.Row) -> bool:
-    """Insert what is new; whether it was."""
+    """Insert the row unless it is stored; whether it was new."""
     new = is_new(conn, table, row)
     if new:
         insert(conn, table, row)
@@ -70,13 +71,13 @@ def keep_traces(conn: sqlite3.Connection, traces: list[rows.Row]) -> None:
 
 
 def move(conn: sqlite3.Connection, comparison_id: str, state: str) -> None:
-    found = need(conn, "comparisons", comparison_id, "comparison")["state"]
+    stored_state = need(conn, "comparisons", comparison_id, "comparison")["state"]
     if state not in STATES:
         raise StoreError(f"A state is one of {', '.join(STATES)}.", f"Found `{state}`.")
-    if found == "open":
+    if stored_state == "open":
         conn.execute("UPDATE comparisons SET state = ? WHERE id = ?", (state, comparison_id))
-    elif state not in (found, "open"):
-        raise StoreError(f"A comparison that is {found} stays so.", f"Asked for: {state}.")
+    elif state not in (stored_state, "open"):
+        raise StoreError(f"A comparison that is {stored_state} stays so.", f"Asked for: {state}.")
 
 
 def one(conn: sqlite3.Connection, sql: str, *values: object) -> sqlite3.Row | None:
@@ -89,14 +90,14 @@ def value(conn: sqlite3.Connection, sql: str, *values: object) -> Any:
 
 
 def count(conn: sqlite3.Connection, key: str, table: str) -> int:
-    """The number that the database keeps under this key; counted where it is of a schema that keeps none and may not be written."""
+    """The count that the database keeps under this key; counted anew in a read-only database of an older schema without it."""
     return int(value(conn, f"SELECT coalesce((SELECT value FROM meta WHERE key = ?), (SELECT count(*) FROM {table}))", key))
 
 
-def need(conn: sqlite3.Connection, table: str, row_id: str, what: str) -> sqlite3.Row:
+def need(conn: sqlite3.Connection, table: str, row_id: str, kind: str) -> sqlite3.Row:
     row = one(conn, f"SELECT * FROM {table} WHERE id = ?", row_id)
     if row is None:
-        raise UnknownRecord(f"There is no {what} `{row_id}` in this database.")
+        raise UnknownRecord(f"There is no {kind} `{row_id}` in this database.")
     return row
 
 
@@ -106,13 +107,13 @@ def current(conn: sqlite3.Connection, comparison_id: str, rater_id: str) -> Vote
 
 
 def votes(conn: sqlite3.Connection, comparison_id: str, checked: bool = False) -> tuple[Vote, ...]:
-    found = conn.execute("SELECT * FROM votes WHERE comparison_id = ? ORDER BY seq", (comparison_id,)).fetchall()
-    return tuple(rows.vote_of(_checked("votes", row) if checked else row) for row in found)
+    vote_rows = conn.execute("SELECT * FROM votes WHERE comparison_id = ? ORDER BY seq", (comparison_id,)).fetchall()
+    return tuple(rows.vote_of(_checked("votes", row) if checked else row) for row in vote_rows)
 
 
 def comparison(conn: sqlite3.Connection, row: sqlite3.Row, checked: bool = False) -> Comparison:
-    found = conn.execute("SELECT * FROM traces WHERE comparison_id = ? ORDER BY seq", (row["id"],)).fetchall()
-    return rows.comparison_of(row, [rows.trace_of(_checked("traces", trace) if checked else trace) for trace in found])
+    trace_rows = conn.execute("SELECT * FROM traces WHERE comparison_id = ? ORDER BY seq", (row["id"],)).fetchall()
+    return rows.comparison_of(row, [rows.trace_of(_checked("traces", trace) if checked else trace) for trace in trace_rows])
 
 
 def checked_facts(conn: sqlite3.Connection, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
@@ -128,9 +129,9 @@ def checked_facts(conn: sqlite3.Connection, for_pairs: bool = False) -> Iterator
         cast = votes(conn, row["id"], checked=True)
         needed = not for_pairs or any(vote.verdict == "best" for vote in last_votes(cast))
         yield comparison(conn, row, checked=True) if needed else rows.comparison_of(row, ()), cast
-    found = "ok" if for_pairs else value(conn, "PRAGMA integrity_check(1)")  # which reads the steps of every answer
-    if found != "ok":
-        raise StoreError(DAMAGED, f"SQLite says: {found}.", RESTORE)
+    report = "ok" if for_pairs else value(conn, "PRAGMA integrity_check(1)")  # which reads the steps of every answer
+    if report != "ok":
+        raise StoreError(DAMAGED, f"SQLite says: {report}.", RESTORE)
 
 
 def _check_index(conn: sqlite3.Connection) -> None:
@@ -153,6 +154,6 @@ def _damaged(table: str, row: sqlite3.Row) -> StoreError:
 
 
 def standing(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Of one answer's marks, in order, those that stand: of each rater the last one on each place, unless it was withdrawn."""
+    """Current marks of one answer, in order: each rater's last mark on each span, unless withdrawn."""
     last = {(span.rater_id, span.start, span.end): span for span in spans}
     return tuple(span for span in spans if last[span.rater_id, span.start, span.end] is span and span.label != "withdrawn")

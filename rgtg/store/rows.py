@@ -1,4 +1,4 @@
-"""Records ↔ rows: every value is cleaned on its way in, every fact carries the hash of its row.
+"""Conversion of records to rows and back: values are checked before they are stored, and every row carries its hash.
 
 Knows nothing of connections, SQL or the order of writes. STRICT tables let infinity and NUL pass and turn NaN into
 NULL, so numbers and texts go through `text`, `whole`, `real` or `json_text`, which convert or refuse with a StoreError.
@@ -32,47 +32,48 @@ class Stored(Protocol):
     def keys(self) -> Iterable[str]: ...
 
 
-def text(value: object, what: str) -> str:
+def text(value: object, label: str) -> str:
     """The text as typed; NUL and lone surrogates are refused."""
     if not isinstance(value, str):
-        raise StoreError(f"{what} has to be text.", f"Found {value!r}.")
-    if found := unsound(value):
-        raise StoreError(f"{what} has a character that cannot be stored.", f"Found U+{ord(value[found[1]]):04X}.", "Remove it and do it again.")
+        raise StoreError(f"{label} has to be text.", f"Found {value!r}.")
+    if problem := unsound(value):
+        _, position = problem
+        raise StoreError(f"{label} has a character that cannot be stored.", f"Found U+{ord(value[position]):04X}.", "Remove it and try again.")
     return str(value)
 
 
-def mended(value: object, what: str) -> str:
-    """Text that a model or an exception made: what cannot be stored becomes U+FFFD, so that no vote is lost over it."""
+def mended(value: object, label: str) -> str:
+    """Text that a model or an exception made; characters that cannot be stored become U+FFFD, so that no vote is lost over them."""
     if not isinstance(value, str):
-        return text(value, what)
+        return text(value, label)
     return HALF.sub("\ufffd", value.replace(NUL, "\ufffd"))
 
 
-def whole(value: object, what: str) -> int:
+def whole(value: object, label: str) -> int:
     """A Python int of 64 bits; numpy and torch scalars are converted."""
-    found = _scalar(value)
-    if type(found) is not int or not -(2**63) <= found < 2**63:
-        raise StoreError(f"{what} has to be a whole number of 64 bits.", f"Found {value!r}.")
-    return int(found)
+    number = _scalar(value)
+    if type(number) is not int or not -(2**63) <= number < 2**63:
+        raise StoreError(f"{label} has to be a whole number of 64 bits.", f"Found {value!r}.")
+    return int(number)
 
 
-def real(value: object, what: str) -> float:
+def real(value: object, label: str) -> float:
     """A finite Python float; numpy and torch scalars are converted. Minus zero becomes zero, as SQLite would make it."""
-    found = _scalar(value)
-    if type(found) not in (int, float) or not -1e300 < found < 1e300:  # NaN is not between
-        raise StoreError(f"{what} has to be a finite number.", f"Found {value!r}.")
-    return float(found) + 0.0
+    number = _scalar(value)
+    if type(number) not in (int, float) or not -1e300 < number < 1e300:  # NaN is not between
+        raise StoreError(f"{label} has to be a finite number.", f"Found {value!r}.")
+    return float(number) + 0.0
 
 
-def json_text(value: object, what: str) -> str:
+def json_text(value: object, label: str) -> str:
     """Compact JSON; NaN, infinity, whole numbers beyond 64 bits and lone surrogates are refused. NUL is escaped by JSON."""
-    return json.dumps(_plain(value, what), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(_plain(value, label), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def row_hash(row: Stored) -> str:
-    """SHA-256 of the row's canonical JSON. What is NULL is left out, so that a later column leaves older hashes true."""
-    found = {name: row[name] for name in row.keys() if name not in UNHASHED and row[name] is not None}  # noqa: SIM118, a sqlite3.Row iterates over values
-    return sha256(json.dumps(found, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
+    """SHA-256 of the row's canonical JSON. NULL is left out, so that a column added later does not change older hashes."""
+    values = {name: row[name] for name in row.keys() if name not in UNHASHED and row[name] is not None}  # noqa: SIM118, a sqlite3.Row iterates over values
+    return sha256(json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
 
 
 def sha256(content: str) -> str:
@@ -80,12 +81,12 @@ def sha256(content: str) -> str:
 
 
 def differing(row: Row, stored: Stored) -> list[str]:
-    """The columns in which a fact that comes again differs from the one stored."""
+    """Columns in which a record that is stored again differs from the stored row."""
     return [name for name, value in row.items() if name not in NOT_CONTENT and not _same(name, value, stored[name])]
 
 
 def _same(name: str, value: object, stored: object) -> bool:
-    """Equal, or equal as records: what an earlier rgtg wrote has other fields and is the same fact."""
+    """Whether two values are equal, or equal as records: an earlier version of rgtg wrote other fields."""
     readers: dict[str, Callable[[Any], object]] = {"run": lambda text: from_dict(Run, json.loads(text)), "steps": steps_of}
     read = readers.get(name)
     return value == stored or (read is not None and read(value) == read(stored))
@@ -136,8 +137,8 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
 
 
 def trace_of(row: Stored) -> Trace:
-    there = {*row.keys()} - {"run", "steps"}  # a database of an earlier schema that is only read lacks the later columns
-    plain = {f.name: row[f.name] for f in fields(Trace) if f.name in there and (row[f.name] is not None or f.default is None)}
+    columns = {*row.keys()} - {"run", "steps"}  # a database of an earlier schema that is only read lacks the later columns
+    plain = {f.name: row[f.name] for f in fields(Trace) if f.name in columns and (row[f.name] is not None or f.default is None)}
     return Trace(run=from_dict(Run, json.loads(row["run"])), steps=StoredSteps(row["steps"]), **plain)  # type: ignore[arg-type]
 
 
@@ -186,8 +187,8 @@ def span_of(row: Stored) -> Span:
 
 
 class StoredSteps(Sequence[Step]):
-    """An answer's steps as they lie in the database, equal to the tuple of them and unpacked when one is looked at. How many there
-    are, and their token ids, is known without."""
+    """Steps of an answer as stored JSON, equal to the tuple of them; parsed on first access. Their number and token ids are read
+    without parsing them."""
 
     def __init__(self, content: str):
         self.content = content
@@ -196,9 +197,9 @@ class StoredSteps(Sequence[Step]):
     def token_ids(self) -> tuple[int, ...]:
         if self.content.startswith(IDS_FIRST):
             return tuple(json.loads(self.content[len(IDS_FIRST) - 1 : self.content.index("]") + 1]))
-        found = json.loads(self.content)
-        at = found["step"].index("token_id")
-        return tuple(step[at] for step in found["steps"])
+        packed = json.loads(self.content)
+        at = packed["step"].index("token_id")
+        return tuple(step[at] for step in packed["steps"])
 
     @cached_property
     def _steps(self) -> tuple[Step, ...]:
@@ -243,12 +244,12 @@ def steps_json(steps: Sequence[Step]) -> str:
 
 
 def steps_of(content: str) -> tuple[Step, ...]:
-    found = json.loads(content)
-    names = found["rewards"]
+    packed = json.loads(content)
+    names = packed["rewards"]
 
     def unpacked(kind: type, values: list) -> Any:
         known = {f.name for f in fields(kind)}
-        record = {name: value for name, value in zip(found[kind.__name__.lower()], values, strict=True) if name in known}
+        record = {name: value for name, value in zip(packed[kind.__name__.lower()], values, strict=True) if name in known}
         if "rewards" in record:
             record["rewards"] = _rewards(record["rewards"], names)
         if "token_ids" in record:
@@ -258,7 +259,7 @@ def steps_of(content: str) -> tuple[Step, ...]:
                 record[name] = tuple(unpacked(part, values) for values in record[name])
         return kind(**record)
 
-    return tuple(unpacked(Step, step) for step in found["steps"])
+    return tuple(unpacked(Step, step) for step in packed["steps"])
 
 
 def _packed(record: Step | Candidate | Tried, names: dict[str, int]) -> list:
@@ -274,28 +275,28 @@ def _rewards(flat: list, names: list[str]) -> Rewards:
     return tuple((names[flat[i]], flat[i + 1]) for i in range(0, len(flat), 2))
 
 
-def _plain(value: Any, what: str) -> Any:
-    """What JSON can hold without loss."""
+def _plain(value: Any, label: str) -> Any:
+    """The value as JSON can hold it without loss. Raises StoreError."""
     kind = type(value)
     if kind is float:
         if not math.isfinite(value):
-            raise StoreError(f"{what} may hold finite numbers only.", f"Found {value}.")
+            raise StoreError(f"{label} may hold finite numbers only.", f"Found {value}.")
         return value
     if kind is int:
-        return value if -(2**63) <= value < 2**63 else whole(value, f"{what}: a number")
+        return value if -(2**63) <= value < 2**63 else whole(value, f"{label}: a number")
     if value is None or kind is bool:
         return value
     if isinstance(value, str):
-        text(value.replace("\0", ""), what)
+        text(value.replace("\0", ""), label)
         return str(value)
     if isinstance(value, Mapping):
-        return {_plain(key, what): _plain(item, what) for key, item in value.items()}
+        return {_plain(key, label): _plain(item, label) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, what) for item in value]
-    found = _scalar(value)
-    if type(found) not in (int, float, bool):
-        raise StoreError(f"{what} holds something that cannot be stored.", f"Found {kind.__name__}: {value!r}.")
-    return _plain(found, what)
+        return [_plain(item, label) for item in value]
+    scalar = _scalar(value)
+    if type(scalar) not in (int, float, bool):
+        raise StoreError(f"{label} holds something that cannot be stored.", f"Found {kind.__name__}: {value!r}.")
+    return _plain(scalar, label)
 
 
 def _scalar(value: Any) -> Any:
@@ -303,5 +304,5 @@ def _scalar(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
 
 
-def _optional(clean: Any, value: Any, what: str) -> Any:
-    return None if value is None else clean(value, what)
+def _optional(clean: Any, value: Any, label: str) -> Any:
+    return None if value is None else clean(value, label)

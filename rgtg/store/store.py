@@ -1,4 +1,4 @@
-"""The verbs of the store: what is kept and found again. One transaction a verb.
+"""The store: methods that write and read records, one transaction each.
 
 Knows nothing of how a row looks (`rows`), of files and locks (`connection`), of models or the screen.
 """
@@ -23,12 +23,11 @@ LABELS = ("good", "bad", "goes_wrong", "withdrawn")
 
 
 class Store:
-    """Everything kept in one SQLite file. Use as a context manager, or call `close`.
+    """All records, in one SQLite file. Use as a context manager, or call `close`.
 
-    A blank `created_at` is filled in, a vote's or mark's rater that is None is the local rater. The same fact again
-    (same id, same content) is one fact; with other content it is a StoreError, and so is every verb once the file was deleted,
-    replaced or overwritten. Steps are unpacked when they are looked at: texts, votes and counts cost nothing of them. `secret` keys the
-    hashes of raters' names; without one the database's own key is used.
+    An empty `created_at` is filled in; a vote or mark without a rater is the local rater's. Storing the same record again (same id, same
+    content) changes nothing; other content raises StoreError, and so does every method once the file was deleted, replaced or
+    overwritten. Steps are parsed on first access. `secret` keys the hashes of raters' names; the default is the database's own key.
     """
 
     def __init__(self, path: Path, secret: str = ""):
@@ -42,7 +41,7 @@ class Store:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
 
     def close(self) -> None:
-        """Write what was accepted, then let the file go."""
+        """Finish the accepted writes and release the file."""
         if self._writer:
             self._writer.close()
         if self._lock:
@@ -57,7 +56,7 @@ class Store:
     # writing
 
     def add_comparison(self, comparison: Comparison, vote: Vote | None = None) -> Vote | None:
-        """Store the comparison, its traces and the vote, all or nothing; of a stored one only what is new. Returns the vote as stored.
+        """Store the comparison, its traces and the vote in one transaction, as far as they are new; the vote as stored.
 
         A stored comparison that is still `open` takes the state given.
         """
@@ -85,17 +84,17 @@ class Store:
         return self._write(task)
 
     def add_vote(self, vote: Vote) -> Vote:
-        """The vote as stored, with its revision, rater and time. It closes an open comparison.
+        """Store a vote, which closes an open comparison; the vote as stored, with revision, rater and time.
 
         StoreError where it names answers that are not this comparison's, or the comparison is expired or abandoned.
         """
         return self._write(lambda conn: self._keep_vote(conn, vote))
 
     def undo(self, comparison_id: str, rater_id: str | None = None, vote_id: str | None = None) -> Vote | None:
-        """Back to the rater's vote before, which is returned, None where there was none; StoreError where no vote stands.
+        """Withdraw the rater's current vote; the vote before it, which becomes current again, or None. Raises StoreError without a vote.
 
-        A `withdrawn` vote is appended over the current one, and behind it the one before once more. `vote_id` is the id of the first: with
-        one that is stored already nothing happens.
+        A `withdrawn` vote is appended, and then a copy of the vote before. `vote_id` is the id of the withdrawal: if it is stored already,
+        nothing changes.
         """
 
         def task(conn: sqlite3.Connection) -> Vote | None:
@@ -117,7 +116,7 @@ class Store:
         self._write(lambda conn: queries.move(conn, comparison_id, state))
 
     def add_mark(self, span: Span) -> Span:
-        """The mark as stored. The label `withdrawn` on the same place takes the rater's mark there back."""
+        """Store a mark; the mark as stored. The label `withdrawn` on the same span withdraws the rater's mark."""
 
         def task(conn: sqlite3.Connection) -> Span:
             row = rows.mark_row(replace(span, rater_id=span.rater_id or self._local_rater(conn)), now())
@@ -134,27 +133,27 @@ class Store:
         return self._write(task)
 
     def rater(self, kind: str = "local", subject: str = "") -> str:
-        """The id of a rater (`local`, `anonymous`, `oauth`), the same for the same subject; only a keyed hash of the subject is kept."""
+        """Id of a rater (`local`, `anonymous`, `oauth`), the same for the same subject; only a keyed hash of the subject is stored."""
         with self._reading() as conn:
-            found = queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac(kind, subject))
-        return found["id"] if found else self._write(lambda conn: self._keep_rater(conn, kind, subject))
+            row = queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac(kind, subject))
+        return row["id"] if row else self._write(lambda conn: self._keep_rater(conn, kind, subject))
 
     def add_event(self, kind: str, actor: str = "", detail: Mapping[str, Any] | None = None) -> str:
-        """Note that something happened (an export, a model load, a setting); returns its id."""
+        """Log an event (an export, a model load, a setting); its id."""
         row: rows.Row = {"id": new_id(), "created_at": now(), "kind": rows.text(kind, "The kind"), "actor": rows.text(actor, "The actor")}
         row["detail"] = rows.json_text(dict(detail or {}), "The detail")
         self._write(lambda conn: queries.keep(conn, "events", row))
         return row["id"]
 
-    # reading: a connection a call, which sees one moment
+    # reading: one connection per call, which sees one state of the database
 
     def comparison(self, comparison_id: str) -> Comparison:
-        """The comparison with all its traces, equal to what was stored. UnknownRecord without it."""
+        """The comparison with all its traces, equal to the stored record. Raises UnknownRecord."""
         with self._reading() as conn:
             return queries.comparison(conn, queries.need(conn, "comparisons", comparison_id, "comparison"))
 
     def comparisons(self, limit: int = 50, before: str | None = None, state: str | None = None) -> tuple[Comparison, ...]:
-        """The newest first; `before` is the id of the last one of the page before."""
+        """Comparisons, newest first; `before` is the id of the last one on the previous page."""
         with self._reading() as conn:
             last = queries.need(conn, "comparisons", before, "comparison")["seq"] if before else None
             sql = "SELECT * FROM comparisons WHERE (?1 IS NULL OR seq < ?1) AND (?2 IS NULL OR state = ?2) ORDER BY seq DESC LIMIT ?3"
@@ -165,46 +164,46 @@ class Store:
             return queries.count(conn, "num_comparisons", "comparisons")
 
     def votes(self, comparison_id: str) -> tuple[Vote, ...]:
-        """All votes on the comparison, withdrawn ones included, in the order they came."""
+        """All votes on the comparison, withdrawn ones included, in order of arrival."""
         with self._reading() as conn:
             return queries.votes(conn, comparison_id)
 
     def vote_of(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
-        """The rater's vote that stands; None where there is none or it was withdrawn."""
+        """The rater's current vote; None where there is none or it was withdrawn."""
         with self._reading() as conn:
             local = None if rater_id else queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac("local", ""))
             return queries.current(conn, comparison_id, rater_id or (local["id"] if local else ""))
 
     def current_votes(self) -> tuple[Vote, ...]:
-        """The votes that stand, one for each rater and comparison, in the order they came."""
+        """Current votes, one for each rater and comparison, in order of arrival."""
         with self._reading() as conn:
             return tuple(rows.vote_of(row) for row in conn.execute("SELECT * FROM current_votes ORDER BY seq"))
 
     def num_votes(self) -> int:
-        """How many votes stand: one for each rater and comparison, withdrawn ones and skips left out."""
+        """Number of current votes, one for each rater and comparison, without withdrawn ones and skips."""
         with self._reading() as conn:
             return queries.count(conn, "num_votes", "current_votes WHERE verdict <> 'skip'")
 
     def marks(self, trace_id: str) -> tuple[Span, ...]:
-        """The marks that stand on an answer: of each rater the last one on each place, withdrawn ones left out."""
+        """Current marks of an answer: each rater's last mark on each span, without withdrawn ones."""
         with self._reading() as conn:
-            found = [rows.span_of(row) for row in conn.execute("SELECT * FROM marks WHERE trace_id = ? ORDER BY seq", (trace_id,))]
-        return queries.standing(found)
+            marks = [rows.span_of(row) for row in conn.execute("SELECT * FROM marks WHERE trace_id = ? ORDER BY seq", (trace_id,))]
+        return queries.standing(marks)
 
     def all_marks(self) -> dict[str, tuple[Span, ...]]:
-        """The marks that stand, by the answer they are on, from one reading."""
-        found: dict[str, list[Span]] = {}
+        """Current marks by the id of their answer, read in one transaction."""
+        marks: dict[str, list[Span]] = {}
         with self._reading() as conn:
             for row in conn.execute("SELECT * FROM marks ORDER BY seq"):
                 span = rows.span_of(row)
-                found.setdefault(span.trace_id, []).append(span)
-        return {trace_id: queries.standing(spans) for trace_id, spans in found.items()}
+                marks.setdefault(span.trace_id, []).append(span)
+        return {trace_id: queries.standing(spans) for trace_id, spans in marks.items()}
 
     def facts(self, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
-        """Every comparison with all its votes, oldest first, as they stood at one moment; `for_pairs` reads the answers of those alone
-        that give pairs.
+        """Every comparison with all its votes, oldest first, in one transaction; `for_pairs` reads the answers only of comparisons that
+        give pairs.
 
-        StoreError naming the row whose content does not fit its hash: bits that turned are found by nothing else.
+        Raises StoreError naming the row whose content does not match its hash: nothing else detects flipped bits.
         """
         with self._reading() as conn:
             yield from queries.checked_facts(conn, for_pairs)

@@ -1,4 +1,4 @@
-"""The one thread that writes: each task in a transaction of its own, first come, first served.
+"""The single writer thread: each task runs in a transaction of its own, in order of arrival.
 
 Knows nothing of tables, records or how the file was opened.
 """
@@ -17,15 +17,14 @@ from rgtg.errors import StoreBusy, StoreError, in_words
 
 T = TypeVar("T")
 MAX_WAITING = 1000
-PATIENCE_S = 5.0  # how long a caller waits for a place in the line
+PATIENCE_S = 5.0  # seconds that a caller waits for a place in the queue
 
 
 class Writer:
     """Runs each task in its own transaction, one after another, on the one connection that may write.
 
-    Calling it returns when the task is committed; what the task raises is raised here, and nothing of it is stored. `check` is
-    asked before each task, and once more before it is acknowledged; `tidy` has the connection after that.
-    `close` lets everything that was accepted finish first.
+    A call returns when its task is committed; an exception of the task is raised in the caller, and nothing of it is stored. `check` is
+    called before each task and again before the call returns; `tidy` is then given the connection. `close` waits for accepted tasks.
     """
 
     def __init__(
@@ -52,8 +51,8 @@ class Writer:
             try:
                 self._tasks.put((task, future), timeout=PATIENCE_S)
             except queue.Full:
-                found = f"{self._tasks.maxsize} are in line."
-                raise StoreBusy("Nothing was stored: too many writes are waiting.", found, "Try again in a moment.") from None
+                waiting = f"{self._tasks.maxsize} are queued."
+                raise StoreBusy("Nothing was stored: too many writes are waiting.", waiting, "Try again in a moment.") from None
         return future.result()
 
     def close(self) -> None:
@@ -78,16 +77,16 @@ class Writer:
             except BaseException as error:
                 with suppress(sqlite3.Error):
                     self._conn.rollback()
-                future.set_exception(_told(error))
+                future.set_exception(_as_store_error(error))
             else:
                 future.set_result(result)
                 self._tidy(self._conn)
         self._conn.close()
 
 
-def _told(error: BaseException) -> BaseException:
+def _as_store_error(error: BaseException) -> BaseException:
     if not isinstance(error, (sqlite3.Error, OSError)):
         return error
-    told = in_words(error, kind=StoreError)
-    told.__cause__ = error
-    return told
+    store_error = in_words(error, kind=StoreError)
+    store_error.__cause__ = error
+    return store_error

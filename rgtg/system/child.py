@@ -1,7 +1,7 @@
-"""Work that may never end, done under limits in a process of its own: what passes them is ended there, and the app goes on.
+"""Child processes with limits on time and memory, for work that may never end; exceeding a limit ends the child, not the app.
 
-`ask("module:function", …)` has a warm child call a function of ours: `python -m rgtg.system.child` takes requests as lines of JSON and answers so.
-One child is kept between requests; who comes while it is busy gets another. Knows nothing of models; loads what a function needs in the child.
+`ask("module:function", …)` calls a function in a child: `python -m rgtg.system.child` reads requests as lines of JSON and answers in JSON.
+One idle child is kept between requests. Knows nothing of models; what a function needs is loaded in the child.
 """
 
 import atexit
@@ -38,9 +38,9 @@ WALL = 3  # times the processor time that a child may take, by the clock: it may
 MAX_ANSWER = 32_000_000  # bytes
 
 
-def environment(ours: Mapping[str, str], online: bool) -> dict[str, str]:
-    """What of our environment another process of ours sees: no token; offline unless told, one core left to the app."""
-    seen = {name: value for name, value in ours.items() if name in MAY_SEE or name.startswith(MAY_SEE_FAMILIES)}
+def environment(own: Mapping[str, str], online: bool) -> dict[str, str]:
+    """Environment variables for a child process: no tokens, offline unless `online`, one core left to the app."""
+    seen = {name: value for name, value in own.items() if name in MAY_SEE or name.startswith(MAY_SEE_FAMILIES)}
     threads = str(num_threads())
     seen |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     seen |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}  # a token may lie in HF_HOME, too
@@ -53,7 +53,7 @@ def num_threads() -> int:
 
 
 def limit_memory(num_bytes: int) -> None:
-    """What this process asks for beyond `num_bytes` is refused with MemoryError, where the system can do that."""
+    """Limit the memory of this process: beyond `num_bytes` allocations raise MemoryError, where the system supports that."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -68,10 +68,10 @@ _room, _lock = threading.BoundedSemaphore(AT_ONCE), threading.Lock()
 
 
 def ask(function: str, *args: Any, seconds: float, memory_gb: float, needs: str = "") -> Any:
-    """What `module:function` of ours returns in a child, by way of JSON. `seconds` are of processor time, once the function's module and
-    the one it `needs` are loaded.
+    """Call `module:function` in a child and return its result, passed as JSON. `seconds` is processor time, counted once the function's
+    module and the module it `needs` are loaded.
 
-    Raises LimitPassed where it passes a limit or its process dies, Stopped, and what the function raises as an RgtgError.
+    Raises LimitPassed where a limit is exceeded or the process dies, Stopped, and errors of the function as an RgtgError.
     """
     check_stopped()
     with waiting_for(_room):
@@ -80,7 +80,7 @@ def ask(function: str, *args: Any, seconds: float, memory_gb: float, needs: str 
             answer = child.ask({"function": function, "needs": needs, "given": args, "seconds": seconds, "memory": int(memory_gb * 1e9)})
             keep = "limit" not in answer
         finally:
-            _give(child, keep)
+            _put_back(child, keep)
     if "limit" in answer:
         raise LimitPassed(answer["at"], "needs too much memory", f"More than {memory_gb:g} GB were asked for.")
     if "error" in answer:
@@ -101,7 +101,7 @@ def _take() -> "_Child":
     return child
 
 
-def _give(child: "_Child", keep: bool) -> None:
+def _put_back(child: "_Child", keep: bool) -> None:
     with _lock:
         if keep and not _idle:
             _idle.append(child)
@@ -112,7 +112,7 @@ def _give(child: "_Child", keep: bool) -> None:
 
 @atexit.register
 def end_all() -> None:
-    """No child outlives the app."""
+    """End all children."""
     with _lock:
         ending = list(_alive)
         _idle.clear()
@@ -141,7 +141,7 @@ class _Child:
         self._lines.put(b"")
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Its answer: {"value"}, {"error", "kind"} or {"limit", "at"}. Raises LimitPassed, Stopped."""
+        """The child's answer: {"value"}, {"error", "kind"} or {"limit", "at"}. Raises LimitPassed, Stopped."""
         assert self.process.stdin is not None
         with suppress(OSError):  # it has died: there will be no line
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -155,18 +155,18 @@ class _Child:
                 self._look(at, began, limits)
                 continue
             if not line:
-                raise LimitPassed(at, "ends the process that tries it", f"It ended with status {self.process.wait()}, maybe for want of memory.")
-            found: dict[str, Any] = json.loads(line)
-            if "begun" in found:
-                began = (time.monotonic(), *found["begun"])
+                raise LimitPassed(at, "ended its process", f"The exit status is {self.process.wait()}; memory may have run out.")
+            message: dict[str, Any] = json.loads(line)
+            if "begun" in message:
+                began = (time.monotonic(), *message["begun"])
                 limits = (WALL * request["seconds"], request["seconds"], request["memory"])
-            elif "stage" in found:
-                at = found["stage"]
+            elif "stage" in message:
+                at = message["stage"]
             else:
-                return found | {"at": at}
+                return message | {"at": at}
 
     def _look(self, at: str, began: tuple[float, float, int], limits: tuple[float, float, float]) -> None:
-        """Raises what ends the work: a limit that is passed, or Stop."""
+        """Raise LimitPassed or Stopped if the work has to end."""
         check_stopped()
         try:
             process = psutil.Process(self.process.pid)
@@ -174,7 +174,7 @@ class _Child:
         except psutil.Error:  # it has ended, which the next line says
             return
         if time.monotonic() - began[0] > limits[0] or used - began[1] > limits[1]:
-            raise LimitPassed(at, "takes too long", f"After {limits[1]:g} seconds it was given up.")
+            raise LimitPassed(at, "takes too long", f"It was ended after {limits[1]:g} seconds.")
         if memory - began[2] > limits[2]:
             raise LimitPassed(at, "needs too much memory", f"More than {limits[2] / 1e9:g} GB were asked for.")
 
@@ -193,7 +193,7 @@ _answers: BinaryIO | None = None
 
 
 def stage(name: str) -> None:
-    """Names what a function in a child is about to do, for the message should that pass a limit."""
+    """Name the step that a function in a child begins, for the error should it exceed a limit."""
     if _answers is not None:
         _say({"stage": name})
 
@@ -208,10 +208,10 @@ def _say(line: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
-    """Answers requests until there are none."""
+    """Answer requests until there are none."""
     global _answers
     _answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # what a library prints is not an answer
     while os.name != "posix" or select.select([0], [], [], IDLE_S)[0]:
         if not (line := sys.stdin.buffer.readline()):
             return
@@ -234,7 +234,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _limit(seconds: float, memory: int) -> None:
-    """Limits from here on, of the system too: they hold where the app has died. Tells the app what was used before."""
+    """Set limits of the operating system too, which hold if the app has died, and report what was used before."""
     process = psutil.Process()
     used, info = sum(process.cpu_times()[:2]), process.memory_info()
     _say({"begun": [used, info.rss]})

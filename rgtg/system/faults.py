@@ -1,4 +1,4 @@
-"""Hooks for tests: die or find the disk full at a named boundary, or run another function in the trainer's place.
+"""Hooks for tests: crash or fail with a full disk at a named boundary, or replace a function of the trainer.
 
 Knows nothing of jobs. Without RGTG_TEST_… in the environment nothing here does anything.
 """
@@ -19,6 +19,6 @@ def boundary(phase: str) -> None:
 
 
 def named(variable: str, default: str) -> Callable:
-    """The function `module:name` that is in the environment's `variable`, else the default; imported when asked for."""
+    """The function `module:name` named by the environment variable, else the default; imported here."""
     module, _, name = os.environ.get(variable, default).partition(":")
     return getattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all: written beside their place, brought to disk, renamed.
+"""Atomic writing of files: written beside their path, synced to disk, renamed.
 
 Knows nothing of what is in them; JSON is read by `serialization`.
 """
@@ -16,7 +16,7 @@ from rgtg.errors import BadSettings, door
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write a file to. At the end that file is on disk and takes the place of `path`; after an error it is gone."""
+    """A temporary path beside `path` to write to. At the end the file is synced and replaces `path`; after an error it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # two may write at once
     try:
@@ -29,19 +29,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Mapping[str, Any] | list) -> None:
-    """Indented JSON; NaN and infinity are refused."""
+    """Write indented JSON; NaN and infinity raise ValueError."""
     with replacing(path) as part:
         part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1), encoding="utf-8")
 
 
 def make_folder(folder: Path, wanted: Path | None = None) -> None:
-    """The folder of an output, where it is missing. Raises BadSettings naming what was asked for, `wanted`."""
+    """Create the folder of an output. Raises BadSettings naming `wanted`, the path that was given."""
     with door(f"`{wanted or folder}` cannot be written.", kind=BadSettings):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Bring a file or the entries of a folder to disk."""
+    """Sync a file or the entries of a folder to disk."""
     if path.is_dir() and os.name != "posix":  # Windows cannot fsync a folder
         return
     descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)

@@ -1,4 +1,4 @@
-"""Frozen records become JSON and come back equal; and JSON that others wrote is read here, with all that may be wrong in it.
+"""Records to JSON and back, and reading of JSON files from outside, which may hold anything.
 
 Works on any dataclass with tuples inside. Knows nothing of what a record means.
 """
@@ -24,9 +24,9 @@ WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or f
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file from outside holds, see `parse_json`. Raises ValueError with the words, OSError."""
+    """Content of a JSON file from outside, as `parse_json`. Raises ValueError with the reason, OSError."""
     if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError("it is no file")
+        raise ValueError("it is not a file")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -35,14 +35,14 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON from outside: nested 64 deep at most, its numbers finite, its texts whole characters. Raises ValueError with the words."""
+    """Parse JSON from outside: nested 64 deep at most, finite numbers, texts without lone surrogates. Raises ValueError with the reason."""
     try:
-        found = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_constant=_no_number)
-        nested = [found]
+        value = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_constant=_no_number)
+        layer = [value]
         for _ in range(MAX_DEPTH):
-            nested = [part for value in nested for part in _parts(value)]
-            if not nested:
-                return found
+            layer = [part for container in layer for part in _parts(container)]
+            if not layer:
+                return value
     except RecursionError:
         pass
     except UnicodeDecodeError as error:
@@ -53,30 +53,30 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """What lies in a list or object; of anything else nothing, once it is one that can be kept."""
+    """Items of a list or object, nothing for another value. Raises ValueError for a value that cannot be stored."""
     if isinstance(value, dict):
         return [*value, *value.values()]
     if isinstance(value, list):
         return value
     if isinstance(value, str):
-        if found := unsound(value, takes_nul=True):
-            raise ValueError(f"a text holds {found[0]}: {value[:40]!a}")
+        if problem := unsound(value, takes_nul=True):
+            raise ValueError(f"a text holds {problem[0]}: {value[:40]!a}")
     elif isinstance(value, (int, float)) and not (math.isfinite(value) if isinstance(value, float) else abs(value) <= MAX_NUMBER):
         raise ValueError("a number is too large")
     return ()
 
 
-def check_types(kind: type, found: Any) -> None:
-    """`found` must be an object whose keys, as far as a record of `kind` has them, hold what the record holds; else ValueError naming the field."""
-    if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
+def check_types(kind: type, values: Any) -> None:
+    """Check that `values` is an object whose known keys have the types of the record `kind`. Raises ValueError naming the field."""
+    if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
     for name, hint in _hints(kind).items():
-        if name in found and (wanted := typing.get_origin(hint) or hint) in WORDS:
-            value = found[name]
+        if name in values and (wanted := typing.get_origin(hint) or hint) in WORDS:
+            value = values[name]
             accepted = {float: (int, float), tuple: (list, tuple)}.get(wanted, (wanted,))
             if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
                 raise ValueError(f"`{name}` has to be {WORDS[wanted]}, but is {json.dumps(value, ensure_ascii=True)[:60]}")
@@ -88,15 +88,15 @@ def to_json(record: Any) -> str:
 
 
 def from_json(kind: type[Record], text: str) -> Record:
-    """The record back from `to_json`: equal to the one that was written."""
+    """The record from the JSON of `to_json`, equal to the one that was written."""
     return from_dict(kind, json.loads(text))
 
 
-def from_dict(kind: type[Record], found: dict) -> Record:
-    """A record of `kind` from plain dicts and lists; unknown keys are passed over, missing ones take their default."""
-    record: Any = kind  # a dataclass, for which there is no type
-    found = record.upgraded(found) if hasattr(record, "upgraded") else found
-    return record(**{name: _build(hint, found[name]) for name, hint in _hints(record).items() if name in found})
+def from_dict(kind: type[Record], values: dict) -> Record:
+    """A record of `kind` from plain dicts and lists; unknown keys are ignored, missing ones take their default."""
+    factory: Any = kind  # a dataclass, for which there is no type
+    values = factory.upgraded(values) if hasattr(factory, "upgraded") else values
+    return factory(**{name: _build(hint, values[name]) for name, hint in _hints(factory).items() if name in values})
 
 
 @cache

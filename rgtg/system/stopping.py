@@ -1,4 +1,4 @@
-"""Stop: long work asks between its parts whether anybody still waits for it. Knows nothing of what the work is."""
+"""Stopping of long work, which checks between its steps whether its result is still wanted. Knows nothing of what the work is."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ _stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=lambda:
 
 @contextmanager
 def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
-    """Within it whatever calls `check_stopped` or waits ends with Stopped once `stopped()` holds. Never around a `yield`."""
+    """Context in which `check_stopped` and waiting raise Stopped once `stopped()` is true. Never put it around a `yield`."""
     token = _stopped.set(stopped)
     try:
         yield
@@ -22,14 +22,14 @@ def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
 
 
 def check_stopped() -> None:
-    """Between two parts of long work. Raises Stopped where nobody waits for it any longer."""
+    """Raise Stopped if the work was stopped; to be called between the steps of long work."""
     if _stopped.get()():
         raise Stopped("It was stopped.")
 
 
 @contextmanager
 def waiting_for(lock: Any) -> Iterator[None]:
-    """Holds a lock; whoever waits for it can be stopped. Raises Stopped."""
+    """Hold a lock; waiting for it can be stopped. Raises Stopped."""
     while not lock.acquire(timeout=LOOK_S):
         check_stopped()
     try:

@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,17 @@ from rgtg.store.store import Store
 COUNTED, EXPORTED = 100_000, 1_000  # comparisons whose votes are counted, and whose answers are exported
 
 
-def start(seconds: float) -> Iterator[dict]:
+Listen = Callable[[int, int], None]  # measurements made, and of all
+
+
+def start(seconds: float, listen: Listen = lambda done, total: None) -> Iterator[dict]:
     """Seconds from `python app.py` to the page answering, and to models ready for a first comparison."""
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
         begun = time.perf_counter()
+        listen(0, 2)
         env = os.environ | {"RGTG_DATA_DIR": folder}
         app = subprocess.Popen(
             [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -47,25 +52,30 @@ def start(seconds: float) -> Iterator[dict]:
                     answering = time.perf_counter() - begun
                 except OSError:
                     time.sleep(0.05)
+            listen(1, 2)
             ready = None
             for line in app.stdout or ():
                 if "models ready" in line:
                     ready = time.perf_counter() - begun
                     break
+            listen(2, 2)
             yield {"bench": "start", "page_answers_after_s": answering and round(answering, 2), "models_ready_after_s": ready and round(ready, 2)}
         finally:
             app.terminate()
             app.wait()
 
 
-def store(seconds: float, counted: int = COUNTED, exported: int = EXPORTED) -> Iterator[dict]:
+def store(seconds: float, counted: int = COUNTED, exported: int = EXPORTED, listen: Listen = lambda done, total: None) -> Iterator[dict]:
     """Votes a second, then counts and an export of a large database beside the way that counts and parses everything."""
-    yield from _votes()
-    yield _counts(counted)
-    yield _export(exported)
+    measurements: list[Callable[[], dict]] = [_votes, partial(_counts, counted), partial(_export, exported)]
+    listen(0, len(measurements))
+    for done, measure in enumerate(measurements, 1):
+        line = measure()
+        listen(done, len(measurements))
+        yield line
 
 
-def _votes() -> Iterator[dict]:
+def _votes() -> dict:
     """From 16 threads, each vote with its comparison in one transaction of its own."""
 
     def comparison() -> tuple[Comparison, Vote]:
@@ -92,7 +102,7 @@ def _votes() -> Iterator[dict]:
             thread.join()
         took = time.perf_counter() - begun
         waits.sort()
-        yield {
+        return {
             "bench": "store", "votes": len(waits), "votes_per_second": round(len(waits) / took),
             "p95_ms": round(1000 * waits[int(0.95 * len(waits))], 1), "worst_ms": round(1000 * waits[-1], 1), "stored": found.num_votes(),
         }  # fmt: skip

@@ -4,6 +4,7 @@ All of a case take turns, a few tokens each; a ratio is the median over turns, s
 Yardsticks give the same greedy tokens as ours, or the benchmark says so. Knows nothing of the screen.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -43,12 +44,13 @@ def decode(
     against: str | None = None,
     cpu_time: bool = False,
     device: str = "cpu",
+    listen: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[dict]:
     """A line for each model, prompt length, number of columns, k and contestant; `models` and `only` choose from CASES and PARTS.
 
     With `against`, the folder of another checkout of rgtg, both engines take turns in processes of their own instead, on the CPU. With
     `cpu_time` seconds are those of the processor, which leave out what else the machine does; they say something where torch uses one
-    thread. On a GPU a measurement ends when its work is done there.
+    thread. On a GPU a measurement ends when its work is done there. `listen` is given the number of turns taken and of all.
     """
     for name, known in [*((name, CASES) for name in models), *((name, PARTS) for name in only)]:
         if name not in known:
@@ -62,7 +64,14 @@ def decode(
     yield line | {"device": torch.cuda.get_device_name(where) if where.type == "cuda" else str(where)}
     bench_engine.clock = _clock(where, cpu_time)
     begun = time.perf_counter()
-    lines = _compare_checkouts(Path(against), names) if against else _decode_models(names, parts, begun + seconds, str(where))
+    taken, total = itertools.count(1), sum(num_turns(name, bool(against)) for name in names)
+    listen(0, total)
+
+    def turn() -> None:
+        listen(next(taken), total)
+
+    until = begun + seconds
+    lines = _compare_checkouts(Path(against), names, turn) if against else _decode_models(names, parts, until, str(where), turn)
     for line in lines:
         yield line
         if time.perf_counter() - begun > seconds:
@@ -82,7 +91,14 @@ def _clock(device: torch.device, cpu_time: bool) -> Callable[[], float]:
     return after_the_device
 
 
-def _decode_models(names: Sequence[str], parts: Sequence[str], until: float, device: str) -> Iterator[dict]:
+def num_turns(name: str, checkouts: bool = False) -> int:
+    """Turns that all cases of a model take."""
+    if checkouts:
+        return len(CASES[name]) * len(COMPARED) * (5 * TURNS if name == "starter" else TURNS)
+    return len(CASES[name]) * (2 * TURNS if name == "starter" else TURNS)  # its rounds are short, and the machine's whims are not
+
+
+def _decode_models(names: Sequence[str], parts: Sequence[str], until: float, device: str, turn: Callable[[], None]) -> Iterator[dict]:
     for name in names:
         models = load(name, device)
         if models is None:
@@ -90,7 +106,7 @@ def _decode_models(names: Sequence[str], parts: Sequence[str], until: float, dev
             continue
         variants = _variants(name, models, [part for part in parts if part in CPU_PARTS])
         for prompt, columns in CASES[name]:
-            yield from DecodeCase(name, models, prompt, columns, variants if prompt == 64 else {}).lines(parts, until)
+            yield from DecodeCase(name, models, prompt, columns, variants if prompt == 64 else {}).lines(parts, until, turn)
 
 
 def _variants(name: str, models: Models, parts: Sequence[str]) -> dict[str, tuple[Models, dict]]:
@@ -127,13 +143,14 @@ class DecodeCase:
         self.name, self.models, self.prompt, self.columns, self.variants = name, models, prompt, columns, variants
         self.prompts = prompt_ids(models, prompt, columns)
         self.small = name == "starter"
-        self.turns = 2 * TURNS if self.small else TURNS  # its rounds are short, and the machine's whims are not
+        self.turns = num_turns(name) // len(CASES[name])
         self.times: dict[tuple[str, int], list[float]] = {}
         self.limits: dict[tuple[str, int], list[float]] = {}
         self.tokens: dict[tuple[str, int], list[list[int]]] = {}
 
-    def lines(self, parts: Sequence[str], until: float = float("inf")) -> Iterator[dict]:
-        """Once `until` is past, by `time.perf_counter`, the turns that were taken are enough, from three on."""
+    def lines(self, parts: Sequence[str], until: float = float("inf"), taken: Callable[[], None] = lambda: None) -> Iterator[dict]:
+        """A line for each contestant. Once `until` is past, by `time.perf_counter`, the turns that were taken are enough, from three on;
+        `taken` is called after each."""
         contestants = {key: (rounds, make()) for key, (rounds, make) in self._contestants(parts).items()}
         bare = {
             key: BareForwards(contestant.models, key[0] != "unguided", self.prompt + self.turns * rounds + 2 * key[1] + REST)
@@ -153,6 +170,7 @@ class DecodeCase:
                         self.limits.setdefault(key, []).append(recording.again(rounds))
                 if turn:
                     self.times.setdefault(key, []).append(took)
+            taken()
         self.tokens = {key: contestant.tokens for key, (_, contestant) in contestants.items()}
         if "uncached" in parts and self.columns == 1 and time.perf_counter() < until:
             self._run_uncached()
@@ -252,7 +270,10 @@ class Worker:
         self.process.wait()
 
 
-def _compare_checkouts(other: Path, names: Sequence[str]) -> Iterator[dict]:
+COMPARED = (("unguided", 10), ("guided", 10), ("guided", 40))  # with k
+
+
+def _compare_checkouts(other: Path, names: Sequence[str], taken: Callable[[], None]) -> Iterator[dict]:
     from rgtg.config import ROOT
 
     if not (other / "rgtg" / "engine.py").is_file():
@@ -260,17 +281,18 @@ def _compare_checkouts(other: Path, names: Sequence[str]) -> Iterator[dict]:
     ours, theirs = Worker(ROOT), Worker(other.absolute())
     try:
         for name in names:
+            turns = num_turns(name, True) // (len(CASES[name]) * len(COMPARED))
             for prompt, columns in CASES[name]:
-                for what, k in (("unguided", 10), ("guided", 10), ("guided", 40)):
+                for what, k in COMPARED:
                     case = {"models": name, "prompt": prompt, "columns": columns, "k": k, "guided": what == "guided"}
                     line = {"model": name, "prompt": prompt, "k": k, "columns": columns, "what": what}
-                    yield line | _take_turns(ours, theirs, case, 5 * TURNS if name == "starter" else TURNS, 2)
+                    yield line | _take_turns(ours, theirs, case, turns, 2, taken)
     finally:
         ours.close()
         theirs.close()
 
 
-def _take_turns(ours: Worker, theirs: Worker, case: dict, turns: int, rounds: int) -> dict:
+def _take_turns(ours: Worker, theirs: Worker, case: dict, turns: int, rounds: int, taken: Callable[[], None]) -> dict:
     """Both decode the case a few rounds at a time, now one first and now the other; the CPU time says what a busy machine hides."""
     for worker in (ours, theirs):
         worker.ask(case | {"num_tokens": turns * rounds + REST})
@@ -278,6 +300,7 @@ def _take_turns(ours: Worker, theirs: Worker, case: dict, turns: int, rounds: in
     for turn in range(turns):
         for worker in (ours, theirs) if turn % 2 else (theirs, ours):
             answers[worker].append(worker.ask({"rounds": rounds}))
+        taken()
     seconds, cpu = ({worker: [answer[key] for answer in answers[worker][1:]] for worker in answers} for key in ("seconds", "cpu"))
     return {
         "ms_per_round": round(1000 * statistics.median(seconds[ours]), 2), "their_ms": round(1000 * statistics.median(seconds[theirs]), 2),

@@ -28,6 +28,7 @@ from rgtg.training.reward_trainer import Progress, train_reward_model
 from rgtg.training.starts import Start, add_lora, load_start
 
 PAIRS_AT_ONCE = 4
+LENGTHS = (32, 64, 128)  # of the answers in tokens
 
 
 def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0, spread: int = 0) -> list[TokenPair]:
@@ -37,22 +38,30 @@ def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0
     return [TokenPair((0,), draw(), draw()) for _ in range(num_pairs)]
 
 
-def train(seconds: float) -> Iterator[dict]:
-    """Our one pass over all prefixes against enumerated prefixes, our full objective against TRL's RewardTrainer, and throughput on a GPU."""
+def train(seconds: float, listen: Callable[[int, int], None] = lambda done, total: None) -> Iterator[dict]:
+    """Our one pass over all prefixes against enumerated prefixes, our full objective against TRL's RewardTrainer, and throughput on a GPU.
+
+    `listen` is given the number of measurements made and of all: a length or a comparison each.
+    """
     begun = time.perf_counter()
     yield {"bench": "train", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__}
-    yield from one_pass()
-    if time.perf_counter() - begun < seconds:
-        yield from against_trl()
-    if time.perf_counter() - begun < seconds:
-        yield from throughput()
+    total = len(LENGTHS) + 2
+    listen(0, total)
+    for done, line in enumerate(one_pass(), 1):
+        listen(done, total)
+        yield line
+    measurements: tuple[Callable[[], Iterator[dict]], ...] = (against_trl, throughput)
+    for done, measure in enumerate(measurements, len(LENGTHS) + 1):
+        if time.perf_counter() - begun < seconds:
+            yield from measure()
+        listen(done, total)
     yield {"bench": "train", "seconds": round(time.perf_counter() - begun, 1)}
 
 
 # --- one pass against enumerated prefixes -----------------------------------------------------------------------------
 
 
-def one_pass(lengths: Sequence[int] = (32, 64, 128), rounds: int = 3) -> Iterator[dict]:
+def one_pass(lengths: Sequence[int] = LENGTHS, rounds: int = 3) -> Iterator[dict]:
     """Seconds for the loss and gradient of the same pairs: `ratio` is how many times faster one pass is; (L + 1) / 2 by theory."""
     start = _start()
     criterion = criterion_for(start.model, Partial(), start.loaded.pad_id, 1)

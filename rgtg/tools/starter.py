@@ -8,7 +8,7 @@ Knows nothing of the engine, the store or the screen.
 import hashlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,15 +58,18 @@ GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # each with the half of the t
 }
 
 
-def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
+Listen = Callable[[str, Progress], None]  # the name of a model and how far its training is
+
+
+def make_starter(corpus: Path, out: Path, only: Sequence[str] = (), listen: Listen = lambda name, progress: None) -> None:
     """Trains what is missing of the base LM and the models of GUIDES under `out`; `only` names the stages to run."""
     lines = read_corpus(corpus)
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "base-lm").exists() and (not only or "base-lm" in only):
-        _make_base_lm(lines, out / "base-lm")
+        _make_base_lm(lines, out / "base-lm", listen)
     for name, (config, half) in GUIDES.items():
         if not (out / name).exists() and (not only or name in only):
-            _make_reward_model(lines, out, name, config, half)
+            _make_reward_model(lines, out, name, config, half, listen)
     (out / "README.md").write_text(describe(out), encoding="utf-8")
     write_known(out)
 
@@ -112,7 +115,7 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int = VOCABULARY) -> PreTr
     )  # fmt: skip
 
 
-def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
+def _make_base_lm(lines: dict[str, list[str]], folder: Path, listen: Listen) -> None:
     train = lines["train.positive"] + lines["train.negative"]
     tokenizer = train_tokenizer(train)
     torch.manual_seed(0)
@@ -123,14 +126,15 @@ def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
         )
     )  # fmt: skip
     rows = [text_ids(tokenizer, line) for line in train]
-    started = ""
+    last = ""
     for progress in train_lm(model, rows + packed(rows, len(rows) // 40 // 35), 2, BASE):
-        started = _report("base-lm", progress)
+        last = progress.text
+        listen("base-lm", progress)
     dev = lines["dev.positive"] + lines["dev.negative"]
     nats, num_tokens = negative_log_likelihood(model, [text_ids(tokenizer, line) for line in dev], 2)
     card = ModelCard(
         kind="base_lm", name="starter", taught="to continue review sentences and to end them", source=SOURCE, license=LICENSE,
-        num_texts=len(train), training=asdict(BASE) | {"last": started},
+        num_texts=len(train), training=asdict(BASE) | {"last": last},
         metrics={
             "perplexity_per_token": round(perplexity(nats, num_tokens), 3), "num_tokens": num_tokens,
             "nats_per_word": round(nats / sum(len(line.split()) for line in dev), 4), "num_sentences": len(dev),
@@ -140,13 +144,18 @@ def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
     save_model(model.half(), tokenizer, card, folder)
 
 
-def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config: TrainingConfig, half: str) -> None:
+def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config: TrainingConfig, half: str, listen: Listen) -> None:
     torch.manual_seed(config.seed)
     start = load_start(str(out / "base-lm"), config.objective, "cpu")
     model, tokenizer = start.model, start.tokenizer
     pairs = half_pairs(tokenizer, lines, half, seed=config.seed)
-    said: list[str] = []
-    train_reward_model(model, pairs, 2, config, listen=lambda progress: said.append(_report(name, progress)))
+    reports: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        reports.append(progress)
+        listen(name, progress)
+
+    train_reward_model(model, pairs, 2, config, report)
     held_out = dev_pairs(tokenizer, lines)
     found = measure(criterion_for(model, config.objective, 2, 1), model, held_out, [""] * len(held_out))
     assert found is not None  # pairs are measured whatever they are
@@ -157,19 +166,13 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
         taught=f"which of two review sentences is positive, {config.objective.where}",
         source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
         license=LICENSE,
-        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": said[-1]},
+        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": reports[-1].text},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
         accuracy=prefix_accuracy(found.chosen, found.rejected, found.chosen_lengths, found.rejected_lengths, found.num_common),
         metrics={"num_held_out_pairs": len(held_out)},
     )  # fmt: skip
     logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})
     save_model(model.half(), tokenizer, card, out / name)
-
-
-def _report(name: str, progress: Progress) -> str:
-    line = f"step {progress.step} of {progress.num_steps}, loss {progress.loss:.4f}, {progress.seconds:.0f} s"
-    logger.info("%s: %s", name, line)
-    return line
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, line: str) -> Ids:

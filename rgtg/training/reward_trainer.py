@@ -44,6 +44,11 @@ class Progress:
     seconds_left: float | None = None
     held_out_accuracy: float | None = None
 
+    @property
+    def text(self) -> str:
+        """`step 50 of 800, loss 0.6931, 12 s`."""
+        return f"step {self.step} of {self.num_steps}, loss {self.loss:.4f}, {self.seconds:.0f} s"
+
 
 def schedule(config: TrainingConfig, num_items: int, num_weights: int) -> TrainingConfig:
     """`config` with a number where it says 0: steps and batch by the number of pairs, learning rate by that of the weights."""

@@ -1,4 +1,4 @@
-"""The verbs of the app: compare, branch, vote, train. `from rgtg.workbench import Workbench` is where a program begins."""
+"""What the app does: compare, branch, vote, train. Programs start with `from rgtg.workbench import Workbench`."""
 
 from rgtg.workbench.workbench import Workbench
 

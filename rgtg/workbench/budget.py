@@ -1,7 +1,7 @@
-"""What a request would take, before it begins: bytes from the models' configs, seconds from a short measurement of each model.
+"""Estimate of memory and time before a request runs: bytes from the models' configs, seconds from a short measurement of each model.
 
-An upper estimate of one comparison, held against the limits of the settings. Knows nothing of the database or the screen, nor of
-who else is at work.
+An upper bound for one comparison, checked against the limits in the settings. Knows nothing of the database, the screen or other
+running work.
 """
 
 import time
@@ -27,14 +27,14 @@ DRAFT_BYTES, CANDIDATE_BYTES = 1_000, 100  # of a token that is on trial, and of
 
 
 class Pace(NamedTuple):
-    """Seconds of a forward of one position, and of each position more."""
+    """Seconds of a forward of one position, and of each further position."""
 
     first: float
     more: float
 
 
 class Network(NamedTuple):
-    """One causal network of a model: a reward that is a ratio has two."""
+    """A causal network of a model; a reward that is a ratio has two."""
 
     backbone: "Backbone"
     head: Any
@@ -44,7 +44,7 @@ class Network(NamedTuple):
 
 @dataclass(frozen=True)
 class Load:
-    """What one model has to do for a comparison: rows in its batch, positions to feed in all, and in how many rounds."""
+    """Work of one model in a comparison: rows of its batch, positions in total, and rounds."""
 
     rows: int
     positions: int
@@ -55,43 +55,43 @@ class Load:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one comparison, at most."""
+    """Upper bounds of one comparison."""
 
     seconds: float
     gigabytes: float
 
 
 class Budget:
-    """Holds comparisons against the limits; what was measured of a model is kept as long as the model is."""
+    """Checks comparisons against the limits; measurements of a model are kept as long as the model."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self._paces: WeakKeyDictionary[Any, list[Pace]] = WeakKeyDictionary()
 
     def check(self, runs: Sequence[Run], models: "Models", confirmed: bool = False) -> None:
-        """Raise OverBudget, naming figure, limit and what to lower; `confirmed` lets it pass, save on a public server."""
+        """Raise OverBudget, naming estimate, limit and what to lower, unless `confirmed`; a public server ignores `confirmed`."""
         self.check_batches([runs], models, confirmed)
 
     def check_batches(self, batches: Sequence[Sequence[Run]], models: "Models", confirmed: bool = False) -> None:
-        """The same of runs that are made a batch after another: their times add up, and of their memories the largest counts."""
+        """Check runs that are generated batch after batch: times add up, and the largest memory counts."""
         if (confirmed and not self.settings.public) or not batches:
             return
-        found, limits = [self.estimate(runs, models) for runs in batches], self.settings
-        gigabytes, seconds = max(one.gigabytes for one in found), sum(one.seconds for one in found)
-        over = []
+        estimates, limits = [self.estimate(runs, models) for runs in batches], self.settings
+        gigabytes, seconds = max(estimate.gigabytes for estimate in estimates), sum(estimate.seconds for estimate in estimates)
+        reasons = []
         if gigabytes > limits.memory_budget_gb:
-            over.append(f"need up to {gigabytes:,.1f} GB of memory, and the limit is {limits.memory_budget_gb:g} GB")
+            reasons.append(f"need up to {gigabytes:,.1f} GB of memory, and the limit is {limits.memory_budget_gb:g} GB")
         if seconds > limits.time_budget_s:
-            over.append(f"take up to {_duration(seconds)}, and the limit is {_duration(limits.time_budget_s)}")
-        if over:
-            raise OverBudget(f"This would {'; it would '.join(over)}.", _request(batches), f"Lower {_listed(_to_lower(batches))}.")
+            reasons.append(f"take up to {_duration(seconds)}, and the limit is {_duration(limits.time_budget_s)}")
+        if reasons:
+            raise OverBudget(f"This would {'; it would '.join(reasons)}.", _request(batches), f"Lower {_listed(_to_lower(batches))}.")
 
     def estimate(self, runs: Sequence[Run], models: "Models") -> Estimate:
-        """Of runs that are made together. Measures each model once, with forwards of a few positions."""
+        """Estimate of runs that are generated together. Measures each model once, with forwards of a few positions."""
         from rgtg.models.tuning import use_threads
 
         use_threads(models.num_threads)
-        seconds, kept, passing = 0.0, _drafts(runs), 0.0
+        seconds, kept_bytes, passing_bytes = 0.0, _drafts(runs), 0.0
         for name, load in _loads(runs, models).items():
             model = models.reward_model(name) if name else models.base_lm
             networks = list(_networks(model))
@@ -99,25 +99,25 @@ class Budget:
                 self._paces[model] = [_pace(network) for network in networks]
             for network, pace in zip(networks, self._paces[model], strict=True):
                 seconds += _positions(network, load) * pace.more + load.rounds * pace.first
-                kept += _kept_bytes(network, load)
-                passing = max(passing, _passing_bytes(network, load))
-        return Estimate(seconds, (kept + passing) / GB)
+                kept_bytes += _kept_bytes(network, load)
+                passing_bytes = max(passing_bytes, _passing_bytes(network, load))
+        return Estimate(seconds, (kept_bytes + passing_bytes) / GB)
 
 
-# --- what there is to do ----------------------------------------------------------------------------------------------
+# --- work of each model ----------------------------------------------------------------------------------------------
 
 
 def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
-    """By the name of the model, "" being the base LM: what each run asks of it, added up."""
+    """Work by the name of the model, "" for the base LM, summed over the runs."""
     from rgtg.engine import read_prompt
 
-    found: dict[str, Load] = {}
+    loads: dict[str, Load] = {}
 
     def add(name: str, prompt: int, tokens: int, rows: int, tries: int, width: int) -> None:
-        before = found.get(name, Load(0, 0, 0, 0, 0))
+        before = loads.get(name, Load(0, 0, 0, 0, 0))
         positions = before.positions + prompt + rows * tokens * tries * width
         longest = max(before.length, prompt + tokens + 2 * width)
-        found[name] = Load(before.rows + rows, positions, max(before.rounds, tokens * tries), max(before.width, width), longest)
+        loads[name] = Load(before.rows + rows, positions, max(before.rounds, tokens * tries), max(before.width, width), longest)
 
     for run in runs:
         rule, tokens = method(run.method).make(run.params), run.generation.max_new_tokens
@@ -128,25 +128,25 @@ def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
             add(ref.name, prompt, tokens, rule.num_rows, rule.tries_a_token, width)
         for ref in run.observers:
             add(ref.name, len(read_prompt(models.reward_model(ref.name), run, models.base_lm)), tokens, 1, 1, 1)
-    return found
+    return loads
 
 
 def _positions(network: Network, load: Load) -> int:
-    """That are fed in all; without a cache every text is read from its first token."""
+    """Positions fed in total; without a cache every text is read from its first token."""
     return load.positions * load.length // 2 if network.backbone.strategy == "reencode" else load.positions
 
 
 def _drafts(runs: Sequence[Run]) -> float:
-    """Bytes of the tokens on trial, with their candidates."""
+    """Bytes of the generated tokens with their candidates."""
     sizes = ((method(run.method).make(run.params).num_rows, run.generation) for run in runs)
     return sum(rows * g.max_new_tokens * (DRAFT_BYTES + CANDIDATE_BYTES * g.top_k) for rows, g in sizes)
 
 
-# --- what a network takes ---------------------------------------------------------------------------------------------
+# --- memory and time of a network ---------------------------------------------------------------------------------------------
 
 
 def _networks(model: Any) -> Iterator[Network]:
-    """The networks of a base LM or a reward model; a model that is no causal network has none, and is not counted."""
+    """Networks of a base LM or a reward model; a model without a causal network has none and is not counted."""
     reference = getattr(model, "reference", None)
     for part in (getattr(model, "lm", model), *([reference] if reference is not None else [])):
         if not hasattr(part, "backbone"):
@@ -158,7 +158,7 @@ def _networks(model: Any) -> Iterator[Network]:
 
 
 def _pace(network: Network) -> Pace:
-    """Measured on one row of zeros: the fastest of up to three."""
+    """Measure on one row of zeros: the fastest of up to three forwards."""
     import torch
 
     def once(length: int) -> float:
@@ -176,16 +176,16 @@ def _pace(network: Network) -> Pace:
 
 
 def _size(config: Any, *names: str) -> int:
-    """The first of these that the config gives; the largest where it has one a layer, 0 where there is none: a family without attention."""
+    """First of these attributes that the config has, the largest if it has one per layer; 0 for a family without attention."""
     for name in names:
-        found = getattr(config, name, None)
-        if found:
-            return max(found) if isinstance(found, list | tuple) else int(found)
+        size = getattr(config, name, None)
+        if size:
+            return max(size) if isinstance(size, list | tuple) else int(size)
     return 0
 
 
 def _entry_bytes(network: Network) -> float:
-    """Of one position in the cache, in all layers: keys and values."""
+    """Bytes of one position in the cache: keys and values of all layers."""
     config = network.config
     heads = _size(config, "num_key_value_heads", "num_attention_heads")
     size = _size(config, "head_dim") or _size(config, "hidden_size") // max(1, _size(config, "num_attention_heads"))
@@ -193,13 +193,13 @@ def _entry_bytes(network: Network) -> float:
 
 
 def _kept_bytes(network: Network, load: Load) -> float:
-    """The cache, and the last logits of every row."""
+    """Bytes of the cache and of the last logits of every row."""
     cache = 0.0 if network.backbone.strategy == "reencode" else load.rows * load.length * _entry_bytes(network)
     return cache + load.rows * network.num_outputs * 4
 
 
 def _passing_bytes(network: Network, load: Load) -> float:
-    """Of the largest forward: what one layer computes, logits with their softmax, and the rows that candidates are expanded to."""
+    """Bytes of the largest forward: activations of one layer, logits with their softmax, and rows expanded for candidates."""
     from rgtg.models.prefixes import growing
 
     backbone, config = network.backbone, network.config
@@ -208,15 +208,15 @@ def _passing_bytes(network: Network, load: Load) -> float:
     positions = max(load.rows, min(load.rows * max(load.length, load.width), part))
     width = _size(config, "hidden_size")
     inner = _size(config, "intermediate_size", "ffn_dim") or 4 * width
-    found = positions * (8 * width + 2 * inner) * backbone.dtype.itemsize + 4.0 * min(positions, load.length) * load.length
-    found += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
+    num_bytes = positions * (8 * width + 2 * inner) * backbone.dtype.itemsize + 4.0 * min(positions, load.length) * load.length
+    num_bytes += (positions if network.num_outputs == 1 else max(load.rows, min(positions, part))) * network.num_outputs * 4 * 2
     if load.width > 1 and backbone.strategy in ("rows", "states", "steps"):  # rows are expanded a layer at a time, states all at once
         layers = backbone.num_layers if backbone.strategy == "rows" else 1
-        found += load.rows * load.width * load.length * _entry_bytes(network) / layers
-    return found
+        num_bytes += load.rows * load.width * load.length * _entry_bytes(network) / layers
+    return num_bytes
 
 
-# --- in words ---------------------------------------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------------------------------
 
 
 def _duration(seconds: float) -> str:
@@ -241,7 +241,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _to_lower(batches: Sequence[Sequence[Run]]) -> list[str]:
-    """What makes it large, the largest factor first."""
+    """Settings that make the estimate large, the largest factor first."""
     runs = [run for batch in batches for run in batch]
     sizes: dict[str, int] = {"`max_new_tokens`": max(run.generation.max_new_tokens for run in runs)}
     for run in runs:

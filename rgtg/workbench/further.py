@@ -1,5 +1,5 @@
-"""New traces of a comparison that there is: another road from one of its tokens, the same road on from where it was stopped; and which
-are on screen.
+"""New traces of an existing comparison: a branch from one of its tokens, the continuation of a stopped answer; and the traces on
+screen.
 
 Functions of records. Knows nothing of models, of the database or of what runs.
 """
@@ -12,7 +12,7 @@ from rgtg.records import Comparison, Run, Step, Trace, new_id, now
 
 
 def on_screen(comparison: Comparison) -> tuple[Trace, ...]:
-    """What there is to be seen: of each column the trace that goes furthest, with the parent and position of the branch that it is, if any."""
+    """Traces on screen: the last one of each column, with the parent and position of its branch, if any."""
     first: dict[str, Trace] = {}
     for trace in comparison.traces:
         first.setdefault(trace.column, trace)
@@ -22,29 +22,29 @@ def on_screen(comparison: Comparison) -> tuple[Trace, ...]:
 
 
 def branch_of(comparison: Comparison, trace_id: str, position: int, token_id: int) -> Trace:
-    """A column of its own that repeats the trace up to `position` and takes `token_id` there. Raises RgtgError."""
+    """A new column that repeats the trace up to `position` and takes `token_id` there. Raises RgtgError."""
     parent = comparison.trace(trace_id)
     if parent is None:
         raise UnknownRecord("That column is not part of this comparison.", f"Found `{trace_id}`.")
     if not isinstance(position, int) or not 0 <= position < len(parent.steps):
-        raise BadSettings("A branch begins at one of the answer's tokens.", f"Found position {position} of {len(parent.steps)}.")
+        raise BadSettings("A branch has to start at a token of the answer.", f"Found position {position} of {len(parent.steps)}.")
     if token_id not in [c.token_id for c in parent.steps[position].candidates]:
-        raise BadSettings("A branch takes one of the candidates of its step.", f"Token {token_id} is not among them.")
+        raise BadSettings("A branch has to take one of the candidates of its step.", f"Token {token_id} is not among them.")
     place = len(on_screen(comparison))
     if place >= len(COLUMN_NAMES):
-        raise BadSettings(f"A comparison has at most {len(COLUMN_NAMES)} columns, branches included.", "", "Run it again to begin anew.")
+        raise BadSettings(f"A comparison has at most {len(COLUMN_NAMES)} columns, branches included.", "", "Run it again for a new comparison.")
     return _behind(parent, parent.steps[:position], (*parent.token_ids[:position], token_id), COLUMN_NAMES[place], place)
 
 
 def stopped_of(comparison: Comparison) -> tuple[Trace, ...]:
-    """The columns that were stopped before their end and can go on."""
+    """Stopped answers that can be continued."""
     if comparison.state != "closed" or not any(t.steps for t in comparison.traces):  # nothing to vote on, so nobody may go on either
         return ()
     return tuple(t for t in on_screen(comparison) if t.stop_reason == "stopped" and len(t.steps) < t.run.generation.max_new_tokens)
 
 
 def continuations(comparison: Comparison) -> list[Trace]:
-    """For each column that was stopped a trace that goes on from there; raises BadSettings where none was.
+    """A trace for each stopped column that continues it. Raises BadSettings where none was stopped.
 
     The trace that was stopped stays as it is, and so does what a vote says was seen: the new one is another fact, of the same column,
     with the stopped one as its parent, at whose end it begins. Tokens come as the run would have gone on, since noise is a function of
@@ -52,7 +52,9 @@ def continuations(comparison: Comparison) -> list[Trace]:
     """
     stopped = stopped_of(comparison)
     if not stopped:
-        raise BadSettings("There is nothing to go on with.", "No answer of this comparison was stopped before its end.", "Run it again for new ones.")
+        raise BadSettings(
+            "There is nothing to continue.", "No answer of this comparison was stopped before its end.", "Run it again for new answers."
+        )
     return [_behind(parent, parent.steps, parent.token_ids, parent.column, parent.place) for parent in stopped]
 
 

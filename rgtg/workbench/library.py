@@ -1,4 +1,4 @@
-"""The models of one installation: which are on disk, and which are in memory. Workbench and trainings both ask it.
+"""Models of one installation, on disk and in memory; used by the workbench and the trainings.
 
 Knows nothing of comparisons, votes, the database or the screen. Loads no model and no torch until it is asked to.
 """
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Library:
-    """Lists models, loads them one at a time, and keeps what was loaded."""
+    """Lists models, loads them one at a time, and keeps them in memory."""
 
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
@@ -45,11 +45,11 @@ class Library:
     # --- on disk --------------------------------------------------------------------------------------------------
 
     def models(self) -> list[ModelInfo]:
-        """Every base LM, reward model and judge that is installed."""
+        """Installed base LMs, reward models and judges."""
         return self.catalog.of_kind("base_lm", "reward_model", "judge")
 
     def unusable(self) -> list[ModelInfo]:
-        """Models that were found and cannot be used, each with what is wrong."""
+        """Installed models that cannot be used, with the reason."""
         return self.catalog.unusable()
 
     def base_lms(self) -> list[ModelInfo]:
@@ -68,15 +68,15 @@ class Library:
         return [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and self._shares_tokens(m, lm)]
 
     def _shares_tokens(self, info: ModelInfo, lm: ModelInfo) -> bool:
-        """Whether the files of both say nothing else; a model without a card may be of any family."""
-        place = info.folder_or_id, lm.folder_or_id
-        if place not in self._families:
+        """Whether the two models have the same tokens, as far as their files show."""
+        folders = info.folder_or_id, lm.folder_or_id
+        if folders not in self._families:
             try:
                 check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
-                self._families[place] = True
+                self._families[folders] = True
             except TokenizerMismatch:
-                self._families[place] = False
-        return self._families[place]
+                self._families[folders] = False
+        return self._families[folders]
 
     def default_base_lm(self) -> str:
         """Name of the first base LM; raises RgtgError where none is installed."""
@@ -86,7 +86,7 @@ class Library:
         return base_lms[0].name
 
     def guide_for(self, method_name: str, base_lm: str | None = None) -> str | None:
-        """The reward model that a method takes by default: one trained with the method's objective, else the first there is."""
+        """Default reward model of a method: one trained with the method's objective, else the first."""
         if not method(method_name).uses_reward:
             return None
         guides = self.guides(base_lm)
@@ -94,9 +94,9 @@ class Library:
         return next(iter(wanted + [m.name for m in guides]), None)
 
     def add(self, folder_or_id: str, kind: str, reserved: Set[str] = frozenset()) -> ModelInfo:
-        """List a folder or hub id, from now on at every start, and load it once, so that what cannot be used is refused now.
+        """Add a folder or Hub id to the installed models, permanently, and load it, so that an unusable model is refused at once.
 
-        `reserved` holds names in lower case that a new model may not take. Raises RgtgError; not in public mode.
+        `reserved` holds names in lower case that a new model must not have. Raises RgtgError, always in public mode.
         """
         if self.settings.public:
             raise BadSettings("Models cannot be added on a public server.", "", "Run rgtg on your own machine.")
@@ -107,7 +107,9 @@ class Library:
         try:
             if info.name not in before and info.name.lower() in reserved:
                 raise BadSettings(
-                    f"The name `{info.name}` is taken.", "A model is being trained or was trained under it.", "Give it another name in its card."
+                    f"The name `{info.name}` is taken.",
+                    "A model with this name is being trained or was trained.",
+                    "Change the name in the card of the new model.",
                 )
             self.load(info)
         except Exception:
@@ -120,25 +122,25 @@ class Library:
         return info
 
     def added(self) -> list[str]:
-        """Names of the models that were added by hand; these can be taken off the list."""
+        """Names of the models that were added by hand; these can be removed from the list."""
         return self.catalog.remembered()
 
     def take_off(self, name: str) -> None:
-        """Off the list and out of memory; its folder stays as it is. Raises BadSettings."""
+        """Remove a model from the list and from memory; its folder stays. Raises BadSettings."""
         if name not in self.added():
             raise BadSettings(f"`{name}` was not added by hand.", "", "Models that ship stay; one that was trained here can be deleted.")
         self.forget(name)
 
     def forget(self, name: str) -> None:
-        """Out of the lists and out of memory."""
+        """Remove a model from all lists and from memory."""
         self.catalog.remove(name)
-        for kept in (self._in_memory, self._threads, self.notes):
-            kept.pop(name, None)
+        for by_name in (self._in_memory, self._threads, self.notes):
+            by_name.pop(name, None)
 
     # --- in memory ------------------------------------------------------------------------------------------------
 
     def in_memory(self) -> list[str]:
-        """Names of the models that are loaded."""
+        """Names of the loaded models."""
         return list(self._in_memory)
 
     def base_lm(self, name: str | None = None) -> "BaseLM":
@@ -147,19 +149,19 @@ class Library:
         from rgtg.models.loading import load_causal_lm
 
         info = self.catalog.get(name or self.default_base_lm(), ("base_lm",))
-        place = self.settings.device, self.settings.dtype
-        return self._load(info, lambda: self._tuned(BaseLM.of(load_causal_lm(info.folder_or_id, info.name, *place))))
+        device_and_dtype = self.settings.device, self.settings.dtype
+        return self._load(info, lambda: self._tuned(BaseLM.of(load_causal_lm(info.folder_or_id, info.name, *device_and_dtype))))
 
     def reward_model(self, name: str) -> "RewardModel":
         """The reward model or judge of that name, folder or hub id, in memory. Raises RgtgError."""
         from rgtg.rewards.kinds import load_reward_model
 
         info = self.catalog.get(name, ("reward_model", "judge"))
-        place = self.settings.device, self.settings.dtype
-        return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *place, self._reference)))
+        device_and_dtype = self.settings.device, self.settings.dtype
+        return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *device_and_dtype, self._reference)))
 
     def _tuned(self, model: Any) -> Any:
-        """A model that was just loaded, made as fast as this machine allows; what that was is logged, and kept in `notes`."""
+        """Optimise a newly loaded model for this machine; what was done is logged and kept in `notes`."""
         from rgtg.models import tuning
         from rgtg.models.lm import BaseLM
 
@@ -178,7 +180,7 @@ class Library:
         return model
 
     def _reference(self, ref: ModelRef) -> "BaseLM":
-        """The causal model that an implicit reward is a ratio to."""
+        """Reference model of an implicit reward."""
         info = self.catalog.get(ref.name)
         model = self.load(info)
         lm = model if info.kind == "base_lm" else getattr(model, "lm", None)
@@ -191,7 +193,7 @@ class Library:
         return self.base_lm(info.name) if info.kind == "base_lm" else self.reward_model(info.name)
 
     def loaded(self, info: ModelInfo) -> "Loaded":
-        """Its weights and tokenizer."""
+        """Weights and tokenizer of a model."""
         return self.load(info).loaded
 
     def load_models(self, base_lm: str | None = None, reward_models: Sequence[str] = ()) -> "Models":
@@ -204,7 +206,7 @@ class Library:
         return Models(lm, guides, self._threads.get(lm.name, 0))
 
     def _check_tokens(self, base_lm: str, reward_models: Sequence[str]) -> None:
-        """Before a weight is read: a reward model whose tokens are plainly not this base LM's. Raises TokenizerMismatch."""
+        """Check the tokenizers before weights are loaded. Raises TokenizerMismatch where the files show different tokens."""
         lm = self.catalog.get(base_lm, ("base_lm",))
         for info in (self.catalog.get(name, ("reward_model", "judge")) for name in dict.fromkeys(reward_models)):
             if info.name not in self._in_memory or lm.name not in self._in_memory:
@@ -222,8 +224,8 @@ class Library:
             if (model := self._in_memory.get(info.name)) is None:
                 started = time.perf_counter()
                 if info.name != info.folder_or_id and os.path.isabs(info.folder_or_id) and not is_folder(info.folder_or_id):
-                    found, do = f"Its folder {info.folder_or_id} is no longer there.", "Put it back, or take the model off the list."
-                    raise ModelNotFound(f"`{info.name}` is gone.", found, do)
+                    reason, do = f"Its folder {info.folder_or_id} no longer exists.", "Put it back, or remove the model from the list."
+                    raise ModelNotFound(f"`{info.name}` is gone.", reason, do)
                 with door(f"`{info.name}` cannot be used.", "Choose another model.", ModelRefused):
                     model = load()
                 logger.info("loaded %s in %.2f s", info.name, time.perf_counter() - started)
@@ -233,7 +235,7 @@ class Library:
 
 
 def sample_rewards(model: "RewardModel") -> "Tensor":
-    """Rewards of every prefix of four fixed texts, on which int8 is measured: (prefixes,)."""
+    """Rewards of every prefix of four fixed texts, to measure the error of int8: (prefixes,)."""
     import torch
 
     ids = torch.randint(0, model.loaded.vocabulary_size, (4, 25), generator=torch.Generator().manual_seed(0)).tolist()
@@ -251,7 +253,7 @@ def children(info: ModelInfo, models: Sequence[ModelInfo]) -> list[str]:
 
 
 def size(info: ModelInfo) -> int | None:
-    """Bytes on this disk; None where nothing of it is here."""
+    """Bytes on disk; None where the model is not on this machine."""
     folder = Path(info.folder_or_id)
     if not is_folder(folder):
         if folder.is_absolute():

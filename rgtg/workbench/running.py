@@ -1,4 +1,4 @@
-"""One comparison, or one branch of it, while it runs.
+"""A running comparison or branch.
 
 Collects what the engine yields into traces, and stores them once. Knows nothing of how models are found or of the screen.
 """
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 class RunningComparison:
-    """One comparison, or one branch of it, while it runs. Iterating makes the tokens; what there is is stored at the end,
-    also where the listener leaves early."""
+    """A running comparison or branch. Iterating generates the tokens; the traces are stored at the end, also if the iteration is
+    left early."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class RunningComparison:
         store: "Callable[[], Store] | None",
         ended: "Callable[[RunningComparison], None]",
     ):
-        """`store` gives the database when it is needed, None keeps nothing; `ended` is told when there is nothing more to come."""
+        """`store` returns the database, None saves nothing; `ended` is called when the comparison has ended."""
         self._before, self._models, self._store, self._tell = comparison, models, store, ended
         self._traces = list(traces)
         self._ended = [False] * len(self._traces)
@@ -52,14 +52,14 @@ class RunningComparison:
 
     @property
     def comparison(self) -> Comparison:
-        """With all traces as they stand now."""
-        mine = {t.id: t for t in self.traces}
-        old = [mine.pop(t.id, t) for t in self._before.traces]
-        traces = (*old, *mine.values())
+        """The comparison with the current traces."""
+        new = {t.id: t for t in self.traces}
+        old = [new.pop(t.id, t) for t in self._before.traces]
+        traces = (*old, *new.values())
         return replace(self._before, traces=traces, state="closed" if any(t.steps for t in traces) else "abandoned")
 
     def stop(self) -> None:
-        """Ends at the next round."""
+        """Stop at the next round."""
         self._stop.set()
 
     def __iter__(self) -> Iterator[tuple[int, "Event"]]:
@@ -81,14 +81,14 @@ class RunningComparison:
             raise
         finally:
             stream.close()
-            self._keep_what_there_is()
+            self._try_to_keep()
 
     def close(self) -> None:
         self.stop()
-        self._keep_what_there_is()
+        self._try_to_keep()
 
-    def _keep_what_there_is(self) -> None:
-        """The text is worth showing even where nothing can be stored: `not_stored` says why, and a vote tries again."""
+    def _try_to_keep(self) -> None:
+        """Store the traces. After an error the text stays on screen, `not_stored` holds the reason, and a vote tries again."""
         self.not_stored = None
         try:
             self.keep()
@@ -110,15 +110,15 @@ class RunningComparison:
             )  # fmt: skip
 
     def _fail(self, error: Exception) -> None:
-        words = str(error) if isinstance(error, RgtgError) else "Generation failed. The log says more."
+        message = str(error) if isinstance(error, RgtgError) else "Generation failed. The traceback is in the log."
         with self._lock:
-            self._traces = [t if done else replace(t, stop_reason="error", error=words) for t, done in zip(self._traces, self._ended, strict=True)]
+            self._traces = [t if done else replace(t, stop_reason="error", error=message) for t, done in zip(self._traces, self._ended, strict=True)]
             self._ended = [True] * len(self._traces)
 
     def keep(self, vote: Vote | None = None) -> Vote | None:
-        """Stores the traces as they stand, once, with the vote where there is one, in one transaction.
+        """Store the current traces, once, with the vote if there is one, in one transaction.
 
-        A vote that is refused leaves the answers stored without it; what could not be stored at all stays for the next call.
+        If the vote is refused, the answers are stored without it; after another error the next call tries again.
         """
         with self._keeping:  # whoever comes second waits until the first has stored
             self._freeze()
@@ -142,7 +142,7 @@ class RunningComparison:
         self._tell(self)
 
     def _freeze(self) -> None:
-        """No token comes after this."""
+        """Accept no further tokens."""
         with self._lock:
             if not self._frozen:
                 self._frozen, seconds = True, time.perf_counter() - self._started

@@ -1,4 +1,4 @@
-"""The verbs of the app: compare, branch, vote, undo, export. Pages and commands talk to this and to nothing else.
+"""The workbench: compare, branch, vote, undo, export. Pages and commands use only this class.
 
 Knows nothing of Gradio or of what a page looks like. Loads no model and no torch until it is asked to.
 """
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """`state` is loading, ready or failed; `text` one line for the screen."""
+    """Loading status: `state` is loading, ready or failed; `text` is one line for the screen."""
 
     state: str
     text: str
@@ -43,7 +43,7 @@ class ModelStatus:
 
 
 class Workbench:
-    """One installation at work: its models, its database, what is running now."""
+    """One installation: its models, its database, its running comparisons."""
 
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
@@ -61,16 +61,16 @@ class Workbench:
     # --- models ---------------------------------------------------------------------------------------------------
 
     def status(self) -> ModelStatus:
-        """How far the models are; with what keeps the database from storing anything, as long as it does."""
+        """Loading status of the models, with the reason why nothing is stored, if any."""
         status, open_again = self._status, self._store is not None and not self._store.read_only
         return replace(status, text=f"{status.text} · nothing is stored: {self._not_stored}") if self._not_stored and not open_again else status
 
     def start_loading(self) -> None:
-        """Loads what the default line-up needs, in the background; `status` tells how far it is. Other models load when they are chosen."""
+        """Load the models of the default columns in the background, see `status`. Other models are loaded when they are chosen."""
         threading.Thread(target=self._load_default, name="model-loader", daemon=True).start()
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
-        """Raises RgtgError where loading failed or takes longer than `timeout` seconds."""
+        """Wait until the models are loaded. Raises RgtgError where that failed or takes longer than `timeout` seconds."""
         if not self._ready.wait(timeout):
             raise RgtgError("The models are still loading.", "", "Try again in a moment.")
         if self._status.state == "failed":
@@ -90,13 +90,13 @@ class Workbench:
             self._status = ModelStatus("ready", " · ".join(words))
         except Exception as error:
             logger.warning("loading failed", exc_info=not isinstance(error, RgtgError))
-            self._status = ModelStatus("failed", "no models", str(in_words(error, "The models could not be loaded.", "The log says more.")))
+            self._status = ModelStatus("failed", "no models", str(in_words(error, "The models could not be loaded.", "The traceback is in the log.")))
         finally:
             self._ready.set()
 
     def _open_store(self) -> None:
-        """The database is there before the first comparison, and what was trained since the last start is picked up; what keeps it from
-        opening stands in the status. What needs no disk works all the same."""
+        """Open the database before the first comparison and list the models trained since the last start. A failure is shown in the status;
+        everything that needs no database still works."""
         try:
             _ = self.store, self.trainings.jobs
             self._not_stored = self.store.read_only
@@ -105,12 +105,12 @@ class Workbench:
             logger.warning("%s", self._not_stored, exc_info=not isinstance(error, RgtgError))
 
     def _unusable(self) -> list[str]:
-        """How many models were found and cannot be used; Models says why."""
+        """Number of installed models that cannot be used, as text for the status; the page Models gives the reasons."""
         num = len(self.library.unusable())
         return [f"{num} model{'s' if num > 1 else ''} cannot be used, see Models"] if num else []
 
     def _warm_up(self, base_lm: str) -> None:
-        """A few tokens of the default line-up, so that the first click pays neither for its models nor for what torch sets up on first use."""
+        """Generate a few tokens with the default columns, so that the first comparison does not wait for models or for torch's set-up."""
         from rgtg.engine import generate
 
         runs, models = self._runs("a", self.default_columns(), GenerationConfig(max_new_tokens=2), 0, base_lm)
@@ -119,7 +119,7 @@ class Workbench:
         self.budget.estimate(runs, models)  # measures them
 
     def add_model(self, folder_or_id: str, kind: str) -> ModelInfo:
-        """List a folder or hub id, from now on at every start, under a name that no training has taken. Raises RgtgError."""
+        """Add a folder or Hub id to the installed models, permanently; its name must not be that of a training. Raises RgtgError."""
         return self.library.add(folder_or_id, kind, reserved=self.trainings.names())
 
     # --- what a person can choose ---------------------------------------------------------------------------------
@@ -128,12 +128,12 @@ class Workbench:
         return METHODS
 
     def default_columns(self) -> list[ColumnSpec]:
-        """The base LM beside full-sequence and partial-sequence guidance, as far as such reward models are installed."""
+        """Base LM, full-sequence and partial-sequence guidance, as far as such reward models are installed."""
         guides = {key: self.library.guide_for(key) for key in LINE_UP}
         return [ColumnSpec(key, METHODS[key].line_up, guide) for key, guide in guides.items() if guide or not METHODS[key].uses_reward]
 
     def score(self, reward_model: str, prompt: str, response: str, complete: bool = False) -> dict[str, list]:
-        """The reward of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens.
+        """Rewards of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens.
 
         The last entry is that of the text; of a `complete` answer, that with the tokens that end it, which add no text. Raises
         BadSettings where there is nothing to score, or no token to end it.
@@ -144,20 +144,20 @@ class Workbench:
         check_text(prompt, "prompt")
         check_text(response, "response")
 
-        found = self.library.reward_model(reward_model)
-        tokenizer = found.loaded.tokenizer
-        prompt_ids = found.loaded.encode_prompt(prompt)
-        ids = found.loaded.encode_response(prompt, prompt_ids, response)
-        if complete and not found.loaded.closing:
-            raise BadSettings(f"An answer of `{found.name}` has no end.", "Its tokenizer has no end token.", "Score the text alone.")
-        ids += found.loaded.closing if complete else ()
+        model = self.library.reward_model(reward_model)
+        tokenizer = model.loaded.tokenizer
+        prompt_ids = model.loaded.encode_prompt(prompt)
+        ids = model.loaded.encode_response(prompt, prompt_ids, response)
+        if complete and not model.loaded.closing:
+            raise BadSettings(f"`{model.name}` cannot score a complete answer.", "Its tokenizer has no end token.", "Score the text alone.")
+        ids += model.loaded.closing if complete else ()
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
-        check_fits(len(prompt_ids), len(ids), found.name, found.context)
-        rewards = found.prefix_rewards(prompt_ids, [ids])[0]
+        check_fits(len(prompt_ids), len(ids), model.name, model.context)
+        rewards = model.prefix_rewards(prompt_ids, [ids])[0]
         if wrong := [number for number, reward in enumerate(rewards, 1) if not math.isfinite(reward)]:
-            raise not_finite(found.name, f"at token {wrong[0]}")
-        return {"tokens": pieces(tokenizer, prompt_ids, ids, found.loaded.closing), "rewards": rewards}
+            raise not_finite(model.name, f"at token {wrong[0]}")
+        return {"tokens": pieces(tokenizer, prompt_ids, ids, model.loaded.closing), "rewards": rewards}
 
     def sweep(
         self,
@@ -169,9 +169,10 @@ class Workbench:
         out: Path,
         base_lm: str | None = None,
         confirmed: bool = False,
+        listen: Callable[[float, int], None] = lambda done, total: None,
     ) -> "list[Cell]":
-        """Every column over every prompt and seed, valued by a judge; cells are kept in `out`, so a broken sweep goes on. Raises OverBudget
-        as `compare` does, of what is still to be made."""
+        """Generate every column for every prompt and seed and score it with a judge; cells are kept in `out`, so that an interrupted sweep
+        resumes. Raises OverBudget as `compare` does, for the missing cells. `listen` is given the number of cells done, with shares, and of all."""
         from rgtg.evaluation.sweep import run_sweep
 
         for number, prompt in enumerate(prompts, 1):
@@ -186,10 +187,10 @@ class Workbench:
             read = [[replace(run, observers=(judge.loaded.ref,)) for run in batch] for batch in batches]  # the judge reads each answer
             self.budget.check_batches(read, models, confirmed)
 
-        return run_sweep(models, full, prompts, generation, seeds, judge, out, check)
+        return run_sweep(models, full, prompts, generation, seeds, judge, out, check, listen)
 
     def openings(self) -> list[str]:
-        """Example prompts that ship."""
+        """Example prompts that ship with rgtg."""
         path = PROMPTS_DIR / "openings.txt"
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()] if path.is_file() else []
 
@@ -208,11 +209,11 @@ class Workbench:
         confirmed: bool = False,
         stopped: Callable[[], bool] = lambda: False,
     ) -> RunningComparison:
-        """One prompt under several settings, all columns together; everything is checked before the first token.
+        """Prepare one prompt with several methods, generated together; everything is checked before the first token.
 
-        Observed by every reward model of the line-up and every judge, unless `observers` names others. Raises OverBudget where it would
-        take more than the settings allow, unless a person has `confirmed` it; on a public server that changes nothing.
-        Raises Stopped once `stopped()` holds, also while models load.
+        All reward models of the columns and all judges observe, unless `observers` names others. Raises OverBudget where the estimate
+        exceeds the limits, unless the user has `confirmed` it; a public server ignores `confirmed`. Raises Stopped once `stopped()` is
+        true, also while models load.
         """
         if not 1 <= len(columns) <= MAX_COLUMNS:
             raise BadSettings(f"A comparison has 1 to {MAX_COLUMNS} columns.", f"Found {len(columns)}.")
@@ -241,36 +242,36 @@ class Workbench:
 
         lm = self.library.catalog.get(base_lm, ("base_lm",)).name if base_lm else self.library.default_base_lm()
         mixes = [self._mix(c, lm) for c in columns]
-        playing = [name for mix in mixes for name, _ in mix]
-        watching = [m.name for m in self.library.judges(lm)] if observers is None else list(observers)
+        guides = [name for mix in mixes for name, _ in mix]
+        observer_names = [m.name for m in self.library.judges(lm)] if observers is None else list(observers)
         if observers is None:
-            watching = [*dict.fromkeys(playing), *watching]
-        models = self.library.load_models(lm, [*playing, *watching])
-        watching = [self.library.reward_model(name).name for name in watching]
+            observer_names = [*dict.fromkeys(guides), *observer_names]
+        models = self.library.load_models(lm, [*guides, *observer_names])
+        observer_names = [self.library.reward_model(name).name for name in observer_names]
         runs = [
-            make_run(prompt, c.method, models, c.params, self._own_names(mix), watching, c.generation or generation, seed, (), c.combine)
+            make_run(prompt, c.method, models, c.params, self._own_names(mix), observer_names, c.generation or generation, seed, (), c.combine)
             for c, mix in zip(columns, mixes, strict=True)
         ]
         return runs, models
 
     def _mix(self, column: ColumnSpec, base_lm: str) -> tuple[tuple[str, float], ...]:
-        """The reward models that guide a column, with their weights: those that it names, else the one that suits its method."""
+        """Reward models that guide a column, with their weights: those it names, else the default one of its method."""
         if not method(column.method).uses_reward:
             return ()
         default = self.library.guide_for(column.method, base_lm)
         return column.mix or (((default, 1.0),) if default else ())
 
     def _own_names(self, mix: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
-        """A name on the command line may be a folder; what is stored is the model's own name."""
+        """Replace folders, as given on the command line, by the models' names."""
         return tuple((self.library.reward_model(name).name, weight) for name, weight in mix)
 
     def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int, rater_id: str | None = None) -> RunningComparison:
-        """Another road from one token: the trace is repeated up to `position`, takes `token_id` there and goes on from it."""
+        """Branch from one token: the trace is repeated up to `position`, takes `token_id` there and continues."""
         comparison = self._at_rest(comparison_id)
         return self._further(comparison, [branch_of(comparison, trace_id, position, token_id)])
 
     def go_on(self, comparison_id: str) -> RunningComparison:
-        """On from where the answers were stopped, by a vote or by hand: `further.continuations` says how that is kept."""
+        """Continue the stopped answers of a comparison, see `further.continuations`."""
         comparison = self._at_rest(comparison_id)
         return self._further(comparison, continuations(comparison))
 
@@ -292,11 +293,11 @@ class Workbench:
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:
         refs = (run.base_lm, *run.models)
-        there = {models.base_lm.name: models.base_lm.loaded.ref} | {name: m.loaded.ref for name, m in models.reward_models.items()}
+        current = {models.base_lm.name: models.base_lm.loaded.ref} | {name: m.loaded.ref for name, m in models.reward_models.items()}
         for ref in refs:
-            if there[ref.name].revision != ref.revision:
-                found = f"`{ref.name}` was {ref.revision} and is {there[ref.name].revision} now."
-                raise BadSettings("This comparison was made with other weights.", found, "Run it again to branch with today's.")
+            if current[ref.name].revision != ref.revision:
+                change = f"`{ref.name}` was {ref.revision} and is {current[ref.name].revision} now."
+                raise BadSettings("This comparison was made with other weights.", change, "Run it again with the current weights to branch.")
 
     def _begin(self, running: RunningComparison) -> RunningComparison:
         with self._running_lock:
@@ -304,7 +305,7 @@ class Workbench:
         return running
 
     def running(self, comparison_id: str) -> RunningComparison | None:
-        """The comparison while it runs; None where it has ended or is not known."""
+        """The running comparison of that id; None where it has ended or is unknown."""
         with self._running_lock:
             return self._running.get(comparison_id)
 
@@ -317,7 +318,7 @@ class Workbench:
 
     @property
     def store(self) -> "Store":
-        """The database, opened at first need. Raises StoreError, also once all is closed."""
+        """The database, opened on first use. Raises StoreError, also after `close`."""
         with self._store_lock:
             if self._closed:
                 raise StoreError("The app is closing.", "", "Start it again.")
@@ -328,7 +329,7 @@ class Workbench:
             return self._store
 
     def close(self) -> None:
-        """Nothing is stored or trained after this."""
+        """Close the trainings and the database."""
         self.trainings.close()
         with self._store_lock:
             self._closed = True
@@ -337,7 +338,7 @@ class Workbench:
                 self._store = None
 
     def comparison(self, comparison_id: str) -> Comparison:
-        """As it is now, running or stored; raises UnknownRecord."""
+        """The comparison in its current state, running or stored. Raises UnknownRecord."""
         running = self.running(comparison_id)
         return running.comparison if running is not None else self.store.comparison(comparison_id)
 
@@ -352,9 +353,9 @@ class Workbench:
         strength: int | None = None,
         dwell_ms: int | None = None,
     ) -> Vote:
-        """A fact about what was there to be seen. A run that still goes on stops; its traces and the vote are one transaction.
+        """Store a vote. A running comparison stops, and its traces are stored in the same transaction.
 
-        StoreError where the vote makes no sense (`store.queries.check_vote`); then a run goes on.
+        Raises StoreError where the vote is not valid (`store.queries.check_vote`); the comparison then continues.
         """
         from rgtg.store.queries import check_vote
 
@@ -368,26 +369,26 @@ class Workbench:
         running.stop()
         stored = running.keep(vote)
         if stored is None:
-            raise StoreError("The vote was not stored.", "Nothing of this comparison is.", "Generate it again to be stored.")
+            raise StoreError("The vote was not stored.", "This comparison is not saved.", "Generate it again to save it.")
         return stored
 
     def undo(self, comparison_id: str, rater_id: str | None = None, vote_id: str | None = None) -> Vote | None:
-        """Back to the vote before, which is returned: new facts, nothing is erased. The same `vote_id` again is the same undo."""
+        """Undo the last vote; the vote before it or None. Nothing is erased. A repeated `vote_id` changes nothing."""
         return self.store.undo(comparison_id, rater_id or self.rater(), vote_id)
 
     def current_vote(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
         return self.store.vote_of(comparison_id, rater_id or self.rater())
 
     def rater(self) -> str:
-        """The person at this machine."""
+        """Id of the local rater."""
         return self.store.rater()
 
     def num_votes(self) -> int:
-        """How many votes stand; a skip is none."""
+        """Number of current votes, without skips."""
         return self.store.num_votes()
 
-    def export(self, out: Path, format: str = "preference") -> "ExportReport":
-        """Writes the votes as training data; the report counts what gave no pair, by cause."""
+    def export(self, out: Path, format: str = "preference", listen: Callable[[int, int], None] = lambda done, total: None) -> "ExportReport":
+        """Write the votes as training data; the report counts what gave no pair, by cause. `listen` is given comparisons done and in all."""
         from rgtg.store.export import export_preferences
 
-        return export_preferences(self.store, out, format)
+        return export_preferences(self.store, out, format, listen)

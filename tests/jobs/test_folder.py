@@ -40,9 +40,9 @@ def test_snapshot_says_what_the_job_saw(jobs, store, settings):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "../x"}, "another name"),
-        ({"name": ".hidden"}, "another name"),
-        *(({"name": name}, "another name") for name in ("CON", "nul.txt", "com1")),
+        ({"name": "../x"}, "is not allowed"),
+        ({"name": ".hidden"}, "is not allowed"),
+        *(({"name": name}, "is not allowed") for name in ("CON", "nul.txt", "com1")),
         ({"name": ""}, "Missing: name"),
         ({"training": {"objective": "best"}}, "`objective` has to be"),
         ({"training": {"num_stepz": 1}}, "num_stepz"),
@@ -57,7 +57,7 @@ def test_bad_settings_are_refused_before_anything_is_written(jobs, store, change
 
 def test_name_that_is_taken_is_refused(jobs, settings):
     jobs.start(CONFIG, PAIRS)
-    with pytest.raises(BadSettings, match=r"`MINE` is taken\. It belongs to a job"):
+    with pytest.raises(BadSettings, match=r"`MINE` is taken\. It belongs to an unfinished job"):
         jobs.start(CONFIG | {"name": "MINE"}, PAIRS)
 
 

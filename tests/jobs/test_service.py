@@ -150,7 +150,7 @@ def test_a_start_deleted_while_the_pairs_are_frozen_is_refused(jobs, model):
         path.write_text("{}\n")
         jobs.delete_model("mine")
 
-    with pytest.raises(BadSettings, match="The model to start from is gone"):
+    with pytest.raises(BadSettings, match="The model to train from was not found"):
         jobs.start(CONFIG | {"name": "child", "base": str(model), "parent": "mine"}, pairs)
     assert len(jobs.jobs()) == 1
 

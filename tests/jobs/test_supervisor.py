@@ -67,8 +67,8 @@ def test_full_disk_says_so_and_resumes(jobs, settings, monkeypatch, phase):
     ("trainer", "code", "text"),
     [
         ("disk_full", "disk_full", "The disk is full. Free some space"),
-        ("crashing", "crashed", "The trainer failed: by zero. Its log says more."),
-        ("leaving", "crashed", "exit status 7. Its last words: what a library said last"),
+        ("crashing", "crashed", "The trainer failed: by zero. The log has the traceback."),
+        ("leaving", "crashed", "exit status 7. Its last line of output: what a library said last"),
     ],
 )
 def test_trainer_that_fails_says_why(jobs, monkeypatch, trainer, code, text):

@@ -8,7 +8,7 @@ from fake_training import CONFIG, PAIRS
 from job_helpers import listed, until
 
 from rgtg.errors import ModelRefused
-from rgtg.jobs.worker import finite, told
+from rgtg.jobs.worker import described, finite
 
 
 def test_news_without_numbers_is_written_as_null():
@@ -16,7 +16,7 @@ def test_news_without_numbers_is_written_as_null():
 
 
 def test_out_of_memory_is_named():
-    assert told(type("OutOfMemoryError", (RuntimeError,), {})("CUDA"))["code"] == "out_of_memory"
+    assert described(type("OutOfMemoryError", (RuntimeError,), {})("CUDA"))["code"] == "out_of_memory"
 
 
 def test_saved_model_is_loaded_back_and_scored(folders):

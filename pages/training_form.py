@@ -7,24 +7,23 @@ from typing import Any
 
 from pages.handlers import quoted, read_json, read_text
 from pages.token_view import _Drawn
+from rgtg.config import with_new_names
 from rgtg.errors import BadSettings
 from rgtg.guidance.methods import Parameter
 from rgtg.records import Job
 from rgtg.workbench.trainings import VOTES
 from rgtg.workbench.workbench import Workbench
 
-FIRST = ("objective", "num_steps", "pairs_per_batch", "learning_rate")  # the options that matter first; the rest is folded
+FIRST = ("objective", "max_steps", "batch_size", "learning_rate")  # the options that matter first; the rest is folded
 LABELS = {
-    "num_steps": "steps",
-    "lora": "LoRA",
-    "lora_rank": "LoRA rank",
+    "use_peft": "LoRA",
+    "lora_r": "LoRA rank",
     "beta": "β",
     "tau": "τ",
-    "num_epochs": "passes",
     "max_bad_rows": "unreadable rows allowed",
 }
 # options that the look at the data depends on
-OF_DATA = ("held_out", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective", "num_steps", "pairs_per_batch")
+OF_DATA = ("eval_fraction", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective", "max_steps", "batch_size")
 MAX_TEXT = 2_000
 
 
@@ -90,7 +89,7 @@ def read_form(text: object, workbench: Workbench) -> dict[str, Any]:
 def asks_for(found: dict[str, Any], job: Job) -> bool:
     """Whether this form is the one that the job came from."""
     start = job.config.get("parent") or job.config.get("base_lm")
-    return (found["name"], found["start"], found["training"]) == (job.config.get("name"), start, job.config.get("training"))
+    return (found["name"], found["start"], found["training"]) == (job.config.get("name"), start, with_new_names(job.config.get("training") or {}))
 
 
 def read_options(form: object, workbench: Workbench) -> dict[str, Any]:

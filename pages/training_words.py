@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pages.reports import count
-from rgtg.config import DataConfig
+from rgtg.config import DataConfig, with_new_names
 from rgtg.figures import accuracy_words, estimate_words, seconds_words
 from rgtg.records import Job
 from rgtg.workbench.trainings import DEFAULT_OBJECTIVE
@@ -107,7 +107,7 @@ def phase_words(phase: str | None, last: dict[str, Any], planned: dict[str, Any]
 
 def about(job: Job, lines: list[dict[str, Any]]) -> str:
     """What is trained: "partial, from starter · 96 pairs, 18 held out · loss 0.412 · held-out accuracy 71 %"."""
-    training = job.config.get("training") or {}
+    training = with_new_names(job.config.get("training") or {})
     parts = [f"{training.get('objective', DEFAULT_OBJECTIVE)}, from {job.config.get('parent') or job.config.get('base_lm')}"]
     data = next((line["data"] for line in lines if isinstance(line.get("data"), dict)), None)
     if data:

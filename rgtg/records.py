@@ -13,7 +13,7 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rgtg.config import GenerationConfig
+from rgtg.config import GenerationConfig, with_new_names
 from rgtg.errors import BadData, door, printable
 from rgtg.system.serialization import check_types, from_dict, read_json
 
@@ -335,7 +335,7 @@ class ModelCard:
             return None
         with door(printable(f"{path} is no card of a model."), "Delete it, or put the right one there.", BadData):
             check_types(cls, found := read_json(path))
-            card = from_dict(cls, found)
+            card = from_dict(cls, found | {"training": with_new_names(found.get("training", {}))})
             if card.kind not in MODEL_KINDS:
                 raise ValueError(f"`kind` has to be one of {', '.join(MODEL_KINDS)}, but is `{card.kind:.60}`")
             for name in NAMES:  # a list and a page show them on one line

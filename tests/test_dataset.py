@@ -16,7 +16,7 @@ from rgtg.preferences.tokenization import mark_weights
 from rgtg.prompts import encode_prompt, encode_response, transcript
 from rgtg.records import ModelCard
 
-CONFIG = DataConfig(held_out=0.0)
+CONFIG = DataConfig(eval_fraction=0.0)
 
 
 def made(examples, config=CONFIG, context=64, **weights):
@@ -144,7 +144,7 @@ def test_a_mark_on_the_end_alone_lies_on_the_end_token():
 
 def test_the_split_is_by_prompt_and_by_its_hash_alone():
     examples = [Example(i, f"prompt {i % 40}", f"a{i}", f"b{i}") for i in range(120)]
-    config = DataConfig(held_out=0.3)
+    config = DataConfig(eval_fraction=0.3)
     found = made(examples, config)
     prompts = {pair.prompt_ids for pair in found.held_out}
     assert prompts and not prompts & {pair.prompt_ids for pair in found.train}
@@ -232,7 +232,7 @@ def test_pairs_without_a_prompt_that_share_an_answer_stay_together():
 
 def test_no_answer_without_a_prompt_stands_on_both_sides_of_the_split():
     rows = [Example(i, "", f"a{i % 60}", f"b{i // 2}") for i in range(120)]
-    found = made(rows, DataConfig(held_out=0.5))
+    found = made(rows, DataConfig(eval_fraction=0.5))
     sides = [{side for pair in pairs for side in (pair.chosen_ids, pair.rejected_ids)} for pairs in (found.train, found.held_out)]
     assert all(sides) and not sides[0] & sides[1]
 
@@ -280,8 +280,8 @@ def test_a_parent_of_another_template_is_remarked():
 
 def test_a_parent_that_was_trained_on_more_of_the_prompts_is_remarked():
     def remarks(held_out: float, kind: str = "reward_model") -> tuple[str, ...]:
-        parent = ModelCard(kind, "old", training={"held_out": held_out})
-        return prepare([Example(1, "ab", "c", "d")], byte_tokenizer(), 64, VOCABULARY, DataConfig(held_out=0.15), parent).report.remarks
+        parent = ModelCard(kind, "old", training={"eval_fraction": held_out})
+        return prepare([Example(1, "ab", "c", "d")], byte_tokenizer(), 64, VOCABULARY, DataConfig(eval_fraction=0.15), parent).report.remarks
 
     assert "`old` kept 5 of 100 prompts out of its training, here 15 are: it may know some of them." in remarks(0.05)
     assert not any("kept" in remark for remark in (*remarks(0.15), *remarks(0.3), *remarks(0.05, "base_lm")))
@@ -346,7 +346,7 @@ READ = {  # template and system prompt: what `ab` becomes, as a prompt and as th
 def test_every_kind_of_row_becomes_what_is_trained_on(template, system_prompt):
     tokenizer, prompt_ids = byte_tokenizer(), READ[template, system_prompt]
     tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
-    config = DataConfig(held_out=0.0, template=template, system_prompt=system_prompt)
+    config = DataConfig(eval_fraction=0.0, template=template, system_prompt=system_prompt)
 
     def read(*rows):
         return prepare(rows, tokenizer, 64, VOCABULARY, config, margin=2.0, mark_weight=4.0).train
@@ -385,12 +385,12 @@ def test_the_system_prompt_of_a_conversation_stands_for_that_of_the_settings():
 
 def test_a_share_far_from_what_was_asked_is_remarked():
     rows = [Example(i, f"p{i % 2}", f"a{i}", f"b{i}") for i in range(30)]
-    report = prepare(rows, byte_tokenizer(), 64, 256, DataConfig(held_out=0.2)).report
+    report = prepare(rows, byte_tokenizer(), 64, 256, DataConfig(eval_fraction=0.2)).report
     share = report.num_held_out / 30
     assert share in (0.0, 0.5)
     assert any(f"20 of 100 pairs were to be held out, {100 * share:.0f} are" in words for words in report.remarks)
     many = [Example(i, f"p{i}", f"a{i}", f"b{i}") for i in range(300)]
-    assert not any("were to be" in words for words in prepare(many, byte_tokenizer(), 64, 256, DataConfig(held_out=0.2)).report.remarks)
+    assert not any("were to be" in words for words in prepare(many, byte_tokenizer(), 64, 256, DataConfig(eval_fraction=0.2)).report.remarks)
 
 
 def test_texts_that_hold_the_markers_of_special_tokens_are_counted():

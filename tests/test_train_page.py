@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from store_records import make_comparison, make_vote
 import app
 from pages import compare, train, training_form
 from pages.reports import accuracy_at_end, accuracy_figure, interval, points, report_words
-from pages.training_form import option_fields, read_form, read_options
+from pages.training_form import asks_for, option_fields, read_form, read_options
 from pages.training_words import about, data_words, job_line, job_words, phase_words, seconds_words
 from pages.waiting_line import Line
 from rgtg.config import DataConfig, Settings
@@ -82,13 +82,13 @@ def test_every_option_of_a_training_is_on_the_page_those_of_an_objective_with_it
     first = training_form.FIRST
     assert [f["name"] for f in listed[: len(first)]] == list(first) and [f["first"] for f in listed].count(True) == len(first)
     kinds = {f["name"]: f["kind"] for f in listed}
-    assert (kinds["autocast"], kinds["system_prompt"], kinds["num_steps"]) == ("check", "text", "number")
+    assert (kinds["bf16"], kinds["system_prompt"], kinds["max_steps"]) == ("check", "text", "number")
     assert all(f["help"] for f in listed)
 
 
 def test_only_options_that_differ_are_kept(workbench):
-    found = read_options({"num_steps": None, "learning_rate": 0.001, "objective": "partial", "lora": True, "stride": 1}, workbench)
-    assert found == {"learning_rate": 0.001, "lora": True}
+    found = read_options({"max_steps": None, "learning_rate": 0.001, "objective": "partial", "use_peft": True, "stride": 1}, workbench)
+    assert found == {"learning_rate": 0.001, "use_peft": True}
 
 
 def test_columns_and_the_limit_of_unreadable_rows_are_options_that_the_look_at_the_data_depends_on(workbench):
@@ -104,13 +104,21 @@ def test_columns_and_the_limit_of_unreadable_rows_are_options_that_the_look_at_t
 
 def test_an_option_that_the_objective_lacks_is_refused(workbench):
     for value in (2, 1):  # at its default too
-        with pytest.raises(BadSettings, match="`full` has no option `stride`. It has: margin, label_smoothing, centring."):
+        with pytest.raises(BadSettings, match="`full` has no option `stride`. It has: margin, label_smoothing, center_rewards_coefficient."):
             read_options({"objective": "full", "stride": value}, workbench)
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"num_steps": -1}, {"num_steps": 1.5}, {"learning_rate": "fast"}, {"objective": "world peace"}, {"lora": 1}, {"margin": None}, {"held_out": 2}],
+    [
+        {"max_steps": -1},
+        {"max_steps": 1.5},
+        {"learning_rate": "fast"},
+        {"objective": "world peace"},
+        {"use_peft": 1},
+        {"margin": None},
+        {"eval_fraction": 2},
+    ],
 )
 def test_a_wrong_option_is_named(workbench, given):
     with pytest.raises(BadSettings, match=f"`{next(iter(given))}`"):
@@ -190,9 +198,9 @@ def test_start_puts_a_training_in_line_and_offers_another_name(page, workbench):
     loaded = page._load()(VISIT)
     name = json.loads(loaded[page.form]["value"])["name"]
     assert name == "tiny-votes"
-    found = page._start()(form(name=name, training={"num_steps": 7}), {})
+    found = page._start()(form(name=name, training={"max_steps": 7}), {})
     (job,) = workbench.trainings.jobs.jobs()
-    assert job.state == "queued" and job.config["name"] == name and job.config["training"] == {"num_steps": 7}
+    assert job.state == "queued" and job.config["name"] == name and job.config["training"] == {"max_steps": 7}
     assert json.loads(found[page.form]["suggested"]) == {"name": "tiny-votes-2", "used": "tiny-votes"}
     assert json.loads(found[page.job])["id"] == job.id and json.loads(found[page.job])["cancel"] is True
     assert found[page.timer].active is True and "in line" in found[page.status]
@@ -337,6 +345,13 @@ def test_a_running_training_says_how_far_it_is():
         == "partial, from tiny · 40 pairs to train on, 8 held out · loss 0.500 at step 10 · held-out accuracy 75.0 % (41–93) of 8 pairs · stride 2"
     )
     assert job_line(job(progress=STEPS[-1]))["words"] == "step 10 of 20"
+
+
+def test_a_training_that_was_stored_in_old_names_is_told_in_the_new_ones():
+    old = replace(job(), config={"name": "mine", "base_lm": "tiny", "parent": None, "training": {"num_steps": 7, "centring": 0.5}})
+    assert about(old, []) == "partial, from tiny · max steps 7 · center rewards coefficient 0.5"
+    form = {"name": "mine", "start": "tiny", "training": {"max_steps": 7, "center_rewards_coefficient": 0.5}}
+    assert asks_for(form, old) and not asks_for(form | {"training": {"max_steps": 8}}, old)
 
 
 def test_each_phase_has_words():

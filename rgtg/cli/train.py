@@ -12,7 +12,7 @@ from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rgtg.config import Settings
+from rgtg.config import NEW_NAMES, Settings, refuse_old_name
 from rgtg.errors import BadData, BadSettings
 from rgtg.figures import accuracy_words, estimate_words
 from rgtg.records import ModelCard
@@ -47,6 +47,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for by_objective in _options_by_name().values():
         f = next(iter(by_objective.values()))
         _add_flag(parser, f, f"{f.metadata['help']}; of {', '.join(by_objective)}")
+    current = {f.name for f in shared_fields()} | _options_by_name().keys()
+    for old in (old for old, new in NEW_NAMES.items() if new in current):
+        parser.add_argument(_flag(old), _flag(f"no_{old}"), dest=old, action=_Renamed, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+class _Renamed(argparse.Action):
+    """A flag of an earlier version; it raises BadSettings with the one that replaced it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        negation = "no_" if (option_string or "").startswith("--no-") else ""
+        refuse_old_name(self.dest, lambda name: _flag(negation + name))
+
+
+def _flag(name: str) -> str:
+    """ "max_steps" -> "--max-steps"."""
+    return "--" + name.replace("_", "-")
 
 
 def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
@@ -59,8 +75,8 @@ def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
 
 
 def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> None:
-    """One that is not given is not there afterwards, so that an option given for an objective that lacks it is told from a default."""
-    flag, help = "--" + f.name.replace("_", "-"), f"{about} ({f.default})".replace("%", "%%")
+    """Without a default in the parser, so that an option that was given for an objective that lacks it is told from one that was not."""
+    flag, help = _flag(f.name), f"{about} ({f.default})".replace("%", "%%")
     if isinstance(f.default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
     else:

@@ -100,7 +100,7 @@ def prepare(
         counts = ", ".join(f"{number} dropped ({CAUSES[cause]})" for cause, number in dropped.items())
         raise BadData("There is nothing to train on.", f"Of {reading.num_rows} rows {counts}.", "Give other data, or change the limits.")
     keys = split_keys(used)
-    held = [is_held_out(key, config.held_out) for key in keys]
+    held = [is_held_out(key, config.eval_fraction) for key in keys]
     if all(held):
         held = [False] * len(items)
     train = tuple(item for item, out in zip(items, held, strict=True) if not out)
@@ -249,9 +249,9 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
     if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != here:
         system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""
         found.append(f"`{parent.name}` was taught with the template {parent.template}{system}, which is another.")
-    before = parent.training.get("held_out") if parent and parent.kind != "base_lm" else None
-    if parent and isinstance(before, (int, float)) and before < encoder.held_out:
-        shares = f"{100 * before:.0f} of 100 prompts out of its training, here {100 * encoder.held_out:.0f} are"
+    before = parent.training.get("eval_fraction") if parent and parent.kind != "base_lm" else None
+    if parent and isinstance(before, (int, float)) and before < encoder.eval_fraction:
+        shares = f"{100 * before:.0f} of 100 prompts out of its training, here {100 * encoder.eval_fraction:.0f} are"
         found.append(f"`{parent.name}` kept {shares}: it may know some of them.")
     if report.num_raters == 1:
         found.append("All votes are one person's: the model learns that person's taste.")
@@ -261,8 +261,8 @@ def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> 
         held = "1 of them is" if report.num_held_out == 1 else f"{report.num_held_out} {report.kind} are"
         found.append(f"{held} held out: too few to tell how good the model is.")
     share = report.num_held_out / report.num_used
-    if abs(share - encoder.held_out) > 0.1:
-        asked = f"{100 * encoder.held_out:.0f} of 100 {report.kind} were to be held out, {100 * share:.0f} are"
+    if abs(share - encoder.eval_fraction) > 0.1:
+        asked = f"{100 * encoder.eval_fraction:.0f} of 100 {report.kind} were to be held out, {100 * share:.0f} are"
         found.append(f"{asked}: all of one prompt go to one side, and there are few prompts.")
     if report.num_contradictions:
         how = "in both directions" if report.kind == "pairs" else "with more than one label"

@@ -27,7 +27,7 @@ class Encoder:
     ):
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, min(context, config.max_length), vocabulary, config
         self._margin, self._mark_weight = margin, mark_weight
-        self.template, self.held_out = (config.template, config.system_prompt), config.held_out
+        self.template, self.eval_fraction = (config.template, config.system_prompt), config.eval_fraction
         self._end = self._checked(closing(tokenizer, *self.template))
         self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
         special = [token for token in tokenizer.all_special_tokens if re.search(r"[^\w\s]", token) and len(token) > 2]

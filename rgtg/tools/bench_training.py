@@ -131,9 +131,7 @@ def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> It
         return
     start = _start()
     pairs = random_pairs(num_steps * size, num_tokens, start.loaded.vocabulary_size, spread=num_tokens // 2)
-    config = TrainingConfig(
-        objective=Full(), num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-4, dropout=0.0, autocast=False, report_every=1
-    )
+    config = TrainingConfig(objective=Full(), max_steps=num_steps, batch_size=size, learning_rate=1e-4, dropout=0.0, bf16=False, logging_steps=1)
     in_order = [pair for share in plan(pairs, size, num_steps, config.seed) for pair in share.items if isinstance(pair, TokenPair)]
     contestants = {"ours": lambda: _ours(start, pairs, config), "TRL": lambda: _trl(start, in_order, config)}
     found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
@@ -178,8 +176,8 @@ def _trl(start: Start, pairs: Sequence[TokenPair], config: TrainingConfig) -> tu
     rows = [{"chosen_ids": [*p.prompt_ids, *p.chosen_ids], "rejected_ids": [*p.prompt_ids, *p.rejected_ids]} for p in pairs]
     with tempfile.TemporaryDirectory() as folder:
         args = RewardConfig(
-            output_dir=folder, max_steps=config.num_steps, per_device_train_batch_size=config.pairs_per_batch, learning_rate=config.learning_rate,
-            lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup * config.num_steps)), adam_beta2=0.95, max_grad_norm=1.0,
+            output_dir=folder, max_steps=config.max_steps, per_device_train_batch_size=config.batch_size, learning_rate=config.learning_rate,
+            lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup_ratio * config.max_steps)), adam_beta2=0.95, max_grad_norm=1.0,
             optim="adamw_torch_fused", logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True, bf16=False,
             max_length=None, train_sampling_strategy="sequential", dataloader_pin_memory=False, gradient_checkpointing=False, log_level="error",
         )  # fmt: skip
@@ -204,15 +202,15 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
         yield {"bench": "train", "what": "throughput at 1B parameters", "skipped": "there is no GPU here"}
         return
     pairs = random_pairs(num_steps * size, num_tokens, shape["vocab_size"])
-    ways: dict[str, dict[str, Any]] = {"all weights": {}, "all weights, checkpointing": {"checkpointing": True}, "LoRA": {"lora": True}}
+    ways: dict[str, dict[str, Any]] = {"all weights": {}, "all weights, checkpointing": {"gradient_checkpointing": True}, "LoRA": {"use_peft": True}}
     for name, options in ways.items():
         torch.manual_seed(0)
         with torch.device(device):
             model: Any = LlamaForSequenceClassification(LlamaConfig(**shape | {"num_labels": 1, "pad_token_id": 0}))
         model = model.to(torch.bfloat16)
         num_parameters = sum(p.numel() for p in model.parameters())
-        config = TrainingConfig(num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-5, dropout=0.0, report_every=1, **options)
-        if config.lora:
+        config = TrainingConfig(max_steps=num_steps, batch_size=size, learning_rate=1e-5, dropout=0.0, logging_steps=1, **options)
+        if config.use_peft:
             add_lora(model, config)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()

@@ -44,9 +44,9 @@ SOURCE = (
     "Apache-2.0; the text itself stands under Yelp's terms). Lower-cased, space-tokenised, one sentence a line."
 )
 LICENSE = "other"  # weights that learned from text under somebody's terms
-BASE = LMTrainingConfig(num_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, report_every=50)
-REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, report_every=50)
-FEWER: dict[str, Any] = {"num_steps": 400, "pairs_per_batch": 32}  # logits of the whole vocabulary cost several times a scalar head
+BASE = LMTrainingConfig(num_train_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, logging_steps=50)
+REWARD = TrainingConfig(max_steps=800, batch_size=64, learning_rate=4e-4, dropout=0.1, logging_steps=50)
+FEWER: dict[str, Any] = {"max_steps": 400, "batch_size": 32}  # logits of the whole vocabulary cost several times a scalar head
 JUDGE = "judge"
 GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # each with the half of the training sentences that it is trained on
     Partial.key: (replace(REWARD, objective=Partial()), "A"),
@@ -157,7 +157,7 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
         taught=f"which of two review sentences is positive, {config.objective.where}",
         source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
         license=LICENSE,
-        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": said[-1]},
+        num_pairs=config.max_steps * config.batch_size, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": said[-1]},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
         accuracy=prefix_accuracy(found.chosen, found.rejected, found.chosen_lengths, found.rejected_lengths, found.num_common),
         metrics={"num_held_out_pairs": len(held_out)},

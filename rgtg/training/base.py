@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rgtg.config import check, choice, setting
+from rgtg.config import check, choice, refuse_old_name, setting
 from rgtg.errors import BadSettings
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Objective:
     def __new__(cls, *values: Any, **options: Any) -> "Objective":
         names = [f.name for f in fields(cls)]
         if unknown := [name for name in options if name not in names]:
+            for name in unknown:
+                refuse_old_name(name)
             lacks = f"`{cls.key}` has no option {', '.join(f'`{name}`' for name in unknown)}."
             raise BadSettings(lacks, f"It has: {', '.join(names) or 'none'}.", "Leave it out, or choose another objective.")
         return super().__new__(cls)
@@ -107,37 +109,39 @@ class OnPairs:
     """Options of the Bradley–Terry loss."""
 
     margin: float = setting(1.0, "Factor on the margin that a strong vote asks for; 0 = none", 0.0, 10.0)
-    label_smoothing: float = setting(0.0, "Share of the votes taken for mistakes", 0.0, 0.49)
+    label_smoothing: float = setting(0.0, "Label smoothing: assumed share of wrong votes", 0.0, 0.49)
 
 
 @dataclass(frozen=True)
 class OnPrefixes(OnPairs):
     """Options of the Bradley–Terry loss at every prefix length."""
 
-    unequal: str = choice("hold", "Where an answer is over: it keeps its reward, goes on with end tokens, or is left out", ("hold", "pad", "drop"))
+    unequal_lengths: str = choice(
+        "hold", "Beyond the end of the shorter answer: hold its last reward, pad with end tokens, or drop", ("hold", "pad", "drop")
+    )
     weights: str = choice("uniform", "Weight of each prefix length", ("uniform", "linear", "last-heavy"))
     stride: int = setting(1, "Every how many tokens a prefix is trained on", 1, 64)
     mark_weight: float = setting(3.0, "How much more a prefix counts under a mark that agrees with the vote", 1.0, 100.0)
 
     @property
     def pads(self) -> bool:
-        return self.unequal == "pad"
+        return self.unequal_lengths == "pad"
 
     def loss_at_every_prefix(self, chosen: "Tensor", rejected: "Tensor", batch: "PairBatch", total: float) -> "Tensor":
         from rgtg.training import losses
 
         return losses.partial_bradley_terry(
             chosen, rejected, batch.chosen_lengths, batch.rejected_lengths, batch.num_common, batch.margins,
-            self.unequal, self.weights, self.stride, self.label_smoothing, batch.marks, batch.weights, total,
+            self.unequal_lengths, self.weights, self.stride, self.label_smoothing, batch.marks, batch.weights, total,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Centred:
-    """The option of a scalar head on pairs."""
+class RewardCentering:
+    """Option of a scalar head that is trained on pairs."""
 
     # 0: at 0.01 it pressed all good prefixes to one value and weakened guidance (92 % to 84 % judged positive at beta 2)
-    centring: float = setting(0.0, "Pull of the two rewards of a pair towards opposite numbers", 0.0, 10.0)
+    center_rewards_coefficient: float = setting(0.0, "Reward centering: weight of (r_chosen + r_rejected)²", 0.0, 10.0)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-UNEQUAL = ("hold", "pad", "drop")
+UNEQUAL_LENGTHS = ("hold", "pad", "drop")
 WEIGHTS = ("uniform", "linear", "last-heavy")
 
 
@@ -84,7 +84,7 @@ def prefix_weights(
     chosen_lengths: Tensor,
     rejected_lengths: Tensor,
     num_common: Tensor | None = None,
-    unequal: str = "hold",
+    unequal_lengths: str = "hold",
     weights: str = "uniform",
     stride: int = 1,
 ) -> Tensor:
@@ -97,15 +97,15 @@ def prefix_weights(
 
     Lengths 2 and 4, one common token: hold [[0, 1, 1, 1]], drop [[0, 1, 0, 1]], stride 2 [[0, 1, 0, 1]].
     """
-    if unequal not in UNEQUAL:
-        raise ValueError(f"`unequal` has to be one of {UNEQUAL}, but is {unequal!r}")
+    if unequal_lengths not in UNEQUAL_LENGTHS:
+        raise ValueError(f"`unequal_lengths` has to be one of {UNEQUAL_LENGTHS}, but is {unequal_lengths!r}")
     if weights not in WEIGHTS:
         raise ValueError(f"`weights` has to be one of {WEIGHTS}, but is {weights!r}")
     longest = torch.maximum(chosen_lengths, rejected_lengths)[:, None]  # (pairs, 1)
     position = torch.arange(int(longest.max()), device=chosen_lengths.device)[None]  # (1, positions)
     end = position == longest - 1
     counted = (position < longest) & ((longest - 1 - position) % stride == 0)
-    if unequal == "drop":
+    if unequal_lengths == "drop":
         counted &= (position < torch.minimum(chosen_lengths, rejected_lengths)[:, None]) | end
     if num_common is not None:
         counted &= position >= num_common[:, None]
@@ -123,7 +123,7 @@ def partial_bradley_terry(
     rejected_lengths: Tensor,
     num_common: Tensor | None = None,
     margin: Tensor | float = 0.0,
-    unequal: str = "hold",
+    unequal_lengths: str = "hold",
     weights: str = "uniform",
     stride: int = 1,
     label_smoothing: float = 0.0,
@@ -138,11 +138,11 @@ def partial_bradley_terry(
     Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` its rows go on with
     end tokens (as in the released code), whose rewards are read. A pair without a term counts nothing.
     """
-    shape = prefix_weights(chosen_lengths, rejected_lengths, num_common, unequal, weights, stride).to(chosen.dtype)
+    shape = prefix_weights(chosen_lengths, rejected_lengths, num_common, unequal_lengths, weights, stride).to(chosen.dtype)
     num_positions = shape.shape[1]
     if position_weights is not None:
         shape = shape * position_weights[:, :num_positions]
-    if unequal == "pad":
+    if unequal_lengths == "pad":
         gap = chosen[:, :num_positions] - rejected[:, :num_positions]
     else:
         gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
@@ -153,7 +153,7 @@ def partial_bradley_terry(
     return weighted_mean(pairs, counts if sample_weights is None else counts * sample_weights, total)
 
 
-def centring(
+def reward_centering(
     chosen: Tensor,
     rejected: Tensor,
     chosen_lengths: Tensor,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rgtg.config import choice, setting
 from rgtg.errors import BadSettings
-from rgtg.training.base import ByLogProbs, Centred, Objective, OnPairs, OnPrefixes, OnTexts
+from rgtg.training.base import ByLogProbs, Objective, OnPairs, OnPrefixes, OnTexts, RewardCentering
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ AT_THE_END = "at the end only"
 
 
 @dataclass(frozen=True)
-class Partial(Centred, OnPrefixes, Objective):
+class Partial(RewardCentering, OnPrefixes, Objective):
     """A scalar head, pairs compared at every prefix length (PARGS, arXiv 2406.07780)."""
 
     key: ClassVar[str] = "partial"
@@ -35,12 +35,12 @@ class Partial(Centred, OnPrefixes, Objective):
 
         chosen, rejected = losses.response_rewards(forward(batch.ids), batch.prompt_lengths)
         sides = chosen, rejected, batch.chosen_lengths, batch.rejected_lengths
-        centring = losses.centring(*sides, sample_weights=batch.weights, total=total)
-        return self.loss_at_every_prefix(chosen, rejected, batch, total) + self.centring * centring
+        centering = losses.reward_centering(*sides, sample_weights=batch.weights, total=total)
+        return self.loss_at_every_prefix(chosen, rejected, batch, total) + self.center_rewards_coefficient * centering
 
 
 @dataclass(frozen=True)
-class Full(Centred, OnPairs, Objective):
+class Full(RewardCentering, OnPairs, Objective):
     """A scalar head, pairs compared as complete responses (ARGS, arXiv 2402.01694)."""
 
     key: ClassVar[str] = "full"
@@ -55,7 +55,7 @@ class Full(Centred, OnPairs, Objective):
 
         sides = *losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch.chosen_lengths, batch.rejected_lengths
         loss = losses.full_bradley_terry(*sides, batch.margins, self.label_smoothing, batch.weights, total)
-        return loss + self.centring * losses.centring(*sides, only_last=True, sample_weights=batch.weights, total=total)
+        return loss + self.center_rewards_coefficient * losses.reward_centering(*sides, only_last=True, sample_weights=batch.weights, total=total)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Vocabulary(OnPrefixes, Objective):
     tau: float = setting(0.0, "Temperature of the soft value; 0 = the maximum, as in FaRMA", 0.0, 100.0)
 
     def without_effect(self) -> dict[str, str]:
-        idle = {} if self.compare == "prefixes" else dict.fromkeys(("unequal", "weights", "stride", "mark_weight"), "compare=prefixes")
+        idle = {} if self.compare == "prefixes" else dict.fromkeys(("unequal_lengths", "weights", "stride", "mark_weight"), "compare=prefixes")
         idle |= {} if self.constraint == "sum" else {"constraint_weight": "constraint=sum"}
         if self.constraint == "sum" and self.constraint_weight == 0:
             idle |= dict.fromkeys(("constraint_on", "tau"), "a constraint_weight above 0")

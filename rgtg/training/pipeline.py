@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from rgtg.config import NEW_NAMES
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.models.loading import pick_device
 from rgtg.preferences.dataset import DataReport, Prepared, prepare
@@ -86,7 +87,7 @@ def train_file(
     judge = Judge(start, prepared, config)
     parent = judge.parent(base, place, dtype) if writes else None
     before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
-    lora = add_lora(start.model, config) if config.lora else None
+    lora = add_lora(start.model, config) if config.use_peft else None
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
     said: list[dict[str, Any]] = []
 
@@ -150,7 +151,9 @@ def _news(progress: Progress, num_live: int) -> dict[str, Any]:
 
 def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:
     """Whose checkpoints these are: the same start, data and settings."""
-    content = [start.loaded.ref.revision, prepared.report.sha256, len(prepared.train), replace(config, report_every=1, checkpoint_every=0).flat()]
+    old_names = {new: old for old, new in NEW_NAMES.items()}  # so that a training that an earlier version began goes on
+    settings = {old_names.get(name, name): value for name, value in replace(config, logging_steps=1, save_steps=0).flat().items()}
+    content = [start.loaded.ref.revision, prepared.report.sha256, len(prepared.train), settings]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -179,11 +182,11 @@ def estimate(model: PreTrainedModel, config: TrainingConfig, report: DataReport)
     rows = 2 if report.kind == "pairs" else 1
     length = min(config.max_length, report.prompt_tokens[1] + report.answer_tokens[1])  # a batch is padded to its longest
     a_row = seconds_of_a_row(model, max(1, length))
-    forwards = STEP + (1 if planned.objective.needs_reference else 0) + (1 if config.checkpointing else 0)
-    optimizer = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.lora else 0.0)
-    a_step = forwards * a_row * rows * planned.pairs_per_batch + optimizer
+    forwards = STEP + (1 if planned.objective.needs_reference else 0) + (1 if config.gradient_checkpointing else 0)
+    optimizer = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.use_peft else 0.0)
+    a_step = forwards * a_row * rows * planned.batch_size + optimizer
     measured = rows * a_row * (LOOKS * min(MEASURED_LIVE, report.num_held_out) + READINGS * report.num_held_out)
-    return Estimate(STARTING + a_step * planned.num_steps + measured, planned.num_steps, planned.pairs_per_batch)
+    return Estimate(STARTING + a_step * planned.max_steps + measured, planned.max_steps, planned.batch_size)
 
 
 @torch.inference_mode()

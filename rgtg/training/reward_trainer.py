@@ -47,13 +47,13 @@ class Progress:
 
 def schedule(config: TrainingConfig, num_items: int, num_weights: int) -> TrainingConfig:
     """`config` with a number where it says 0: steps and batch by the number of pairs, learning rate by that of the weights."""
-    size = config.pairs_per_batch or (16 if num_items < 400 else 32 if num_items < 4000 else 64)
+    size = config.batch_size or (16 if num_items < 400 else 32 if num_items < 4000 else 64)
     size = min(size, max(1, num_items))
     passes = 32 if num_items < 60 else 20 if num_items < 150 else 8 if num_items < 400 else 4 if num_items < 2000 else 2 if num_items < 20_000 else 1
     rate = config.learning_rate or (2e-4 if num_weights < 3e7 else 5e-5 if num_weights < 3e8 else 1e-5)
-    if config.lora and not config.learning_rate:
+    if config.use_peft and not config.learning_rate:
         rate = 5e-4  # GenARM's
-    return replace(config, pairs_per_batch=size, num_steps=config.num_steps or max(1, math.ceil(passes * num_items / size)), learning_rate=rate)
+    return replace(config, batch_size=size, max_steps=config.max_steps or max(1, math.ceil(passes * num_items / size)), learning_rate=rate)
 
 
 class Dropout:
@@ -91,7 +91,7 @@ def train_reward_model(
 ) -> bool:
     """Train `model` by `config.objective`, in place; whether it came to its end, not stopped.
 
-    `listen` hears every `report_every` steps, with what `measure` says of the model some ten times. With a `folder` there are
+    `listen` hears every `logging_steps` steps, with what `measure` says of the model some ten times. With a `folder` there are
     checkpoints in it, and the training `run` goes on from its newest whole one. Raises BadData where there is nothing to
     train on, BadReward where the loss is no number, MemoryError where a single pair does not fit.
     """
@@ -101,7 +101,7 @@ def train_reward_model(
     check_data(config.objective, isinstance(items[0], TokenPair))
     criterion = criterion_for(model, config.objective, pad_id, end_id)
     dropout = Dropout(model, config.dropout)
-    if config.checkpointing:
+    if config.gradient_checkpointing:
         switch_checkpointing(model, True)
     try:
         with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as place:
@@ -112,7 +112,7 @@ def train_reward_model(
             return not trainer.stopped
     finally:
         dropout.remove()
-        if config.checkpointing:
+        if config.gradient_checkpointing:
             switch_checkpointing(model, False)
         model.eval()
 
@@ -131,9 +131,9 @@ class PreferenceTrainer(Trainer):
 
     def __init__(self, model: PreTrainedModel, criterion: Criterion, config: TrainingConfig, items: Sequence[Item], folder: Path, run: str | None):
         self.criterion, self.config, self.folder, self.run, self.stopped = criterion, config, folder, run, False
-        self.at_once = config.pairs_per_batch  # items in one forward; halved where memory runs out
+        self.at_once = config.batch_size  # items in one forward; halved where memory runs out
         args = training_arguments(config, model, folder)
-        self.shares = plan(items, config.pairs_per_batch, config.num_steps, config.seed, args.world_size)
+        self.shares = plan(items, config.batch_size, config.max_steps, config.seed, args.world_size)
         self.scorer = Scorer(model)
         super().__init__(self.scorer, args, data_collator=lambda found: {"share": found[0]}, train_dataset=self.shares)
         self.remove_callback(PrinterCallback)
@@ -185,7 +185,7 @@ class PreferenceTrainer(Trainer):
     def _take_less(self, error: Exception) -> None:
         inner = self.accelerator.unwrap_model(self.model).model
         if self.at_once > 1:
-            self.at_once = math.ceil(min(self.at_once, self.config.pairs_per_batch) / 2)
+            self.at_once = math.ceil(min(self.at_once, self.config.batch_size) / 2)
         elif not getattr(inner, f"is_{CHECKPOINTING}", False):
             switch_checkpointing(inner, True)
         else:
@@ -230,7 +230,7 @@ class Listener(TrainerCallback):
         self.begun, self.first_step = time.monotonic(), state.global_step
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        every = self.trainer.config.checkpoint_every
+        every = self.trainer.config.save_steps
         due = state.global_step % every == 0 if every else time.monotonic() - self.trainer.last_saved > A_MINUTE
         if state.global_step < state.max_steps and args.world_size == 1 and self.should_stop():
             control.should_training_stop, self.trainer.stopped, due = True, True, True
@@ -265,14 +265,14 @@ def knows_bfloat16(device: str) -> bool:
 def training_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Path) -> TrainingArguments:
     device = next(model.parameters()).device.type
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    bf16 = config.autocast and knows_bfloat16(device)
+    bf16 = config.bf16 and knows_bfloat16(device)
     args = TrainingArguments(
-        output_dir=str(folder), max_steps=config.num_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1,
-        learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup * config.num_steps)),
+        output_dir=str(folder), max_steps=config.max_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1,
+        learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup_ratio * config.max_steps)),
         weight_decay=config.weight_decay, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
         bf16=bf16, use_cpu=device == "cpu", ddp_backend="gloo" if device == "cpu" and several else None, ddp_find_unused_parameters=False,
         ddp_timeout=PATIENCE,
-        logging_steps=config.report_every, logging_nan_inf_filter=False, save_strategy="no", report_to=[], disable_tqdm=True,
+        logging_steps=config.logging_steps, logging_nan_inf_filter=False, save_strategy="no", report_to=[], disable_tqdm=True,
         log_level="error", remove_unused_columns=False, dataloader_pin_memory=False, seed=config.seed,
     )  # fmt: skip
     args._n_gpu = min(args.n_gpu, 1)  # several GPUs in one process would be DataParallel; use torchrun

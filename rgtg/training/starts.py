@@ -90,7 +90,7 @@ def add_lora(model: PreTrainedModel, config: TrainingConfig) -> "PeftModel":
     except ImportError as error:
         raise BadSettings("LoRA needs the library peft.", "It is not installed.", "Run `pip install peft`, or train all weights.") from error
     settings = peft.LoraConfig(
-        r=config.lora_rank, lora_alpha=2 * config.lora_rank, lora_dropout=config.dropout, target_modules="all-linear",
+        r=config.lora_r, lora_alpha=2 * config.lora_r, lora_dropout=config.dropout, target_modules="all-linear",
         task_type="SEQ_CLS" if config.objective.scalar else "CAUSAL_LM",
     )  # fmt: skip
     with torch.random.fork_rng(range(torch.cuda.device_count())):

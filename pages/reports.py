@@ -14,7 +14,7 @@ from rgtg.records import ModelCard
 from rgtg.workbench.library import ModelInfo
 
 CI, HELP = "95 % CI", "Percentage points with their 95 % confidence interval, by prompt"
-CHANCE = "Nothing stands beside it, so it is measured against chance."
+CHANCE = "No model to compare with; the baseline is chance."
 
 
 def readable(card: ModelCard | None, with_figure: bool = False) -> ModelCard | None:
@@ -49,7 +49,7 @@ def accuracy_at_end(card: ModelCard) -> tuple[str, str]:
     return (share_words(end["accuracy"], end.get("low"), end.get("high")), f"{end.get('n', 0):,}") if end else ("", "")
 
 
-def rival_of(report: dict) -> tuple[str, dict]:
+def baseline_of(report: dict) -> tuple[str, dict]:
     """The model that was measured beside this one, in a word, and its figures: "parent", the name of a guide, or ("", {})."""
     guide = report.get("guide") or {}
     if "parent" in report:
@@ -59,7 +59,7 @@ def rival_of(report: dict) -> tuple[str, dict]:
 
 def accuracy_figure(card: ModelCard) -> go.Figure:
     """Accuracy by length of the prefix, the rival's beside it."""
-    name, rival = rival_of(card.report)
+    name, rival = baseline_of(card.report)
     return accuracy_by_length(lengths_of(card), rival.get("by_length"), "its parent" if name == "parent" else name)
 
 
@@ -68,7 +68,7 @@ def report_words(card: ModelCard | None) -> str:
     if card is None or not (card.report or card.accuracy):
         return "{}"
     report = card.report
-    found: dict = {"facts": [], "lengths": _table(lengths_of(card), *rival_of(report))}
+    found: dict = {"facts": [], "lengths": _table(lengths_of(card), *baseline_of(report))}
     if report:
         found |= {"verdict": _sentence_case(report.get("verdict", "")), "sentence": _sentence(report), "facts": _facts(report)}
     if report.get("calibration"):
@@ -85,23 +85,23 @@ def _calibration_row(found: dict) -> list[str]:
 def _sentence(report: dict) -> str:
     pairs, prompts = report.get("num_pairs", 0), report.get("num_prompts", 0)
     if not pairs:
-        return "No pairs were held out: vote on more prompts, or hold out a larger share."
-    where = f"Measured on {count(pairs, 'pair')} of {count(prompts, 'prompt')} that trained nothing."
+        return "No pairs were held out: vote on more prompts, or raise `eval_fraction`."
+    where = f"Evaluated on {count(pairs, 'held-out pair')} of {count(prompts, 'prompt')}."
     if "parent" in report:
         return where
-    name, guide = rival_of(report)[0], report.get("guide") or {}
+    name, guide = baseline_of(report)[0], report.get("guide") or {}
     if name:
-        return f"{where} Beside it stands {name}, which has guided until now."
-    why_not = f"{guide['name']}, which has guided until now, cannot be measured on them: {guide['why_not']} " if guide.get("why_not") else ""
+        return f"{where} Compared with {name}, the model that guided before."
+    why_not = f"{guide['name']}, the model that guided before, cannot be evaluated on them: {guide['why_not']} " if guide.get("why_not") else ""
     return f"{where} {why_not}{CHANCE}"
 
 
 def _facts(report: dict) -> list[list[str]]:
     """[label, words, help] a line."""
-    found, (name, rival), length = [], rival_of(report), report.get("length_only") or {}
+    found, (name, rival), length = [], baseline_of(report), report.get("length_only") or {}
     for key, label, about in (
-        ("accuracy_along", "partial answers", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance asks for"),
-        ("accuracy", "complete answers", "Share of pairs whose chosen answer, read to its end, has the higher reward"),
+        ("accuracy_along", "partial answers", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance needs"),
+        ("accuracy", "complete answers", "Share of pairs whose chosen answer, when complete, has the higher reward"),
     ):
         if key in report:
             beside = f" · {name} {interval(rival[key])}" if key in rival else ""
@@ -109,13 +109,13 @@ def _facts(report: dict) -> list[list[str]]:
     than = {"parent": "the parent", "": "chance"}.get(name, name)
     pairs, prompts = report.get("num_pairs", 0), report.get("num_prompts", 0)
     if report and not are_enough(pairs, prompts):
-        few = f"not known from {count(pairs, 'pair')} of {count(prompts, 'prompt')}; it takes {LEAST_PAIRS} of {LEAST_PROMPTS}"
-        return [*found, [f"over {than}", few, "What so few pairs say of a difference is chance"]]
+        few = f"too few to tell: {count(pairs, 'pair')} of {count(prompts, 'prompt')}; at least {LEAST_PAIRS} of {LEAST_PROMPTS} are needed"
+        return [*found, [f"over {than}", few, "With so few pairs a difference may be chance"]]
     if difference := report.get("difference_along"):
         found.append([f"over {than}", f"{points(difference)}, partial answers", HELP])
     if length:
-        bets = f"{interval(length['accuracy'])}, by taking the {length['bets_on']} answer"
-        found.append(["length baseline", bets, "Accuracy of a rule that looks at nothing but the length, with its 95 % confidence interval"])
+        bets = f"{interval(length['accuracy'])}, by always choosing the {length['bets_on']} answer"
+        found.append(["length baseline", bets, "Accuracy of a rule that looks at length alone, with its 95 % confidence interval"])
     if against := report.get("difference_to_length"):
         found.append(["over the length baseline", f"{points(against)}, complete answers", HELP])
     return found

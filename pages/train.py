@@ -20,7 +20,7 @@ from pages.handlers import guarded, in_words, payload, read_id, read_json, warn
 from pages.reports import accuracy_figure, report_words
 from pages.token_view import _Drawn
 from pages.training_form import TrainForm, asks_for, option_fields, read_form
-from pages.training_words import SAID, data_words, job_line, job_words
+from pages.training_words import ANNOUNCEMENTS, data_words, job_line, job_words
 from rgtg.errors import RgtgError
 from rgtg.plots import training_curve
 from rgtg.records import Job
@@ -146,7 +146,9 @@ class _Page:
         @guarded("Looking at the data")
         def look(form: str) -> Iterator[str]:
             if not asked and not 0 < self.workbench.num_votes() <= MAX_LOOK_AT:
-                yield json.dumps({"words": NO_VOTES if not self.workbench.num_votes() else "“Look at the data” counts what there is to learn from."})
+                yield json.dumps(
+                    {"words": NO_VOTES if not self.workbench.num_votes() else "Press “Look at the data” to count the pairs in your votes."}
+                )
                 return
             yield from self._look_at(form)
 
@@ -261,7 +263,7 @@ class _Page:
             log = self.trainings.jobs.log(job_id) if job.state in Job.RESUMABLE else ""
             now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in Job.UNFINISHED], model.name if model else None, log))}
             now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in Job.UNFINISHED else "", "report": f"{job_id} report" if card else ""}
-            now["status"] = f"“{job.config.get('name')}” {SAID[job.state]}"
+            now["status"] = f"“{job.config.get('name')}” {ANNOUNCEMENTS[job.state]}"
         now["list"] = json.dumps({"open": job_id, "jobs": [job_line(j) for j in jobs]})
         loading = self.workbench.status().state == "loading"
         found: dict[Any, Any] = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in Job.UNFINISHED for j in jobs))}

@@ -17,8 +17,8 @@ STATES = {
     "queued": "waiting for its turn", "running": "starting", "cancelling": "being cancelled", "succeeded": "done", "failed": "failed",
     "cancelled": "cancelled", "interrupted": "interrupted",
 }  # fmt: skip
-SAID = {
-    "queued": "is in line", "running": "is being trained", "cancelling": "is being cancelled", "succeeded": "is done and can be used in Compare",
+ANNOUNCEMENTS = {
+    "queued": "is queued", "running": "is being trained", "cancelling": "is being cancelled", "succeeded": "is done and can be used in Compare",
     "failed": "has failed", "cancelled": "was cancelled", "interrupted": "was interrupted",
 }  # fmt: skip
 
@@ -30,12 +30,12 @@ def data_words(report: Any, why: Callable[[str], str], config: DataConfig, plann
     facts = [
         [kind, f"{report.num_used:,} on {count(report.num_prompts, 'prompt')}{raters}"],
         ["to train on", f"{report.num_train:,}"],
-        ["held out", f"{report.num_held_out:,} on {count(report.num_held_out_prompts, 'prompt')}", "Kept apart by prompt, to measure the model on"],
+        ["held out", f"{report.num_held_out:,} on {count(report.num_held_out_prompts, 'prompt')}", "Held out by prompt, to evaluate the model on"],
         ["prompts", _lengths(report.prompt_tokens)],
         ["answers", _lengths(report.answer_tokens)],
     ]
     if kind == "pairs":
-        facts.append(["longer one chosen", f"in {100 * report.longer_chosen:.0f} of 100 pairs"])
+        facts.append(["longer answer chosen", f"in {100 * report.longer_chosen:.0f} % of pairs"])
     if planned:
         words = estimate_words(planned.seconds, planned.num_steps, planned.batch_size, kind)
         facts.append(["training time", words, "Estimated from the pairs, their length and the speed of this model on this machine"])
@@ -84,9 +84,9 @@ def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: st
         found["share"] = 1.0 if phase in ("report", "done") else share
     found |= {"cancel": job.state in ("queued", "running"), "resume": job.state in Job.RESUMABLE and job.attempt < job.max_attempts}
     if job.state in Job.RESUMABLE:
-        found |= {"error": job.error_text or "Its trainer is gone.", "log": log}
+        found |= {"error": job.error_text or "The training process is gone.", "log": log}
     if job.state == "succeeded" and made is None:
-        found["error"] = "The model that it made was deleted."
+        found["error"] = "Its model was deleted."
     elif made is not None and job.state == "succeeded":
         found |= {"lineup": f"./?lineup={job.id}", "model": f"./models?model={quote(made)}"}
     return found
@@ -95,11 +95,11 @@ def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: st
 def phase_words(phase: str | None, last: dict[str, Any], planned: dict[str, Any] | None = None) -> str:
     """What a trainer is doing: "step 40 of 120 · 12 s left"."""
     if phase == "report":
-        return "measuring it on the held-out pairs"
+        return "evaluating on the held-out pairs"
     if phase == "done":
         return "saving and checking the model"
     if not last:
-        begins = "the data is read, the first steps begin" + (f" · about {seconds_words(planned['seconds'])} in all" if planned else "")
+        begins = "the data is read, training begins" + (f" · about {seconds_words(planned['seconds'])} in all" if planned else "")
         return begins if phase == "data" else "starting: the libraries and the model are loading"
     left = last.get("seconds_left")
     return f"step {last['step']:,} of {last['num_steps']:,}" + (f" · {seconds_words(left)} left" if left is not None else "")

@@ -196,12 +196,12 @@ class DataConfig:
     """How preferences become token ids, and how many of the prompts are kept to measure on."""
 
     eval_fraction: float = setting(0.15, "Share of the prompts that is held out for evaluation", 0.0, 0.9)
-    template: str = choice("plain", "How a prompt becomes text: as it is, or in the tokenizer's chat template", ("plain", "chat"))
+    template: str = choice("plain", "Prompt template: the plain text, or the tokenizer's chat template", ("plain", "chat"))
     system_prompt: str = other("", "System prompt of the chat template")
     max_length: int = setting(1024, "Longest prompt and answer together, in tokens", 8, 131_072)
     over_long: str = choice("truncate", "Longer answers: truncate them or drop the pair", ("truncate", "drop"))
-    columns: str = other("", "Which columns hold what, where their names do not say it: prompt=…,a=…,b=…,winner=…")
-    max_bad_rows: int = setting(0, "Rows that may be unreadable: they are dropped and counted; 0 = the first one refuses the file", 0, 1_000_000_000)
+    columns: str = other("", "Column mapping, where the names are not recognised: prompt=…,a=…,b=…,winner=…")
+    max_bad_rows: int = setting(0, "Unreadable rows to drop and count before the file is refused; 0 = none", 0, 1_000_000_000)
 
     def __post_init__(self) -> None:
         check(self)

@@ -44,11 +44,11 @@ def test_a_child_that_is_right_more_often_is_better_and_one_that_is_not_is_not()
 def test_without_a_parent_the_guide_until_now_stands_beside_it():
     good, coin = (measured([[x, x]] * 40) for x in (1.0, 0.0))
     report = held_out_report(good, None, 0.5, Guide("partial", coin))
-    assert report["verdict"] == "better than what guided until now" and "parent" not in report
+    assert report["verdict"] == "better than the model that guided before" and "parent" not in report
     assert (report["guide"]["name"], report["guide"]["accuracy"]["mean"], report["guide"]["by_length"]["2"]["n"]) == ("partial", 0.5, 40)
     assert report["difference_along"]["mean"] == 0.5
     worse = held_out_report(coin, None, 0.5, Guide("partial", good))
-    assert worse["verdict"] == "not better than what guided until now" and worse["recommended"] is False
+    assert worse["verdict"] == "not better than the model that guided before" and worse["recommended"] is False
     apart = held_out_report(good, None, 0.5, Guide("partial", why_not="It reads other tokens."))
     assert apart["verdict"] == "better than chance" and apart["guide"] == {"name": "partial", "why_not": "It reads other tokens."}
     assert "guide" not in held_out_report(good, coin, 0.5, Guide("partial", coin)), "a parent comes first"

@@ -328,7 +328,7 @@ def test_what_guided_until_now_is_measured_beside_a_child_of_a_base_lm(tmp_path,
     run_job(job_folder(tmp_path / "a", base, training=training), lambda news: None, lambda: False)
     run_job(job_folder(tmp_path / "b", base, name="new", guide=str(tmp_path / "a" / "model")), lambda news: None, lambda: False)
     card, guide = ModelCard.read(tmp_path / "b" / "model"), ModelCard.read(tmp_path / "a" / "model")
-    assert (card.parent, card.report["guide"]["name"]) == ("", "mine") and "guided until now" in card.verdict
+    assert (card.parent, card.report["guide"]["name"]) == ("", "mine") and "guided before" in card.verdict
     assert card.report["guide"]["accuracy"] == guide.report["accuracy"] and card.report["guide"]["by_length"] == guide.report["by_length"]
 
 

@@ -174,7 +174,7 @@ def test_a_file_is_looked_at_and_a_bad_one_is_named(page, tmp_path):
     good.write_text("".join(json.dumps({"prompt": f"p{i}", "chosen": "ab", "rejected": "c"}) + "\n" for i in range(30)))
     bad.write_text('{"prompt": "p"}\n')
     facts = {label: words for label, words, *_ in json.loads(list(page._look()(form(source="file", path=str(good))))[-1])["facts"]}
-    assert facts["pairs"] == "30 on 30 prompts" and facts["longer one chosen"] == "in 100 of 100 pairs"
+    assert facts["pairs"] == "30 on 30 prompts" and facts["longer answer chosen"] == "in 100 % of pairs"
     found = json.loads(list(page._look()(form(source="file", path=str(bad))))[-1])
     assert found["wrong"] and "Row 1" in found["words"]
 
@@ -203,7 +203,7 @@ def test_start_puts_a_training_in_line_and_offers_another_name(page, workbench):
     assert job.state == "queued" and job.config["name"] == name and job.config["training"] == {"max_steps": 7}
     assert json.loads(found[page.form]["suggested"]) == {"name": "tiny-votes-2", "used": "tiny-votes"}
     assert json.loads(found[page.job])["id"] == job.id and json.loads(found[page.job])["cancel"] is True
-    assert found[page.timer].active is True and "in line" in found[page.status]
+    assert found[page.timer].active is True and "queued" in found[page.status]
     with pytest.raises(gr.Error, match="taken"):
         page._start()(form(name=name), {})
 
@@ -396,7 +396,9 @@ def report(**changes) -> dict:
 
 def test_the_report_is_in_words_beside_the_parents():
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=report())))
-    assert found["verdict"] == "Better than its parent" and "102 pairs of 60 prompts" in found["sentence"] and "chance" not in found["sentence"]
+    assert (
+        found["verdict"] == "Better than its parent" and "102 held-out pairs of 60 prompts" in found["sentence"] and "chance" not in found["sentence"]
+    )
     facts = {label: words for label, words, *_ in found["facts"]}
     assert facts["partial answers"] == "71.2 % (65–77) · parent 71.2 % (65–77)"
     assert facts["over the parent"] == "+11.1 points (−4.0 to +18.0), partial answers"
@@ -409,20 +411,20 @@ def test_the_guide_until_now_stands_beside_a_report_without_parent():
     beside = report()
     guide = {"name": "partial"} | beside.pop("parent")
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=beside | {"guide": guide})))
-    assert found["sentence"].endswith("Beside it stands partial, which has guided until now.")
+    assert found["sentence"].endswith("Compared with partial, the model that guided before.")
     facts = {label: words for label, words, *_ in found["facts"]}
     assert facts["complete answers"] == "71.2 % (65–77) · partial 71.2 % (65–77)" and "over partial" in facts
     assert found["lengths"]["head"] == ["tokens", "accuracy", "95 % CI", "partial", "pairs"]
     apart = {"name": "partial", "why_not": "It reads other tokens."}
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=beside | {"guide": apart})))
-    assert "partial, which has guided until now, cannot be measured on them: It reads other tokens. " in found["sentence"]
-    assert "against chance" in found["sentence"] and found["lengths"]["head"] == ["tokens", "accuracy", "95 % CI", "pairs"]
+    assert "partial, the model that guided before, cannot be evaluated on them: It reads other tokens. " in found["sentence"]
+    assert "the baseline is chance" in found["sentence"] and found["lengths"]["head"] == ["tokens", "accuracy", "95 % CI", "pairs"]
 
 
 def test_so_few_pairs_say_nothing_of_a_difference():
     few = report(num_pairs=14, num_prompts=2, verdict="too few to tell", difference_along={"mean": 0.799, "low": 0.6, "high": 1.0})
     facts = {label: words for label, words, *_ in json.loads(report_words(ModelCard("reward_model", "mine", report=few)))["facts"]}
-    assert facts["over the parent"] == "not known from 14 pairs of 2 prompts; it takes 20 of 10"
+    assert facts["over the parent"] == "too few to tell: 14 pairs of 2 prompts; at least 20 of 10 are needed"
     assert "79.9" not in str(facts) and "over the length baseline" not in facts
 
 
@@ -438,7 +440,7 @@ def test_a_report_without_parent_or_pairs_says_so():
     alone = report()
     del alone["parent"]
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=alone)))
-    assert "against chance" in found["sentence"] and "over chance" in {fact[0] for fact in found["facts"]}
+    assert "the baseline is chance" in found["sentence"] and "over chance" in {fact[0] for fact in found["facts"]}
     none = json.loads(report_words(ModelCard("reward_model", "m", report={"num_pairs": 0, "num_prompts": 0, "verdict": "too few to tell"})))
     assert none["verdict"] == "Too few to tell" and "No pairs were held out" in none["sentence"] and none["lengths"] is None
     assert report_words(None) == report_words(ModelCard("base_lm", "lm")) == "{}"

@@ -30,14 +30,18 @@ FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoin
 def add_options(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
-    given.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
-    parser.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
-    parser.add_argument("--name", help="its name on screen (that of the folder)")
-    parser.add_argument("--guide", default="", metavar="DIR|ID", help="a reward model to measure beside it where the start is none")
+    given.add_argument("--from-votes", action="store_true", help="the votes in the database, as a snapshot")
+    parser.add_argument(
+        "--base", required=True, metavar="NAME|PATH", help="base LM or reward model to start from: an installed name, a folder or a hub id"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="new folder for the reward model; checkpoints are beside it during training")
+    parser.add_argument("--name", help="display name (that of the folder)")
+    parser.add_argument("--guide", default="", metavar="DIR|ID", help="reward model to compare with, where training starts from a base LM")
     parser.add_argument("--split", default="train", help="split of a hub data set (train)")
-    parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="so many models, with seeds from --seed on, in folders OUT-1 to OUT-N")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint")
+    parser.add_argument(
+        "--ensemble", type=int, default=1, metavar="N", help="number of models, with random seeds from --seed on, in folders OUT-1 to OUT-N"
+    )
+    parser.add_argument("--resume", action="store_true", help="resume from the newest complete checkpoint")
     parser.add_argument("--json", action="store_true", help="progress as JSON lines")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the weights while training (float32)")

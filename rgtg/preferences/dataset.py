@@ -26,10 +26,10 @@ from rgtg.records import ModelCard
 CAUSES = {
     "equal": "both answers are the same",
     "duplicate": "the same pair by the same rater again",
-    "no_tokens": "an answer without a token",
-    "over_long": "longer than allowed",
-    "prompt_over_long": "the prompt alone is longer than allowed",
-    "equal_when_cut": "both answers are the same as far as they are read",
+    "no_tokens": "an empty answer",
+    "over_long": "longer than `max_length`",
+    "prompt_over_long": "the prompt alone is longer than `max_length`",
+    "equal_when_cut": "both answers are the same once truncated",
     "no_weight": "weight 0",
     **LEFT_OUT,
 }
@@ -233,56 +233,57 @@ def _longer_chosen(pairs: Sequence[TokenPair]) -> float:
 
 def _remarks_on_rows(reading: Reading) -> tuple[str, ...]:
     """How the rows were read, which columns were not, and which rows could not be."""
-    found = [f"Read as: {reading.read_as}."] if reading.read_as else []
+    remarks = [f"Read as: {reading.read_as}."] if reading.read_as else []
     if reading.not_read:
         names = ", ".join(f"`{name}`" for name in reading.not_read[:12])
         more = f" and {len(reading.not_read) - 12} more" if len(reading.not_read) > 12 else ""
-        found.append(f"Columns that are not read: {names}{more}.")
+        remarks.append(f"Columns that are not read: {names}{more}.")
     if reading.faults:
-        found.append(f"{dict(reading.left_out)['unreadable']} rows cannot be read and are dropped; {'; '.join(reading.faults)}")
-    return tuple(found)
+        remarks.append(f"{dict(reading.left_out)['unreadable']} rows cannot be read and are dropped; {'; '.join(reading.faults)}")
+    return tuple(remarks)
 
 
 def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> tuple[str, ...]:
     """Sentences for the screen, before training."""
-    found, here = [], encoder.template
-    if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != here:
+    remarks, template = [], encoder.template
+    if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != template:
         system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""
-        found.append(f"`{parent.name}` was taught with the template {parent.template}{system}, which is another.")
+        remarks.append(f"`{parent.name}` was trained with another template: {parent.template}{system}.")
     before = parent.training.get("eval_fraction") if parent and parent.kind != "base_lm" else None
     if parent and isinstance(before, (int, float)) and before < encoder.eval_fraction:
-        shares = f"{100 * before:.0f} of 100 prompts out of its training, here {100 * encoder.eval_fraction:.0f} are"
-        found.append(f"`{parent.name}` kept {shares}: it may know some of them.")
+        shares = f"{100 * before:.0f} % of prompts, this training {100 * encoder.eval_fraction:.0f} %"
+        remarks.append(f"`{parent.name}` held out {shares}: it may have been trained on some of them.")
     if report.num_raters == 1:
-        found.append("All votes are one person's: the model learns that person's taste.")
+        remarks.append("All votes are from one person: the model learns that person's taste.")
     if report.num_train < FEW:
-        found.append(f"{report.num_train} {report.kind} are few; the model may learn little.")
+        remarks.append(f"Few {report.kind} to train on ({report.num_train}): the model may learn little.")
     if report.num_held_out < FEW:
-        held = "1 of them is" if report.num_held_out == 1 else f"{report.num_held_out} {report.kind} are"
-        found.append(f"{held} held out: too few to tell how good the model is.")
+        remarks.append(f"Few {report.kind} held out ({report.num_held_out}): too few to tell how good the model is.")
     share = report.num_held_out / report.num_used
     if abs(share - encoder.eval_fraction) > 0.1:
-        asked = f"{100 * encoder.eval_fraction:.0f} of 100 {report.kind} were to be held out, {100 * share:.0f} are"
-        found.append(f"{asked}: all of one prompt go to one side, and there are few prompts.")
+        shares = f"{100 * share:.0f} % of {report.kind} are held out instead of {100 * encoder.eval_fraction:.0f} %"
+        remarks.append(f"{shares}: {report.kind} of one prompt stay together, and there are few prompts.")
     if report.num_contradictions:
-        how = "in both directions" if report.kind == "pairs" else "with more than one label"
-        found.append(f"{report.num_contradictions} {report.kind} are there {how}.")
+        how = "contradict each other: both directions are" if report.kind == "pairs" else "contradict each other: more than one label is"
+        remarks.append(f"{report.num_contradictions} {report.kind} {how} in the data.")
     if report.kind == "pairs" and abs(report.longer_chosen - 0.5) > 0.2:
         side = "longer" if report.longer_chosen > 0.5 else "shorter"
         share = max(report.longer_chosen, 1 - report.longer_chosen)
-        found.append(f"In {100 * share:.0f} of 100 pairs the {side} answer was chosen: length alone explains much.")
+        remarks.append(f"The {side} answer was chosen in {100 * share:.0f} % of pairs: the model may learn length.")
     if report.num_cut:
-        found.append(f"{report.num_cut} answers are read in part.")
+        remarks.append(f"{report.num_cut} answers are truncated.")
     if encoder.num_read_again:
-        found.append(f"{encoder.num_read_again} pairs were generated by a model with other tokens; their texts are encoded again.")
-    if encoder.num_conversations and encoder.has_chat_template and here[0] == "plain":
-        does = "are read as plain text, although this tokenizer has a chat template; the template `chat` reads them in it"
-        found.append(f"{encoder.num_conversations} conversations {does}.")
+        remarks.append(f"{encoder.num_read_again} pairs were generated with another tokenizer; their texts are encoded again.")
+    if encoder.num_conversations and encoder.has_chat_template and template[0] == "plain":
+        how = "are read as plain text, although this tokenizer has a chat template; choose the template `chat` to apply it"
+        remarks.append(f"{encoder.num_conversations} conversations {how}.")
     if encoder.num_prompts_found:
-        found.append(f"{encoder.num_prompts_found} pairs do not say where their prompt ends: what both answers begin with is taken for it.")
+        remarks.append(
+            f"{encoder.num_prompts_found} pairs do not say where their prompt ends: the common beginning of both answers is taken as the prompt."
+        )
     if encoder.num_with_markers:
         markers = ", ".join(f"`{marker}`" for marker in sorted(encoder.markers)[:4])
-        found.append(f"{encoder.num_with_markers} {report.kind} hold the markers of special tokens ({markers}): these are read as plain text.")
+        remarks.append(f"{encoder.num_with_markers} {report.kind} contain special tokens as text ({markers}): these are read as plain text.")
     if encoder.num_marks_lost:
-        found.append(f"The marks of {encoder.num_marks_lost} pairs count tokens of another model; they are left out.")
-    return tuple(found)
+        remarks.append(f"The marks of {encoder.num_marks_lost} pairs belong to tokens of another model; they are ignored.")
+    return tuple(remarks)

@@ -108,7 +108,7 @@ class Objective:
 class OnPairs:
     """Options of the Bradley–Terry loss."""
 
-    margin: float = setting(1.0, "Factor on the margin that a strong vote asks for; 0 = none", 0.0, 10.0)
+    margin: float = setting(1.0, "Factor on the margin of strong votes; 0 = no margin", 0.0, 10.0)
     label_smoothing: float = setting(0.0, "Label smoothing: assumed share of wrong votes", 0.0, 0.49)
 
 
@@ -120,8 +120,8 @@ class OnPrefixes(OnPairs):
         "hold", "Beyond the end of the shorter answer: hold its last reward, pad with end tokens, or drop", ("hold", "pad", "drop")
     )
     weights: str = choice("uniform", "Weight of each prefix length", ("uniform", "linear", "last-heavy"))
-    stride: int = setting(1, "Every how many tokens a prefix is trained on", 1, 64)
-    mark_weight: float = setting(3.0, "How much more a prefix counts under a mark that agrees with the vote", 1.0, 100.0)
+    stride: int = setting(1, "Train on every n-th prefix length only", 1, 64)
+    mark_weight: float = setting(3.0, "Factor on prefixes under a mark that agrees with the vote", 1.0, 100.0)
 
     @property
     def pads(self) -> bool:
@@ -161,4 +161,4 @@ class ByLogProbs(OnPairs, Objective):
     sums: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("beta",)
 
-    beta: float = setting(0.1, "Factor on log probabilities", 0.001, 10.0)
+    beta: float = setting(0.1, "Factor on log probabilities, as in DPO", 0.001, 10.0)

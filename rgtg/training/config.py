@@ -78,8 +78,8 @@ def shared_fields() -> list[Field[Any]]:
 
 
 def objective_help() -> str:
-    """ "What it is trained for: partial (PARGS), full (ARGS), …"."""
-    return f"What it is trained for: {', '.join(f'{key} ({kind.paper})' for key, kind in OBJECTIVES.items())}"
+    """ "Training objective: partial (PARGS), full (ARGS), …"."""
+    return f"Training objective: {', '.join(f'{key} ({kind.paper})' for key, kind in OBJECTIVES.items())}"
 
 
 def objective_to_read(key: str, training: Mapping[str, Any]) -> Objective:

@@ -15,7 +15,7 @@ from rgtg.evaluation.metrics import PREFIX_LENGTHS, calibration
 from rgtg.figures import LEAST_PROMPTS, are_enough, wilson_interval
 from rgtg.training.losses import hold
 
-PARENT, GUIDE, CHANCE = "its parent", "what guided until now", "chance"  # the verdicts: (not) better than one of these
+PARENT, GUIDE, CHANCE = "its parent", "the model that guided before", "chance"  # the verdicts: (not) better than one of these
 TOO_FEW = "too few to tell"
 WIDEST = 0.2  # with a wider interval around 0 nothing is said
 DRAWS = 2000  # of the bootstrap

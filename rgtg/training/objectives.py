@@ -104,10 +104,10 @@ class Vocabulary(OnPrefixes, Objective):
     scalar: ClassVar[bool] = False
     kind: ClassVar[str] = "vocabulary"
 
-    compare: str = choice("complete", "Complete answers, as in FaRMA, or every prefix length, as in PARGS", ("complete", "prefixes"))
-    constraint: str = choice("alternate", "Pairs and values in turn, step by step, or as a sum", ("alternate", "sum"))
+    compare: str = choice("complete", "Compare pairs as complete answers (FaRMA) or at every prefix length (PARGS)", ("complete", "prefixes"))
+    constraint: str = choice("alternate", "Pair loss and value constraint on alternate steps, or their sum", ("alternate", "sum"))
     constraint_weight: float = setting(1.0, "Weight of the value constraint in the sum; 0 = none", 0.0, 100.0)
-    constraint_on: str = choice("chosen", "Whose prefixes get values, as in FaRMA's code, or of both answers", ("chosen", "both"))
+    constraint_on: str = choice("chosen", "Value constraint on prefixes of the chosen answer, as in FaRMA's code, or of both", ("chosen", "both"))
     tau: float = setting(0.0, "Temperature of the soft value; 0 = the maximum, as in FaRMA", 0.0, 100.0)
 
     def without_effect(self) -> dict[str, str]:
@@ -201,7 +201,7 @@ class Implicit(ByLogProbs):
     is_ratio: ClassVar[bool] = True
     on_texts: ClassVar[str] = f"`{key}` with `ce`"
 
-    implicit: str = choice("dpo", "Loss: on pairs, or on single answers", ("dpo", "ce"))
+    implicit: str = choice("dpo", "Loss: DPO on pairs, or cross-entropy on single answers", ("dpo", "ce"))
 
     def without_effect(self) -> dict[str, str]:
         return dict.fromkeys(("margin", "label_smoothing"), "implicit=dpo") if self.takes_texts else {}

@@ -54,9 +54,9 @@ def option_fields(workbench: Workbench) -> list[dict[str, Any]]:
 
 def option_field(p: Parameter) -> dict[str, Any]:
     kind = "check" if isinstance(p.default, bool) else "text" if isinstance(p.default, str) and not p.choices else "number"
-    whole = isinstance(p.default, int) and not isinstance(p.default, bool)
+    is_integer = isinstance(p.default, int) and not isinstance(p.default, bool)
     spec: dict[str, Any] = {"name": p.name, "label": LABELS.get(p.name, p.name.replace("_", " ")), "help": p.help, "default": p.default, "kind": kind}
-    spec |= {"choices": list(p.choices)} if p.choices else {"min": p.min, "max": p.max, "step": 1 if whole else "any"}
+    spec |= {"choices": list(p.choices)} if p.choices else {"min": p.min, "max": p.max, "step": 1 if is_integer else "any"}
     return spec | {"first": p.name in FIRST, "data": p.name in OF_DATA, "auto": "0 = by" in p.help or "0 = one a" in p.help}
 
 
@@ -86,10 +86,10 @@ def read_form(text: object, workbench: Workbench) -> dict[str, Any]:
     }
 
 
-def asks_for(found: dict[str, Any], job: Job) -> bool:
+def asks_for(form: dict[str, Any], job: Job) -> bool:
     """Whether this form is the one that the job came from."""
     start = job.config.get("parent") or job.config.get("base_lm")
-    return (found["name"], found["start"], found["training"]) == (job.config.get("name"), start, with_new_names(job.config.get("training") or {}))
+    return (form["name"], form["start"], form["training"]) == (job.config.get("name"), start, with_new_names(job.config.get("training") or {}))
 
 
 def read_options(form: object, workbench: Workbench) -> dict[str, Any]:

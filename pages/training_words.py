@@ -27,7 +27,7 @@ def data_words(report: Any, why: Callable[[str], str], config: DataConfig, plann
     """A report of the data as the page shows it; `why` gives the words of a cause, `planned` is the `training.pipeline.Estimate`."""
     kind = report.kind
     raters = f" · {count(report.num_raters, 'rater')}" if report.num_raters else ""
-    facts = [
+    lines = [
         [kind, f"{report.num_used:,} on {count(report.num_prompts, 'prompt')}{raters}"],
         ["to train on", f"{report.num_train:,}"],
         ["held out", f"{report.num_held_out:,} on {count(report.num_held_out_prompts, 'prompt')}", "Held out by prompt, to evaluate the model on"],
@@ -35,15 +35,15 @@ def data_words(report: Any, why: Callable[[str], str], config: DataConfig, plann
         ["answers", _lengths(report.answer_tokens)],
     ]
     if kind == "pairs":
-        facts.append(["longer answer chosen", f"in {100 * report.longer_chosen:.0f} % of pairs"])
+        lines.append(["longer answer chosen", f"in {100 * report.longer_chosen:.0f} % of pairs"])
     if planned:
         words = estimate_words(planned.seconds, planned.num_steps, planned.batch_size, kind)
-        facts.append(["training time", words, "Estimated from the pairs, their length and the speed of this model on this machine"])
+        lines.append(["training time", words, "Estimated from the pairs, their length and the speed of this model on this machine"])
     if report.num_marked:
-        facts.append(["with marks", f"{report.num_marked:,}"])
+        lines.append(["with marks", f"{report.num_marked:,}"])
     if config.template != "plain":
-        facts.append(["template", config.template])
-    return {"facts": facts, "left_out": [f"{why(cause)}: {number:,}" for cause, number in report.dropped if number], "remarks": list(report.remarks)}
+        lines.append(["template", config.template])
+    return {"facts": lines, "left_out": [f"{why(cause)}: {number:,}" for cause, number in report.dropped if number], "remarks": list(report.remarks)}
 
 
 def _lengths(spread: tuple[int, int, int]) -> str:
@@ -79,17 +79,17 @@ def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: st
         words = f"waiting: {count(before, 'training')} before it" if before else "waiting for its turn"
     elif job.state == "running":
         words = phase_words(phase, last, lines[-1].get("estimate") if lines else None)
-    found = {"id": job.id, "name": job.config.get("name", "?"), "state": job.state, "words": words, "about": about(job, lines)}
+    view = {"id": job.id, "name": job.config.get("name", "?"), "state": job.state, "words": words, "about": about(job, lines)}
     if job.state in Job.UNFINISHED:
-        found["share"] = 1.0 if phase in ("report", "done") else share
-    found |= {"cancel": job.state in ("queued", "running"), "resume": job.state in Job.RESUMABLE and job.attempt < job.max_attempts}
+        view["share"] = 1.0 if phase in ("report", "done") else share
+    view |= {"cancel": job.state in ("queued", "running"), "resume": job.state in Job.RESUMABLE and job.attempt < job.max_attempts}
     if job.state in Job.RESUMABLE:
-        found |= {"error": job.error_text or "The training process is gone.", "log": log}
+        view |= {"error": job.error_text or "The training process is gone.", "log": log}
     if job.state == "succeeded" and made is None:
-        found["error"] = "Its model was deleted."
+        view["error"] = "Its model was deleted."
     elif made is not None and job.state == "succeeded":
-        found |= {"lineup": f"./?lineup={job.id}", "model": f"./models?model={quote(made)}"}
-    return found
+        view |= {"lineup": f"./?lineup={job.id}", "model": f"./models?model={quote(made)}"}
+    return view
 
 
 def phase_words(phase: str | None, last: dict[str, Any], planned: dict[str, Any] | None = None) -> str:

@@ -281,9 +281,9 @@ def test_cancel_and_resume_answer_for_known_trainings_only(page, workbench):
 
 def test_a_tick_sends_only_what_changed(page, workbench):
     vote(workbench)
-    shown = page._start()(form(), {})[page.shown]
-    again = page._tick()(shown)
-    assert set(again) == {page.models, page.shown, page.timer}
+    sent = page._start()(form(), {})[page.sent]
+    again = page._tick()(sent)
+    assert set(again) == {page.models, page.sent, page.timer}
 
 
 def test_a_model_whose_row_is_there_is_listed_when_it_is_asked_for(page, workbench, folders):
@@ -297,7 +297,7 @@ def test_a_model_whose_row_is_there_is_listed_when_it_is_asked_for(page, workben
     assert "lineup" in json.loads(found[page.job]) and workbench.trainings.made_by(job()) in workbench.library.models()
     workbench.store.jobs.set_status("mine", "deleted")
     workbench.library.catalog.remove(workbench.trainings.made_by(job()).name)
-    assert "was deleted" in json.loads(page._tick()(found[page.shown])[page.job])["error"] and workbench.trainings.made_by(job()) is None
+    assert "was deleted" in json.loads(page._tick()(found[page.sent])[page.job])["error"] and workbench.trainings.made_by(job()) is None
 
 
 def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, folders):

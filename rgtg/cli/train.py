@@ -71,11 +71,11 @@ def _flag(name: str) -> str:
 
 def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
     """{"margin": {"partial": field, "full": field, …}, …}: which objectives have an option."""
-    found: dict[str, dict[str, Field[Any]]] = {}
+    by_name: dict[str, dict[str, Field[Any]]] = {}
     for key, kind in OBJECTIVES.items():
         for f in fields(kind):
-            found.setdefault(f.name, {})[key] = f
-    return found
+            by_name.setdefault(f.name, {})[key] = f
+    return by_name
 
 
 def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> None:
@@ -85,8 +85,8 @@ def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> Non
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
     else:
         choices = f.metadata.get("choices")
-        shown = f"{{{','.join(choices)}}}" if choices else None
-        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar=shown, help=help)
+        metavar = f"{{{','.join(choices)}}}" if choices else None
+        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar=metavar, help=help)
 
 
 def config_of(options: argparse.Namespace) -> TrainingConfig:
@@ -156,15 +156,15 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
     installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
     base, guide = (installed.get(name, name) for name in (options.base, options.guide))
     emit = (lambda news: _print_news(news, options.json)) if first else lambda news: None
-    facts = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
-    card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **facts)
+    settings = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
+    card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **settings)
     if not first:
         return
     if card is None:
         raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to go on.")
     checkpoints.discard(member.work)
-    found = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
-    print(json.dumps(found, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
+    result = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
+    print(json.dumps(result, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
 
 
 def _is_finished(member: Member, options: argparse.Namespace) -> bool:

@@ -37,7 +37,7 @@ def prefix_accuracy(
         out[str(length)] = _accuracy(a[counts], b[counts])
     differs = num_common < longest
     out["end"] = _accuracy(_at(chosen, chosen_lengths)[differs], _at(rejected, rejected_lengths)[differs])
-    return {length: found for length, found in out.items() if found["n"]}
+    return {length: figures for length, figures in out.items() if figures["n"]}
 
 
 def _at(rewards: Tensor, lengths: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) 
     """The value that as large a share of positives lies below as of negatives above; halfway between two neighbours."""
     values = sorted(set(positive) | set(negative))
     pos, neg = sorted(positive), sorted(negative)
-    best, found = math.inf, 0.0
+    best, threshold = math.inf, 0.0
     i = j = 0
     for low, high in pairwise(values):
         while i < len(pos) and pos[i] <= low:
@@ -65,33 +65,33 @@ def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) 
             j += 1
         gap = abs(i / len(pos) - (1 - j / len(neg)))
         if gap < best:
-            best, found = gap, (low + high) / 2
-    return found
+            best, threshold = gap, (low + high) / 2
+    return threshold
 
 
 def calibration(gaps: Tensor, num_bins: int = 5) -> tuple[float, list[dict[str, float | int]]]:
     """How sure sigma(|gap|) is against how often the chosen side is ahead: expected error, and the bins from 0.5 to 1 that
     are not empty, [{"sure": 0.62, "accuracy": 0.58, "n": 40}, …]."""
     sure = torch.sigmoid(gaps.abs().double())
-    won = (gaps > 0).double() + 0.5 * (gaps == 0).double()
+    wins = (gaps > 0).double() + 0.5 * (gaps == 0).double()
     bins = ((sure - 0.5) * 2 * num_bins).long().clamp(max=num_bins - 1)
-    error, found = 0.0, []
+    error, filled_bins = 0.0, []
     for number in range(num_bins):
         inside = bins == number
         if n := int(inside.sum()):
-            mean_sure, accuracy = float(sure[inside].mean()), float(won[inside].mean())
+            mean_sure, accuracy = float(sure[inside].mean()), float(wins[inside].mean())
             error += n / gaps.numel() * abs(mean_sure - accuracy)
-            found.append({"sure": round(mean_sure, 4), "accuracy": round(accuracy, 4), "n": n})
-    return error, found
+            filled_bins.append({"sure": round(mean_sure, 4), "accuracy": round(accuracy, 4), "n": n})
+    return error, filled_bins
 
 
 def mean_interval(values: Sequence[float], seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
     """Mean and its 95 % bootstrap interval over the values (one a prompt): (mean, low, high)."""
     if not values:
         return math.nan, math.nan, math.nan
-    luck = random.Random(seed)
+    rng = random.Random(seed)
     n = len(values)
-    means = sorted(sum(luck.choices(values, k=n)) / n for _ in range(draws))
+    means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(draws))
     return sum(values) / n, means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
 
 

@@ -169,17 +169,17 @@ def plan(items: Sequence[Item], size: int, num_steps: int, seed: int, num_proces
     >>> [len(share.items) for share in plan([TokenPair((0,), (1,), (2,))] * 5, size=4, num_steps=2, seed=0, num_processes=2)]
     [2, 2, 2, 2]
     """
-    luck = random.Random(seed)
+    rng = random.Random(seed)
     batches: list[list[Item]] = []
     size = min(size, len(items))
     while len(batches) < num_steps:
-        batches += pair_batches(items, size, luck)
+        batches += pair_batches(items, size, rng)
     shares = []
     for batch in batches[:num_steps]:
         total = sum(item.weight for item in batch)
         for rank in range(num_processes):
-            mine = batch[rank::num_processes] or [replace(batch[0], weight=0.0)]  # every process takes part in every step
-            shares.append(Share(tuple(mine), total))
+            own_items = batch[rank::num_processes] or [replace(batch[0], weight=0.0)]  # every process takes part in every step
+            shares.append(Share(tuple(own_items), total))
     return shares
 
 
@@ -189,13 +189,13 @@ def pad_right(rows: Sequence[Ids], pad_id: int) -> Tensor:
     return torch.tensor([list(row) + [pad_id] * (width - len(row)) for row in rows])
 
 
-def token_batches(rows: Sequence[Ids], tokens_per_batch: int, luck: random.Random, pool: int = 50) -> Iterator[list[Ids]]:
+def token_batches(rows: Sequence[Ids], tokens_per_batch: int, rng: random.Random, pool: int = 50) -> Iterator[list[Ids]]:
     """One pass over `rows` in random order, rows of similar length together, each batch at most `tokens_per_batch` wide.
 
     Sorting happens inside pools of some `pool` batches, so batches stay random while little is padding.
     """
     order = list(range(len(rows)))
-    luck.shuffle(order)
+    rng.shuffle(order)
     average = sum(map(len, rows)) / len(rows)
     step = max(1, int(pool * tokens_per_batch / average))
     for start in range(0, len(order), step):
@@ -207,18 +207,18 @@ def token_batches(rows: Sequence[Ids], tokens_per_batch: int, luck: random.Rando
                 batch = []
             batch.append(rows[i])
         batches.append(batch)
-        luck.shuffle(batches)
+        rng.shuffle(batches)
         yield from batches
 
 
-def pair_batches(pairs: Sequence[Item], size: int, luck: random.Random, pool: int = 20) -> Iterator[list[Item]]:
+def pair_batches(pairs: Sequence[Item], size: int, rng: random.Random, pool: int = 20) -> Iterator[list[Item]]:
     """One pass over `pairs` in random order, pairs of similar length together, `size` at a time; which pairs do not fill a batch is chance."""
     order = list(range(len(pairs)))
-    luck.shuffle(order)
+    rng.shuffle(order)
     del order[len(order) // size * size :]  # before sorting: the longest pairs would be left out each time
     for start in range(0, len(order), pool * size):
         part = sorted(order[start : start + pool * size], key=lambda i: pairs[i].num_tokens)
         batches = [part[i : i + size] for i in range(0, len(part), size)]
-        luck.shuffle(batches)
+        rng.shuffle(batches)
         for batch in batches:
             yield [pairs[i] for i in batch]

@@ -53,21 +53,21 @@ class Columns:
     @classmethod
     def of(cls, text: str) -> "Columns":
         """`prompt=question,a=answer_1,b=answer_2,winner=better:1|2`. Raises BadSettings with what can be named."""
-        names, found = [f.name for f in fields(cls) if f.name != "wins"], dict[str, str]()
+        names, roles = [f.name for f in fields(cls) if f.name != "wins"], dict[str, str]()
         for item in filter(None, (part.strip() for part in text.split(","))):
             role, equals, column = (part.strip() for part in item.partition("="))
-            if role not in names or not equals or not column or role in found:
+            if role not in names or not equals or not column or role in roles:
                 wrong = f"`{excerpt(item)}` of the columns cannot be read."
                 raise BadSettings(wrong, f"The parts of a row are {', '.join(names)}, each once.", f"Write, for example, {EXAMPLE}.", "columns")
-            found[role] = column
-        if match := re.fullmatch(r"(.+):([^|:]+\|[^|:]+)", found.get("winner", "")):
-            found["winner"], found["wins"] = match[1], match[2]
-        columns = cls(**found)
+            roles[role] = column
+        if match := re.fullmatch(r"(.+):([^|:]+\|[^|:]+)", roles.get("winner", "")):
+            roles["winner"], roles["wins"] = match[1], match[2]
+        columns = cls(**roles)
         if text.strip() and columns.form is None:
             ways = (
                 "chosen and rejected; a, b and winner; a, b, score_a and score_b; answers with scores, ranks or labels; response with label or score"
             )
-            raise BadSettings("The columns name no preference.", f"Found {', '.join(found) or 'nothing'}.", f"Give {ways}.", "columns")
+            raise BadSettings("The columns name no preference.", f"Found {', '.join(roles) or 'nothing'}.", f"Give {ways}.", "columns")
         return columns
 
     @property
@@ -185,8 +185,8 @@ KNOWN = frozenset(KNOWN_WORDS | {path.split(".")[0] for layout in LAYOUTS for pa
 
 def layout_of(row: Row, names: Iterable[str]) -> Layout | None:
     """The first layout that a row with values under these names is of."""
-    there = frozenset(names)
-    return next((layout for layout in LAYOUTS if layout.fits(row, there)), None)
+    present = frozenset(names)
+    return next((layout for layout in LAYOUTS if layout.fits(row, present)), None)
 
 
 def chosen_layout(columns: Columns) -> Layout:
@@ -233,8 +233,8 @@ def _step(value: Any, name: str, path: str, before: str) -> Any:
         raise BadRow(f"`{before}` has {len(value)} items, and `{path}` asks for number {name}.", "Mend or remove the row.")
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
         return [item.get(name) for item in value]
-    there = f" `{before}` has {', '.join(f'`{excerpt(key, 40)}`' for key in value)}." if isinstance(value, Mapping) and before != path else ""
-    raise BadRow(f"There is no `{path}` in it.{there}", "Mend or remove the row, or name the columns.")
+    available = f" `{before}` has {', '.join(f'`{excerpt(key, 40)}`' for key in value)}." if isinstance(value, Mapping) and before != path else ""
+    raise BadRow(f"There is no `{path}` in it.{available}", "Mend or remove the row, or name the columns.")
 
 
 def winner_of(value: Any, columns: Columns) -> str:
@@ -246,9 +246,9 @@ def winner_of(value: Any, columns: Columns) -> str:
         number = number_of(value, columns.winner, least=None)
         return "a" if number < 0 else "b" if number > 0 else "tie"
     if columns.wins:
-        shown = f"{value:g}" if isinstance(value, float) else str(int(value)) if isinstance(value, bool) else str(value).strip()
+        text = f"{value:g}" if isinstance(value, float) else str(int(value)) if isinstance(value, bool) else str(value).strip()
         for side, wins in zip("ab", columns.wins.split("|"), strict=True):
-            if shown.lower() == wins.strip().lower():
+            if text.lower() == wins.strip().lower():
                 return side
     if isinstance(word, str):
         if word in TIES or word.startswith(("tie", "both_", "bothbad")):

@@ -126,8 +126,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """A tokenizer that was saved alone, without a model."""
     from transformers import AutoTokenizer
 
-    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return found
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return tokenizer
 
 
 def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder, may_fail: int) -> tuple[list[Example | Labelled], list[Item], Counter[str]]:

@@ -59,8 +59,8 @@ class Reading:
 
 def read_examples(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0) -> list[Example] | list[Labelled]:
     """The examples of `read`."""
-    found: list[Any] = list(read(source, split, columns, max_bad_rows).examples)
-    return found
+    examples: list[Any] = list(read(source, split, columns, max_bad_rows).examples)
+    return examples
 
 
 def read(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0) -> Reading:
@@ -77,18 +77,18 @@ def write_back(reading: Reading, path: Path) -> dict[str, Any]:
     """Write the examples as JSON lines for `read_back`, and return what else it needs: the other fields of the reading."""
     with path.open("w", encoding="utf-8") as file:
         for example in reading.examples:
-            found = {f.name: getattr(example, f.name) for f in fields(example) if getattr(example, f.name) != f.default}
-            file.write(json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
+            row = {f.name: getattr(example, f.name) for f in fields(example) if getattr(example, f.name) != f.default}
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     kind = "pairs" if isinstance(reading.examples[0], Example) else "texts"
     return {"kind": kind} | {f.name: getattr(reading, f.name) for f in fields(reading) if f.name != "examples"}
 
 
-def read_back(path: Path, facts: Mapping[str, Any]) -> Reading:
+def read_back(path: Path, description: Mapping[str, Any]) -> Reading:
     """The reading that `write_back` wrote: equal to it."""
-    kind: Any = Example if facts["kind"] == "pairs" else Labelled
+    kind: Any = Example if description["kind"] == "pairs" else Labelled
     with path.open(encoding="utf-8", newline="\n") as file:
         examples = tuple(kind(**{name: _frozen(value) for name, value in json.loads(line).items()}) for line in file)
-    return Reading(examples, **{name: _frozen(value) for name, value in facts.items() if name != "kind"})
+    return Reading(examples, **{name: _frozen(value) for name, value in description.items() if name != "kind"})
 
 
 def _frozen(value: Any) -> Any:
@@ -258,7 +258,7 @@ class _Reader:
                         self._left_out["even"] += 1
                         continue
                     (_, chosen, part), (_, rejected, _) = (one, other) if one[0] > other[0] else (other, one)
-                    self._keep(Example(part.number, prompt, chosen, rejected, **part.facts()), "")
+                    self._keep(Example(part.number, prompt, chosen, rejected, **part.pair_fields()), "")
                     self._count(self._examples[-1])
 
     def _read_as(self) -> str:
@@ -279,6 +279,6 @@ def _no_layout(row: Row) -> BadRow:
         if null:
             are = "is null: there is nothing in it" if len(null) == 1 else "are null: there is nothing in them"
             return BadRow(f"{', '.join(f'`{name}`' for name in null)} {are}.", "Fill it, or remove the row.")
-    there = [name for name, value in row.items() if value is not None]
-    found = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in there[:20])}" if there else "All its values are null"
+    names = [name for name, value in row.items() if value is not None]
+    found = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in names[:20])}" if names else "All its values are null"
     return BadRow(f"It is no preference. {found}.", f"A row has {SHAPES}. Other names are told by columns.")

@@ -107,15 +107,15 @@ def num_common(a: Trace, b: Trace, comparison: Comparison) -> int:
 def _kept(trace: Trace, comparison: Comparison) -> dict[str, int]:
     """{id of the trace or an ancestor: number of its leading tokens that the trace has}."""
     num_kept = len(trace.steps)
-    kept = {trace.id: num_kept}
-    while trace.parent_trace_id is not None and trace.parent_trace_id not in kept:
+    shared = {trace.id: num_kept}
+    while trace.parent_trace_id is not None and trace.parent_trace_id not in shared:
         num_kept = min(num_kept, trace.branch_position or 0)
-        kept[trace.parent_trace_id] = num_kept
+        shared[trace.parent_trace_id] = num_kept
         parent = comparison.trace(trace.parent_trace_id)
         if parent is None:
             break
         trace = parent
-    return kept
+    return shared
 
 
 def _seen(comparison: Comparison, vote: Vote) -> tuple[Trace, list[Trace]]:

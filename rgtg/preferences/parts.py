@@ -92,15 +92,15 @@ class RowParts:
     def listed(self, name: str) -> Any:
         """A list, or one as JSON, which is how our own exports write it: its column has one type whatever is in it."""
         self.used |= {name} & self.row.keys()
-        found = self.row[name]
-        return parse_json(found) if isinstance(found, str) and found.lstrip().startswith("[") else found
+        value = self.row[name]
+        return parse_json(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
 
     @property
     def has_ids(self) -> bool:
         """Whether it is a pair of token ids; a row of our own exports has empty ones where there are texts only."""
         names = [f"{key}_ids" for key in ("chosen", "rejected", "prompt")]
-        there = {name for name in names if self.row.get(name) is not None}
-        return there >= set(names[:2]) and any(self.row[name] not in ("", "[]", []) for name in there)
+        present = {name for name in names if self.row.get(name) is not None}
+        return present >= set(names[:2]) and any(self.row[name] not in ("", "[]", []) for name in present)
 
     def optional(self, name: str) -> Any:
         return self.get(name) if self.row.get(name) is not None else None
@@ -111,13 +111,13 @@ class RowParts:
         """The prompt with its system prompt and earlier turns: from where `columns` say, else where it usually is; "" where nowhere."""
         taken = {path.split(".")[0] for path in columns.paths}
         name = columns.prompt or next((name for name in CONTEXT if self.row.get(name) is not None and name not in taken), "")
-        found: Value = value_of(self.get(name), name) if name else ""
-        if name == "instruction" and isinstance(found, str) and isinstance(self.row.get("input"), str) and "input" not in taken:
-            found = "\n".join(text for text in (found, text_of(self.get("input"), "input")) if text)
-        if isinstance(found, str) and not found and name in ("prompt", "instruction"):
+        prompt: Value = value_of(self.get(name), name) if name else ""
+        if name == "instruction" and isinstance(prompt, str) and isinstance(self.row.get("input"), str) and "input" not in taken:
+            prompt = "\n".join(text for text in (prompt, text_of(self.get("input"), "input")) if text)
+        if isinstance(prompt, str) and not prompt and name in ("prompt", "instruction"):
             other = self.optional("input") if "input" not in taken and name == "prompt" else None
-            found = value_of(other, "input") if other is not None else found
-        return with_context(found, self._system(columns), self._history() if name != "history" and "history" not in taken else ())
+            prompt = value_of(other, "input") if other is not None else prompt
+        return with_context(prompt, self._system(columns), self._history() if name != "history" and "history" not in taken else ())
 
     def _system(self, columns: Columns) -> str:
         name = columns.system or next((name for name in ("system", "system_prompt") if self.row.get(name) is not None), "")
@@ -127,15 +127,15 @@ class RowParts:
         """Earlier turns as [["Hi", "Hello."], …] (LLaMA-Factory) or as messages; a text is none, and then not read."""
         if not isinstance(self.row.get("history"), (list, tuple, str)) or not self.row["history"]:
             return ()
-        found = unwrapped(self.row["history"], "history", self._cells)
-        if isinstance(found, str):
+        history = unwrapped(self.row["history"], "history", self._cells)
+        if isinstance(history, str):
             return ()
         self.used.add("history")
-        if is_turns(found):
-            return messages(found, "history")
-        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in found):
+        if is_turns(history):
+            return messages(history, "history")
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in history):
             raise BadRow("`history` is no list of turns.", 'Write it as [["question", "answer"], …].')
-        return tuple((role, text_of(text, "history")) for pair in found for role, text in zip(("user", "assistant"), pair, strict=True))
+        return tuple((role, text_of(text, "history")) for pair in history for role, text in zip(("user", "assistant"), pair, strict=True))
 
     # --- pairs
 
@@ -146,7 +146,7 @@ class RowParts:
         is_empty = self.row.get("prompt") == "" or (self._cells and "prompt" in self.row)  # said, and not missing
         if isinstance(chosen, str) and isinstance(rejected, str) and not (prompt or is_empty or (TURN in chosen and TURN in rejected)):
             asked, *answers = parted(chosen, rejected)
-            example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.facts(), prompt_given=False)
+            example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.pair_fields(), prompt_given=False)
             return example, "texts in `chosen` and `rejected` that begin with their prompt"
         if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and TURN in chosen and TURN in rejected:
             dialogues = last_turn(chosen, columns.chosen), last_turn(rejected, columns.rejected)
@@ -173,7 +173,7 @@ class RowParts:
     def _example(self, sides: Sequence[tuple[Value, str]], **extra: Any) -> Example:
         (prompt, chosen), (other, rejected) = sides
         check_same(prompt, other)
-        return Example(self.number, prompt or "", chosen, rejected, **self._ended(), **self.facts(), **extra)
+        return Example(self.number, prompt or "", chosen, rejected, **self._ended(), **self.pair_fields(), **extra)
 
     def battle(self, columns: Columns) -> Example:
         """The better of two answers over the other. Raises LeftOut for a tie."""
@@ -227,16 +227,16 @@ class RowParts:
         return pairs, num_ties, len(answers)
 
     def _answers(self, columns: Columns) -> list[Value]:
-        found = self.get(columns.answers)
-        if isinstance(found, (list, tuple)) and found:
-            return [value_of(unwrapped(answer, columns.answers, False), columns.answers) for answer in found]
-        raise BadRow(f"`{columns.answers}` is {kind_of(found)}, not a list of answers.")
+        answers = self.get(columns.answers)
+        if isinstance(answers, (list, tuple)) and answers:
+            return [value_of(unwrapped(answer, columns.answers, False), columns.answers) for answer in answers]
+        raise BadRow(f"`{columns.answers}` is {kind_of(answers)}, not a list of answers.")
 
     def _numbers(self, path: str) -> list[float | None]:
-        found = self.get(path)
-        if not isinstance(found, (list, tuple)):
-            raise BadRow(f"`{path}` is {kind_of(found)}, not a list of numbers.")
-        return [None if value is None else number_of(value, path, least=None) for value in found]
+        values = self.get(path)
+        if not isinstance(values, (list, tuple)):
+            raise BadRow(f"`{path}` is {kind_of(values)}, not a list of numbers.")
+        return [None if value is None else number_of(value, path, least=None) for value in values]
 
     # --- labelled texts
 
@@ -266,14 +266,14 @@ class RowParts:
 
     def ids(self) -> Example:
         chosen, rejected = (self._token_ids(key) for key in ("chosen_ids", "rejected_ids"))
-        facts = self.facts()
+        pair_fields = self.pair_fields()
         if self.row.get("prompt_ids") is not None:
             prompt = self._token_ids("prompt_ids")
         else:
             shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
             given = self.row.get("num_prompt_ids") is not None
             num_prompt = whole_of(self.get("num_prompt_ids"), "num_prompt_ids") if given else shared
-            facts |= {} if given else {"prompt_given": False, "num_common": 0}
+            pair_fields |= {} if given else {"prompt_given": False, "num_common": 0}
             if num_prompt > min(len(chosen), len(rejected)):
                 raise BadRow(f"`num_prompt_ids` is {num_prompt}, and a side has {min(len(chosen), len(rejected))} ids.")
             if chosen[:num_prompt] != rejected[:num_prompt]:
@@ -285,19 +285,19 @@ class RowParts:
         asked = self.row.get("prompt")
         return Example(
             self.number, value_of(self.get("prompt"), "prompt") if asked else "", **texts,
-            prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **self._ended(), **facts,
+            prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **self._ended(), **pair_fields,
         )  # fmt: skip
 
     def _token_ids(self, key: str) -> list[int]:
-        found = self.listed(key)
-        if not isinstance(found, (list, tuple)):
-            raise BadRow(f"`{key}` is {kind_of(found)}, not a list of ids.")
-        odd = next((value for value in found if not isinstance(value, int) or isinstance(value, bool)), None)
-        if odd is not None or None in found:
+        ids = self.listed(key)
+        if not isinstance(ids, (list, tuple)):
+            raise BadRow(f"`{key}` is {kind_of(ids)}, not a list of ids.")
+        odd = next((value for value in ids if not isinstance(value, int) or isinstance(value, bool)), None)
+        if odd is not None or None in ids:
             raise BadRow(f"`{key}` has {kind_of(odd)}.", "Ids are whole numbers from 0 on.")
-        if min(found, default=0) < 0:
-            raise BadRow(f"`{key}` has {min(found)}.", "Ids count from 0.")
-        return list(found)
+        if min(ids, default=0) < 0:
+            raise BadRow(f"`{key}` has {min(ids)}.", "Ids count from 0.")
+        return list(ids)
 
     def _answer(self, side: str) -> str:
         """The text beside the ids of an answer: as it is, or the last turn of a conversation."""
@@ -326,22 +326,22 @@ class RowParts:
     def _number(self, key: str, default: float) -> float:
         return default if self.row.get(key) in (None, "") else number_of(self.row[key], key)
 
-    def facts(self) -> dict[str, Any]:
+    def pair_fields(self) -> dict[str, Any]:
         self.used |= {"num_common", "margin"} & self.row.keys()
-        found: dict[str, Any] = {"num_common": 0, "margin": self._number("margin", 0.0)} | self._of_vote()
+        fields: dict[str, Any] = {"num_common": 0, "margin": self._number("margin", 0.0)} | self._of_vote()
         if self.row.get("num_common") not in (None, ""):
-            found["num_common"] = whole_of(self.row["num_common"], "num_common")
+            fields["num_common"] = whole_of(self.row["num_common"], "num_common")
         for side in ("chosen", "rejected"):
-            found |= {key: self._marks(key) for key in (f"{side}_marks", f"{side}_spans") if self.row.get(key) is not None}
-        return found
+            fields |= {key: self._marks(key) for key in (f"{side}_marks", f"{side}_spans") if self.row.get(key) is not None}
+        return fields
 
     def _marks(self, key: str) -> tuple[Mark, ...]:
-        found = self.listed(key)
-        if not isinstance(found, (list, tuple)):
-            raise BadRow(f"`{key}` is {kind_of(found)}, not a list of marks.")
-        for mark in found:
-            whole = isinstance(mark, (list, tuple)) and len(mark) == 3 and all(type(at) is int for at in mark[:2])
-            if not whole or not 0 <= mark[0] <= mark[1] or mark[2] not in MARKS:
+        marks = self.listed(key)
+        if not isinstance(marks, (list, tuple)):
+            raise BadRow(f"`{key}` is {kind_of(marks)}, not a list of marks.")
+        for mark in marks:
+            well_formed = isinstance(mark, (list, tuple)) and len(mark) == 3 and all(type(at) is int for at in mark[:2])
+            if not well_formed or not 0 <= mark[0] <= mark[1] or mark[2] not in MARKS:
                 do = f"A mark is [first, behind the last, label]; the labels are {', '.join(MARKS)}."
                 raise BadRow(f"`{key}` has {mark!s:.60}.", do)
-        return tuple((start, end, label) for start, end, label in found)
+        return tuple((start, end, label) for start, end, label in marks)

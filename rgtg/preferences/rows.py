@@ -179,8 +179,8 @@ class Rows:
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             if isinstance(error, (BadText, BadRow)):
                 raise
-            found = (str(error).strip().splitlines() or ["It breaks off."])[0].rstrip(".")
-            raise BadText(f"As {kind} it is broken: {found}.", f"Write it again, or give {KINDS}.") from error
+            fault = (str(error).strip().splitlines() or ["It breaks off."])[0].rstrip(".")
+            raise BadText(f"As {kind} it is broken: {fault}.", f"Write it again, or give {KINDS}.") from error
 
     def _wanted(self, names: list[str]) -> list[str]:
         """The columns to read: those that are known, or all where none is, so that a message can name them."""
@@ -203,11 +203,11 @@ class Rows:
 
         subset, split = (None, self._split) if is_folder else ((*rest[1:], None)[0], rest[2] if len(rest) == 3 else self._split)
         try:
-            found = load_dataset(name if is_folder else f"{owner}/{rest[0]}", subset, split=split)
+            dataset = load_dataset(name if is_folder else f"{owner}/{rest[0]}", subset, split=split)
         except Exception as error:  # it raises whatever its network and its parsers raise
             first = (str(error).strip().splitlines() or ["It gave no reason."])[0]
             raise BadData(f"The hub did not give the data set `{name}`.", first, "Check the name, the split and the network.") from error
-        yield from found.select_columns(self._wanted(found.column_names))
+        yield from dataset.select_columns(self._wanted(dataset.column_names))
 
 
 def is_here(path: Path) -> bool:
@@ -246,7 +246,7 @@ def _says_its_files(folder: Path) -> bool:
 def _shards(folder: Path, split: str) -> list[Path]:
     """The files of rows in a folder, in the order of their names: those of the split where names say which they belong to."""
     kinds = (*JSON_SUFFIXES, *TABLE_SUFFIXES, ".parquet", ".arrow", ".feather")
-    found: dict[Path, str] = {}
+    suffix_of: dict[Path, str] = {}
     entries = list(islice(folder.rglob("*"), MAX_ENTRIES + 1))
     if len(entries) > MAX_ENTRIES:
         raise BadData(f"The folder `{folder}` holds more than {MAX_ENTRIES:,} files.", "", "Give the folder of the data set alone.")
@@ -254,20 +254,20 @@ def _shards(folder: Path, split: str) -> list[Path]:
         parts = path.relative_to(folder).parts
         suffixes = [s.lower() for s in path.suffixes]
         if path.is_file() and not any(part.startswith((".", "_")) for part in parts) and path.name not in SKIPPED and set(suffixes) & set(kinds):
-            found[path] = next((s for s in reversed(suffixes) if s in kinds), "")
-    if not found:
+            suffix_of[path] = next((s for s in reversed(suffixes) if s in kinds), "")
+    if not suffix_of:
         raise BadData(f"The folder `{folder}` holds no file of rows.", "", f"Give a folder with files of one kind: {KINDS}.")
     by_split: dict[str, list[Path]] = {}
-    for path in found:
+    for path in suffix_of:
         by_split.setdefault(_split_of(path.relative_to(folder)), []).append(path)
     wanted = SPLITS.get(split, split)
-    named = [path for path in found if any(part == split or part.startswith(f"{split}-") for part in path.relative_to(folder).parts)]
+    named = [path for path in suffix_of if any(part == split or part.startswith(f"{split}-") for part in path.relative_to(folder).parts)]
     by_split |= {wanted: named} if named else {}
     chosen = by_split.get(wanted) or (by_split.get("") if set(by_split) == {""} else None)
     if chosen is None:
-        there = ", ".join(sorted(filter(None, by_split)))
-        raise BadData(f"The folder `{folder}` has no files of the split `{split}`.", f"It has {there}.", "Name one of them with --split, or a file.")
-    several = sorted({found[path] for path in chosen})
+        splits = ", ".join(sorted(filter(None, by_split)))
+        raise BadData(f"The folder `{folder}` has no files of the split `{split}`.", f"It has {splits}.", "Name one of them with --split, or a file.")
+    several = sorted({suffix_of[path] for path in chosen})
     if len(several) > 1:
         do = "Give one of the files, or a folder with one kind."
         raise BadData(f"The folder `{folder}` holds files of several kinds.", f"Found {', '.join(several)}.", do)

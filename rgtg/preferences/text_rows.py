@@ -60,12 +60,12 @@ def parse_json(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    row = dict(pairs)
+    if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise BadRow(f"The key `{excerpt(twice)}` stands in it twice.", "Keep one of them.")
-    return found
+    return row
 
 
 def _where(error: json.JSONDecodeError) -> str:
@@ -131,14 +131,14 @@ def _each_line(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
 
 def _values(text: str) -> list[Any]:
     """The rows of one value over many lines, or of several one behind the other."""
-    decoder, at, found = json.JSONDecoder(object_pairs_hook=_object), 0, []
+    decoder, at, values = json.JSONDecoder(object_pairs_hook=_object), 0, []
     try:
         while at < len(text):
             if text[at].isspace():
                 at += 1
                 continue
             value, at = decoder.raw_decode(text, at)
-            found.append(value)
+            values.append(value)
     except json.JSONDecodeError as error:
         lines = [line for line in text.split("\n") if line.strip()]
         if any(_is_object(line) for line in lines[1:3]):  # lines of which the first is torn
@@ -148,7 +148,7 @@ def _values(text: str) -> list[Any]:
         raise BadText("It is nested too deeply to be read.") from error
     except BadRow as error:
         raise BadText(error.found, error.do) from error
-    return expand(found[0]) if len(found) == 1 else found
+    return expand(values[0]) if len(values) == 1 else values
 
 
 def _is_object(line: str) -> bool:

@@ -66,14 +66,14 @@ class Encoder:
     def _marks(self, example: Example, prompt_ids: Ids, sides: tuple[Ids, Ids], own: bool) -> tuple[list[Mark], list[Mark]]:
         """Of each side, by its tokens: as the row has them where the ids are its own, else from its characters."""
         answers = (example.chosen, example.chosen_marks, example.chosen_spans), (example.rejected, example.rejected_marks, example.rejected_spans)
-        found: list[list[Mark]] = []
+        marks_by_side: list[list[Mark]] = []
         lost = False
         for ids, (text, marks, spans) in zip(sides, answers, strict=True):
             by_characters = marks_on_tokens(pieces(self._tokenizer, prompt_ids, ids, self._end), text, spans) if spans and not (own and marks) else []
-            found.append(list(marks) if own and marks else by_characters)
-            lost |= bool((marks or spans) and not found[-1])
+            marks_by_side.append(list(marks) if own and marks else by_characters)
+            lost |= bool((marks or spans) and not marks_by_side[-1])
         self.num_marks_lost += lost
-        return found[0], found[1]
+        return marks_by_side[0], marks_by_side[1]
 
     def text(self, example: Labelled) -> TokenText | str:
         if not example.weight:
@@ -94,10 +94,10 @@ class Encoder:
     def _look_for_markers(self, prompt: Prompt, *answers: str) -> None:
         """Counts the rows whose texts hold special tokens as they are written."""
         texts = (*((prompt,) if isinstance(prompt, str) else (content for _, content in prompt)), *answers)
-        found = {match[0] for text in texts for match in self._markers.finditer(text)}
-        self.num_with_markers += bool(found)
+        markers = {match[0] for text in texts for match in self._markers.finditer(text)}
+        self.num_with_markers += bool(markers)
         if len(self.markers) < 100:
-            self.markers |= found
+            self.markers |= markers
 
     def _ids(self, example: Example) -> tuple[Ids, Ids, Ids, bool]:
         """Prompt, chosen, rejected, and whether they are the row's own ids: as they were generated where they are of this
@@ -131,8 +131,8 @@ class Encoder:
                 return f"Its `{side}_ids` are another text than its `{side}`."
         if example.chosen or example.rejected or not example.prompt:
             return ""
-        ours = encode_prompt(self._tokenizer, example.prompt), self._prompt(example.prompt)
-        return "" if example.prompt_ids in ours else "Its `prompt` has other ids here."  # without answers it says whose ids they are
+        own_encodings = encode_prompt(self._tokenizer, example.prompt), self._prompt(example.prompt)
+        return "" if example.prompt_ids in own_encodings else "Its `prompt` has other ids here."  # without answers it says whose ids they are
 
     def _prompt(self, prompt: Prompt) -> Ids:
         return self._checked(encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt))
@@ -177,9 +177,9 @@ def marks_on_tokens(texts: Sequence[str], text: str, spans: Sequence[Mark]) -> l
     """
     before = "".join(texts).find(text)  # a space that parts it from the prompt is none of it
     ends = [0, *accumulate(map(len, texts))]
-    found: list[Mark] = []
+    marks: list[Mark] = []
     for start, end, label in spans if before >= 0 else ():
         end = ends[-1] + 1 if label == "goes_wrong" else end
-        under = [i for i, (a, b) in enumerate(pairwise(ends)) if a - before < end and (b - before > start or a - before >= start)]
-        found += [(under[0], under[-1] + 1, label)] if under else []
-    return found
+        covered = [i for i, (a, b) in enumerate(pairwise(ends)) if a - before < end and (b - before > start or a - before >= start)]
+        marks += [(covered[0], covered[-1] + 1, label)] if covered else []
+    return marks

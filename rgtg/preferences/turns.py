@@ -41,8 +41,8 @@ def kind_of(value: Any) -> str:
     """In words: "null", "a number (5)"."""
     if value is None or value in ([], ()):
         return "null" if value is None else "an empty list"
-    shown = f" ({excerpt(value, 30)})" if isinstance(value, (bool, int, float, str)) else ""
-    return KINDS.get(type(value), "of a kind that is not read") + shown
+    content = f" ({excerpt(value, 30)})" if isinstance(value, (bool, int, float, str)) else ""
+    return KINDS.get(type(value), "of a kind that is not read") + content
 
 
 def text_of(value: Any, name: str) -> str:
@@ -55,8 +55,8 @@ def text_of(value: Any, name: str) -> str:
         raise BadRow(f"`{name}` is {kind_of(value)}, not a text.", "Mend or remove the row.")
     if len(value) > MAX_CHARACTERS:
         raise BadRow(f"`{name}` has {len(value):,} characters; at most {MAX_CHARACTERS:,} are read.", "Shorten it, or remove the row.")
-    if found := unsound(value, takes_nul=True):
-        raise BadRow(f"`{name}` holds {found[0]}: its character {found[1] + 1:,}.", "Write the file again from whole characters, or remove the row.")
+    if fault := unsound(value, takes_nul=True):
+        raise BadRow(f"`{name}` holds {fault[0]}: its character {fault[1] + 1:,}.", "Write the file again from whole characters, or remove the row.")
     return value
 
 
@@ -80,18 +80,18 @@ def unwrapped(value: Any, name: str, strict: bool) -> Any:
     if not strict and not like_turns and not value.lstrip().startswith('["'):
         return value
     try:
-        found = parse_json(value)
+        parsed = parse_json(value)
     except BadRow as error:
-        found = _literal(value)
-        if found is None and (strict or like_turns):
+        parsed = _literal(value)
+        if parsed is None and (strict or like_turns):
             begins = f"`{name}` begins a list or an object, but is no JSON: `{excerpt(value, 40)}`."
             raise BadRow(begins, "Write conversations as JSON, with double quotes and commas.") from error
-    if is_turns(found) or _are_texts(found) or (isinstance(found, list) and not found):
-        return found
-    if isinstance(found, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in found):
-        return found
-    if isinstance(found, Mapping) and any(isinstance(found.get(key), str) for key in ("text", "content")) and len(found) == 1:
-        return found
+    if is_turns(parsed) or _are_texts(parsed) or (isinstance(parsed, list) and not parsed):
+        return parsed
+    if isinstance(parsed, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in parsed):
+        return parsed
+    if isinstance(parsed, Mapping) and any(isinstance(parsed.get(key), str) for key in ("text", "content")) and len(parsed) == 1:
+        return parsed
     if strict or like_turns:
         raise BadRow(
             f"`{name}` holds a JSON value that is no text and no conversation: `{excerpt(value, 40)}`.", "Write a text, or a list of messages."
@@ -149,7 +149,7 @@ def value_of(value: Any, name: str) -> Value:
 
 def messages(value: Any, name: str) -> tuple[Message, ...]:
     """[{"role": "user", "content": "Hi"}], [{"from": "human", "value": "Hi"}] or [["Human", "Hi"]] -> (("user", "Hi"),)"""
-    found = []
+    turns = []
     for turn in value:
         if isinstance(turn, Mapping):
             role = turn.get("role") if turn.get("role") is not None else turn.get("from")
@@ -159,8 +159,8 @@ def messages(value: Any, name: str) -> tuple[Message, ...]:
         if not isinstance(role, str) or role.lower() not in ROLE_NAMES:
             from_whom = f"`{excerpt(role, 30)}`" if isinstance(role, str) else kind_of(role)
             raise BadRow(f"A message of `{name}` is from {from_whom}.", f"The roles are {', '.join(ROLE_NAMES)}.")
-        found.append((ROLE_NAMES[role.lower()], text_of(content, f"{name}, a message of {role}")))
-    return tuple(found)
+        turns.append((ROLE_NAMES[role.lower()], text_of(content, f"{name}, a message of {role}")))
+    return tuple(turns)
 
 
 # --- a prompt and its answers -----------------------------------------------------------------------------------------
@@ -180,8 +180,8 @@ def behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Mes
     >>> behind((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
     (('user', 'Hi'), ('assistant', 'Hello.'), ('user', 'Why?'))
     """
-    asked, there = ([(role, content.strip()) for role, content in side if role != "system"] for side in (shared, turns))
-    if asked not in (there[: len(asked)], there[len(there) - len(asked) :]):
+    prompt_turns, own_turns = ([(role, content.strip()) for role, content in side if role != "system"] for side in (shared, turns))
+    if prompt_turns not in (own_turns[: len(prompt_turns)], own_turns[len(own_turns) - len(prompt_turns) :]):
         return *shared, *turns
     return *(turn for turn in shared if turn[0] == "system" and turn not in turns), *turns
 
@@ -202,8 +202,8 @@ def _dialogue(prompt: str, side: str, name: str) -> tuple[str, str]:
     """Dialogues of HH: the same turns twice, another last one. Where the turns stand in the prompt, an answer may bring more."""
     if prompt and TURN not in prompt:
         return prompt, side
-    whole = side if side.startswith(prompt) else prompt + side
-    return last_turn(whole, name)
+    dialogue = side if side.startswith(prompt) else prompt + side
+    return last_turn(dialogue, name)
 
 
 def last_turn(dialogue: str, name: str) -> tuple[str, str]:
@@ -243,5 +243,5 @@ def check_same(chosen: Value, rejected: Value) -> None:
     if chosen != rejected:
         a, b = (prompt if isinstance(prompt, str) else transcript(prompt) for prompt in (chosen, rejected))
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-        found = f"Its sides answer different prompts: from character {at + 1} on, {a[at : at + 30]!r} against {b[at : at + 30]!r}."
-        raise LeftOut("other_prompts", found)
+        difference = f"Its sides answer different prompts: from character {at + 1} on, {a[at : at + 30]!r} against {b[at : at + 30]!r}."
+        raise LeftOut("other_prompts", difference)

@@ -71,17 +71,17 @@ def _votes() -> Iterator[dict]:
     def comparison() -> tuple[Comparison, Vote]:
         steps = tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4) for i in range(24))
         traces = tuple(Trace(new_id(), c, Run("a prompt", BASE, ModelRef("lm")), steps, "word " * 24, "eos") for c in "AB")
-        found = Comparison(new_id(), "a prompt", traces)
-        return found, Vote(new_id(), found.id, "best", traces[0].id, tuple(t.id for t in traces))
+        record = Comparison(new_id(), "a prompt", traces)
+        return record, Vote(new_id(), record.id, "best", traces[0].id, tuple(t.id for t in traces))
 
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as store:
         waits: list[float] = []
 
         def vote() -> None:
             for _ in range(50):
                 record = comparison()
                 begun = time.perf_counter()
-                found.add_comparison(*record)
+                store.add_comparison(*record)
                 waits.append(time.perf_counter() - begun)
 
         threads = [threading.Thread(target=vote) for _ in range(16)]
@@ -94,13 +94,13 @@ def _votes() -> Iterator[dict]:
         waits.sort()
         yield {
             "bench": "store", "votes": len(waits), "votes_per_second": round(len(waits) / took),
-            "p95_ms": round(1000 * waits[int(0.95 * len(waits))], 1), "worst_ms": round(1000 * waits[-1], 1), "stored": found.num_votes(),
+            "p95_ms": round(1000 * waits[int(0.95 * len(waits))], 1), "worst_ms": round(1000 * waits[-1], 1), "stored": store.num_votes(),
         }  # fmt: skip
 
 
-def _fill(found: Store, number: int, steps: tuple[Step, ...]) -> None:
+def _fill(store: Store, number: int, steps: tuple[Step, ...]) -> None:
     """So many comparisons of two answers and a vote, in one transaction. Answers differ in nothing but their ids and texts."""
-    run, at, rater = Run("a prompt", BASE, ModelRef("lm")), now(), found.rater()
+    run, at, rater = Run("a prompt", BASE, ModelRef("lm")), now(), store.rater()
 
     def task(conn: sqlite3.Connection) -> None:
         for i in range(number):
@@ -111,7 +111,7 @@ def _fill(found: Store, number: int, steps: tuple[Step, ...]) -> None:
             vote = Vote(f"v{i}", str(i), "best", f"{i}-A", (f"{i}-A", f"{i}-B"), rater, revision=1)
             queries.insert(conn, "votes", rows.vote_row(vote, at))
 
-    found._write(task)
+    store._write(task)
 
 
 def _tie(conn: sqlite3.Connection, number: int, rater: str) -> None:
@@ -132,25 +132,25 @@ def _timed(do: Callable[[], Any], times: int = 1) -> tuple[Any, float]:
     took = []
     for _ in range(times):
         begun = time.perf_counter()
-        found = do()
+        result = do()
         took.append(time.perf_counter() - begun)
-    return found, min(took)
+    return result, min(took)
 
 
 def _counts(number: int) -> dict:
     """How many votes stand in a database of so many comparisons, as it is asked after every vote: kept, and counted."""
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
-        rater = found.rater()
-        found._write(lambda conn: _tie(conn, number, rater))
-        kept, quick = _timed(found.num_votes, 5)
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as store:
+        rater = store.rater()
+        store._write(lambda conn: _tie(conn, number, rater))
+        num_votes, quick = _timed(store.num_votes, 5)
 
         def count() -> int:
-            with reading(found.path) as conn:
+            with reading(store.path) as conn:
                 return queries.value(conn, "SELECT count(*) FROM current_votes")
 
         counted, slow = _timed(count, 3)
         return {
-            "bench": "counts", "comparisons": number, "votes": kept, "counted": counted, "num_votes_ms": round(1000 * quick, 2),
+            "bench": "counts", "comparisons": number, "votes": num_votes, "counted": counted, "num_votes_ms": round(1000 * quick, 2),
             "counting_ms": round(1000 * slow, 1), "times_faster": round(slow / quick),
         }  # fmt: skip
 
@@ -159,10 +159,10 @@ def _export(number: int) -> dict:
     """An export of texts, which unpacks no step, beside the same export with every step of the database unpacked."""
     candidates = tuple(Candidate(i, "word ", -1 / 3, 2 / 3, i, i, 1 / 7, (("reward", 1 / 9),)) for i in range(10))
     steps = rows.StoredSteps(rows.steps_json(tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4, candidates=candidates) for i in range(24))))
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
-        _fill(found, number, steps)  # type: ignore[arg-type]
-        report, quick = _timed(lambda: export_preferences(found, Path(folder) / "pairs.jsonl"))
-        answers, _ = _timed(lambda: [trace for comparison, _ in islice(found.facts(), number // 10) for trace in comparison.traces])
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as store:
+        _fill(store, number, steps)  # type: ignore[arg-type]
+        report, quick = _timed(lambda: export_preferences(store, Path(folder) / "pairs.jsonl"))
+        answers, _ = _timed(lambda: [trace for comparison, _ in islice(store.facts(), number // 10) for trace in comparison.traces])
         slow = quick + 10 * _timed(lambda: [tuple(trace.steps) for trace in answers])[1]
         return {
             "bench": "export", "comparisons": number, "pairs": report.num_pairs, "export_s": round(quick, 2),

@@ -32,8 +32,8 @@ PAIRS_AT_ONCE = 4
 
 def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0, spread: int = 0) -> list[TokenPair]:
     """Pairs of random answers behind a start token, `num_tokens` long, by chance up to `spread` shorter."""
-    luck = random.Random(seed)
-    draw = lambda: tuple(luck.randrange(3, vocabulary) for _ in range(num_tokens - luck.randint(0, spread)))  # noqa: E731
+    rng = random.Random(seed)
+    draw = lambda: tuple(rng.randrange(3, vocabulary) for _ in range(num_tokens - rng.randint(0, spread)))  # noqa: E731
     return [TokenPair((0,), draw(), draw()) for _ in range(num_pairs)]
 
 
@@ -72,10 +72,11 @@ def one_pass(lengths: Sequence[int] = (32, 64, 128), rounds: int = 3) -> Iterato
                 begun = time.perf_counter()
                 losses[name] = way()
                 times[name].append(time.perf_counter() - begun)
-        ours, theirs = (statistics.median(times[name]) for name in ("ours", "enumerated"))
+        one_pass_seconds, enumerated_seconds = (statistics.median(times[name]) for name in ("ours", "enumerated"))
         yield {
-            "bench": "train", "what": "one pass for all prefixes", "L": length, "seconds": round(ours, 4), "enumerated_seconds": round(theirs, 4),
-            "ratio": round(theirs / ours, 1), "theory": (length + 1) / 2, "aim": length / 4, "loss": round(losses["ours"], 6),
+            "bench": "train", "what": "one pass for all prefixes", "L": length, "seconds": round(one_pass_seconds, 4),
+            "enumerated_seconds": round(enumerated_seconds, 4),
+            "ratio": round(enumerated_seconds / one_pass_seconds, 1), "theory": (length + 1) / 2, "aim": length / 4, "loss": round(losses["ours"], 6),
             "loss_difference": abs(losses["ours"] - losses["enumerated"]),
         }  # fmt: skip
 
@@ -134,14 +135,14 @@ def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> It
     config = TrainingConfig(objective=Full(), max_steps=num_steps, batch_size=size, learning_rate=1e-4, dropout=0.0, bf16=False, logging_steps=1)
     in_order = [pair for share in plan(pairs, size, num_steps, config.seed) for pair in share.items if isinstance(pair, TokenPair)]
     contestants = {"ours": lambda: _ours(start, pairs, config), "TRL": lambda: _trl(start, in_order, config)}
-    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
+    results: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
     for _ in range(2):
         for name, contestant in contestants.items():
             losses, stamps = contestant()
-            found[name][0][:] = losses
-            found[name][1].extend(b - a for a, b in pairwise(stamps[2:]))
-    medians = {name: statistics.median(times) for name, (_, times) in found.items()}
-    differences = [abs(a - b) for a, b in zip(found["ours"][0], found["TRL"][0], strict=True)]
+            results[name][0][:] = losses
+            results[name][1].extend(b - a for a, b in pairwise(stamps[2:]))
+    medians = {name: statistics.median(times) for name, (_, times) in results.items()}
+    differences = [abs(a - b) for a, b in zip(results["ours"][0], results["TRL"][0], strict=True)]
     yield {
         "bench": "train", "what": "full objective against TRL", "steps": num_steps, "pairs_a_step": size,
         "ms_a_step": round(1000 * medians["ours"], 1), "trl_ms_a_step": round(1000 * medians["TRL"], 1),

@@ -47,8 +47,8 @@ class Optimizers:
 
 def train_lm(model: PreTrainedModel, rows: Sequence[Ids], pad_id: int, config: LMTrainingConfig) -> Iterator[Progress]:
     """Next-token training on rows of ids (start and end tokens included), in place; yields progress."""
-    luck = random.Random(config.seed)
-    batches = [b for _ in range(config.num_train_epochs) for b in token_batches(rows, config.tokens_per_batch, luck)]
+    rng = random.Random(config.seed)
+    batches = [b for _ in range(config.num_train_epochs) for b in token_batches(rows, config.tokens_per_batch, rng)]
     torch.manual_seed(config.seed)
     optimizers, dropout = Optimizers(model, config, len(batches)), Dropout(model, config.dropout)
     model.train()

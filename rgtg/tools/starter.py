@@ -73,7 +73,7 @@ def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
 
 def read_corpus(corpus: Path) -> dict[str, list[str]]:
     """{"train.positive": [line, …], …} without empty lines and repeats; raises BadData naming the file that is missing."""
-    found = {}
+    lines_of = {}
     for split in SPLITS:
         path = corpus / f"{split}.txt"
         if not path.is_file():
@@ -86,8 +86,8 @@ def read_corpus(corpus: Path) -> dict[str, list[str]]:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise BadData(f"`{path.name}` cannot be read as text.", f"{error}.", "Save it again in UTF-8.") from error
-        found[split] = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
-    return found
+        lines_of[split] = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    return lines_of
 
 
 def half_of(line: str) -> str:
@@ -123,14 +123,14 @@ def _make_base_lm(lines: dict[str, list[str]], folder: Path) -> None:
         )
     )  # fmt: skip
     rows = [text_ids(tokenizer, line) for line in train]
-    started = ""
+    last_report = ""
     for progress in train_lm(model, rows + packed(rows, len(rows) // 40 // 35), 2, BASE):
-        started = _report("base-lm", progress)
+        last_report = _report("base-lm", progress)
     dev = lines["dev.positive"] + lines["dev.negative"]
     nats, num_tokens = negative_log_likelihood(model, [text_ids(tokenizer, line) for line in dev], 2)
     card = ModelCard(
         kind="base_lm", name="starter", taught="to continue review sentences and to end them", source=SOURCE, license=LICENSE,
-        num_texts=len(train), training=asdict(BASE) | {"last": started},
+        num_texts=len(train), training=asdict(BASE) | {"last": last_report},
         metrics={
             "perplexity_per_token": round(perplexity(nats, num_tokens), 3), "num_tokens": num_tokens,
             "nats_per_word": round(nats / sum(len(line.split()) for line in dev), 4), "num_sentences": len(dev),
@@ -145,21 +145,21 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
     start = load_start(str(out / "base-lm"), config.objective, "cpu")
     model, tokenizer = start.model, start.tokenizer
     pairs = half_pairs(tokenizer, lines, half, seed=config.seed)
-    said: list[str] = []
-    train_reward_model(model, pairs, 2, config, listen=lambda progress: said.append(_report(name, progress)))
+    reports: list[str] = []
+    train_reward_model(model, pairs, 2, config, listen=lambda progress: reports.append(_report(name, progress)))
     held_out = dev_pairs(tokenizer, lines)
-    found = measure(criterion_for(model, config.objective, 2, 1), model, held_out, [""] * len(held_out))
-    assert found is not None  # pairs are measured whatever they are
-    sides = (found.chosen, found.chosen_lengths), (found.rejected, found.rejected_lengths)
+    measured = measure(criterion_for(model, config.objective, 2, 1), model, held_out, [""] * len(held_out))
+    assert measured is not None  # pairs are measured whatever they are
+    sides = (measured.chosen, measured.chosen_lengths), (measured.rejected, measured.rejected_lengths)
     card = ModelCard(
         kind=JUDGE if name == JUDGE else "reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind,
         base_lm="starter", template="plain",
         taught=f"which of two review sentences is positive, {config.objective.where}",
         source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
         license=LICENSE,
-        num_pairs=config.max_steps * config.batch_size, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": said[-1]},
+        num_pairs=config.max_steps * config.batch_size, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": reports[-1]},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
-        accuracy=prefix_accuracy(found.chosen, found.rejected, found.chosen_lengths, found.rejected_lengths, found.num_common),
+        accuracy=prefix_accuracy(measured.chosen, measured.rejected, measured.chosen_lengths, measured.rejected_lengths, measured.num_common),
         metrics={"num_held_out_pairs": len(held_out)},
     )  # fmt: skip
     logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})
@@ -179,10 +179,10 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, line: str) -> Ids:
 
 def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed: int = 0) -> list[Ids]:
     """`num_rows` rows of up to `length` ids, each made of whole texts in random order."""
-    luck, out = random.Random(seed), []
+    rng, out = random.Random(seed), []
     for _ in range(num_rows):
         row: Ids = ()
-        while len(row) + len(text := luck.choice(rows)) <= length:
+        while len(row) + len(text := rng.choice(rows)) <= length:
             row += text
         out.append(row)
     return out
@@ -190,11 +190,11 @@ def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed
 
 def half_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
     """Each positive sentence of the half against a random negative one of the half, without a prompt."""
-    luck = random.Random(seed)
+    rng = random.Random(seed)
     sides = []
     for split in ("train.positive", "train.negative"):
         ids = [text_ids(tokenizer, line)[1:] for line in lines[split] if half_of(line) == half]
-        luck.shuffle(ids)
+        rng.shuffle(ids)
         sides.append(ids)
     positive, negative = sides
     start = (tokenizer.bos_token_id,)
@@ -228,12 +228,12 @@ def describe(out: Path) -> str:
             f"{value:,} {figure_name(key)}" if isinstance(value, int) else f"{figure_name(key)} {value:,}" for key, value in card.metrics.items()
         )
         lines.append(f"- **{name}** ({card.kind.replace('_', ' ')}): taught {card.taught}{pairs}. {figures}.")
-    taught = {name: card for name, card in cards.items() if card.accuracy}
-    if taught:
+    measured = {name: card for name, card in cards.items() if card.accuracy}
+    if measured:
         lines += ["", "Share of held-out pairs whose positive sentence has the higher reward, in %, by prefix length in tokens", ""]
-        lengths = list(next(iter(taught.values())).accuracy)
+        lengths = list(next(iter(measured.values())).accuracy)
         lines += [f"| model | {' | '.join(lengths)} |", "|---" * (len(lengths) + 1) + "|"]
-        for name in sorted(taught, key=lambda name: list(GUIDES).index(name) if name in GUIDES else len(GUIDES)):
-            lines.append(f"| {name} | " + " | ".join(f"{100 * taught[name].accuracy[n]['accuracy']:.1f}" for n in lengths) + " |")
-        lines += ["| n | " + " | ".join(f"{next(iter(taught.values())).accuracy[n]['n']:,}" for n in lengths) + " |"]
+        for name in sorted(measured, key=lambda name: list(GUIDES).index(name) if name in GUIDES else len(GUIDES)):
+            lines.append(f"| {name} | " + " | ".join(f"{100 * measured[name].accuracy[n]['accuracy']:.1f}" for n in lengths) + " |")
+        lines += ["| n | " + " | ".join(f"{next(iter(measured.values())).accuracy[n]['n']:,}" for n in lengths) + " |"]
     return "\n".join(lines) + "\n"

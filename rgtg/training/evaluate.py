@@ -37,13 +37,13 @@ class Judge:
     @property
     def num_live(self) -> int:
         """How many pairs `accuracy` is of, at most: two texts are one."""
-        some = self.items[:MEASURED_LIVE]
-        return len(some) if some and isinstance(some[0], TokenPair) else len(some) // 2
+        items = self.items[:MEASURED_LIVE]
+        return len(items) if items and isinstance(items[0], TokenPair) else len(items) // 2
 
     def accuracy(self, model: PreTrainedModel) -> float | None:
         """On some, while it trains: of complete responses."""
-        found = measure(self.criterion, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
-        return round(float(wins(found.ends()).mean()), 4) if found else None
+        measured = measure(self.criterion, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
+        return round(float(wins(measured.ends()).mean()), 4) if measured else None
 
     def parent(self, folder_or_id: str, device: str, dtype: str) -> Measured | None:
         """The start where it is a reward model, one of another kind as its own objective reads it. None for an implicit one: what
@@ -71,16 +71,16 @@ class Judge:
         except RgtgError as error:
             return Guide(name, why_not=str(error))
 
-    def _unlike(self, found: Start) -> str:
+    def _unlike(self, other: Start) -> str:
         """Why a model cannot read these items; "" where it can."""
-        if not found.is_trained:
+        if not other.is_trained:
             return "It has no trained head."
-        if found.loaded.token_ids_sha256 != self.start.loaded.token_ids_sha256:
+        if other.loaded.token_ids_sha256 != self.start.loaded.token_ids_sha256:
             return "It reads other tokens."
-        if found.loaded.template != (self.config.template, self.config.system_prompt):
+        if other.loaded.template != (self.config.template, self.config.system_prompt):
             return "It was trained with another template."
         longest = max((num_tokens(item) for item in self.items), default=0)
-        return f"It reads {found.context} tokens; the longest pair has {longest}." if longest > found.context else ""
+        return f"It reads {other.context} tokens; the longest pair has {longest}." if longest > other.context else ""
 
 
 def measure(criterion: Criterion, model: PreTrainedModel, items: Sequence[Item], prompts: Sequence[str], seed: int = 0) -> Measured | None:
@@ -105,10 +105,10 @@ def measure(criterion: Criterion, model: PreTrainedModel, items: Sequence[Item],
 
 def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> list[tuple[TokenText, TokenText, str]]:
     """Each text of the higher half of the labels against one of a lower label, by chance; the prompt of the first."""
-    luck = random.Random(seed)
+    rng = random.Random(seed)
     order = sorted(range(len(texts)), key=lambda i: texts[i].label)
     low, high = order[: len(order) // 2], order[len(order) // 2 :]
-    luck.shuffle(low)
+    rng.shuffle(low)
     return [(texts[a], texts[b], prompts[a]) for a, b in zip(high, low, strict=False) if texts[a].label > texts[b].label]
 
 

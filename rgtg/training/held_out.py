@@ -101,27 +101,30 @@ def held_out_report(child: Measured | None, parent: Measured | None = None, long
     if child is None or not len(child.chosen):
         return {"num_pairs": 0, "num_prompts": 0, "verdict": TOO_FEW, "recommended": None}
     ends = wins(child.ends())
-    rival = parent or (guide.measured if guide else None)
-    before = along(rival) if rival else torch.full_like(ends, 0.5)
-    lengths = (child.chosen_lengths - child.rejected_lengths).double() * (1 if longer_chosen >= 0.5 else -1)
-    difference, against_length = _difference(along(child) - before, child.prompts), _difference(ends - wins(lengths), child.prompts)
-    of_length = _share(wins(lengths), child.prompts)
+    baseline = parent or (guide.measured if guide else None)
+    baseline_along = along(baseline) if baseline else torch.full_like(ends, 0.5)
+    length_gaps = (child.chosen_lengths - child.rejected_lengths).double() * (1 if longer_chosen >= 0.5 else -1)
+    difference, against_length = _difference(along(child) - baseline_along, child.prompts), _difference(ends - wins(length_gaps), child.prompts)
+    length_accuracy = _share(wins(length_gaps), child.prompts)
     num_prompts = len(set(child.prompts))
-    verdict = judge(difference, len(ends), num_prompts, PARENT if parent else GUIDE if rival else CHANCE)
+    verdict = judge(difference, len(ends), num_prompts, PARENT if parent else GUIDE if baseline else CHANCE)
     report: dict[str, Any] = {"num_pairs": len(ends), "num_prompts": num_prompts, "verdict": verdict}
     report |= {"accuracy": _share(ends, child.prompts), "accuracy_along": _share(along(child), child.prompts)}
     report |= {"difference_along": difference, "by_length": by_length(child)}
     if child.log_odds is not None:
         report["calibration"] = calibration(child.ends() * child.log_odds)[1]
-    report["length_only"] = {"bets_on": "longer" if longer_chosen >= 0.5 else "shorter", "accuracy": of_length}
+    report["length_only"] = {"bets_on": "longer" if longer_chosen >= 0.5 else "shorter", "accuracy": length_accuracy}
     report["difference_to_length"] = against_length
-    if rival:
-        beside: dict[str, Any] = {"accuracy": _share(wins(rival.ends()), child.prompts), "accuracy_along": _share(before, child.prompts)}
-        beside |= {"by_length": by_length(rival)}
-        report |= {"guide": {"name": guide.name} | beside} if guide and not parent else {"parent": beside}
+    if baseline:
+        baseline_figures: dict[str, Any] = {
+            "accuracy": _share(wins(baseline.ends()), child.prompts),
+            "accuracy_along": _share(baseline_along, child.prompts),
+        }
+        baseline_figures |= {"by_length": by_length(baseline)}
+        report |= {"guide": {"name": guide.name} | baseline_figures} if guide and not parent else {"parent": baseline_figures}
     elif guide:
         report["guide"] = {"name": guide.name, "why_not": guide.why_not}
-    beaten = difference["low"] > 0 or (against_length["low"] > 0 and of_length["mean"] >= 0.5)
+    beaten = difference["low"] > 0 or (against_length["low"] > 0 and length_accuracy["mean"] >= 0.5)
     return report | {"recommended": None if verdict == TOO_FEW else beaten}
 
 
@@ -145,35 +148,35 @@ def intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tu
 
     (pairs, figures) and which of them count -> (mean, low, high) of each figure.
     """
-    means, there = _by_prompt(values, counts, prompts)
-    sums, nums = (means * there).float(), there.float()
+    means, present = _by_prompt(values, counts, prompts)
+    sums, nums = (means * present).float(), present.float()
     # no number where none of the prompts with this figure is drawn
     drawn = torch.cat([(times.float() @ sums) / (times.float() @ nums) for times in _draws(len(means)).split(100)])
     low, high = drawn.nanquantile(torch.tensor([0.025, 0.975]), 0)
-    mean = (means * there).sum(0) / there.sum(0)
+    mean = (means * present).sum(0) / present.sum(0)
     return list(zip(mean.tolist(), low.tolist(), high.tolist(), strict=True))
 
 
 @lru_cache(maxsize=1)
 def _draws(num_prompts: int) -> Tensor:
     """(draws, prompts): how often each prompt is in each draw; the same for all figures of a report."""
-    luck, found = torch.Generator().manual_seed(0), []
+    generator, draws = torch.Generator().manual_seed(0), []
     one = torch.ones(100, num_prompts, dtype=torch.uint8)
     for _ in range(0, DRAWS, 100):
-        found.append(torch.zeros_like(one).scatter_add_(1, torch.randint(num_prompts, one.shape, generator=luck), one))
-    return torch.cat(found)
+        draws.append(torch.zeros_like(one).scatter_add_(1, torch.randint(num_prompts, one.shape, generator=generator), one))
+    return torch.cat(draws)
 
 
 def share_intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:
     """`intervals` of values between 0 and 1; where all prompts have the same, or there are too few to draw from, it is Wilson's by prompts."""
-    means, there = _by_prompt(values, counts, prompts)
-    found = intervals(values, counts, prompts)
-    for column, (mean, low, high) in enumerate(found):
-        of_prompts = means[there[:, column] > 0, column]
-        if len(of_prompts) < LEAST_PROMPTS or of_prompts.max() - of_prompts.min() < 1e-9:
-            low, high = wilson_interval(mean * len(of_prompts), len(of_prompts))
-            found[column] = mean, low, high
-    return found
+    means, present = _by_prompt(values, counts, prompts)
+    figures = intervals(values, counts, prompts)
+    for column, (mean, low, high) in enumerate(figures):
+        prompt_means = means[present[:, column] > 0, column]
+        if len(prompt_means) < LEAST_PROMPTS or prompt_means.max() - prompt_means.min() < 1e-9:
+            low, high = wilson_interval(mean * len(prompt_means), len(prompt_means))
+            figures[column] = mean, low, high
+    return figures
 
 
 def _by_prompt(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -184,15 +187,15 @@ def _by_prompt(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> tuple[
     return sums / nums.clamp(min=1), (nums > 0).double()
 
 
-def _interval(values: Tensor, prompts: Sequence[str], of: Callable = intervals) -> dict[str, float]:
-    (found,) = of(values[:, None].double(), torch.ones(len(values), 1), prompts)
-    return dict(zip(("mean", "low", "high"), (round(x, 4) for x in found), strict=True))
+def _interval(values: Tensor, prompts: Sequence[str], method: Callable = intervals) -> dict[str, float]:
+    (figures,) = method(values[:, None].double(), torch.ones(len(values), 1), prompts)
+    return dict(zip(("mean", "low", "high"), (round(x, 4) for x in figures), strict=True))
 
 
 def _difference(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:
     """Of two shares; one prompt says nothing of others, so its interval holds every difference there can be."""
-    found = _interval(values, prompts)
-    return found | ({"low": -1.0, "high": 1.0} if len(set(prompts)) == 1 else {})
+    figures = _interval(values, prompts)
+    return figures | ({"low": -1.0, "high": 1.0} if len(set(prompts)) == 1 else {})
 
 
 def _share(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:

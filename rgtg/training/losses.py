@@ -138,18 +138,18 @@ def partial_bradley_terry(
     Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` its rows go on with
     end tokens (as in the released code), whose rewards are read. A pair without a term counts nothing.
     """
-    shape = prefix_weights(chosen_lengths, rejected_lengths, num_common, unequal_lengths, weights, stride).to(chosen.dtype)
-    num_positions = shape.shape[1]
+    weights_by_length = prefix_weights(chosen_lengths, rejected_lengths, num_common, unequal_lengths, weights, stride).to(chosen.dtype)
+    num_positions = weights_by_length.shape[1]
     if position_weights is not None:
-        shape = shape * position_weights[:, :num_positions]
+        weights_by_length = weights_by_length * position_weights[:, :num_positions]
     if unequal_lengths == "pad":
         gap = chosen[:, :num_positions] - rejected[:, :num_positions]
     else:
         gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
     margin = margin[:, None] if isinstance(margin, Tensor) else margin
-    taught = shape.sum(1)
-    pairs = (preference_loss(gap, margin, label_smoothing) * shape).sum(1) / taught.clamp(min=1e-12)
-    counts = (taught > 0).to(chosen.dtype)
+    total_weights = weights_by_length.sum(1)
+    pairs = (preference_loss(gap, margin, label_smoothing) * weights_by_length).sum(1) / total_weights.clamp(min=1e-12)
+    counts = (total_weights > 0).to(chosen.dtype)
     return weighted_mean(pairs, counts if sample_weights is None else counts * sample_weights, total)
 
 

@@ -45,11 +45,11 @@ def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
     """
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     config = TrainingConfig.stored({"seed": job.get("seed") or 0} | dict(job.get("training") or {}))
-    facts = {"name": job["name"], "base_lm": job["base_lm"], "device": job.get("device") or "auto", "dtype": job.get("dtype") or "float32"}
-    facts["guide"] = job.get("guide") or ""
+    settings = {"name": job["name"], "base_lm": job["base_lm"], "device": job.get("device") or "auto", "dtype": job.get("dtype") or "float32"}
+    settings["guide"] = job.get("guide") or ""
     reading = read_back(folder / job["pairs"], job["reading"]) if job.get("reading") else None
     source = folder / job["pairs"]
-    train_file(source, job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, reading=reading, **facts)
+    train_file(source, job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, reading=reading, **settings)
 
 
 def train_file(
@@ -75,8 +75,8 @@ def train_file(
     now: the report has it beside the new one, unless `base` is one that can be measured itself. `reading` is what the source was read as,
     where that is known.
     """
-    place = _place(device)
-    start = load_start(base, config.objective, place, dtype)
+    resolved_device = _place(device)
+    start = load_start(base, config.objective, resolved_device, dtype)
     reading = reading or read(source, split, config.columns, config.max_bad_rows)
     vocabulary = start.loaded.vocabulary_size
     prepared = prepare(reading, start.tokenizer, start.context, vocabulary, config, start.card, **config.objective.vote_weights)
@@ -85,15 +85,15 @@ def train_file(
         emit({"phase": "data", "data": asdict(prepared.report), "estimate": asdict(estimate(start.model, config, prepared.report))})
     boundary("trainer:prepared")
     judge = Judge(start, prepared, config)
-    parent = judge.parent(base, place, dtype) if writes else None
-    before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
+    parent = judge.parent(base, resolved_device, dtype) if writes else None
+    previous_guide = judge.guide(guide, resolved_device, dtype) if guide and writes and parent is None else None
     lora = add_lora(start.model, config) if config.use_peft else None
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
-    said: list[dict[str, Any]] = []
+    progress_lines: list[dict[str, Any]] = []
 
     def listen(progress: Progress) -> None:
-        said.append(_news(progress, judge.num_live))
-        emit(said[-1])
+        progress_lines.append(_news(progress, judge.num_live))
+        emit(progress_lines[-1])
 
     end_id = next(reversed(closing(start.tokenizer, config.template, config.system_prompt)), None)
     done = train_reward_model(
@@ -107,8 +107,8 @@ def train_file(
     model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
     emit({"phase": "report"})
     child = judge.measured(model)
-    report = held_out_report(child, parent, longer_chosen(prepared, config.seed), before)
-    card = _card(start, prepared, config, report, child, name or out.name, base_lm, said)
+    report = held_out_report(child, parent, longer_chosen(prepared, config.seed), previous_guide)
+    card = _card(start, prepared, config, report, child, name or out.name, base_lm, progress_lines)
     save_model(model.to(start.stored_dtype), start.tokenizer, card, out)
     emit({"phase": "done", "verdict": card.verdict, "held_out_accuracy": card.metrics.get("accuracy")})
     return card
@@ -116,7 +116,7 @@ def train_file(
 
 def _card(
     start: Start, prepared: Prepared, config: TrainingConfig, report: dict[str, Any], child: Measured | None,
-    name: str, base_lm: str, said: Sequence[dict[str, Any]],
+    name: str, base_lm: str, progress_lines: Sequence[dict[str, Any]],
 ) -> ModelCard:  # fmt: skip
     metrics: dict[str, Any] = {"num_held_out_pairs": report["num_pairs"], "verdict": report["verdict"]}
     if report["recommended"] is not None:
@@ -130,7 +130,7 @@ def _card(
     data = prepared.report
     raters = f" by {data.num_raters} rater{'s' * (data.num_raters > 1)}" if data.num_raters else ""
     source = f"{data.num_used} {data.kind} on {data.num_prompts} prompts{raters}"
-    training = config.flat() | {"last": said[-1] if said else {}}
+    training = config.flat() | {"last": progress_lines[-1] if progress_lines else {}}
     base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
     return ModelCard(
         kind="reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind, base_lm=base_lm,
@@ -181,12 +181,12 @@ def estimate(model: PreTrainedModel, config: TrainingConfig, report: DataReport)
     planned = schedule(config, max(1, report.num_train), num_weights)
     rows = 2 if report.kind == "pairs" else 1
     length = min(config.max_length, report.prompt_tokens[1] + report.answer_tokens[1])  # a batch is padded to its longest
-    a_row = seconds_of_a_row(model, max(1, length))
+    row_seconds = seconds_of_a_row(model, max(1, length))
     forwards = STEP + (1 if planned.objective.needs_reference else 0) + (1 if config.gradient_checkpointing else 0)
-    optimizer = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.use_peft else 0.0)
-    a_step = forwards * a_row * rows * planned.batch_size + optimizer
-    measured = rows * a_row * (LOOKS * min(MEASURED_LIVE, report.num_held_out) + READINGS * report.num_held_out)
-    return Estimate(STARTING + a_step * planned.max_steps + measured, planned.max_steps, planned.batch_size)
+    optimizer_seconds = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.use_peft else 0.0)
+    step_seconds = forwards * row_seconds * rows * planned.batch_size + optimizer_seconds
+    evaluation_seconds = rows * row_seconds * (LOOKS * min(MEASURED_LIVE, report.num_held_out) + READINGS * report.num_held_out)
+    return Estimate(STARTING + step_seconds * planned.max_steps + evaluation_seconds, planned.max_steps, planned.batch_size)
 
 
 @torch.inference_mode()
@@ -194,12 +194,12 @@ def seconds_of_a_row(model: PreTrainedModel, length: int) -> float:
     """Seconds that a forward takes for one text of so many tokens, of several at once; the faster of two after one that warms up."""
     num_rows = max(1, min(ROWS, TOKENS // length))
     ids = torch.ones(num_rows, length, dtype=torch.long, device=model.device)
-    scorer, found = Scorer(model), []
+    scorer, seconds = Scorer(model), []
     for _ in range(3):
         began = time.perf_counter()
         scorer(ids).sum().item()  # waits for the device
-        found.append(time.perf_counter() - began)
-    return min(found[1:]) / num_rows
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:]) / num_rows
 
 
 def is_first() -> bool:
@@ -218,6 +218,6 @@ def leave_processes() -> None:
 def _place(device: str) -> str:
     """Where to train; under torchrun each process has its own GPU. Raises BadSettings where this computer has no such device."""
     rank = os.environ.get("LOCAL_RANK")
-    place = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
-    pick_device(place)
-    return place
+    resolved = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
+    pick_device(resolved)
+    return resolved

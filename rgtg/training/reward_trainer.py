@@ -104,8 +104,8 @@ def train_reward_model(
     if config.gradient_checkpointing:
         switch_checkpointing(model, True)
     try:
-        with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as place:
-            trainer = PreferenceTrainer(model, criterion, config, items, Path(place), run if folder else None)
+        with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as checkpoint_folder:
+            trainer = PreferenceTrainer(model, criterion, config, items, Path(checkpoint_folder), run if folder else None)
             trainer.add_callback(Listener(trainer, listen, should_stop, measure))
             newest = checkpoints.newest(folder, run) if folder else None
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
@@ -135,7 +135,7 @@ class PreferenceTrainer(Trainer):
         args = training_arguments(config, model, folder)
         self.shares = plan(items, config.batch_size, config.max_steps, config.seed, args.world_size)
         self.scorer = Scorer(model)
-        super().__init__(self.scorer, args, data_collator=lambda found: {"share": found[0]}, train_dataset=self.shares)
+        super().__init__(self.scorer, args, data_collator=lambda rows: {"share": rows[0]}, train_dataset=self.shares)
         self.remove_callback(PrinterCallback)
         self.last_saved = time.monotonic()
 
@@ -207,11 +207,11 @@ class PreferenceTrainer(Trainer):
         self.last_saved = time.monotonic()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        found = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        weights = load_file(Path(resume_from_checkpoint) / WEIGHTS)
         with torch.no_grad():
             for name, weight in self.scorer.named_parameters():
                 if weight.requires_grad:
-                    weight.copy_(found[name])
+                    weight.copy_(weights[name])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         pass  # luck comes from the step

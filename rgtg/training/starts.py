@@ -116,10 +116,10 @@ def check_model(folder: Path, base: str = "") -> list[float]:
     ModelRefused where the folder cannot be loaded, BadReward where a number is not finite.
     """
     model = load_reward_model(str(folder), device="cpu", find_reference=lambda ref: BaseLM.of(load_causal_lm(base, ref.name, "cpu")))
-    found = []
+    rewards = []
     for prompt, answer in PROBES:
         prompt_ids = model.loaded.encode_prompt(prompt)
-        found.append(model.along(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
-    if not all(math.isfinite(number) for number in found):
-        raise BadReward("The trained model gives numbers that are not finite.", f"Found {found}.", "Train again with a smaller learning rate.")
-    return found
+        rewards.append(model.along(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
+    if not all(math.isfinite(number) for number in rewards):
+        raise BadReward("The trained model gives numbers that are not finite.", f"Found {rewards}.", "Train again with a smaller learning rate.")
+    return rewards

@@ -84,8 +84,8 @@ class Trainings:
                 causes = skipped_words(report.skipped) or "there are no votes"
                 raise BadSettings("There is nothing to train on yet.", f"Found no pairs: {causes}.", "Vote on Compare.")
             weights = config.objective.vote_weights
-            found = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
-            return replace(found, dropped=(*report.skipped.items(), *found.dropped))
+            data_report = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
+            return replace(data_report, dropped=(*report.skipped.items(), *data_report.dropped))
 
     def estimate(self, report: "DataReport", start: str, config: TrainingConfig) -> "Estimate":
         """How long a training of this data would take on this machine; `report` is what `data` has given."""
@@ -179,10 +179,10 @@ class Trainings:
         if not job.reward_model:
             return None
         folder, catalog = self._settings.models_dir / job.reward_model, self._library.catalog
-        found = catalog.at(folder)
-        if found is None and job.reward_model in {row.name for row in self.jobs.models(("ready", "not_recommended"))} and folder.is_dir():
-            found = catalog.add(folder)
-        return found
+        model = catalog.at(folder)
+        if model is None and job.reward_model in {row.name for row in self.jobs.models(("ready", "not_recommended"))} and folder.is_dir():
+            model = catalog.add(folder)
+        return model
 
     def line_up(self, job: Job) -> list[ColumnSpec]:
         """Old and new side by side: the base LM, the parent or else what has guided until now, and the model that the job made."""

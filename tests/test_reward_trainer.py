@@ -129,7 +129,7 @@ def test_a_loss_that_is_no_number_ends_it():
     model = model_of()
     with torch.no_grad():
         model.score.weight.fill_(float("nan"))
-    with pytest.raises(BadReward, match="went astray. At step 1 the loss is nan"):
+    with pytest.raises(BadReward, match="diverged. At step 1 the loss is nan"):
         train_reward_model(model, taste(), 1, CONFIG)
 
 

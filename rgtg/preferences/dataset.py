@@ -1,8 +1,8 @@
-"""From examples to what is trained on: ids, kept and held out, and a report of what the data is before anything is trained.
+"""From examples to a data set: token ids, the split into training and held-out items, and a report of the data.
 
-Knows tokenizers, no models. The split is by prompt and by its hash alone: a prompt that is held out now was held out from every
-earlier training whose `held_out` was as large, so a child and its parent can be measured on the same pairs. (A remark says where a
-parent's was smaller.) Answers without a prompt are held together by what they share, so there more data can change the side.
+Knows tokenizers, not models. The split depends on the hash of the prompt alone: a prompt that is held out now was held out from every
+earlier training with an `eval_fraction` as large, so a model and its parent can be evaluated on the same pairs. (A remark says where
+the parent's was smaller.) Answers without a prompt are grouped by what they share, so there more data can change the side.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ CAUSES = {
     **LEFT_OUT,
 }
 Name = str | Ids  # of what belongs together: a prompt as text or ids, an answer
-FEW = 20  # pairs below which nothing can be said
+FEW = 20  # fewer pairs allow no conclusion
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """What the data is. `prompt_tokens` and `answer_tokens` are (median, 95 of 100, longest); `dropped` is (cause, number).
+    """Counts and lengths of the data. `prompt_tokens` and `answer_tokens` are (median, 95th percentile, longest); `dropped` is (cause, number).
 
-    `num_contradictions` counts pairs whose opposite is there too, or texts with more than one label (they stay), `num_cut` answers
-    that are read in part, `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
+    `num_contradictions` counts pairs whose opposite is in the data too, or texts with more than one label (they are kept), `num_cut`
+    truncated answers, `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Items to train on, items to measure on with the prompt each belongs to, and the report."""
+    """Items to train on, held-out items with the prompt of each, and the report."""
 
     train: tuple[Item, ...]
     held_out: tuple[Item, ...]
@@ -87,9 +87,9 @@ def prepare(
     """Encode, drop what cannot be used, split. Raises BadData where nothing is left, ids are not of this tokenizer or a row cannot
     be read in the template, BadSettings where no row can.
 
-    `parent` is the card of the reward model that the training starts from: where it read prompts in another template, that is remarked.
-    Of a `Reading` the report says what it was read as and what was left out of it.
-    `margin` is the factor on a vote's margin, `mark_weight` that on a prefix under a mark that agrees with the vote.
+    `parent` is the card of the model that training starts from; a different template of it is remarked on. The report of a `Reading`
+    also says how it was read and what was left out.
+    `margin` is the factor on a vote's margin, `mark_weight` that of prefixes under a mark that agrees with the vote.
     """
     reading = examples if isinstance(examples, Reading) else Reading(tuple(examples), len(examples))
     encoder = Encoder(tokenizer, context, vocabulary, config, margin, mark_weight)
@@ -123,7 +123,7 @@ def prepare(
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """A tokenizer that was saved alone, without a model."""
+    """Load a tokenizer that was saved without a model."""
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -131,8 +131,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder, may_fail: int) -> tuple[list[Example | Labelled], list[Item], Counter[str]]:
-    """The examples that can be used, what they are as ids, and how many others were dropped for each of CAUSES. Up to `may_fail` may be
-    refused by the tokenizer or its template."""
+    """The examples that can be used, their items, and the number dropped for each of CAUSES. Up to `may_fail` may be refused by the
+    tokenizer or its template."""
     seen: set[tuple[Any, ...]] = set()
     used: list[Example | Labelled] = []
     items: list[Item] = []
@@ -160,7 +160,7 @@ def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder, may_fail:
 
 
 def _num_contradictions(items: Sequence[Item]) -> int:
-    """Pairs whose opposite is there too, texts with more than one label."""
+    """Number of pairs whose opposite is in the data too, and of texts with more than one label."""
     directions = {(i.prompt_ids, i.chosen_ids, i.rejected_ids) for i in items if isinstance(i, TokenPair)}
     labels = {(i.prompt_ids, i.response_ids, i.label) for i in items if isinstance(i, TokenText)}
     of_texts = Counter((prompt, response) for prompt, response, _ in labels).values()
@@ -168,7 +168,7 @@ def _num_contradictions(items: Sequence[Item]) -> int:
 
 
 def split_keys(examples: Sequence[Example | Labelled]) -> list[str]:
-    """Of each example the name of what it belongs to: equal names come on the same side of the split.
+    """The group of each example: examples of one group are on the same side of the split.
 
     The name is the prompt. Pairs without one belong together where they share an answer, named by the first of all their
     answers; ids whose prompt had to be found belong to every prompt that they begin with, since theirs may go too far.
@@ -205,7 +205,7 @@ def split_keys(examples: Sequence[Example | Labelled]) -> list[str]:
 
 
 def _names(example: Example | Labelled) -> tuple[Name, ...]:
-    """The prompt as text or ids; without one the answer, or both of a pair."""
+    """The names of an example's group: its prompt as text or ids; without one its answer, or both of a pair."""
     text = example.prompt if isinstance(example.prompt, str) else transcript(example.prompt)
     if text:
         return (text,)
@@ -217,7 +217,7 @@ def _names(example: Example | Labelled) -> tuple[Name, ...]:
 
 
 def is_held_out(prompt: str, share: float) -> bool:
-    """By the hash of the prompt alone, whatever else is in the data."""
+    """Whether a prompt is held out, by its hash alone, whatever else is in the data."""
     return int.from_bytes(hashlib.sha256(b"held out\n" + prompt.encode()).digest()[:8]) < share * 2**64
 
 
@@ -244,7 +244,7 @@ def _remarks_on_rows(reading: Reading) -> tuple[str, ...]:
 
 
 def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> tuple[str, ...]:
-    """Sentences for the screen, before training."""
+    """Remarks on the data for the user, before training."""
     remarks, template = [], encoder.template
     if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != template:
         system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""

@@ -1,6 +1,6 @@
-"""One row as a preference or a labelled text: its prompt with what stands before it, its answers, and what else it says of them.
+"""One row as a preference or a labelled text: its prompt with system prompt and history, its answers, and their marks and weights.
 
-Knows which columns hold what from `columns`. Knows nothing of files, of other rows or of tokenizers.
+Takes the roles of columns from `columns`. Knows nothing of files, other rows or tokenizers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,17 +31,17 @@ from rgtg.prompts import Message
 
 Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
 MARKS = ("good", "bad", "goes_wrong")
-CONTEXT = (  # where a prompt may stand, the likeliest first
+CONTEXT = (  # columns that may hold the prompt, the likeliest first
     "prompt", "instruction", "question", "query", "context", "messages", "conversations", "conversation", "trajectory", "history", "input", "post",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Example:
-    """A preference as it stands in a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` says
-    whether the answer came to its end, so that an end token belongs to it. `num_common` and `…_marks` count tokens of the
-    row's own ids, `…_spans` are marks in characters of the text. Where `prompt_given` is False, the prompt is what both
-    sides begin with: it may end behind the prompt."""
+    """A preference of a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` is whether the answer is
+    complete, so that an end token follows it. `num_common` and `…_marks` count tokens of the row's own ids, `…_spans` are marks
+    in characters of the text. Where `prompt_given` is False, the prompt is the common beginning of both sides, which may be
+    longer than the true prompt."""
 
     row: int
     prompt: Prompt = ""
@@ -76,28 +76,28 @@ class Labelled:
 
 
 class RowParts:
-    """One row while it is read: which of its names were used, and what it gives. Raises BadRow where it cannot be read, LeftOut where it
-    is no preference."""
+    """One row while it is read; `used` are the columns that were read. Its methods raise BadRow where it cannot be read, LeftOut where
+    it is no preference."""
 
     def __init__(self, number: int, row: Row, cells: bool):
         self.number, self.row, self.used, self._cells = number, row, set[str](), cells
 
     def get(self, path: str) -> Any:
-        """What stands at a place; a cell that holds JSON as its value."""
+        """The value at a path; JSON in a cell is parsed."""
         self.used |= {part.split(".")[0] for part in (path.split("+") if path not in self.row else [path])} & self.row.keys()
         if path in self.row:
             self.used.add(path)
         return unwrapped(fetch(self.row, path), path, self._cells)
 
     def listed(self, name: str) -> Any:
-        """A list, or one as JSON, which is how our own exports write it: its column has one type whatever is in it."""
+        """A list, also where it is written as JSON, as in our own exports, whose columns have one type each."""
         self.used |= {name} & self.row.keys()
         value = self.row[name]
         return parse_json(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
 
     @property
     def has_ids(self) -> bool:
-        """Whether it is a pair of token ids; a row of our own exports has empty ones where there are texts only."""
+        """Whether it is a pair of token ids; rows of our own exports have empty ids where there are texts only."""
         names = [f"{key}_ids" for key in ("chosen", "rejected", "prompt")]
         present = {name for name in names if self.row.get(name) is not None}
         return present >= set(names[:2]) and any(self.row[name] not in ("", "[]", []) for name in present)
@@ -105,10 +105,10 @@ class RowParts:
     def optional(self, name: str) -> Any:
         return self.get(name) if self.row.get(name) is not None else None
 
-    # --- what is asked
+    # --- the prompt
 
     def prompt(self, columns: Columns, needed: bool = False) -> Value:
-        """The prompt with its system prompt and earlier turns: from where `columns` say, else where it usually is; "" where nowhere."""
+        """The prompt with its system prompt and earlier turns: from `columns`, else from a usual column; "" where there is none."""
         taken = {path.split(".")[0] for path in columns.paths}
         name = columns.prompt or next((name for name in CONTEXT if self.row.get(name) is not None and name not in taken), "")
         prompt: Value = value_of(self.get(name), name) if name else ""
@@ -124,7 +124,7 @@ class RowParts:
         return text_of(self.get(name), name) if name and self.row.get(name) != "" else ""
 
     def _history(self) -> tuple[Message, ...]:
-        """Earlier turns as [["Hi", "Hello."], …] (LLaMA-Factory) or as messages; a text is none, and then not read."""
+        """Earlier turns as [["Hi", "Hello."], …] (LLaMA-Factory) or as messages; a plain text is ignored."""
         if not isinstance(self.row.get("history"), (list, tuple, str)) or not self.row["history"]:
             return ()
         history = unwrapped(self.row["history"], "history", self._cells)
@@ -160,7 +160,7 @@ class RowParts:
         return self._example(sides), how
 
     def _behind_no_answer(self, prompt: Value, sides: tuple[Value, Value]) -> Value:
-        """A prompt without the answer at its end, where it is the complete conversation of one side."""
+        """A prompt without the answer at its end, where it repeats the complete conversation of one side."""
         if isinstance(prompt, str) or len(prompt) < 2 or prompt[-1][0] != "assistant":
             return prompt
         for side in sides:
@@ -208,7 +208,7 @@ class RowParts:
         return sides[0], sides[1]
 
     def scored(self, columns: Columns) -> tuple[list[Example], int, int]:
-        """Every two answers of which one is better, how many are alike, and how many answers there are."""
+        """All pairs of answers with different scores, the number of ties, and the number of answers."""
         answers, scores = self._answers(columns), self._numbers(columns.scores or columns.ranks)
         if len(answers) != len(scores):
             raise BadRow(f"It has {len(answers)} answers and {len(scores)} of `{columns.scores or columns.ranks}`.", "Give one for each answer.")
@@ -247,7 +247,7 @@ class RowParts:
         return Labelled(self.number, prompt, answer, label, **self._of_vote())
 
     def steps(self, columns: Columns) -> Iterator[Labelled]:
-        """What is written up to each step, with the label of that step."""
+        """The text up to each step, with the label of that step."""
         answers, labels = self._answers(columns), self.get(columns.labels)
         if not isinstance(labels, (list, tuple)) or len(labels) != len(answers):
             raise BadRow(f"`{columns.labels}` has not one label for each of {len(answers)} steps.", "Give one for each step.")
@@ -300,16 +300,16 @@ class RowParts:
         return list(ids)
 
     def _answer(self, side: str) -> str:
-        """The text beside the ids of an answer: as it is, or the last turn of a conversation."""
+        """The text of an answer with ids: plain, or the last turn of a conversation."""
         if self.row.get(side) is None:
             return ""
         value = value_of(self.get(side), side)
         return value if isinstance(value, str) else value[-1][1]
 
-    # --- what else a row says
+    # --- other values of a row
 
     def _ended(self) -> dict[str, Any]:
-        """An exported answer says why it stopped; any other is taken for complete."""
+        """Whether each answer is complete: an exported one has its stop reason, any other is taken as complete."""
         self.used |= {f"{side}_stop_reason" for side in ("chosen", "rejected")} & self.row.keys()
         return {f"{side}_ended": self.row.get(f"{side}_stop_reason") in (None, "", "eos") for side in ("chosen", "rejected")}
 

@@ -1,6 +1,6 @@
-"""Prompts of a file: a line each, or rows of any container that hold one under a usual name.
+"""Prompts from a file: one per line, or rows in any format with a column of a usual name.
 
-Knows nothing of pairs, of tokenizers or of how prompts are used.
+Knows nothing of pairs, tokenizers or generation.
 """
 
 import logging
@@ -21,8 +21,8 @@ HOW = "A row is a text, or holds one as `prompt`, `instruction`, `question`, `tu
 
 
 def read_prompts(source: str | Path, limit: int | None = None) -> list[str]:
-    """The first `limit` prompts of a file, folder or hub data set; what is read in part is said as a warning. Raises BadData naming the
-    line or row."""
+    """The first `limit` prompts of a file, folder or hub data set; prompts of which only a part is read are logged as a warning. Raises BadData
+    naming the line or row."""
     path, prompts, turns = Path(source), list[str](), Counter[int]()
     if not is_here(path) and (isinstance(source, Path) or path.suffix):
         raise BadData(f"`{source}` cannot be read as prompts.", "There is no such file.", "Give a text file with a prompt a line, or JSON lines.")
@@ -42,12 +42,12 @@ def read_prompts(source: str | Path, limit: int | None = None) -> list[str]:
     for num, rows in sorted(turns.items()):
         if num > 1:
             many = "s" if rows > 1 else ""
-            logger.warning("`%s`, read as: the first of %d turns of the user, in %d row%s; the others are not asked.", source, num, rows, many)
+            logger.warning("`%s`, read as: the first of %d turns of the user, in %d row%s; the others are ignored.", source, num, rows, many)
     return prompts
 
 
 def num_turns(row: Any) -> int:
-    """How many turns of the user a row of MT-bench lists; 1 where it is another row."""
+    """Number of user turns in a row of MT-bench; 1 for any other row."""
     name = _name_in(row) if isinstance(row, Mapping) else ""
     return len(row[name]) if name == "turns" and _are_turns(row[name]) else 1
 
@@ -61,7 +61,7 @@ def _are_turns(value: Any) -> bool:
 
 
 def prompt_of(numbered: NumberedRow) -> str:
-    """The text that a row asks with. Raises BadRow."""
+    """The prompt of a row. Raises BadRow."""
     row = numbered.row
     if isinstance(row, str):
         return _filled(text_of(row, "prompt"), "prompt")

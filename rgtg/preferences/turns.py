@@ -1,6 +1,6 @@
-"""Values of a row as texts and conversations: what a cell holds, whose turn it is, where a prompt ends and an answer begins.
+"""Values of a row as texts and conversations: parsing cells, roles of turns, separating prompt and answer.
 
-Knows nothing of files, of layouts or of tokenizers.
+Knows nothing of files, layouts or tokenizers.
 """
 
 import ast
@@ -30,7 +30,7 @@ LIKE_TURNS = re.compile(r"""\s*[\[(]?\s*\{\s*['"](role|from|content|value)['"]\s
 
 
 class LeftOut(Exception):
-    """A row that can be read and gives no preference; the cause is one of `formats.LEFT_OUT`."""
+    """Raised for a readable row without a preference; the cause is one of `formats.LEFT_OUT`."""
 
     def __init__(self, cause: str, found: str):
         self.cause, self.found = cause, found
@@ -38,7 +38,7 @@ class LeftOut(Exception):
 
 
 def kind_of(value: Any) -> str:
-    """In words: "null", "a number (5)"."""
+    """The type of a value in words: "null", "a number (5)"."""
     if value is None or value in ([], ()):
         return "null" if value is None else "an empty list"
     content = f" ({excerpt(value, 30)})" if isinstance(value, (bool, int, float, str)) else ""
@@ -46,7 +46,7 @@ def kind_of(value: Any) -> str:
 
 
 def text_of(value: Any, name: str) -> str:
-    """A text, also where an object holds nothing but one. Raises BadRow."""
+    """A text, also from an object that holds only one. Raises BadRow."""
     if isinstance(value, Mapping) and "role" not in value:
         value = next((value[key] for key in ("text", "content", "full_text", "value") if isinstance(value.get(key), str)), value)
     if isinstance(value, list) and value and all(isinstance(part, Mapping) and "type" in part for part in value):
@@ -69,10 +69,10 @@ def _parts(parts: list[Mapping[str, Any]], name: str) -> str:
 
 
 def unwrapped(value: Any, name: str, strict: bool) -> Any:
-    """A text that is itself a JSON list or object, as its value; others as they are.
+    """The parsed value of a text that is a JSON list or object; other values unchanged.
 
-    With `strict`, in a cell of a table of texts, what begins a list or object and is none that can be read raises BadRow. Without,
-    only what looks like a conversation does: an answer may well be JSON.
+    With `strict`, for cells of a text table, a text that begins like a list or object and cannot be parsed raises BadRow. Otherwise
+    only one that looks like a conversation does: an answer may well be JSON.
     """
     if not isinstance(value, str) or not BEGINS_JSON.match(value):
         return value
@@ -100,7 +100,7 @@ def unwrapped(value: Any, name: str, strict: bool) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """A list as Python writes it; None where it is none."""
+    """The value of a Python literal; None where the text is none."""
     if len(text) > 1_000_000:
         return None
     try:
@@ -126,7 +126,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def value_of(value: Any, name: str) -> Value:
-    """A text or turns, of whatever a row holds. Raises BadRow."""
+    """A value of a row as a text or as turns. Raises BadRow."""
     if value is None:
         raise BadRow(f"`{name}` is null: there is nothing in it.", "Fill it, or remove the row.")
     if isinstance(value, (list, tuple)) and not value:
@@ -167,7 +167,7 @@ def messages(value: Any, name: str) -> tuple[Message, ...]:
 
 
 def with_context(prompt: Value, system: str, history: tuple[Message, ...]) -> Value:
-    """A prompt behind its system prompt and earlier turns; where it has them already they are not read twice."""
+    """A prompt after its system prompt and earlier turns; those that it has already are not repeated."""
     if not system and not history:
         return prompt
     turns = (("user", prompt),) if isinstance(prompt, str) and prompt else () if isinstance(prompt, str) else prompt
@@ -175,7 +175,7 @@ def with_context(prompt: Value, system: str, history: tuple[Message, ...]) -> Va
 
 
 def behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The turns before an answer, behind the prompt; a prompt that they hold already is not put before them again.
+    """The prompt followed by the turns before an answer; a prompt that these contain already is not repeated.
 
     >>> behind((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
     (('user', 'Hi'), ('assistant', 'Hello.'), ('user', 'Why?'))
@@ -187,7 +187,7 @@ def behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Mes
 
 
 def answered(prompt: Value, side: Value, name: str) -> tuple[Value, str]:
-    """The whole prompt of a side and its answer. Raises LeftOut where the last turn is not the assistant's."""
+    """The complete prompt of a side and its answer. Raises LeftOut where the last turn is not the assistant's."""
     if isinstance(side, str) and not isinstance(prompt, str):
         return prompt, side
     if isinstance(side, str):
@@ -199,7 +199,7 @@ def answered(prompt: Value, side: Value, name: str) -> tuple[Value, str]:
 
 
 def _dialogue(prompt: str, side: str, name: str) -> tuple[str, str]:
-    """Dialogues of HH: the same turns twice, another last one. Where the turns stand in the prompt, an answer may bring more."""
+    """Prompt and answer of an HH dialogue, whose sides differ in the last turn. With the turns in the prompt, an answer may add more."""
     if prompt and TURN not in prompt:
         return prompt, side
     dialogue = side if side.startswith(prompt) else prompt + side
@@ -207,7 +207,7 @@ def _dialogue(prompt: str, side: str, name: str) -> tuple[str, str]:
 
 
 def last_turn(dialogue: str, name: str) -> tuple[str, str]:
-    """A complete dialogue as what is asked and its last answer. Raises LeftOut where it ends with the human's turn."""
+    """A dialogue as prompt and last answer. Raises LeftOut where it ends with the human's turn."""
     before, turn, answer = dialogue.rpartition(TURN)
     if HUMAN in answer:
         raise LeftOut("no_answer", f"`{name}` ends with the human's turn.")
@@ -215,7 +215,7 @@ def last_turn(dialogue: str, name: str) -> tuple[str, str]:
 
 
 def parted(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """What two texts begin with, cut where a word begins, and what follows it in each.
+    """The common beginning of two texts, up to a word boundary, and the rest of each.
 
     >>> parted("Q: Hi A: The cat", "Q: Hi A: They")
     ('Q: Hi A:', ' The cat', ' They')
@@ -232,14 +232,14 @@ def parted(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 
 def without_prompt(prompt: str, chosen: str, rejected: str) -> tuple[str, str]:
-    """Answers that both repeat the prompt word for word, without it; others as they are."""
+    """Two answers without the prompt where both begin with it; else unchanged."""
     if len(prompt.split()) > 1 and chosen.startswith(prompt) and rejected.startswith(prompt):
         return chosen[len(prompt) :], rejected[len(prompt) :]
     return chosen, rejected
 
 
 def check_same(chosen: Value, rejected: Value) -> None:
-    """Raises LeftOut where two answers follow different prompts."""
+    """Raise LeftOut where two answers have different prompts."""
     if chosen != rejected:
         a, b = (prompt if isinstance(prompt, str) else transcript(prompt) for prompt in (chosen, rejected))
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

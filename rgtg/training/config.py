@@ -1,6 +1,6 @@
-"""How a reward model is trained: the objective with its options, and what every objective shares.
+"""Settings of a training: the objective with its options, and the options that all objectives share.
 
-Knows nothing of losses or models, and loads no torch, so that a form, a command line and a job can be checked at once.
+Knows nothing of losses or models, and does not import torch, so that a form, a command line and a job can be checked at once.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class TrainingConfig(DataConfig):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "TrainingConfig":
-        """From names and values side by side, as a form, a command line, a job and a card have them. Raises BadSettings.
+        """The settings from one flat mapping, as a form, a command line, a job and a card have them. Raises BadSettings.
 
         >>> TrainingConfig.of({"objective": "partial", "stride": 2, "max_steps": 7}).objective.options["stride"]
         2
@@ -59,21 +59,21 @@ class TrainingConfig(DataConfig):
 
     @classmethod
     def stored(cls, options: Mapping[str, Any]) -> "TrainingConfig":
-        """From a job or card of any version. Earlier ones have other names (`rgtg.config.NEW_NAMES`), and the first had the options of all
-        objectives: one that this objective lacks is ignored at its default, and raises BadSettings at another value."""
+        """The settings of a stored job or card of any version. Earlier ones have other names (`rgtg.config.NEW_NAMES`), and the first
+        had the options of all objectives: one that this objective lacks is ignored at its default, else it raises BadSettings."""
         options = with_new_names(options)
         defaults = {f.name: f.default for kind in OBJECTIVES.values() for f in fields(kind)}
         own = {f.name for f in fields(objective_of(options.get("objective", DEFAULT.key)))}
         return cls.of({name: value for name, value in options.items() if name in own or name not in defaults or value != defaults[name]})
 
     def flat(self) -> dict[str, Any]:
-        """Names and values side by side, as `of` reads them."""
+        """The settings as one flat mapping, which `of` reads."""
         shared = {f.name: getattr(self, f.name) for f in shared_fields()}
         return {"objective": self.objective.key, **self.objective.options, **shared}
 
 
 def shared_fields() -> list[Field[Any]]:
-    """The options that every objective shares."""
+    """The options that all objectives share."""
     return [f for f in fields(TrainingConfig) if f.name != "objective"]
 
 
@@ -83,6 +83,6 @@ def objective_help() -> str:
 
 
 def objective_to_read(key: str, training: Mapping[str, Any]) -> Objective:
-    """The objective by which a trained model is read, with those options of its training that this needs. Raises BadSettings."""
+    """The objective that computes the rewards of a trained model, with the options that this needs. Raises BadSettings."""
     kind = objective_of(key or DEFAULT.key)
     return kind(**{name: training[name] for name in kind.reads if name in training})

@@ -1,6 +1,6 @@
-"""What a trained reward model is worth, on pairs that trained nothing: by prefix length, beside its parent or what guided before, and plain length.
+"""The evaluation of a reward model on held-out pairs: by prefix length, against its parent or the previous guide, and against length alone.
 
-Knows tensors of rewards and nothing of models. Every figure comes with its number of pairs and a 95 % confidence interval.
+Knows tensors of rewards, not models. Every figure comes with its number of pairs and a 95 % confidence interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,16 +17,16 @@ from rgtg.training.losses import hold
 
 PARENT, GUIDE, CHANCE = "its parent", "the model that guided before", "chance"  # the verdicts: (not) better than one of these
 TOO_FEW = "too few to tell"
-WIDEST = 0.2  # with a wider interval around 0 nothing is said
+WIDEST = 0.2  # a wider interval around 0 gives no verdict
 DRAWS = 2000  # of the bootstrap
 LENGTHS = (*PREFIX_LENGTHS, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Rewards of every prefix of held-out pairs: (pairs, positions) and (pairs,); `prompts` says which belong together.
+    """Rewards of every prefix of held-out pairs: (pairs, positions), and lengths (pairs,); `prompts` groups the pairs.
 
-    `log_odds` times a gap is the log-odds of the preference that the loss reads from it; None where it reads none.
+    `log_odds` times a gap is the log-odds of the preference, as in the loss; None where the loss has no such reading.
     """
 
     chosen: Tensor
@@ -38,8 +38,8 @@ class Measured:
     log_odds: float | None = 1.0
 
     def gaps(self) -> tuple[Tensor, Tensor]:
-        """r(chosen) - r(rejected) at every prefix length and where it counts, (pairs, positions): a finished response keeps
-        its reward; while both sides are the same sequence nothing is compared."""
+        """r(chosen) - r(rejected) at every prefix length, and a mask of the lengths that count: both (pairs, positions). A finished
+        response keeps its reward; lengths at which both sides are the same sequence do not count."""
         longest = torch.maximum(self.chosen_lengths, self.rejected_lengths)
         width = int(longest.max())
         position = torch.arange(width)[None]
@@ -47,14 +47,14 @@ class Measured:
         return hold(self.chosen, self.chosen_lengths, width) - hold(self.rejected, self.rejected_lengths, width), counts
 
     def ends(self) -> Tensor:
-        """(pairs,): the gap of the complete responses."""
+        """The gap of the complete responses: (pairs,)."""
         gaps, _ = self.gaps()
         return gaps.gather(1, (torch.maximum(self.chosen_lengths, self.rejected_lengths) - 1)[:, None])[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
 class Guide:
-    """The reward model that has guided until now; `why_not` says what keeps it from being measured on these pairs."""
+    """The reward model that guided before; `why_not` is the reason where it cannot be evaluated on these pairs."""
 
     name: str
     measured: Measured | None = None
@@ -62,12 +62,12 @@ class Guide:
 
 
 def wins(gaps: Tensor) -> Tensor:
-    """1 where the chosen side is ahead, ties one half."""
+    """1 where the gap is positive, 0.5 where it is 0, else 0; the shape of `gaps`."""
     return (gaps > 0).double() + 0.5 * (gaps == 0).double()
 
 
 def along(measured: Measured) -> Tensor:
-    """(pairs,): each pair's share of prefix lengths at which the chosen side is ahead: what guidance asks of a reward model."""
+    """Each pair's share of prefix lengths at which the chosen side has the higher reward: (pairs,). This is what guidance needs."""
     gaps, counts = measured.gaps()
     return (wins(gaps) * counts).sum(1) / counts.sum(1).clamp(min=1)
 
@@ -92,11 +92,11 @@ def by_length(measured: Measured, lengths: Sequence[int] = LENGTHS) -> dict[str,
 
 
 def held_out_report(child: Measured | None, parent: Measured | None = None, longer_chosen: float = 0.5, guide: Guide | None = None) -> dict[str, Any]:
-    """The report of one training. The child is measured against its parent; without one that is a reward model against the
-    guide, and without that against chance.
+    """The report of one training. The model is compared with its parent, else with the previous guide, else with chance.
 
-    `longer_chosen`, the share of training pairs whose longer side was chosen, says which way the length baseline bets. A model is
-    recommended where it beats its rival, or a length baseline that is no worse than chance.
+    The length baseline always chooses the longer side where `longer_chosen`, the share of training pairs whose longer side was
+    chosen, is at least one half, else the shorter. A model is recommended where it beats the model it is compared with, or a
+    length baseline that is no worse than chance.
     """
     if child is None or not len(child.chosen):
         return {"num_pairs": 0, "num_prompts": 0, "verdict": TOO_FEW, "recommended": None}
@@ -129,9 +129,9 @@ def held_out_report(child: Measured | None, parent: Measured | None = None, long
 
 
 def judge(difference: dict[str, float], num_pairs: int, num_prompts: int, than: str) -> str:
-    """By the interval of the difference to the parent, the guide or chance.
+    """The verdict, from the interval of the difference to the parent, the guide or chance.
 
-    Where no prompt shows a difference there is no spread to draw from: as many as 3 / n of all prompts may show one (rule of three).
+    Where no prompt shows a difference the bootstrap has no spread; up to 3 / n of all prompts may show one (rule of three).
     """
     if not are_enough(num_pairs, num_prompts):
         return TOO_FEW
@@ -144,13 +144,13 @@ def judge(difference: dict[str, float], num_pairs: int, num_prompts: int, than: 
 
 
 def intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:
-    """Mean over prompts of their means, with its bootstrap interval over prompts: pairs of one prompt are not independent.
+    """Mean over prompts of their means, with a 95 % bootstrap interval over prompts, since pairs of one prompt are not independent.
 
-    (pairs, figures) and which of them count -> (mean, low, high) of each figure.
+    Values and counts (pairs, figures) -> (mean, low, high) of each figure.
     """
     means, present = _by_prompt(values, counts, prompts)
     sums, nums = (means * present).float(), present.float()
-    # no number where none of the prompts with this figure is drawn
+    # NaN where none of the prompts with this figure is drawn
     drawn = torch.cat([(times.float() @ sums) / (times.float() @ nums) for times in _draws(len(means)).split(100)])
     low, high = drawn.nanquantile(torch.tensor([0.025, 0.975]), 0)
     mean = (means * present).sum(0) / present.sum(0)
@@ -159,7 +159,7 @@ def intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tu
 
 @lru_cache(maxsize=1)
 def _draws(num_prompts: int) -> Tensor:
-    """(draws, prompts): how often each prompt is in each draw; the same for all figures of a report."""
+    """How often each prompt is in each bootstrap draw: (draws, prompts). The same for all figures of a report."""
     generator, draws = torch.Generator().manual_seed(0), []
     one = torch.ones(100, num_prompts, dtype=torch.uint8)
     for _ in range(0, DRAWS, 100):
@@ -168,7 +168,7 @@ def _draws(num_prompts: int) -> Tensor:
 
 
 def share_intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:
-    """`intervals` of values between 0 and 1; where all prompts have the same, or there are too few to draw from, it is Wilson's by prompts."""
+    """As `intervals`, for shares; Wilson's interval over prompts where all prompts have the same value or are too few for a bootstrap."""
     means, present = _by_prompt(values, counts, prompts)
     figures = intervals(values, counts, prompts)
     for column, (mean, low, high) in enumerate(figures):
@@ -180,7 +180,7 @@ def share_intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> l
 
 
 def _by_prompt(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """(prompts, figures): mean of each prompt's pairs, and 1 where it has any."""
+    """Mean of each prompt's pairs, and 1 where it has any: both (prompts, figures)."""
     number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
     rows, counts = torch.tensor([number[prompt] for prompt in prompts]), counts.double()
     sums, nums = (torch.zeros(len(number), values.shape[1], dtype=torch.float64).index_add_(0, rows, x) for x in (values * counts, counts))
@@ -193,7 +193,7 @@ def _interval(values: Tensor, prompts: Sequence[str], method: Callable = interva
 
 
 def _difference(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:
-    """Of two shares; one prompt says nothing of others, so its interval holds every difference there can be."""
+    """Mean and interval of a difference of shares; with a single prompt the interval is all of -1 to 1."""
     figures = _interval(values, prompts)
     return figures | ({"low": -1.0, "high": 1.0} if len(set(prompts)) == 1 else {})
 

@@ -1,7 +1,7 @@
-"""What a reward model can be trained for: one class an objective, with its options, its loss, and how its rewards are read.
+"""Training objectives of reward models: one class each, with its options, its loss, and how its rewards are computed.
 
-A new one is its class and one line in OBJECTIVES; `Criterion` (`criterion.py`) brings model and data to it. Knows nothing of
-optimizers, files or processes, and loads torch only once a loss or a reward is asked for.
+A new objective is a class and one line in OBJECTIVES; `Criterion` (`criterion.py`) applies it to a model and data. Knows nothing of
+optimizers, files or processes, and imports torch only to compute a loss or a reward.
 """
 
 from dataclasses import dataclass
@@ -126,8 +126,8 @@ class Vocabulary(OnPrefixes, Objective):
         return f"{super().where if self.compare == 'prefixes' else AT_THE_END}, as values of all next tokens"
 
     def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
-        """Pairs and the value constraint in turn, in even and odd steps, or both. FaRMA's turns are whole passes; by the step both
-        are learnt also where there is one pass alone."""
+        """Pair loss on even and value constraint on odd steps, or their sum. FaRMA alternates by epoch; alternating by step trains
+        both also within a single epoch."""
         from rgtg.training import losses
 
         logits, lengths = forward(batch.ids), (batch.chosen_lengths, batch.rejected_lengths)
@@ -143,7 +143,7 @@ class Vocabulary(OnPrefixes, Objective):
         return on_pairs + self.constraint_weight * self._value_loss(logits, values, batch, total, reference)
 
     def _value_loss(self, logits: "Tensor", values: "tuple[Tensor, Tensor]", batch: "PairBatch", total: float, reference: "Forward") -> "Tensor":
-        """The value of a prefix is that of its best next token, or the soft one under the reference."""
+        """Value constraint: a prefix has the value of its best next token, or with `tau` the soft value under the reference."""
         from rgtg.training import losses
 
         num_sides = 2 if self.constraint_on == "both" else 1
@@ -251,7 +251,7 @@ DEFAULT = Partial
 
 
 def objective_of(key: object) -> type[Objective]:
-    """The class of that key; raises BadSettings with the keys there are."""
+    """The class of an objective. Raises BadSettings, which lists the keys, where there is none."""
     if not isinstance(key, str) or key not in OBJECTIVES:
         raise BadSettings(f"`objective` has to be one of {', '.join(OBJECTIVES)}.", f"Found `{key}`.", f"The default is {DEFAULT.key}.")
     return OBJECTIVES[key]

@@ -1,7 +1,7 @@
-"""From a file of preferences to a reward model folder with its card: load, prepare, train, measure, save.
+"""From a file of preferences to a reward model folder with its card: load, prepare, train, evaluate, save.
 
-Knows nothing of the database or of the screen: who listens gets dicts of progress. `run_job` is what a background job calls,
-`train_file` what the command line does; both are one way.
+Knows nothing of the database or of the screen: progress is emitted as dicts. A background job calls `run_job`, the command line
+`train_file`, which `run_job` calls too.
 """
 
 import hashlib
@@ -36,12 +36,12 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
-    """Train what `job.json` in the folder asks for and leave `model/` there, with its card; nothing where it was stopped.
+    """Train what `job.json` in the folder asks for and leave `model/` there, with its card; write nothing where it was stopped.
 
     job: `training` (names and values of `TrainingConfig.flat`), `base` (folder or hub id), `base_lm`, `parent`, `name` (names for the card),
     `pairs` (file in the folder), `seed`, and may have `reading` (of `formats.write_back`, for a person's file), `device`, `dtype`,
     `guide` (folder or hub id).
-    Run again, it goes on from its newest whole checkpoint.
+    Called again, it resumes from the newest complete checkpoint.
     """
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     config = TrainingConfig.stored({"seed": job.get("seed") or 0} | dict(job.get("training") or {}))
@@ -68,12 +68,11 @@ def train_file(
     guide: str = "",
     reading: Reading | None = None,
 ) -> ModelCard | None:
-    """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
+    """Train from `base` on a file or hub data set and save to `out`. Returns the card, None where it was stopped or another process saves it.
 
-    In `work` there are checkpoints, for whoever has the model safe to clear away. Several processes call it together, as often
-    as they like, and `leave_processes` at their end. `guide`, a folder or hub id, is the reward model that has guided until
-    now: the report has it beside the new one, unless `base` is one that can be measured itself. `reading` is what the source was read as,
-    where that is known.
+    Checkpoints are kept in `work`; the caller deletes them. Several processes (torchrun) call it together, any number of times, and
+    `leave_processes` at the end. `guide`, a folder or hub id, is the reward model that guided before: the report compares with it,
+    unless `base` is a reward model that can be evaluated. `reading` is the parsed source, where it was read already.
     """
     resolved_device = _place(device)
     start = load_start(base, config.objective, resolved_device, dtype)
@@ -104,7 +103,7 @@ def train_file(
         return None
     boundary("trainer:taught")
     model = (lora.merge_and_unload() if lora else start.model).eval()
-    model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
+    model = model.to(start.stored_dtype).to(torch.float32)  # evaluated as it is saved
     emit({"phase": "report"})
     child = judge.measured(model)
     report = held_out_report(child, parent, longer_chosen(prepared, config.seed), previous_guide)
@@ -150,25 +149,25 @@ def _news(progress: Progress, num_live: int) -> dict[str, Any]:
 
 
 def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:
-    """Whose checkpoints these are: the same start, data and settings."""
+    """Identifies a training, so that only its own checkpoints are resumed: a hash of start, data and settings."""
     old_names = {new: old for old, new in NEW_NAMES.items()}  # so that a training that an earlier version began goes on
     settings = {old_names.get(name, name): value for name, value in replace(config, logging_steps=1, save_steps=0).flat().items()}
     content = [start.loaded.ref.revision, prepared.report.sha256, len(prepared.train), settings]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-# --- how long it will take, said before it begins
+# --- the estimated time
 
-ROWS, TOKENS = 16, 2048  # of the forward that is timed, at most
-STEP = 3  # forwards that a step costs: the backward pass takes twice the forward
-LOOKS, READINGS = 10, 2  # at some held-out pairs while it trains, and of all of them at its end, the rival's too
-STARTING = 10.0  # seconds until the libraries and the model are loaded, and to save it
-PER_STEP, PER_WEIGHT = 0.02, 6e-9  # seconds of a step besides, of the optimizer for each weight that a CPU trains
+ROWS, TOKENS = 16, 2048  # at most, in the forward that is timed
+STEP = 3  # cost of a step in forwards: the backward pass takes twice the forward
+LOOKS, READINGS = 10, 2  # evaluations on some held-out pairs during training; on all of them at the end, of both models
+STARTING = 10.0  # seconds to load the libraries and the model, and to save it
+PER_STEP, PER_WEIGHT = 0.02, 6e-9  # further seconds per step; of the optimizer, per weight on a CPU
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds` of a training of so many steps of so many pairs (or texts)."""
+    """Estimated `seconds` of a training of `num_steps` steps of `batch_size` pairs (or texts)."""
 
     seconds: float
     num_steps: int
@@ -176,7 +175,7 @@ class Estimate:
 
 
 def estimate(model: PreTrainedModel, config: TrainingConfig, report: DataReport) -> Estimate:
-    """Of a training of this data from this model, on the device that the model is on."""
+    """Estimate the time to train `model` on this data, on the device that it is on."""
     num_weights = sum(p.numel() for p in model.parameters())
     planned = schedule(config, max(1, report.num_train), num_weights)
     rows = 2 if report.kind == "pairs" else 1
@@ -191,7 +190,7 @@ def estimate(model: PreTrainedModel, config: TrainingConfig, report: DataReport)
 
 @torch.inference_mode()
 def seconds_of_a_row(model: PreTrainedModel, length: int) -> float:
-    """Seconds that a forward takes for one text of so many tokens, of several at once; the faster of two after one that warms up."""
+    """Seconds of a forward per text of `length` tokens, in a batch; the faster of two runs after a warm-up."""
     num_rows = max(1, min(ROWS, TOKENS // length))
     ids = torch.ones(num_rows, length, dtype=torch.long, device=model.device)
     scorer, seconds = Scorer(model), []
@@ -203,20 +202,20 @@ def seconds_of_a_row(model: PreTrainedModel, length: int) -> float:
 
 
 def is_first() -> bool:
-    """Of several processes (torchrun) the first writes and speaks."""
+    """Whether this is the first of several processes (torchrun), which alone writes and reports."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
 def leave_processes() -> None:
-    """All processes wait for the first, which measures and saves, and part. One group serves all trainings of a command: a second
-    one would meet the addresses of the first, and hang."""
+    """Wait for the first process, which evaluates and saves, then destroy the process group. One group serves all trainings of a
+    command: a second one would reuse the addresses of the first, and hang."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
 def _place(device: str) -> str:
-    """Where to train; under torchrun each process has its own GPU. Raises BadSettings where this computer has no such device."""
+    """The device to train on; under torchrun each process has its own GPU. Raises BadSettings where there is no such device."""
     rank = os.environ.get("LOCAL_RANK")
     resolved = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
     pick_device(resolved)

@@ -1,7 +1,7 @@
-"""The one loop by which reward models are trained: transformers' Trainer, with our batches, loss and checkpoints.
+"""The training loop of reward models: transformers' Trainer, with our batches, loss and checkpoints.
 
-Knows nothing of the database, of formats of data or of the screen: who listens writes down what it wants. Dropout's luck comes
-from (seed, step, process), the order of the items from the seed alone, so a resumed training is the training.
+Knows nothing of the database, data formats or the screen: progress goes to a callback. Dropout is seeded from (seed, step,
+process) and the order of the items from the seed alone, so a resumed training gives the same result.
 """
 
 import math
@@ -28,14 +28,14 @@ from rgtg.training import checkpoints
 from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import Criterion, Scorer, check_data, criterion_for, out_of_memory
 
-WEIGHTS = "weights.safetensors"  # of a checkpoint: what is trained, no more
+WEIGHTS = "weights.safetensors"  # of a checkpoint: the trained weights only
 A_MINUTE = 60.0
-PATIENCE = 4 * 3600  # seconds that the other processes wait while the first measures and saves
+PATIENCE = 4 * 3600  # seconds that the other processes wait while the first evaluates and saves
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One line of a running training: `loss` is the mean since the line before, in nats; `seconds` since the start."""
+    """Progress of a training: `loss` is the mean since the previous report, in nats; `seconds` count from the start."""
 
     step: int
     num_steps: int
@@ -46,7 +46,7 @@ class Progress:
 
 
 def schedule(config: TrainingConfig, num_items: int, num_weights: int) -> TrainingConfig:
-    """`config` with a number where it says 0: steps and batch by the number of pairs, learning rate by that of the weights."""
+    """`config` with its automatic values (0) resolved: steps and batch size from the number of pairs, learning rate from that of weights."""
     size = config.batch_size or (16 if num_items < 400 else 32 if num_items < 4000 else 64)
     size = min(size, max(1, num_items))
     passes = 32 if num_items < 60 else 20 if num_items < 150 else 8 if num_items < 400 else 4 if num_items < 2000 else 2 if num_items < 20_000 else 1
@@ -57,7 +57,7 @@ def schedule(config: TrainingConfig, num_items: int, num_weights: int) -> Traini
 
 
 class Dropout:
-    """Dropout on what attention and MLP add to the stream, which Llama has no setting for; `remove()` takes it off."""
+    """Dropout on the outputs of attention and MLP, for which Llama has no setting; `remove()` removes it."""
 
     def __init__(self, model: PreTrainedModel, p: float):
         parts = [m for name, m in model.named_modules() if name.endswith((".self_attn", ".mlp"))]
@@ -89,11 +89,11 @@ def train_reward_model(
     run: str = "",
     end_id: int | None = None,
 ) -> bool:
-    """Train `model` by `config.objective`, in place; whether it came to its end, not stopped.
+    """Train `model` by `config.objective`, in place; True where it finished, False where it was stopped.
 
-    `listen` hears every `logging_steps` steps, with what `measure` says of the model some ten times. With a `folder` there are
-    checkpoints in it, and the training `run` goes on from its newest whole one. Raises BadData where there is nothing to
-    train on, BadReward where the loss is no number, MemoryError where a single pair does not fit.
+    `listen` is called every `logging_steps` steps, with the result of `measure`, which is called some ten times. Checkpoints are
+    written to `folder`, and the training `run` resumes from its newest complete one. Raises BadData where there is nothing to
+    train on, BadReward where the loss is not finite, MemoryError where a single pair does not fit.
     """
     if not items:
         raise BadData("There is nothing to train on.", "Found no pairs.", "Vote for the better of two answers, or give a file of pairs.")
@@ -127,7 +127,7 @@ def switch_checkpointing(model: nn.Module, on: bool) -> None:
 
 
 class PreferenceTrainer(Trainer):
-    """transformers' Trainer on shares of steps; where memory runs out a share is computed in halves, which changes nothing else."""
+    """transformers' Trainer on shares of steps; where memory runs out a share is computed in halves, with the same result."""
 
     def __init__(self, model: PreTrainedModel, criterion: Criterion, config: TrainingConfig, items: Sequence[Item], folder: Path, run: str | None):
         self.criterion, self.config, self.folder, self.run, self.stopped = criterion, config, folder, run, False
@@ -143,7 +143,7 @@ class PreferenceTrainer(Trainer):
         return SequentialSampler(self.shares)  # `plan` has drawn the order
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Tensor:
-        """The loss of a share's items; their sum over a step's forwards and processes is the step's mean over items."""
+        """The loss of a share's items, scaled so that the sum over a step's forwards and processes is the mean over items."""
         share: Share = inputs["share"]
         return self.criterion.loss(model, share.items, share.total, self.state.global_step, self.args.device)
 
@@ -158,9 +158,9 @@ class PreferenceTrainer(Trainer):
                     raise
                 self._take_less(error)
             model.zero_grad()
-            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback holds what was computed
+            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback keeps tensors alive
         self._add_up(model)
-        return value * self.args.world_size  # what is reported is averaged over processes
+        return value * self.args.world_size  # the reported loss is averaged over processes
 
     def _share_step(self, model: nn.Module, share: Share) -> Tensor:
         torch.manual_seed((self.config.seed * 1_000_003 + self.state.global_step) * 1009 + self.args.process_index)
@@ -173,8 +173,8 @@ class PreferenceTrainer(Trainer):
         return value
 
     def _add_up(self, model: nn.Module) -> None:
-        """A step's gradient is the sum of its parts, over processes too. Added here and not while each is computed: one that
-        computes its share in halves, or again, would leave the others waiting."""
+        """Sum the gradients of all processes. Not during the backward passes: a process that computes its share in halves, or again,
+        would leave the others waiting."""
         if self.args.world_size > 1:
             weights = [p for p in model.parameters() if p.requires_grad]
             for weight in weights:
@@ -214,11 +214,11 @@ class PreferenceTrainer(Trainer):
                     weight.copy_(weights[name])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        pass  # luck comes from the step
+        pass  # the random state follows from the step
 
 
 class Listener(TrainerCallback):
-    """Says how far it is, asks whether to stop, and decides when to write a checkpoint."""
+    """Reports progress, asks whether to stop, and decides when to write a checkpoint."""
 
     def __init__(self, trainer: PreferenceTrainer, listen: Callable, should_stop: Callable, measure: Callable | None):
         self.trainer, self.listen, self.should_stop, self.measure = trainer, listen, should_stop, measure
@@ -242,7 +242,7 @@ class Listener(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             found = f"At step {state.global_step} the loss is {logs['loss']}."
-            raise BadReward("The training went astray.", found, "Choose a smaller learning rate.")
+            raise BadReward("The training diverged.", found, "Choose a smaller learning rate.")
         if not state.is_world_process_zero:
             return
         last = state.global_step == state.max_steps
@@ -255,7 +255,7 @@ class Listener(TrainerCallback):
 
 
 def knows_bfloat16(device: str) -> bool:
-    """Whether this hardware multiplies in bfloat16 itself; a CPU that has to imitate it takes three times as long as in float32."""
+    """Whether the hardware supports bfloat16; a CPU that emulates it takes three times as long as in float32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()

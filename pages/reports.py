@@ -1,6 +1,6 @@
-"""What the held-out pairs say of a reward model, in words and tables: written here once, for Train and for Models.
+"""The evaluation report of a reward model in words and tables, for the pages Train and Models.
 
-Reads cards alone; knows nothing of how their figures were made.
+Reads cards only; knows nothing of how their figures were computed.
 """
 
 import json
@@ -18,7 +18,7 @@ CHANCE = "No model to compare with; the baseline is chance."
 
 
 def readable(card: ModelCard | None, with_figure: bool = False) -> ModelCard | None:
-    """The card; without its figures where they are not as training writes them, so that one card from elsewhere breaks no page."""
+    """The card; without its figures where these are malformed, so that a foreign card breaks no page."""
     try:
         if card is not None and lengths_of(card):
             if with_figure:
@@ -32,7 +32,7 @@ def readable(card: ModelCard | None, with_figure: bool = False) -> ModelCard | N
 
 
 def lengths_of(card: ModelCard) -> dict[str, dict]:
-    """Accuracy by length of the prefix with its intervals: the report's, by prompt, else Wilson's, by pair."""
+    """Accuracy by prefix length with its intervals: the report's, over prompts, else Wilson's, over pairs."""
     return {length: _with_interval(figures) for length, figures in (card.report.get("by_length") or card.accuracy).items()}
 
 
@@ -44,13 +44,13 @@ def _with_interval(figures: dict) -> dict:
 
 
 def accuracy_at_end(card: ModelCard) -> tuple[str, str]:
-    """Held-out accuracy on complete answers and its number of pairs: ("99.4 % (99.1–99.6)", "3,000"); blank where nothing was measured."""
+    """Held-out accuracy on complete answers and its number of pairs: ("99.4 % (99.1–99.6)", "3,000"); empty texts where there is none."""
     end = lengths_of(card).get("end")
     return (share_words(end["accuracy"], end.get("low"), end.get("high")), f"{end.get('n', 0):,}") if end else ("", "")
 
 
 def baseline_of(report: dict) -> tuple[str, dict]:
-    """The model that was measured beside this one, in a word, and its figures: "parent", the name of a guide, or ("", {})."""
+    """The model that this one is compared with, and its figures: "parent", the name of a guide, or ("", {})."""
     guide = report.get("guide") or {}
     if "parent" in report:
         return "parent", report["parent"]
@@ -58,13 +58,13 @@ def baseline_of(report: dict) -> tuple[str, dict]:
 
 
 def accuracy_figure(card: ModelCard) -> go.Figure:
-    """Accuracy by length of the prefix, the rival's beside it."""
+    """Figure of the accuracy by prefix length, with that of the baseline model."""
     name, baseline = baseline_of(card.report)
     return accuracy_by_length(lengths_of(card), baseline.get("by_length"), "its parent" if name == "parent" else name)
 
 
 def report_words(card: ModelCard | None) -> str:
-    """The value of `components.Report`; "{}" where nothing was measured."""
+    """The value of `components.Report` as JSON; "{}" where there is no evaluation."""
     if card is None or not (card.report or card.accuracy):
         return "{}"
     report = card.report
@@ -97,7 +97,7 @@ def _sentence(report: dict) -> str:
 
 
 def _facts(report: dict) -> list[list[str]]:
-    """[label, words, help] a line."""
+    """Lines of the report, [label, words, help] each."""
     facts, (name, baseline), length = [], baseline_of(report), report.get("length_only") or {}
     for key, label, about in (
         ("accuracy_along", "partial answers", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance needs"),
@@ -122,7 +122,7 @@ def _facts(report: dict) -> list[list[str]]:
 
 
 def _table(figures: dict[str, dict], name: str, baseline: dict) -> dict | None:
-    """Rows by length, "end" last."""
+    """The table of accuracy by prefix length, "end" last; None where there is none."""
     baseline_figures = baseline.get("by_length")
     if not figures:
         return None
@@ -139,7 +139,7 @@ def _table(figures: dict[str, dict], name: str, baseline: dict) -> dict | None:
 
 
 def name_words(info: ModelInfo) -> str:
-    """Its name where it is chosen: "mine (not recommended)"."""
+    """A model's name in a list: "mine (not recommended)"."""
     return f"{info.name} ({info.mark})" if info.mark else info.name
 
 
@@ -147,12 +147,12 @@ def name_words(info: ModelInfo) -> str:
 
 
 def interval(figures: dict) -> str:
-    """ "71.2 % (65–77)"."""
+    """A share with its interval: "71.2 % (65–77)"."""
     return share_words(figures.get("mean"), figures.get("low"), figures.get("high"))
 
 
 def points(figures: dict) -> str:
-    """ "+11.1 points (+4.0 to +18.2)"."""
+    """A difference with its interval: "+11.1 points (+4.0 to +18.2)"."""
     if figures.get("mean") is None:
         return "–"
     mean, low, high = (f"{100 * figures[name]:+.1f}".replace("-", "−") for name in ("mean", "low", "high"))
@@ -160,7 +160,7 @@ def points(figures: dict) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """ "1 pair", "3,200 pairs"."""
+    """A number with its noun: "1 pair", "3,200 pairs"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 

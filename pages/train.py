@@ -29,14 +29,14 @@ from rgtg.workbench.workbench import Workbench
 
 TITLE = "Train"
 KINDS = {"base_lm": "base LM", "reward_model": "reward model"}
-EVERY = 1.0  # seconds between two looks at a training
-MAX_LOOK_AT = 5_000  # votes that are looked at unasked; beyond, a person presses the button
+EVERY = 1.0  # seconds between two updates of a training
+MAX_LOOK_AT = 5_000  # votes that are inspected automatically; with more, the user presses the button
 PUBLIC = "Training is off on a public server. Run rgtg on your own machine to train a reward model from your votes."
 NO_VOTES = "No votes yet. Compare answers and say which is best; a first training makes sense from about 30 votes."
 
 
 class DataView(_Drawn):
-    """What the data is, as JSON {asked, words, wrong, facts, left_out, remarks}; an answer to an older `asked` than the last is not drawn."""
+    """The report of the data, as JSON {asked, words, wrong, facts, left_out, remarks}; an answer to an older `asked` than the last is not drawn."""
 
     def __init__(self, value: str = "{}", **kwargs: Any):
         super().__init__(value, js_on_load="rgtg.dataView(element, props, watch)", **kwargs)
@@ -57,7 +57,7 @@ class JobView(_Drawn):
 
 
 def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
-    """Lays the page out in the open Blocks and wires it; on a public server one sentence."""
+    """Lay the page out in the open Blocks and wire it; on a public server show one sentence."""
     if workbench.settings.public:
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
@@ -155,7 +155,7 @@ class _Page:
         return look
 
     def _look_at(self, form: str) -> Iterator[str]:
-        """The words for DataView, with the `asked` of the form: a look may end after one that began later."""
+        """The value of DataView, with the `asked` of the form: requests may end in another order."""
         count = read_json(form, "form").get("asked")
         asked = {"asked": count if type(count) is int else 0}
         yield json.dumps(asked | {"words": "reading …"})
@@ -183,11 +183,11 @@ class _Page:
         return named
 
     def _suggest(self, form: dict[str, Any], used: str = "") -> dict[Any, Any]:
-        """A prop and not the value: what a person types meanwhile stays."""
+        """Suggest a name as a property, not as the value, so that a name typed meanwhile is kept."""
         return gr.update(suggested=json.dumps({"name": self._new_name(form), "used": used}))
 
     def _new_name(self, form: dict[str, Any]) -> str:
-        """ "partial-votes", "partial-votes-2", "starter-reviews": the start and what it learns from."""
+        """A free name made of start and data: "partial-votes", "partial-votes-2", "starter-reviews"."""
         path = str(form.get("uploaded") or form.get("path") or "file")
         stem = f"{form.get('start') or 'reward'}-{'votes' if form.get('source') == VOTES else Path(path).stem}"
         return self.trainings.free_name(re.sub(r"[^A-Za-z0-9._+-]+", "-", stem.rpartition("/")[2]).strip("-._+")[:56] or "reward")

@@ -1,6 +1,6 @@
-"""Trainings in words: what the data is, how far one is and what can be done, why it ended.
+"""Trainings in words: the report of the data, the progress of a job, its actions, and why it ended.
 
-Pure: knows records and reports, no components.
+Pure functions of records and reports; knows no components.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ ANNOUNCEMENTS = {
 
 
 def data_words(report: Any, why: Callable[[str], str], config: DataConfig, planned: Any = None) -> dict[str, Any]:
-    """A report of the data as the page shows it; `why` gives the words of a cause, `planned` is the `training.pipeline.Estimate`."""
+    """The value of DataView; `why` describes a cause of `dropped`, `planned` is the `training.pipeline.Estimate`."""
     kind = report.kind
     raters = f" · {count(report.num_raters, 'rater')}" if report.num_raters else ""
     lines = [
@@ -47,13 +47,13 @@ def data_words(report: Any, why: Callable[[str], str], config: DataConfig, plann
 
 
 def _lengths(spread: tuple[int, int, int]) -> str:
-    """ "median 8 tokens, 95 % up to 13, longest 16"."""
+    """A spread in words: "median 8 tokens, 95 % up to 13, longest 16"."""
     middle, most, longest = spread
     return f"median {count(middle, 'token')}, 95 % up to {most:,}, longest {longest:,}"
 
 
 def job_line(job: Job) -> dict[str, Any]:
-    """A line of the list of trainings."""
+    """A line in the list of trainings."""
     progress = job.progress or {}
     words = STATES.get(job.state, job.state)
     if job.state == "running" and progress.get("num_steps") and progress.get("phase") == "training":
@@ -66,9 +66,9 @@ def job_line(job: Job) -> dict[str, Any]:
 
 
 def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: str | None, log: str = "") -> dict[str, Any]:
-    """The open training: how far it is in words, what can be done, and why it ended.
+    """The value of JobView: progress in words, actions, and why the job ended.
 
-    `active` are the trainings that run or wait; `made` is the name under which its model is listed, None where there is none.
+    `active` are the running and queued trainings; `made` is the listed name of its model, None where there is none.
     """
     steps = [line for line in lines if "step" in line]
     last, phase = steps[-1] if steps else {}, lines[-1].get("phase") if lines else None
@@ -93,7 +93,7 @@ def job_words(job: Job, lines: list[dict[str, Any]], active: list[Job], made: st
 
 
 def phase_words(phase: str | None, last: dict[str, Any], planned: dict[str, Any] | None = None) -> str:
-    """What a trainer is doing: "step 40 of 120 · 12 s left"."""
+    """The phase of a training: "step 40 of 120 · 12 s left"."""
     if phase == "report":
         return "evaluating on the held-out pairs"
     if phase == "done":
@@ -106,7 +106,7 @@ def phase_words(phase: str | None, last: dict[str, Any], planned: dict[str, Any]
 
 
 def about(job: Job, lines: list[dict[str, Any]]) -> str:
-    """What is trained: "partial, from starter · 96 pairs, 18 held out · loss 0.412 · held-out accuracy 71 %"."""
+    """A training in one line: "partial, from starter · 96 pairs, 18 held out · loss 0.412 · held-out accuracy 71 %"."""
     training = with_new_names(job.config.get("training") or {})
     parts = [f"{training.get('objective', DEFAULT_OBJECTIVE)}, from {job.config.get('parent') or job.config.get('base_lm')}"]
     data = next((line["data"] for line in lines if isinstance(line.get("data"), dict)), None)

@@ -140,7 +140,7 @@ def train(source: str | Path, base: str, out: str | Path, *, objective: str = DE
 
     library, out = Library(Settings.from_environment(device=device)), Path(out)
     if out.exists():
-        raise BadSettings(f"`{out}` is there already.", "", "Choose another folder.")
+        raise BadSettings(f"`{out}` exists already.", "", "Choose another folder.")
     installed = {m.name: m.folder_or_id for m in library.models()}
     card = train_file(str(source), installed.get(base, base), out, TrainingConfig.of({"objective": objective} | options), device=device)
     if card is None:  # another process of a distributed training writes it

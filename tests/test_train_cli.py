@@ -108,7 +108,7 @@ def test_an_option_that_the_objective_lacks_is_one_json_line_with_those_it_has(h
 def test_what_is_there_is_not_written_over(here, capsys):
     (here / "mine").mkdir()
     assert train(here) == 2
-    assert "is there already" in json.loads(capsys.readouterr().err)["error"]
+    assert "exists already" in json.loads(capsys.readouterr().err)["error"]
     assert list((here / "mine").iterdir()) == [] and not (here / ".mine.training").exists()
 
 
@@ -129,7 +129,7 @@ def stops_in(monkeypatch, number: int) -> list[int]:
 def test_it_goes_on_where_it_was_interrupted(here, capsys, monkeypatch):
     stops_in(monkeypatch, 1)
     assert train(here) == 2 and not (here / "mine").exists()
-    assert json.loads(capsys.readouterr().err)["do"] == "Add --resume to go on."
+    assert json.loads(capsys.readouterr().err)["do"] == "Add --resume to continue."
     assert train(here) == 2, "what was begun is not begun again by itself"
     assert "--resume" in json.loads(capsys.readouterr().err)["do"]
     assert train(here, "--resume", "--json", "--logging-steps", "1") == 0

@@ -1,6 +1,6 @@
-"""The command `rgtg train`: from votes, a file or a hub data set to one reward model or an ensemble, in this terminal.
+"""The command `rgtg train`: one reward model or an ensemble from votes, a file or a hub data set, in the terminal.
 
-Prints what a person or a script reads. Knows nothing of the other commands, nor of jobs in the background.
+Prints progress as text or JSON lines. Knows nothing of the other commands or of background jobs.
 """
 
 import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rgtg.workbench.workbench import Workbench
 
 ABOUT = "a reward model from votes, a file or a hub data set; `torchrun -m rgtg train` for several processes"
-FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, among the checkpoints until the end
+FROZEN = "pairs.jsonl"  # snapshot of the votes of `train --from-votes`, beside the checkpoints until the end
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def _flag(name: str) -> str:
 
 
 def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
-    """{"margin": {"partial": field, "full": field, …}, …}: which objectives have an option."""
+    """The objectives that have an option: {"margin": {"partial": field, "full": field, …}, …}."""
     by_name: dict[str, dict[str, Field[Any]]] = {}
     for key, kind in OBJECTIVES.items():
         for f in fields(kind):
@@ -79,7 +79,7 @@ def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
 
 
 def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> None:
-    """Without a default in the parser, so that an option that was given for an objective that lacks it is told from one that was not."""
+    """Add a flag without a default, so that a flag that was given can be told from one that was not."""
     flag, help = _flag(f.name), f"{about} ({f.default})".replace("%", "%%")
     if isinstance(f.default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
@@ -90,14 +90,14 @@ def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> Non
 
 
 def config_of(options: argparse.Namespace) -> TrainingConfig:
-    """Of the flags that were given. Raises BadSettings."""
+    """The settings from the flags that were given. Raises BadSettings."""
     names = ["objective", *(f.name for f in shared_fields()), *_options_by_name()]
     return TrainingConfig.of({name: getattr(options, name) for name in names if hasattr(options, name)})
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the command `train`: its folder, its name, how it is trained, and where its checkpoints are meanwhile."""
+    """One model of the command `train`: its folder, name, settings, and the folder of its checkpoints."""
 
     out: Path
     name: str
@@ -106,7 +106,7 @@ class Member:
 
 
 def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
-    """OUT alone, or OUT-1 to OUT-N of an ensemble, each with a seed and a name of its own."""
+    """The members of an ensemble, OUT-1 to OUT-N, each with its own seed and name; OUT alone for a single model."""
     config = config_of(options)
     out, name = options.out, options.name or options.out.name
     if options.ensemble == 1:
@@ -128,7 +128,7 @@ def train(options: argparse.Namespace) -> None:
     work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
     members, first = members_of(options, work), is_first()
     missing = [member for member in members if not _is_finished(member, options)]
-    frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same
+    frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same votes
     if first:
         _check_room(work, options.resume)
         make_folder(work, options.out)
@@ -143,7 +143,7 @@ def train(options: argparse.Namespace) -> None:
             _tidy(work, members)
         raise
     if first:
-        if (work / FROZEN).is_file():  # what was trained on stays, beside the model and not in it
+        if (work / FROZEN).is_file():  # the training data is kept beside the model
             (work / FROZEN).replace(pairs)
         shutil.rmtree(work)
     workbench.close()
@@ -161,27 +161,27 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
     if not first:
         return
     if card is None:
-        raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to go on.")
+        raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to continue.")
     checkpoints.discard(member.work)
     result = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
     print(json.dumps(result, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
 
 
 def _is_finished(member: Member, options: argparse.Namespace) -> bool:
-    """Whether it is there from before and --resume passes it over. Raises BadSettings where another folder is in its place."""
+    """Whether it exists already and --resume skips it. Raises BadSettings where another folder is in its place."""
     if not member.out.exists():
         return False
     card = ModelCard.read(member.out) if options.resume else None
     if card is None or (card.objective, card.training.get("seed")) != (member.config.objective.key, member.config.seed):
         do = "Choose another folder with --out" + (", or add --resume for those that are missing." if options.ensemble > 1 else ".")
-        raise BadSettings(f"`{member.out}` is there already.", "", do)
+        raise BadSettings(f"`{member.out}` exists already.", "", do)
     return True
 
 
 def _check_room(work: Path, resume: bool) -> None:
-    """Raises BadSettings where it was begun before: where there is something to go on from."""
+    """Raise BadSettings where an earlier training left checkpoints or votes and --resume is not given."""
     if not resume and (_has_checkpoints(work) or (work / FROZEN).is_file()):
-        raise BadSettings("This training was begun before.", f"Its checkpoints are in {work}.", "Add --resume to go on, or remove that folder.")
+        raise BadSettings("This training was started before.", f"Its checkpoints are in {work}.", "Add --resume to continue, or remove that folder.")
 
 
 def _has_checkpoints(work: Path) -> bool:
@@ -191,13 +191,13 @@ def _has_checkpoints(work: Path) -> bool:
 
 
 def _tidy(work: Path, members: Sequence[Member]) -> None:
-    """After an error nothing stays that one cannot go on from: a checkpoint, or the votes that finished members were trained on."""
+    """Clean up after an error: keep only what --resume needs, a checkpoint or the votes that finished members were trained on."""
     if not _has_checkpoints(work) and not ((work / FROZEN).is_file() and any(member.out.exists() for member in members)):
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _frozen_votes(workbench: "Workbench", path: Path, first: bool) -> str:
-    """The votes as they stand, written once; the other processes wait for the file."""
+    """Path of a snapshot of the votes, written by the first process; the others wait for it."""
     from rgtg.store.export import export_preferences, skipped_words
 
     if first and not path.is_file():

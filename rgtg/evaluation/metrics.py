@@ -24,9 +24,9 @@ def prefix_accuracy(
 ) -> dict[str, dict[str, float | int]]:
     """Share of pairs whose chosen prefix has the higher reward, by prefix length and at the end; ties count one half.
 
-    Rewards are (pairs, positions) as in `training.objectives`. A response shorter than the length keeps its final
+    Rewards are (pairs, positions) as in `training.losses`. A response shorter than the length keeps its final
     reward. A pair counts at a length once its sides differ there, and while at least one side is that long; a length
-    at which none counts is left out: {"4": {"accuracy": 0.93, "n": 2951}, …, "end": …}.
+    at which none counts is omitted: {"4": {"accuracy": 0.93, "n": 2951}, …, "end": …}.
     """
     out = {}
     longest = torch.maximum(chosen_lengths, rejected_lengths)
@@ -53,7 +53,7 @@ def _accuracy(chosen: Tensor, rejected: Tensor) -> dict[str, float | int]:
 
 
 def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The value that as large a share of positives lies below as of negatives above; halfway between two neighbours."""
+    """The equal-error threshold: as large a share of positives lies below it as of negatives above; midway between two values."""
     values = sorted(set(positive) | set(negative))
     pos, neg = sorted(positive), sorted(negative)
     best, threshold = math.inf, 0.0
@@ -70,8 +70,8 @@ def equal_error_threshold(positive: Sequence[float], negative: Sequence[float]) 
 
 
 def calibration(gaps: Tensor, num_bins: int = 5) -> tuple[float, list[dict[str, float | int]]]:
-    """How sure sigma(|gap|) is against how often the chosen side is ahead: expected error, and the bins from 0.5 to 1 that
-    are not empty, [{"sure": 0.62, "accuracy": 0.58, "n": 40}, …]."""
+    """Calibration of sigma(|gap|) against the share of pairs whose chosen side is ahead: the expected calibration error, and the
+    non-empty bins from 0.5 to 1, [{"sure": 0.62, "accuracy": 0.58, "n": 40}, …]."""
     sure = torch.sigmoid(gaps.abs().double())
     wins = (gaps > 0).double() + 0.5 * (gaps == 0).double()
     bins = ((sure - 0.5) * 2 * num_bins).long().clamp(max=num_bins - 1)
@@ -86,7 +86,7 @@ def calibration(gaps: Tensor, num_bins: int = 5) -> tuple[float, list[dict[str, 
 
 
 def mean_interval(values: Sequence[float], seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
-    """Mean and its 95 % bootstrap interval over the values (one a prompt): (mean, low, high)."""
+    """Mean and its 95 % bootstrap interval over the values (one per prompt): (mean, low, high)."""
     if not values:
         return math.nan, math.nan, math.nan
     rng = random.Random(seed)

@@ -1,6 +1,6 @@
-"""Methods and weights over many prompts: cells that are kept one by one, and a table with intervals.
+"""Sweeps of methods and weights over many prompts: cells that are saved one by one, and a table with intervals.
 
-A judge that guides nothing says what is positive. Knows nothing of the store or the screen.
+A judge, which guides nothing, decides what is positive. Knows nothing of the store or the screen.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ from rgtg.rewards.combine import combine
 from rgtg.system.serialization import from_json, to_json
 
 logger = logging.getLogger(__name__)
-BATCH = 40  # runs that advance together
-DEFINITIONS = "KL to the base LM with the same candidates"  # another text where a figure means something else: kept cells are made again
+BATCH = 40  # runs that are generated together
+DEFINITIONS = "KL to the base LM with the same candidates"  # change it where a figure changes its meaning, so that saved cells are computed again
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting on one prompt with one seed. `judge` is the judge's reward of the answer as it ended, minus its zero;
-    `log_prob` the mean a token under the base LM; `kl` and `truncation` the sums over tokens (see
-    `Step`; None where a method has no step distribution)."""
+    """One setting on one prompt with one seed. `judge` is the judge's reward of the complete answer, minus its zero;
+    `log_prob` the mean per token under the base LM, in nats; `kl` and `truncation` are sums over tokens (see `Step`; None where a
+    method has no distribution per step)."""
 
     key: str
     setting: str
@@ -60,30 +60,30 @@ def run_sweep(
     out: Path,
     check: Callable[[Sequence[Sequence[Run]]], None] = lambda batches: None,
 ) -> list[Cell]:
-    """All cells, those kept in `out/cells.jsonl` from before included; each is written as soon as its batch ends.
+    """All cells, including those already in `out/cells.jsonl`; each is written as soon as its batch ends.
 
-    `check` is given the batches of runs that are to be made, before the first of them; what it raises ends the sweep.
+    `check` is called with the batches of missing runs before the first of them; an exception from it ends the sweep.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "cells.jsonl"
-    kept = {cell.key: cell for cell in _read(path)}
+    cells = {cell.key: cell for cell in _read(path)}
     planned = [_runs(models, column, prompts, generation, seeds, judge) for column in columns]
-    batches = list(_batches(planned, set(kept)))
+    batches = list(_batches(planned, set(cells)))
     check([[run for _, run in batch] for batch in batches])
     with path.open("a", encoding="utf-8") as file:
         for batch in batches:
             for cell in _cells(batch, models, judge):
-                kept[cell.key] = cell
+                cells[cell.key] = cell
                 file.write(to_json(cell) + "\n")
             file.flush()
             logger.info("%s: %d cells", label(batch[0][1]), len(batch))
-    return [kept[key] for runs in planned for key, _ in runs]
+    return [cells[key] for runs in planned for key, _ in runs]
 
 
 def _runs(
     models: Models, column: ColumnSpec, prompts: Sequence[str], generation: GenerationConfig, seeds: Sequence[int], judge: RewardModel
 ) -> list[tuple[str, Run]]:
-    """Every run of a column, with its cell's key. A seed of its own for each prompt, the same for every setting: comparisons are paired."""
+    """Every run of a column, with its cell's key. Each prompt has its own seed, the same for every setting, so comparisons are paired."""
     settings = column.generation or generation
     return [
         (cell_key(run, judge), run)
@@ -93,11 +93,11 @@ def _runs(
     ]
 
 
-def _batches(planned: Sequence[Sequence[tuple[str, Run]]], made: set[str]) -> Iterator[list[tuple[str, Run]]]:
-    """What is not `made`, each once, as many together as `BATCH` rows allow."""
+def _batches(planned: Sequence[Sequence[tuple[str, Run]]], finished: set[str]) -> Iterator[list[tuple[str, Run]]]:
+    """Batches of the runs that are not `finished`, each once, with at most `BATCH` rows."""
     for runs in planned:
-        todo = [(key, run) for key, run in dict(runs).items() if key not in made]
-        made = made | {key for key, _ in todo}
+        todo = [(key, run) for key, run in dict(runs).items() if key not in finished]
+        finished = finished | {key for key, _ in todo}
         size = max(1, BATCH // method(runs[0][1].method).make(runs[0][1].params).num_rows) if runs else 1
         yield from (todo[start : start + size] for start in range(0, len(todo), size))
 
@@ -107,27 +107,27 @@ def _read(path: Path) -> Iterator[Cell]:
         return
     *lines, torn = path.read_bytes().split(b"\n")  # not splitlines: a text may hold U+2028
     if torn:
-        logger.warning("the last line of %s is torn; its cell is made again", path)
+        logger.warning("the last line of %s is torn; its cell is computed again", path)
         with path.open("r+b") as file:
             file.truncate(sum(len(line) + 1 for line in lines))
     for number, line in enumerate(lines, 1):
         try:
             yield from_json(Cell, line.decode())
         except (ValueError, TypeError) as error:
-            raise BadData(f"Line {number} of {path} is no cell.", f"{error}.", "Delete that line; its cell is made again.") from error
+            raise BadData(f"Line {number} of {path} is no cell.", f"{error}.", "Delete that line; its cell is computed again.") from error
 
 
 def cell_key(run: Run, judge: RewardModel) -> str:
-    """Hash of everything the cell depends on: the run, the judge's weights, the version of the code and what the figures mean."""
-    what = to_json(replace(run, versions=())) + judge.loaded.ref.revision + __version__ + DEFINITIONS
-    return hashlib.sha256(what.encode()).hexdigest()[:24]
+    """Hash of all that a cell depends on: the run, the judge's weights, the version of the code and the definitions of the figures."""
+    content = to_json(replace(run, versions=())) + judge.loaded.ref.revision + __version__ + DEFINITIONS
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
 def label(run: Run) -> str:
-    """`pargs · partial · beta 2`: what the row of the table is called."""
+    """Name of a row of the table: `pargs · partial · beta 2`."""
     params = dict(run.params)
     parts = [run.method] + ([mix_words(run.guides)] if run.guides else [])
-    named = {p.name: p.default for p in method(run.method).parameters if p.choices}  # what the method's own name says
+    named = {p.name: p.default for p in method(run.method).parameters if p.choices}  # implied by the name of the method
     parts += [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items() if k not in named or v != named[k]]
     usual = GenerationConfig(max_new_tokens=run.generation.max_new_tokens)
     parts += [f"{k} {v:g}" for k, v in asdict(run.generation).items() if v != getattr(usual, k)]
@@ -142,21 +142,21 @@ def _cells(batch: Sequence[tuple[str, Run]], models: Models, judge: RewardModel)
             steps[index].append(event)
         elif isinstance(event, Ended):
             ends[index] = event
-    for (key, run), taken, end in zip(batch, steps, ends, strict=True):
+    for (key, run), selected, end in zip(batch, steps, ends, strict=True):
         assert end is not None  # every column ends
         if end.stop_reason == "error":
             raise BadData(f"`{label(run)}` failed on {run.prompt!r}.", end.error)
-        ids = tuple(s.token_id for s in taken)
-        kl, truncation = (_total([getattr(s, name) for s in taken]) for name in ("kl", "truncation"))
-        said = [(reward, weight) for ref, weight in run.guides if (reward := taken[-1].reward(ref.name)) is not None]
-        guide = _combined(run, said) if said and len(said) == len(run.guides) else None
+        ids = tuple(s.token_id for s in selected)
+        kl, truncation = (_total([getattr(s, name) for s in selected]) for name in ("kl", "truncation"))
+        guide_rewards = [(reward, weight) for ref, weight in run.guides if (reward := selected[-1].reward(ref.name)) is not None]
+        guide = _combined(run, guide_rewards) if guide_rewards and len(guide_rewards) == len(run.guides) else None
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
-        judged = judge.along(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1]
-        if not math.isfinite(judged):
+        judge_reward = judge.along(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1]
+        if not math.isfinite(judge_reward):
             raise not_finite(judge.name, f"at the end of an answer to {run.prompt!r:.80}")
         yield Cell(
-            key, label(run), run.prompt, run.seed, "".join(s.text for s in taken), ids, end.stop_reason,
-            judged - zero, guide, statistics.fmean(s.log_prob for s in taken), kl, truncation,
+            key, label(run), run.prompt, run.seed, "".join(s.text for s in selected), ids, end.stop_reason,
+            judge_reward - zero, guide, statistics.fmean(s.log_prob for s in selected), kl, truncation,
         )  # fmt: skip
 
 
@@ -165,14 +165,14 @@ def _total(values: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(values) else None
 
 
-def _combined(run: Run, said: Sequence[tuple[float, float]]) -> float:
-    """The guides' rewards of the answer, with their weights, as one."""
-    rewards, weights = zip(*said, strict=True)
+def _combined(run: Run, guide_rewards: Sequence[tuple[float, float]]) -> float:
+    """The weighted combination of the guides' rewards of an answer."""
+    rewards, weights = zip(*guide_rewards, strict=True)
     return float(combine(run.combine)([torch.tensor(reward, dtype=torch.float64) for reward in rewards], weights))
 
 
 def summary(cells: Sequence[Cell]) -> list[dict]:
-    """A row a setting, in order: each figure with n and a 95 % bootstrap interval over prompts and seeds.
+    """One row per setting, in order: each figure with n and a 95 % bootstrap interval over prompts and seeds.
 
     `positive_minus_first` is paired with the first setting, prompt by prompt and seed by seed.
     """
@@ -181,32 +181,32 @@ def summary(cells: Sequence[Cell]) -> list[dict]:
         settings.setdefault(cell.setting, []).append(cell)
     first = next(iter(settings.values()))
     rows = []
-    for setting, found in settings.items():
+    for setting, setting_cells in settings.items():
         pairs = {(c.prompt, c.seed): c for c in first}
-        differences = [float(c.judge > 0) - float(pairs[c.prompt, c.seed].judge > 0) for c in found if (c.prompt, c.seed) in pairs]
-        kls = [c.kl for c in found if c.kl is not None]
+        differences = [float(c.judge > 0) - float(pairs[c.prompt, c.seed].judge > 0) for c in setting_cells if (c.prompt, c.seed) in pairs]
+        kls = [c.kl for c in setting_cells if c.kl is not None]
         rows.append(
             {
                 "setting": setting,
-                "n": len(found),
-                "positive": mean_interval([float(c.judge > 0) for c in found]),
+                "n": len(setting_cells),
+                "positive": mean_interval([float(c.judge > 0) for c in setting_cells]),
                 "positive_minus_first": mean_interval(differences),
-                "ended": mean_interval([float(c.stop_reason == "eos") for c in found]),
-                "log_prob": mean_interval([c.log_prob for c in found]),
+                "ended": mean_interval([float(c.stop_reason == "eos") for c in setting_cells]),
+                "log_prob": mean_interval([c.log_prob for c in setting_cells]),
                 "kl": mean_interval(kls) if kls else None,
-                "judge": mean_interval([c.judge for c in found]),
-                "num_tokens": statistics.fmean(len(c.token_ids) for c in found),
-                "distinct_2": distinct_n([c.token_ids for c in found], 2),
+                "judge": mean_interval([c.judge for c in setting_cells]),
+                "num_tokens": statistics.fmean(len(c.token_ids) for c in setting_cells),
+                "distinct_2": distinct_n([c.token_ids for c in setting_cells], 2),
             }
         )
     return rows
 
 
 def write_table(cells: Sequence[Cell], out: Path) -> str:
-    """The summary as Markdown, also kept as `table.md` and `table.json` in `out`."""
+    """The summary as Markdown, also saved as `table.md` and `table.json` in `out`."""
     rows = summary(cells)
     lines = [
-        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, same candidates | tokens | distinct-2 |",
+        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p per token | KL, same candidates | tokens | distinct-2 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:

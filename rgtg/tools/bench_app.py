@@ -59,14 +59,14 @@ def start(seconds: float) -> Iterator[dict]:
 
 
 def store(seconds: float, counted: int = COUNTED, exported: int = EXPORTED) -> Iterator[dict]:
-    """Votes a second, then counts and an export of a large database beside the way that counts and parses everything."""
+    """Votes per second, then counts and an export of a large database, compared with counting and parsing everything."""
     yield from _votes()
     yield _counts(counted)
     yield _export(exported)
 
 
 def _votes() -> Iterator[dict]:
-    """From 16 threads, each vote with its comparison in one transaction of its own."""
+    """Votes from 16 threads, each with its comparison in its own transaction."""
 
     def comparison() -> tuple[Comparison, Vote]:
         steps = tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4) for i in range(24))
@@ -99,7 +99,7 @@ def _votes() -> Iterator[dict]:
 
 
 def _fill(store: Store, number: int, steps: tuple[Step, ...]) -> None:
-    """So many comparisons of two answers and a vote, in one transaction. Answers differ in nothing but their ids and texts."""
+    """Add `number` comparisons of two answers with a vote, in one transaction. Answers differ only in their ids and texts."""
     run, at, rater = Run("a prompt", BASE, ModelRef("lm")), now(), store.rater()
 
     def task(conn: sqlite3.Connection) -> None:
@@ -115,7 +115,7 @@ def _fill(store: Store, number: int, steps: tuple[Step, ...]) -> None:
 
 
 def _tie(conn: sqlite3.Connection, number: int, rater: str) -> None:
-    """So many comparisons whose vote is a tie, written by SQLite itself."""
+    """Add `number` comparisons whose vote is a tie, within SQLite."""
     numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
     conn.execute(
         f"{numbers} INSERT INTO comparisons (id, created_at, prompt, prompt_sha256, state, pair_rule, blind) "
@@ -128,7 +128,7 @@ def _tie(conn: sqlite3.Connection, number: int, rater: str) -> None:
 
 
 def _timed(do: Callable[[], Any], times: int = 1) -> tuple[Any, float]:
-    """What it gives, and the seconds of the fastest of so many times."""
+    """The result of `do`, and the seconds of the fastest of `times` calls."""
     took = []
     for _ in range(times):
         begun = time.perf_counter()
@@ -138,7 +138,7 @@ def _timed(do: Callable[[], Any], times: int = 1) -> tuple[Any, float]:
 
 
 def _counts(number: int) -> dict:
-    """How many votes stand in a database of so many comparisons, as it is asked after every vote: kept, and counted."""
+    """The number of votes in a database of `number` comparisons, as it is read after every vote: stored, and counted anew."""
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as store:
         rater = store.rater()
         store._write(lambda conn: _tie(conn, number, rater))
@@ -156,7 +156,7 @@ def _counts(number: int) -> dict:
 
 
 def _export(number: int) -> dict:
-    """An export of texts, which unpacks no step, beside the same export with every step of the database unpacked."""
+    """An export of texts, which unpacks no step, compared with the same export that unpacks every step of the database."""
     candidates = tuple(Candidate(i, "word ", -1 / 3, 2 / 3, i, i, 1 / 7, (("reward", 1 / 9),)) for i in range(10))
     steps = rows.StoredSteps(rows.steps_json(tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4, candidates=candidates) for i in range(24))))
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as store:

@@ -31,14 +31,14 @@ PAIRS_AT_ONCE = 4
 
 
 def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0, spread: int = 0) -> list[TokenPair]:
-    """Pairs of random answers behind a start token, `num_tokens` long, by chance up to `spread` shorter."""
+    """Pairs of random answers after a start token, `num_tokens` long, or at random up to `spread` shorter."""
     rng = random.Random(seed)
     draw = lambda: tuple(rng.randrange(3, vocabulary) for _ in range(num_tokens - rng.randint(0, spread)))  # noqa: E731
     return [TokenPair((0,), draw(), draw()) for _ in range(num_pairs)]
 
 
 def train(seconds: float) -> Iterator[dict]:
-    """Our one pass over all prefixes against enumerated prefixes, our full objective against TRL's RewardTrainer, and throughput on a GPU."""
+    """Benchmark one pass over all prefixes against enumerated prefixes, our full objective against TRL's RewardTrainer, and throughput on a GPU."""
     begun = time.perf_counter()
     yield {"bench": "train", "cpu_threads": torch.get_num_threads(), "torch": torch.__version__}
     yield from one_pass()
@@ -95,7 +95,7 @@ def _at_once(criterion: Criterion, scorer: Scorer, pairs: Sequence[TokenPair]) -
 
 
 def _enumerated(scorer: nn.Module, pairs: Sequence[TokenPair], pad_id: int, budget: int) -> Iterator[Tensor]:
-    """Every pair cut at every length, as PARGS trains, in batches of some `budget` tokens; of equal length, so that none is padding."""
+    """Every pair cut at every length, as PARGS trains, in batches of about `budget` tokens, sorted by length, so that there is no padding."""
     cut = []
     for pair in pairs:
         longest = max(len(pair.chosen_ids), len(pair.rejected_ids))
@@ -124,7 +124,7 @@ def _batch_loss(scorer: nn.Module, batch: Sequence, pad_id: int) -> Tensor:
 
 
 def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> Iterator[dict]:
-    """Seconds a step of our full objective and of TRL's RewardTrainer: same model, pairs, order, optimizer, no dropout."""
+    """Seconds per step of our full objective and of TRL's RewardTrainer: same model, pairs, order, optimizer, no dropout."""
     try:
         import trl  # noqa: F401
     except ImportError:
@@ -203,7 +203,11 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
         yield {"bench": "train", "what": "throughput at 1B parameters", "skipped": "there is no GPU here"}
         return
     pairs = random_pairs(num_steps * size, num_tokens, shape["vocab_size"])
-    ways: dict[str, dict[str, Any]] = {"all weights": {}, "all weights, checkpointing": {"gradient_checkpointing": True}, "LoRA": {"use_peft": True}}
+    ways: dict[str, dict[str, Any]] = {
+        "all weights": {},
+        "all weights, gradient checkpointing": {"gradient_checkpointing": True},
+        "LoRA": {"use_peft": True},
+    }
     for name, options in ways.items():
         torch.manual_seed(0)
         with torch.device(device):

@@ -1,7 +1,7 @@
-"""How `data/starter/` was made: a base LM, four guides and a judge from a folder of labelled sentences.
+"""Training of `data/starter/`: a base LM, four guides and a judge from a folder of labelled sentences.
 
 The folder holds `train.positive.txt`, `train.negative.txt`, `dev.positive.txt`, `dev.negative.txt`, one sentence a line.
-Each stage writes one model folder and is passed over when that folder is there, so a broken run goes on.
+Each stage writes one model folder and is skipped where that folder exists, so that an interrupted run can be resumed.
 Knows nothing of the engine, the store or the screen.
 """
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train.positive", "train.negative", "dev.positive", "dev.negative")
 VOCABULARY = 4096
 CONTEXT = 2048
-PACKED_LENGTH = 512  # one row in forty is many reviews in a row, so that late positions are trained too
+PACKED_LENGTH = 512  # one row in forty is a concatenation of reviews, so that late positions are trained too
 SOURCE = (
     "Review sentences from star ratings (the Yelp sentiment set of the repository shentianxiao/language-style-transfer, "
     "Apache-2.0; the text itself stands under Yelp's terms). Lower-cased, space-tokenised, one sentence a line."
@@ -48,10 +48,10 @@ BASE = LMTrainingConfig(num_train_epochs=4, learning_rate=3e-3, muon=True, muon_
 REWARD = TrainingConfig(max_steps=800, batch_size=64, learning_rate=4e-4, dropout=0.1, logging_steps=50)
 FEWER: dict[str, Any] = {"max_steps": 400, "batch_size": 32}  # logits of the whole vocabulary cost several times a scalar head
 JUDGE = "judge"
-GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # each with the half of the training sentences that it is trained on
+GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # with the half of the training sentences that it is trained on
     Partial.key: (replace(REWARD, objective=Partial()), "A"),
     Full.key: (replace(REWARD, objective=Full()), "A"),
-    # FaRMA's own way (complete answers and the max constraint) knew the end (98.7 %) but no prefix (43 to 56 %), and guided weakly
+    # FaRMA's own objective (complete answers, max constraint) was accurate at the end (98.7 %) but not on prefixes (43 to 56 %)
     Vocabulary.key: (replace(REWARD, objective=Vocabulary(compare="prefixes", constraint="sum", constraint_weight=0.0), **FEWER), "A"),
     Autoregressive.key: (replace(REWARD, objective=Autoregressive(beta=0.5), **FEWER), "A"),
     JUDGE: (replace(REWARD, objective=Full()), "B"),
@@ -59,7 +59,7 @@ GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # each with the half of the t
 
 
 def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
-    """Trains what is missing of the base LM and the models of GUIDES under `out`; `only` names the stages to run."""
+    """Train the base LM and the models of GUIDES that are missing in `out`; `only` names the stages to run."""
     lines = read_corpus(corpus)
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "base-lm").exists() and (not only or "base-lm" in only):
@@ -72,7 +72,7 @@ def make_starter(corpus: Path, out: Path, only: Sequence[str] = ()) -> None:
 
 
 def read_corpus(corpus: Path) -> dict[str, list[str]]:
-    """{"train.positive": [line, …], …} without empty lines and repeats; raises BadData naming the file that is missing."""
+    """{"train.positive": [line, …], …} without empty lines and duplicates. Raises BadData naming a missing file."""
     lines_of = {}
     for split in SPLITS:
         path = corpus / f"{split}.txt"
@@ -91,12 +91,12 @@ def read_corpus(corpus: Path) -> dict[str, list[str]]:
 
 
 def half_of(line: str) -> str:
-    """`A` or `B`, by the sentence's own hash: the halves are disjoint whatever the order of the file."""
+    """`A` or `B`, by the hash of the sentence: the halves are disjoint whatever the order of the file."""
     return "AB"[hashlib.sha256(line.encode()).digest()[0] & 1]
 
 
 def train_tokenizer(lines: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with `<s>`, `</s>` and `<pad>`; a text is encoded behind `<s>`."""
+    """Byte-level BPE with `<s>`, `</s>` and `<pad>`; a text is encoded after `<s>`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -149,13 +149,13 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
     train_reward_model(model, pairs, 2, config, listen=lambda progress: reports.append(_report(name, progress)))
     held_out = dev_pairs(tokenizer, lines)
     measured = measure(criterion_for(model, config.objective, 2, 1), model, held_out, [""] * len(held_out))
-    assert measured is not None  # pairs are measured whatever they are
+    assert measured is not None  # pairs can always be evaluated
     sides = (measured.chosen, measured.chosen_lengths), (measured.rejected, measured.rejected_lengths)
     card = ModelCard(
         kind=JUDGE if name == JUDGE else "reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind,
         base_lm="starter", template="plain",
         taught=f"which of two review sentences is positive, {config.objective.where}",
-        source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
+        source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences were held out.",
         license=LICENSE,
         num_pairs=config.max_steps * config.batch_size, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": reports[-1]},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
@@ -173,7 +173,7 @@ def _report(name: str, progress: Progress) -> str:
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, line: str) -> Ids:
-    """`<s>` text `</s>` as ids."""
+    """The ids of `<s>` text `</s>`."""
     return tuple(tokenizer(line)["input_ids"]) + (tokenizer.eos_token_id,)
 
 

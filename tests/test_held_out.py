@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rgtg.training.held_out import CHANCE, PARENT, TOO_FEW, Guide, Measured, along, by_length, held_out_report, judge
+from rgtg.training.held_out import CHANCE, PARENT, TOO_FEW, Guide, Measured, along, by_length, held_out_report, verdict_of
 
 
 def measured(gaps: list[list[float]], lengths: list[tuple[int, int]] | None = None, prompts=None, common=None) -> Measured:
@@ -91,8 +91,8 @@ def test_one_prompt_says_nothing_of_others():
 def test_few_pairs_few_prompts_and_wide_intervals_say_nothing():
     assert held_out_report(None)["verdict"] == held_out_report(measured([[1.0]] * 19))["verdict"] == TOO_FEW
     assert held_out_report(measured([[1.0]] * 40, prompts=["a", "b"] * 20))["verdict"] == TOO_FEW
-    assert judge({"low": -0.15, "high": 0.15}, 30, 30, PARENT) == TOO_FEW
-    assert judge({"low": -0.05, "high": 0.05}, 900, 900, CHANCE) == "not better than chance"
+    assert verdict_of({"low": -0.15, "high": 0.15}, 30, 30, PARENT) == TOO_FEW
+    assert verdict_of({"low": -0.05, "high": 0.05}, 900, 900, CHANCE) == "not better than chance"
     assert held_out_report(measured([[1.0]] * 19))["recommended"] is None
 
 

@@ -19,7 +19,7 @@ from rgtg.preferences.batches import TokenPair, TokenText
 from rgtg.records import ModelCard
 from rgtg.training import checkpoints
 from rgtg.training.config import TrainingConfig
-from rgtg.training.evaluate import Judge
+from rgtg.training.evaluate import Evaluator
 from rgtg.training.held_out import Measured
 from rgtg.training.objectives import BCE, OBJECTIVES, Autoregressive, Regression, Vocabulary
 from rgtg.training.pipeline import run_job, train_file
@@ -196,7 +196,7 @@ def test_a_resumed_training_is_the_training(tmp_path):
     config = replace(CONFIG, dropout=0.2, save_steps=2)
     whole, said = taught(config)
     assert train_reward_model(model_of(), taste(), 1, config, should_stop=stopped_after(3), folder=tmp_path, run="a") is False
-    assert [p.name for p in checkpoints.found(tmp_path)] == ["checkpoint-3", "checkpoint-2"]
+    assert [p.name for p in checkpoints.in_folder(tmp_path)] == ["checkpoint-3", "checkpoint-2"]
     resumed, rest = taught(config, folder=tmp_path, run="a")
     assert [line.step for line in rest] == [4, 5, 6]
     assert [line.loss for line in rest] == [line.loss for line in said[3:]]
@@ -278,7 +278,7 @@ def test_length_alone_bets_as_the_training_pairs_go(tmp_path, base):
 def test_the_zero_of_the_card_is_between_the_two_sides(tmp_path, base, monkeypatch):
     rows = [[torch.tensor([[9.0, 4.0], [9.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]])], [torch.tensor([2, 2])] * 2]
     found = Measured(*rows[0], *rows[1], torch.tensor([0, 0]), ("a", "b"))
-    monkeypatch.setattr(Judge, "measured", lambda self, model: found)
+    monkeypatch.setattr(Evaluator, "measured", lambda self, model: found)
     run_job(job_folder(tmp_path / "job", base), lambda news: None, lambda: False)
     assert ModelCard.read(tmp_path / "job" / "model").zero == 1.5
 
@@ -354,7 +354,7 @@ def test_a_stopped_job_leaves_no_model_and_goes_on_from_there(tmp_path, base):
     whole, stopped = job_folder(tmp_path / "whole", base), job_folder(tmp_path / "stopped", base)
     run_job(whole, lambda news: None, lambda: False)
     run_job(stopped, lambda news: None, stopped_after(3))
-    assert not (stopped / "model").exists() and checkpoints.found(stopped)
+    assert not (stopped / "model").exists() and checkpoints.in_folder(stopped)
     news = []
     run_job(stopped, news.append, lambda: False)
     assert [line["step"] for line in news if line["phase"] == "training"] == [4, 6]
@@ -458,7 +458,7 @@ import sys, torch
 from pathlib import Path
 from rgtg.training import reward_trainer
 from rgtg.training.config import TrainingConfig
-from rgtg.training.pipeline import leave_processes, train_file
+from rgtg.training.pipeline import end_process_group, train_file
 
 begin = reward_trainer.PreferenceTrainer.train
 def train(self, *args, **kwargs):
@@ -475,7 +475,7 @@ reward_trainer.PreferenceTrainer.compute_loss = loss
 config = TrainingConfig(max_steps=4, batch_size=5, learning_rate=1e-3, dropout=0.0, eval_fraction=0.5, logging_steps=1, bf16=False)
 said = []
 card = train_file(sys.argv[1], sys.argv[2], Path(sys.argv[3]), config, emit=said.append, work=Path(sys.argv[3] + ".work"), device="cpu")
-leave_processes()
+end_process_group()
 if card is not None:
     Path(sys.argv[3] + ".losses").write_text(repr([line["loss"] for line in said if "loss" in line]))
 """

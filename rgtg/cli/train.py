@@ -116,7 +116,7 @@ def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
 
 
 def train(options: argparse.Namespace) -> None:
-    from rgtg.training.pipeline import is_first, leave_processes
+    from rgtg.training.pipeline import end_process_group, is_main_process
     from rgtg.workbench.workbench import Workbench
 
     if options.ensemble < 1:
@@ -126,7 +126,7 @@ def train(options: argparse.Namespace) -> None:
     if options.from_votes and getattr(options, "columns", ""):
         raise BadSettings("`--columns` has no effect on votes.", f"Found `{options.columns}`.", "Leave it out, or give --pairs.")
     work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
-    members, first = members_of(options, work), is_first()
+    members, first = members_of(options, work), is_main_process()
     missing = [member for member in members if not _is_finished(member, options)]
     frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same votes
     if first:
@@ -137,7 +137,7 @@ def train(options: argparse.Namespace) -> None:
         source = options.pairs or (_frozen_votes(workbench, frozen, first) if missing else "")
         for member in missing:
             _train_member(workbench, options, member, source, first)
-        leave_processes()
+        end_process_group()
     except BaseException:
         if first:
             _tidy(work, members)
@@ -187,7 +187,7 @@ def _check_room(work: Path, resume: bool) -> None:
 def _has_checkpoints(work: Path) -> bool:
     from rgtg.training import checkpoints
 
-    return any(checkpoints.found(folder) for folder in (work, *work.glob("[0-9]*")))
+    return any(checkpoints.in_folder(folder) for folder in (work, *work.glob("[0-9]*")))
 
 
 def _tidy(work: Path, members: Sequence[Member]) -> None:

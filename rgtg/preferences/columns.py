@@ -283,7 +283,7 @@ def number_of(value: Any, name: str, least: float | None = 0.0) -> float:
     return number
 
 
-def whole_of(value: Any, name: str) -> int:
+def integer_of(value: Any, name: str) -> int:
     """A non-negative integer, also from text in a cell. Raises BadRow."""
     number = number_of(value, name)
     if number != int(number):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rgtg.preferences.columns import Columns, Row, fetch, label_of, number_of, whole_of, winner_of
+from rgtg.preferences.columns import Columns, Row, fetch, integer_of, label_of, number_of, winner_of
 from rgtg.preferences.text_rows import BadRow, parse_json
 from rgtg.preferences.turns import (
     TURN,
@@ -16,11 +16,11 @@ from rgtg.preferences.turns import (
     Value,
     answered,
     check_same,
+    common_prompt,
     is_turns,
     kind_of,
     last_turn,
     messages,
-    parted,
     text_of,
     unwrapped,
     value_of,
@@ -145,7 +145,7 @@ class RowParts:
         prompt = self._behind_no_answer(self.prompt(columns), (chosen, rejected))
         is_empty = self.row.get("prompt") == "" or (self._cells and "prompt" in self.row)  # said, and not missing
         if isinstance(chosen, str) and isinstance(rejected, str) and not (prompt or is_empty or (TURN in chosen and TURN in rejected)):
-            asked, *answers = parted(chosen, rejected)
+            asked, *answers = common_prompt(chosen, rejected)
             example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.pair_fields(), prompt_given=False)
             return example, "texts in `chosen` and `rejected` that begin with their prompt"
         if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and TURN in chosen and TURN in rejected:
@@ -272,7 +272,7 @@ class RowParts:
         else:
             shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
             given = self.row.get("num_prompt_ids") is not None
-            num_prompt = whole_of(self.get("num_prompt_ids"), "num_prompt_ids") if given else shared
+            num_prompt = integer_of(self.get("num_prompt_ids"), "num_prompt_ids") if given else shared
             pair_fields |= {} if given else {"prompt_given": False, "num_common": 0}
             if num_prompt > min(len(chosen), len(rejected)):
                 raise BadRow(f"`num_prompt_ids` is {num_prompt}, and a side has {min(len(chosen), len(rejected))} ids.")
@@ -330,7 +330,7 @@ class RowParts:
         self.used |= {"num_common", "margin"} & self.row.keys()
         fields: dict[str, Any] = {"num_common": 0, "margin": self._number("margin", 0.0)} | self._of_vote()
         if self.row.get("num_common") not in (None, ""):
-            fields["num_common"] = whole_of(self.row["num_common"], "num_common")
+            fields["num_common"] = integer_of(self.row["num_common"], "num_common")
         for side in ("chosen", "rejected"):
             fields |= {key: self._marks(key) for key in (f"{side}_marks", f"{side}_spans") if self.row.get(key) is not None}
         return fields

@@ -171,13 +171,13 @@ def with_context(prompt: Value, system: str, history: tuple[Message, ...]) -> Va
     if not system and not history:
         return prompt
     turns = (("user", prompt),) if isinstance(prompt, str) and prompt else () if isinstance(prompt, str) else prompt
-    return behind(((("system", system),) if system else ()) + history, turns)
+    return after_prompt(((("system", system),) if system else ()) + history, turns)
 
 
-def behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
+def after_prompt(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
     """The prompt followed by the turns before an answer; a prompt that these contain already is not repeated.
 
-    >>> behind((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
+    >>> after_prompt((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
     (('user', 'Hi'), ('assistant', 'Hello.'), ('user', 'Why?'))
     """
     prompt_turns, own_turns = ([(role, content.strip()) for role, content in side if role != "system"] for side in (shared, turns))
@@ -195,7 +195,7 @@ def answered(prompt: Value, side: Value, name: str) -> tuple[Value, str]:
     if side[-1][0] != "assistant":
         raise LeftOut("no_answer", f"`{name}` does not end with the assistant's answer.")
     shared = (("user", prompt),) if isinstance(prompt, str) and prompt else () if isinstance(prompt, str) else prompt
-    return behind(shared, side[:-1]) or "", side[-1][1]
+    return after_prompt(shared, side[:-1]) or "", side[-1][1]
 
 
 def _dialogue(prompt: str, side: str, name: str) -> tuple[str, str]:
@@ -214,10 +214,10 @@ def last_turn(dialogue: str, name: str) -> tuple[str, str]:
     return before + turn, answer
 
 
-def parted(chosen: str, rejected: str) -> tuple[str, str, str]:
+def common_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
     """The common beginning of two texts, up to a word boundary, and the rest of each.
 
-    >>> parted("Q: Hi A: The cat", "Q: Hi A: They")
+    >>> common_prompt("Q: Hi A: The cat", "Q: Hi A: They")
     ('Q: Hi A:', ' The cat', ' They')
     """
     most = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))

@@ -30,12 +30,12 @@ def write(folder: Path, step: int, run: str, fill: Callable[[Path], None]) -> Pa
     boundary("trainer:checkpoint-sealed")
     artifacts.place(part, target)
     boundary("trainer:checkpoint-placed")
-    for old in found(folder)[KEPT:]:
+    for old in in_folder(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def found(folder: Path) -> list[Path]:
+def in_folder(folder: Path) -> list[Path]:
     """All checkpoints, the newest first; their hashes are not checked."""
     paths = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)]
     return sorted(paths, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
@@ -43,7 +43,7 @@ def found(folder: Path) -> list[Path]:
 
 def newest(folder: Path, run: str) -> Path | None:
     """The newest checkpoint of the training `run` whose files all match their hashes."""
-    for path in found(folder):
+    for path in in_folder(folder):
         manifest = artifacts.manifest_of(path)
         if manifest is not None and manifest.get("run") == run:
             return path

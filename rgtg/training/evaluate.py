@@ -23,7 +23,7 @@ from rgtg.training.starts import Start, load_start
 MEASURED_LIVE = 100  # held-out pairs looked at while training
 
 
-class Judge:
+class Evaluator:
     """Evaluates models on the held-out items, with the rewards of their objective."""
 
     def __init__(self, start: Start, prepared: Prepared, config: TrainingConfig):

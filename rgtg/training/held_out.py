@@ -107,7 +107,7 @@ def held_out_report(child: Measured | None, parent: Measured | None = None, long
     difference, against_length = _difference(along(child) - baseline_along, child.prompts), _difference(ends - wins(length_gaps), child.prompts)
     length_accuracy = _share(wins(length_gaps), child.prompts)
     num_prompts = len(set(child.prompts))
-    verdict = judge(difference, len(ends), num_prompts, PARENT if parent else GUIDE if baseline else CHANCE)
+    verdict = verdict_of(difference, len(ends), num_prompts, PARENT if parent else GUIDE if baseline else CHANCE)
     report: dict[str, Any] = {"num_pairs": len(ends), "num_prompts": num_prompts, "verdict": verdict}
     report |= {"accuracy": _share(ends, child.prompts), "accuracy_along": _share(along(child), child.prompts)}
     report |= {"difference_along": difference, "by_length": by_length(child)}
@@ -128,7 +128,7 @@ def held_out_report(child: Measured | None, parent: Measured | None = None, long
     return report | {"recommended": None if verdict == TOO_FEW else beaten}
 
 
-def judge(difference: dict[str, float], num_pairs: int, num_prompts: int, than: str) -> str:
+def verdict_of(difference: dict[str, float], num_pairs: int, num_prompts: int, than: str) -> str:
     """The verdict, from the interval of the difference to the parent, the guide or chance.
 
     Where no prompt shows a difference the bootstrap has no spread; up to 3 / n of all prompts may show one (rule of three).

@@ -26,7 +26,7 @@ from rgtg.records import ModelCard
 from rgtg.system.faults import boundary
 from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import Scorer
-from rgtg.training.evaluate import MEASURED_LIVE, Judge, longer_chosen
+from rgtg.training.evaluate import MEASURED_LIVE, Evaluator, longer_chosen
 from rgtg.training.held_out import LENGTHS, Measured, held_out_report
 from rgtg.training.losses import last
 from rgtg.training.reward_trainer import Progress, schedule, train_reward_model
@@ -71,41 +71,41 @@ def train_file(
     """Train from `base` on a file or hub data set and save to `out`. Returns the card, None where it was stopped or another process saves it.
 
     Checkpoints are kept in `work`; the caller deletes them. Several processes (torchrun) call it together, any number of times, and
-    `leave_processes` at the end. `guide`, a folder or hub id, is the reward model that guided before: the report compares with it,
+    `end_process_group` at the end. `guide`, a folder or hub id, is the reward model that guided before: the report compares with it,
     unless `base` is a reward model that can be evaluated. `reading` is the parsed source, where it was read already.
     """
-    resolved_device = _place(device)
+    resolved_device = _training_device(device)
     start = load_start(base, config.objective, resolved_device, dtype)
     reading = reading or read(source, split, config.columns, config.max_bad_rows)
     vocabulary = start.loaded.vocabulary_size
     prepared = prepare(reading, start.tokenizer, start.context, vocabulary, config, start.card, **config.objective.vote_weights)
-    writes = is_first()
+    writes = is_main_process()
     if writes:
         emit({"phase": "data", "data": asdict(prepared.report), "estimate": asdict(estimate(start.model, config, prepared.report))})
     boundary("trainer:prepared")
-    judge = Judge(start, prepared, config)
-    parent = judge.parent(base, resolved_device, dtype) if writes else None
-    previous_guide = judge.guide(guide, resolved_device, dtype) if guide and writes and parent is None else None
+    evaluator = Evaluator(start, prepared, config)
+    parent = evaluator.parent(base, resolved_device, dtype) if writes else None
+    previous_guide = evaluator.guide(guide, resolved_device, dtype) if guide and writes and parent is None else None
     lora = add_lora(start.model, config) if config.use_peft else None
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
     progress_lines: list[dict[str, Any]] = []
 
     def listen(progress: Progress) -> None:
-        progress_lines.append(_news(progress, judge.num_live))
+        progress_lines.append(_progress_line(progress, evaluator.num_live))
         emit(progress_lines[-1])
 
     end_id = next(reversed(closing(start.tokenizer, config.template, config.system_prompt)), None)
     done = train_reward_model(
-        start.model, prepared.train, start.loaded.pad_id, config, listen, should_stop, judge.accuracy if prepared.held_out else None,
+        start.model, prepared.train, start.loaded.pad_id, config, listen, should_stop, evaluator.accuracy if prepared.held_out else None,
         work, _run_key(start, prepared, config), end_id,
     )  # fmt: skip
     if not done or not writes:
         return None
-    boundary("trainer:taught")
+    boundary("trainer:fitted")
     model = (lora.merge_and_unload() if lora else start.model).eval()
     model = model.to(start.stored_dtype).to(torch.float32)  # evaluated as it is saved
     emit({"phase": "report"})
-    child = judge.measured(model)
+    child = evaluator.measured(model)
     report = held_out_report(child, parent, longer_chosen(prepared, config.seed), previous_guide)
     card = _card(start, prepared, config, report, child, name or out.name, base_lm, progress_lines)
     save_model(model.to(start.stored_dtype), start.tokenizer, card, out)
@@ -142,7 +142,7 @@ def _card(
     )  # fmt: skip
 
 
-def _news(progress: Progress, num_live: int) -> dict[str, Any]:
+def _progress_line(progress: Progress, num_live: int) -> dict[str, Any]:
     seconds_left = None if progress.seconds_left is None else round(progress.seconds_left, 1)
     news = {"phase": "training", "step": progress.step, "num_steps": progress.num_steps, "loss": round(progress.loss, 6)}
     return news | {"held_out_accuracy": progress.held_out_accuracy, "held_out_pairs": num_live, "seconds_left": seconds_left}
@@ -201,12 +201,12 @@ def seconds_of_a_row(model: PreTrainedModel, length: int) -> float:
     return min(seconds[1:]) / num_rows
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the first of several processes (torchrun), which alone writes and reports."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def leave_processes() -> None:
+def end_process_group() -> None:
     """Wait for the first process, which evaluates and saves, then destroy the process group. One group serves all trainings of a
     command: a second one would reuse the addresses of the first, and hang."""
     if torch.distributed.is_initialized():
@@ -214,7 +214,7 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _place(device: str) -> str:
+def _training_device(device: str) -> str:
     """The device to train on; under torchrun each process has its own GPU. Raises BadSettings where there is no such device."""
     rank = os.environ.get("LOCAL_RANK")
     resolved = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device

@@ -1,4 +1,4 @@
-"""Settings made once and passed down whole: where things are, how to generate, how data is read.
+"""Settings of an installation, of generation, of data and of pretraining; created once and passed down.
 
 Knows nothing of models, the store or the screen.
 """
@@ -33,10 +33,9 @@ def other(default: bool | str, help: str) -> Any:
 
 
 def check(config: Any, without_effect: Mapping[str, str] | None = None) -> None:
-    """Every field has to be what it may be; raises BadSettings naming the field.
+    """Check every field of a config. Raises BadSettings naming the field.
 
-    `without_effect` names fields that the others leave without effect, and what would give them one: these have to stand at their
-    default.
+    `without_effect` maps fields that have no effect to the setting that would give them one; these must be at their default.
     """
     check_choices(config)
     check_ranges(config)
@@ -47,7 +46,7 @@ def check(config: Any, without_effect: Mapping[str, str] | None = None) -> None:
 
 
 def check_choices(config: Any) -> None:
-    """Every field with `choices` in its metadata has to be one of them, a switch on or off, a text a text; raises BadSettings."""
+    """Check choices, booleans and texts. Raises BadSettings naming the field."""
     for f in fields(config):
         value, choices = getattr(config, f.name), f.metadata.get("choices")
         if choices and value not in choices:
@@ -58,7 +57,7 @@ def check_choices(config: Any) -> None:
 
 
 def check_ranges(config: Any) -> None:
-    """Every field with `min` and `max` in its metadata has to lie between them, or be one of `also`; raises BadSettings naming the field."""
+    """Check that numbers lie between `min` and `max` of their metadata, or are one of `also`. Raises BadSettings naming the field."""
     for f in fields(config):
         name, value = f.name, getattr(config, f.name)
         if "min" not in f.metadata or value in f.metadata.get("also", ()):
@@ -106,7 +105,7 @@ class Settings:
 
     @property
     def models_dir(self) -> Path:
-        """Of the reward models that were trained here; a whole path."""
+        """Absolute path of the reward models that were trained here."""
         return (self.data_dir / "models").absolute()
 
     @property
@@ -193,7 +192,7 @@ def refuse_old_name(name: str, spelled: Callable[[str], str] = str) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How preferences become token ids, and how many of the prompts are kept to measure on."""
+    """How preferences become token ids, and how many prompts are held out."""
 
     eval_fraction: float = setting(0.15, "Share of the prompts that is held out for evaluation", 0.0, 0.9)
     template: str = choice("plain", "Prompt template: the plain text, or the tokenizer's chat template", ("plain", "chat"))
@@ -209,7 +208,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LMTrainingConfig:
-    """How the starter's language model is trained, on texts: cross-entropy, Muon for the matrices inside the layers."""
+    """Pretraining of the starter's language model: cross-entropy, Muon for the matrices inside the layers."""
 
     num_train_epochs: int = setting(4, "Epochs over the texts", 1, 1000)
     tokens_per_batch: int = setting(4096, "Tokens per step", 1, 1_000_000)

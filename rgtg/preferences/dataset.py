@@ -171,7 +171,7 @@ def split_keys(examples: Sequence[Example | Labelled]) -> list[str]:
     """The group of each example: examples of one group are on the same side of the split.
 
     The name is the prompt. Pairs without one belong together where they share an answer, named by the first of all their
-    answers; ids whose prompt had to be found belong to every prompt that they begin with, since theirs may go too far.
+    answers; ids whose prompt was inferred belong to every prompt that they begin with, as the inferred one may be too long.
 
     >>> split_keys([Example(1, "", "a", "b"), Example(2, "", "c", "b"), Example(3, "Hi", "c", "b")])
     ['a', 'a', 'Hi']

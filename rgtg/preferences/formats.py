@@ -22,7 +22,7 @@ from rgtg.prompts import Message
 __all__ = ["MARKS", "Example", "Labelled", "Mark", "Prompt", "Reading", "read", "read_back", "read_examples", "write_back"]
 
 SHAPES = (
-    "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; whole dialogues as `chosen`, "
+    "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; complete dialogues as `chosen`, "
     "`rejected`; a text with a `label`; two answers with a winner; several with scores or ranks; "
     "messages of a tree with `message_id`, `parent_id`, `role`, `text`, `rank`"
 )

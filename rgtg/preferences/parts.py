@@ -143,7 +143,7 @@ class RowParts:
         """The pair of `chosen` and `rejected`, and how it was read."""
         chosen, rejected = (value_of(self.get(path), path) for path in (columns.chosen, columns.rejected))
         prompt = self._behind_no_answer(self.prompt(columns), (chosen, rejected))
-        is_empty = self.row.get("prompt") == "" or (self._cells and "prompt" in self.row)  # said, and not missing
+        is_empty = self.row.get("prompt") == "" or (self._cells and "prompt" in self.row)  # given as empty, not missing
         if isinstance(chosen, str) and isinstance(rejected, str) and not (prompt or is_empty or (TURN in chosen and TURN in rejected)):
             asked, *answers = common_prompt(chosen, rejected)
             example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.pair_fields(), prompt_given=False)

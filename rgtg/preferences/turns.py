@@ -56,7 +56,7 @@ def text_of(value: Any, name: str) -> str:
     if len(value) > MAX_CHARACTERS:
         raise BadRow(f"`{name}` has {len(value):,} characters; at most {MAX_CHARACTERS:,} are read.", "Shorten it, or remove the row.")
     if fault := unsound(value, takes_nul=True):
-        raise BadRow(f"`{name}` holds {fault[0]}: its character {fault[1] + 1:,}.", "Write the file again from whole characters, or remove the row.")
+        raise BadRow(f"`{name}` holds {fault[0]}: its character {fault[1] + 1:,}.", "Write the file again with valid characters, or remove the row.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""How fast training is: one forward for all prefixes against every prefix on its own, ours against TRL's RewardTrainer, and how
+"""Benchmark of training speed: one forward for all prefixes against every prefix on its own, ours against TRL's RewardTrainer, and how
 many tokens a second a large model learns from on a GPU.
 
 Knows nothing of the screen. Where two are compared, both compute the same loss on the same pairs, or the line says so.

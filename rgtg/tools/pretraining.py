@@ -1,4 +1,4 @@
-"""A language model trained on texts from nothing, as a stream of progress; only the starter's base LM is made so.
+"""Pretraining of a language model on texts, for the starter's base LM, as a stream of progress.
 
 Knows nothing of reward models, files or the screen.
 """

@@ -178,7 +178,7 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, line: str) -> Ids:
 
 
 def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed: int = 0) -> list[Ids]:
-    """`num_rows` rows of up to `length` ids, each made of whole texts in random order."""
+    """`num_rows` rows of up to `length` ids, each a concatenation of complete texts in random order."""
     rng, out = random.Random(seed), []
     for _ in range(num_rows):
         row: Ids = ()

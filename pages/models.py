@@ -25,7 +25,10 @@ TITLE = "Models"
 KINDS = {"base_lm": "base LM", "reward_model": "reward model", "judge": "judge"}
 GROUPS = {"base_lm": "Base language models", "reward_model": "Reward models", "judge": "Judges: they observe and never guide"}
 HEAD = ["name", "objective", "base LM", "parent", "held-out accuracy", "pairs", "size"]
-STATUSES = {"not_recommended": "not recommended: no better than before, nor than length alone", "quarantined": "set aside: it fails its checks"}
+STATUSES = {
+    "not_recommended": "Not recommended: beats neither the previous model nor the length baseline",
+    "quarantined": "set aside: it fails its checks",
+}
 MAX_PLACE = 1_000
 
 

@@ -1,6 +1,6 @@
-"""What the held-out pairs say of a reward model, in words and tables: written here once, for Train and for Models.
+"""The evaluation report of a reward model in words and tables, for the pages Train and Models.
 
-Reads cards alone; knows nothing of how their figures were made.
+Reads cards only; knows nothing of how their figures were computed.
 """
 
 import json
@@ -14,11 +14,11 @@ from rgtg.records import ModelCard
 from rgtg.workbench.library import ModelInfo
 
 CI, HELP = "95 % CI", "Percentage points with their 95 % confidence interval, by prompt"
-CHANCE = "Nothing stands beside it, so it is measured against chance."
+CHANCE = "No model to compare with; the baseline is chance."
 
 
 def readable(card: ModelCard | None, with_figure: bool = False) -> ModelCard | None:
-    """The card; without its figures where they are not as training writes them, so that one card from elsewhere breaks no page."""
+    """The card; without its figures where these are malformed, so that a foreign card breaks no page."""
     try:
         if card is not None and lengths_of(card):
             if with_figure:
@@ -32,25 +32,25 @@ def readable(card: ModelCard | None, with_figure: bool = False) -> ModelCard | N
 
 
 def lengths_of(card: ModelCard) -> dict[str, dict]:
-    """Accuracy by length of the prefix with its intervals: the report's, by prompt, else Wilson's, by pair."""
-    return {length: _with_interval(found) for length, found in (card.report.get("by_length") or card.accuracy).items()}
+    """Accuracy by prefix length with its intervals: the report's, over prompts, else Wilson's, over pairs."""
+    return {length: _with_interval(figures) for length, figures in (card.report.get("by_length") or card.accuracy).items()}
 
 
-def _with_interval(found: dict) -> dict:
-    if "low" in found or not found.get("n"):
-        return found
-    low, high = wilson_interval(found["accuracy"] * found["n"], found["n"])
-    return {"low": low, "high": high} | found
+def _with_interval(figures: dict) -> dict:
+    if "low" in figures or not figures.get("n"):
+        return figures
+    low, high = wilson_interval(figures["accuracy"] * figures["n"], figures["n"])
+    return {"low": low, "high": high} | figures
 
 
 def accuracy_at_end(card: ModelCard) -> tuple[str, str]:
-    """Held-out accuracy on complete answers and its number of pairs: ("99.4 % (99.1–99.6)", "3,000"); blank where nothing was measured."""
+    """Held-out accuracy on complete answers and its number of pairs: ("99.4 % (99.1–99.6)", "3,000"); empty texts where there is none."""
     end = lengths_of(card).get("end")
     return (share_words(end["accuracy"], end.get("low"), end.get("high")), f"{end.get('n', 0):,}") if end else ("", "")
 
 
-def rival_of(report: dict) -> tuple[str, dict]:
-    """The model that was measured beside this one, in a word, and its figures: "parent", the name of a guide, or ("", {})."""
+def baseline_of(report: dict) -> tuple[str, dict]:
+    """The model that this one is compared with, and its figures: "parent", the name of a guide, or ("", {})."""
     guide = report.get("guide") or {}
     if "parent" in report:
         return "parent", report["parent"]
@@ -58,109 +58,109 @@ def rival_of(report: dict) -> tuple[str, dict]:
 
 
 def accuracy_figure(card: ModelCard) -> go.Figure:
-    """Accuracy by length of the prefix, the rival's beside it."""
-    name, rival = rival_of(card.report)
-    return accuracy_by_length(lengths_of(card), rival.get("by_length"), "its parent" if name == "parent" else name)
+    """Figure of the accuracy by prefix length, with that of the baseline model."""
+    name, baseline = baseline_of(card.report)
+    return accuracy_by_length(lengths_of(card), baseline.get("by_length"), "its parent" if name == "parent" else name)
 
 
 def report_words(card: ModelCard | None) -> str:
-    """The value of `components.Report`; "{}" where nothing was measured."""
+    """The value of `components.Report` as JSON; "{}" where there is no evaluation."""
     if card is None or not (card.report or card.accuracy):
         return "{}"
     report = card.report
-    found: dict = {"facts": [], "lengths": _table(lengths_of(card), *rival_of(report))}
+    words: dict = {"facts": [], "lengths": _table(lengths_of(card), *baseline_of(report))}
     if report:
-        found |= {"verdict": _sentence_case(report.get("verdict", "")), "sentence": _sentence(report), "facts": _facts(report)}
+        words |= {"verdict": _sentence_case(report.get("verdict", "")), "sentence": _sentence(report), "facts": _facts(report)}
     if report.get("calibration"):
-        found["calibration"] = {"head": ["predicted", "accuracy", CI, "pairs"], "rows": [_calibration_row(b) for b in report["calibration"]]}
-    return json.dumps(found)
+        words["calibration"] = {"head": ["predicted", "accuracy", CI, "pairs"], "rows": [_calibration_row(b) for b in report["calibration"]]}
+    return json.dumps(words)
 
 
-def _calibration_row(found: dict) -> list[str]:
-    n = found.get("n", 0)
-    low, high = wilson_interval((found.get("accuracy") or 0) * n, n)
-    return [share_words(found.get("sure")), share_words(found.get("accuracy")), interval_words(low, high), f"{n:,}"]
+def _calibration_row(bin: dict) -> list[str]:
+    n = bin.get("n", 0)
+    low, high = wilson_interval((bin.get("accuracy") or 0) * n, n)
+    return [share_words(bin.get("sure")), share_words(bin.get("accuracy")), interval_words(low, high), f"{n:,}"]
 
 
 def _sentence(report: dict) -> str:
     pairs, prompts = report.get("num_pairs", 0), report.get("num_prompts", 0)
     if not pairs:
-        return "No pairs were held out: vote on more prompts, or hold out a larger share."
-    where = f"Measured on {count(pairs, 'pair')} of {count(prompts, 'prompt')} that trained nothing."
+        return "No pairs were held out: vote on more prompts, or raise `eval_fraction`."
+    where = f"Evaluated on {count(pairs, 'held-out pair')} of {count(prompts, 'prompt')}."
     if "parent" in report:
         return where
-    name, guide = rival_of(report)[0], report.get("guide") or {}
+    name, guide = baseline_of(report)[0], report.get("guide") or {}
     if name:
-        return f"{where} Beside it stands {name}, which has guided until now."
-    why_not = f"{guide['name']}, which has guided until now, cannot be measured on them: {guide['why_not']} " if guide.get("why_not") else ""
+        return f"{where} Compared with {name}, the model that guided before."
+    why_not = f"{guide['name']}, the model that guided before, cannot be evaluated on them: {guide['why_not']} " if guide.get("why_not") else ""
     return f"{where} {why_not}{CHANCE}"
 
 
 def _facts(report: dict) -> list[list[str]]:
-    """[label, words, help] a line."""
-    found, (name, rival), length = [], rival_of(report), report.get("length_only") or {}
+    """Lines of the report, [label, words, help] each."""
+    facts, (name, baseline), length = [], baseline_of(report), report.get("length_only") or {}
     for key, label, about in (
-        ("accuracy_along", "partial answers", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance asks for"),
-        ("accuracy", "complete answers", "Share of pairs whose chosen answer, read to its end, has the higher reward"),
+        ("accuracy_along", "partial answers", "Share of prefix lengths at which the chosen answer has the higher reward: what guidance needs"),
+        ("accuracy", "complete answers", "Share of pairs whose chosen answer, when complete, has the higher reward"),
     ):
         if key in report:
-            beside = f" · {name} {interval(rival[key])}" if key in rival else ""
-            found.append([label, f"{interval(report[key])}{beside}", f"{about}, with its 95 % confidence interval"])
-    than = {"parent": "the parent", "": "chance"}.get(name, name)
+            baseline_words = f" · {name} {interval(baseline[key])}" if key in baseline else ""
+            facts.append([label, f"{interval(report[key])}{baseline_words}", f"{about}, with its 95 % confidence interval"])
+    baseline_name = {"parent": "the parent", "": "chance"}.get(name, name)
     pairs, prompts = report.get("num_pairs", 0), report.get("num_prompts", 0)
     if report and not are_enough(pairs, prompts):
-        few = f"not known from {count(pairs, 'pair')} of {count(prompts, 'prompt')}; it takes {LEAST_PAIRS} of {LEAST_PROMPTS}"
-        return [*found, [f"over {than}", few, "What so few pairs say of a difference is chance"]]
+        few = f"too few to tell: {count(pairs, 'pair')} of {count(prompts, 'prompt')}; at least {LEAST_PAIRS} of {LEAST_PROMPTS} are needed"
+        return [*facts, [f"over {baseline_name}", few, "With so few pairs a difference may be chance"]]
     if difference := report.get("difference_along"):
-        found.append([f"over {than}", f"{points(difference)}, partial answers", HELP])
+        facts.append([f"over {baseline_name}", f"{points(difference)}, partial answers", HELP])
     if length:
-        bets = f"{interval(length['accuracy'])}, by taking the {length['bets_on']} answer"
-        found.append(["length baseline", bets, "Accuracy of a rule that looks at nothing but the length, with its 95 % confidence interval"])
+        length_words = f"{interval(length['accuracy'])}, by always choosing the {length['bets_on']} answer"
+        facts.append(["length baseline", length_words, "Accuracy of a rule that looks at length alone, with its 95 % confidence interval"])
     if against := report.get("difference_to_length"):
-        found.append(["over the length baseline", f"{points(against)}, complete answers", HELP])
-    return found
+        facts.append(["over the length baseline", f"{points(against)}, complete answers", HELP])
+    return facts
 
 
-def _table(found: dict[str, dict], name: str, rival: dict) -> dict | None:
-    """Rows by length, "end" last."""
-    other = rival.get("by_length")
-    if not found:
+def _table(figures: dict[str, dict], name: str, baseline: dict) -> dict | None:
+    """The table of accuracy by prefix length, "end" last; None where there is none."""
+    baseline_figures = baseline.get("by_length")
+    if not figures:
         return None
-    lengths = sorted(found, key=lambda n: float("inf") if n == "end" else int(n))
-    head = ["tokens", "accuracy", CI, *([name] if other else []), "pairs"]
+    lengths = sorted(figures, key=lambda n: float("inf") if n == "end" else int(n))
+    head = ["tokens", "accuracy", CI, *([name] if baseline_figures else []), "pairs"]
     rows = []
     for n in lengths:
-        row = [n, share_words(found[n]["accuracy"]), interval_words(found[n]["low"], found[n]["high"]) if "low" in found[n] else ""]
-        if other:
-            beside = _with_interval(other.get(n, {}))
-            row.append(share_words(beside.get("accuracy"), beside.get("low"), beside.get("high")))
-        rows.append([*row, f"{found[n].get('n', 0):,}"])
+        row = [n, share_words(figures[n]["accuracy"]), interval_words(figures[n]["low"], figures[n]["high"]) if "low" in figures[n] else ""]
+        if baseline_figures:
+            baseline_row = _with_interval(baseline_figures.get(n, {}))
+            row.append(share_words(baseline_row.get("accuracy"), baseline_row.get("low"), baseline_row.get("high")))
+        rows.append([*row, f"{figures[n].get('n', 0):,}"])
     return {"head": head, "rows": rows}
 
 
 def name_words(info: ModelInfo) -> str:
-    """Its name where it is chosen: "mine (not recommended)"."""
+    """A model's name in a list: "mine (not recommended)"."""
     return f"{info.name} ({info.mark})" if info.mark else info.name
 
 
 # ---- numbers in words -----------------------------------------------------------------------------------
 
 
-def interval(found: dict) -> str:
-    """ "71.2 % (65–77)"."""
-    return share_words(found.get("mean"), found.get("low"), found.get("high"))
+def interval(figures: dict) -> str:
+    """A share with its interval: "71.2 % (65–77)"."""
+    return share_words(figures.get("mean"), figures.get("low"), figures.get("high"))
 
 
-def points(found: dict) -> str:
-    """ "+11.1 points (+4.0 to +18.2)"."""
-    if found.get("mean") is None:
+def points(figures: dict) -> str:
+    """A difference with its interval: "+11.1 points (+4.0 to +18.2)"."""
+    if figures.get("mean") is None:
         return "–"
-    mean, low, high = (f"{100 * found[name]:+.1f}".replace("-", "−") for name in ("mean", "low", "high"))
+    mean, low, high = (f"{100 * figures[name]:+.1f}".replace("-", "−") for name in ("mean", "low", "high"))
     return f"{mean} points ({low} to {high})"
 
 
 def count(number: int, thing: str) -> str:
-    """ "1 pair", "3,200 pairs"."""
+    """A number with its noun: "1 pair", "3,200 pairs"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Train: what there is to learn from, a reward model taught in the background while its curve grows, and what it is worth.
+"""The Train page: the data, a reward model that is trained in the background with its curves, and its evaluation.
 
 Talks to the workbench; knows nothing of trainers, processes or files of data.
 """
@@ -20,7 +20,7 @@ from pages.handlers import guarded, in_words, payload, read_id, read_json, warn
 from pages.reports import accuracy_figure, report_words
 from pages.token_view import _Drawn
 from pages.training_form import TrainForm, asks_for, option_fields, read_form
-from pages.training_words import SAID, data_words, job_line, job_words
+from pages.training_words import ANNOUNCEMENTS, data_words, job_line, job_words
 from rgtg.errors import RgtgError
 from rgtg.plots import training_curve
 from rgtg.records import Job
@@ -29,14 +29,14 @@ from rgtg.workbench.workbench import Workbench
 
 TITLE = "Train"
 KINDS = {"base_lm": "base LM", "reward_model": "reward model"}
-EVERY = 1.0  # seconds between two looks at a training
-MAX_LOOK_AT = 5_000  # votes that are looked at unasked; beyond, a person presses the button
+EVERY = 1.0  # seconds between two updates of a training
+MAX_LOOK_AT = 5_000  # votes that are inspected automatically; with more, the user presses the button
 PUBLIC = "Training is off on a public server. Run rgtg on your own machine to train a reward model from your votes."
 NO_VOTES = "No votes yet. Compare answers and say which is best; a first training makes sense from about 30 votes."
 
 
 class DataView(_Drawn):
-    """What the data is, as JSON {asked, words, wrong, facts, left_out, remarks}; an answer to an older `asked` than the last is not drawn."""
+    """The report of the data, as JSON {asked, words, wrong, facts, left_out, remarks}; an answer to an older `asked` than the last is not drawn."""
 
     def __init__(self, value: str = "{}", **kwargs: Any):
         super().__init__(value, js_on_load="rgtg.dataView(element, props, watch)", **kwargs)
@@ -57,7 +57,7 @@ class JobView(_Drawn):
 
 
 def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
-    """Lays the page out in the open Blocks and wires it; on a public server one sentence."""
+    """Lay the page out in the open Blocks and wire it; on a public server show one sentence."""
     if workbench.settings.public:
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
@@ -99,12 +99,12 @@ class _Page:
                         self.lengths = Lengths(elem_id=ids.LENGTHS)
                 with gr.Column(visible=False, elem_id="curve-box", elem_classes=["plot-box"]) as self.curve_box:
                     self.curve = gr.Plot(show_label=False, container=False, elem_id=ids.TRAINING_CURVE)
-        self.shown = gr.State({})  # what was sent last, so that only what changed is sent
+        self.sent = gr.State({})  # what was sent last, so that only what changed is sent
         self.timer = gr.Timer(EVERY, active=False)
 
     def wire(self, blocks: gr.Blocks) -> None:
         drawn = [self.jobs, self.job, self.curve_box, self.curve, self.report_box, self.report, self.accuracy, self.lengths]
-        drawn += [self.status, self.shown, self.timer]
+        drawn += [self.status, self.sent, self.timer]
         own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         opened = blocks.load(self._load(), None, [self.form, self.models, *drawn], **own)
         opened.then(self._look(asked=False), self.form, self.data, **own)
@@ -112,11 +112,11 @@ class _Page:
         self.form.chosen(self._named(), self.form, self.form, trigger_mode="always_last", **own)
         self.form.chosen(self._chosen(), self.form, self.data, trigger_mode="always_last", **own)
         self.look.click(self._look(), self.form, self.data, **own)
-        self.start.click(self._start(), [self.form, self.shown], [self.form, *drawn], trigger_mode="multiple", **own)
-        self.jobs.open_job(self._open(), self.shown, drawn, trigger_mode="always_last", **own)
-        self.job.cancel_job(self._cancel(), self.shown, drawn, **own)
-        self.job.resume_job(self._resume(), self.shown, drawn, **own)
-        self.timer.tick(self._tick(), self.shown, [self.models, *drawn], **own)
+        self.start.click(self._start(), [self.form, self.sent], [self.form, *drawn], trigger_mode="multiple", **own)
+        self.jobs.open_job(self._open(), self.sent, drawn, trigger_mode="always_last", **own)
+        self.job.cancel_job(self._cancel(), self.sent, drawn, **own)
+        self.job.resume_job(self._resume(), self.sent, drawn, **own)
+        self.timer.tick(self._tick(), self.sent, [self.models, *drawn], **own)
 
     # ---- before a training ------------------------------------------------------------------------
 
@@ -124,21 +124,21 @@ class _Page:
         @guarded("Opening the page")
         def load(request: gr.Request) -> dict[Any, Any]:
             starts = self.trainings.starts()
-            found: dict[Any, Any] = {self.models: self.workbench.status().text}
+            updates: dict[Any, Any] = {self.models: self.workbench.status().text}
             form: dict[str, Any] = {"source": VOTES, "path": "", "start": starts[0].name if starts else "", "training": {}}
             choices = [[m.name, f"{m.name} ({', '.join(filter(None, (KINDS[m.kind], m.mark)))})"] for m in starts]
             try:
                 form["name"], votes = self._new_name(form), self.workbench.num_votes()
             except RgtgError as error:  # without the database nothing is trained, but the page opens
                 warn(str(error))
-                return found | {self.form: gr.update(value=json.dumps(form), starts=choices)}
+                return updates | {self.form: gr.update(value=json.dumps(form), starts=choices)}
             sources = [[VOTES, f"my votes ({votes:,})"], ["file", "a file or data set"]]
-            found[self.form] = gr.update(value=json.dumps(form), starts=choices, sources=sources)
+            updates[self.form] = gr.update(value=json.dumps(form), starts=choices, sources=sources)
             jobs, asked = self.trainings.jobs.jobs(), request.query_params.get("job")
             if asked and asked not in [job.id for job in jobs]:
                 warn(f"There is no training `{asked:.80}` on this machine.")
             known = asked if asked in [job.id for job in jobs] else jobs[0].id if jobs else ""
-            return found | self._drawn(known, {})
+            return updates | self._drawn(known, {})
 
         return load
 
@@ -146,14 +146,16 @@ class _Page:
         @guarded("Looking at the data")
         def look(form: str) -> Iterator[str]:
             if not asked and not 0 < self.workbench.num_votes() <= MAX_LOOK_AT:
-                yield json.dumps({"words": NO_VOTES if not self.workbench.num_votes() else "“Look at the data” counts what there is to learn from."})
+                yield json.dumps(
+                    {"words": NO_VOTES if not self.workbench.num_votes() else "Press “Look at the data” to count the pairs in your votes."}
+                )
                 return
             yield from self._look_at(form)
 
         return look
 
     def _look_at(self, form: str) -> Iterator[str]:
-        """The words for DataView, with the `asked` of the form: a look may end after one that began later."""
+        """The value of DataView, with the `asked` of the form: requests may end in another order."""
         count = read_json(form, "form").get("asked")
         asked = {"asked": count if type(count) is int else 0}
         yield json.dumps(asked | {"words": "reading …"})
@@ -181,11 +183,11 @@ class _Page:
         return named
 
     def _suggest(self, form: dict[str, Any], used: str = "") -> dict[Any, Any]:
-        """A prop and not the value: what a person types meanwhile stays."""
+        """Suggest a name as a property, not as the value, so that a name typed meanwhile is kept."""
         return gr.update(suggested=json.dumps({"name": self._new_name(form), "used": used}))
 
     def _new_name(self, form: dict[str, Any]) -> str:
-        """ "partial-votes", "partial-votes-2", "starter-reviews": the start and what it learns from."""
+        """A free name made of start and data: "partial-votes", "partial-votes-2", "starter-reviews"."""
         path = str(form.get("uploaded") or form.get("path") or "file")
         stem = f"{form.get('start') or 'reward'}-{'votes' if form.get('source') == VOTES else Path(path).stem}"
         return self.trainings.free_name(re.sub(r"[^A-Za-z0-9._+-]+", "-", stem.rpartition("/")[2]).strip("-._+")[:56] or "reward")
@@ -194,64 +196,64 @@ class _Page:
 
     def _start(self) -> Callable[..., Any]:
         @guarded("Starting the training")
-        def start(form: str, shown: dict[str, Any]) -> dict[Any, Any]:
-            found = read_form(form, self.workbench)
+        def start(form: str, sent: dict[str, Any]) -> dict[Any, Any]:
+            request = read_form(form, self.workbench)
             with self._starting:  # the second half of a double click finds what the first has begun
-                begun = next((job.id for job in self.trainings.jobs.jobs() if job.state in Job.UNFINISHED and asks_for(found, job)), None)
-                job_id = begun or self.trainings.train(found["source"], found["start"], found["name"], found["training"])
-            return {self.form: self._suggest(read_json(form, "form"), found["name"])} | self._drawn(job_id, shown)
+                existing = next((job.id for job in self.trainings.jobs.jobs() if job.state in Job.UNFINISHED and asks_for(request, job)), None)
+                job_id = existing or self.trainings.train(request["source"], request["start"], request["name"], request["training"])
+            return {self.form: self._suggest(read_json(form, "form"), request["name"])} | self._drawn(job_id, sent)
 
         return start
 
     def _open(self) -> Callable[..., Any]:
         @guarded("Opening the training")
-        def open_job(shown: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
-            return self._drawn(read_id(payload(event).get("job"), "training"), shown)
+        def open_job(sent: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
+            return self._drawn(read_id(payload(event).get("job"), "training"), sent)
 
         return open_job
 
     def _cancel(self) -> Callable[..., Any]:
         @guarded("Cancelling")
-        def cancel(shown: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
+        def cancel(sent: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
             job_id = read_id(payload(event).get("job"), "training")
             self.trainings.jobs.cancel(job_id)
-            return self._drawn(job_id, shown)
+            return self._drawn(job_id, sent)
 
         return cancel
 
     def _resume(self) -> Callable[..., Any]:
         @guarded("Resuming")
-        def resume(shown: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
+        def resume(sent: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
             job_id = read_id(payload(event).get("job"), "training")
             self.trainings.jobs.resume(job_id)
-            return self._drawn(job_id, shown)
+            return self._drawn(job_id, sent)
 
         return resume
 
     def _tick(self) -> Callable[..., Any]:
         @guarded("The list of trainings")
-        def tick(shown: dict[str, Any]) -> dict[Any, Any]:
-            return {self.models: self.workbench.status().text} | self._drawn(None, shown)
+        def tick(sent: dict[str, Any]) -> dict[Any, Any]:
+            return {self.models: self.workbench.status().text} | self._drawn(None, sent)
 
         return tick
 
-    def _drawn(self, job_id: str | None, shown: dict[str, Any]) -> dict[Any, Any]:
-        """Every part that is not as it was shown last, with this training open, or with None the one that is.
+    def _drawn(self, job_id: str | None, sent: dict[str, Any]) -> dict[Any, Any]:
+        """Updates of every part that changed since it was sent, with training `job_id` open (None: the one that is open).
 
-        What a visitor does and the timer are answered side by side. `shown` is changed in place and by one at a time, so that a look
-        that began before a click does not put back what the click has replaced.
+        Clicks and the timer are handled concurrently. `sent` is changed in place under a lock, so that a tick that began before a
+        click does not undo it.
         """
         with self._one_at_a_time:
-            found = self._changed(shown.get("open", "") if job_id is None else job_id, shown)
-            shown.clear()
-            shown.update(found[self.shown])
-            return found | {self.shown: shown}
+            updates = self._changed(sent.get("open", "") if job_id is None else job_id, sent)
+            sent.clear()
+            sent.update(updates[self.sent])
+            return updates | {self.sent: sent}
 
-    def _changed(self, job_id: str, shown: dict[str, Any]) -> dict[Any, Any]:
-        """The parts that differ from `shown`, and what is shown with them."""
+    def _changed(self, job_id: str, sent: dict[str, Any]) -> dict[Any, Any]:
+        """Updates of the parts that differ from what was `sent`."""
         jobs = list(self.trainings.jobs.jobs())
         job = next((j for j in jobs if j.id == job_id), None) or (self.trainings.jobs.job(job_id) if job_id else None)
-        now, card = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None
+        current, card = {"open": job_id, "view": "{}", "steps": "", "report": "", "status": ""}, None
         if job:
             lines = self.trainings.jobs.progress(job_id)
             jobs = [replace(j, progress=lines[-1]) if j.id == job_id and lines else j for j in jobs]  # its row is a second behind
@@ -259,22 +261,25 @@ class _Page:
             model = self.trainings.made_by(job)
             card = model.card if model else None
             log = self.trainings.jobs.log(job_id) if job.state in Job.RESUMABLE else ""
-            now |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in Job.UNFINISHED], model.name if model else None, log))}
-            now |= {"steps": f"{job_id} {len(steps)}" if steps or job.state in Job.UNFINISHED else "", "report": f"{job_id} report" if card else ""}
-            now["status"] = f"“{job.config.get('name')}” {SAID[job.state]}"
-        now["list"] = json.dumps({"open": job_id, "jobs": [job_line(j) for j in jobs]})
+            current |= {"view": json.dumps(job_words(job, lines, [j for j in jobs if j.state in Job.UNFINISHED], model.name if model else None, log))}
+            current |= {
+                "steps": f"{job_id} {len(steps)}" if steps or job.state in Job.UNFINISHED else "",
+                "report": f"{job_id} report" if card else "",
+            }
+            current["status"] = f"“{job.config.get('name')}” {ANNOUNCEMENTS[job.state]}"
+        current["list"] = json.dumps({"open": job_id, "jobs": [job_line(j) for j in jobs]})
         loading = self.workbench.status().state == "loading"
-        found: dict[Any, Any] = {self.shown: now, self.timer: gr.Timer(active=loading or any(j.state in Job.UNFINISHED for j in jobs))}
-        if now["list"] != shown.get("list"):
-            found[self.jobs] = now["list"]
-        if now["view"] != shown.get("view"):
-            found[self.job] = now["view"]
-        if job and now["status"] != shown.get("status") and (job.state in Job.UNFINISHED or shown.get("open") == job_id):
-            found[self.status] = now["status"]
-        if now["steps"] != shown.get("steps"):
-            found |= {self.curve_box: gr.update(visible=bool(now["steps"]))}
-            found |= {self.curve: training_curve(steps)} if now["steps"] else {}
-        if now["report"] != shown.get("report"):
-            found |= {self.report_box: gr.update(visible=card is not None), self.report: report_words(card), self.lengths: report_words(card)}
-            found |= {self.accuracy: accuracy_figure(card)} if card else {}
-        return found
+        updates: dict[Any, Any] = {self.sent: current, self.timer: gr.Timer(active=loading or any(j.state in Job.UNFINISHED for j in jobs))}
+        if current["list"] != sent.get("list"):
+            updates[self.jobs] = current["list"]
+        if current["view"] != sent.get("view"):
+            updates[self.job] = current["view"]
+        if job and current["status"] != sent.get("status") and (job.state in Job.UNFINISHED or sent.get("open") == job_id):
+            updates[self.status] = current["status"]
+        if current["steps"] != sent.get("steps"):
+            updates |= {self.curve_box: gr.update(visible=bool(current["steps"]))}
+            updates |= {self.curve: training_curve(steps)} if current["steps"] else {}
+        if current["report"] != sent.get("report"):
+            updates |= {self.report_box: gr.update(visible=card is not None), self.report: report_words(card), self.lengths: report_words(card)}
+            updates |= {self.accuracy: accuracy_figure(card)} if card else {}
+        return updates

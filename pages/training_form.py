@@ -1,4 +1,4 @@
-"""The form of a training: what it asks, and what is read of what a browser sent, each field checked.
+"""The form of a training: its fields, and checked values of what a browser sent.
 
 Talks to the workbench; knows nothing of jobs or of how the page is laid out.
 """
@@ -7,30 +7,29 @@ from typing import Any
 
 from pages.handlers import quoted, read_json, read_text
 from pages.token_view import _Drawn
+from rgtg.config import with_new_names
 from rgtg.errors import BadSettings
 from rgtg.guidance.methods import Parameter
 from rgtg.records import Job
 from rgtg.workbench.trainings import VOTES
 from rgtg.workbench.workbench import Workbench
 
-FIRST = ("objective", "num_steps", "pairs_per_batch", "learning_rate")  # the options that matter first; the rest is folded
+FIRST = ("objective", "max_steps", "batch_size", "learning_rate")  # the most important options; the others are folded
 LABELS = {
-    "num_steps": "steps",
-    "lora": "LoRA",
-    "lora_rank": "LoRA rank",
+    "use_peft": "LoRA",
+    "lora_r": "LoRA rank",
     "beta": "β",
     "tau": "τ",
-    "num_epochs": "passes",
     "max_bad_rows": "unreadable rows allowed",
 }
-# options that the look at the data depends on
-OF_DATA = ("held_out", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective", "num_steps", "pairs_per_batch")
+# options that the report of the data depends on
+OF_DATA = ("eval_fraction", "template", "max_length", "over_long", "columns", "max_bad_rows", "objective", "max_steps", "batch_size")
 MAX_TEXT = 2_000
 
 
 class TrainForm(_Drawn):
-    """Data, start, options and name as JSON; `fields` describes the options, `suggested` {name, used} a name in place of one that
-    is used up. Event `chosen` where the data may look different now; `asked` in the value counts how often."""
+    """Data, start, options and name as JSON; `fields` describes the options, `suggested` {name, used} replaces a name that is
+    taken. Event `chosen` where the report of the data may change; `asked` in the value counts them."""
 
     def __init__(
         self,
@@ -47,7 +46,7 @@ class TrainForm(_Drawn):
 
 
 def option_fields(workbench: Workbench) -> list[dict[str, Any]]:
-    """The options of a training as train.js draws them, those of FIRST before the others; one with an `objective` is shown for that alone."""
+    """The options of a training as train.js draws them, those of FIRST first; one with an `objective` is shown for that objective only."""
     shared = [option_field(p) for p in workbench.trainings.fields()]
     shared.sort(key=lambda spec: FIRST.index(spec["name"]) if spec["first"] else len(FIRST))
     return shared + [option_field(p) | {"objective": key} for key, options in workbench.trainings.options().items() for p in options]
@@ -55,14 +54,14 @@ def option_fields(workbench: Workbench) -> list[dict[str, Any]]:
 
 def option_field(p: Parameter) -> dict[str, Any]:
     kind = "check" if isinstance(p.default, bool) else "text" if isinstance(p.default, str) and not p.choices else "number"
-    whole = isinstance(p.default, int) and not isinstance(p.default, bool)
+    is_integer = isinstance(p.default, int) and not isinstance(p.default, bool)
     spec: dict[str, Any] = {"name": p.name, "label": LABELS.get(p.name, p.name.replace("_", " ")), "help": p.help, "default": p.default, "kind": kind}
-    spec |= {"choices": list(p.choices)} if p.choices else {"min": p.min, "max": p.max, "step": 1 if whole else "any"}
+    spec |= {"choices": list(p.choices)} if p.choices else {"min": p.min, "max": p.max, "step": 1 if is_integer else "any"}
     return spec | {"first": p.name in FIRST, "data": p.name in OF_DATA, "auto": "0 = by" in p.help or "0 = one a" in p.help}
 
 
 def read_form(text: object, workbench: Workbench) -> dict[str, Any]:
-    """{source, start, name, training, config} of the form, each checked; raises BadSettings naming the field."""
+    """The checked form: {source, start, name, training, config}. Raises BadSettings naming the field."""
     form = read_json(text, "form")
     starts = [m.name for m in workbench.trainings.starts()]
     if form.get("start") not in starts:
@@ -87,14 +86,14 @@ def read_form(text: object, workbench: Workbench) -> dict[str, Any]:
     }
 
 
-def asks_for(found: dict[str, Any], job: Job) -> bool:
-    """Whether this form is the one that the job came from."""
+def asks_for(form: dict[str, Any], job: Job) -> bool:
+    """Whether a job was started from this form."""
     start = job.config.get("parent") or job.config.get("base_lm")
-    return (found["name"], found["start"], found["training"]) == (job.config.get("name"), start, job.config.get("training"))
+    return (form["name"], form["start"], form["training"]) == (job.config.get("name"), start, with_new_names(job.config.get("training") or {}))
 
 
 def read_options(form: object, workbench: Workbench) -> dict[str, Any]:
-    """The options that differ from their defaults; raises BadSettings naming one that the objective lacks or that is out of range."""
+    """The options that differ from their defaults. Raises BadSettings naming one that is unknown or out of range."""
     given = {} if form is None else form
     if not isinstance(given, dict):
         raise BadSettings("The options of the training could not be read.", f"Found {quoted(form)}.", "Reload the page.")

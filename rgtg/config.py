@@ -4,7 +4,7 @@ Knows nothing of models, the store or the screen.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,7 @@ def other(default: bool | str, help: str) -> Any:
 def check(config: Any, without_effect: Mapping[str, str] | None = None) -> None:
     """Check the values of all fields. Raises BadSettings naming the field.
 
-    `without_effect` names fields that the others leave without effect, and what would give them one: these have to stand at their
-    default.
+    `without_effect` maps fields that have no effect to the setting that would give them one; these must be at their default.
     """
     check_choices(config)
     check_ranges(config)
@@ -167,17 +166,41 @@ class GenerationConfig:
         check_ranges(self)
 
 
+# Earlier versions' names of training options, as stored jobs and cards have them, and those of transformers and trl.
+NEW_NAMES = {
+    "centring": "center_rewards_coefficient", "checkpointing": "gradient_checkpointing", "autocast": "bf16", "warmup": "warmup_ratio",
+    "num_steps": "max_steps", "num_epochs": "num_train_epochs", "pairs_per_batch": "batch_size", "held_out": "eval_fraction",
+    "unequal": "unequal_lengths", "lora": "use_peft", "lora_rank": "lora_r", "report_every": "logging_steps", "checkpoint_every": "save_steps",
+}  # fmt: skip
+
+
+def with_new_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a training as they were stored, under today's names.
+
+    >>> with_new_names({"num_steps": 7, "seed": 1})
+    {'max_steps': 7, 'seed': 1}
+    """
+    return {NEW_NAMES.get(name, name): value for name, value in options.items()}
+
+
+def refuse_old_name(name: str, spelled: Callable[[str], str] = str) -> None:
+    """Raise BadSettings where the option was renamed; `spelled` writes a name as the caller does, such as a flag."""
+    if name in NEW_NAMES:
+        new = NEW_NAMES[name]
+        raise BadSettings(f"`{spelled(name)}` is now `{spelled(new)}`.", "", "Use the new name; the meaning is the same.", new)
+
+
 @dataclass(frozen=True)
 class DataConfig:
-    """How preferences become token ids, and how many of the prompts are kept to measure on."""
+    """How preferences become token ids, and how many prompts are held out."""
 
-    held_out: float = setting(0.15, "Share of the prompts that is kept out to measure on", 0.0, 0.9)
-    template: str = choice("plain", "How a prompt becomes text: as it is, or in the tokenizer's chat template", ("plain", "chat"))
+    eval_fraction: float = setting(0.15, "Share of the prompts that is held out for evaluation", 0.0, 0.9)
+    template: str = choice("plain", "Prompt template: the plain text, or the tokenizer's chat template", ("plain", "chat"))
     system_prompt: str = other("", "System prompt of the chat template")
     max_length: int = setting(1024, "Longest prompt and answer together, in tokens", 8, 131_072)
-    over_long: str = choice("truncate", "What becomes of longer answers", ("truncate", "drop"))
-    columns: str = other("", "Which columns hold what, where their names do not say it: prompt=…,a=…,b=…,winner=…")
-    max_bad_rows: int = setting(0, "Rows that may be unreadable: they are dropped and counted; 0 = the first one refuses the file", 0, 1_000_000_000)
+    over_long: str = choice("truncate", "Longer answers: truncate them or drop the pair", ("truncate", "drop"))
+    columns: str = other("", "Column mapping, where the names are not recognised: prompt=…,a=…,b=…,winner=…")
+    max_bad_rows: int = setting(0, "Unreadable rows to drop and count before the file is refused; 0 = none", 0, 1_000_000_000)
 
     def __post_init__(self) -> None:
         check(self)
@@ -185,19 +208,19 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LMTrainingConfig:
-    """How the starter's language model is trained, on texts: cross-entropy, Muon for the matrices inside the layers."""
+    """Pretraining of the starter's language model: cross-entropy, Muon for the matrices inside the layers."""
 
-    num_epochs: int = setting(4, "Passes over the texts", 1, 1000)
-    tokens_per_batch: int = setting(4096, "Tokens a step", 1, 1_000_000)
-    learning_rate: float = setting(3e-3, "Highest learning rate of AdamW", 0.0, 1.0)
+    num_train_epochs: int = setting(4, "Epochs over the texts", 1, 1000)
+    tokens_per_batch: int = setting(4096, "Tokens per step", 1, 1_000_000)
+    learning_rate: float = setting(3e-3, "Peak learning rate of AdamW", 0.0, 1.0)
     muon: bool = other(True, "Muon for the matrices inside the layers")
-    muon_learning_rate: float = setting(0.02, "Highest learning rate of Muon", 0.0, 1.0)
+    muon_learning_rate: float = setting(0.02, "Peak learning rate of Muon", 0.0, 1.0)
     weight_decay: float = setting(0.1, "Weight decay of Muon", 0.0, 1.0)
-    warmup: float = setting(0.05, "Share of the steps in which the learning rate rises", 0.0, 1.0)
-    dropout: float = setting(0.1, "Share of what layers add that is dropped", 0.0, 0.9)
-    autocast: bool = other(True, "Multiply in bfloat16, where the hardware can")
-    seed: int = setting(0, "Order of the texts, dropout", 0, 2**31 - 1)
-    report_every: int = setting(20, "Steps between two lines of progress", 1, 10_000)
+    warmup_ratio: float = setting(0.05, "Share of the steps in which the learning rate warms up", 0.0, 1.0)
+    dropout: float = setting(0.1, "Dropout on the output of attention and MLP layers", 0.0, 0.9)
+    bf16: bool = other(True, "Mixed precision in bfloat16, where the hardware supports it")
+    seed: int = setting(0, "Random seed of the order of the texts and of dropout", 0, 2**31 - 1)
+    logging_steps: int = setting(20, "Steps between two reports of progress", 1, 10_000)
 
     def __post_init__(self) -> None:
         check(self)

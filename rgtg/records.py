@@ -13,7 +13,7 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rgtg.config import GenerationConfig
+from rgtg.config import GenerationConfig, with_new_names
 from rgtg.errors import BadData, door, printable
 from rgtg.system.serialization import check_types, from_dict, read_json
 
@@ -334,7 +334,7 @@ class ModelCard:
             return None
         with door(printable(f"{path} is not a model card."), "Delete it, or replace it with the right one.", BadData):
             check_types(cls, fields := read_json(path))
-            card = from_dict(cls, fields)
+            card = from_dict(cls, fields | {"training": with_new_names(fields.get("training", {}))})
             if card.kind not in MODEL_KINDS:
                 raise ValueError(f"`kind` has to be one of {', '.join(MODEL_KINDS)}, but is `{card.kind:.60}`")
             for name in NAMES:  # they are shown on one line

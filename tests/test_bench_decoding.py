@@ -136,7 +136,7 @@ def test_throughput_is_measured_with_and_without_lora():
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
     shape |= {"vocab_size": 64, "max_position_embeddings": 64}
     lines = list(bench_training.throughput(shape, size=2, num_tokens=8, num_steps=5, device="cpu"))
-    assert [line["weights"] for line in lines] == ["all weights", "all weights, checkpointing", "LoRA"]
+    assert [line["weights"] for line in lines] == ["all weights", "all weights, gradient checkpointing", "LoRA"]
     assert lines[0]["trained"] == lines[0]["parameters"] == lines[1]["trained"] > lines[2]["trained"] > 0
     assert all(line["tokens_per_second"] > 0 and line["what"] == "throughput" for line in lines)
 

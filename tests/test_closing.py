@@ -107,7 +107,7 @@ def test_what_ends_an_answer_adds_no_text():
 
 
 def pairs(examples: list[Example], template: str):
-    config = DataConfig(held_out=0.0, template=template)
+    config = DataConfig(eval_fraction=0.0, template=template)
     return prepare(examples, talking(single="<s> $A <last> </s>"), 128, VOCABULARY + 3, config).train
 
 

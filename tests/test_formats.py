@@ -474,7 +474,7 @@ def test_messages_of_a_tree_are_ranked_answers_behind_what_leads_to_them(tmp_pat
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([("a", "b", "prompter", "x", None), ("b", "a", "assistant", "y", 0)], "what it answers is not there"),  # a circle
+        ([("a", "b", "prompter", "x", None), ("b", "a", "assistant", "y", 0)], "the message it answers is missing"),  # a circle
         ([("a", None, "prompter", "x", None), ("a", None, "prompter", "y", None)], "Row 2 .* `a` stands in the file twice"),
         ([("a", None, "prompter", "x", None), ("b", "a", "judge", "y", 0)], "Row 2 .* from `judge`"),
         ([("a", None, "prompter", "x", None), ("b", "a", "assistant", "y", "best")], "`rank`"),

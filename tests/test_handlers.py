@@ -146,8 +146,8 @@ def test_a_vote_of_wrong_types_is_refused_in_words(wrong: dict):
 
 
 def test_options_that_are_no_object_do_not_begin_a_training_with_defaults():
-    with pytest.raises(BadSettings, match=r"options of the training could not be read. Found \['num_steps'\]"):
-        read_options(["num_steps"], None)  # type: ignore[arg-type]
+    with pytest.raises(BadSettings, match=r"options of the training could not be read. Found \['max_steps'\]"):
+        read_options(["max_steps"], None)  # type: ignore[arg-type]
 
 
 def test_what_a_page_keeps_between_events_is_the_same_object_afterwards():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rgtg.training.held_out import CHANCE, PARENT, TOO_FEW, Guide, Measured, along, by_length, held_out_report, judge
+from rgtg.training.held_out import CHANCE, PARENT, TOO_FEW, Guide, Measured, along, by_length, held_out_report, verdict_of
 
 
 def measured(gaps: list[list[float]], lengths: list[tuple[int, int]] | None = None, prompts=None, common=None) -> Measured:
@@ -44,11 +44,11 @@ def test_a_child_that_is_right_more_often_is_better_and_one_that_is_not_is_not()
 def test_without_a_parent_the_guide_until_now_stands_beside_it():
     good, coin = (measured([[x, x]] * 40) for x in (1.0, 0.0))
     report = held_out_report(good, None, 0.5, Guide("partial", coin))
-    assert report["verdict"] == "better than what guided until now" and "parent" not in report
+    assert report["verdict"] == "better than the model that guided before" and "parent" not in report
     assert (report["guide"]["name"], report["guide"]["accuracy"]["mean"], report["guide"]["by_length"]["2"]["n"]) == ("partial", 0.5, 40)
     assert report["difference_along"]["mean"] == 0.5
     worse = held_out_report(coin, None, 0.5, Guide("partial", good))
-    assert worse["verdict"] == "not better than what guided until now" and worse["recommended"] is False
+    assert worse["verdict"] == "not better than the model that guided before" and worse["recommended"] is False
     apart = held_out_report(good, None, 0.5, Guide("partial", why_not="It reads other tokens."))
     assert apart["verdict"] == "better than chance" and apart["guide"] == {"name": "partial", "why_not": "It reads other tokens."}
     assert "guide" not in held_out_report(good, coin, 0.5, Guide("partial", coin)), "a parent comes first"
@@ -91,8 +91,8 @@ def test_one_prompt_says_nothing_of_others():
 def test_few_pairs_few_prompts_and_wide_intervals_say_nothing():
     assert held_out_report(None)["verdict"] == held_out_report(measured([[1.0]] * 19))["verdict"] == TOO_FEW
     assert held_out_report(measured([[1.0]] * 40, prompts=["a", "b"] * 20))["verdict"] == TOO_FEW
-    assert judge({"low": -0.15, "high": 0.15}, 30, 30, PARENT) == TOO_FEW
-    assert judge({"low": -0.05, "high": 0.05}, 900, 900, CHANCE) == "not better than chance"
+    assert verdict_of({"low": -0.15, "high": 0.15}, 30, 30, PARENT) == TOO_FEW
+    assert verdict_of({"low": -0.05, "high": 0.05}, 900, 900, CHANCE) == "not better than chance"
     assert held_out_report(measured([[1.0]] * 19))["recommended"] is None
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rgtg.training import losses
-from rgtg.training.losses import centring, full_bradley_terry, hold, last, partial_bradley_terry
+from rgtg.training.losses import full_bradley_terry, hold, last, partial_bradley_terry, reward_centering
 
 CHOSEN_LENGTHS, REJECTED_LENGTHS = [5, 2, 4, 1], [3, 6, 4, 1]
 MARGINS = [0.0, 0.5, 1.0, 0.25]
@@ -25,23 +25,23 @@ def softplus(x: torch.Tensor) -> torch.Tensor:
     return torch.log1p(torch.exp(x))  # -log sigma(-x), plainly
 
 
-def truncated_pairs(num_chosen: int, num_rejected: int, common: int, unequal: str) -> list[tuple[int, int]]:
+def truncated_pairs(num_chosen: int, num_rejected: int, common: int, unequal_lengths: str) -> list[tuple[int, int]]:
     """Lengths of the two prefixes of each term, enumerated."""
     pairs = []
     for i in range(1, max(num_chosen, num_rejected) + 1):
         shorter_is_over = i > min(num_chosen, num_rejected)
         is_last = i == max(num_chosen, num_rejected)
-        if i > common and (unequal == "hold" or not shorter_is_over or is_last):
+        if i > common and (unequal_lengths == "hold" or not shorter_is_over or is_last):
             pairs.append((min(i, num_chosen), min(i, num_rejected)))
     return pairs
 
 
-def literal_partial(chosen, rejected, common: list[int], margins: list[float], unequal: str) -> torch.Tensor:
+def literal_partial(chosen, rejected, common: list[int], margins: list[float], unequal_lengths: str) -> torch.Tensor:
     means = []
     for row in range(len(common)):
         terms = [
             softplus(-(chosen[row, a - 1] - rejected[row, b - 1] - margins[row]))
-            for a, b in truncated_pairs(CHOSEN_LENGTHS[row], REJECTED_LENGTHS[row], common[row], unequal)
+            for a, b in truncated_pairs(CHOSEN_LENGTHS[row], REJECTED_LENGTHS[row], common[row], unequal_lengths)
         ]
         if terms:
             means.append(sum(terms) / len(terms))
@@ -54,14 +54,14 @@ def same_value_and_gradient(found, wanted, *inputs) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("unequal", ["hold", "drop"])
+@pytest.mark.parametrize("unequal_lengths", ["hold", "drop"])
 @pytest.mark.parametrize("common", [[0, 0, 0, 0], [2, 1, 3, 0], [0, 2, 4, 1], [3, 2, 4, 1]])
 @pytest.mark.parametrize("margins", [[0.0] * 4, MARGINS])
-def test_the_partial_loss_is_that_of_all_truncated_pairs(unequal, common, margins):
+def test_the_partial_loss_is_that_of_all_truncated_pairs(unequal_lengths, common, margins):
     chosen, rejected = rewards(0), rewards(1)
-    wanted = literal_partial(chosen, rejected, common, margins, unequal)
+    wanted = literal_partial(chosen, rejected, common, margins, unequal_lengths)
     lengths = tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS, common)
-    found = partial_bradley_terry(chosen, rejected, *lengths, margin=torch.tensor(margins, dtype=torch.float64), unequal=unequal)
+    found = partial_bradley_terry(chosen, rejected, *lengths, margin=torch.tensor(margins, dtype=torch.float64), unequal_lengths=unequal_lengths)
     same_value_and_gradient(found, wanted, chosen, rejected)
 
 
@@ -88,7 +88,7 @@ def test_what_lies_past_the_ends_changes_nothing():
     spoiled = chosen.detach().clone()
     for row, length in enumerate(CHOSEN_LENGTHS):
         spoiled[row, length:] = 1e6
-    for loss in (partial_bradley_terry, full_bradley_terry, centring):
+    for loss in (partial_bradley_terry, full_bradley_terry, reward_centering):
         assert float(loss(spoiled, rejected, *lengths).detach()) == float(loss(chosen, rejected, *lengths).detach())
 
 
@@ -130,8 +130,8 @@ def test_the_same_offset_on_both_sides_changes_no_preference_loss():
 def test_centring_is_zero_for_opposite_rewards_and_the_square_of_their_sum_otherwise():
     chosen = rewards(0).detach()
     lengths = tensors(CHOSEN_LENGTHS, CHOSEN_LENGTHS)
-    assert float(centring(chosen, -chosen, *lengths)) == 0.0
-    found = centring(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[1.0, 0.0, 9.0]]), *tensors([2], [3]))
+    assert float(reward_centering(chosen, -chosen, *lengths)) == 0.0
+    found = reward_centering(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[1.0, 0.0, 9.0]]), *tensors([2], [3]))
     assert float(found) == 4.0  # (2 ** 2 + 2 ** 2) / 2: the lengths that both sides have
 
 
@@ -143,25 +143,25 @@ def test_the_helpers_pick_the_final_reward():
 
 
 def test_an_unknown_way_with_unequal_lengths_is_refused():
-    with pytest.raises(ValueError, match="`unequal` has to be one of"):
-        partial_bradley_terry(rewards(0), rewards(1), *tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS), unequal="cut")
+    with pytest.raises(ValueError, match="`unequal_lengths` has to be one of"):
+        partial_bradley_terry(rewards(0), rewards(1), *tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS), unequal_lengths="cut")
 
 
 # --- every way of weighing lengths, marks, smoothing; parts of a batch -------------------------------------------------
 
 
-def literal_weighted(chosen, rejected, common, unequal, weights, stride, smoothing, marks, samples) -> torch.Tensor:
+def literal_weighted(chosen, rejected, common, unequal_lengths, weights, stride, smoothing, marks, samples) -> torch.Tensor:
     """Every truncated pair on its own: (lengths of the two prefixes, weight), as the options say."""
     total, mass = 0.0, 0.0
     for row in range(len(common)):
         n, m = CHOSEN_LENGTHS[row], REJECTED_LENGTHS[row]
         longest = max(n, m)
         lengths = [i for i in range(1, longest + 1) if i > common[row] and (longest - i) % stride == 0]
-        if unequal == "drop":
+        if unequal_lengths == "drop":
             lengths = [i for i in lengths if i <= min(n, m) or i == longest]
         terms = []
         for i in lengths:
-            a, b = (i, i) if unequal == "pad" else (min(i, n), min(i, m))
+            a, b = (i, i) if unequal_lengths == "pad" else (min(i, n), min(i, m))
             factor = {"uniform": 1, "linear": i, "last-heavy": max(1, len(lengths) - 1) if i == longest else 1}[weights]
             gap = chosen[row, a - 1] - rejected[row, b - 1]
             terms.append((factor * marks[row][i - 1], (1 - smoothing) * softplus(-gap) + smoothing * softplus(gap)))
@@ -171,15 +171,15 @@ def literal_weighted(chosen, rejected, common, unequal, weights, stride, smoothi
     return total / mass
 
 
-@pytest.mark.parametrize("unequal", losses.UNEQUAL)
+@pytest.mark.parametrize("unequal_lengths", losses.UNEQUAL_LENGTHS)
 @pytest.mark.parametrize("weights", losses.WEIGHTS)
 @pytest.mark.parametrize(("stride", "smoothing"), [(1, 0.0), (2, 0.1), (3, 0.0)])
-def test_every_way_of_weighing_is_that_of_all_truncated_pairs(unequal, weights, stride, smoothing):
+def test_every_way_of_weighing_is_that_of_all_truncated_pairs(unequal_lengths, weights, stride, smoothing):
     chosen, rejected, common, samples = rewards(0), rewards(1), [1, 0, 3, 0], [1.0, 0.5, 2.0, 1.0]
     marks = torch.rand(4, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.5
-    wanted = literal_weighted(chosen, rejected, common, unequal, weights, stride, smoothing, marks.tolist(), samples)
+    wanted = literal_weighted(chosen, rejected, common, unequal_lengths, weights, stride, smoothing, marks.tolist(), samples)
     found = partial_bradley_terry(
-        chosen, rejected, *tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS, common), 0.0, unequal, weights, stride, smoothing, marks,
+        chosen, rejected, *tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS, common), 0.0, unequal_lengths, weights, stride, smoothing, marks,
         torch.tensor(samples, dtype=torch.float64),
     )  # fmt: skip
     same_value_and_gradient(found, wanted, chosen, rejected)
@@ -203,7 +203,7 @@ def test_parts_of_a_batch_add_up_to_the_batch():
     terms = {
         "partial": lambda i, **k: partial_bradley_terry(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
         "full": lambda i, **k: full_bradley_terry(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
-        "centring": lambda i, **k: centring(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
+        "reward_centering": lambda i, **k: reward_centering(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
         "autoregressive": lambda i, **k: losses.autoregressive_bradley_terry(chosen[i], rejected[i], *(n[i] for n in lengths), **k),
         "constraint": lambda i, **k: losses.value_constraint(chosen[i], rejected[i], lengths[0][i], **k),
         "regression": lambda i, **k: losses.prefix_regression(chosen[i], lengths[0][i], labels[i], **k),

@@ -16,13 +16,13 @@ from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import Criterion, Scorer, criterion_for
 from rgtg.training.losses import (
     autoregressive_bradley_terry,
-    centring,
     full_bradley_terry,
     implicit_cross_entropy,
     implicit_dpo,
     partial_bradley_terry,
     prefix_cross_entropy,
     prefix_regression,
+    reward_centering,
     value_constraint,
 )
 from rgtg.training.objectives import OBJECTIVES, Autoregressive, Full, Implicit, Partial, Vocabulary
@@ -43,15 +43,15 @@ def last_reward(model, row: tuple[int, ...]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("unequal", ["hold", "pad", "drop"])
-def test_one_forward_is_every_truncated_pair_in_value_and_gradient(family, unequal):
+@pytest.mark.parametrize("unequal_lengths", ["hold", "pad", "drop"])
+def test_one_forward_is_every_truncated_pair_in_value_and_gradient(family, unequal_lengths):
     model = tiny(family, AutoModelForSequenceClassification, 1).requires_grad_(True)
-    found = criterion_for(model, Partial(unequal=unequal), 2, 1).loss(Scorer(model), pairs(), 2.0, 0, CPU)
+    found = criterion_for(model, Partial(unequal_lengths=unequal_lengths), 2, 1).loss(Scorer(model), pairs(), 2.0, 0, CPU)
     wanted = 0.0
     for pair in pairs():
         n, m = len(pair.chosen_ids), len(pair.rejected_ids)
-        lengths = [i for i in range(pair.num_common + 1, max(n, m) + 1) if unequal != "drop" or i <= min(n, m) or i == max(n, m)]
-        filled = [side + (1,) * (max(n, m) if unequal == "pad" else 0) for side in (pair.chosen_ids, pair.rejected_ids)]
+        lengths = [i for i in range(pair.num_common + 1, max(n, m) + 1) if unequal_lengths != "drop" or i <= min(n, m) or i == max(n, m)]
+        filled = [side + (1,) * (max(n, m) if unequal_lengths == "pad" else 0) for side in (pair.chosen_ids, pair.rejected_ids)]
         for i in lengths:
             gap = last_reward(model, pair.prompt_ids + filled[0][:i]) - last_reward(model, pair.prompt_ids + filled[1][:i])
             wanted = wanted - F.logsigmoid(gap) / len(lengths) / 2
@@ -161,7 +161,9 @@ def test_an_option_changes_the_loss_or_is_refused(objective):
             assert losses(replace(objective, **{name: another(name)})) != losses(objective), name
 
 
-@pytest.mark.parametrize("objective", [Partial(centring=0.5, unequal="pad"), Full(centring=0.5), *SETTINGS], ids=repr)
+@pytest.mark.parametrize(
+    "objective", [Partial(center_rewards_coefficient=0.5, unequal_lengths="pad"), Full(center_rewards_coefficient=0.5), *SETTINGS], ids=repr
+)
 def test_the_loss_of_a_step_is_the_sum_of_its_parts(objective):
     criterion = Criterion(objective, 2, 1, tiny("llama", MODEL_OF[objective.key], 2))
     scorer = Scorer(tiny("llama", MODEL_OF[objective.key], 1))
@@ -211,10 +213,10 @@ OF_PAPERS = ["partial", "full", "vocabulary", "autoregressive", "implicit", "reg
 @pytest.mark.parametrize("objective", [*OF_PAPERS, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
 def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective):
     name, *more = objective.split()
-    options = {"unequal": "drop", "weights": "linear", "stride": 2}
+    options = {"unequal_lengths": "drop", "weights": "linear", "stride": 2}
     changes = {"ce": {"implicit": "ce"}, "prefixes": {"compare": "prefixes"}, "sum": {"constraint": "sum", "constraint_weight": 0.5}}
     chosen_options = {key: value for word in more for key, value in changes[word].items()}
-    wanted_options = options | {"label_smoothing": 0.2, "centring": 0.5, "beta": 0.3, "tau": 0.7, "constraint_on": "both"}
+    wanted_options = options | {"label_smoothing": 0.2, "center_rewards_coefficient": 0.5, "beta": 0.3, "tau": 0.7, "constraint_on": "both"}
     kind, idle = OBJECTIVES[name], OBJECTIVES[name](**chosen_options).without_effect()
     config = kind(**chosen_options, **{key: value for key, value in wanted_options.items() if key in kind_options(kind) and key not in idle})
     model, other = tiny("llama", MODEL_OF[name], 1), tiny("llama", MODEL_OF[name], 2)
@@ -254,8 +256,8 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
     else:
         wanted = [
             {
-                "partial": lambda: at_prefixes() + 0.5 * centring(*sides, **shared),
-                "full": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + 0.5 * centring(*sides, only_last=True, **shared),
+                "partial": lambda: at_prefixes() + 0.5 * reward_centering(*sides, **shared),
+                "full": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + 0.5 * reward_centering(*sides, only_last=True, **shared),
                 "autoregressive": lambda: autoregressive_bradley_terry(*sides, 0.3, margins, 0.2, **shared),
                 "regression": lambda: of_texts(prefix_regression),
                 "bce": lambda: of_texts(prefix_cross_entropy),
@@ -277,14 +279,14 @@ def soft(model, reference, prompt: tuple[int, ...], response: tuple[int, ...], t
 def test_what_other_options_leave_without_effect_says_what_would_give_it_one():
     for needed, made in (
         ("template=chat", lambda: TrainingConfig(system_prompt="be kind")),
-        ("lora", lambda: TrainingConfig(lora_rank=4)),
+        ("use_peft", lambda: TrainingConfig(lora_r=4)),
         ("a constraint_weight above 0", lambda: Vocabulary(constraint="sum", constraint_weight=0.0, tau=1.0)),
         ("compare=prefixes", lambda: Vocabulary(stride=2)),
         ("implicit=dpo", lambda: Implicit(implicit="ce", margin=0.5)),
     ):
         with pytest.raises(BadSettings, match=f"has no effect without {needed}"):
             made()
-    TrainingConfig(system_prompt="be kind", lora_rank=4, template="chat", lora=True)
+    TrainingConfig(system_prompt="be kind", lora_r=4, template="chat", use_peft=True)
 
 
 def test_a_pair_serves_as_two_texts():

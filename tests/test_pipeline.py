@@ -1,7 +1,9 @@
 """From a file to a card: what the objective's options have to do with the data, and what the card says of them."""
 
+import hashlib
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from tiny_models import save_tiny
@@ -10,9 +12,9 @@ from transformers import pipeline
 from rgtg.rewards.kinds import load_reward_model
 from rgtg.training.config import TrainingConfig
 from rgtg.training.objectives import OBJECTIVES, Full, Partial
-from rgtg.training.pipeline import train_file
+from rgtg.training.pipeline import _run_key, train_file
 
-CONFIG = TrainingConfig(num_steps=4, pairs_per_batch=8, learning_rate=3e-3, held_out=0.5, report_every=1, dropout=0.0, autocast=False)
+CONFIG = TrainingConfig(max_steps=4, batch_size=8, learning_rate=3e-3, eval_fraction=0.5, logging_steps=1, dropout=0.0, bf16=False)
 
 
 @pytest.fixture
@@ -47,6 +49,20 @@ def test_a_card_says_the_objective_its_own_options_and_how_the_model_is_loaded(p
     others = {f for other in OBJECTIVES.values() for f in other().options} - kind().options.keys()
     assert not others & card.training.keys()
     assert TrainingConfig.stored({name: value for name, value in card.training.items() if name != "last"}).objective == kind()
+
+
+def test_checkpoints_of_a_training_that_an_earlier_version_began_are_still_its_own():
+    start = SimpleNamespace(loaded=SimpleNamespace(ref=SimpleNamespace(revision="r")))
+    prepared = SimpleNamespace(report=SimpleNamespace(sha256="s"), train=(1, 2))
+    settings = {  # as version 1 wrote them down
+        "objective": "full", "margin": 1.0, "label_smoothing": 0.0, "centring": 0.5, "held_out": 0.15, "template": "plain", "system_prompt": "",
+        "max_length": 1024, "over_long": "truncate", "columns": "", "max_bad_rows": 0, "num_steps": 7, "pairs_per_batch": 4, "learning_rate": 0.001,
+        "weight_decay": 0.0, "warmup": 0.05, "dropout": 0.3, "autocast": True, "lora": False, "lora_rank": 8, "checkpointing": False, "seed": 0,
+        "report_every": 1, "checkpoint_every": 0,
+    }  # fmt: skip
+    wanted = hashlib.sha256(json.dumps(["r", "s", 2, settings], sort_keys=True).encode()).hexdigest()
+    config = TrainingConfig(objective=Full(center_rewards_coefficient=0.5), max_steps=7, batch_size=4, learning_rate=1e-3)
+    assert _run_key(start, prepared, config) == wanted
 
 
 SCALAR = [key for key, kind in OBJECTIVES.items() if kind.scalar]

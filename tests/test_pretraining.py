@@ -9,7 +9,7 @@ from rgtg.config import LMTrainingConfig
 from rgtg.tools.pretraining import Optimizers, negative_log_likelihood, next_token_loss, perplexity, train_lm
 
 ROWS = [(0, 5, 17, 40, 1), (0, 9, 1), (0, 33, 71, 12, 8, 61, 1)]  # 1 is the end token, and pad
-CONFIG = LMTrainingConfig(num_epochs=15, tokens_per_batch=64, muon=False, dropout=0.0, autocast=False, report_every=1)
+CONFIG = LMTrainingConfig(num_train_epochs=15, tokens_per_batch=64, muon=False, dropout=0.0, bf16=False, logging_steps=1)
 
 
 def model(seed: int = 0) -> torch.nn.Module:
@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     found = []
     for seed in (3, 3, 4):
         lm = model()
-        list(train_lm(lm, ROWS, 1, LMTrainingConfig(**vars(CONFIG) | {"seed": seed, "num_epochs": 3, "dropout": 0.2})))
+        list(train_lm(lm, ROWS, 1, LMTrainingConfig(**vars(CONFIG) | {"seed": seed, "num_train_epochs": 3, "dropout": 0.2})))
         found.append(lm.lm_head.weight.detach())
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
@@ -64,13 +64,13 @@ def test_a_training_that_is_left_early_leaves_no_dropout_behind():
 
 def test_one_step_is_enough_of_a_training():
     lm = model()
-    (only,) = train_lm(lm, ROWS, 1, LMTrainingConfig(**vars(CONFIG) | {"num_epochs": 1}))
+    (only,) = train_lm(lm, ROWS, 1, LMTrainingConfig(**vars(CONFIG) | {"num_train_epochs": 1}))
     assert (only.step, only.num_steps) == (1, 1)
 
 
 def test_the_learning_rate_rises_and_falls_to_almost_nothing():
     lm = model()
-    optimizers = Optimizers(lm, LMTrainingConfig(**vars(CONFIG) | {"warmup": 0.2, "learning_rate": 1.0}), num_steps=10)
+    optimizers = Optimizers(lm, LMTrainingConfig(**vars(CONFIG) | {"warmup_ratio": 0.2, "learning_rate": 1.0}), num_steps=10)
     rates = []
     for step in range(10):
         optimizers.step(step)

@@ -105,8 +105,8 @@ def test_of_several_turns_the_first_is_asked_and_that_is_said(tmp_path, caplog):
     assert read_prompts(write(tmp_path, "\n".join(map(json.dumps, rows)))) == ["one", "two", "three", "a"]
     said = [record.getMessage().partition("`, ")[2] for record in caplog.records]
     assert said == [
-        "read as: the first of 2 turns of the user, in 2 rows; the others are not asked.",
-        "read as: the first of 3 turns of the user, in 1 row; the others are not asked.",
+        "read as: the first of 2 turns of the user, in 2 rows; the others are ignored.",
+        "read as: the first of 3 turns of the user, in 1 row; the others are ignored.",
     ]
 
 

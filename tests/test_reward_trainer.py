@@ -19,7 +19,7 @@ from rgtg.preferences.batches import TokenPair, TokenText
 from rgtg.records import ModelCard
 from rgtg.training import checkpoints
 from rgtg.training.config import TrainingConfig
-from rgtg.training.evaluate import Judge
+from rgtg.training.evaluate import Evaluator
 from rgtg.training.held_out import Measured
 from rgtg.training.objectives import BCE, OBJECTIVES, Autoregressive, Regression, Vocabulary
 from rgtg.training.pipeline import run_job, train_file
@@ -27,7 +27,7 @@ from rgtg.training.reward_trainer import PreferenceTrainer, Progress, schedule, 
 from rgtg.training.starts import add_lora
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = TrainingConfig(num_steps=6, pairs_per_batch=4, learning_rate=1e-3, dropout=0.0, report_every=1, autocast=False)
+CONFIG = TrainingConfig(max_steps=6, batch_size=4, learning_rate=1e-3, dropout=0.0, logging_steps=1, bf16=False)
 
 
 def taste(num: int = 8) -> list[TokenPair]:
@@ -62,9 +62,9 @@ def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
         "both": {"constraint_on": "both"},
         "prefixes": {"compare": "prefixes"},
     }
-    options |= {"pad": {"unequal": "pad"}, "linear": {"weights": "linear"}}
+    options |= {"pad": {"unequal_lengths": "pad"}, "linear": {"weights": "linear"}}
     objective = OBJECTIVES[name](**{k: v for key in more for k, v in options[key].items()})
-    config = replace(CONFIG, objective=objective, pairs_per_batch=8, num_steps=6, learning_rate=3e-4)
+    config = replace(CONFIG, objective=objective, batch_size=8, max_steps=6, learning_rate=3e-4)
     _, said = taught(config)
     losses = [line.loss for line in said]
     step = 2 if objective.options.get("constraint") == "alternate" else 1  # pairs and values in turn
@@ -81,7 +81,7 @@ def test_pairs_and_values_come_in_turn_within_one_pass_and_after_a_resume(tmp_pa
         return whole(self, forward, batch, total, step, reference)
 
     monkeypatch.setattr(Vocabulary, "pair_loss", loss)
-    config = replace(CONFIG, objective=Vocabulary(), pairs_per_batch=2, num_steps=4)  # one pass over eight pairs
+    config = replace(CONFIG, objective=Vocabulary(), batch_size=2, max_steps=4)  # one pass over eight pairs
     taught(config)
     assert taught_by == ["pairs", "values", "pairs", "values"]
     taught_by.clear()
@@ -112,10 +112,10 @@ def test_the_same_seed_gives_the_same_model_and_another_another():
 
 def test_steps_batch_and_learning_rate_go_by_the_data_and_the_model():
     few, many = schedule(TrainingConfig(), 26, 4_000_000), schedule(TrainingConfig(), 100_000, 4_000_000)
-    assert (few.pairs_per_batch, few.num_steps, few.learning_rate) == (16, 52, 2e-4)
-    assert (many.pairs_per_batch, many.num_steps) == (64, 1563)
-    assert schedule(TrainingConfig(), 26, 10**9).learning_rate == 1e-5 and schedule(TrainingConfig(lora=True), 26, 10**6).learning_rate == 5e-4
-    assert schedule(CONFIG, 26, 10**9).num_steps == 6 and schedule(TrainingConfig(), 3, 10**6).pairs_per_batch == 3
+    assert (few.batch_size, few.max_steps, few.learning_rate) == (16, 52, 2e-4)
+    assert (many.batch_size, many.max_steps) == (64, 1563)
+    assert schedule(TrainingConfig(), 26, 10**9).learning_rate == 1e-5 and schedule(TrainingConfig(use_peft=True), 26, 10**6).learning_rate == 5e-4
+    assert schedule(CONFIG, 26, 10**9).max_steps == 6 and schedule(TrainingConfig(), 3, 10**6).batch_size == 3
 
 
 def test_progress_says_how_far_it_is_and_what_is_measured():
@@ -129,7 +129,7 @@ def test_a_loss_that_is_no_number_ends_it():
     model = model_of()
     with torch.no_grad():
         model.score.weight.fill_(float("nan"))
-    with pytest.raises(BadReward, match="went astray. At step 1 the loss is nan"):
+    with pytest.raises(BadReward, match="diverged. At step 1 the loss is nan"):
         train_reward_model(model, taste(), 1, CONFIG)
 
 
@@ -150,7 +150,7 @@ def short_of_memory(monkeypatch, num_items: int) -> list[int]:
 
 
 def test_where_memory_runs_out_a_step_is_taken_in_halves_and_stays_the_same_step(monkeypatch):
-    config = replace(CONFIG, pairs_per_batch=8)
+    config = replace(CONFIG, batch_size=8)
     whole, said = taught(config)
     seen = short_of_memory(monkeypatch, 3)
     parts, said_in_parts = taught(config)
@@ -161,7 +161,7 @@ def test_where_memory_runs_out_a_step_is_taken_in_halves_and_stays_the_same_step
 
 @pytest.mark.slow
 def test_what_was_added_up_before_memory_ran_out_is_forgotten(monkeypatch):
-    config = replace(CONFIG, pairs_per_batch=8)
+    config = replace(CONFIG, batch_size=8)
     whole, _ = taught(config)
     calls, compute = [], PreferenceTrainer.compute_loss
 
@@ -193,10 +193,10 @@ def stopped_after(num_steps: int):
 
 
 def test_a_resumed_training_is_the_training(tmp_path):
-    config = replace(CONFIG, dropout=0.2, checkpoint_every=2)
+    config = replace(CONFIG, dropout=0.2, save_steps=2)
     whole, said = taught(config)
     assert train_reward_model(model_of(), taste(), 1, config, should_stop=stopped_after(3), folder=tmp_path, run="a") is False
-    assert [p.name for p in checkpoints.found(tmp_path)] == ["checkpoint-3", "checkpoint-2"]
+    assert [p.name for p in checkpoints.in_folder(tmp_path)] == ["checkpoint-3", "checkpoint-2"]
     resumed, rest = taught(config, folder=tmp_path, run="a")
     assert [line.step for line in rest] == [4, 5, 6]
     assert [line.loss for line in rest] == [line.loss for line in said[3:]]
@@ -204,7 +204,7 @@ def test_a_resumed_training_is_the_training(tmp_path):
 
 
 def test_a_damaged_checkpoint_and_one_of_another_training_are_passed_over(tmp_path):
-    config = replace(CONFIG, checkpoint_every=1)
+    config = replace(CONFIG, save_steps=1)
     train_reward_model(model_of(), taste(), 1, config, should_stop=stopped_after(4), folder=tmp_path, run="a")
     newest = checkpoints.newest(tmp_path, "a")
     assert newest.name == "checkpoint-4" and checkpoints.newest(tmp_path, "b") is None
@@ -229,7 +229,7 @@ def job_folder(folder: Path, base: Path, num: int = 60, **job) -> Path:
     rows = [{"prompt": f"p{i}", "chosen": f"a{i % 7}b", "rejected": f"c{i % 5}"} for i in range(num)]
     folder.mkdir(parents=True)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    training = {"num_steps": 6, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5, "report_every": 2}
+    training = {"max_steps": 6, "batch_size": 8, "learning_rate": 3e-3, "eval_fraction": 0.5, "logging_steps": 2}
     found = {"training": training, "base": str(base), "base_lm": "tiny", "parent": None, "name": "mine", "pairs": "pairs.jsonl", "seed": 3}
     (folder / "job.json").write_text(json.dumps(found | job))
     return folder
@@ -278,7 +278,7 @@ def test_length_alone_bets_as_the_training_pairs_go(tmp_path, base):
 def test_the_zero_of_the_card_is_between_the_two_sides(tmp_path, base, monkeypatch):
     rows = [[torch.tensor([[9.0, 4.0], [9.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]])], [torch.tensor([2, 2])] * 2]
     found = Measured(*rows[0], *rows[1], torch.tensor([0, 0]), ("a", "b"))
-    monkeypatch.setattr(Judge, "measured", lambda self, model: found)
+    monkeypatch.setattr(Evaluator, "measured", lambda self, model: found)
     run_job(job_folder(tmp_path / "job", base), lambda news: None, lambda: False)
     assert ModelCard.read(tmp_path / "job" / "model").zero == 1.5
 
@@ -289,7 +289,7 @@ def test_a_chat_template_and_its_system_prompt_are_trained_in_and_are_on_the_car
     tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}a:"
     tokenizer.save_pretrained(start)
     pairs = job_folder(tmp_path / "job", start) / "pairs.jsonl"
-    config = replace(CONFIG, template="chat", system_prompt="kind", num_steps=2, held_out=0.5)
+    config = replace(CONFIG, template="chat", system_prompt="kind", max_steps=2, eval_fraction=0.5)
     card = train_file(pairs, str(start), tmp_path / "out", config)
     assert (card.template, card.system_prompt) == ("chat", "kind")
     assert card.data["prompt_tokens"] == (15, 15, 15), "s:kind;u:p10;a: has 15 characters"
@@ -297,7 +297,7 @@ def test_a_chat_template_and_its_system_prompt_are_trained_in_and_are_on_the_car
 
 @pytest.mark.slow
 def test_an_implicit_parent_is_not_measured_as_a_ratio_to_itself(tmp_path, base):
-    training = {"objective": "implicit", "num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
+    training = {"objective": "implicit", "max_steps": 4, "batch_size": 8, "learning_rate": 3e-3, "eval_fraction": 0.5}
     run_job(job_folder(tmp_path / "a", base, training=training), lambda news: None, lambda: False)
     run_job(job_folder(tmp_path / "g", base, name="guide"), lambda news: None, lambda: False)
     parent, guide = str(tmp_path / "a" / "model"), str(tmp_path / "g" / "model")
@@ -311,7 +311,7 @@ def test_an_implicit_parent_is_not_measured_as_a_ratio_to_itself(tmp_path, base)
 
 @pytest.mark.slow
 def test_a_parent_of_another_kind_is_measured_as_its_own_objective_reads_it(tmp_path, base):
-    training = {"num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
+    training = {"max_steps": 4, "batch_size": 8, "learning_rate": 3e-3, "eval_fraction": 0.5}
     run_job(job_folder(tmp_path / "a", base, training=training | {"objective": "vocabulary"}), lambda news: None, lambda: False)
     parent = ModelCard.read(tmp_path / "a" / "model")
     for objective in ("autoregressive", "partial"):
@@ -324,11 +324,11 @@ def test_a_parent_of_another_kind_is_measured_as_its_own_objective_reads_it(tmp_
 
 @pytest.mark.parametrize("objective", ["vocabulary", *(pytest.param(key, marks=pytest.mark.slow) for key in ("partial", "autoregressive"))])
 def test_what_guided_until_now_is_measured_beside_a_child_of_a_base_lm(tmp_path, base, objective):
-    training = {"objective": objective, "num_steps": 4, "pairs_per_batch": 8, "learning_rate": 3e-3, "held_out": 0.5}
+    training = {"objective": objective, "max_steps": 4, "batch_size": 8, "learning_rate": 3e-3, "eval_fraction": 0.5}
     run_job(job_folder(tmp_path / "a", base, training=training), lambda news: None, lambda: False)
     run_job(job_folder(tmp_path / "b", base, name="new", guide=str(tmp_path / "a" / "model")), lambda news: None, lambda: False)
     card, guide = ModelCard.read(tmp_path / "b" / "model"), ModelCard.read(tmp_path / "a" / "model")
-    assert (card.parent, card.report["guide"]["name"]) == ("", "mine") and "guided until now" in card.verdict
+    assert (card.parent, card.report["guide"]["name"]) == ("", "mine") and "guided before" in card.verdict
     assert card.report["guide"]["accuracy"] == guide.report["accuracy"] and card.report["guide"]["by_length"] == guide.report["by_length"]
 
 
@@ -354,7 +354,7 @@ def test_a_stopped_job_leaves_no_model_and_goes_on_from_there(tmp_path, base):
     whole, stopped = job_folder(tmp_path / "whole", base), job_folder(tmp_path / "stopped", base)
     run_job(whole, lambda news: None, lambda: False)
     run_job(stopped, lambda news: None, stopped_after(3))
-    assert not (stopped / "model").exists() and checkpoints.found(stopped)
+    assert not (stopped / "model").exists() and checkpoints.in_folder(stopped)
     news = []
     run_job(stopped, news.append, lambda: False)
     assert [line["step"] for line in news if line["phase"] == "training"] == [4, 6]
@@ -368,7 +368,7 @@ def test_causal_objectives_leave_a_language_model(tmp_path, base, objective):
         job_folder(tmp_path / "job", base) / "pairs.jsonl",
         str(base),
         tmp_path / "out",
-        replace(CONFIG, objective=OBJECTIVES[objective](), held_out=0.5),
+        replace(CONFIG, objective=OBJECTIVES[objective](), eval_fraction=0.5),
     )
     assert load_causal_lm(str(tmp_path / "out")).card.objective == objective
     assert card.report["by_length"]["end"]["n"] > 0 and bool(card.reference) == (objective == "implicit")
@@ -377,7 +377,7 @@ def test_causal_objectives_leave_a_language_model(tmp_path, base, objective):
 def test_labelled_texts_from_a_file(tmp_path, base):
     rows = [{"prompt": f"p{i}", "response": "ab" if i % 2 else "cd", "label": i % 2} for i in range(60)]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = replace(CONFIG, objective=BCE(), held_out=0.5, num_steps=12)
+    config = replace(CONFIG, objective=BCE(), eval_fraction=0.5, max_steps=12)
     card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / "out", config)
     assert card.data["kind"] == "texts" and card.report["num_pairs"] > 5
 
@@ -387,7 +387,7 @@ def test_of_labelled_texts_length_alone_bets_as_the_labels_go(tmp_path, base):
     for better, worse, bets_on in (("a", "cdef", "shorter"), ("abcd", "e", "longer")):
         rows = [{"prompt": f"p{i}", "response": better if i % 2 else worse, "label": i % 2} for i in range(60)]
         (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / bets_on, replace(CONFIG, objective=Regression(), held_out=0.5))
+        card = train_file(tmp_path / "texts.jsonl", str(base), tmp_path / bets_on, replace(CONFIG, objective=Regression(), eval_fraction=0.5))
         assert card.report["length_only"]["bets_on"] == bets_on and card.report["length_only"]["accuracy"]["mean"] == 1.0
         assert "calibration" not in card.report, "labels are no log-odds"
 
@@ -401,12 +401,12 @@ def test_what_cannot_be_started_from_is_refused(tmp_path, base):
 
 def test_lora_trains_small_matrices_and_leaves_a_plain_folder(tmp_path, base):
     pytest.importorskip("peft")
-    config = replace(CONFIG, lora=True, lora_rank=2, held_out=0.5)
+    config = replace(CONFIG, use_peft=True, lora_r=2, eval_fraction=0.5)
     card = train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", config)
     before, after = load_causal_lm(str(base)).model.state_dict(), load_classifier(str(tmp_path / "out")).model.state_dict()
     changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
     assert changed and all("proj" in name for name in changed) and float(after["score.weight"].abs().sum()) > 0
-    assert card.training["lora"] is True and card.training["learning_rate"] == 1e-3
+    assert card.training["use_peft"] is True and card.training["learning_rate"] == 1e-3
 
 
 @pytest.mark.slow
@@ -415,17 +415,17 @@ def test_the_same_seed_gives_the_same_lora_whatever_was_drawn_before(tmp_path, b
     pairs, content = job_folder(tmp_path / "job", base) / "pairs.jsonl", []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         model, luck = model_of(), torch.get_rng_state()
-        add_lora(model, replace(CONFIG, lora=True, lora_rank=2, seed=seed))
+        add_lora(model, replace(CONFIG, use_peft=True, lora_r=2, seed=seed))
         assert torch.equal(torch.get_rng_state(), luck), "the luck of others is left alone"
         torch.manual_seed(ord(name))
-        train_file(pairs, str(base), tmp_path / name, replace(CONFIG, lora=True, lora_rank=2, num_steps=5, seed=seed))
+        train_file(pairs, str(base), tmp_path / name, replace(CONFIG, use_peft=True, lora_r=2, max_steps=5, seed=seed))
         content.append((tmp_path / name / "model.safetensors").read_bytes())
     assert content[0] == content[1] != content[2]
 
 
 def test_a_job_of_an_earlier_version_had_the_options_of_all_objectives(tmp_path, base):
-    others = {"unequal": "hold", "stride": 1, "tau": 0.0, "implicit": "dpo", "centring": 0.0}
-    training = {"objective": "bce", "num_steps": 2, "pairs_per_batch": 8, "held_out": 0.5} | others
+    others = {"unequal_lengths": "hold", "stride": 1, "tau": 0.0, "implicit": "dpo", "center_rewards_coefficient": 0.0}
+    training = {"objective": "bce", "max_steps": 2, "batch_size": 8, "eval_fraction": 0.5} | others
     run_job(job_folder(tmp_path / "a", base, training=training), lambda news: None, lambda: False)
     card = ModelCard.read(tmp_path / "a" / "model")
     assert card.objective == "bce" and not others.keys() & card.training.keys()
@@ -436,7 +436,7 @@ def test_a_job_of_an_earlier_version_had_the_options_of_all_objectives(tmp_path,
 def test_lora_without_its_library_says_what_to_do(tmp_path, base, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(BadSettings, match="LoRA needs the library peft. It is not installed. Run `pip install peft`"):
-        train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, lora=True))
+        train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, use_peft=True))
 
 
 @pytest.mark.slow
@@ -444,7 +444,7 @@ def test_a_model_made_by_others_learns_which_review_is_positive(tmp_path, shared
     sides = [(shared / "reviews" / f"dev.{side}.txt").read_text().splitlines()[:600] for side in ("positive", "negative")]
     rows = [{"prompt": "", "chosen": good, "rejected": bad} for good, bad in zip(*sides, strict=True)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = TrainingConfig(num_steps=60, pairs_per_batch=32, learning_rate=1e-3, held_out=0.3)
+    config = TrainingConfig(max_steps=60, batch_size=32, learning_rate=1e-3, eval_fraction=0.3)
     card = train_file(tmp_path / "pairs.jsonl", str(shared / "models" / "tinystories-656k"), tmp_path / "out", config, device="cpu")
     assert card.verdict == "better than chance" and card.metrics["accuracy"] > 0.7
     assert card.report["length_only"]["accuracy"]["mean"] < card.report["accuracy"]["low"]
@@ -458,7 +458,7 @@ import sys, torch
 from pathlib import Path
 from rgtg.training import reward_trainer
 from rgtg.training.config import TrainingConfig
-from rgtg.training.pipeline import leave_processes, train_file
+from rgtg.training.pipeline import end_process_group, train_file
 
 begin = reward_trainer.PreferenceTrainer.train
 def train(self, *args, **kwargs):
@@ -472,10 +472,10 @@ def loss(self, model, inputs, *args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.")
     return compute(self, model, inputs, *args, **kwargs)
 reward_trainer.PreferenceTrainer.compute_loss = loss
-config = TrainingConfig(num_steps=4, pairs_per_batch=5, learning_rate=1e-3, dropout=0.0, held_out=0.5, report_every=1, autocast=False)
+config = TrainingConfig(max_steps=4, batch_size=5, learning_rate=1e-3, dropout=0.0, eval_fraction=0.5, logging_steps=1, bf16=False)
 said = []
 card = train_file(sys.argv[1], sys.argv[2], Path(sys.argv[3]), config, emit=said.append, work=Path(sys.argv[3] + ".work"), device="cpu")
-leave_processes()
+end_process_group()
 if card is not None:
     Path(sys.argv[3] + ".losses").write_text(repr([line["loss"] for line in said if "loss" in line]))
 """

@@ -64,8 +64,8 @@ def make_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recipe, "VOCABULARY", 300)
     patch.setattr(recipe, "train_tokenizer", lambda lines: train_tokenizer(lines, 300))
     patch.setattr(recipe, "CONTEXT", 64)
-    patch.setattr(recipe, "BASE", replace(recipe.BASE, num_epochs=2, tokens_per_batch=512, report_every=100, autocast=False))
-    few = {"num_steps": 3, "pairs_per_batch": 8, "report_every": 100, "autocast": False}
+    patch.setattr(recipe, "BASE", replace(recipe.BASE, num_train_epochs=2, tokens_per_batch=512, logging_steps=100, bf16=False))
+    few = {"max_steps": 3, "batch_size": 8, "logging_steps": 100, "bf16": False}
     guides = {name: (replace(config, objective=type(config.objective)(), **few), half) for name, (config, half) in recipe.GUIDES.items()}
     patch.setattr(recipe, "GUIDES", guides)
 

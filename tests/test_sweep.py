@@ -170,7 +170,7 @@ def test_the_table_has_a_row_a_setting_and_is_kept(tmp_path):
     head, rule, *rows = table.splitlines()
     assert (
         head
-        == "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, same candidates | tokens | distinct-2 |"
+        == "| setting | n | judged positive, % | minus first row, paired | ended, % | log p per token | KL, same candidates | tokens | distinct-2 |"
     )
     assert rule.count("|") == head.count("|") and [row.count("|") for row in rows] == [head.count("|")] * 2
     assert rows[0].startswith("| base | 6 |") and "| 0 [0, 0] |" in rows[0] and rows[1].startswith("| best-of-n · one · n 2 | 6 |")

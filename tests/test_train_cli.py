@@ -13,7 +13,7 @@ from tiny_models import byte_tokenizer, save_tiny
 
 from rgtg.cli.main import _parser, main
 from rgtg.cli.train import config_of
-from rgtg.config import Settings
+from rgtg.config import NEW_NAMES, Settings
 from rgtg.models.loading import load_classifier
 from rgtg.preferences.formats import read_examples
 from rgtg.prompts import encode_prompt
@@ -25,7 +25,7 @@ from rgtg.training.config import TrainingConfig, shared_fields
 from rgtg.training.objectives import OBJECTIVES, Autoregressive
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK = ["--num-steps", "4", "--pairs-per-batch", "8", "--learning-rate", "1e-3", "--held-out", "0.4", "--device", "cpu"]
+QUICK = ["--max-steps", "4", "--batch-size", "8", "--learning-rate", "1e-3", "--eval-fraction", "0.4", "--device", "cpu"]
 
 
 @pytest.fixture
@@ -51,12 +51,33 @@ def test_every_option_is_a_flag_and_what_is_not_given_stands_at_its_default():
         flag = f.name.replace("_", "-")
         given = [f"--{flag}" if other else f"--no-{flag}"] if isinstance(f.default, bool) else [f"--{flag}", str(other)]
         assert getattr(_parser().parse_args([*begin, *given]), f.name) == other != f.default
-    words = "--objective autoregressive --lora --no-autocast --beta 0.5"
-    assert config_of(_parser().parse_args([*begin, *words.split()])) == TrainingConfig(objective=Autoregressive(beta=0.5), lora=True, autocast=False)
+    words = "--objective autoregressive --use-peft --no-bf16 --beta 0.5"
+    assert config_of(_parser().parse_args([*begin, *words.split()])) == TrainingConfig(objective=Autoregressive(beta=0.5), use_peft=True, bf16=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "old", "new"),
+    [
+        (["--centring", "0.5"], "--centring", "--center-rewards-coefficient"),
+        (["--num-steps=9"], "--num-steps", "--max-steps"),
+        (["--warmup", "0.1"], "--warmup", "--warmup-ratio"),  # and not taken for the beginning of it
+        (["--no-autocast"], "--no-autocast", "--no-bf16"),
+        (["--lora"], "--lora", "--use-peft"),
+    ],
+)
+def test_a_flag_of_an_earlier_version_is_refused_with_its_new_name(given, old, new, capsys):
+    assert main(["train", "--from-votes", "--base", "b", "--out", "o", *given]) == 2
+    assert json.loads(capsys.readouterr().err)["error"] == f"`{old}` is now `{new}`."
+
+
+def test_every_renamed_option_of_a_training_has_its_old_flag_refused():
+    flags = {option for action in _parser()._subparsers._group_actions[0].choices["train"]._actions for option in action.option_strings}
+    for old in NEW_NAMES.keys() - {"num_epochs"}:  # that of the base LM, which has no command
+        assert {"--" + old.replace("_", "-"), "--no-" + old.replace("_", "-")} <= flags
 
 
 def test_a_file_becomes_a_model_and_every_line_is_json(here, capsys):
-    assert train(here, "--json", "--report-every", "2", "--seed", "5") == 0
+    assert train(here, "--json", "--logging-steps", "2", "--seed", "5") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0]["phase"] == "data" and lines[0]["data"]["num_rows"] == 60
     assert [line["step"] for line in lines if line.get("phase") == "training"] == [2, 4]
@@ -74,9 +95,12 @@ def test_for_people_it_says_what_the_data_is_and_how_far_it_is(here, capsys):
 
 
 def test_an_option_that_the_objective_lacks_is_one_json_line_with_those_it_has(here, capsys):
-    assert train(here, "--objective", "full", "--unequal", "hold") == 2
+    assert train(here, "--objective", "full", "--unequal-lengths", "hold") == 2
     found = json.loads(capsys.readouterr().err)
-    assert found["error"] == "`full` has no option `unequal`." and found["found"] == "It has: margin, label_smoothing, centring."
+    assert (
+        found["error"] == "`full` has no option `unequal_lengths`."
+        and found["found"] == "It has: margin, label_smoothing, center_rewards_coefficient."
+    )
     assert sorted(path.name for path in here.iterdir()) == ["pairs.jsonl", "tiny"]
     assert train(here, "--objective", "best") == 2 and "`objective` has to be one of partial" in json.loads(capsys.readouterr().err)["error"]
 
@@ -108,7 +132,7 @@ def test_it_goes_on_where_it_was_interrupted(here, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().err)["do"] == "Add --resume to continue."
     assert train(here) == 2, "what was begun is not begun again by itself"
     assert "--resume" in json.loads(capsys.readouterr().err)["do"]
-    assert train(here, "--resume", "--json", "--report-every", "1") == 0
+    assert train(here, "--resume", "--json", "--logging-steps", "1") == 0
     steps = [json.loads(line).get("step") for line in capsys.readouterr().out.splitlines()]
     assert [step for step in steps if step] == [3, 4]
     assert not (here / ".mine.training").exists()
@@ -125,7 +149,7 @@ def test_an_ensemble_has_one_seed_and_one_name_each(here):
 @pytest.mark.slow
 def test_an_ensemble_ends_where_a_member_stops_and_goes_on_from_there(here, capsys, monkeypatch):
     voted().close()
-    more = ("--ensemble", "3", "--seed", "7", "--report-every", "1", "--json")
+    more = ("--ensemble", "3", "--seed", "7", "--logging-steps", "1", "--json")
     seeds = stops_in(monkeypatch, 2)
     assert train(here, *more, source=["--from-votes"]) == 2
     assert seeds == [7, 8], "the third is not begun"

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from store_records import make_comparison, make_vote
 import app
 from pages import compare, train, training_form
 from pages.reports import accuracy_at_end, accuracy_figure, interval, points, report_words
-from pages.training_form import option_fields, read_form, read_options
+from pages.training_form import asks_for, option_fields, read_form, read_options
 from pages.training_words import about, data_words, job_line, job_words, phase_words, seconds_words
 from pages.waiting_line import Line
 from rgtg.config import DataConfig, Settings
@@ -82,13 +82,13 @@ def test_every_option_of_a_training_is_on_the_page_those_of_an_objective_with_it
     first = training_form.FIRST
     assert [f["name"] for f in listed[: len(first)]] == list(first) and [f["first"] for f in listed].count(True) == len(first)
     kinds = {f["name"]: f["kind"] for f in listed}
-    assert (kinds["autocast"], kinds["system_prompt"], kinds["num_steps"]) == ("check", "text", "number")
+    assert (kinds["bf16"], kinds["system_prompt"], kinds["max_steps"]) == ("check", "text", "number")
     assert all(f["help"] for f in listed)
 
 
 def test_only_options_that_differ_are_kept(workbench):
-    found = read_options({"num_steps": None, "learning_rate": 0.001, "objective": "partial", "lora": True, "stride": 1}, workbench)
-    assert found == {"learning_rate": 0.001, "lora": True}
+    found = read_options({"max_steps": None, "learning_rate": 0.001, "objective": "partial", "use_peft": True, "stride": 1}, workbench)
+    assert found == {"learning_rate": 0.001, "use_peft": True}
 
 
 def test_columns_and_the_limit_of_unreadable_rows_are_options_that_the_look_at_the_data_depends_on(workbench):
@@ -104,13 +104,21 @@ def test_columns_and_the_limit_of_unreadable_rows_are_options_that_the_look_at_t
 
 def test_an_option_that_the_objective_lacks_is_refused(workbench):
     for value in (2, 1):  # at its default too
-        with pytest.raises(BadSettings, match="`full` has no option `stride`. It has: margin, label_smoothing, centring."):
+        with pytest.raises(BadSettings, match="`full` has no option `stride`. It has: margin, label_smoothing, center_rewards_coefficient."):
             read_options({"objective": "full", "stride": value}, workbench)
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"num_steps": -1}, {"num_steps": 1.5}, {"learning_rate": "fast"}, {"objective": "world peace"}, {"lora": 1}, {"margin": None}, {"held_out": 2}],
+    [
+        {"max_steps": -1},
+        {"max_steps": 1.5},
+        {"learning_rate": "fast"},
+        {"objective": "world peace"},
+        {"use_peft": 1},
+        {"margin": None},
+        {"eval_fraction": 2},
+    ],
 )
 def test_a_wrong_option_is_named(workbench, given):
     with pytest.raises(BadSettings, match=f"`{next(iter(given))}`"):
@@ -166,7 +174,7 @@ def test_a_file_is_looked_at_and_a_bad_one_is_named(page, tmp_path):
     good.write_text("".join(json.dumps({"prompt": f"p{i}", "chosen": "ab", "rejected": "c"}) + "\n" for i in range(30)))
     bad.write_text('{"prompt": "p"}\n')
     facts = {label: words for label, words, *_ in json.loads(list(page._look()(form(source="file", path=str(good))))[-1])["facts"]}
-    assert facts["pairs"] == "30 on 30 prompts" and facts["longer one chosen"] == "in 100 of 100 pairs"
+    assert facts["pairs"] == "30 on 30 prompts" and facts["longer answer chosen"] == "in 100 % of pairs"
     found = json.loads(list(page._look()(form(source="file", path=str(bad))))[-1])
     assert found["wrong"] and "Row 1" in found["words"]
 
@@ -190,12 +198,12 @@ def test_start_puts_a_training_in_line_and_offers_another_name(page, workbench):
     loaded = page._load()(VISIT)
     name = json.loads(loaded[page.form]["value"])["name"]
     assert name == "tiny-votes"
-    found = page._start()(form(name=name, training={"num_steps": 7}), {})
+    found = page._start()(form(name=name, training={"max_steps": 7}), {})
     (job,) = workbench.trainings.jobs.jobs()
-    assert job.state == "queued" and job.config["name"] == name and job.config["training"] == {"num_steps": 7}
+    assert job.state == "queued" and job.config["name"] == name and job.config["training"] == {"max_steps": 7}
     assert json.loads(found[page.form]["suggested"]) == {"name": "tiny-votes-2", "used": "tiny-votes"}
     assert json.loads(found[page.job])["id"] == job.id and json.loads(found[page.job])["cancel"] is True
-    assert found[page.timer].active is True and "in line" in found[page.status]
+    assert found[page.timer].active is True and "queued" in found[page.status]
     with pytest.raises(gr.Error, match="taken"):
         page._start()(form(name=name), {})
 
@@ -273,9 +281,9 @@ def test_cancel_and_resume_answer_for_known_trainings_only(page, workbench):
 
 def test_a_tick_sends_only_what_changed(page, workbench):
     vote(workbench)
-    shown = page._start()(form(), {})[page.shown]
-    again = page._tick()(shown)
-    assert set(again) == {page.models, page.shown, page.timer}
+    sent = page._start()(form(), {})[page.sent]
+    again = page._tick()(sent)
+    assert set(again) == {page.models, page.sent, page.timer}
 
 
 def test_a_model_whose_row_is_there_is_listed_when_it_is_asked_for(page, workbench, folders):
@@ -289,7 +297,7 @@ def test_a_model_whose_row_is_there_is_listed_when_it_is_asked_for(page, workben
     assert "lineup" in json.loads(found[page.job]) and workbench.trainings.made_by(job()) in workbench.library.models()
     workbench.store.jobs.set_status("mine", "deleted")
     workbench.library.catalog.remove(workbench.trainings.made_by(job()).name)
-    assert "was deleted" in json.loads(page._tick()(found[page.shown])[page.job])["error"] and workbench.trainings.made_by(job()) is None
+    assert "was deleted" in json.loads(page._tick()(found[page.sent])[page.job])["error"] and workbench.trainings.made_by(job()) is None
 
 
 def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, folders):
@@ -339,6 +347,13 @@ def test_a_running_training_says_how_far_it_is():
     assert job_line(job(progress=STEPS[-1]))["words"] == "step 10 of 20"
 
 
+def test_a_training_that_was_stored_in_old_names_is_told_in_the_new_ones():
+    old = replace(job(), config={"name": "mine", "base_lm": "tiny", "parent": None, "training": {"num_steps": 7, "centring": 0.5}})
+    assert about(old, []) == "partial, from tiny · max steps 7 · center rewards coefficient 0.5"
+    form = {"name": "mine", "start": "tiny", "training": {"max_steps": 7, "center_rewards_coefficient": 0.5}}
+    assert asks_for(form, old) and not asks_for(form | {"training": {"max_steps": 8}}, old)
+
+
 def test_each_phase_has_words():
     assert "loading" in phase_words(None, {}) and "read" in phase_words("data", {})
     assert phase_words("data", {}, {"seconds": 300.0}).endswith(" · about 5 min in all")
@@ -381,7 +396,9 @@ def report(**changes) -> dict:
 
 def test_the_report_is_in_words_beside_the_parents():
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=report())))
-    assert found["verdict"] == "Better than its parent" and "102 pairs of 60 prompts" in found["sentence"] and "chance" not in found["sentence"]
+    assert (
+        found["verdict"] == "Better than its parent" and "102 held-out pairs of 60 prompts" in found["sentence"] and "chance" not in found["sentence"]
+    )
     facts = {label: words for label, words, *_ in found["facts"]}
     assert facts["partial answers"] == "71.2 % (65–77) · parent 71.2 % (65–77)"
     assert facts["over the parent"] == "+11.1 points (−4.0 to +18.0), partial answers"
@@ -394,20 +411,20 @@ def test_the_guide_until_now_stands_beside_a_report_without_parent():
     beside = report()
     guide = {"name": "partial"} | beside.pop("parent")
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=beside | {"guide": guide})))
-    assert found["sentence"].endswith("Beside it stands partial, which has guided until now.")
+    assert found["sentence"].endswith("Compared with partial, the model that guided before.")
     facts = {label: words for label, words, *_ in found["facts"]}
     assert facts["complete answers"] == "71.2 % (65–77) · partial 71.2 % (65–77)" and "over partial" in facts
     assert found["lengths"]["head"] == ["tokens", "accuracy", "95 % CI", "partial", "pairs"]
     apart = {"name": "partial", "why_not": "It reads other tokens."}
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=beside | {"guide": apart})))
-    assert "partial, which has guided until now, cannot be measured on them: It reads other tokens. " in found["sentence"]
-    assert "against chance" in found["sentence"] and found["lengths"]["head"] == ["tokens", "accuracy", "95 % CI", "pairs"]
+    assert "partial, the model that guided before, cannot be evaluated on them: It reads other tokens. " in found["sentence"]
+    assert "the baseline is chance" in found["sentence"] and found["lengths"]["head"] == ["tokens", "accuracy", "95 % CI", "pairs"]
 
 
 def test_so_few_pairs_say_nothing_of_a_difference():
     few = report(num_pairs=14, num_prompts=2, verdict="too few to tell", difference_along={"mean": 0.799, "low": 0.6, "high": 1.0})
     facts = {label: words for label, words, *_ in json.loads(report_words(ModelCard("reward_model", "mine", report=few)))["facts"]}
-    assert facts["over the parent"] == "not known from 14 pairs of 2 prompts; it takes 20 of 10"
+    assert facts["over the parent"] == "too few to tell: 14 pairs of 2 prompts; at least 20 of 10 are needed"
     assert "79.9" not in str(facts) and "over the length baseline" not in facts
 
 
@@ -423,7 +440,7 @@ def test_a_report_without_parent_or_pairs_says_so():
     alone = report()
     del alone["parent"]
     found = json.loads(report_words(ModelCard("reward_model", "mine", report=alone)))
-    assert "against chance" in found["sentence"] and "over chance" in {fact[0] for fact in found["facts"]}
+    assert "the baseline is chance" in found["sentence"] and "over chance" in {fact[0] for fact in found["facts"]}
     none = json.loads(report_words(ModelCard("reward_model", "m", report={"num_pairs": 0, "num_prompts": 0, "verdict": "too few to tell"})))
     assert none["verdict"] == "Too few to tell" and "No pairs were held out" in none["sentence"] and none["lengths"] is None
     assert report_words(None) == report_words(ModelCard("base_lm", "lm")) == "{}"

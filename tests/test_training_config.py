@@ -1,9 +1,14 @@
 """A training's settings: side by side and back, those of earlier versions, what is refused."""
 
+import json
+from dataclasses import fields
+
 import pytest
 
+from rgtg.config import NEW_NAMES, LMTrainingConfig
 from rgtg.errors import BadSettings
-from rgtg.training.config import TrainingConfig, objective_to_read
+from rgtg.records import ModelCard
+from rgtg.training.config import TrainingConfig, objective_to_read, shared_fields
 from rgtg.training.objectives import OBJECTIVES, Autoregressive, Full, Partial, Vocabulary
 
 # as jobs and cards of the first versions have them
@@ -18,8 +23,8 @@ OLD = {
 
 @pytest.mark.parametrize("key", OBJECTIVES)
 def test_flat_and_back_is_the_same(key):
-    config = TrainingConfig.of({"objective": key, "num_steps": 7, "lora": True})
-    assert config.objective == OBJECTIVES[key]() and config.num_steps == 7
+    config = TrainingConfig.of({"objective": key, "max_steps": 7, "use_peft": True})
+    assert config.objective == OBJECTIVES[key]() and config.max_steps == 7
     assert TrainingConfig.of(config.flat()) == config and next(iter(config.flat())) == "objective"
 
 
@@ -28,16 +33,60 @@ def test_the_default_objective_is_partial():
 
 
 def test_settings_of_an_earlier_version_lose_what_their_objective_lacks():
-    assert TrainingConfig.stored(OLD) == TrainingConfig(objective=Full(margin=0.5), num_steps=7, learning_rate=0.001)
+    assert TrainingConfig.stored(OLD) == TrainingConfig(objective=Full(margin=0.5), max_steps=7, learning_rate=0.001)
     for key in OBJECTIVES:
         old = OLD | {"objective": key, "margin": 1.0}
-        assert TrainingConfig.stored(old) == TrainingConfig.of({"objective": key, "num_steps": 7, "learning_rate": 0.001})
+        assert TrainingConfig.stored(old) == TrainingConfig.of({"objective": key, "max_steps": 7, "learning_rate": 0.001})
 
 
 @pytest.mark.parametrize(("name", "value"), [("stride", 2), ("tau", 0.5), ("implicit", "ce"), ("unequal", "pad")])
 def test_what_was_asked_and_never_read_is_refused_by_name(name, value):
-    with pytest.raises(BadSettings, match=f"`full` has no option `{name}`. It has: margin, label_smoothing, centring."):
+    with pytest.raises(
+        BadSettings, match=f"`full` has no option `{NEW_NAMES.get(name, name)}`. It has: margin, label_smoothing, center_rewards_coefficient."
+    ):
         TrainingConfig.stored(OLD | {name: value})
+
+
+# with values of their own: what a stored job asked for in the first names
+OLD_NAMES = {
+    "objective": "partial", "centring": 0.5, "unequal": "drop", "num_steps": 9, "pairs_per_batch": 3, "held_out": 0.25, "warmup": 0.1,
+    "autocast": False, "checkpointing": True, "lora": True, "lora_rank": 4, "report_every": 2, "checkpoint_every": 6,
+}  # fmt: skip
+
+
+def test_a_stored_training_in_the_old_names_is_the_same_training():
+    assert TrainingConfig.stored(OLD_NAMES) == TrainingConfig(
+        objective=Partial(center_rewards_coefficient=0.5, unequal_lengths="drop"), max_steps=9, batch_size=3, eval_fraction=0.25, warmup_ratio=0.1,
+        bf16=False, gradient_checkpointing=True, use_peft=True, lora_r=4, logging_steps=2, save_steps=6,
+    )  # fmt: skip
+
+
+def test_a_card_in_the_old_names_is_read_under_the_new_ones(tmp_path):
+    (tmp_path / "card.json").write_text(
+        json.dumps({"kind": "reward_model", "name": "old", "training": OLD_NAMES | {"num_epochs": 4, "last": {"step": 9}}})
+    )
+    training = ModelCard.read(tmp_path).training
+    assert training["num_train_epochs"] == 4 and training["last"] == {"step": 9} and not training.keys() & NEW_NAMES.keys()
+    assert TrainingConfig.of({name: value for name, value in training.items() if name not in ("num_train_epochs", "last")}) == TrainingConfig.stored(
+        OLD_NAMES
+    )
+
+
+def test_the_old_names_are_those_that_no_option_has_now():
+    every = [*shared_fields(), *(f for kind in OBJECTIVES.values() for f in fields(kind)), *fields(LMTrainingConfig)]
+    names = {f.name for f in every}
+    assert set(NEW_NAMES.values()) <= names and not names & NEW_NAMES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OLD_NAMES.keys() - {"objective"}))
+def test_an_option_asked_for_by_its_old_name_is_refused_with_the_new_one(name):
+    with pytest.raises(BadSettings, match=f"`{name}` is now `{NEW_NAMES[name]}`"):
+        TrainingConfig.of({name: OLD_NAMES[name]})
+
+
+def test_an_objective_asked_for_an_option_by_its_old_name_says_the_new_one():
+    with pytest.raises(BadSettings, match="`centring` is now `center_rewards_coefficient`"):
+        Full(centring=0.5)
 
 
 def test_what_is_new_is_not_passed_over_even_at_its_default():
@@ -47,7 +96,7 @@ def test_what_is_new_is_not_passed_over_even_at_its_default():
 
 def test_a_name_that_nothing_has_says_which_there_are():
     for read in (TrainingConfig.of, TrainingConfig.stored):
-        with pytest.raises(BadSettings, match="There is no option `num_stepz`. There are: .*margin.*, num_steps, "):
+        with pytest.raises(BadSettings, match="There is no option `num_stepz`. There are: .*margin.*, max_steps, "):
             read({"num_stepz": 1})
 
 
@@ -60,6 +109,6 @@ def test_an_objective_that_is_none_is_refused_with_those_there_are(given):
 
 
 def test_a_model_is_read_with_what_its_card_says_of_reading_alone():
-    assert objective_to_read("autoregressive", {"beta": 0.5, "stride": 2, "num_epochs": 4}) == Autoregressive(beta=0.5)
+    assert objective_to_read("autoregressive", {"beta": 0.5, "stride": 2, "num_train_epochs": 4}) == Autoregressive(beta=0.5)
     assert objective_to_read("vocabulary", {"tau": 1.0, "stride": 2}) == Vocabulary()
-    assert objective_to_read("", {"centring": 0.01}) == Partial()
+    assert objective_to_read("", {"center_rewards_coefficient": 0.01}) == Partial()

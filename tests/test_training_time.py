@@ -25,13 +25,13 @@ def a_ms_a_token(monkeypatch):
 
 
 def seconds(found=None, **options) -> float:
-    return estimate(MODEL, TrainingConfig.of({"num_steps": 100, "pairs_per_batch": 10} | options), found or report()).seconds - STARTING
+    return estimate(MODEL, TrainingConfig.of({"max_steps": 100, "batch_size": 10} | options), found or report()).seconds - STARTING
 
 
 def test_it_grows_with_steps_pairs_length_and_what_a_step_costs(a_ms_a_token):
     once = seconds()
     assert once == pytest.approx(100 * 10 * 2 * 3 * 0.040, rel=1e-2), "steps x pairs x two sides x three forwards x a row"
-    assert seconds(num_steps=200) == pytest.approx(2 * once) and seconds(pairs_per_batch=20) == pytest.approx(2 * once, rel=1e-3)
+    assert seconds(max_steps=200) == pytest.approx(2 * once) and seconds(batch_size=20) == pytest.approx(2 * once, rel=1e-3)
     assert seconds(report(answer_tokens=(20, 70, 90))) == pytest.approx(2 * once, rel=1e-3)
     assert seconds(report(kind="texts"), objective="regression") == pytest.approx(once / 2, rel=1e-3)
     assert seconds(objective="implicit") == pytest.approx(once * 4 / 3, rel=1e-3), "its reference is read as well"

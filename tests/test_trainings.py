@@ -86,7 +86,7 @@ def test_trainings_are_looked_after_as_soon_as_the_models_are_there(bench):
 @pytest.mark.parametrize("objective", ["partial", *CAUSAL])
 def test_from_votes_to_a_column_that_the_new_model_guides(bench, objective):
     vote(bench, 12)
-    job_id = bench.trainings.train(VOTES, "tiny", "mine", {"objective": objective, "num_steps": 4})
+    job_id = bench.trainings.train(VOTES, "tiny", "mine", {"objective": objective, "max_steps": 4})
     until = time.monotonic() + 120
     while (job := bench.trainings.jobs.job(job_id)).state in ("queued", "running") and time.monotonic() < until:
         time.sleep(0.2)

@@ -1,6 +1,6 @@
-"""The command `rgtg train`: train one reward model or an ensemble from votes, a file or a Hub data set.
+"""The command `rgtg train`: one reward model or an ensemble from votes, a file or a hub data set, in the terminal.
 
-Prints progress and result. Knows nothing of the other commands or of background jobs.
+Prints progress as text or JSON lines. Knows nothing of the other commands or of background jobs.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import terminal
-from rgtg.config import Settings
+from rgtg.config import NEW_NAMES, Settings, refuse_old_name
 from rgtg.errors import BadData, BadSettings
 from rgtg.figures import accuracy_words, estimate_words
 from rgtg.records import ModelCard
@@ -25,20 +25,24 @@ if TYPE_CHECKING:
     from rgtg.workbench.workbench import Workbench
 
 ABOUT = "a reward model from votes, a file or a hub data set; `torchrun -m rgtg train` for several processes"
-FROZEN = "pairs.jsonl"  # the votes of `train --from-votes`, beside the checkpoints
+FROZEN = "pairs.jsonl"  # snapshot of the votes of `train --from-votes`, beside the checkpoints until the end
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
-    group.add_argument("--from-votes", action="store_true", help="the votes of the database, frozen first")
-    parser.add_argument("--base", required=True, metavar="NAME|PATH", help="a base LM or an earlier reward model: installed, a folder or a hub id")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the new reward model; checkpoints are beside it while it trains")
-    parser.add_argument("--name", help="its name on screen (that of the folder)")
-    parser.add_argument("--guide", default="", metavar="DIR|ID", help="a reward model to measure beside it where the start is none")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
+    given.add_argument("--from-votes", action="store_true", help="the votes in the database, as a snapshot")
+    parser.add_argument(
+        "--base", required=True, metavar="NAME|PATH", help="base LM or reward model to start from: an installed name, a folder or a hub id"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="new folder for the reward model; checkpoints are beside it during training")
+    parser.add_argument("--name", help="display name (that of the folder)")
+    parser.add_argument("--guide", default="", metavar="DIR|ID", help="reward model to compare with, where training starts from a base LM")
     parser.add_argument("--split", default="train", help="split of a hub data set (train)")
-    parser.add_argument("--ensemble", type=int, default=1, metavar="N", help="so many models, with seeds from --seed on, in folders OUT-1 to OUT-N")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint")
+    parser.add_argument(
+        "--ensemble", type=int, default=1, metavar="N", help="number of models, with random seeds from --seed on, in folders OUT-1 to OUT-N"
+    )
+    parser.add_argument("--resume", action="store_true", help="resume from the newest complete checkpoint")
     parser.add_argument("--json", action="store_true", help="progress as JSON lines")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the weights while training (float32)")
@@ -48,10 +52,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for by_objective in _options_by_name().values():
         f = next(iter(by_objective.values()))
         _add_flag(parser, f, f"{f.metadata['help']}; of {', '.join(by_objective)}")
+    current = {f.name for f in shared_fields()} | _options_by_name().keys()
+    for old in (old for old, new in NEW_NAMES.items() if new in current):
+        parser.add_argument(_flag(old), _flag(f"no_{old}"), dest=old, action=_Renamed, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+class _Renamed(argparse.Action):
+    """A flag of an earlier version; it raises BadSettings with the one that replaced it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        negation = "no_" if (option_string or "").startswith("--no-") else ""
+        refuse_old_name(self.dest, lambda name: _flag(negation + name))
+
+
+def _flag(name: str) -> str:
+    """ "max_steps" -> "--max-steps"."""
+    return "--" + name.replace("_", "-")
 
 
 def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
-    """{"margin": {"partial": field, "full": field, …}, …}: the objectives that have each option."""
+    """The objectives that have an option: {"margin": {"partial": field, "full": field, …}, …}."""
     by_name: dict[str, dict[str, Field[Any]]] = {}
     for key, kind in OBJECTIVES.items():
         for f in fields(kind):
@@ -60,8 +80,8 @@ def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
 
 
 def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> None:
-    """Add an option without a default: it is set only if given, so that one the objective ignores is recognised."""
-    flag, help = "--" + f.name.replace("_", "-"), f"{about} ({f.default})".replace("%", "%%")
+    """Add a flag without a default, so that a flag that was given can be told from one that was not."""
+    flag, help = _flag(f.name), f"{about} ({f.default})".replace("%", "%%")
     if isinstance(f.default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
     else:
@@ -71,14 +91,14 @@ def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> Non
 
 
 def config_of(options: argparse.Namespace) -> TrainingConfig:
-    """Training configuration of the given options. Raises BadSettings."""
+    """The settings from the flags that were given. Raises BadSettings."""
     names = ["objective", *(f.name for f in shared_fields()), *_options_by_name()]
     return TrainingConfig.of({name: getattr(options, name) for name in names if hasattr(options, name)})
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of an ensemble: its folder, name, configuration, and the folder of its checkpoints."""
+    """One model of the command `train`: its folder, name, settings, and the folder of its checkpoints."""
 
     out: Path
     name: str
@@ -87,7 +107,7 @@ class Member:
 
 
 def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
-    """The model OUT, or OUT-1 to OUT-N of an ensemble, each with its own seed and name."""
+    """The members of an ensemble, OUT-1 to OUT-N, each with its own seed and name; OUT alone for a single model."""
     config = config_of(options)
     out, name = options.out, options.name or options.out.name
     if options.ensemble == 1:
@@ -97,7 +117,7 @@ def members_of(options: argparse.Namespace, work: Path) -> list[Member]:
 
 
 def train(options: argparse.Namespace) -> None:
-    from rgtg.training.pipeline import is_first, leave_processes
+    from rgtg.training.pipeline import end_process_group, is_main_process
     from rgtg.workbench.workbench import Workbench
 
     if options.ensemble < 1:
@@ -107,9 +127,9 @@ def train(options: argparse.Namespace) -> None:
     if options.from_votes and getattr(options, "columns", ""):
         raise BadSettings("`--columns` has no effect on votes.", f"Found `{options.columns}`.", "Leave it out, or give --pairs.")
     work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
-    members, first = members_of(options, work), is_first()
+    members, first = members_of(options, work), is_main_process()
     missing = [member for member in members if not _is_finished(member, options)]
-    frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same
+    frozen = pairs if len(missing) < len(members) and pairs.is_file() else work / FROZEN  # all members are trained on the same votes
     if first:
         _check_room(work, options.resume)
         make_folder(work, options.out)
@@ -118,13 +138,13 @@ def train(options: argparse.Namespace) -> None:
         source = options.pairs or (_frozen_votes(workbench, frozen, first) if missing else "")
         for member in missing:
             _train_member(workbench, options, member, source, first)
-        leave_processes()
+        end_process_group()
     except BaseException:
         if first:
             _tidy(work, members)
         raise
     if first:
-        if (work / FROZEN).is_file():  # what was trained on stays, beside the model and not in it
+        if (work / FROZEN).is_file():  # the training data is kept beside the model
             (work / FROZEN).replace(pairs)
         shutil.rmtree(work)
     workbench.close()
@@ -136,12 +156,10 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
 
     installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
     base, guide = (installed.get(name, name) for name in (options.base, options.guide))
+    settings = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
     with terminal.ProgressBar(options, "steps") as bar:
         emit = (lambda news: _show_news(news, options, bar, member.name)) if first else lambda news: None
-        card = train_file(
-            source, base, member.out, member.config, member.name, emit=emit, work=member.work,
-            device=options.device, dtype=options.dtype, split=options.split, guide=guide,
-        )  # fmt: skip
+        card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **settings)
     if not first:
         return
     if card is None:
@@ -157,13 +175,13 @@ def _is_finished(member: Member, options: argparse.Namespace) -> bool:
         return False
     card = ModelCard.read(member.out) if options.resume else None
     if card is None or (card.objective, card.training.get("seed")) != (member.config.objective.key, member.config.seed):
-        do = "Choose another folder with --out" + (", or add --resume to train the missing models." if options.ensemble > 1 else ".")
+        do = "Choose another folder with --out" + (", or add --resume for those that are missing." if options.ensemble > 1 else ".")
         raise BadSettings(f"`{member.out}` already exists.", "", do)
     return True
 
 
 def _check_room(work: Path, resume: bool) -> None:
-    """Raise BadSettings where an earlier training left checkpoints."""
+    """Raise BadSettings where an earlier training left checkpoints or votes and --resume is not given."""
     if not resume and (_has_checkpoints(work) or (work / FROZEN).is_file()):
         raise BadSettings("This training was started before.", f"Its checkpoints are in {work}.", "Add --resume to continue, or remove that folder.")
 
@@ -171,17 +189,17 @@ def _check_room(work: Path, resume: bool) -> None:
 def _has_checkpoints(work: Path) -> bool:
     from rgtg.training import checkpoints
 
-    return any(checkpoints.found(folder) for folder in (work, *work.glob("[0-9]*")))
+    return any(checkpoints.in_folder(folder) for folder in (work, *work.glob("[0-9]*")))
 
 
 def _tidy(work: Path, members: Sequence[Member]) -> None:
-    """After an error, delete the work folder unless it holds checkpoints or the votes that finished models were trained on."""
+    """Clean up after an error: keep only what --resume needs, a checkpoint or the votes that finished members were trained on."""
     if not _has_checkpoints(work) and not ((work / FROZEN).is_file() and any(member.out.exists() for member in members)):
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _frozen_votes(workbench: "Workbench", path: Path, first: bool) -> str:
-    """Export the current votes once and return the path; other processes wait for the file."""
+    """Path of a snapshot of the votes, written by the first process; the others wait for it."""
     from rgtg.store.export import export_preferences, skipped_words
 
     if first and not path.is_file():

@@ -1,1 +1,1 @@
-"""Votes and files become pairs, and pairs become batches."""
+"""From votes and files to pairs, and from pairs to batches."""

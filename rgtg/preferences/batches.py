@@ -76,7 +76,7 @@ Item = TokenPair | TokenText
 
 
 def items_hash(items: Sequence[Item]) -> str:
-    """SHA-256 of the ids, and of the labels where there are any, in their order."""
+    """SHA-256 of the ids and labels of all items, in order."""
     digest = hashlib.sha256()
     for item in items:
         content = [item.prompt_ids, *item.answers, *((item.label,) if isinstance(item, TokenText) else ())]
@@ -116,7 +116,7 @@ class TextBatch(_Tensors):
 
 
 def collate_pairs(pairs: Sequence[TokenPair], pad_id: int, end_id: int | None = None) -> PairBatch:
-    """With `end_id` the shorter response of a pair goes on with end tokens up to the longer (PARGS's way of padding).
+    """A padded batch of pairs. With `end_id` the shorter response of a pair is padded with end tokens to the longer (as in PARGS).
 
     >>> collate_pairs([TokenPair((0,), (5, 1), (7, 8, 1))], 2).ids.tolist()
     [[0, 5, 1, 2], [0, 7, 8, 1]]
@@ -157,45 +157,45 @@ def texts_of(pair: TokenPair) -> tuple[TokenText, TokenText]:
 
 @dataclass(frozen=True)
 class Share:
-    """What one process computes of one step: its items, and the sum of the weights of all processes' items."""
+    """The share of one process in one step: its items, and the total weight of all processes' items."""
 
     items: tuple[Item, ...]
     total: float
 
 
 def plan(items: Sequence[Item], size: int, num_steps: int, seed: int, num_processes: int = 1) -> list[Share]:
-    """All steps of a training: step s of process r is entry s * num_processes + r. The same for every number of processes.
+    """All steps of a training: step s of process r is entry s * num_processes + r. Batches are the same for any number of processes.
 
     >>> [len(share.items) for share in plan([TokenPair((0,), (1,), (2,))] * 5, size=4, num_steps=2, seed=0, num_processes=2)]
     [2, 2, 2, 2]
     """
-    luck = random.Random(seed)
+    rng = random.Random(seed)
     batches: list[list[Item]] = []
     size = min(size, len(items))
     while len(batches) < num_steps:
-        batches += pair_batches(items, size, luck)
+        batches += pair_batches(items, size, rng)
     shares = []
     for batch in batches[:num_steps]:
         total = sum(item.weight for item in batch)
         for rank in range(num_processes):
-            mine = batch[rank::num_processes] or [replace(batch[0], weight=0.0)]  # every process takes part in every step
-            shares.append(Share(tuple(mine), total))
+            own_items = batch[rank::num_processes] or [replace(batch[0], weight=0.0)]  # every process takes part in every step
+            shares.append(Share(tuple(own_items), total))
     return shares
 
 
 def pad_right(rows: Sequence[Ids], pad_id: int) -> Tensor:
-    """[(5, 6), (7,)] -> [[5, 6], [7, pad]]"""
+    """Rows padded on the right: [(5, 6), (7,)] -> [[5, 6], [7, pad]]."""
     width = max(map(len, rows))
     return torch.tensor([list(row) + [pad_id] * (width - len(row)) for row in rows])
 
 
-def token_batches(rows: Sequence[Ids], tokens_per_batch: int, luck: random.Random, pool: int = 50) -> Iterator[list[Ids]]:
-    """One pass over `rows` in random order, rows of similar length together, each batch at most `tokens_per_batch` wide.
+def token_batches(rows: Sequence[Ids], tokens_per_batch: int, rng: random.Random, pool: int = 50) -> Iterator[list[Ids]]:
+    """One epoch over `rows` in random order, rows of similar length together, each batch with at most `tokens_per_batch` padded tokens.
 
-    Sorting happens inside pools of some `pool` batches, so batches stay random while little is padding.
+    Rows are sorted within pools of about `pool` batches, so that batches stay random with little padding.
     """
     order = list(range(len(rows)))
-    luck.shuffle(order)
+    rng.shuffle(order)
     average = sum(map(len, rows)) / len(rows)
     step = max(1, int(pool * tokens_per_batch / average))
     for start in range(0, len(order), step):
@@ -207,18 +207,18 @@ def token_batches(rows: Sequence[Ids], tokens_per_batch: int, luck: random.Rando
                 batch = []
             batch.append(rows[i])
         batches.append(batch)
-        luck.shuffle(batches)
+        rng.shuffle(batches)
         yield from batches
 
 
-def pair_batches(pairs: Sequence[Item], size: int, luck: random.Random, pool: int = 20) -> Iterator[list[Item]]:
-    """One pass over `pairs` in random order, pairs of similar length together, `size` at a time; which pairs do not fill a batch is chance."""
+def pair_batches(pairs: Sequence[Item], size: int, rng: random.Random, pool: int = 20) -> Iterator[list[Item]]:
+    """One epoch over `pairs` in random order, pairs of similar length together, `size` at a time; a random remainder is left out."""
     order = list(range(len(pairs)))
-    luck.shuffle(order)
+    rng.shuffle(order)
     del order[len(order) // size * size :]  # before sorting: the longest pairs would be left out each time
     for start in range(0, len(order), pool * size):
         part = sorted(order[start : start + pool * size], key=lambda i: pairs[i].num_tokens)
         batches = [part[i : i + size] for i in range(0, len(part), size)]
-        luck.shuffle(batches)
+        rng.shuffle(batches)
         for batch in batches:
             yield [pairs[i] for i in batch]

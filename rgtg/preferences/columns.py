@@ -1,6 +1,6 @@
-"""Which columns of a row hold what: common layouts, recognised by their names, and those that a person names.
+"""The columns of a row and their roles: common layouts, recognised by column names, and mappings that a user gives.
 
-Knows names and places in a row. Knows nothing of files, of conversations or of how pairs are trained on.
+Knows nothing of files, conversations or training.
 """
 
 import re
@@ -52,32 +52,32 @@ class Columns:
 
     @classmethod
     def of(cls, text: str) -> "Columns":
-        """`prompt=question,a=answer_1,b=answer_2,winner=better:1|2`. Raises BadSettings with what can be named."""
-        names, found = [f.name for f in fields(cls) if f.name != "wins"], dict[str, str]()
+        """The columns of a mapping such as `prompt=question,a=answer_1,b=answer_2,winner=better:1|2`. Raises BadSettings."""
+        names, roles = [f.name for f in fields(cls) if f.name != "wins"], dict[str, str]()
         for item in filter(None, (part.strip() for part in text.split(","))):
             role, equals, column = (part.strip() for part in item.partition("="))
-            if role not in names or not equals or not column or role in found:
+            if role not in names or not equals or not column or role in roles:
                 wrong = f"`{excerpt(item)}` of the columns cannot be read."
                 raise BadSettings(wrong, f"The parts of a row are {', '.join(names)}, each once.", f"Write, for example, {EXAMPLE}.", "columns")
-            found[role] = column
-        if match := re.fullmatch(r"(.+):([^|:]+\|[^|:]+)", found.get("winner", "")):
-            found["winner"], found["wins"] = match[1], match[2]
-        columns = cls(**found)
+            roles[role] = column
+        if match := re.fullmatch(r"(.+):([^|:]+\|[^|:]+)", roles.get("winner", "")):
+            roles["winner"], roles["wins"] = match[1], match[2]
+        columns = cls(**roles)
         if text.strip() and columns.form is None:
             ways = (
                 "chosen and rejected; a, b and winner; a, b, score_a and score_b; answers with scores, ranks or labels; response with label or score"
             )
-            raise BadSettings("The columns name no preference.", f"Found {', '.join(found) or 'nothing'}.", f"Give {ways}.", "columns")
+            raise BadSettings("The columns name no preference.", f"Found {', '.join(roles) or 'nothing'}.", f"Give {ways}.", "columns")
         return columns
 
     @property
     def form(self) -> tuple[str, ...] | None:
-        """The parts that make it a preference or a labelled text; None where they do not."""
+        """The roles that make it a preference or a labelled text; None where they do not."""
         return next((form for form in FORMS if all(getattr(self, name) for name in form)), None)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All places that are read."""
+        """All paths that are read."""
         named = [getattr(self, f.name) for f in fields(self) if f.name != "wins" and getattr(self, f.name)]
         return tuple(part for path in named for part in _joined(path))
 
@@ -94,13 +94,13 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns with the words by which a report says how they were read; `{n}` is the number of answers a row."""
+    """Columns with their description in a report; `{n}` in it is the number of answers per row."""
 
     words: str
     columns: Columns
 
     def fits(self, row: Row, names: frozenset[str]) -> bool:
-        """Whether a row with values under these names is of this layout."""
+        """Whether a row with values under these names has this layout."""
         roots, nested = _needs(self.columns)
         return roots <= names and all(has(row, path) for path in nested)
 
@@ -184,13 +184,13 @@ KNOWN = frozenset(KNOWN_WORDS | {path.split(".")[0] for layout in LAYOUTS for pa
 
 
 def layout_of(row: Row, names: Iterable[str]) -> Layout | None:
-    """The first layout that a row with values under these names is of."""
-    there = frozenset(names)
-    return next((layout for layout in LAYOUTS if layout.fits(row, there)), None)
+    """The first layout that matches a row with values under these names; None where none does."""
+    present = frozenset(names)
+    return next((layout for layout in LAYOUTS if layout.fits(row, present)), None)
 
 
 def chosen_layout(columns: Columns) -> Layout:
-    """The layout that a person names."""
+    """The layout of a mapping that a user gives."""
     form = columns.form or ()
     words = {"answers": RANKED if columns.ranks else SCORED if columns.scores else "steps with a label each, as labelled texts", "a": BATTLE}
     parts = ", ".join(f"{name} from `{getattr(columns, name)}`" for name in (*(("prompt",) if columns.prompt else ()), *form))
@@ -209,7 +209,7 @@ def has(row: Row, path: str) -> bool:
 
 
 def fetch(row: Row, path: str) -> Any:
-    """The value at a place: `fetch({"a": [{"b": 1}, {"b": 2}]}, "a.b")` is [1, 2]. Raises BadRow where there is none."""
+    """The value at a path: `fetch({"a": [{"b": 1}, {"b": 2}]}, "a.b")` is [1, 2]. Raises BadRow where there is none."""
     if path in row:
         return row[path]
     if "+" in path:
@@ -233,8 +233,8 @@ def _step(value: Any, name: str, path: str, before: str) -> Any:
         raise BadRow(f"`{before}` has {len(value)} items, and `{path}` asks for number {name}.", "Mend or remove the row.")
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
         return [item.get(name) for item in value]
-    there = f" `{before}` has {', '.join(f'`{excerpt(key, 40)}`' for key in value)}." if isinstance(value, Mapping) and before != path else ""
-    raise BadRow(f"There is no `{path}` in it.{there}", "Mend or remove the row, or name the columns.")
+    available = f" `{before}` has {', '.join(f'`{excerpt(key, 40)}`' for key in value)}." if isinstance(value, Mapping) and before != path else ""
+    raise BadRow(f"There is no `{path}` in it.{available}", "Mend or remove the row, or name the columns.")
 
 
 def winner_of(value: Any, columns: Columns) -> str:
@@ -246,9 +246,9 @@ def winner_of(value: Any, columns: Columns) -> str:
         number = number_of(value, columns.winner, least=None)
         return "a" if number < 0 else "b" if number > 0 else "tie"
     if columns.wins:
-        shown = f"{value:g}" if isinstance(value, float) else str(int(value)) if isinstance(value, bool) else str(value).strip()
+        text = f"{value:g}" if isinstance(value, float) else str(int(value)) if isinstance(value, bool) else str(value).strip()
         for side, wins in zip("ab", columns.wins.split("|"), strict=True):
-            if shown.lower() == wins.strip().lower():
+            if text.lower() == wins.strip().lower():
                 return side
     if isinstance(word, str):
         if word in TIES or word.startswith(("tie", "both_", "bothbad")):
@@ -260,11 +260,11 @@ def winner_of(value: Any, columns: Columns) -> str:
     elif columns.wins and value in (0, -1) and not isinstance(value, bool):
         return "tie"  # 1 and 2 are the answers, 0 is neither
     do = f"Name the values of the first and second answer: winner={columns.winner}:1|2."
-    raise BadRow(f"`{columns.winner}` is {kind_of(value)}, which names neither answer and no tie.", do)
+    raise BadRow(f"`{columns.winner}` is {kind_of(value)}, which is neither one of the answers nor a tie.", do)
 
 
 def number_of(value: Any, name: str, least: float | None = 0.0) -> float:
-    """A finite number, also where a cell holds it as text. Raises BadRow."""
+    """A finite number of at least `least`, also from text in a cell. Raises BadRow."""
     if isinstance(value, str):
         try:
             number = float(value)
@@ -283,8 +283,8 @@ def number_of(value: Any, name: str, least: float | None = 0.0) -> float:
     return number
 
 
-def whole_of(value: Any, name: str) -> int:
-    """A whole number from 0 on; a text is none, but for cells of a table. Raises BadRow."""
+def integer_of(value: Any, name: str) -> int:
+    """A non-negative integer, also from text in a cell. Raises BadRow."""
     number = number_of(value, name)
     if number != int(number):
         raise BadRow(f"Its `{name}` is {number:g}.", "It has to be a whole number.")

@@ -1,8 +1,8 @@
-"""From examples to what is trained on: ids, kept and held out, and a report of what the data is before anything is trained.
+"""From examples to a data set: token ids, the split into training and held-out items, and a report of the data.
 
-Knows tokenizers, no models. The split is by prompt and by its hash alone: a prompt that is held out now was held out from every
-earlier training whose `held_out` was as large, so a child and its parent can be measured on the same pairs. (A remark says where a
-parent's was smaller.) Answers without a prompt are held together by what they share, so there more data can change the side.
+Knows tokenizers, not models. The split depends on the hash of the prompt alone: a prompt that is held out now was held out from every
+earlier training with an `eval_fraction` as large, so a model and its parent can be evaluated on the same pairs. (A remark says where
+the parent's was smaller.) Answers without a prompt are grouped by what they share, so there more data can change the side.
 """
 
 import hashlib
@@ -26,23 +26,23 @@ from rgtg.records import ModelCard
 CAUSES = {
     "equal": "both answers are the same",
     "duplicate": "the same pair by the same rater again",
-    "no_tokens": "an answer without a token",
-    "over_long": "longer than allowed",
-    "prompt_over_long": "the prompt alone is longer than allowed",
-    "equal_when_cut": "both answers are the same as far as they are read",
+    "no_tokens": "an empty answer",
+    "over_long": "longer than `max_length`",
+    "prompt_over_long": "the prompt alone is longer than `max_length`",
+    "equal_when_cut": "both answers are the same once truncated",
     "no_weight": "weight 0",
     **LEFT_OUT,
 }
 Name = str | Ids  # of what belongs together: a prompt as text or ids, an answer
-FEW = 20  # pairs below which nothing can be said
+FEW = 20  # fewer pairs allow no conclusion
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """What the data is. `prompt_tokens` and `answer_tokens` are (median, 95 of 100, longest); `dropped` is (cause, number).
+    """Counts and lengths of the data. `prompt_tokens` and `answer_tokens` are (median, 95th percentile, longest); `dropped` is (cause, number).
 
-    `num_contradictions` counts pairs whose opposite is there too, or texts with more than one label (they stay), `num_cut` answers
-    that are read in part, `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
+    `num_contradictions` counts pairs whose opposite is in the data too, or texts with more than one label (they are kept), `num_cut`
+    truncated answers, `longer_chosen` the share of pairs whose chosen answer is the longer one, ties one half.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Items to train on, items to measure on with the prompt each belongs to, and the report."""
+    """Items to train on, held-out items with the prompt of each, and the report."""
 
     train: tuple[Item, ...]
     held_out: tuple[Item, ...]
@@ -87,9 +87,9 @@ def prepare(
     """Encode, drop what cannot be used, split. Raises BadData where nothing is left, ids are not of this tokenizer or a row cannot
     be read in the template, BadSettings where no row can.
 
-    `parent` is the card of the reward model that the training starts from: where it read prompts in another template, that is remarked.
-    Of a `Reading` the report says what it was read as and what was left out of it.
-    `margin` is the factor on a vote's margin, `mark_weight` that on a prefix under a mark that agrees with the vote.
+    `parent` is the card of the model that training starts from; a different template of it is remarked on. The report of a `Reading`
+    also says how it was read and what was left out.
+    `margin` is the factor on a vote's margin, `mark_weight` that of prefixes under a mark that agrees with the vote.
     """
     reading = examples if isinstance(examples, Reading) else Reading(tuple(examples), len(examples))
     encoder = Encoder(tokenizer, context, vocabulary, config, margin, mark_weight)
@@ -100,7 +100,7 @@ def prepare(
         counts = ", ".join(f"{number} dropped ({CAUSES[cause]})" for cause, number in dropped.items())
         raise BadData("There is nothing to train on.", f"Of {reading.num_rows} rows {counts}.", "Give other data, or change the limits.")
     keys = split_keys(used)
-    held = [is_held_out(key, config.held_out) for key in keys]
+    held = [is_held_out(key, config.eval_fraction) for key in keys]
     if all(held):
         held = [False] * len(items)
     train = tuple(item for item, out in zip(items, held, strict=True) if not out)
@@ -123,16 +123,16 @@ def prepare(
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """A tokenizer that was saved alone, without a model."""
+    """Load a tokenizer that was saved without a model."""
     from transformers import AutoTokenizer
 
-    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return found
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return tokenizer
 
 
 def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder, may_fail: int) -> tuple[list[Example | Labelled], list[Item], Counter[str]]:
-    """The examples that can be used, what they are as ids, and how many others were dropped for each of CAUSES. Up to `may_fail` may be
-    refused by the tokenizer or its template."""
+    """The examples that can be used, their items, and the number dropped for each of CAUSES. Up to `may_fail` may be refused by the
+    tokenizer or its template."""
     seen: set[tuple[Any, ...]] = set()
     used: list[Example | Labelled] = []
     items: list[Item] = []
@@ -160,7 +160,7 @@ def _encoded(examples: Sequence[Example | Labelled], encoder: Encoder, may_fail:
 
 
 def _num_contradictions(items: Sequence[Item]) -> int:
-    """Pairs whose opposite is there too, texts with more than one label."""
+    """Number of pairs whose opposite is in the data too, and of texts with more than one label."""
     directions = {(i.prompt_ids, i.chosen_ids, i.rejected_ids) for i in items if isinstance(i, TokenPair)}
     labels = {(i.prompt_ids, i.response_ids, i.label) for i in items if isinstance(i, TokenText)}
     of_texts = Counter((prompt, response) for prompt, response, _ in labels).values()
@@ -168,10 +168,10 @@ def _num_contradictions(items: Sequence[Item]) -> int:
 
 
 def split_keys(examples: Sequence[Example | Labelled]) -> list[str]:
-    """Of each example the name of what it belongs to: equal names come on the same side of the split.
+    """The group of each example: examples of one group are on the same side of the split.
 
     The name is the prompt. Pairs without one belong together where they share an answer, named by the first of all their
-    answers; ids whose prompt had to be found belong to every prompt that they begin with, since theirs may go too far.
+    answers; ids whose prompt was inferred belong to every prompt that they begin with, as the inferred one may be too long.
 
     >>> split_keys([Example(1, "", "a", "b"), Example(2, "", "c", "b"), Example(3, "Hi", "c", "b")])
     ['a', 'a', 'Hi']
@@ -205,7 +205,7 @@ def split_keys(examples: Sequence[Example | Labelled]) -> list[str]:
 
 
 def _names(example: Example | Labelled) -> tuple[Name, ...]:
-    """The prompt as text or ids; without one the answer, or both of a pair."""
+    """The names of an example's group: its prompt as text or ids; without one its answer, or both of a pair."""
     text = example.prompt if isinstance(example.prompt, str) else transcript(example.prompt)
     if text:
         return (text,)
@@ -217,7 +217,7 @@ def _names(example: Example | Labelled) -> tuple[Name, ...]:
 
 
 def is_held_out(prompt: str, share: float) -> bool:
-    """By the hash of the prompt alone, whatever else is in the data."""
+    """Whether a prompt is held out, by its hash alone, whatever else is in the data."""
     return int.from_bytes(hashlib.sha256(b"held out\n" + prompt.encode()).digest()[:8]) < share * 2**64
 
 
@@ -233,56 +233,57 @@ def _longer_chosen(pairs: Sequence[TokenPair]) -> float:
 
 def _remarks_on_rows(reading: Reading) -> tuple[str, ...]:
     """How the rows were read, which columns were not, and which rows could not be."""
-    found = [f"Read as: {reading.read_as}."] if reading.read_as else []
+    remarks = [f"Read as: {reading.read_as}."] if reading.read_as else []
     if reading.not_read:
         names = ", ".join(f"`{name}`" for name in reading.not_read[:12])
         more = f" and {len(reading.not_read) - 12} more" if len(reading.not_read) > 12 else ""
-        found.append(f"Columns that are not read: {names}{more}.")
+        remarks.append(f"Columns that are not read: {names}{more}.")
     if reading.faults:
-        found.append(f"{dict(reading.left_out)['unreadable']} rows cannot be read and are dropped; {'; '.join(reading.faults)}")
-    return tuple(found)
+        remarks.append(f"{dict(reading.left_out)['unreadable']} rows cannot be read and are dropped; {'; '.join(reading.faults)}")
+    return tuple(remarks)
 
 
 def _remarks(report: DataReport, encoder: Encoder, parent: ModelCard | None) -> tuple[str, ...]:
-    """Sentences for the screen, before training."""
-    found, here = [], encoder.template
-    if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != here:
+    """Remarks on the data for the user, before training."""
+    remarks, template = [], encoder.template
+    if parent and parent.kind != "base_lm" and (parent.template, parent.system_prompt) != template:
         system = f" with the system prompt “{parent.system_prompt}”" if parent.system_prompt else ""
-        found.append(f"`{parent.name}` was taught with the template {parent.template}{system}, which is another.")
-    before = parent.training.get("held_out") if parent and parent.kind != "base_lm" else None
-    if parent and isinstance(before, (int, float)) and before < encoder.held_out:
-        shares = f"{100 * before:.0f} of 100 prompts out of its training, here {100 * encoder.held_out:.0f} are"
-        found.append(f"`{parent.name}` kept {shares}: it may know some of them.")
+        remarks.append(f"`{parent.name}` was trained with another template: {parent.template}{system}.")
+    before = parent.training.get("eval_fraction") if parent and parent.kind != "base_lm" else None
+    if parent and isinstance(before, (int, float)) and before < encoder.eval_fraction:
+        shares = f"{100 * before:.0f} % of prompts, this training {100 * encoder.eval_fraction:.0f} %"
+        remarks.append(f"`{parent.name}` held out {shares}: it may have been trained on some of them.")
     if report.num_raters == 1:
-        found.append("All votes are one person's: the model learns that person's taste.")
+        remarks.append("All votes are from one person: the model learns that person's taste.")
     if report.num_train < FEW:
-        found.append(f"{report.num_train} {report.kind} are few; the model may learn little.")
+        remarks.append(f"Few {report.kind} to train on ({report.num_train}): the model may learn little.")
     if report.num_held_out < FEW:
-        held = "1 of them is" if report.num_held_out == 1 else f"{report.num_held_out} {report.kind} are"
-        found.append(f"{held} held out: too few to tell how good the model is.")
+        remarks.append(f"Few {report.kind} held out ({report.num_held_out}): too few to tell how good the model is.")
     share = report.num_held_out / report.num_used
-    if abs(share - encoder.held_out) > 0.1:
-        asked = f"{100 * encoder.held_out:.0f} of 100 {report.kind} were to be held out, {100 * share:.0f} are"
-        found.append(f"{asked}: all of one prompt go to one side, and there are few prompts.")
+    if abs(share - encoder.eval_fraction) > 0.1:
+        shares = f"{100 * share:.0f} % of {report.kind} are held out instead of {100 * encoder.eval_fraction:.0f} %"
+        remarks.append(f"{shares}: {report.kind} of one prompt stay together, and there are few prompts.")
     if report.num_contradictions:
-        how = "in both directions" if report.kind == "pairs" else "with more than one label"
-        found.append(f"{report.num_contradictions} {report.kind} are there {how}.")
+        how = "contradict each other: both directions are" if report.kind == "pairs" else "contradict each other: more than one label is"
+        remarks.append(f"{report.num_contradictions} {report.kind} {how} in the data.")
     if report.kind == "pairs" and abs(report.longer_chosen - 0.5) > 0.2:
         side = "longer" if report.longer_chosen > 0.5 else "shorter"
         share = max(report.longer_chosen, 1 - report.longer_chosen)
-        found.append(f"In {100 * share:.0f} of 100 pairs the {side} answer was chosen: length alone explains much.")
+        remarks.append(f"The {side} answer was chosen in {100 * share:.0f} % of pairs: the model may learn length.")
     if report.num_cut:
-        found.append(f"{report.num_cut} answers are read in part.")
+        remarks.append(f"{report.num_cut} answers are truncated.")
     if encoder.num_read_again:
-        found.append(f"{encoder.num_read_again} pairs were generated by a model with other tokens; their texts are encoded again.")
-    if encoder.num_conversations and encoder.has_chat_template and here[0] == "plain":
-        does = "are read as plain text, although this tokenizer has a chat template; the template `chat` reads them in it"
-        found.append(f"{encoder.num_conversations} conversations {does}.")
+        remarks.append(f"{encoder.num_read_again} pairs were generated with another tokenizer; their texts are encoded again.")
+    if encoder.num_conversations and encoder.has_chat_template and template[0] == "plain":
+        how = "are read as plain text, although this tokenizer has a chat template; choose the template `chat` to apply it"
+        remarks.append(f"{encoder.num_conversations} conversations {how}.")
     if encoder.num_prompts_found:
-        found.append(f"{encoder.num_prompts_found} pairs do not say where their prompt ends: what both answers begin with is taken for it.")
+        remarks.append(
+            f"{encoder.num_prompts_found} pairs do not say where their prompt ends: the common beginning of both answers is taken as the prompt."
+        )
     if encoder.num_with_markers:
         markers = ", ".join(f"`{marker}`" for marker in sorted(encoder.markers)[:4])
-        found.append(f"{encoder.num_with_markers} {report.kind} hold the markers of special tokens ({markers}): these are read as plain text.")
+        remarks.append(f"{encoder.num_with_markers} {report.kind} contain special tokens as text ({markers}): these are read as plain text.")
     if encoder.num_marks_lost:
-        found.append(f"The marks of {encoder.num_marks_lost} pairs count tokens of another model; they are left out.")
-    return tuple(found)
+        remarks.append(f"The marks of {encoder.num_marks_lost} pairs belong to tokens of another model; they are ignored.")
+    return tuple(remarks)

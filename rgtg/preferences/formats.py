@@ -1,7 +1,7 @@
-"""Preferences and labelled texts of a file, a folder or a hub data set: rows in any of the usual layouts become one shape.
+"""Preferences and labelled texts of a file, a folder or a hub data set: rows in any common layout become `Example` or `Labelled`.
 
-Knows nothing of tokenizers, models or the store. A row that cannot be read is refused by its number, or dropped and counted up to a
-limit that a person sets; one that is no preference (a tie, another prompt on each side) is left out and counted. Nothing is guessed.
+Knows nothing of tokenizers, models or the store. A row that cannot be read is refused with its number, or dropped and counted up to
+a limit that the user sets; one without a preference (a tie, different prompts) is left out and counted. Nothing is guessed.
 """
 
 import json
@@ -22,7 +22,7 @@ from rgtg.prompts import Message
 __all__ = ["MARKS", "Example", "Labelled", "Mark", "Prompt", "Reading", "read", "read_back", "read_examples", "write_back"]
 
 SHAPES = (
-    "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; whole dialogues as `chosen`, "
+    "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; complete dialogues as `chosen`, "
     "`rejected`; a text with a `label`; two answers with a winner; several with scores or ranks; "
     "messages of a tree with `message_id`, `parent_id`, `role`, `text`, `rank`"
 )
@@ -31,11 +31,11 @@ LEFT_OUT = {
     "other_prompts": "its sides answer different prompts",
     "no_answer": "it does not end with the assistant's answer",
     "alone": "the only answer to its prompt, with nothing to compare it with",
-    "no_parent": "what it answers is not there",
+    "no_parent": "the message it answers is missing",
     "unreadable": "it cannot be read",
 }
 MAX_CHARACTERS = 1_000_000_000  # of all rows together
-OURS = frozenset(["comparison_id", "vote_id", "base_lm"])  # columns of our own exports that say where a pair is from
+OURS = frozenset(["comparison_id", "vote_id", "base_lm"])  # columns of our own exports that say where a pair comes from
 
 
 IN_TREE, OF_A_TREE = frozenset(["message_id", "text", "role"]), "ranked answers of a message tree, each behind the messages that lead to it"
@@ -46,8 +46,8 @@ Item = Example | Labelled
 
 @dataclass(frozen=True)
 class Reading:
-    """What a source was read as: its examples, and of `num_rows` rows what was left out by cause (LEFT_OUT, counted a pair each for ties),
-    the layout in words, columns that are not read, and what was wrong with the first rows that could not be."""
+    """The result of reading a source: examples, number of rows, the number left out for each cause (LEFT_OUT; ties count per pair), the
+    layout in words, the columns that were not read, and what was wrong with the first unreadable rows."""
 
     examples: tuple[Item, ...]
     num_rows: int
@@ -59,13 +59,13 @@ class Reading:
 
 def read_examples(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0) -> list[Example] | list[Labelled]:
     """The examples of `read`."""
-    found: list[Any] = list(read(source, split, columns, max_bad_rows).examples)
-    return found
+    examples: list[Any] = list(read(source, split, columns, max_bad_rows).examples)
+    return examples
 
 
 def read(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0) -> Reading:
-    """All rows of a file, a folder of shards or a hub data set. Raises BadData naming the row where more than `max_bad_rows` cannot be
-    read, BadSettings where `columns` (see `Columns.of`) are none."""
+    """Read a file, a folder of shards or a hub data set. Raises BadData naming the row where more than `max_bad_rows` cannot be read,
+    BadSettings where `columns` (see `Columns.of`) is no column mapping."""
     reader = _Reader(str(source), columns, max_bad_rows)
     rows = Rows(source, split, reader.known)
     for row in rows:
@@ -74,21 +74,21 @@ def read(source: str | Path, split: str = "train", columns: str = "", max_bad_ro
 
 
 def write_back(reading: Reading, path: Path) -> dict[str, Any]:
-    """Write the examples as JSON lines for `read_back`, and return what else it needs: the other fields of the reading."""
+    """Write the examples as JSON lines, and return the other fields of the reading, which `read_back` needs."""
     with path.open("w", encoding="utf-8") as file:
         for example in reading.examples:
-            found = {f.name: getattr(example, f.name) for f in fields(example) if getattr(example, f.name) != f.default}
-            file.write(json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
+            row = {f.name: getattr(example, f.name) for f in fields(example) if getattr(example, f.name) != f.default}
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     kind = "pairs" if isinstance(reading.examples[0], Example) else "texts"
     return {"kind": kind} | {f.name: getattr(reading, f.name) for f in fields(reading) if f.name != "examples"}
 
 
-def read_back(path: Path, facts: Mapping[str, Any]) -> Reading:
-    """The reading that `write_back` wrote: equal to it."""
-    kind: Any = Example if facts["kind"] == "pairs" else Labelled
+def read_back(path: Path, description: Mapping[str, Any]) -> Reading:
+    """The reading that `write_back` wrote."""
+    kind: Any = Example if description["kind"] == "pairs" else Labelled
     with path.open(encoding="utf-8", newline="\n") as file:
         examples = tuple(kind(**{name: _frozen(value) for name, value in json.loads(line).items()}) for line in file)
-    return Reading(examples, **{name: _frozen(value) for name, value in facts.items() if name != "kind"})
+    return Reading(examples, **{name: _frozen(value) for name, value in description.items() if name != "kind"})
 
 
 def _frozen(value: Any) -> Any:
@@ -96,7 +96,7 @@ def _frozen(value: Any) -> Any:
 
 
 class _Tree:
-    """Messages that name the one they answer, in whatever order they come, as in OASST."""
+    """Messages that name the message they answer, in any order, as in OASST."""
 
     def __init__(self) -> None:
         self._messages: dict[str, tuple[Message, str, RowParts]] = {}
@@ -113,7 +113,7 @@ class _Tree:
         self._messages[name] = message, parent, part
 
     def answers(self) -> Iterator[tuple[Prompt | None, float, str, RowParts]]:
-        """Of each ranked answer the messages before it, None where one is not there, its score, its text, and its row."""
+        """For each ranked answer: the messages before it (None where one is missing), its score, its text, and its row."""
         for rank, name in self._ranked:
             (_, text), parent, part = self._messages[name]
             yield self._before(parent), -rank, text, part
@@ -127,7 +127,7 @@ class _Tree:
 
 
 class _Reader:
-    """Takes row after row, and counts what becomes of them."""
+    """Reads row after row, and counts what is kept and left out."""
 
     def __init__(self, name: str, columns: str, max_bad_rows: int):
         self._name, self._max_bad_rows, self._chosen = name, max_bad_rows, chosen_layout(Columns.of(columns)) if columns.strip() else None
@@ -154,7 +154,7 @@ class _Reader:
         except BadRow as error:
             self._refuse(row, error.found, error.do)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-            self._refuse(row, "Its values are not what such a row holds.", f"A row has {SHAPES}.", error)
+            self._refuse(row, "Its values have unexpected types.", f"A row has {SHAPES}.", error)
 
     def _refuse(self, row: NumberedRow, found: str, do: str, error: Exception | None = None) -> None:
         self._num_bad += 1
@@ -243,7 +243,7 @@ class _Reader:
         return Reading(tuple(self._examples), self._num_rows, read_as, left_out, tuple(not_read), tuple(self._faults))
 
     def _compare_graded(self) -> None:
-        """Pairs of the answers that came in rows of their own."""
+        """Add the pairs of answers that came in rows of their own."""
         for before, score, answer, row in self._tree.answers():
             if before is None:
                 self._left_out["no_parent"] += 1
@@ -258,7 +258,7 @@ class _Reader:
                         self._left_out["even"] += 1
                         continue
                     (_, chosen, part), (_, rejected, _) = (one, other) if one[0] > other[0] else (other, one)
-                    self._keep(Example(part.number, prompt, chosen, rejected, **part.facts()), "")
+                    self._keep(Example(part.number, prompt, chosen, rejected, **part.pair_fields()), "")
                     self._count(self._examples[-1])
 
     def _read_as(self) -> str:
@@ -272,13 +272,13 @@ class _Reader:
 
 
 def _no_layout(row: Row) -> BadRow:
-    """Names what is null where that is all that is missing, else what there is."""
+    """The error of a row without a known layout: names the null columns where only those are missing, else the columns it has."""
     layout = layout_of(row, row.keys()) if any(value is None for value in row.values()) else None
     if layout is not None:
         null = sorted({path.split(".")[0] for path in layout.columns.paths} & {name for name, value in row.items() if value is None})
         if null:
             are = "is null: there is nothing in it" if len(null) == 1 else "are null: there is nothing in them"
             return BadRow(f"{', '.join(f'`{name}`' for name in null)} {are}.", "Fill it, or remove the row.")
-    there = [name for name, value in row.items() if value is not None]
-    found = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in there[:20])}" if there else "All its values are null"
-    return BadRow(f"It is no preference. {found}.", f"A row has {SHAPES}. Other names are told by columns.")
+    names = [name for name, value in row.items() if value is not None]
+    found = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in names[:20])}" if names else "All its values are null"
+    return BadRow(f"It is no preference. {found}.", f"A row has {SHAPES}. Map other names with `columns`.")

@@ -1,6 +1,6 @@
-"""Votes become pairs of a chosen and a rejected response; what gives no pair is counted by its cause.
+"""Pairs of a chosen and a rejected response from votes; votes without a pair are counted by cause.
 
-Pure: knows nothing of the store, of models or of how pairs are trained on.
+Pure functions; knows nothing of the store, models or training.
 """
 
 from collections import Counter
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from rgtg.records import Comparison, Pair, Trace, Vote
 
-MARGINS = {None: 0.0, 1: 0.0, 2: 0.5, 3: 1.0}  # by the strength of a vote; one that does not say is not taken for strong
+MARGINS = {None: 0.0, 1: 0.0, 2: 0.5, 3: 1.0}  # by the strength of a vote; a vote without one has no margin
 NO_VOTE = "no_vote"
 CAUSES = {
     "tie": "votes for a tie",
@@ -25,10 +25,10 @@ CAUSES = {
 
 
 def derive_pairs(comparison: Comparison, votes: Iterable[Vote]) -> tuple[tuple[Pair, ...], Counter[str]]:
-    """The pairs of one comparison, and a count for each of `CAUSES` that gave none.
+    """The pairs of one comparison, and the number of votes or pairs left out for each of `CAUSES`.
 
-    Of each rater only the last vote counts. The best of n answers seen gives n - 1 pairs; an answer that was not there
-    to be seen gives none. Verdicts are counted by vote, the other causes by pair.
+    Only the last vote of each rater counts. The best of n answers seen gives n - 1 pairs; an answer that was not seen gives
+    none. Verdicts are counted by vote, the other causes by pair.
 
     >>> from rgtg.records import ModelRef, Run, Step
     >>> run = Run("hi", "base", ModelRef("toy"))
@@ -59,8 +59,8 @@ def derive_pairs(comparison: Comparison, votes: Iterable[Vote]) -> tuple[tuple[P
 
 
 def is_repeat(pair: Pair, known: set[int]) -> bool:
-    """Whether the rater has preferred this answer to that one before, to the same prompt, in a comparison that was generated again with
-    its seed for instance; `known` are the pairs so far, and grows."""
+    """Whether the rater has preferred the same answer to the same other one before, e.g. in a comparison that was generated again with
+    its seed. `known` holds the hashes of the pairs so far, and is updated."""
     key = hash((pair.rater_id, pair.prompt, pair.chosen, pair.rejected, pair.chosen_ids, pair.rejected_ids))
     if key in known:
         return True
@@ -69,7 +69,7 @@ def is_repeat(pair: Pair, known: set[int]) -> bool:
 
 
 def last_votes(votes: Iterable[Vote]) -> tuple[Vote, ...]:
-    """Of each rater the vote with the highest revision, `withdrawn` ones too, in the order the raters first voted."""
+    """The vote with the highest revision of each rater, including `withdrawn` ones, in the order in which raters first voted."""
     last: dict[str | None, Vote] = {}
     for vote in votes:
         if vote.rater_id not in last or vote.revision >= last[vote.rater_id].revision:
@@ -78,9 +78,9 @@ def last_votes(votes: Iterable[Vote]) -> tuple[Vote, ...]:
 
 
 def stack_of(votes: Iterable[Vote]) -> list[Vote]:
-    """Of one rater's votes on a comparison, in order, those that undo goes back over, the one that stands last; [] where none does.
+    """The undo stack of one rater's votes on a comparison, the current vote last; [] where there is none.
 
-    The same vote again says nothing new: behind a `withdrawn` one it is the vote before, to which undo went back.
+    A repeated vote is not pushed again: after a `withdrawn` one it is the previous vote, to which undo returned.
     """
     stack: list[Vote] = []
     for vote in votes:
@@ -98,8 +98,8 @@ def _says(vote: Vote) -> tuple:
 
 
 def num_common(a: Trace, b: Trace, comparison: Comparison) -> int:
-    """How many leading tokens two traces share by construction: up to where one branched off the other, or the earlier
-    of the positions at which both left a common ancestor; 0 for independent answers."""
+    """Number of leading tokens that two traces share by construction: up to where one branched off the other, or the smaller of
+    the positions at which they left a common ancestor; 0 for independent answers."""
     of_a, of_b = _kept(a, comparison), _kept(b, comparison)
     return max((min(of_a[trace_id], of_b[trace_id]) for trace_id in of_a.keys() & of_b.keys()), default=0)
 
@@ -107,19 +107,19 @@ def num_common(a: Trace, b: Trace, comparison: Comparison) -> int:
 def _kept(trace: Trace, comparison: Comparison) -> dict[str, int]:
     """{id of the trace or an ancestor: number of its leading tokens that the trace has}."""
     num_kept = len(trace.steps)
-    kept = {trace.id: num_kept}
-    while trace.parent_trace_id is not None and trace.parent_trace_id not in kept:
+    shared = {trace.id: num_kept}
+    while trace.parent_trace_id is not None and trace.parent_trace_id not in shared:
         num_kept = min(num_kept, trace.branch_position or 0)
-        kept[trace.parent_trace_id] = num_kept
+        shared[trace.parent_trace_id] = num_kept
         parent = comparison.trace(trace.parent_trace_id)
         if parent is None:
             break
         trace = parent
-    return kept
+    return shared
 
 
 def _seen(comparison: Comparison, vote: Vote) -> tuple[Trace, list[Trace]]:
-    """The best answer and the others that were there to be seen."""
+    """The best answer and the others that were seen."""
     best = comparison.trace(vote.best_trace_id) if vote.best_trace_id is not None else None
     if vote.comparison_id != comparison.id or best is None:
         raise ValueError(f"vote `{vote.id}` names no answer of comparison `{comparison.id}`")
@@ -136,7 +136,7 @@ def _cause(best: Trace, other: Trace) -> str | None:
 
 
 def _pair(comparison: Comparison, vote: Vote, best: Trace, other: Trace) -> Pair:
-    same_ids = best.run.prompt_ids == other.run.prompt_ids  # two tokenizers number differently: then texts only
+    same_ids = best.run.prompt_ids == other.run.prompt_ids  # ids of two tokenizers differ: then texts only
     return Pair(
         prompt=comparison.prompt,
         chosen=best.response,

@@ -1,13 +1,13 @@
-"""One row as a preference or a labelled text: its prompt with what stands before it, its answers, and what else it says of them.
+"""One row as a preference or a labelled text: its prompt with system prompt and history, its answers, and their marks and weights.
 
-Knows which columns hold what from `columns`. Knows nothing of files, of other rows or of tokenizers.
+Takes the roles of columns from `columns`. Knows nothing of files, other rows or tokenizers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rgtg.preferences.columns import Columns, Row, fetch, label_of, number_of, whole_of, winner_of
+from rgtg.preferences.columns import Columns, Row, fetch, integer_of, label_of, number_of, winner_of
 from rgtg.preferences.text_rows import BadRow, parse_json
 from rgtg.preferences.turns import (
     TURN,
@@ -16,11 +16,11 @@ from rgtg.preferences.turns import (
     Value,
     answered,
     check_same,
+    common_prompt,
     is_turns,
     kind_of,
     last_turn,
     messages,
-    parted,
     text_of,
     unwrapped,
     value_of,
@@ -31,17 +31,17 @@ from rgtg.prompts import Message
 
 Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
 MARKS = ("good", "bad", "goes_wrong")
-CONTEXT = (  # where a prompt may stand, the likeliest first
+CONTEXT = (  # columns that may hold the prompt, the likeliest first
     "prompt", "instruction", "question", "query", "context", "messages", "conversations", "conversation", "trajectory", "history", "input", "post",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Example:
-    """A preference as it stands in a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` says
-    whether the answer came to its end, so that an end token belongs to it. `num_common` and `…_marks` count tokens of the
-    row's own ids, `…_spans` are marks in characters of the text. Where `prompt_given` is False, the prompt is what both
-    sides begin with: it may end behind the prompt."""
+    """A preference of a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` is whether the answer is
+    complete, so that an end token follows it. `num_common` and `…_marks` count tokens of the row's own ids, `…_spans` are marks
+    in characters of the text. Where `prompt_given` is False, the prompt is the common beginning of both sides, which may be
+    longer than the true prompt."""
 
     row: int
     prompt: Prompt = ""
@@ -76,66 +76,66 @@ class Labelled:
 
 
 class RowParts:
-    """One row while it is read: which of its names were used, and what it gives. Raises BadRow where it cannot be read, LeftOut where it
-    is no preference."""
+    """One row while it is read; `used` are the columns that were read. Its methods raise BadRow where it cannot be read, LeftOut where
+    it is no preference."""
 
     def __init__(self, number: int, row: Row, cells: bool):
         self.number, self.row, self.used, self._cells = number, row, set[str](), cells
 
     def get(self, path: str) -> Any:
-        """What stands at a place; a cell that holds JSON as its value."""
+        """The value at a path; JSON in a cell is parsed."""
         self.used |= {part.split(".")[0] for part in (path.split("+") if path not in self.row else [path])} & self.row.keys()
         if path in self.row:
             self.used.add(path)
         return unwrapped(fetch(self.row, path), path, self._cells)
 
     def listed(self, name: str) -> Any:
-        """A list, or one as JSON, which is how our own exports write it: its column has one type whatever is in it."""
+        """A list, also where it is written as JSON, as in our own exports, whose columns have one type each."""
         self.used |= {name} & self.row.keys()
-        found = self.row[name]
-        return parse_json(found) if isinstance(found, str) and found.lstrip().startswith("[") else found
+        value = self.row[name]
+        return parse_json(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
 
     @property
     def has_ids(self) -> bool:
-        """Whether it is a pair of token ids; a row of our own exports has empty ones where there are texts only."""
+        """Whether it is a pair of token ids; rows of our own exports have empty ids where there are texts only."""
         names = [f"{key}_ids" for key in ("chosen", "rejected", "prompt")]
-        there = {name for name in names if self.row.get(name) is not None}
-        return there >= set(names[:2]) and any(self.row[name] not in ("", "[]", []) for name in there)
+        present = {name for name in names if self.row.get(name) is not None}
+        return present >= set(names[:2]) and any(self.row[name] not in ("", "[]", []) for name in present)
 
     def optional(self, name: str) -> Any:
         return self.get(name) if self.row.get(name) is not None else None
 
-    # --- what is asked
+    # --- the prompt
 
     def prompt(self, columns: Columns, needed: bool = False) -> Value:
-        """The prompt with its system prompt and earlier turns: from where `columns` say, else where it usually is; "" where nowhere."""
+        """The prompt with its system prompt and earlier turns: from `columns`, else from a usual column; "" where there is none."""
         taken = {path.split(".")[0] for path in columns.paths}
         name = columns.prompt or next((name for name in CONTEXT if self.row.get(name) is not None and name not in taken), "")
-        found: Value = value_of(self.get(name), name) if name else ""
-        if name == "instruction" and isinstance(found, str) and isinstance(self.row.get("input"), str) and "input" not in taken:
-            found = "\n".join(text for text in (found, text_of(self.get("input"), "input")) if text)
-        if isinstance(found, str) and not found and name in ("prompt", "instruction"):
+        prompt: Value = value_of(self.get(name), name) if name else ""
+        if name == "instruction" and isinstance(prompt, str) and isinstance(self.row.get("input"), str) and "input" not in taken:
+            prompt = "\n".join(text for text in (prompt, text_of(self.get("input"), "input")) if text)
+        if isinstance(prompt, str) and not prompt and name in ("prompt", "instruction"):
             other = self.optional("input") if "input" not in taken and name == "prompt" else None
-            found = value_of(other, "input") if other is not None else found
-        return with_context(found, self._system(columns), self._history() if name != "history" and "history" not in taken else ())
+            prompt = value_of(other, "input") if other is not None else prompt
+        return with_context(prompt, self._system(columns), self._history() if name != "history" and "history" not in taken else ())
 
     def _system(self, columns: Columns) -> str:
         name = columns.system or next((name for name in ("system", "system_prompt") if self.row.get(name) is not None), "")
         return text_of(self.get(name), name) if name and self.row.get(name) != "" else ""
 
     def _history(self) -> tuple[Message, ...]:
-        """Earlier turns as [["Hi", "Hello."], …] (LLaMA-Factory) or as messages; a text is none, and then not read."""
+        """Earlier turns as [["Hi", "Hello."], …] (LLaMA-Factory) or as messages; a plain text is ignored."""
         if not isinstance(self.row.get("history"), (list, tuple, str)) or not self.row["history"]:
             return ()
-        found = unwrapped(self.row["history"], "history", self._cells)
-        if isinstance(found, str):
+        history = unwrapped(self.row["history"], "history", self._cells)
+        if isinstance(history, str):
             return ()
         self.used.add("history")
-        if is_turns(found):
-            return messages(found, "history")
-        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in found):
+        if is_turns(history):
+            return messages(history, "history")
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in history):
             raise BadRow("`history` is no list of turns.", 'Write it as [["question", "answer"], …].')
-        return tuple((role, text_of(text, "history")) for pair in found for role, text in zip(("user", "assistant"), pair, strict=True))
+        return tuple((role, text_of(text, "history")) for pair in history for role, text in zip(("user", "assistant"), pair, strict=True))
 
     # --- pairs
 
@@ -143,10 +143,10 @@ class RowParts:
         """The pair of `chosen` and `rejected`, and how it was read."""
         chosen, rejected = (value_of(self.get(path), path) for path in (columns.chosen, columns.rejected))
         prompt = self._behind_no_answer(self.prompt(columns), (chosen, rejected))
-        is_empty = self.row.get("prompt") == "" or (self._cells and "prompt" in self.row)  # said, and not missing
+        is_empty = self.row.get("prompt") == "" or (self._cells and "prompt" in self.row)  # given as empty, not missing
         if isinstance(chosen, str) and isinstance(rejected, str) and not (prompt or is_empty or (TURN in chosen and TURN in rejected)):
-            asked, *answers = parted(chosen, rejected)
-            example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.facts(), prompt_given=False)
+            asked, *answers = common_prompt(chosen, rejected)
+            example = Example(self.number, asked, answers[0], answers[1], **self._ended(), **self.pair_fields(), prompt_given=False)
             return example, "texts in `chosen` and `rejected` that begin with their prompt"
         if isinstance(chosen, str) and isinstance(rejected, str) and not prompt and TURN in chosen and TURN in rejected:
             dialogues = last_turn(chosen, columns.chosen), last_turn(rejected, columns.rejected)
@@ -160,7 +160,7 @@ class RowParts:
         return self._example(sides), how
 
     def _behind_no_answer(self, prompt: Value, sides: tuple[Value, Value]) -> Value:
-        """A prompt without the answer at its end, where it is the complete conversation of one side."""
+        """A prompt without the answer at its end, where it repeats the complete conversation of one side."""
         if isinstance(prompt, str) or len(prompt) < 2 or prompt[-1][0] != "assistant":
             return prompt
         for side in sides:
@@ -173,7 +173,7 @@ class RowParts:
     def _example(self, sides: Sequence[tuple[Value, str]], **extra: Any) -> Example:
         (prompt, chosen), (other, rejected) = sides
         check_same(prompt, other)
-        return Example(self.number, prompt or "", chosen, rejected, **self._ended(), **self.facts(), **extra)
+        return Example(self.number, prompt or "", chosen, rejected, **self._ended(), **self.pair_fields(), **extra)
 
     def battle(self, columns: Columns) -> Example:
         """The better of two answers over the other. Raises LeftOut for a tie."""
@@ -208,7 +208,7 @@ class RowParts:
         return sides[0], sides[1]
 
     def scored(self, columns: Columns) -> tuple[list[Example], int, int]:
-        """Every two answers of which one is better, how many are alike, and how many answers there are."""
+        """All pairs of answers with different scores, the number of ties, and the number of answers."""
         answers, scores = self._answers(columns), self._numbers(columns.scores or columns.ranks)
         if len(answers) != len(scores):
             raise BadRow(f"It has {len(answers)} answers and {len(scores)} of `{columns.scores or columns.ranks}`.", "Give one for each answer.")
@@ -227,16 +227,16 @@ class RowParts:
         return pairs, num_ties, len(answers)
 
     def _answers(self, columns: Columns) -> list[Value]:
-        found = self.get(columns.answers)
-        if isinstance(found, (list, tuple)) and found:
-            return [value_of(unwrapped(answer, columns.answers, False), columns.answers) for answer in found]
-        raise BadRow(f"`{columns.answers}` is {kind_of(found)}, not a list of answers.")
+        answers = self.get(columns.answers)
+        if isinstance(answers, (list, tuple)) and answers:
+            return [value_of(unwrapped(answer, columns.answers, False), columns.answers) for answer in answers]
+        raise BadRow(f"`{columns.answers}` is {kind_of(answers)}, not a list of answers.")
 
     def _numbers(self, path: str) -> list[float | None]:
-        found = self.get(path)
-        if not isinstance(found, (list, tuple)):
-            raise BadRow(f"`{path}` is {kind_of(found)}, not a list of numbers.")
-        return [None if value is None else number_of(value, path, least=None) for value in found]
+        values = self.get(path)
+        if not isinstance(values, (list, tuple)):
+            raise BadRow(f"`{path}` is {kind_of(values)}, not a list of numbers.")
+        return [None if value is None else number_of(value, path, least=None) for value in values]
 
     # --- labelled texts
 
@@ -247,7 +247,7 @@ class RowParts:
         return Labelled(self.number, prompt, answer, label, **self._of_vote())
 
     def steps(self, columns: Columns) -> Iterator[Labelled]:
-        """What is written up to each step, with the label of that step."""
+        """The text up to each step, with the label of that step."""
         answers, labels = self._answers(columns), self.get(columns.labels)
         if not isinstance(labels, (list, tuple)) or len(labels) != len(answers):
             raise BadRow(f"`{columns.labels}` has not one label for each of {len(answers)} steps.", "Give one for each step.")
@@ -266,14 +266,14 @@ class RowParts:
 
     def ids(self) -> Example:
         chosen, rejected = (self._token_ids(key) for key in ("chosen_ids", "rejected_ids"))
-        facts = self.facts()
+        pair_fields = self.pair_fields()
         if self.row.get("prompt_ids") is not None:
             prompt = self._token_ids("prompt_ids")
         else:
             shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
             given = self.row.get("num_prompt_ids") is not None
-            num_prompt = whole_of(self.get("num_prompt_ids"), "num_prompt_ids") if given else shared
-            facts |= {} if given else {"prompt_given": False, "num_common": 0}
+            num_prompt = integer_of(self.get("num_prompt_ids"), "num_prompt_ids") if given else shared
+            pair_fields |= {} if given else {"prompt_given": False, "num_common": 0}
             if num_prompt > min(len(chosen), len(rejected)):
                 raise BadRow(f"`num_prompt_ids` is {num_prompt}, and a side has {min(len(chosen), len(rejected))} ids.")
             if chosen[:num_prompt] != rejected[:num_prompt]:
@@ -285,31 +285,31 @@ class RowParts:
         asked = self.row.get("prompt")
         return Example(
             self.number, value_of(self.get("prompt"), "prompt") if asked else "", **texts,
-            prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **self._ended(), **facts,
+            prompt_ids=tuple(prompt), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), **self._ended(), **pair_fields,
         )  # fmt: skip
 
     def _token_ids(self, key: str) -> list[int]:
-        found = self.listed(key)
-        if not isinstance(found, (list, tuple)):
-            raise BadRow(f"`{key}` is {kind_of(found)}, not a list of ids.")
-        odd = next((value for value in found if not isinstance(value, int) or isinstance(value, bool)), None)
-        if odd is not None or None in found:
+        ids = self.listed(key)
+        if not isinstance(ids, (list, tuple)):
+            raise BadRow(f"`{key}` is {kind_of(ids)}, not a list of ids.")
+        odd = next((value for value in ids if not isinstance(value, int) or isinstance(value, bool)), None)
+        if odd is not None or None in ids:
             raise BadRow(f"`{key}` has {kind_of(odd)}.", "Ids are whole numbers from 0 on.")
-        if min(found, default=0) < 0:
-            raise BadRow(f"`{key}` has {min(found)}.", "Ids count from 0.")
-        return list(found)
+        if min(ids, default=0) < 0:
+            raise BadRow(f"`{key}` has {min(ids)}.", "Ids count from 0.")
+        return list(ids)
 
     def _answer(self, side: str) -> str:
-        """The text beside the ids of an answer: as it is, or the last turn of a conversation."""
+        """The text of an answer with ids: plain, or the last turn of a conversation."""
         if self.row.get(side) is None:
             return ""
         value = value_of(self.get(side), side)
         return value if isinstance(value, str) else value[-1][1]
 
-    # --- what else a row says
+    # --- other values of a row
 
     def _ended(self) -> dict[str, Any]:
-        """An exported answer says why it stopped; any other is taken for complete."""
+        """Whether each answer is complete: an exported one has its stop reason, any other is taken as complete."""
         self.used |= {f"{side}_stop_reason" for side in ("chosen", "rejected")} & self.row.keys()
         return {f"{side}_ended": self.row.get(f"{side}_stop_reason") in (None, "", "eos") for side in ("chosen", "rejected")}
 
@@ -326,22 +326,22 @@ class RowParts:
     def _number(self, key: str, default: float) -> float:
         return default if self.row.get(key) in (None, "") else number_of(self.row[key], key)
 
-    def facts(self) -> dict[str, Any]:
+    def pair_fields(self) -> dict[str, Any]:
         self.used |= {"num_common", "margin"} & self.row.keys()
-        found: dict[str, Any] = {"num_common": 0, "margin": self._number("margin", 0.0)} | self._of_vote()
+        fields: dict[str, Any] = {"num_common": 0, "margin": self._number("margin", 0.0)} | self._of_vote()
         if self.row.get("num_common") not in (None, ""):
-            found["num_common"] = whole_of(self.row["num_common"], "num_common")
+            fields["num_common"] = integer_of(self.row["num_common"], "num_common")
         for side in ("chosen", "rejected"):
-            found |= {key: self._marks(key) for key in (f"{side}_marks", f"{side}_spans") if self.row.get(key) is not None}
-        return found
+            fields |= {key: self._marks(key) for key in (f"{side}_marks", f"{side}_spans") if self.row.get(key) is not None}
+        return fields
 
     def _marks(self, key: str) -> tuple[Mark, ...]:
-        found = self.listed(key)
-        if not isinstance(found, (list, tuple)):
-            raise BadRow(f"`{key}` is {kind_of(found)}, not a list of marks.")
-        for mark in found:
-            whole = isinstance(mark, (list, tuple)) and len(mark) == 3 and all(type(at) is int for at in mark[:2])
-            if not whole or not 0 <= mark[0] <= mark[1] or mark[2] not in MARKS:
+        marks = self.listed(key)
+        if not isinstance(marks, (list, tuple)):
+            raise BadRow(f"`{key}` is {kind_of(marks)}, not a list of marks.")
+        for mark in marks:
+            well_formed = isinstance(mark, (list, tuple)) and len(mark) == 3 and all(type(at) is int for at in mark[:2])
+            if not well_formed or not 0 <= mark[0] <= mark[1] or mark[2] not in MARKS:
                 do = f"A mark is [first, behind the last, label]; the labels are {', '.join(MARKS)}."
                 raise BadRow(f"`{key}` has {mark!s:.60}.", do)
-        return tuple((start, end, label) for start, end, label in found)
+        return tuple((start, end, label) for start, end, label in marks)

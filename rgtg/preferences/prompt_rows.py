@@ -1,6 +1,6 @@
-"""Prompts of a file: a line each, or rows of any container that hold one under a usual name.
+"""Prompts from a file: one per line, or rows in any format with a column of a usual name.
 
-Knows nothing of pairs, of tokenizers or of how prompts are used.
+Knows nothing of pairs, tokenizers or generation.
 """
 
 import logging
@@ -21,33 +21,33 @@ HOW = "A row is a text, or holds one as `prompt`, `instruction`, `question`, `tu
 
 
 def read_prompts(source: str | Path, limit: int | None = None) -> list[str]:
-    """The first `limit` prompts of a file, folder or hub data set; what is read in part is said as a warning. Raises BadData naming the
-    line or row."""
-    path, found, turns = Path(source), list[str](), Counter[int]()
+    """The first `limit` prompts of a file, folder or hub data set; prompts of which only a part is read are logged as a warning. Raises BadData
+    naming the line or row."""
+    path, prompts, turns = Path(source), list[str](), Counter[int]()
     if not is_here(path) and (isinstance(source, Path) or path.suffix):
         raise BadData(f"`{source}` cannot be read as prompts.", "There is no such file.", "Give a text file with a prompt a line, or JSON lines.")
     for numbered in Rows(source, known=KNOWN | set(NAMES)):
-        if limit is not None and len(found) >= limit:
+        if limit is not None and len(prompts) >= limit:
             break
         try:
             if isinstance(numbered.row, BadRow):
                 raise numbered.row
-            found.append(prompt_of(numbered))
+            prompts.append(prompt_of(numbered))
             turns[num_turns(numbered.row)] += 1
         except BadRow as error:
             where = "Line" if numbered.kind == LINES else "Row"
             raise BadData(f"{where} {numbered.number} of `{source}` has no prompt.", error.found, error.do) from error
-    if not found and limit != 0:
+    if not prompts and limit != 0:
         raise BadData(f"`{source}` holds no prompt.", "It has no rows.", HOW)
     for num, rows in sorted(turns.items()):
         if num > 1:
             many = "s" if rows > 1 else ""
-            logger.warning("`%s`, read as: the first of %d turns of the user, in %d row%s; the others are not asked.", source, num, rows, many)
-    return found
+            logger.warning("`%s`, read as: the first of %d turns of the user, in %d row%s; the others are ignored.", source, num, rows, many)
+    return prompts
 
 
 def num_turns(row: Any) -> int:
-    """How many turns of the user a row of MT-bench lists; 1 where it is another row."""
+    """Number of user turns in a row of MT-bench; 1 for any other row."""
     name = _name_in(row) if isinstance(row, Mapping) else ""
     return len(row[name]) if name == "turns" and _are_turns(row[name]) else 1
 
@@ -61,7 +61,7 @@ def _are_turns(value: Any) -> bool:
 
 
 def prompt_of(numbered: NumberedRow) -> str:
-    """The text that a row asks with. Raises BadRow."""
+    """The prompt of a row. Raises BadRow."""
     row = numbered.row
     if isinstance(row, str):
         return _filled(text_of(row, "prompt"), "prompt")
@@ -70,8 +70,8 @@ def prompt_of(numbered: NumberedRow) -> str:
     name = _name_in(row)
     if not name:
         null = next((name for name in NAMES if name in row), "")
-        there = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in row) or 'no names'}"
-        found = there if not null else f"`{null}` is {'empty' if row[null] == '' else 'null'}"
+        available = f"It has {', '.join(f'`{excerpt(name, 40)}`' for name in row) or 'no names'}"
+        found = available if not null else f"`{null}` is {'empty' if row[null] == '' else 'null'}"
         raise BadRow(f"{found}.", HOW)
     if name == "text" and ROLE_NAMES.get(str(row.get("role")).lower()) in ("assistant", "system"):
         raise BadRow(f"Its `text` is a message of the {row['role']}.", "A prompt is what a user asks: keep the rows of the user.")
@@ -89,14 +89,14 @@ def _first_turn(value: Any, name: str) -> str:
     """The text of a prompt: a text, an object around one, the first of `turns`, or a conversation of one message."""
     if name == "turns" and _are_turns(value):
         return text_of(value[0], name)
-    found = value_of(value, name)
-    if isinstance(found, str):
-        return found
-    if len(found) != 1 or found[0][0] != "user":
-        said = f"{len(found)} messages" if len(found) > 1 else f"one message of the {found[0][0]}"
+    prompt = value_of(value, name)
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) != 1 or prompt[0][0] != "user":
+        length = f"{len(prompt)} messages" if len(prompt) > 1 else f"one message of the {prompt[0][0]}"
         do = "A prompt here is one text, or one message of the user: keep the last question, or write the turns as one text."
-        raise BadRow(f"`{name}` is a conversation of {said}.", do)
-    return found[0][1]
+        raise BadRow(f"`{name}` is a conversation of {length}.", do)
+    return prompt[0][1]
 
 
 def _filled(text: str, name: str) -> str:

@@ -1,7 +1,7 @@
-"""Rows wherever they come from: a file of any usual kind, a folder of shards, a data set of the hub.
+"""Rows of a file in any common format, a folder of shards, or a data set of the hub.
 
-The kind of a file is seen by its content, not by its name. Knows nothing of what a row means, of tokenizers or models. Tables are
-read in batches, and of them only the columns that are asked for.
+The format is detected from the content of a file, not from its name. Knows nothing of the meaning of rows, of tokenizers or models.
+Tables are read in batches, and only the known columns of them.
 """
 
 import bz2
@@ -36,7 +36,7 @@ HEAD = 65_536
 MAX_ENTRIES = 10_000  # of a folder
 TABLES = {b"PAR1": "parquet", b"ARROW1": "arrow", b"FEA1": "feather", b"\xff\xff\xff\xff": "arrow stream"}
 ARCHIVES = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
-OTHERS = {  # kinds that are told apart to be refused by name, with what to do
+OTHERS = {  # formats that are recognised and refused, with what to do
     b"PK\x03\x04": ("a zip archive or an Excel workbook", "Unpack it, or save the sheet as CSV."),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "Save the sheet as CSV."),
     b"SQLite format 3": ("an SQLite database", "Export the table as CSV or JSON lines."),
@@ -60,8 +60,8 @@ SKIPPED = ("dataset_info.json", "state.json", "dataset_dict.json", "dataset_info
 
 @dataclass(frozen=True)
 class NumberedRow:
-    """A row as it stands in its file, counted as a person counts; `row` is a BadRow where it cannot be read. `kind` is LINES where a row is
-    a line, CELLS where all values are texts of a table, else \"\"."""
+    """A row of a file, counted from 1; `row` is a BadRow where it cannot be read. `kind` is LINES where a row is a line, CELLS where all
+    values are texts of a table, else \"\"."""
 
     number: int
     row: Any
@@ -70,15 +70,15 @@ class NumberedRow:
 
 
 class Rows:
-    """The rows of a source, read once. `left` are the names of columns of tables that were not asked for and are not loaded."""
+    """The rows of a source, read once. `left` are the names of table columns that are not known and were not loaded."""
 
     def __init__(self, source: str | Path, split: str = "train", known: frozenset[str] = frozenset()):
-        """`known` are names of columns that are of use: of tables only these are read, and they tell what parts columns of a text."""
+        """`known` are the column names that are read from tables, and by which the delimiter of a text is detected."""
         self.source, self.name, self.left = source, str(source), set[str]()
         self._split, self._known = split, known
 
     def __iter__(self) -> Iterator[NumberedRow]:
-        """Raises BadData where the source is none."""
+        """Iterate over the rows. Raises BadData where there is no such source."""
         path = Path(self.source)
         is_folder = is_here(path) and path.is_dir()
         if is_here(path) and path.is_file():
@@ -112,7 +112,7 @@ class Rows:
             raise BadData(f"`{name}` cannot be read.", f"{(error.strerror or str(error)).rstrip('.')}.", "Copy or write it again.") from error
 
     def _rows(self, path: Path) -> tuple[str, Iterator[tuple[int, Any]]]:
-        """The kind of its rows, and the rows."""
+        """The kind of the rows (see `NumberedRow`), and the rows."""
         suffixes = [suffix.lower() for suffix in path.suffixes]
         with path.open("rb") as file:
             start = file.read(32)
@@ -149,7 +149,7 @@ class Rows:
         return LINES, line_rows(stream)
 
     def _table(self, path: Path, archive: str, kind: str) -> Iterator[Mapping[str, Any]]:
-        """What is missing is None, as in JSON."""
+        """Rows of a binary table; missing values are None, as in JSON."""
         import pyarrow
         from pyarrow import feather, ipc, parquet
 
@@ -179,8 +179,8 @@ class Rows:
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             if isinstance(error, (BadText, BadRow)):
                 raise
-            found = (str(error).strip().splitlines() or ["It breaks off."])[0].rstrip(".")
-            raise BadText(f"As {kind} it is broken: {found}.", f"Write it again, or give {KINDS}.") from error
+            fault = (str(error).strip().splitlines() or ["It breaks off."])[0].rstrip(".")
+            raise BadText(f"As {kind} it is broken: {fault}.", f"Write it again, or give {KINDS}.") from error
 
     def _wanted(self, names: list[str]) -> list[str]:
         """The columns to read: those that are known, or all where none is, so that a message can name them."""
@@ -194,7 +194,7 @@ class Rows:
         return wanted
 
     def _hub(self, name: str, is_folder: bool) -> Iterator[Mapping[str, Any]]:
-        """owner/name, owner/name/subset or owner/name/subset/split; or a copy of such a data set."""
+        """Rows of owner/name, owner/name/subset or owner/name/subset/split, or of a local copy of such a data set."""
         owner, *rest = name.split("/")
         if not is_folder and (not 1 <= len(rest) <= 3 or name.startswith((".", "/", "~")) or not all((owner, *rest))):
             do = "Give a file, a folder, or owner/name, owner/name/subset or owner/name/subset/split."
@@ -203,15 +203,15 @@ class Rows:
 
         subset, split = (None, self._split) if is_folder else ((*rest[1:], None)[0], rest[2] if len(rest) == 3 else self._split)
         try:
-            found = load_dataset(name if is_folder else f"{owner}/{rest[0]}", subset, split=split)
+            dataset = load_dataset(name if is_folder else f"{owner}/{rest[0]}", subset, split=split)
         except Exception as error:  # it raises whatever its network and its parsers raise
             first = (str(error).strip().splitlines() or ["It gave no reason."])[0]
             raise BadData(f"The hub did not give the data set `{name}`.", first, "Check the name, the split and the network.") from error
-        yield from found.select_columns(self._wanted(found.column_names))
+        yield from dataset.select_columns(self._wanted(dataset.column_names))
 
 
 def is_here(path: Path) -> bool:
-    """Whether there is such a file or folder; a name that none can have is not there."""
+    """Whether there is such a file or folder; False for a name that no file can have."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -219,12 +219,12 @@ def is_here(path: Path) -> bool:
 
 
 def _is_json(head: str) -> bool:
-    """Whether a file that is called a table holds JSON: its first row is no name."""
+    """Whether a file with a table's suffix holds JSON."""
     return BEGINS_JSON.match(head) is not None
 
 
 def _unpacked(path: Path, archive: str) -> BinaryIO:
-    """The bytes of a file behind at most one archive."""
+    """The bytes of a file, decompressed where it is compressed."""
     if archive == "zstd":
         import pyarrow
 
@@ -244,9 +244,9 @@ def _says_its_files(folder: Path) -> bool:
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
-    """The files of rows in a folder, in the order of their names: those of the split where names say which they belong to."""
+    """The data files in a folder, sorted by name; only those of the split where names contain a split."""
     kinds = (*JSON_SUFFIXES, *TABLE_SUFFIXES, ".parquet", ".arrow", ".feather")
-    found: dict[Path, str] = {}
+    suffix_of: dict[Path, str] = {}
     entries = list(islice(folder.rglob("*"), MAX_ENTRIES + 1))
     if len(entries) > MAX_ENTRIES:
         raise BadData(f"The folder `{folder}` holds more than {MAX_ENTRIES:,} files.", "", "Give the folder of the data set alone.")
@@ -254,20 +254,20 @@ def _shards(folder: Path, split: str) -> list[Path]:
         parts = path.relative_to(folder).parts
         suffixes = [s.lower() for s in path.suffixes]
         if path.is_file() and not any(part.startswith((".", "_")) for part in parts) and path.name not in SKIPPED and set(suffixes) & set(kinds):
-            found[path] = next((s for s in reversed(suffixes) if s in kinds), "")
-    if not found:
+            suffix_of[path] = next((s for s in reversed(suffixes) if s in kinds), "")
+    if not suffix_of:
         raise BadData(f"The folder `{folder}` holds no file of rows.", "", f"Give a folder with files of one kind: {KINDS}.")
     by_split: dict[str, list[Path]] = {}
-    for path in found:
+    for path in suffix_of:
         by_split.setdefault(_split_of(path.relative_to(folder)), []).append(path)
     wanted = SPLITS.get(split, split)
-    named = [path for path in found if any(part == split or part.startswith(f"{split}-") for part in path.relative_to(folder).parts)]
+    named = [path for path in suffix_of if any(part == split or part.startswith(f"{split}-") for part in path.relative_to(folder).parts)]
     by_split |= {wanted: named} if named else {}
     chosen = by_split.get(wanted) or (by_split.get("") if set(by_split) == {""} else None)
     if chosen is None:
-        there = ", ".join(sorted(filter(None, by_split)))
-        raise BadData(f"The folder `{folder}` has no files of the split `{split}`.", f"It has {there}.", "Name one of them with --split, or a file.")
-    several = sorted({found[path] for path in chosen})
+        splits = ", ".join(sorted(filter(None, by_split)))
+        raise BadData(f"The folder `{folder}` has no files of the split `{split}`.", f"It has {splits}.", "Name one of them with --split, or a file.")
+    several = sorted({suffix_of[path] for path in chosen})
     if len(several) > 1:
         do = "Give one of the files, or a folder with one kind."
         raise BadData(f"The folder `{folder}` holds files of several kinds.", f"Found {', '.join(several)}.", do)

@@ -1,7 +1,7 @@
-"""Rows of a text: JSON in its usual layouts, delimited columns, plain lines.
+"""Rows of a text: JSON in its common layouts, delimited columns, plain lines.
 
-Knows nothing of files, of what a row means, or of tables in binary form. What cannot be read as a row comes out as a `BadRow`
-in its place, so that whoever reads decides whether to go on.
+Knows nothing of files, the meaning of rows, or binary tables. A row that cannot be read is yielded as a `BadRow` in its place, so
+that the caller decides whether to continue.
 """
 
 import csv
@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, TextIO
 
 MAX_LINE = 64_000_000  # characters of a line or of one JSON value over many lines
-SIDES_OF_JSON = ("data", "rows", "examples", "instances", "train", "items")  # names under which a list of rows stands in an object
+SIDES_OF_JSON = ("data", "rows", "examples", "instances", "train", "items")  # keys under which an object may hold its list of rows
 JSON_SUFFIXES, LINE_SUFFIXES, TABLE_SUFFIXES = (".json", ".jsonl", ".ndjson"), (".jsonl", ".ndjson"), (".csv", ".tsv", ".tab", ".psv")
 BEGINS_JSON = re.compile(r"""\s*(\[\s*[\[{"'\]]|\{\s*["'}])""")
 DELIMITERS = ",\t;|"
@@ -20,7 +20,7 @@ ROW_OF_JSON = "A row is one line of JSON, or an item of a list."
 
 
 class BadRow(ValueError):
-    """A row that cannot be read or used: what was found, what to do."""
+    """An unreadable or unusable row: what was found, what to do."""
 
     def __init__(self, found: str, do: str = "Mend or remove the row."):
         self.found, self.do = found, do
@@ -28,7 +28,7 @@ class BadRow(ValueError):
 
 
 class BadText(ValueError):
-    """A text that holds no rows in any layout: what was found, what to do."""
+    """A text without rows in any layout: what was found, what to do."""
 
     def __init__(self, found: str, do: str = ""):
         self.found, self.do = found, do
@@ -36,7 +36,7 @@ class BadText(ValueError):
 
 
 def excerpt(value: Any, most: int = 60) -> str:
-    """A value as it is shown in a message: one line, cut."""
+    """A value for an error message: one line, at most `most` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=lambda other: type(other).__name__)
     text = " ".join(text.split()).encode(errors="backslashreplace").decode()
     return text if len(text) <= most else text[: most - 1] + "…"
@@ -46,7 +46,7 @@ def excerpt(value: Any, most: int = 60) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises BadRow: no JSON, a key given twice, nested too deeply, a number without end."""
+    """The value of a JSON text. Raises BadRow where it is no JSON, has a duplicate key, is nested too deeply or holds a huge number."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except BadRow:
@@ -60,12 +60,12 @@ def parse_json(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    row = dict(pairs)
+    if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise BadRow(f"The key `{excerpt(twice)}` stands in it twice.", "Keep one of them.")
-    return found
+    return row
 
 
 def _where(error: json.JSONDecodeError) -> str:
@@ -76,7 +76,7 @@ def _where(error: json.JSONDecodeError) -> str:
 
 
 def json_rows(stream: TextIO, suffix: str) -> Iterator[tuple[int, Any]]:
-    """Rows of JSON lines, of a list, of values one behind the other, or of columns; lines are counted as lines, items from 1."""
+    """Numbered rows of JSON lines, of a list, of concatenated values, or of columns; lines are numbered as lines, items from 1."""
     lines = _lines(stream)
     first = next(lines, None)
     if first is None:
@@ -104,7 +104,7 @@ def json_rows(stream: TextIO, suffix: str) -> Iterator[tuple[int, Any]]:
 
 
 def _lines(stream: TextIO) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not blank. Only a line break parts lines: U+2028 may stand in a text."""
+    """Numbered lines that are not blank. Only line breaks separate lines: a text may contain U+2028."""
     number = 0
     while line := stream.readline(MAX_LINE):
         number += 1
@@ -130,15 +130,15 @@ def _each_line(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
 
 
 def _values(text: str) -> list[Any]:
-    """The rows of one value over many lines, or of several one behind the other."""
-    decoder, at, found = json.JSONDecoder(object_pairs_hook=_object), 0, []
+    """The rows of one value over many lines, or of several concatenated values."""
+    decoder, at, values = json.JSONDecoder(object_pairs_hook=_object), 0, []
     try:
         while at < len(text):
             if text[at].isspace():
                 at += 1
                 continue
             value, at = decoder.raw_decode(text, at)
-            found.append(value)
+            values.append(value)
     except json.JSONDecodeError as error:
         lines = [line for line in text.split("\n") if line.strip()]
         if any(_is_object(line) for line in lines[1:3]):  # lines of which the first is torn
@@ -148,7 +148,7 @@ def _values(text: str) -> list[Any]:
         raise BadText("It is nested too deeply to be read.") from error
     except BadRow as error:
         raise BadText(error.found, error.do) from error
-    return expand(found[0]) if len(found) == 1 else found
+    return expand(values[0]) if len(values) == 1 else values
 
 
 def _is_object(line: str) -> bool:
@@ -191,7 +191,7 @@ def expand(value: Any, is_line: bool = False) -> list[Any]:
 
 
 def delimiter_of(head: str, known: frozenset[str], suffix: str) -> str:
-    """What parts the columns, by the first row: where most known names come out, else most names. "" where there is one column."""
+    """The delimiter that gives the most known names in the first row, else the most names; "" where there is one column."""
     line = next((line for line in re.split(r"[\r\n]+", head) if line.strip()), "")
     if line.lower().startswith("sep=") and len(line.strip()) == 5:  # Excel says it
         return line.strip()[4]
@@ -214,9 +214,9 @@ def header_names(line: str, delimiter: str) -> list[str]:
 
 
 def delimited_rows(stream: TextIO, delimiter: str) -> Iterator[tuple[int, Any]]:
-    """Rows of columns under a first row of names, read strictly: as many fields as names, nothing behind a closing quote.
+    """Numbered rows under a header, read strictly: as many fields as names, nothing after a closing quote.
 
-    A row that breaks these rules ends where its line ends, so that a lost quote takes no other row with it.
+    A row that breaks these rules ends at the end of its line, so that a missing quote affects no other row.
     """
     csv.field_size_limit(2**31 - 1)  # an answer may be longer than the 131,072 characters it begins with
     lines = _Lines(stream)
@@ -238,7 +238,7 @@ def delimited_rows(stream: TextIO, delimiter: str) -> Iterator[tuple[int, Any]]:
 
 
 class _Lines:
-    """Lines of a text that may be read again from a place."""
+    """Lines of a text that can be put back and read again."""
 
     def __init__(self, stream: TextIO):
         self._stream, self._again, self.taken = stream, [], []  # type: ignore[var-annotated]
@@ -256,7 +256,7 @@ class _Lines:
         return line
 
     def back(self) -> None:
-        """All but the first of the lines taken are read again."""
+        """Put back all lines taken but the first."""
         self._again += reversed(self.taken[1:])
 
 
@@ -279,7 +279,7 @@ def _fields(lines: _Lines, delimiter: str) -> Iterator[Any]:
 
 
 def line_rows(stream: TextIO) -> Iterator[tuple[int, Any]]:
-    """Each line as a text; one that begins a JSON object is read as JSON."""
+    """Each line as a text; a line that begins with a JSON object is parsed."""
     for number, line in _lines(stream):
         text = line.strip()
         try:

@@ -1,6 +1,6 @@
-"""Examples as token ids: prompts in their template, answers as they were generated where the ids are this tokenizer's, marks by tokens.
+"""Examples as token ids: prompts in their template, answers with their generated ids where those are of this tokenizer, marks by token.
 
-Knows tokenizers, no models, nothing of splits or reports.
+Knows tokenizers, not models, splits or reports.
 """
 
 import re
@@ -15,19 +15,19 @@ from rgtg.preferences.batches import Ids, TokenPair, TokenText
 from rgtg.preferences.formats import Example, Labelled, Mark, Prompt
 from rgtg.prompts import check_rows, closing, decodes_to, encode_prompt, encode_response, num_end_ids, pieces
 
-# what templates of this field write around turns; a tokenizer that lacks them reads their characters
+# markers of common chat templates; a tokenizer that lacks them encodes their characters
 TEMPLATE_MARKERS = r"<\|[a-z][a-z0-9_]{1,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<｜[^｜>]{1,30}｜>"
 
 
 class Encoder:
-    """Examples as ids; counts what it had to change. Raises BadSettings where no prompt can be read as the settings say."""
+    """Encodes examples as ids and counts its changes. Raises BadSettings where the template cannot be applied to any prompt."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, context: int, vocabulary: int, config: DataConfig, margin: float = 1.0, mark_weight: float = 3.0
     ):
         self._tokenizer, self._max_length, self._vocabulary, self._config = tokenizer, min(context, config.max_length), vocabulary, config
         self._margin, self._mark_weight = margin, mark_weight
-        self.template, self.held_out = (config.template, config.system_prompt), config.held_out
+        self.template, self.eval_fraction = (config.template, config.system_prompt), config.eval_fraction
         self._end = self._checked(closing(tokenizer, *self.template))
         self.num_cut = self.num_read_again = self.num_marks_lost = self.num_prompts_found = self.num_conversations = 0
         special = [token for token in tokenizer.all_special_tokens if re.search(r"[^\w\s]", token) and len(token) > 2]
@@ -37,7 +37,7 @@ class Encoder:
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
 
     def pair(self, example: Example) -> TokenPair | str:
-        """The pair, or the cause it is dropped for."""
+        """The pair, or the cause (one of `dataset.CAUSES`) for which it is dropped."""
         if not example.weight:
             return "no_weight"
         prompt_ids, chosen, rejected, own = self._ids(example)
@@ -48,7 +48,7 @@ class Encoder:
         room = self._max_length - len(prompt_ids)
         if room < 1:
             return "prompt_over_long"
-        marks = self._marks(example, prompt_ids, (chosen, rejected), own)  # before they are cut: the texts are whole
+        marks = self._marks(example, prompt_ids, (chosen, rejected), own)  # before truncation, as the texts are complete
         if max(len(chosen), len(rejected)) > room:
             if self._config.over_long == "drop":
                 return "over_long"
@@ -58,22 +58,22 @@ class Encoder:
                 return "equal_when_cut"
         self.num_prompts_found += not example.prompt_given and (own or not example.prompt_ids)
         self._look_for_markers(example.prompt, example.chosen, example.rejected)
-        num_common = example.num_common if own else 0  # of other tokens it says nothing; what both begin with is counted anyway
+        num_common = example.num_common if own else 0  # of another tokenizer's tokens it is meaningless; the common beginning counts anyway
         weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._mark_weight)
         self.num_conversations += not isinstance(example.prompt, str)
         return TokenPair(prompt_ids, chosen, rejected, example.margin * self._margin, example.weight, num_common, weights)
 
     def _marks(self, example: Example, prompt_ids: Ids, sides: tuple[Ids, Ids], own: bool) -> tuple[list[Mark], list[Mark]]:
-        """Of each side, by its tokens: as the row has them where the ids are its own, else from its characters."""
+        """The marks of each side by token: the row's own where its ids are used, else from its character spans."""
         answers = (example.chosen, example.chosen_marks, example.chosen_spans), (example.rejected, example.rejected_marks, example.rejected_spans)
-        found: list[list[Mark]] = []
+        marks_by_side: list[list[Mark]] = []
         lost = False
         for ids, (text, marks, spans) in zip(sides, answers, strict=True):
             by_characters = marks_on_tokens(pieces(self._tokenizer, prompt_ids, ids, self._end), text, spans) if spans and not (own and marks) else []
-            found.append(list(marks) if own and marks else by_characters)
-            lost |= bool((marks or spans) and not found[-1])
+            marks_by_side.append(list(marks) if own and marks else by_characters)
+            lost |= bool((marks or spans) and not marks_by_side[-1])
         self.num_marks_lost += lost
-        return found[0], found[1]
+        return marks_by_side[0], marks_by_side[1]
 
     def text(self, example: Labelled) -> TokenText | str:
         if not example.weight:
@@ -92,20 +92,20 @@ class Encoder:
         return TokenText(prompt_ids, ids, example.label, example.weight)
 
     def _look_for_markers(self, prompt: Prompt, *answers: str) -> None:
-        """Counts the rows whose texts hold special tokens as they are written."""
+        """Count rows whose texts contain special tokens as plain text."""
         texts = (*((prompt,) if isinstance(prompt, str) else (content for _, content in prompt)), *answers)
-        found = {match[0] for text in texts for match in self._markers.finditer(text)}
-        self.num_with_markers += bool(found)
+        markers = {match[0] for text in texts for match in self._markers.finditer(text)}
+        self.num_with_markers += bool(markers)
         if len(self.markers) < 100:
-            self.markers |= found
+            self.markers |= markers
 
     def _ids(self, example: Example) -> tuple[Ids, Ids, Ids, bool]:
-        """Prompt, chosen, rejected, and whether they are the row's own ids: as they were generated where they are of this
-        tokenizer, else the texts encoded."""
+        """Ids of prompt, chosen and rejected, and whether they are the row's own: those that were generated, where they are of this
+        tokenizer, else the encoded texts."""
         if example.prompt_ids:
             foreign = self._foreign(example)
             if not foreign:
-                starts = (self._tokenizer.bos_token_id,), (self._tokenizer.eos_token_id,)  # what an empty prompt is
+                starts = (self._tokenizer.bos_token_id,), (self._tokenizer.eos_token_id,)  # ids of an empty prompt
                 known = example.prompt or example.prompt_ids in starts
                 prompt_ids = self._prompt(example.prompt) if known and (example.prompt or example.chosen or example.rejected) else example.prompt_ids
                 sides = example.chosen_ids, example.rejected_ids
@@ -131,14 +131,16 @@ class Encoder:
                 return f"Its `{side}_ids` are another text than its `{side}`."
         if example.chosen or example.rejected or not example.prompt:
             return ""
-        ours = encode_prompt(self._tokenizer, example.prompt), self._prompt(example.prompt)
-        return "" if example.prompt_ids in ours else "Its `prompt` has other ids here."  # without answers it says whose ids they are
+        own_encodings = encode_prompt(self._tokenizer, example.prompt), self._prompt(example.prompt)
+        return (
+            "" if example.prompt_ids in own_encodings else "Its `prompt` has other ids here."
+        )  # without answers the prompt shows whose ids they are
 
     def _prompt(self, prompt: Prompt) -> Ids:
         return self._checked(encode_prompt(self._tokenizer, prompt, self._config.template, self._config.system_prompt))
 
     def _closed(self, ids: Ids) -> Ids:
-        """An answer that came to its end in another template, closed as in this one."""
+        """A complete answer with the end tokens of another template, ended as in this one."""
         num = num_end_ids(self._tokenizer, ids, self._end)
         return (*ids[:-num], *self._end) if num else ids
 
@@ -152,8 +154,8 @@ class Encoder:
 
 
 def mark_weights(chosen: Sequence[Mark], rejected: Sequence[Mark], num_positions: int, weight: float) -> tuple[float, ...]:
-    """The factor on each prefix length: `weight` where the prefix ends under a mark that agrees with the vote (good on the
-    chosen, bad on the rejected side, from where it goes wrong), 1 / `weight` under one that says the opposite. () without marks.
+    """Factor on each prefix length: `weight` where the prefix ends under a mark that agrees with the vote (good on the chosen, bad
+    on the rejected side, or beyond where it goes wrong), 1 / `weight` under one that disagrees. () without marks.
 
     >>> mark_weights([], [(1, 2, "bad")], 3, 3.0)
     (1.0, 3.0, 1.0)
@@ -170,16 +172,16 @@ def mark_weights(chosen: Sequence[Mark], rejected: Sequence[Mark], num_positions
 
 
 def marks_on_tokens(texts: Sequence[str], text: str, spans: Sequence[Mark]) -> list[Mark]:
-    """Marks by characters of `text` as marks by tokens, of which `texts` says what each adds; [] where they do not hold the text.
+    """Marks by character of `text` as marks by token; `texts` are the texts of the tokens. [] where these do not contain `text`.
 
     >>> marks_on_tokens([" ab", "cd", ""], "abcd", [(1, 3, "bad"), (4, 4, "goes_wrong")])
     [(0, 2, 'bad'), (2, 3, 'goes_wrong')]
     """
-    before = "".join(texts).find(text)  # a space that parts it from the prompt is none of it
+    before = "".join(texts).find(text)  # a space that separates it from the prompt is not part of it
     ends = [0, *accumulate(map(len, texts))]
-    found: list[Mark] = []
+    marks: list[Mark] = []
     for start, end, label in spans if before >= 0 else ():
         end = ends[-1] + 1 if label == "goes_wrong" else end
-        under = [i for i, (a, b) in enumerate(pairwise(ends)) if a - before < end and (b - before > start or a - before >= start)]
-        found += [(under[0], under[-1] + 1, label)] if under else []
-    return found
+        covered = [i for i, (a, b) in enumerate(pairwise(ends)) if a - before < end and (b - before > start or a - before >= start)]
+        marks += [(covered[0], covered[-1] + 1, label)] if covered else []
+    return marks

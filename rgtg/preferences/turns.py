@@ -1,6 +1,6 @@
-"""Values of a row as texts and conversations: what a cell holds, whose turn it is, where a prompt ends and an answer begins.
+"""Values of a row as texts and conversations: parsing cells, roles of turns, separating prompt and answer.
 
-Knows nothing of files, of layouts or of tokenizers.
+Knows nothing of files, layouts or tokenizers.
 """
 
 import ast
@@ -30,7 +30,7 @@ LIKE_TURNS = re.compile(r"""\s*[\[(]?\s*\{\s*['"](role|from|content|value)['"]\s
 
 
 class LeftOut(Exception):
-    """A row that can be read and gives no preference; the cause is one of `formats.LEFT_OUT`."""
+    """Raised for a readable row without a preference; the cause is one of `formats.LEFT_OUT`."""
 
     def __init__(self, cause: str, found: str):
         self.cause, self.found = cause, found
@@ -38,15 +38,15 @@ class LeftOut(Exception):
 
 
 def kind_of(value: Any) -> str:
-    """In words: "null", "a number (5)"."""
+    """The type of a value in words: "null", "a number (5)"."""
     if value is None or value in ([], ()):
         return "null" if value is None else "an empty list"
-    shown = f" ({excerpt(value, 30)})" if isinstance(value, (bool, int, float, str)) else ""
-    return KINDS.get(type(value), "of a kind that is not read") + shown
+    content = f" ({excerpt(value, 30)})" if isinstance(value, (bool, int, float, str)) else ""
+    return KINDS.get(type(value), "of a kind that is not read") + content
 
 
 def text_of(value: Any, name: str) -> str:
-    """A text, also where an object holds nothing but one. Raises BadRow."""
+    """A text, also from an object that holds only one. Raises BadRow."""
     if isinstance(value, Mapping) and "role" not in value:
         value = next((value[key] for key in ("text", "content", "full_text", "value") if isinstance(value.get(key), str)), value)
     if isinstance(value, list) and value and all(isinstance(part, Mapping) and "type" in part for part in value):
@@ -55,8 +55,8 @@ def text_of(value: Any, name: str) -> str:
         raise BadRow(f"`{name}` is {kind_of(value)}, not a text.", "Mend or remove the row.")
     if len(value) > MAX_CHARACTERS:
         raise BadRow(f"`{name}` has {len(value):,} characters; at most {MAX_CHARACTERS:,} are read.", "Shorten it, or remove the row.")
-    if found := unsound(value, takes_nul=True):
-        raise BadRow(f"`{name}` holds {found[0]}: its character {found[1] + 1:,}.", "Write the file again from whole characters, or remove the row.")
+    if fault := unsound(value, takes_nul=True):
+        raise BadRow(f"`{name}` holds {fault[0]}: its character {fault[1] + 1:,}.", "Write the file again with valid characters, or remove the row.")
     return value
 
 
@@ -69,10 +69,10 @@ def _parts(parts: list[Mapping[str, Any]], name: str) -> str:
 
 
 def unwrapped(value: Any, name: str, strict: bool) -> Any:
-    """A text that is itself a JSON list or object, as its value; others as they are.
+    """The parsed value of a text that is a JSON list or object; other values unchanged.
 
-    With `strict`, in a cell of a table of texts, what begins a list or object and is none that can be read raises BadRow. Without,
-    only what looks like a conversation does: an answer may well be JSON.
+    With `strict`, for cells of a text table, a text that begins like a list or object and cannot be parsed raises BadRow. Otherwise
+    only one that looks like a conversation does: an answer may well be JSON.
     """
     if not isinstance(value, str) or not BEGINS_JSON.match(value):
         return value
@@ -80,18 +80,18 @@ def unwrapped(value: Any, name: str, strict: bool) -> Any:
     if not strict and not like_turns and not value.lstrip().startswith('["'):
         return value
     try:
-        found = parse_json(value)
+        parsed = parse_json(value)
     except BadRow as error:
-        found = _literal(value)
-        if found is None and (strict or like_turns):
+        parsed = _literal(value)
+        if parsed is None and (strict or like_turns):
             begins = f"`{name}` begins a list or an object, but is no JSON: `{excerpt(value, 40)}`."
             raise BadRow(begins, "Write conversations as JSON, with double quotes and commas.") from error
-    if is_turns(found) or _are_texts(found) or (isinstance(found, list) and not found):
-        return found
-    if isinstance(found, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in found):
-        return found
-    if isinstance(found, Mapping) and any(isinstance(found.get(key), str) for key in ("text", "content")) and len(found) == 1:
-        return found
+    if is_turns(parsed) or _are_texts(parsed) or (isinstance(parsed, list) and not parsed):
+        return parsed
+    if isinstance(parsed, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in parsed):
+        return parsed
+    if isinstance(parsed, Mapping) and any(isinstance(parsed.get(key), str) for key in ("text", "content")) and len(parsed) == 1:
+        return parsed
     if strict or like_turns:
         raise BadRow(
             f"`{name}` holds a JSON value that is no text and no conversation: `{excerpt(value, 40)}`.", "Write a text, or a list of messages."
@@ -100,7 +100,7 @@ def unwrapped(value: Any, name: str, strict: bool) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """A list as Python writes it; None where it is none."""
+    """The value of a Python literal; None where the text is none."""
     if len(text) > 1_000_000:
         return None
     try:
@@ -126,7 +126,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def value_of(value: Any, name: str) -> Value:
-    """A text or turns, of whatever a row holds. Raises BadRow."""
+    """A value of a row as a text or as turns. Raises BadRow."""
     if value is None:
         raise BadRow(f"`{name}` is null: there is nothing in it.", "Fill it, or remove the row.")
     if isinstance(value, (list, tuple)) and not value:
@@ -149,7 +149,7 @@ def value_of(value: Any, name: str) -> Value:
 
 def messages(value: Any, name: str) -> tuple[Message, ...]:
     """[{"role": "user", "content": "Hi"}], [{"from": "human", "value": "Hi"}] or [["Human", "Hi"]] -> (("user", "Hi"),)"""
-    found = []
+    turns = []
     for turn in value:
         if isinstance(turn, Mapping):
             role = turn.get("role") if turn.get("role") is not None else turn.get("from")
@@ -159,35 +159,35 @@ def messages(value: Any, name: str) -> tuple[Message, ...]:
         if not isinstance(role, str) or role.lower() not in ROLE_NAMES:
             from_whom = f"`{excerpt(role, 30)}`" if isinstance(role, str) else kind_of(role)
             raise BadRow(f"A message of `{name}` is from {from_whom}.", f"The roles are {', '.join(ROLE_NAMES)}.")
-        found.append((ROLE_NAMES[role.lower()], text_of(content, f"{name}, a message of {role}")))
-    return tuple(found)
+        turns.append((ROLE_NAMES[role.lower()], text_of(content, f"{name}, a message of {role}")))
+    return tuple(turns)
 
 
 # --- a prompt and its answers -----------------------------------------------------------------------------------------
 
 
 def with_context(prompt: Value, system: str, history: tuple[Message, ...]) -> Value:
-    """A prompt behind its system prompt and earlier turns; where it has them already they are not read twice."""
+    """A prompt after its system prompt and earlier turns; those that it has already are not repeated."""
     if not system and not history:
         return prompt
     turns = (("user", prompt),) if isinstance(prompt, str) and prompt else () if isinstance(prompt, str) else prompt
-    return behind(((("system", system),) if system else ()) + history, turns)
+    return after_prompt(((("system", system),) if system else ()) + history, turns)
 
 
-def behind(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The turns before an answer, behind the prompt; a prompt that they hold already is not put before them again.
+def after_prompt(shared: tuple[Message, ...], turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The prompt followed by the turns before an answer; a prompt that these contain already is not repeated.
 
-    >>> behind((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
+    >>> after_prompt((("user", "Hi"),), (("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")))
     (('user', 'Hi'), ('assistant', 'Hello.'), ('user', 'Why?'))
     """
-    asked, there = ([(role, content.strip()) for role, content in side if role != "system"] for side in (shared, turns))
-    if asked not in (there[: len(asked)], there[len(there) - len(asked) :]):
+    prompt_turns, own_turns = ([(role, content.strip()) for role, content in side if role != "system"] for side in (shared, turns))
+    if prompt_turns not in (own_turns[: len(prompt_turns)], own_turns[len(own_turns) - len(prompt_turns) :]):
         return *shared, *turns
     return *(turn for turn in shared if turn[0] == "system" and turn not in turns), *turns
 
 
 def answered(prompt: Value, side: Value, name: str) -> tuple[Value, str]:
-    """The whole prompt of a side and its answer. Raises LeftOut where the last turn is not the assistant's."""
+    """The complete prompt of a side and its answer. Raises LeftOut where the last turn is not the assistant's."""
     if isinstance(side, str) and not isinstance(prompt, str):
         return prompt, side
     if isinstance(side, str):
@@ -195,29 +195,29 @@ def answered(prompt: Value, side: Value, name: str) -> tuple[Value, str]:
     if side[-1][0] != "assistant":
         raise LeftOut("no_answer", f"`{name}` does not end with the assistant's answer.")
     shared = (("user", prompt),) if isinstance(prompt, str) and prompt else () if isinstance(prompt, str) else prompt
-    return behind(shared, side[:-1]) or "", side[-1][1]
+    return after_prompt(shared, side[:-1]) or "", side[-1][1]
 
 
 def _dialogue(prompt: str, side: str, name: str) -> tuple[str, str]:
-    """Dialogues of HH: the same turns twice, another last one. Where the turns stand in the prompt, an answer may bring more."""
+    """Prompt and answer of an HH dialogue, whose sides differ in the last turn. With the turns in the prompt, an answer may add more."""
     if prompt and TURN not in prompt:
         return prompt, side
-    whole = side if side.startswith(prompt) else prompt + side
-    return last_turn(whole, name)
+    dialogue = side if side.startswith(prompt) else prompt + side
+    return last_turn(dialogue, name)
 
 
 def last_turn(dialogue: str, name: str) -> tuple[str, str]:
-    """A complete dialogue as what is asked and its last answer. Raises LeftOut where it ends with the human's turn."""
+    """A dialogue as prompt and last answer. Raises LeftOut where it ends with the human's turn."""
     before, turn, answer = dialogue.rpartition(TURN)
     if HUMAN in answer:
         raise LeftOut("no_answer", f"`{name}` ends with the human's turn.")
     return before + turn, answer
 
 
-def parted(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """What two texts begin with, cut where a word begins, and what follows it in each.
+def common_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """The common beginning of two texts, up to a word boundary, and the rest of each.
 
-    >>> parted("Q: Hi A: The cat", "Q: Hi A: They")
+    >>> common_prompt("Q: Hi A: The cat", "Q: Hi A: They")
     ('Q: Hi A:', ' The cat', ' They')
     """
     most = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
@@ -232,16 +232,16 @@ def parted(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 
 def without_prompt(prompt: str, chosen: str, rejected: str) -> tuple[str, str]:
-    """Answers that both repeat the prompt word for word, without it; others as they are."""
+    """Two answers without the prompt where both begin with it; else unchanged."""
     if len(prompt.split()) > 1 and chosen.startswith(prompt) and rejected.startswith(prompt):
         return chosen[len(prompt) :], rejected[len(prompt) :]
     return chosen, rejected
 
 
 def check_same(chosen: Value, rejected: Value) -> None:
-    """Raises LeftOut where two answers follow different prompts."""
+    """Raise LeftOut where two answers have different prompts."""
     if chosen != rejected:
         a, b = (prompt if isinstance(prompt, str) else transcript(prompt) for prompt in (chosen, rejected))
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-        found = f"Its sides answer different prompts: from character {at + 1} on, {a[at : at + 30]!r} against {b[at : at + 30]!r}."
-        raise LeftOut("other_prompts", found)
+        difference = f"Its sides answer different prompts: from character {at + 1} on, {a[at : at + 30]!r} against {b[at : at + 30]!r}."
+        raise LeftOut("other_prompts", difference)

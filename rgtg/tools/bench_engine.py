@@ -1,4 +1,4 @@
-"""What the decoding benchmark runs: models of three sizes, and the engine one round at a time.
+"""Models of three sizes for the decoding benchmark, and the engine one round at a time.
 
 As a script it decodes with the checkout it is started in, which may be an older one: it stands on `make_run`, `Models` and `generate`
 alone, and imports rgtg inside its functions. A request is one JSON line on stdin, its answer one on stdout.
@@ -50,7 +50,7 @@ def _starter(device: str) -> Any:
 
 
 def _random(name: str, device: str) -> Any:
-    """Weights from seed 0, under a tokenizer that has a word for every row: what has none is never a candidate."""
+    """Weights from seed 0, with a tokenizer that has a token for every row, since rows without one are never candidates."""
     import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -82,7 +82,7 @@ def _random(name: str, device: str) -> Any:
 
 
 def prompt_ids(models: Any, num_tokens: int, columns: int) -> list[list[int]]:
-    """Random ids behind the start token, another prompt for each column, the same in every process."""
+    """Random ids after the start token, a different prompt for each column, the same in every process."""
     import torch
 
     size = models.base_lm.loaded.vocabulary_size
@@ -91,7 +91,7 @@ def prompt_ids(models: Any, num_tokens: int, columns: int) -> list[list[int]]:
 
 
 class EngineRounds:
-    """Greedy columns of the engine, one round after another: base, or PARGS-G with beta 1."""
+    """Greedy columns of the engine, round by round: base, or PARGS-G with beta 1."""
 
     def __init__(self, models: Any, prompts: Sequence[Sequence[int]], k: int, guided: bool, num_tokens: int):
         from rgtg.config import GenerationConfig
@@ -105,7 +105,7 @@ class EngineRounds:
         self.tokens: list[list[int]] = [[] for _ in prompts]
 
     def advance(self, num_rounds: int) -> float:
-        """Decodes so many tokens in every column; seconds a round. The first call reads the prompts."""
+        """Decode `num_rounds` tokens in every column; seconds per round. The first call encodes the prompts."""
         wanted = len(self.tokens[0]) + num_rounds
         begun = clock()
         while len(self.tokens[-1]) < wanted:  # the last column is the last of its round

@@ -1,4 +1,4 @@
-"""How fast training is: one forward for all prefixes against every prefix on its own, ours against TRL's RewardTrainer, and how
+"""Benchmark of training speed: one forward for all prefixes against every prefix on its own, ours against TRL's RewardTrainer, and how
 many tokens a second a large model learns from on a GPU.
 
 Knows nothing of the screen. Where two are compared, both compute the same loss on the same pairs, or the line says so.
@@ -32,9 +32,9 @@ LENGTHS = (32, 64, 128)  # of the answers in tokens
 
 
 def random_pairs(num_pairs: int, num_tokens: int, vocabulary: int, seed: int = 0, spread: int = 0) -> list[TokenPair]:
-    """Pairs of random answers behind a start token, `num_tokens` long, by chance up to `spread` shorter."""
-    luck = random.Random(seed)
-    draw = lambda: tuple(luck.randrange(3, vocabulary) for _ in range(num_tokens - luck.randint(0, spread)))  # noqa: E731
+    """Pairs of random answers after a start token, `num_tokens` long, or at random up to `spread` shorter."""
+    rng = random.Random(seed)
+    draw = lambda: tuple(rng.randrange(3, vocabulary) for _ in range(num_tokens - rng.randint(0, spread)))  # noqa: E731
     return [TokenPair((0,), draw(), draw()) for _ in range(num_pairs)]
 
 
@@ -81,10 +81,11 @@ def one_pass(lengths: Sequence[int] = LENGTHS, rounds: int = 3) -> Iterator[dict
                 begun = time.perf_counter()
                 losses[name] = way()
                 times[name].append(time.perf_counter() - begun)
-        ours, theirs = (statistics.median(times[name]) for name in ("ours", "enumerated"))
+        one_pass_seconds, enumerated_seconds = (statistics.median(times[name]) for name in ("ours", "enumerated"))
         yield {
-            "bench": "train", "what": "one pass for all prefixes", "L": length, "seconds": round(ours, 4), "enumerated_seconds": round(theirs, 4),
-            "ratio": round(theirs / ours, 1), "theory": (length + 1) / 2, "aim": length / 4, "loss": round(losses["ours"], 6),
+            "bench": "train", "what": "one pass for all prefixes", "L": length, "seconds": round(one_pass_seconds, 4),
+            "enumerated_seconds": round(enumerated_seconds, 4),
+            "ratio": round(enumerated_seconds / one_pass_seconds, 1), "theory": (length + 1) / 2, "aim": length / 4, "loss": round(losses["ours"], 6),
             "loss_difference": abs(losses["ours"] - losses["enumerated"]),
         }  # fmt: skip
 
@@ -103,7 +104,7 @@ def _at_once(criterion: Criterion, scorer: Scorer, pairs: Sequence[TokenPair]) -
 
 
 def _enumerated(scorer: nn.Module, pairs: Sequence[TokenPair], pad_id: int, budget: int) -> Iterator[Tensor]:
-    """Every pair cut at every length, as PARGS trains, in batches of some `budget` tokens; of equal length, so that none is padding."""
+    """Every pair cut at every length, as PARGS trains, in batches of about `budget` tokens, sorted by length, so that there is no padding."""
     cut = []
     for pair in pairs:
         longest = max(len(pair.chosen_ids), len(pair.rejected_ids))
@@ -132,7 +133,7 @@ def _batch_loss(scorer: nn.Module, batch: Sequence, pad_id: int) -> Tensor:
 
 
 def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> Iterator[dict]:
-    """Seconds a step of our full objective and of TRL's RewardTrainer: same model, pairs, order, optimizer, no dropout."""
+    """Seconds per step of our full objective and of TRL's RewardTrainer: same model, pairs, order, optimizer, no dropout."""
     try:
         import trl  # noqa: F401
     except ImportError:
@@ -140,19 +141,17 @@ def against_trl(num_steps: int = 20, size: int = 16, num_tokens: int = 48) -> It
         return
     start = _start()
     pairs = random_pairs(num_steps * size, num_tokens, start.loaded.vocabulary_size, spread=num_tokens // 2)
-    config = TrainingConfig(
-        objective=Full(), num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-4, dropout=0.0, autocast=False, report_every=1
-    )
+    config = TrainingConfig(objective=Full(), max_steps=num_steps, batch_size=size, learning_rate=1e-4, dropout=0.0, bf16=False, logging_steps=1)
     in_order = [pair for share in plan(pairs, size, num_steps, config.seed) for pair in share.items if isinstance(pair, TokenPair)]
     contestants = {"ours": lambda: _ours(start, pairs, config), "TRL": lambda: _trl(start, in_order, config)}
-    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
+    results: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
     for _ in range(2):
         for name, contestant in contestants.items():
             losses, stamps = contestant()
-            found[name][0][:] = losses
-            found[name][1].extend(b - a for a, b in pairwise(stamps[2:]))
-    medians = {name: statistics.median(times) for name, (_, times) in found.items()}
-    differences = [abs(a - b) for a, b in zip(found["ours"][0], found["TRL"][0], strict=True)]
+            results[name][0][:] = losses
+            results[name][1].extend(b - a for a, b in pairwise(stamps[2:]))
+    medians = {name: statistics.median(times) for name, (_, times) in results.items()}
+    differences = [abs(a - b) for a, b in zip(results["ours"][0], results["TRL"][0], strict=True)]
     yield {
         "bench": "train", "what": "full objective against TRL", "steps": num_steps, "pairs_a_step": size,
         "ms_a_step": round(1000 * medians["ours"], 1), "trl_ms_a_step": round(1000 * medians["TRL"], 1),
@@ -187,8 +186,8 @@ def _trl(start: Start, pairs: Sequence[TokenPair], config: TrainingConfig) -> tu
     rows = [{"chosen_ids": [*p.prompt_ids, *p.chosen_ids], "rejected_ids": [*p.prompt_ids, *p.rejected_ids]} for p in pairs]
     with tempfile.TemporaryDirectory() as folder:
         args = RewardConfig(
-            output_dir=folder, max_steps=config.num_steps, per_device_train_batch_size=config.pairs_per_batch, learning_rate=config.learning_rate,
-            lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup * config.num_steps)), adam_beta2=0.95, max_grad_norm=1.0,
+            output_dir=folder, max_steps=config.max_steps, per_device_train_batch_size=config.batch_size, learning_rate=config.learning_rate,
+            lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup_ratio * config.max_steps)), adam_beta2=0.95, max_grad_norm=1.0,
             optim="adamw_torch_fused", logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True, bf16=False,
             max_length=None, train_sampling_strategy="sequential", dataloader_pin_memory=False, gradient_checkpointing=False, log_level="error",
         )  # fmt: skip
@@ -213,15 +212,19 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
         yield {"bench": "train", "what": "throughput at 1B parameters", "skipped": "there is no GPU here"}
         return
     pairs = random_pairs(num_steps * size, num_tokens, shape["vocab_size"])
-    ways: dict[str, dict[str, Any]] = {"all weights": {}, "all weights, checkpointing": {"checkpointing": True}, "LoRA": {"lora": True}}
+    ways: dict[str, dict[str, Any]] = {
+        "all weights": {},
+        "all weights, gradient checkpointing": {"gradient_checkpointing": True},
+        "LoRA": {"use_peft": True},
+    }
     for name, options in ways.items():
         torch.manual_seed(0)
         with torch.device(device):
             model: Any = LlamaForSequenceClassification(LlamaConfig(**shape | {"num_labels": 1, "pad_token_id": 0}))
         model = model.to(torch.bfloat16)
         num_parameters = sum(p.numel() for p in model.parameters())
-        config = TrainingConfig(num_steps=num_steps, pairs_per_batch=size, learning_rate=1e-5, dropout=0.0, report_every=1, **options)
-        if config.lora:
+        config = TrainingConfig(max_steps=num_steps, batch_size=size, learning_rate=1e-5, dropout=0.0, logging_steps=1, **options)
+        if config.use_peft:
             add_lora(model, config)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()

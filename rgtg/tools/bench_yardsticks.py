@@ -1,7 +1,7 @@
-"""What ours is measured against, one round at a time: the bare forwards of the same shapes, transformers' generate, ARGS with a k-fold
-cache, and ARGS without one.
+"""Baselines of the decoding benchmark, one round at a time: bare forwards of the same shapes, transformers' generate, ARGS with a
+k-fold cache, and ARGS without a cache.
 
-Written as plainly and as fast as the library allows. Each has `advance(num_rounds)`, which gives seconds a round, and `tokens`. Knows nothing
+As plain and as fast as the library allows. Each has `advance(num_rounds)`, which returns seconds per round, and `tokens`. Knows nothing
 of how rounds are compared.
 """
 
@@ -61,7 +61,7 @@ class SlotCache(Cache):
 
 
 class BareForwards:
-    """The forwards of a decoding, and nothing between them: what it asked of its models is recorded and done again.
+    """The forwards of a decoding without the work between them: its calls of the models are recorded and replayed.
 
     Same inputs, masks and cache lengths, in the same order; the cache holds other numbers. The limit of this machine.
     """
@@ -76,7 +76,7 @@ class BareForwards:
         self.hooks: list = []
 
     def __enter__(self) -> "BareForwards":
-        """Records until the end of the block."""
+        """Record forwards until the end of the block."""
         self.calls = []
         for i, (backbone, head) in enumerate(zip(self.backbones, self.heads, strict=True)):
             self.hooks.append(backbone.register_forward_pre_hook(partial(self._record_backbone, i), with_kwargs=True))
@@ -96,7 +96,7 @@ class BareForwards:
 
     @torch.inference_mode()
     def again(self, num_rounds: int) -> float:
-        """Seconds a round of what was recorded last, which were so many rounds."""
+        """Replay the last recording, of `num_rounds` rounds; seconds per round."""
         begun = bench_engine.clock()
         for kind, i, given in self.calls:
             if kind == "head":
@@ -110,7 +110,7 @@ class BareForwards:
 
 
 class TransformersGenerate:
-    """transformers' own greedy decoding, batched, in calls that go on with its cache; its stopping criterion reads the clock."""
+    """transformers' own greedy decoding, batched, in calls that continue from its cache; its stopping criterion reads the clock."""
 
     def __init__(self, models: Models, prompts: Sequence[Sequence[int]]):
         self.model: Any = models.base_lm.loaded.model
@@ -138,7 +138,7 @@ class TransformersGenerate:
 
 
 class KFold:
-    """ARGS as its authors cache it: k copies of the reward model's cache, a token each, the winner copied to all rows."""
+    """ARGS as its authors cache it: k copies of the reward model's cache, one token each, the selected row copied to all rows."""
 
     @torch.inference_mode()
     def __init__(self, models: Models, prompts: Sequence[Sequence[int]], k: int):
@@ -170,7 +170,7 @@ class KFold:
 
 
 class Uncached:
-    """Every candidate read from its first token, in one batched call a model and token, without autograd and without a cache."""
+    """Every candidate computed from its first token, in one batched call per model and token, without autograd and without a cache."""
 
     def __init__(self, models: Models, prompts: Sequence[Sequence[int]], k: int):
         self.lm: Any = models.base_lm.loaded.model

@@ -1,4 +1,4 @@
-"""A language model trained on texts from nothing, as a stream of progress; only the starter's base LM is made so.
+"""Pretraining of a language model on texts, for the starter's base LM, as a stream of progress.
 
 Knows nothing of reward models, files or the screen.
 """
@@ -35,7 +35,7 @@ class Optimizers:
             muon = torch.optim.Muon(matrices, lr=config.muon_learning_rate, momentum=0.95, weight_decay=config.weight_decay)
             self.all.append(muon)
         self.peaks = [o.param_groups[0]["lr"] for o in self.all]
-        self.num_steps, self.num_warmup = num_steps, max(1, int(config.warmup * num_steps))
+        self.num_steps, self.num_warmup = num_steps, max(1, int(config.warmup_ratio * num_steps))
 
     def step(self, step: int) -> None:
         share = min(1.0, (step + 1) / self.num_warmup, (self.num_steps - step) / max(1, self.num_steps - self.num_warmup))
@@ -47,21 +47,21 @@ class Optimizers:
 
 def train_lm(model: PreTrainedModel, rows: Sequence[Ids], pad_id: int, config: LMTrainingConfig) -> Iterator[Progress]:
     """Next-token training on rows of ids (start and end tokens included), in place; yields progress."""
-    luck = random.Random(config.seed)
-    batches = [b for _ in range(config.num_epochs) for b in token_batches(rows, config.tokens_per_batch, luck)]
+    rng = random.Random(config.seed)
+    batches = [b for _ in range(config.num_train_epochs) for b in token_batches(rows, config.tokens_per_batch, rng)]
     torch.manual_seed(config.seed)
     optimizers, dropout = Optimizers(model, config, len(batches)), Dropout(model, config.dropout)
     model.train()
     started, total, since = time.monotonic(), 0.0, 0
     try:
         for step, batch in enumerate(batches):
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=config.autocast and knows_bfloat16(model.device.type)):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=config.bf16 and knows_bfloat16(model.device.type)):
                 value = next_token_loss(model, batch, pad_id)
             value.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizers.step(step)
             total, since = total + value.item(), since + 1
-            if (step + 1) % config.report_every == 0 or step + 1 == len(batches):
+            if (step + 1) % config.logging_steps == 0 or step + 1 == len(batches):
                 yield Progress(step + 1, len(batches), total / since, time.monotonic() - started)
                 total, since = 0.0, 0
     finally:  # stopped early, too

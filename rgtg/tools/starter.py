@@ -1,7 +1,7 @@
-"""How `data/starter/` was made: a base LM, four guides and a judge from a folder of labelled sentences.
+"""Training of `data/starter/`: a base LM, four guides and a judge from a folder of labelled sentences.
 
 The folder holds `train.positive.txt`, `train.negative.txt`, `dev.positive.txt`, `dev.negative.txt`, one sentence a line.
-Each stage writes one model folder and is passed over when that folder is there, so a broken run goes on.
+Each stage writes one model folder and is skipped where that folder exists, so that an interrupted run can be resumed.
 Knows nothing of the engine, the store or the screen.
 """
 
@@ -38,20 +38,20 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train.positive", "train.negative", "dev.positive", "dev.negative")
 VOCABULARY = 4096
 CONTEXT = 2048
-PACKED_LENGTH = 512  # one row in forty is many reviews in a row, so that late positions are trained too
+PACKED_LENGTH = 512  # one row in forty is a concatenation of reviews, so that late positions are trained too
 SOURCE = (
     "Review sentences from star ratings (the Yelp sentiment set of the repository shentianxiao/language-style-transfer, "
     "Apache-2.0; the text itself stands under Yelp's terms). Lower-cased, space-tokenised, one sentence a line."
 )
 LICENSE = "other"  # weights that learned from text under somebody's terms
-BASE = LMTrainingConfig(num_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, report_every=50)
-REWARD = TrainingConfig(num_steps=800, pairs_per_batch=64, learning_rate=4e-4, dropout=0.1, report_every=50)
-FEWER: dict[str, Any] = {"num_steps": 400, "pairs_per_batch": 32}  # logits of the whole vocabulary cost several times a scalar head
+BASE = LMTrainingConfig(num_train_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, logging_steps=50)
+REWARD = TrainingConfig(max_steps=800, batch_size=64, learning_rate=4e-4, dropout=0.1, logging_steps=50)
+FEWER: dict[str, Any] = {"max_steps": 400, "batch_size": 32}  # logits of the whole vocabulary cost several times a scalar head
 JUDGE = "judge"
-GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # each with the half of the training sentences that it is trained on
+GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # with the half of the training sentences that it is trained on
     Partial.key: (replace(REWARD, objective=Partial()), "A"),
     Full.key: (replace(REWARD, objective=Full()), "A"),
-    # FaRMA's own way (complete answers and the max constraint) knew the end (98.7 %) but no prefix (43 to 56 %), and guided weakly
+    # FaRMA's own objective (complete answers, max constraint) was accurate at the end (98.7 %) but not on prefixes (43 to 56 %)
     Vocabulary.key: (replace(REWARD, objective=Vocabulary(compare="prefixes", constraint="sum", constraint_weight=0.0), **FEWER), "A"),
     Autoregressive.key: (replace(REWARD, objective=Autoregressive(beta=0.5), **FEWER), "A"),
     JUDGE: (replace(REWARD, objective=Full()), "B"),
@@ -75,8 +75,8 @@ def make_starter(corpus: Path, out: Path, only: Sequence[str] = (), listen: List
 
 
 def read_corpus(corpus: Path) -> dict[str, list[str]]:
-    """{"train.positive": [line, …], …} without empty lines and repeats; raises BadData naming the file that is missing."""
-    found = {}
+    """{"train.positive": [line, …], …} without empty lines and duplicates. Raises BadData naming a missing file."""
+    lines_of = {}
     for split in SPLITS:
         path = corpus / f"{split}.txt"
         if not path.is_file():
@@ -89,17 +89,17 @@ def read_corpus(corpus: Path) -> dict[str, list[str]]:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise BadData(f"`{path.name}` cannot be read as text.", f"{error}.", "Save it again in UTF-8.") from error
-        found[split] = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
-    return found
+        lines_of[split] = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    return lines_of
 
 
 def half_of(line: str) -> str:
-    """`A` or `B`, by the sentence's own hash: the halves are disjoint whatever the order of the file."""
+    """`A` or `B`, by the hash of the sentence: the halves are disjoint whatever the order of the file."""
     return "AB"[hashlib.sha256(line.encode()).digest()[0] & 1]
 
 
 def train_tokenizer(lines: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with `<s>`, `</s>` and `<pad>`; a text is encoded behind `<s>`."""
+    """Byte-level BPE with `<s>`, `</s>` and `<pad>`; a text is encoded after `<s>`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -157,18 +157,18 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
 
     train_reward_model(model, pairs, 2, config, report)
     held_out = dev_pairs(tokenizer, lines)
-    found = measure(criterion_for(model, config.objective, 2, 1), model, held_out, [""] * len(held_out))
-    assert found is not None  # pairs are measured whatever they are
-    sides = (found.chosen, found.chosen_lengths), (found.rejected, found.rejected_lengths)
+    measured = measure(criterion_for(model, config.objective, 2, 1), model, held_out, [""] * len(held_out))
+    assert measured is not None  # pairs can always be evaluated
+    sides = (measured.chosen, measured.chosen_lengths), (measured.rejected, measured.rejected_lengths)
     card = ModelCard(
         kind=JUDGE if name == JUDGE else "reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind,
         base_lm="starter", template="plain",
         taught=f"which of two review sentences is positive, {config.objective.where}",
-        source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences trained nothing.",
+        source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences were held out.",
         license=LICENSE,
-        num_pairs=config.num_steps * config.pairs_per_batch, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": reports[-1].text},
+        num_pairs=config.max_steps * config.batch_size, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": reports[-1].text},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
-        accuracy=prefix_accuracy(found.chosen, found.rejected, found.chosen_lengths, found.rejected_lengths, found.num_common),
+        accuracy=prefix_accuracy(measured.chosen, measured.rejected, measured.chosen_lengths, measured.rejected_lengths, measured.num_common),
         metrics={"num_held_out_pairs": len(held_out)},
     )  # fmt: skip
     logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})
@@ -176,16 +176,16 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, line: str) -> Ids:
-    """`<s>` text `</s>` as ids."""
+    """The ids of `<s>` text `</s>`."""
     return tuple(tokenizer(line)["input_ids"]) + (tokenizer.eos_token_id,)
 
 
 def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed: int = 0) -> list[Ids]:
-    """`num_rows` rows of up to `length` ids, each made of whole texts in random order."""
-    luck, out = random.Random(seed), []
+    """`num_rows` rows of up to `length` ids, each a concatenation of complete texts in random order."""
+    rng, out = random.Random(seed), []
     for _ in range(num_rows):
         row: Ids = ()
-        while len(row) + len(text := luck.choice(rows)) <= length:
+        while len(row) + len(text := rng.choice(rows)) <= length:
             row += text
         out.append(row)
     return out
@@ -193,11 +193,11 @@ def packed(rows: Sequence[Ids], num_rows: int, length: int = PACKED_LENGTH, seed
 
 def half_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
     """Each positive sentence of the half against a random negative one of the half, without a prompt."""
-    luck = random.Random(seed)
+    rng = random.Random(seed)
     sides = []
     for split in ("train.positive", "train.negative"):
         ids = [text_ids(tokenizer, line)[1:] for line in lines[split] if half_of(line) == half]
-        luck.shuffle(ids)
+        rng.shuffle(ids)
         sides.append(ids)
     positive, negative = sides
     start = (tokenizer.bos_token_id,)
@@ -231,12 +231,12 @@ def describe(out: Path) -> str:
             f"{value:,} {figure_name(key)}" if isinstance(value, int) else f"{figure_name(key)} {value:,}" for key, value in card.metrics.items()
         )
         lines.append(f"- **{name}** ({card.kind.replace('_', ' ')}): taught {card.taught}{pairs}. {figures}.")
-    taught = {name: card for name, card in cards.items() if card.accuracy}
-    if taught:
+    measured = {name: card for name, card in cards.items() if card.accuracy}
+    if measured:
         lines += ["", "Share of held-out pairs whose positive sentence has the higher reward, in %, by prefix length in tokens", ""]
-        lengths = list(next(iter(taught.values())).accuracy)
+        lengths = list(next(iter(measured.values())).accuracy)
         lines += [f"| model | {' | '.join(lengths)} |", "|---" * (len(lengths) + 1) + "|"]
-        for name in sorted(taught, key=lambda name: list(GUIDES).index(name) if name in GUIDES else len(GUIDES)):
-            lines.append(f"| {name} | " + " | ".join(f"{100 * taught[name].accuracy[n]['accuracy']:.1f}" for n in lengths) + " |")
-        lines += ["| n | " + " | ".join(f"{next(iter(taught.values())).accuracy[n]['n']:,}" for n in lengths) + " |"]
+        for name in sorted(measured, key=lambda name: list(GUIDES).index(name) if name in GUIDES else len(GUIDES)):
+            lines.append(f"| {name} | " + " | ".join(f"{100 * measured[name].accuracy[n]['accuracy']:.1f}" for n in lengths) + " |")
+        lines += ["| n | " + " | ".join(f"{next(iter(measured.values())).accuracy[n]['n']:,}" for n in lengths) + " |"]
     return "\n".join(lines) + "\n"

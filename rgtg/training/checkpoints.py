@@ -1,6 +1,7 @@
-"""Checkpoints of a training, each whole or not there: written under another name, hashed, brought to disk, then renamed.
+"""Checkpoints of a training, written atomically: under a temporary name, hashed, flushed to disk, then renamed.
 
-Knows nothing of models: a folder `checkpoint-N` after step N, what is in it is the loop's. A resume takes the newest that is whole.
+Knows nothing of models: there is a folder `checkpoint-N` after step N, and the trainer decides what is in it. A resumed training
+starts from the newest complete one.
 """
 
 import re
@@ -12,11 +13,11 @@ from rgtg.models import artifacts
 from rgtg.system.faults import boundary
 
 NAME = re.compile(r"checkpoint-(\d+)")
-KEPT = 2  # should the newest turn out damaged, the one before it serves
+KEPT = 2  # the older one serves where the newest is damaged
 
 
 def write(folder: Path, step: int, run: str, fill: Callable[[Path], None]) -> Path:
-    """`fill` writes files into the folder it gets; `run` says which training they are of."""
+    """Write a checkpoint: `fill` writes its files into the folder it gets, `run` identifies the training."""
     target = folder / f"checkpoint-{step}"
     part = folder / f"checkpoint-{step}.tmp"
     for old in (part, target):
@@ -29,20 +30,20 @@ def write(folder: Path, step: int, run: str, fill: Callable[[Path], None]) -> Pa
     boundary("trainer:checkpoint-sealed")
     artifacts.publish(part, target)
     boundary("trainer:checkpoint-placed")
-    for old in found(folder)[KEPT:]:
+    for old in in_folder(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def found(folder: Path) -> list[Path]:
-    """All that carry the final name, the newest first, whole or not."""
+def in_folder(folder: Path) -> list[Path]:
+    """All checkpoints, the newest first; their hashes are not checked."""
     paths = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)]
     return sorted(paths, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
 
 
 def newest(folder: Path, run: str) -> Path | None:
-    """The newest of this training whose every file fits its hash."""
-    for path in found(folder):
+    """The newest checkpoint of the training `run` whose files all match their hashes."""
+    for path in in_folder(folder):
         manifest = artifacts.manifest_of(path)
         if manifest is not None and manifest.get("run") == run:
             return path
@@ -50,6 +51,6 @@ def newest(folder: Path, run: str) -> Path | None:
 
 
 def discard(folder: Path) -> None:
-    """Once the model is safe they are of no more use."""
+    """Delete all checkpoints, once the trained model is saved."""
     for path in folder.glob("checkpoint-*"):
         artifacts.discard(path)

@@ -1,13 +1,13 @@
-"""How a reward model is trained: the objective with its options, and what every objective shares.
+"""Settings of a training: the objective with its options, and the options that all objectives share.
 
-Knows nothing of losses or models, and loads no torch, so that a form, a command line and a job can be checked at once.
+Knows nothing of losses or models, and does not import torch, so that a form, a command line and a job can be checked at once.
 """
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from rgtg.config import DataConfig, check, other, setting
+from rgtg.config import DataConfig, check, other, refuse_old_name, setting, with_new_names
 from rgtg.errors import BadSettings
 from rgtg.training.base import Objective
 from rgtg.training.objectives import DEFAULT, OBJECTIVES, objective_of
@@ -15,38 +15,40 @@ from rgtg.training.objectives import DEFAULT, OBJECTIVES, objective_of
 
 @dataclass(frozen=True)
 class TrainingConfig(DataConfig):
-    """What every objective shares, and the objective. A 0 in steps, batch or learning rate stands for: by the number of pairs
-    (and of weights), see `training.reward_trainer.schedule`."""
+    """The objective and the options that all objectives share. With 0, `max_steps`, `batch_size` and `learning_rate` follow from the
+    number of pairs and of weights, see `training.reward_trainer.schedule`."""
 
-    objective: Objective = field(default_factory=DEFAULT, metadata={"help": "What it is trained for"})
-    num_steps: int = setting(0, "Steps of the optimizer; 0 = by the number of pairs", 0, 1_000_000)
-    pairs_per_batch: int = setting(0, "Pairs a step; 0 = by the number of pairs", 0, 4096)
-    learning_rate: float = setting(0.0, "Highest learning rate; 0 = by the size of the model", 0.0, 1.0)
+    objective: Objective = field(default_factory=DEFAULT, metadata={"help": "Training objective"})
+    max_steps: int = setting(0, "Optimizer steps; 0 = by the number of pairs", 0, 1_000_000)
+    batch_size: int = setting(0, "Pairs per step; 0 = by the number of pairs", 0, 4096)
+    learning_rate: float = setting(0.0, "Peak learning rate; 0 = by the size of the model", 0.0, 1.0)
     weight_decay: float = setting(0.0, "Weight decay of AdamW", 0.0, 1.0)
-    warmup: float = setting(0.05, "Share of the steps in which the learning rate rises", 0.0, 1.0)
+    warmup_ratio: float = setting(0.05, "Share of the steps in which the learning rate warms up", 0.0, 1.0)
     # 0.3: on 26 pairs it agreed with 300 fresh votes for short answers in 85 of 100 cases, 0.1 in 77; with other tastes alike
-    dropout: float = setting(0.3, "Share of what layers add that is dropped", 0.0, 0.9)
-    autocast: bool = other(True, "Multiply in bfloat16, where the hardware can")
-    lora: bool = other(False, "Train small matrices beside the weights (LoRA)")
-    lora_rank: int = setting(8, "Rank of these matrices", 1, 512)
-    checkpointing: bool = other(False, "Compute activations twice to save memory")
-    seed: int = setting(0, "Order of the pairs, dropout", 0, 2**31 - 1)
-    report_every: int = setting(5, "Steps between two lines of progress", 1, 10_000)
-    checkpoint_every: int = setting(0, "Steps between two checkpoints; 0 = one a minute", 0, 1_000_000)
+    dropout: float = setting(0.3, "Dropout on the output of attention and MLP layers", 0.0, 0.9)
+    bf16: bool = other(True, "Mixed precision in bfloat16, where the hardware supports it")
+    use_peft: bool = other(False, "LoRA: train low-rank matrices instead of all weights")
+    lora_r: int = setting(8, "Rank of the LoRA matrices", 1, 512)
+    gradient_checkpointing: bool = other(False, "Gradient checkpointing: less memory, slower")
+    seed: int = setting(0, "Random seed of the order of the pairs and of dropout", 0, 2**31 - 1)
+    logging_steps: int = setting(5, "Steps between two reports of progress", 1, 10_000)
+    save_steps: int = setting(0, "Steps between two checkpoints; 0 = one a minute", 0, 1_000_000)
 
     def __post_init__(self) -> None:
         if not isinstance(self.objective, Objective):
             raise BadSettings("`objective` has to be an objective with its options.", f"Found {self.objective!r}.", "Give, for example, Partial().")
-        without_effect = {} if self.lora else {"lora_rank": "lora"}
+        without_effect = {} if self.use_peft else {"lora_r": "use_peft"}
         check(self, without_effect | ({} if self.template == "chat" else {"system_prompt": "template=chat"}))
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "TrainingConfig":
-        """From names and values side by side, as a form, a command line, a job and a card have them. Raises BadSettings.
+        """The settings from one flat mapping, as a form, a command line, a job and a card have them. Raises BadSettings.
 
-        >>> TrainingConfig.of({"objective": "partial", "stride": 2, "num_steps": 7}).objective.options["stride"]
+        >>> TrainingConfig.of({"objective": "partial", "stride": 2, "max_steps": 7}).objective.options["stride"]
         2
         """
+        for name in options:
+            refuse_old_name(name)
         shared = {f.name for f in shared_fields()}
         kind = objective_of(options.get("objective", DEFAULT.key))
         own = {name: value for name, value in options.items() if name not in shared and name != "objective"}
@@ -57,29 +59,30 @@ class TrainingConfig(DataConfig):
 
     @classmethod
     def stored(cls, options: Mapping[str, Any]) -> "TrainingConfig":
-        """From a job or card of any version: the first ones had the options of all objectives. One that this objective lacks and that
-        stands at its default is passed over, another raises BadSettings."""
+        """The settings of a stored job or card of any version. Earlier ones have other names (`rgtg.config.NEW_NAMES`), and the first
+        had the options of all objectives: one that this objective lacks is ignored at its default, else it raises BadSettings."""
+        options = with_new_names(options)
         defaults = {f.name: f.default for kind in OBJECTIVES.values() for f in fields(kind)}
         own = {f.name for f in fields(objective_of(options.get("objective", DEFAULT.key)))}
         return cls.of({name: value for name, value in options.items() if name in own or name not in defaults or value != defaults[name]})
 
     def flat(self) -> dict[str, Any]:
-        """Names and values side by side, as `of` reads them."""
+        """The settings as one flat mapping, which `of` reads."""
         shared = {f.name: getattr(self, f.name) for f in shared_fields()}
         return {"objective": self.objective.key, **self.objective.options, **shared}
 
 
 def shared_fields() -> list[Field[Any]]:
-    """The options that every objective shares."""
+    """The options that all objectives share."""
     return [f for f in fields(TrainingConfig) if f.name != "objective"]
 
 
 def objective_help() -> str:
-    """ "What it is trained for: partial (PARGS), full (ARGS), …"."""
-    return f"What it is trained for: {', '.join(f'{key} ({kind.paper})' for key, kind in OBJECTIVES.items())}"
+    """ "Training objective: partial (PARGS), full (ARGS), …"."""
+    return f"Training objective: {', '.join(f'{key} ({kind.paper})' for key, kind in OBJECTIVES.items())}"
 
 
 def objective_to_read(key: str, training: Mapping[str, Any]) -> Objective:
-    """The objective by which a trained model is read, with those options of its training that this needs. Raises BadSettings."""
+    """The objective that computes the rewards of a trained model, with the options that this needs. Raises BadSettings."""
     kind = objective_of(key or DEFAULT.key)
     return kind(**{name: training[name] for name in kind.reads if name in training})

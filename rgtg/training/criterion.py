@@ -1,4 +1,4 @@
-"""An objective at work: items become a loss, prompts and responses the rewards of every prefix, in the memory there is.
+"""An objective applied to a model: the loss of items, and the rewards of every prefix, in batches that fit the memory.
 
 Knows nothing of optimizers, files or processes, nor of any objective by name.
 """
@@ -19,12 +19,12 @@ from rgtg.training import losses
 from rgtg.training.base import Objective
 from rgtg.training.objectives import OBJECTIVES
 
-AT_ONCE = 1 << 26  # numbers that a forward without gradient may give out: 256 MiB
+AT_ONCE = 1 << 26  # numbers that a forward without gradient may return: 256 MiB
 MOST_ROWS = 64
 
 
 class Scorer(nn.Module):
-    """What is wrapped and trained: right-padded ids (rows, length) -> float32 rewards (rows, length) of a scalar head, or
+    """The module that is trained: right-padded ids (rows, length) -> float32 rewards (rows, length) of a scalar head, or
     logits (rows, length, vocabulary) of a causal model."""
 
     def __init__(self, model: PreTrainedModel):
@@ -43,7 +43,7 @@ def prefix_scores(model: Any, ids: Tensor) -> Tensor:
 
 
 def check_data(objective: Objective, pairs: bool) -> None:
-    """Raises BadData where an objective that compares is given single texts; pairs serve every objective."""
+    """Raise BadData where an objective that compares answers is given single texts; pairs suit every objective."""
     if not pairs and not objective.takes_texts:
         *others, last = [kind.on_texts for kind in OBJECTIVES.values() if kind.on_texts]
         do = f"Choose {', '.join(others)} or {last}."
@@ -51,7 +51,7 @@ def check_data(objective: Objective, pairs: bool) -> None:
 
 
 def rows_within(lengths: Sequence[int], num_tokens: int) -> int:
-    """How many of the first rows have no more than `num_tokens` tokens when padded to their longest; at least 1.
+    """Number of leading rows that have at most `num_tokens` tokens when padded to their longest; at least 1.
 
     >>> rows_within([6, 5, 7, 4], 20)
     2
@@ -65,12 +65,12 @@ def rows_within(lengths: Sequence[int], num_tokens: int) -> int:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether fewer rows at once may help."""
+    """Whether an error says that memory ran out, so that fewer rows at once may help."""
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
 def criterion_for(model: PreTrainedModel, objective: Objective, pad_id: int, end_id: int | None = None) -> "Criterion":
-    """To train by: with a frozen copy of the model as it is now where the loss asks one."""
+    """The criterion to train `model` by, with a frozen copy of it as reference where the loss needs one."""
     reference = copy.deepcopy(model).eval().requires_grad_(False) if objective.needs_reference else None
     return Criterion(objective, pad_id, pad_id if end_id is None else end_id, reference)
 
@@ -85,7 +85,7 @@ class Criterion:
     reference: PreTrainedModel | None = None
 
     def loss(self, model: nn.Module, items: Sequence[Item], total: float, step: int, device: torch.device) -> Tensor:
-        """The part of these items in the mean over items of weight `total`; `step` is the number of steps of the optimizer before."""
+        """Weighted sum of the losses of these items, divided by `total`; `step` counts optimizer steps from 0. A scalar."""
         pairs = [item for item in items if isinstance(item, TokenPair)]
         if pairs and not self.objective.takes_texts:
             batch = collate_pairs(pairs, self.pad_id, self.end_id if self.objective.pads else None).to(device)
@@ -102,9 +102,9 @@ class Criterion:
 
     @torch.no_grad()
     def rewards(self, model: PreTrainedModel, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tensor:
-        """The reward of every prefix of each response, as it guides (`rgtg.rewards`): (responses, positions) float32 on the CPU.
+        """The reward of every prefix of each response, as in guidance (`rgtg.rewards`): (responses, positions) float32 on the CPU.
 
-        As many at once as `AT_ONCE` allows, fewer where memory runs out; raises MemoryError where a single one does not fit.
+        The batch size follows from `AT_ONCE` and shrinks where memory runs out. Raises MemoryError where one response does not fit.
         """
         scorer, outputs = Scorer(model).eval(), self._num_outputs(model)
         lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
@@ -122,12 +122,12 @@ class Criterion:
                     raise
                 if most == 0:
                     raise MemoryError(f"One answer at a time does not fit: {error}") from error
-            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback holds what was computed
+            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback keeps tensors alive
         rewards = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return rewards.cumsum(1) if self.objective.sums else rewards
 
     def _num_outputs(self, model: PreTrainedModel) -> int:
-        """Numbers a token that a forward gives out: logits, or what a scalar head reads."""
+        """Numbers that a forward returns per token: logits, or the hidden state that a scalar head reads."""
         embedding: Any = model.get_input_embeddings()
         return embedding.weight.shape[1 if self.objective.scalar else 0]
 

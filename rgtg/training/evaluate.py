@@ -1,6 +1,6 @@
-"""Held-out items become rewards of every prefix: of the model in training, of its start, and of what has guided until now.
+"""Rewards of held-out items at every prefix, under the model in training, its parent, and the model that guided before.
 
-Knows nothing of optimizers or files of data. What keeps an earlier guide from being measured is said, never raised.
+Knows nothing of optimizers or data files. Where the previous guide cannot be evaluated, the reason is returned, never raised.
 """
 
 import random
@@ -23,8 +23,8 @@ from rgtg.training.starts import Start, load_start
 MEASURED_LIVE = 100  # held-out pairs looked at while training
 
 
-class Judge:
-    """Measures a model on the held-out items, as the objective's own rewards."""
+class Evaluator:
+    """Evaluates models on the held-out items, with the rewards of their objective."""
 
     def __init__(self, start: Start, prepared: Prepared, config: TrainingConfig):
         self.start, self.config = start, config
@@ -36,18 +36,18 @@ class Judge:
 
     @property
     def num_live(self) -> int:
-        """How many pairs `accuracy` is of, at most: two texts are one."""
-        some = self.items[:MEASURED_LIVE]
-        return len(some) if some and isinstance(some[0], TokenPair) else len(some) // 2
+        """Number of pairs that `accuracy` uses at most; two labelled texts make one."""
+        items = self.items[:MEASURED_LIVE]
+        return len(items) if items and isinstance(items[0], TokenPair) else len(items) // 2
 
     def accuracy(self, model: PreTrainedModel) -> float | None:
-        """On some, while it trains: of complete responses."""
-        found = measure(self.criterion, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
-        return round(float(wins(found.ends()).mean()), 4) if found else None
+        """Accuracy on complete responses of the first MEASURED_LIVE items, for progress during training."""
+        measured = measure(self.criterion, model, self.items[:MEASURED_LIVE], self.prompts[:MEASURED_LIVE], self.config.seed)
+        return round(float(wins(measured.ends()).mean()), 4) if measured else None
 
     def parent(self, folder_or_id: str, device: str, dtype: str) -> Measured | None:
-        """The start where it is a reward model, one of another kind as its own objective reads it. None for an implicit one: what
-        it is a ratio to is not here, and the start is its own reference from now on."""
+        """Rewards of the model that training starts from, where that is a reward model, under its own objective. None for an
+        implicit one: its reference is not loaded, and the start is the new reference."""
         if not self.items or not self.start.parent:
             return None
         if self.start.is_trained and not self.config.objective.is_ratio:
@@ -55,7 +55,7 @@ class Judge:
         return self.guide(folder_or_id, device, dtype).measured
 
     def guide(self, folder_or_id: str, device: str, dtype: str) -> Guide:
-        """A reward model of any kind on the same items, as its own objective reads them."""
+        """Rewards of another reward model on the same items, under its own objective."""
         name = folder_or_id
         try:
             resolved, _ = resolve(folder_or_id)
@@ -71,21 +71,21 @@ class Judge:
         except RgtgError as error:
             return Guide(name, why_not=str(error))
 
-    def _unlike(self, found: Start) -> str:
-        """Why a model cannot read these items; "" where it can."""
-        if not found.is_trained:
+    def _unlike(self, other: Start) -> str:
+        """Why a model cannot be evaluated on these items; "" where it can."""
+        if not other.is_trained:
             return "It has no trained head."
-        if found.loaded.token_ids_sha256 != self.start.loaded.token_ids_sha256:
+        if other.loaded.token_ids_sha256 != self.start.loaded.token_ids_sha256:
             return "It reads other tokens."
-        if found.loaded.template != (self.config.template, self.config.system_prompt):
+        if other.loaded.template != (self.config.template, self.config.system_prompt):
             return "It was trained with another template."
         longest = max((num_tokens(item) for item in self.items), default=0)
-        return f"It reads {found.context} tokens; the longest pair has {longest}." if longest > found.context else ""
+        return f"It reads {other.context} tokens; the longest pair has {longest}." if longest > other.context else ""
 
 
 def measure(criterion: Criterion, model: PreTrainedModel, items: Sequence[Item], prompts: Sequence[str], seed: int = 0) -> Measured | None:
-    """Rewards of every prefix of held-out items. Labelled texts are paired by chance, a higher label against a lower;
-    None where they all have one."""
+    """Rewards of every prefix of held-out items. Labelled texts are paired at random, a higher label against a lower one;
+    None where all labels are equal."""
     pairs, texts = [i for i in items if isinstance(i, TokenPair)], [i for i in items if isinstance(i, TokenText)]
     couples = pair_up(texts, prompts, seed)
     if not pairs and not couples:
@@ -104,16 +104,16 @@ def measure(criterion: Criterion, model: PreTrainedModel, items: Sequence[Item],
 
 
 def pair_up(texts: Sequence[TokenText], prompts: Sequence[str], seed: int) -> list[tuple[TokenText, TokenText, str]]:
-    """Each text of the higher half of the labels against one of a lower label, by chance; the prompt of the first."""
-    luck = random.Random(seed)
+    """Random pairs of a text from the upper half of the labels and one with a lower label, with the prompt of the first."""
+    rng = random.Random(seed)
     order = sorted(range(len(texts)), key=lambda i: texts[i].label)
     low, high = order[: len(order) // 2], order[len(order) // 2 :]
-    luck.shuffle(low)
+    rng.shuffle(low)
     return [(texts[a], texts[b], prompts[a]) for a, b in zip(high, low, strict=False) if texts[a].label > texts[b].label]
 
 
 def longer_chosen(prepared: Prepared, seed: int) -> float:
-    """Share of the pairs whose chosen answer is the longer one, ties one half; labelled texts to train on are paired by chance."""
+    """Share of the pairs whose chosen answer is the longer one, ties one half; labelled texts are paired at random."""
     if prepared.report.kind == "pairs":
         return prepared.report.longer_chosen
     couples = pair_up([item for item in prepared.train if isinstance(item, TokenText)], [""] * len(prepared.train), seed)
@@ -122,5 +122,5 @@ def longer_chosen(prepared: Prepared, seed: int) -> float:
 
 
 def num_tokens(item: Item) -> int:
-    """Of the prompt and the longer answer."""
+    """Number of tokens of the prompt and the longer answer."""
     return len(item.prompt_ids) + max(map(len, item.answers))

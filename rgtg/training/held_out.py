@@ -1,6 +1,6 @@
-"""What a trained reward model is worth, on pairs that trained nothing: by prefix length, beside its parent or what guided before, and plain length.
+"""The evaluation of a reward model on held-out pairs: by prefix length, against its parent or the previous guide, and against length alone.
 
-Knows tensors of rewards and nothing of models. Every figure comes with its number of pairs and a 95 % confidence interval.
+Knows tensors of rewards, not models. Every figure comes with its number of pairs and a 95 % confidence interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,18 @@ from rgtg.evaluation.metrics import PREFIX_LENGTHS, calibration
 from rgtg.figures import LEAST_PROMPTS, are_enough, wilson_interval
 from rgtg.training.losses import hold
 
-PARENT, GUIDE, CHANCE = "its parent", "what guided until now", "chance"  # the verdicts: (not) better than one of these
+PARENT, GUIDE, CHANCE = "its parent", "the model that guided before", "chance"  # the verdicts: (not) better than one of these
 TOO_FEW = "too few to tell"
-WIDEST = 0.2  # with a wider interval around 0 nothing is said
+WIDEST = 0.2  # a wider interval around 0 gives no verdict
 DRAWS = 2000  # of the bootstrap
 LENGTHS = (*PREFIX_LENGTHS, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Rewards of every prefix of held-out pairs: (pairs, positions) and (pairs,); `prompts` says which belong together.
+    """Rewards of every prefix of held-out pairs: (pairs, positions), and lengths (pairs,); `prompts` groups the pairs.
 
-    `log_odds` times a gap is the log-odds of the preference that the loss reads from it; None where it reads none.
+    `log_odds` times a gap is the log-odds of the preference, as in the loss; None where the loss has no such reading.
     """
 
     chosen: Tensor
@@ -38,8 +38,8 @@ class Measured:
     log_odds: float | None = 1.0
 
     def gaps(self) -> tuple[Tensor, Tensor]:
-        """r(chosen) - r(rejected) at every prefix length and where it counts, (pairs, positions): a finished response keeps
-        its reward; while both sides are the same sequence nothing is compared."""
+        """r(chosen) - r(rejected) at every prefix length, and a mask of the lengths that count: both (pairs, positions). A finished
+        response keeps its reward; lengths at which both sides are the same sequence do not count."""
         longest = torch.maximum(self.chosen_lengths, self.rejected_lengths)
         width = int(longest.max())
         position = torch.arange(width)[None]
@@ -47,14 +47,14 @@ class Measured:
         return hold(self.chosen, self.chosen_lengths, width) - hold(self.rejected, self.rejected_lengths, width), counts
 
     def ends(self) -> Tensor:
-        """(pairs,): the gap of the complete responses."""
+        """The gap of the complete responses: (pairs,)."""
         gaps, _ = self.gaps()
         return gaps.gather(1, (torch.maximum(self.chosen_lengths, self.rejected_lengths) - 1)[:, None])[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
 class Guide:
-    """The reward model that has guided until now; `why_not` says what keeps it from being measured on these pairs."""
+    """The reward model that guided before; `why_not` is the reason where it cannot be evaluated on these pairs."""
 
     name: str
     measured: Measured | None = None
@@ -62,12 +62,12 @@ class Guide:
 
 
 def wins(gaps: Tensor) -> Tensor:
-    """1 where the chosen side is ahead, ties one half."""
+    """1 where the gap is positive, 0.5 where it is 0, else 0; the shape of `gaps`."""
     return (gaps > 0).double() + 0.5 * (gaps == 0).double()
 
 
 def along(measured: Measured) -> Tensor:
-    """(pairs,): each pair's share of prefix lengths at which the chosen side is ahead: what guidance asks of a reward model."""
+    """Each pair's share of prefix lengths at which the chosen side has the higher reward: (pairs,). This is what guidance needs."""
     gaps, counts = measured.gaps()
     return (wins(gaps) * counts).sum(1) / counts.sum(1).clamp(min=1)
 
@@ -92,43 +92,46 @@ def by_length(measured: Measured, lengths: Sequence[int] = LENGTHS) -> dict[str,
 
 
 def held_out_report(child: Measured | None, parent: Measured | None = None, longer_chosen: float = 0.5, guide: Guide | None = None) -> dict[str, Any]:
-    """The report of one training. The child is measured against its parent; without one that is a reward model against the
-    guide, and without that against chance.
+    """The report of one training. The model is compared with its parent, else with the previous guide, else with chance.
 
-    `longer_chosen`, the share of training pairs whose longer side was chosen, says which way the length baseline bets. A model is
-    recommended where it beats its rival, or a length baseline that is no worse than chance.
+    The length baseline always chooses the longer side where `longer_chosen`, the share of training pairs whose longer side was
+    chosen, is at least one half, else the shorter. A model is recommended where it beats the model it is compared with, or a
+    length baseline that is no worse than chance.
     """
     if child is None or not len(child.chosen):
         return {"num_pairs": 0, "num_prompts": 0, "verdict": TOO_FEW, "recommended": None}
     ends = wins(child.ends())
-    rival = parent or (guide.measured if guide else None)
-    before = along(rival) if rival else torch.full_like(ends, 0.5)
-    lengths = (child.chosen_lengths - child.rejected_lengths).double() * (1 if longer_chosen >= 0.5 else -1)
-    difference, against_length = _difference(along(child) - before, child.prompts), _difference(ends - wins(lengths), child.prompts)
-    of_length = _share(wins(lengths), child.prompts)
+    baseline = parent or (guide.measured if guide else None)
+    baseline_along = along(baseline) if baseline else torch.full_like(ends, 0.5)
+    length_gaps = (child.chosen_lengths - child.rejected_lengths).double() * (1 if longer_chosen >= 0.5 else -1)
+    difference, against_length = _difference(along(child) - baseline_along, child.prompts), _difference(ends - wins(length_gaps), child.prompts)
+    length_accuracy = _share(wins(length_gaps), child.prompts)
     num_prompts = len(set(child.prompts))
-    verdict = judge(difference, len(ends), num_prompts, PARENT if parent else GUIDE if rival else CHANCE)
+    verdict = verdict_of(difference, len(ends), num_prompts, PARENT if parent else GUIDE if baseline else CHANCE)
     report: dict[str, Any] = {"num_pairs": len(ends), "num_prompts": num_prompts, "verdict": verdict}
     report |= {"accuracy": _share(ends, child.prompts), "accuracy_along": _share(along(child), child.prompts)}
     report |= {"difference_along": difference, "by_length": by_length(child)}
     if child.log_odds is not None:
         report["calibration"] = calibration(child.ends() * child.log_odds)[1]
-    report["length_only"] = {"bets_on": "longer" if longer_chosen >= 0.5 else "shorter", "accuracy": of_length}
+    report["length_only"] = {"bets_on": "longer" if longer_chosen >= 0.5 else "shorter", "accuracy": length_accuracy}
     report["difference_to_length"] = against_length
-    if rival:
-        beside: dict[str, Any] = {"accuracy": _share(wins(rival.ends()), child.prompts), "accuracy_along": _share(before, child.prompts)}
-        beside |= {"by_length": by_length(rival)}
-        report |= {"guide": {"name": guide.name} | beside} if guide and not parent else {"parent": beside}
+    if baseline:
+        baseline_figures: dict[str, Any] = {
+            "accuracy": _share(wins(baseline.ends()), child.prompts),
+            "accuracy_along": _share(baseline_along, child.prompts),
+        }
+        baseline_figures |= {"by_length": by_length(baseline)}
+        report |= {"guide": {"name": guide.name} | baseline_figures} if guide and not parent else {"parent": baseline_figures}
     elif guide:
         report["guide"] = {"name": guide.name, "why_not": guide.why_not}
-    beaten = difference["low"] > 0 or (against_length["low"] > 0 and of_length["mean"] >= 0.5)
+    beaten = difference["low"] > 0 or (against_length["low"] > 0 and length_accuracy["mean"] >= 0.5)
     return report | {"recommended": None if verdict == TOO_FEW else beaten}
 
 
-def judge(difference: dict[str, float], num_pairs: int, num_prompts: int, than: str) -> str:
-    """By the interval of the difference to the parent, the guide or chance.
+def verdict_of(difference: dict[str, float], num_pairs: int, num_prompts: int, than: str) -> str:
+    """The verdict, from the interval of the difference to the parent, the guide or chance.
 
-    Where no prompt shows a difference there is no spread to draw from: as many as 3 / n of all prompts may show one (rule of three).
+    Where no prompt shows a difference the bootstrap has no spread; up to 3 / n of all prompts may show one (rule of three).
     """
     if not are_enough(num_pairs, num_prompts):
         return TOO_FEW
@@ -141,58 +144,58 @@ def judge(difference: dict[str, float], num_pairs: int, num_prompts: int, than: 
 
 
 def intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:
-    """Mean over prompts of their means, with its bootstrap interval over prompts: pairs of one prompt are not independent.
+    """Mean over prompts of their means, with a 95 % bootstrap interval over prompts, since pairs of one prompt are not independent.
 
-    (pairs, figures) and which of them count -> (mean, low, high) of each figure.
+    Values and counts (pairs, figures) -> (mean, low, high) of each figure.
     """
-    means, there = _by_prompt(values, counts, prompts)
-    sums, nums = (means * there).float(), there.float()
-    # no number where none of the prompts with this figure is drawn
+    means, present = _by_prompt(values, counts, prompts)
+    sums, nums = (means * present).float(), present.float()
+    # NaN where none of the prompts with this figure is drawn
     drawn = torch.cat([(times.float() @ sums) / (times.float() @ nums) for times in _draws(len(means)).split(100)])
     low, high = drawn.nanquantile(torch.tensor([0.025, 0.975]), 0)
-    mean = (means * there).sum(0) / there.sum(0)
+    mean = (means * present).sum(0) / present.sum(0)
     return list(zip(mean.tolist(), low.tolist(), high.tolist(), strict=True))
 
 
 @lru_cache(maxsize=1)
 def _draws(num_prompts: int) -> Tensor:
-    """(draws, prompts): how often each prompt is in each draw; the same for all figures of a report."""
-    luck, found = torch.Generator().manual_seed(0), []
+    """How often each prompt is in each bootstrap draw: (draws, prompts). The same for all figures of a report."""
+    generator, draws = torch.Generator().manual_seed(0), []
     one = torch.ones(100, num_prompts, dtype=torch.uint8)
     for _ in range(0, DRAWS, 100):
-        found.append(torch.zeros_like(one).scatter_add_(1, torch.randint(num_prompts, one.shape, generator=luck), one))
-    return torch.cat(found)
+        draws.append(torch.zeros_like(one).scatter_add_(1, torch.randint(num_prompts, one.shape, generator=generator), one))
+    return torch.cat(draws)
 
 
 def share_intervals(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> list[tuple[float, float, float]]:
-    """`intervals` of values between 0 and 1; where all prompts have the same, or there are too few to draw from, it is Wilson's by prompts."""
-    means, there = _by_prompt(values, counts, prompts)
-    found = intervals(values, counts, prompts)
-    for column, (mean, low, high) in enumerate(found):
-        of_prompts = means[there[:, column] > 0, column]
-        if len(of_prompts) < LEAST_PROMPTS or of_prompts.max() - of_prompts.min() < 1e-9:
-            low, high = wilson_interval(mean * len(of_prompts), len(of_prompts))
-            found[column] = mean, low, high
-    return found
+    """As `intervals`, for shares; Wilson's interval over prompts where all prompts have the same value or are too few for a bootstrap."""
+    means, present = _by_prompt(values, counts, prompts)
+    figures = intervals(values, counts, prompts)
+    for column, (mean, low, high) in enumerate(figures):
+        prompt_means = means[present[:, column] > 0, column]
+        if len(prompt_means) < LEAST_PROMPTS or prompt_means.max() - prompt_means.min() < 1e-9:
+            low, high = wilson_interval(mean * len(prompt_means), len(prompt_means))
+            figures[column] = mean, low, high
+    return figures
 
 
 def _by_prompt(values: Tensor, counts: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """(prompts, figures): mean of each prompt's pairs, and 1 where it has any."""
+    """Mean of each prompt's pairs, and 1 where it has any: both (prompts, figures)."""
     number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
     rows, counts = torch.tensor([number[prompt] for prompt in prompts]), counts.double()
     sums, nums = (torch.zeros(len(number), values.shape[1], dtype=torch.float64).index_add_(0, rows, x) for x in (values * counts, counts))
     return sums / nums.clamp(min=1), (nums > 0).double()
 
 
-def _interval(values: Tensor, prompts: Sequence[str], of: Callable = intervals) -> dict[str, float]:
-    (found,) = of(values[:, None].double(), torch.ones(len(values), 1), prompts)
-    return dict(zip(("mean", "low", "high"), (round(x, 4) for x in found), strict=True))
+def _interval(values: Tensor, prompts: Sequence[str], method: Callable = intervals) -> dict[str, float]:
+    (figures,) = method(values[:, None].double(), torch.ones(len(values), 1), prompts)
+    return dict(zip(("mean", "low", "high"), (round(x, 4) for x in figures), strict=True))
 
 
 def _difference(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:
-    """Of two shares; one prompt says nothing of others, so its interval holds every difference there can be."""
-    found = _interval(values, prompts)
-    return found | ({"low": -1.0, "high": 1.0} if len(set(prompts)) == 1 else {})
+    """Mean and interval of a difference of shares; with a single prompt the interval is all of -1 to 1."""
+    figures = _interval(values, prompts)
+    return figures | ({"low": -1.0, "high": 1.0} if len(set(prompts)) == 1 else {})
 
 
 def _share(values: Tensor, prompts: Sequence[str]) -> dict[str, float]:

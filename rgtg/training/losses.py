@@ -1,15 +1,15 @@
 """Losses that train a reward model on preferences or labels: pure functions of tensors.
 
 Knows nothing of models, tokenizers, optimizers or files. Values come as (pairs, positions): entry t belongs to the response's
-first t + 1 tokens; a response's own number of tokens stands beside it. Every loss is a weighted mean over the pairs (or
-texts): `sample_weights` (pairs,) weigh them, `total` is what to divide by where these are only a part of a batch.
+first t + 1 tokens; the `lengths` (pairs,) are each response's number of tokens. Every loss is a weighted mean over the pairs
+(or texts): `sample_weights` (pairs,) are the weights, `total` the divisor where these are only a part of a batch.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-UNEQUAL = ("hold", "pad", "drop")
+UNEQUAL_LENGTHS = ("hold", "pad", "drop")
 WEIGHTS = ("uniform", "linear", "last-heavy")
 
 
@@ -17,7 +17,7 @@ WEIGHTS = ("uniform", "linear", "last-heavy")
 
 
 def responses_of(values: Tensor, prompt_lengths: Tensor) -> Tensor:
-    """Cuts the prompt off: (rows, length), (rows,) -> (rows, positions), entry t belongs to t + 1 response tokens."""
+    """Values without the prompt: (rows, length), (rows,) -> (rows, positions), entry t belongs to t + 1 response tokens."""
     width = values.shape[1]
     at = prompt_lengths.to(values.device)[:, None] + torch.arange(width - int(prompt_lengths.min()), device=values.device)[None]
     return values.gather(1, at.clamp(max=width - 1))
@@ -38,7 +38,7 @@ def last(rewards: Tensor, lengths: Tensor) -> Tensor:
 
 
 def hold(rewards: Tensor, lengths: Tensor, num_positions: int) -> Tensor:
-    """Past its end a response keeps its final reward: (pairs, positions) -> (pairs, num_positions)."""
+    """Rewards that stay at their final value past the end of the response: (pairs, positions) -> (pairs, num_positions)."""
     at = torch.minimum(torch.arange(num_positions, device=rewards.device)[None], (lengths - 1)[:, None])
     return rewards.gather(1, at)
 
@@ -54,7 +54,7 @@ def preference_loss(gap: Tensor, margin: Tensor | float = 0.0, label_smoothing: 
 
 
 def weighted_mean(values: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None) -> Tensor:
-    """sum w v / sum w; `total` in place of the sum of the weights."""
+    """Weighted mean, sum w v / sum w; with `total`, sum w v / total."""
     if sample_weights is not None:
         values = values * sample_weights
         total = sample_weights.sum().clamp(min=1e-12) if total is None else total
@@ -84,28 +84,28 @@ def prefix_weights(
     chosen_lengths: Tensor,
     rejected_lengths: Tensor,
     num_common: Tensor | None = None,
-    unequal: str = "hold",
+    unequal_lengths: str = "hold",
     weights: str = "uniform",
     stride: int = 1,
 ) -> Tensor:
-    """How much each prefix length counts: (pairs, positions), 0 where the length is not taught.
+    """Weight of each prefix length: (pairs, positions), 0 where the length is not trained on.
 
     `num_common` is the number of leading tokens that both sides share: there both prefixes are one sequence, so the term has
-    no gradient and is left out. `drop` takes the lengths that both sides have, and the two complete responses. With a
-    stride of s every s-th length counts, reckoned from the complete one. `linear` weighs length i by i (RAD, arXiv
+    no gradient and is omitted. `drop` takes the lengths that both sides have, and the two complete responses. With a
+    stride of s every s-th length counts, from the complete one backwards. `linear` weighs length i by i (RAD, arXiv
     2310.09520), `last-heavy` gives the complete responses as much as all shorter ones together.
 
     Lengths 2 and 4, one common token: hold [[0, 1, 1, 1]], drop [[0, 1, 0, 1]], stride 2 [[0, 1, 0, 1]].
     """
-    if unequal not in UNEQUAL:
-        raise ValueError(f"`unequal` has to be one of {UNEQUAL}, but is {unequal!r}")
+    if unequal_lengths not in UNEQUAL_LENGTHS:
+        raise ValueError(f"`unequal_lengths` has to be one of {UNEQUAL_LENGTHS}, but is {unequal_lengths!r}")
     if weights not in WEIGHTS:
         raise ValueError(f"`weights` has to be one of {WEIGHTS}, but is {weights!r}")
     longest = torch.maximum(chosen_lengths, rejected_lengths)[:, None]  # (pairs, 1)
     position = torch.arange(int(longest.max()), device=chosen_lengths.device)[None]  # (1, positions)
     end = position == longest - 1
     counted = (position < longest) & ((longest - 1 - position) % stride == 0)
-    if unequal == "drop":
+    if unequal_lengths == "drop":
         counted &= (position < torch.minimum(chosen_lengths, rejected_lengths)[:, None]) | end
     if num_common is not None:
         counted &= position >= num_common[:, None]
@@ -123,7 +123,7 @@ def partial_bradley_terry(
     rejected_lengths: Tensor,
     num_common: Tensor | None = None,
     margin: Tensor | float = 0.0,
-    unequal: str = "hold",
+    unequal_lengths: str = "hold",
     weights: str = "uniform",
     stride: int = 1,
     label_smoothing: float = 0.0,
@@ -133,27 +133,27 @@ def partial_bradley_terry(
 ) -> Tensor:
     """-log sigma(r(y_w[:i]) - r(y_l[:i]) - margin) at every prefix length i; weighted mean within a pair, then over pairs.
 
-    PARGS (arXiv 2406.07780), the loss over partial sequences, from one forward of each side. Which lengths count, and how
-    much, is in `prefix_weights`; `position_weights` (pairs, positions) multiply that, e.g. where a person marked a passage.
-    Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` its rows go on with
-    end tokens (as in the released code), whose rewards are read. A pair without a term counts nothing.
+    PARGS (arXiv 2406.07780), the loss over partial sequences, from one forward of each side. `prefix_weights` are the
+    weights of the lengths; `position_weights` (pairs, positions) multiply them, e.g. where a passage was marked.
+    Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` it is padded with end
+    tokens (as in the released code), whose rewards are used. A pair without a term has weight 0.
     """
-    shape = prefix_weights(chosen_lengths, rejected_lengths, num_common, unequal, weights, stride).to(chosen.dtype)
-    num_positions = shape.shape[1]
+    weights_by_length = prefix_weights(chosen_lengths, rejected_lengths, num_common, unequal_lengths, weights, stride).to(chosen.dtype)
+    num_positions = weights_by_length.shape[1]
     if position_weights is not None:
-        shape = shape * position_weights[:, :num_positions]
-    if unequal == "pad":
+        weights_by_length = weights_by_length * position_weights[:, :num_positions]
+    if unequal_lengths == "pad":
         gap = chosen[:, :num_positions] - rejected[:, :num_positions]
     else:
         gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
     margin = margin[:, None] if isinstance(margin, Tensor) else margin
-    taught = shape.sum(1)
-    pairs = (preference_loss(gap, margin, label_smoothing) * shape).sum(1) / taught.clamp(min=1e-12)
-    counts = (taught > 0).to(chosen.dtype)
+    total_weights = weights_by_length.sum(1)
+    pairs = (preference_loss(gap, margin, label_smoothing) * weights_by_length).sum(1) / total_weights.clamp(min=1e-12)
+    counts = (total_weights > 0).to(chosen.dtype)
     return weighted_mean(pairs, counts if sample_weights is None else counts * sample_weights, total)
 
 
-def centring(
+def reward_centering(
     chosen: Tensor,
     rejected: Tensor,
     chosen_lengths: Tensor,
@@ -162,8 +162,8 @@ def centring(
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
 ) -> Tensor:
-    """(r(y_w[:i]) + r(y_l[:i]))^2, mean over the prefixes that both sides have, then over pairs: keeps the free offset of each
-    length near 0.
+    """(r(y_w[:i]) + r(y_l[:i]))^2, mean over the prefixes that both sides have, then over pairs. It fixes the offset of each
+    length, which the Bradley–Terry loss leaves free, near 0.
 
     Eisenstein et al. 2023 (arXiv 2312.09244), eq. 2, here at every prefix; with `only_last` as there, on complete responses.
     """
@@ -180,7 +180,7 @@ def centring(
 
 
 def token_values(logits: Tensor, ids: Tensor) -> Tensor:
-    """The entry of each token at the position before it: (rows, length, vocabulary), (rows, length) -> (rows, length).
+    """The logit of each token at the position before it: (rows, length, vocabulary), (rows, length) -> (rows, length).
 
     Entry t is logits[t - 1, ids[t]]: the value of the prefix that ends with token t where logits are read as rewards
     (FaRMA), its log probability where they are normalised (GenARM). Entry 0 has no position before it and is 0.
@@ -191,7 +191,7 @@ def token_values(logits: Tensor, ids: Tensor) -> Tensor:
 def token_log_probs(logits: Tensor, ids: Tensor) -> Tensor:
     """log softmax(logits)[t - 1, ids[t]], as `token_values` has it: (rows, length, vocabulary), (rows, length) -> (rows, length).
 
-    By the sum of each row in turn, so that no normalised copy of all logits is there.
+    One row at a time, so that no normalised copy of all logits is in memory.
     """
     sums = torch.stack([row.logsumexp(-1) for row in logits])  # (rows, length)
     return token_values(logits, ids) - F.pad(sums[:, :-1], (1, 0))
@@ -205,7 +205,7 @@ def best_values(logits: Tensor) -> Tensor:
 def soft_values(logits: Tensor, log_probs: Tensor, tau: float) -> Tensor:
     """tau log sum_v pi_ref(v) exp(V(y + v) / tau): (…, vocabulary), (…, vocabulary) -> (…).
 
-    The soft value of the base LM's next tokens: tau -> 0 is the maximum, tau = 1 / beta the value of RLHF (methods 3.4).
+    The soft value of the base LM's next tokens: tau -> 0 is the maximum, tau = 1 / beta the value of RLHF (`docs/methods.md`).
     """
     return tau * torch.logsumexp(log_probs + logits / tau, -1)
 

@@ -1,7 +1,7 @@
-"""What a reward model can be trained for: one class an objective, with its options, its loss, and how its rewards are read.
+"""Training objectives of reward models: one class each, with its options, its loss, and how its rewards are computed.
 
-A new one is its class and one line in OBJECTIVES; `Criterion` (`criterion.py`) brings model and data to it. Knows nothing of
-optimizers, files or processes, and loads torch only once a loss or a reward is asked for.
+A new objective is a class and one line in OBJECTIVES; `Criterion` (`criterion.py`) applies it to a model and data. Knows nothing of
+optimizers, files or processes, and imports torch only to compute a loss or a reward.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rgtg.config import choice, setting
 from rgtg.errors import BadSettings
-from rgtg.training.base import ByLogProbs, Centred, Objective, OnPairs, OnPrefixes, OnTexts
+from rgtg.training.base import ByLogProbs, Objective, OnPairs, OnPrefixes, OnTexts, RewardCentering
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ AT_THE_END = "at the end only"
 
 
 @dataclass(frozen=True)
-class Partial(Centred, OnPrefixes, Objective):
+class Partial(RewardCentering, OnPrefixes, Objective):
     """A scalar head, pairs compared at every prefix length (PARGS, arXiv 2406.07780)."""
 
     key: ClassVar[str] = "partial"
@@ -35,12 +35,12 @@ class Partial(Centred, OnPrefixes, Objective):
 
         chosen, rejected = losses.response_rewards(forward(batch.ids), batch.prompt_lengths)
         sides = chosen, rejected, batch.chosen_lengths, batch.rejected_lengths
-        centring = losses.centring(*sides, sample_weights=batch.weights, total=total)
-        return self.loss_at_every_prefix(chosen, rejected, batch, total) + self.centring * centring
+        centering = losses.reward_centering(*sides, sample_weights=batch.weights, total=total)
+        return self.loss_at_every_prefix(chosen, rejected, batch, total) + self.center_rewards_coefficient * centering
 
 
 @dataclass(frozen=True)
-class Full(Centred, OnPairs, Objective):
+class Full(RewardCentering, OnPairs, Objective):
     """A scalar head, pairs compared as complete responses (ARGS, arXiv 2402.01694)."""
 
     key: ClassVar[str] = "full"
@@ -55,7 +55,7 @@ class Full(Centred, OnPairs, Objective):
 
         sides = *losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch.chosen_lengths, batch.rejected_lengths
         loss = losses.full_bradley_terry(*sides, batch.margins, self.label_smoothing, batch.weights, total)
-        return loss + self.centring * losses.centring(*sides, only_last=True, sample_weights=batch.weights, total=total)
+        return loss + self.center_rewards_coefficient * losses.reward_centering(*sides, only_last=True, sample_weights=batch.weights, total=total)
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ class Vocabulary(OnPrefixes, Objective):
     scalar: ClassVar[bool] = False
     kind: ClassVar[str] = "vocabulary"
 
-    compare: str = choice("complete", "Complete answers, as in FaRMA, or every prefix length, as in PARGS", ("complete", "prefixes"))
-    constraint: str = choice("alternate", "Pairs and values in turn, step by step, or as a sum", ("alternate", "sum"))
+    compare: str = choice("complete", "Compare pairs as complete answers (FaRMA) or at every prefix length (PARGS)", ("complete", "prefixes"))
+    constraint: str = choice("alternate", "Pair loss and value constraint on alternate steps, or their sum", ("alternate", "sum"))
     constraint_weight: float = setting(1.0, "Weight of the value constraint in the sum; 0 = none", 0.0, 100.0)
-    constraint_on: str = choice("chosen", "Whose prefixes get values, as in FaRMA's code, or of both answers", ("chosen", "both"))
+    constraint_on: str = choice("chosen", "Value constraint on prefixes of the chosen answer, as in FaRMA's code, or of both", ("chosen", "both"))
     tau: float = setting(0.0, "Temperature of the soft value; 0 = the maximum, as in FaRMA", 0.0, 100.0)
 
     def without_effect(self) -> dict[str, str]:
-        idle = {} if self.compare == "prefixes" else dict.fromkeys(("unequal", "weights", "stride", "mark_weight"), "compare=prefixes")
+        idle = {} if self.compare == "prefixes" else dict.fromkeys(("unequal_lengths", "weights", "stride", "mark_weight"), "compare=prefixes")
         idle |= {} if self.constraint == "sum" else {"constraint_weight": "constraint=sum"}
         if self.constraint == "sum" and self.constraint_weight == 0:
             idle |= dict.fromkeys(("constraint_on", "tau"), "a constraint_weight above 0")
@@ -126,8 +126,8 @@ class Vocabulary(OnPrefixes, Objective):
         return f"{super().where if self.compare == 'prefixes' else AT_THE_END}, as values of all next tokens"
 
     def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
-        """Pairs and the value constraint in turn, in even and odd steps, or both. FaRMA's turns are whole passes; by the step both
-        are learnt also where there is one pass alone."""
+        """Pair loss on even and value constraint on odd steps, or their sum. FaRMA alternates by epoch; alternating by step trains
+        both also within a single epoch."""
         from rgtg.training import losses
 
         logits, lengths = forward(batch.ids), (batch.chosen_lengths, batch.rejected_lengths)
@@ -143,7 +143,7 @@ class Vocabulary(OnPrefixes, Objective):
         return on_pairs + self.constraint_weight * self._value_loss(logits, values, batch, total, reference)
 
     def _value_loss(self, logits: "Tensor", values: "tuple[Tensor, Tensor]", batch: "PairBatch", total: float, reference: "Forward") -> "Tensor":
-        """The value of a prefix is that of its best next token, or the soft one under the reference."""
+        """Value constraint: a prefix has the value of its best next token, or with `tau` the soft value under the reference."""
         from rgtg.training import losses
 
         num_sides = 2 if self.constraint_on == "both" else 1
@@ -201,7 +201,7 @@ class Implicit(ByLogProbs):
     is_ratio: ClassVar[bool] = True
     on_texts: ClassVar[str] = f"`{key}` with `ce`"
 
-    implicit: str = choice("dpo", "Loss: on pairs, or on single answers", ("dpo", "ce"))
+    implicit: str = choice("dpo", "Loss: DPO on pairs, or cross-entropy on single answers", ("dpo", "ce"))
 
     def without_effect(self) -> dict[str, str]:
         return dict.fromkeys(("margin", "label_smoothing"), "implicit=dpo") if self.takes_texts else {}
@@ -251,7 +251,7 @@ DEFAULT = Partial
 
 
 def objective_of(key: object) -> type[Objective]:
-    """The class of that key; raises BadSettings with the keys there are."""
+    """The class of an objective. Raises BadSettings, which lists the keys, where there is none."""
     if not isinstance(key, str) or key not in OBJECTIVES:
         raise BadSettings(f"`objective` has to be one of {', '.join(OBJECTIVES)}.", f"Found `{key}`.", f"The default is {DEFAULT.key}.")
     return OBJECTIVES[key]

@@ -1,7 +1,7 @@
-"""From a file of preferences to a reward model folder with its card: load, prepare, train, measure, save.
+"""From a file of preferences to a reward model folder with its card: load, prepare, train, evaluate, save.
 
-Knows nothing of the database or of the screen: who listens gets dicts of progress. `run_job` is what a background job calls,
-`train_file` what the command line does; both are one way.
+Knows nothing of the database or of the screen: progress is emitted as dicts. A background job calls `run_job`, the command line
+`train_file`, which `run_job` calls too.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from rgtg.config import NEW_NAMES
 from rgtg.evaluation.metrics import equal_error_threshold, prefix_accuracy
 from rgtg.models.loading import pick_device
 from rgtg.preferences.dataset import DataReport, Prepared, prepare
@@ -25,7 +26,7 @@ from rgtg.records import ModelCard
 from rgtg.system.faults import boundary
 from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import Scorer
-from rgtg.training.evaluate import MEASURED_LIVE, Judge, longer_chosen
+from rgtg.training.evaluate import MEASURED_LIVE, Evaluator, longer_chosen
 from rgtg.training.held_out import LENGTHS, Measured, held_out_report
 from rgtg.training.losses import last
 from rgtg.training.reward_trainer import Progress, schedule, train_reward_model
@@ -35,20 +36,20 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
-    """Train what `job.json` in the folder asks for and leave `model/` there, with its card; nothing where it was stopped.
+    """Train what `job.json` in the folder asks for and leave `model/` there, with its card; write nothing where it was stopped.
 
     job: `training` (names and values of `TrainingConfig.flat`), `base` (folder or hub id), `base_lm`, `parent`, `name` (names for the card),
     `pairs` (file in the folder), `seed`, and may have `reading` (of `formats.write_back`, for a person's file), `device`, `dtype`,
     `guide` (folder or hub id).
-    Run again, it goes on from its newest whole checkpoint.
+    Called again, it resumes from the newest complete checkpoint.
     """
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     config = TrainingConfig.stored({"seed": job.get("seed") or 0} | dict(job.get("training") or {}))
-    facts = {"name": job["name"], "base_lm": job["base_lm"], "device": job.get("device") or "auto", "dtype": job.get("dtype") or "float32"}
-    facts["guide"] = job.get("guide") or ""
+    settings = {"name": job["name"], "base_lm": job["base_lm"], "device": job.get("device") or "auto", "dtype": job.get("dtype") or "float32"}
+    settings["guide"] = job.get("guide") or ""
     reading = read_back(folder / job["pairs"], job["reading"]) if job.get("reading") else None
     source = folder / job["pairs"]
-    train_file(source, job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, reading=reading, **facts)
+    train_file(source, job["base"], folder / "model", config, emit=emit, should_stop=should_stop, work=folder, reading=reading, **settings)
 
 
 def train_file(
@@ -67,47 +68,46 @@ def train_file(
     guide: str = "",
     reading: Reading | None = None,
 ) -> ModelCard | None:
-    """Train from `base` on a file or hub data set and save to `out`; the card, None where it was stopped or saved by another process.
+    """Train from `base` on a file or hub data set and save to `out`. Returns the card, None where it was stopped or another process saves it.
 
-    In `work` there are checkpoints, for whoever has the model safe to clear away. Several processes call it together, as often
-    as they like, and `leave_processes` at their end. `guide`, a folder or hub id, is the reward model that has guided until
-    now: the report has it beside the new one, unless `base` is one that can be measured itself. `reading` is what the source was read as,
-    where that is known.
+    Checkpoints are kept in `work`; the caller deletes them. Several processes (torchrun) call it together, any number of times, and
+    `end_process_group` at the end. `guide`, a folder or hub id, is the reward model that guided before: the report compares with it,
+    unless `base` is a reward model that can be evaluated. `reading` is the parsed source, where it was read already.
     """
-    place = _place(device)
-    start = load_start(base, config.objective, place, dtype)
+    resolved_device = _training_device(device)
+    start = load_start(base, config.objective, resolved_device, dtype)
     reading = reading or read(source, split, config.columns, config.max_bad_rows)
     vocabulary = start.loaded.vocabulary_size
     prepared = prepare(reading, start.tokenizer, start.context, vocabulary, config, start.card, **config.objective.vote_weights)
-    writes = is_first()
+    writes = is_main_process()
     if writes:
         emit({"phase": "data", "data": asdict(prepared.report), "estimate": asdict(estimate(start.model, config, prepared.report))})
     boundary("trainer:prepared")
-    judge = Judge(start, prepared, config)
-    parent = judge.parent(base, place, dtype) if writes else None
-    before = judge.guide(guide, place, dtype) if guide and writes and parent is None else None
-    lora = add_lora(start.model, config) if config.lora else None
+    evaluator = Evaluator(start, prepared, config)
+    parent = evaluator.parent(base, resolved_device, dtype) if writes else None
+    previous_guide = evaluator.guide(guide, resolved_device, dtype) if guide and writes and parent is None else None
+    lora = add_lora(start.model, config) if config.use_peft else None
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
-    said: list[dict[str, Any]] = []
+    progress_lines: list[dict[str, Any]] = []
 
     def listen(progress: Progress) -> None:
-        said.append(_news(progress, judge.num_live))
-        emit(said[-1])
+        progress_lines.append(_progress_line(progress, evaluator.num_live))
+        emit(progress_lines[-1])
 
     end_id = next(reversed(closing(start.tokenizer, config.template, config.system_prompt)), None)
     done = train_reward_model(
-        start.model, prepared.train, start.loaded.pad_id, config, listen, should_stop, judge.accuracy if prepared.held_out else None,
+        start.model, prepared.train, start.loaded.pad_id, config, listen, should_stop, evaluator.accuracy if prepared.held_out else None,
         work, _run_key(start, prepared, config), end_id,
     )  # fmt: skip
     if not done or not writes:
         return None
-    boundary("trainer:taught")
+    boundary("trainer:fitted")
     model = (lora.merge_and_unload() if lora else start.model).eval()
-    model = model.to(start.stored_dtype).to(torch.float32)  # what is measured is what is saved
+    model = model.to(start.stored_dtype).to(torch.float32)  # evaluated as it is saved
     emit({"phase": "report"})
-    child = judge.measured(model)
-    report = held_out_report(child, parent, longer_chosen(prepared, config.seed), before)
-    card = _card(start, prepared, config, report, child, name or out.name, base_lm, said)
+    child = evaluator.measured(model)
+    report = held_out_report(child, parent, longer_chosen(prepared, config.seed), previous_guide)
+    card = _card(start, prepared, config, report, child, name or out.name, base_lm, progress_lines)
     save_model(model.to(start.stored_dtype), start.tokenizer, card, out)
     emit({"phase": "done", "verdict": card.verdict, "held_out_accuracy": card.metrics.get("accuracy")})
     return card
@@ -115,7 +115,7 @@ def train_file(
 
 def _card(
     start: Start, prepared: Prepared, config: TrainingConfig, report: dict[str, Any], child: Measured | None,
-    name: str, base_lm: str, said: Sequence[dict[str, Any]],
+    name: str, base_lm: str, progress_lines: Sequence[dict[str, Any]],
 ) -> ModelCard:  # fmt: skip
     metrics: dict[str, Any] = {"num_held_out_pairs": report["num_pairs"], "verdict": report["verdict"]}
     if report["recommended"] is not None:
@@ -129,7 +129,7 @@ def _card(
     data = prepared.report
     raters = f" by {data.num_raters} rater{'s' * (data.num_raters > 1)}" if data.num_raters else ""
     source = f"{data.num_used} {data.kind} on {data.num_prompts} prompts{raters}"
-    training = config.flat() | {"last": said[-1] if said else {}}
+    training = config.flat() | {"last": progress_lines[-1] if progress_lines else {}}
     base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
     return ModelCard(
         kind="reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind, base_lm=base_lm,
@@ -142,30 +142,32 @@ def _card(
     )  # fmt: skip
 
 
-def _news(progress: Progress, num_live: int) -> dict[str, Any]:
+def _progress_line(progress: Progress, num_live: int) -> dict[str, Any]:
     seconds_left = None if progress.seconds_left is None else round(progress.seconds_left, 1)
     news = {"phase": "training", "step": progress.step, "num_steps": progress.num_steps, "loss": round(progress.loss, 6)}
     return news | {"held_out_accuracy": progress.held_out_accuracy, "held_out_pairs": num_live, "seconds_left": seconds_left}
 
 
 def _run_key(start: Start, prepared: Prepared, config: TrainingConfig) -> str:
-    """Whose checkpoints these are: the same start, data and settings."""
-    content = [start.loaded.ref.revision, prepared.report.sha256, len(prepared.train), replace(config, report_every=1, checkpoint_every=0).flat()]
+    """Identifies a training, so that only its own checkpoints are resumed: a hash of start, data and settings."""
+    old_names = {new: old for old, new in NEW_NAMES.items()}  # so that a training that an earlier version began goes on
+    settings = {old_names.get(name, name): value for name, value in replace(config, logging_steps=1, save_steps=0).flat().items()}
+    content = [start.loaded.ref.revision, prepared.report.sha256, len(prepared.train), settings]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-# --- how long it will take, said before it begins
+# --- the estimated time
 
-ROWS, TOKENS = 16, 2048  # of the forward that is timed, at most
-STEP = 3  # forwards that a step costs: the backward pass takes twice the forward
-LOOKS, READINGS = 10, 2  # at some held-out pairs while it trains, and of all of them at its end, the rival's too
-STARTING = 10.0  # seconds until the libraries and the model are loaded, and to save it
-PER_STEP, PER_WEIGHT = 0.02, 6e-9  # seconds of a step besides, of the optimizer for each weight that a CPU trains
+ROWS, TOKENS = 16, 2048  # at most, in the forward that is timed
+STEP = 3  # cost of a step in forwards: the backward pass takes twice the forward
+LOOKS, READINGS = 10, 2  # evaluations on some held-out pairs during training; on all of them at the end, of both models
+STARTING = 10.0  # seconds to load the libraries and the model, and to save it
+PER_STEP, PER_WEIGHT = 0.02, 6e-9  # further seconds per step; of the optimizer, per weight on a CPU
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds` of a training of so many steps of so many pairs (or texts)."""
+    """Estimated `seconds` of a training of `num_steps` steps of `batch_size` pairs (or texts)."""
 
     seconds: float
     num_steps: int
@@ -173,48 +175,48 @@ class Estimate:
 
 
 def estimate(model: PreTrainedModel, config: TrainingConfig, report: DataReport) -> Estimate:
-    """Of a training of this data from this model, on the device that the model is on."""
+    """Estimate the time to train `model` on this data, on the device that it is on."""
     num_weights = sum(p.numel() for p in model.parameters())
     planned = schedule(config, max(1, report.num_train), num_weights)
     rows = 2 if report.kind == "pairs" else 1
     length = min(config.max_length, report.prompt_tokens[1] + report.answer_tokens[1])  # a batch is padded to its longest
-    a_row = seconds_of_a_row(model, max(1, length))
-    forwards = STEP + (1 if planned.objective.needs_reference else 0) + (1 if config.checkpointing else 0)
-    optimizer = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.lora else 0.0)
-    a_step = forwards * a_row * rows * planned.pairs_per_batch + optimizer
-    measured = rows * a_row * (LOOKS * min(MEASURED_LIVE, report.num_held_out) + READINGS * report.num_held_out)
-    return Estimate(STARTING + a_step * planned.num_steps + measured, planned.num_steps, planned.pairs_per_batch)
+    row_seconds = seconds_of_a_row(model, max(1, length))
+    forwards = STEP + (1 if planned.objective.needs_reference else 0) + (1 if config.gradient_checkpointing else 0)
+    optimizer_seconds = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.use_peft else 0.0)
+    step_seconds = forwards * row_seconds * rows * planned.batch_size + optimizer_seconds
+    evaluation_seconds = rows * row_seconds * (LOOKS * min(MEASURED_LIVE, report.num_held_out) + READINGS * report.num_held_out)
+    return Estimate(STARTING + step_seconds * planned.max_steps + evaluation_seconds, planned.max_steps, planned.batch_size)
 
 
 @torch.inference_mode()
 def seconds_of_a_row(model: PreTrainedModel, length: int) -> float:
-    """Seconds that a forward takes for one text of so many tokens, of several at once; the faster of two after one that warms up."""
+    """Seconds of a forward per text of `length` tokens, in a batch; the faster of two runs after a warm-up."""
     num_rows = max(1, min(ROWS, TOKENS // length))
     ids = torch.ones(num_rows, length, dtype=torch.long, device=model.device)
-    scorer, found = Scorer(model), []
+    scorer, seconds = Scorer(model), []
     for _ in range(3):
         began = time.perf_counter()
         scorer(ids).sum().item()  # waits for the device
-        found.append(time.perf_counter() - began)
-    return min(found[1:]) / num_rows
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:]) / num_rows
 
 
-def is_first() -> bool:
-    """Of several processes (torchrun) the first writes and speaks."""
+def is_main_process() -> bool:
+    """Whether this is the first of several processes (torchrun), which alone writes and reports."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def leave_processes() -> None:
-    """All processes wait for the first, which measures and saves, and part. One group serves all trainings of a command: a second
-    one would meet the addresses of the first, and hang."""
+def end_process_group() -> None:
+    """Wait for the first process, which evaluates and saves, then destroy the process group. One group serves all trainings of a
+    command: a second one would reuse the addresses of the first, and hang."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
-def _place(device: str) -> str:
-    """Where to train; under torchrun each process has its own GPU. Raises BadSettings where this computer has no such device."""
+def _training_device(device: str) -> str:
+    """The device to train on; under torchrun each process has its own GPU. Raises BadSettings where there is no such device."""
     rank = os.environ.get("LOCAL_RANK")
-    place = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
-    pick_device(place)
-    return place
+    resolved = f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and torch.cuda.is_available() else device
+    pick_device(resolved)
+    return resolved

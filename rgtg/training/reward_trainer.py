@@ -1,7 +1,7 @@
-"""The one loop by which reward models are trained: transformers' Trainer, with our batches, loss and checkpoints.
+"""The training loop of reward models: transformers' Trainer, with our batches, loss and checkpoints.
 
-Knows nothing of the database, of formats of data or of the screen: who listens writes down what it wants. Dropout's luck comes
-from (seed, step, process), the order of the items from the seed alone, so a resumed training is the training.
+Knows nothing of the database, data formats or the screen: progress goes to a callback. Dropout is seeded from (seed, step,
+process) and the order of the items from the seed alone, so a resumed training gives the same result.
 """
 
 import math
@@ -28,14 +28,14 @@ from rgtg.training import checkpoints
 from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import Criterion, Scorer, check_data, criterion_for, out_of_memory
 
-WEIGHTS = "weights.safetensors"  # of a checkpoint: what is trained, no more
+WEIGHTS = "weights.safetensors"  # of a checkpoint: the trained weights only
 A_MINUTE = 60.0
-PATIENCE = 4 * 3600  # seconds that the other processes wait while the first measures and saves
+PATIENCE = 4 * 3600  # seconds that the other processes wait while the first evaluates and saves
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One line of a running training: `loss` is the mean since the line before, in nats; `seconds` since the start."""
+    """Progress of a training: `loss` is the mean since the previous report, in nats; `seconds` count from the start."""
 
     step: int
     num_steps: int
@@ -51,18 +51,18 @@ class Progress:
 
 
 def schedule(config: TrainingConfig, num_items: int, num_weights: int) -> TrainingConfig:
-    """`config` with a number where it says 0: steps and batch by the number of pairs, learning rate by that of the weights."""
-    size = config.pairs_per_batch or (16 if num_items < 400 else 32 if num_items < 4000 else 64)
+    """`config` with its automatic values (0) resolved: steps and batch size from the number of pairs, learning rate from that of weights."""
+    size = config.batch_size or (16 if num_items < 400 else 32 if num_items < 4000 else 64)
     size = min(size, max(1, num_items))
     passes = 32 if num_items < 60 else 20 if num_items < 150 else 8 if num_items < 400 else 4 if num_items < 2000 else 2 if num_items < 20_000 else 1
     rate = config.learning_rate or (2e-4 if num_weights < 3e7 else 5e-5 if num_weights < 3e8 else 1e-5)
-    if config.lora and not config.learning_rate:
+    if config.use_peft and not config.learning_rate:
         rate = 5e-4  # GenARM's
-    return replace(config, pairs_per_batch=size, num_steps=config.num_steps or max(1, math.ceil(passes * num_items / size)), learning_rate=rate)
+    return replace(config, batch_size=size, max_steps=config.max_steps or max(1, math.ceil(passes * num_items / size)), learning_rate=rate)
 
 
 class Dropout:
-    """Dropout on what attention and MLP add to the stream, which Llama has no setting for; `remove()` takes it off."""
+    """Dropout on the outputs of attention and MLP, for which Llama has no setting; `remove()` removes it."""
 
     def __init__(self, model: PreTrainedModel, p: float):
         parts = [m for name, m in model.named_modules() if name.endswith((".self_attn", ".mlp"))]
@@ -94,11 +94,11 @@ def train_reward_model(
     run: str = "",
     end_id: int | None = None,
 ) -> bool:
-    """Train `model` by `config.objective`, in place; whether it came to its end, not stopped.
+    """Train `model` by `config.objective`, in place; True where it finished, False where it was stopped.
 
-    `listen` hears every `report_every` steps, with what `measure` says of the model some ten times. With a `folder` there are
-    checkpoints in it, and the training `run` goes on from its newest whole one. Raises BadData where there is nothing to
-    train on, BadReward where the loss is no number, MemoryError where a single pair does not fit.
+    `listen` is called every `logging_steps` steps, with the result of `measure`, which is called some ten times. Checkpoints are
+    written to `folder`, and the training `run` resumes from its newest complete one. Raises BadData where there is nothing to
+    train on, BadReward where the loss is not finite, MemoryError where a single pair does not fit.
     """
     if not items:
         raise BadData("There is nothing to train on.", "Found no pairs.", "Vote for the better of two answers, or give a file of pairs.")
@@ -106,18 +106,18 @@ def train_reward_model(
     check_data(config.objective, isinstance(items[0], TokenPair))
     criterion = criterion_for(model, config.objective, pad_id, end_id)
     dropout = Dropout(model, config.dropout)
-    if config.checkpointing:
+    if config.gradient_checkpointing:
         switch_checkpointing(model, True)
     try:
-        with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as place:
-            trainer = PreferenceTrainer(model, criterion, config, items, Path(place), run if folder else None)
+        with tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder)) as checkpoint_folder:
+            trainer = PreferenceTrainer(model, criterion, config, items, Path(checkpoint_folder), run if folder else None)
             trainer.add_callback(Listener(trainer, listen, should_stop, measure))
             newest = checkpoints.newest(folder, run) if folder else None
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
             return not trainer.stopped
     finally:
         dropout.remove()
-        if config.checkpointing:
+        if config.gradient_checkpointing:
             switch_checkpointing(model, False)
         model.eval()
 
@@ -132,15 +132,15 @@ def switch_checkpointing(model: nn.Module, on: bool) -> None:
 
 
 class PreferenceTrainer(Trainer):
-    """transformers' Trainer on shares of steps; where memory runs out a share is computed in halves, which changes nothing else."""
+    """transformers' Trainer on shares of steps; where memory runs out a share is computed in halves, with the same result."""
 
     def __init__(self, model: PreTrainedModel, criterion: Criterion, config: TrainingConfig, items: Sequence[Item], folder: Path, run: str | None):
         self.criterion, self.config, self.folder, self.run, self.stopped = criterion, config, folder, run, False
-        self.at_once = config.pairs_per_batch  # items in one forward; halved where memory runs out
+        self.at_once = config.batch_size  # items in one forward; halved where memory runs out
         args = training_arguments(config, model, folder)
-        self.shares = plan(items, config.pairs_per_batch, config.num_steps, config.seed, args.world_size)
+        self.shares = plan(items, config.batch_size, config.max_steps, config.seed, args.world_size)
         self.scorer = Scorer(model)
-        super().__init__(self.scorer, args, data_collator=lambda found: {"share": found[0]}, train_dataset=self.shares)
+        super().__init__(self.scorer, args, data_collator=lambda rows: {"share": rows[0]}, train_dataset=self.shares)
         self.remove_callback(PrinterCallback)
         self.last_saved = time.monotonic()
 
@@ -148,7 +148,7 @@ class PreferenceTrainer(Trainer):
         return SequentialSampler(self.shares)  # `plan` has drawn the order
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Tensor:
-        """The loss of a share's items; their sum over a step's forwards and processes is the step's mean over items."""
+        """The loss of a share's items, scaled so that the sum over a step's forwards and processes is the mean over items."""
         share: Share = inputs["share"]
         return self.criterion.loss(model, share.items, share.total, self.state.global_step, self.args.device)
 
@@ -163,9 +163,9 @@ class PreferenceTrainer(Trainer):
                     raise
                 self._take_less(error)
             model.zero_grad()
-            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback holds what was computed
+            clear_device_cache(garbage_collection=True)  # outside of the handler, whose traceback keeps tensors alive
         self._add_up(model)
-        return value * self.args.world_size  # what is reported is averaged over processes
+        return value * self.args.world_size  # the reported loss is averaged over processes
 
     def _share_step(self, model: nn.Module, share: Share) -> Tensor:
         torch.manual_seed((self.config.seed * 1_000_003 + self.state.global_step) * 1009 + self.args.process_index)
@@ -178,8 +178,8 @@ class PreferenceTrainer(Trainer):
         return value
 
     def _add_up(self, model: nn.Module) -> None:
-        """A step's gradient is the sum of its parts, over processes too. Added here and not while each is computed: one that
-        computes its share in halves, or again, would leave the others waiting."""
+        """Sum the gradients of all processes. Not during the backward passes: a process that computes its share in halves, or again,
+        would leave the others waiting."""
         if self.args.world_size > 1:
             weights = [p for p in model.parameters() if p.requires_grad]
             for weight in weights:
@@ -190,7 +190,7 @@ class PreferenceTrainer(Trainer):
     def _take_less(self, error: Exception) -> None:
         inner = self.accelerator.unwrap_model(self.model).model
         if self.at_once > 1:
-            self.at_once = math.ceil(min(self.at_once, self.config.pairs_per_batch) / 2)
+            self.at_once = math.ceil(min(self.at_once, self.config.batch_size) / 2)
         elif not getattr(inner, f"is_{CHECKPOINTING}", False):
             switch_checkpointing(inner, True)
         else:
@@ -212,18 +212,18 @@ class PreferenceTrainer(Trainer):
         self.last_saved = time.monotonic()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        found = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        weights = load_file(Path(resume_from_checkpoint) / WEIGHTS)
         with torch.no_grad():
             for name, weight in self.scorer.named_parameters():
                 if weight.requires_grad:
-                    weight.copy_(found[name])
+                    weight.copy_(weights[name])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        pass  # luck comes from the step
+        pass  # the random state follows from the step
 
 
 class Listener(TrainerCallback):
-    """Says how far it is, asks whether to stop, and decides when to write a checkpoint."""
+    """Reports progress, asks whether to stop, and decides when to write a checkpoint."""
 
     def __init__(self, trainer: PreferenceTrainer, listen: Callable, should_stop: Callable, measure: Callable | None):
         self.trainer, self.listen, self.should_stop, self.measure = trainer, listen, should_stop, measure
@@ -235,7 +235,7 @@ class Listener(TrainerCallback):
         self.begun, self.first_step = time.monotonic(), state.global_step
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        every = self.trainer.config.checkpoint_every
+        every = self.trainer.config.save_steps
         due = state.global_step % every == 0 if every else time.monotonic() - self.trainer.last_saved > A_MINUTE
         if state.global_step < state.max_steps and args.world_size == 1 and self.should_stop():
             control.should_training_stop, self.trainer.stopped, due = True, True, True
@@ -247,7 +247,7 @@ class Listener(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             found = f"At step {state.global_step} the loss is {logs['loss']}."
-            raise BadReward("The training went astray.", found, "Choose a smaller learning rate.")
+            raise BadReward("The training diverged.", found, "Choose a smaller learning rate.")
         if not state.is_world_process_zero:
             return
         last = state.global_step == state.max_steps
@@ -260,7 +260,7 @@ class Listener(TrainerCallback):
 
 
 def knows_bfloat16(device: str) -> bool:
-    """Whether this hardware multiplies in bfloat16 itself; a CPU that has to imitate it takes three times as long as in float32."""
+    """Whether the hardware supports bfloat16; a CPU that emulates it takes three times as long as in float32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()
@@ -270,14 +270,14 @@ def knows_bfloat16(device: str) -> bool:
 def training_arguments(config: TrainingConfig, model: PreTrainedModel, folder: Path) -> TrainingArguments:
     device = next(model.parameters()).device.type
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    bf16 = config.autocast and knows_bfloat16(device)
+    bf16 = config.bf16 and knows_bfloat16(device)
     args = TrainingArguments(
-        output_dir=str(folder), max_steps=config.num_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1,
-        learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup * config.num_steps)),
+        output_dir=str(folder), max_steps=config.max_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1,
+        learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=max(1, int(config.warmup_ratio * config.max_steps)),
         weight_decay=config.weight_decay, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
         bf16=bf16, use_cpu=device == "cpu", ddp_backend="gloo" if device == "cpu" and several else None, ddp_find_unused_parameters=False,
         ddp_timeout=PATIENCE,
-        logging_steps=config.report_every, logging_nan_inf_filter=False, save_strategy="no", report_to=[], disable_tqdm=True,
+        logging_steps=config.logging_steps, logging_nan_inf_filter=False, save_strategy="no", report_to=[], disable_tqdm=True,
         log_level="error", remove_unused_columns=False, dataloader_pin_memory=False, seed=config.seed,
     )  # fmt: skip
     args._n_gpu = min(args.n_gpu, 1)  # several GPUs in one process would be DataParallel; use torchrun

@@ -1,5 +1,4 @@
-"""What a training starts from and leaves: a folder or hub id becomes a model to train, with LoRA if asked; a model becomes a folder,
-which is loaded back and asked for two answers before anybody sees it in a list.
+"""Loading the model that a training starts from, with LoRA if asked, and saving and checking the trained one.
 
 Knows nothing of data or losses.
 """
@@ -26,13 +25,13 @@ from rgtg.training.objectives import OBJECTIVES
 if TYPE_CHECKING:
     from peft import PeftModel
 
-PROBES = (("the food was", " good ."), ("the food was", " bad ."))  # prompt and answer, asked of every saved model
-PROBLEM_TYPE: Literal["regression"] = "regression"  # what transformers calls a head whose output is a number and no class
+PROBES = (("the food was", " good ."), ("the food was", " bad ."))  # prompt and answer, scored by every saved model
+PROBLEM_TYPE: Literal["regression"] = "regression"  # transformers' name for a head whose output is a number, not a class
 
 
 @dataclass(frozen=True, eq=False)
 class Start(HasWeights):
-    """A model in memory, its weights free to change. `is_trained` says whether it is a reward model of the objective already."""
+    """A model in memory to be trained; `is_trained` is whether it is a reward model of the objective already."""
 
     loaded: Loaded
     is_trained: bool
@@ -52,17 +51,17 @@ class Start(HasWeights):
 
     @property
     def parent(self) -> str:
-        """Its name where it is a reward model, of whatever kind; else ""."""
+        """Its name where it is a reward model of any kind; else ""."""
         return self.name if self.is_trained or (self.card is not None and self.card.kind != "base_lm") else ""
 
     @property
     def reference(self) -> str:
-        """Name and revision, as a card names what a reward is a ratio to."""
+        """Name and revision, as a card refers to the reference model of an implicit reward."""
         return f"{self.name}@{self.loaded.ref.revision}"
 
 
 def check_start(name: str, objective: Objective) -> dict[str, Any]:
-    """The config of a model that fits an objective, before any weight is read. Raises ModelNotFound, ModelRefused."""
+    """Check that a model fits an objective and return its config, before weights are loaded. Raises ModelNotFound, ModelRefused."""
     folder, _ = resolve(name)
     config = read_config(folder)
     if not objective.scalar and has_scalar_head(config):
@@ -72,7 +71,7 @@ def check_start(name: str, objective: Objective) -> dict[str, Any]:
 
 
 def load_start(name: str, objective: Objective, device: str = "auto", dtype: str = "float32") -> Start:
-    """A base LM or an earlier reward model to train by `objective`; a new scalar head starts at 0. Raises ModelNotFound, ModelRefused."""
+    """Load a base LM or reward model to train by `objective`; a new scalar head starts at 0. Raises ModelNotFound, ModelRefused."""
     config = check_start(name, objective)
     loaded, complete = load_to_train(name, objective.scalar, device, dtype)
     model: Any = loaded.model
@@ -83,14 +82,14 @@ def load_start(name: str, objective: Objective, device: str = "auto", dtype: str
 
 
 def add_lora(model: PreTrainedModel, config: TrainingConfig) -> "PeftModel":
-    """A PeftModel around `model`, whose own weights are frozen and whose layers now hold small matrices, drawn from the config's
-    seed; a scalar head stays free."""
+    """A PeftModel around `model`: its weights are frozen, LoRA matrices are initialised from the config's seed, and a scalar head
+    stays trainable."""
     try:
         import peft
     except ImportError as error:
         raise BadSettings("LoRA needs the library peft.", "It is not installed.", "Run `pip install peft`, or train all weights.") from error
     settings = peft.LoraConfig(
-        r=config.lora_rank, lora_alpha=2 * config.lora_rank, lora_dropout=config.dropout, target_modules="all-linear",
+        r=config.lora_r, lora_alpha=2 * config.lora_r, lora_dropout=config.dropout, target_modules="all-linear",
         task_type="SEQ_CLS" if config.objective.scalar else "CAUSAL_LM",
     )  # fmt: skip
     with torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -99,8 +98,8 @@ def add_lora(model: PreTrainedModel, config: TrainingConfig) -> "PeftModel":
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: ModelCard, folder: Path) -> None:
-    """A plain transformers folder in safetensors with `card.json` beside it; `folder` must not be there, it appears whole.
-    A scalar head is said to be a regression: transformers' pipelines give its reward as it is, and not the sigmoid of it."""
+    """Save a plain transformers folder in safetensors with `card.json`, atomically; `folder` must not exist. A scalar head is
+    declared a regression, so that transformers' pipelines return its reward and not the sigmoid of it."""
     if getattr(model.config, "num_labels", None) == 1 and hasattr(model, "score"):
         model.config.problem_type = PROBLEM_TYPE
     staging = folder.with_name(f".{folder.name}.staging")
@@ -111,15 +110,15 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card:
 
 
 def check_model(folder: Path, base: str = "") -> list[float]:
-    """Two numbers, one for each probe: the reward of the answer. `base` is what it was trained from: folder or hub id.
+    """The rewards of two probe answers under a saved model. `base`, a folder or hub id, is the model it was trained from.
 
-    ModelRefused where the folder cannot be loaded, BadReward where a number is not finite.
+    Raises ModelRefused where the folder cannot be loaded, BadReward where a reward is not finite.
     """
     model = load_reward_model(str(folder), device="cpu", find_reference=lambda ref: BaseLM.of(load_causal_lm(base, ref.name, "cpu")))
-    found = []
+    rewards = []
     for prompt, answer in PROBES:
         prompt_ids = model.loaded.encode_prompt(prompt)
-        found.append(model.prefix_rewards(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
-    if not all(math.isfinite(number) for number in found):
-        raise BadReward("The trained model gives numbers that are not finite.", f"Found {found}.", "Train again with a smaller learning rate.")
-    return found
+        rewards.append(model.prefix_rewards(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
+    if not all(math.isfinite(number) for number in rewards):
+        raise BadReward("The trained model gives rewards that are not finite.", f"Found {rewards}.", "Train again with a smaller learning rate.")
+    return rewards

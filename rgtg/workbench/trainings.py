@@ -1,6 +1,6 @@
-"""The verbs of training: look at data, train a reward model in the background, list and delete what was trained here.
+"""Trainings of an installation: inspect data, train a reward model in the background, list and delete trained models.
 
-The workbench owns it. Knows nothing of Gradio, and of torch only once it is asked to look at data.
+Owned by the workbench. Knows nothing of Gradio, and imports torch only to inspect data.
 """
 
 import logging
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from rgtg.training.pipeline import Estimate
 
 logger = logging.getLogger(__name__)
-VOTES = "votes"  # the source that stands for this installation's own votes
+VOTES = "votes"  # the source name of this installation's own votes
 DEFAULT_OBJECTIVE = DEFAULT.key
 
 
 class Trainings:
-    """The reward models that are and were trained here. One an installation, reached as `workbench.trainings`."""
+    """The trainings and trained reward models of one installation; `workbench.trainings`."""
 
     def __init__(self, library: Library, store: "Callable[[], Store]", settings: Settings):
-        """`store` opens the database when it is needed."""
+        """Trainings of a library; `store` opens the database when it is needed."""
         self._library, self._store, self._settings = library, store, settings
         self._lock = threading.Lock()
         self._jobs: Jobs | None = None
         self._closed = False
 
-    # --- what a person can choose ---------------------------------------------------------------------------------
+    # --- options ----------------------------------------------------------------------------------------------------
 
     def fields(self) -> tuple[Parameter, ...]:
-        """What every training is asked, as sliders, choices and flags need it; the objective comes first."""
+        """The options that all trainings share, for forms and flags; the objective comes first."""
         return (Parameter("objective", objective_help(), DEFAULT_OBJECTIVE, choices=tuple(OBJECTIVES)), *map(_parameter, shared_fields()))
 
     def options(self) -> dict[str, tuple[Parameter, ...]]:
@@ -53,18 +53,18 @@ class Trainings:
         return {key: tuple(map(_parameter, fields(kind))) for key, kind in OBJECTIVES.items()}
 
     def config(self, options: Mapping[str, Any]) -> TrainingConfig:
-        """The training that these options ask for, of those in `fields` and of the objective's own. Raises BadSettings."""
+        """The settings of these options, which are those of `fields` and of the objective. Raises BadSettings."""
         return TrainingConfig.of(options)
 
     def starts(self) -> list[ModelInfo]:
-        """Models that a training can begin from: base LMs, then reward models; never a judge."""
+        """Models that a training can start from: base LMs, then reward models; never a judge."""
         return self._library.catalog.of_kind("base_lm") + self._library.catalog.of_kind("reward_model")
 
     def data(self, source: str, start: str, config: TrainingConfig) -> "DataReport":
-        """What the data is, before anything is trained: counts, lengths, what is left out and why. Raises BadData, BadSettings.
+        """A report of the data before training: counts, lengths, what is left out and why. Raises BadData, BadSettings.
 
-        `source` is `votes`, a file or a hub data set; `start` the model to begin from, whose tokenizer reads the data. What gave no
-        pair among the votes stands in `dropped` too; `why_dropped` has the words.
+        `source` is `votes`, a file or a hub data set; `start` the model to start from, whose tokenizer is used. Votes without a pair
+        are in `dropped` too; `why_dropped` describes the causes.
         """
         from rgtg.jobs.reading import TOKENIZER, report_apart
         from rgtg.preferences.dataset import prepare
@@ -84,11 +84,11 @@ class Trainings:
                 causes = skipped_words(report.skipped) or "there are no votes"
                 raise BadSettings("There is nothing to train on yet.", f"Found no pairs: {causes}.", "Vote on Compare.")
             weights = config.objective.vote_weights
-            found = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
-            return replace(found, dropped=(*report.skipped.items(), *found.dropped))
+            data_report = prepare(read(path), loaded.tokenizer, loaded.context, loaded.vocabulary_size, config, loaded.card, **weights).report
+            return replace(data_report, dropped=(*report.skipped.items(), *data_report.dropped))
 
     def estimate(self, report: "DataReport", start: str, config: TrainingConfig) -> "Estimate":
-        """How long a training of this data would take on this machine; `report` is what `data` has given."""
+        """Estimate the time of a training on this machine; `report` is the result of `data`."""
         from rgtg.training.pipeline import estimate
 
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
@@ -102,18 +102,18 @@ class Trainings:
         return (OF_VOTES | OF_PAIRS).get(cause, cause.replace("_", " "))
 
     def free_name(self, stem: str) -> str:
-        """`stem`, or with the first number that makes it the name of nothing here."""
+        """An unused model name: `stem`, or `stem` with the first free number."""
         taken, number, name = self._names_taken(), 2, stem
         while name.lower() in taken:
             name, number = f"{stem}-{number}", number + 1
         return name
 
     def _names_taken(self) -> set[str]:
-        """In lower case, of what is installed, was trained here or is being trained."""
+        """Names, in lower case, of models that are installed, were trained here or are being trained."""
         return self.names() | {m.name.lower() for m in self._library.models() + self._library.unusable()}
 
     def names(self) -> set[str]:
-        """In lower case, of what was trained here or is being trained."""
+        """Names, in lower case, of models that were trained here or are being trained."""
         jobs = {job.config["name"] for job in self.jobs.jobs() if job.state in Job.UNFINISHED}
         rows = {row.name for row in self._store().jobs.models()}  # deleted ones keep theirs
         return {name.lower() for name in jobs | rows}
@@ -122,7 +122,7 @@ class Trainings:
 
     @property
     def jobs(self) -> "Jobs":
-        """The background trainings; looked after from the first use on."""
+        """The background jobs, which are supervised from the first use on."""
         from rgtg.jobs.service import Jobs
 
         with self._lock:
@@ -134,7 +134,7 @@ class Trainings:
             return self._jobs
 
     def train(self, source: str, start: str, name: str, training: Mapping[str, Any] | None = None) -> str:
-        """Begin a training in the background and return its job id. Raises BadSettings, BadData (with counts), ModelRefused or StoreError."""
+        """Start a training in the background and return its job id. Raises BadSettings, BadData (with counts), ModelRefused or StoreError."""
         from rgtg.jobs.reading import ROWS, rows_apart
         from rgtg.store.export import export_preferences
         from rgtg.training.criterion import check_data
@@ -157,7 +157,7 @@ class Trainings:
             return self.jobs.start(given, lambda out: shutil.move(Path(folder) / ROWS, out))
 
     def _guide(self, base_lm: str) -> str | None:
-        """Folder or hub id of what guides this base LM until something better is trained."""
+        """Folder or hub id of the reward model that guides this base LM by default."""
         name = self._library.guide_for(_method_of(DEFAULT_OBJECTIVE), base_lm)
         return name and self._library.catalog.get(name).folder_or_id
 
@@ -172,20 +172,20 @@ class Trainings:
             self._library.forget(info.name)
 
     def made_by(self, job: Job) -> ModelInfo | None:
-        """The model of a training as it is listed; None while there is none, and when it was deleted.
+        """The model that a training made, from the catalog; None while there is none, and after it was deleted.
 
-        Its row is there a moment before it is listed, and a process that only reads is not told of it: then it is listed now.
+        Its row exists a moment before it is listed, and a process that only reads is not notified: then it is listed now.
         """
         if not job.reward_model:
             return None
         folder, catalog = self._settings.models_dir / job.reward_model, self._library.catalog
-        found = catalog.at(folder)
-        if found is None and job.reward_model in {row.name for row in self.jobs.models(("ready", "not_recommended"))} and folder.is_dir():
-            found = catalog.add(folder)
-        return found
+        model = catalog.at(folder)
+        if model is None and job.reward_model in {row.name for row in self.jobs.models(("ready", "not_recommended"))} and folder.is_dir():
+            model = catalog.add(folder)
+        return model
 
     def line_up(self, job: Job) -> list[ColumnSpec]:
-        """Old and new side by side: the base LM, the parent or else what has guided until now, and the model that the job made."""
+        """Columns to compare old and new: the base LM, the parent or else the previous guide, and the model that the job made."""
         if not job.reward_model:
             raise BadSettings("That training has made no model.", f"It is {job.state}.", "Wait for it, or start another.")
         new = self.made_by(job)
@@ -198,17 +198,17 @@ class Trainings:
     # --- models ---------------------------------------------------------------------------------------------------
 
     def trained(self) -> dict[str, RewardModelRow]:
-        """Those that were trained here, by the name under which they are listed; these can be deleted."""
+        """Models that were trained here, by their listed name; these can be deleted."""
         folder, catalog = self._settings.models_dir, self._library.catalog
         return {info.name: row for row in self.jobs.models() if (info := catalog.at(folder / row.name))}
 
     def delete_model(self, name: str) -> None:
-        """Deletes a model that was trained here; what ships and what a person added stays."""
+        """Delete a model that was trained here; models that ship with rgtg or were added are not deleted."""
         row = self.trained().get(name)
         self.jobs.delete_model(row.name if row else name)
 
     def close(self) -> None:
-        """Before the store is closed; a trainer at work goes on."""
+        """Stop supervising, before the store is closed; a running trainer continues."""
         with self._lock:
             self._closed = True
             if self._jobs is not None:
@@ -217,7 +217,7 @@ class Trainings:
 
 
 def _guided(info: ModelInfo) -> ColumnSpec:
-    """A column that this model guides, by the method for its objective."""
+    """A column guided by this model, with the method for its objective."""
     return ColumnSpec(key := _method_of(info.card.objective if info.card else ""), METHODS[key].line_up, info.name)
 
 
@@ -233,6 +233,6 @@ def _parameter(f: Field[Any]) -> Parameter:
 
 
 def _check_columns(source: str, config: TrainingConfig) -> None:
-    """Raises BadSettings where columns are named of votes, which have none."""
+    """Raise BadSettings where columns are given for votes, which have none."""
     if source == VOTES and config.columns:
         raise BadSettings("`columns` has no effect on votes.", f"Found `{config.columns:.80}`.", "Leave it out, or give a file.", "columns")

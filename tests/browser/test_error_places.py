@@ -59,14 +59,14 @@ def test_the_words_of_an_error_are_text_and_can_be_closed(visit, workbench, monk
 def test_a_form_that_is_drawn_anew_keeps_the_words(visit):
     person = visit(query="train")
     person.page.locator("#train-more summary").click()
-    person.page.locator("#train-held_out").fill("0.95")
+    person.page.locator("#train-eval_fraction").fill("0.95")
     person.page.locator("#train-more summary").click()
     person.page.locator("#train-start").click()
-    assert "`held_out` has to be between 0 and 0.9" in person.refused("train-held_out")
+    assert "`eval_fraction` has to be between 0 and 0.9" in person.refused("train-eval_fraction")
     assert person.page.locator(".error-note").is_visible(), "its part of the form was opened"
     person.page.locator("#train-objective").select_option("full")
-    assert "`held_out` has to be" in person.refused("train-held_out")
-    person.page.locator("#train-held_out").fill("0.2")
+    assert "`eval_fraction` has to be" in person.refused("train-eval_fraction")
+    person.page.locator("#train-eval_fraction").fill("0.2")
     assert person.page.locator(".error-note").count() == 0
     person.page.locator("#train-name").fill("tiny-full")
     person.page.locator("#train-start").click()

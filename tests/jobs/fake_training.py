@@ -19,7 +19,7 @@ from rgtg.system.faults import boundary
 
 NUM_STEPS = 4
 FAST = {"poll_s": 0.02, "heartbeat_s": 0.05, "row_s": 0.0, "silent_s": 30.0, "hung_s": 60.0, "term_after_s": 0.3, "kill_after_s": 0.3}
-CONFIG = {"name": "mine", "base": str(Path(__file__).parent), "base_lm": "tiny", "parent": "partial", "training": {"num_steps": NUM_STEPS}}
+CONFIG = {"name": "mine", "base": str(Path(__file__).parent), "base_lm": "tiny", "parent": "partial", "training": {"max_steps": NUM_STEPS}}
 PAIRS = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 3
 Emit, Stop = Callable[[dict], None], Callable[[], bool]
 

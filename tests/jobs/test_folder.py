@@ -91,5 +91,5 @@ def test_a_job_of_an_earlier_version_is_taken_as_it_is():
 
 
 def test_an_option_that_the_objective_lacks_is_refused():
-    with pytest.raises(BadSettings, match="`full` has no option `unequal`. It has: "):
+    with pytest.raises(BadSettings, match="`full` has no option `unequal_lengths`. It has: "):
         check_config(SETTINGS | {"training": {"objective": "full", "unequal": "pad"}}, {})

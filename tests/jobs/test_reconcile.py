@@ -64,7 +64,7 @@ def test_app_killed_at_any_boundary(settings, phase):
                 jobs.resume(job.id)
                 until(jobs, job.id)
             assert_published(jobs, settings, job.id)
-        assert checkpoints.found(jobs.folder / job.id) == []
+        assert checkpoints.in_folder(jobs.folder / job.id) == []
         if mode:
             assert (jobs.models(), listed(settings), staged(settings)) == ((), [], [])
 

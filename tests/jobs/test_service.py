@@ -26,10 +26,10 @@ def test_job_trains_and_its_model_is_listed(jobs, settings):
     assert_published(jobs, settings, job_id)
     assert told_of == [("mine", settings.data_dir / "models" / "mine")]
     assert [line["step"] for line in jobs.progress(job_id)] == [1, 2, 3, 4]
-    assert checkpoints.found(jobs.folder / job_id) == []
+    assert checkpoints.in_folder(jobs.folder / job_id) == []
     assert jobs.progress(job_id)[0]["loss"] is None  # not a number
     assert (job.progress["step"], job.heartbeat_at is not None) == (NUM_STEPS, True)
-    assert (job.attempt, job.config["seed"], job.config["training"]) == (1, 0, {"num_steps": NUM_STEPS})
+    assert (job.attempt, job.config["seed"], job.config["training"]) == (1, 0, {"max_steps": NUM_STEPS})
     manifest = artifacts.manifest_of(settings.data_dir / "models" / "mine")
     assert manifest["probe_scores"] == [1.0, -1.0]
     assert sorted(manifest["files"]) == ["card.json", "config.json", "model.safetensors"]

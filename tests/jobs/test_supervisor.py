@@ -200,12 +200,12 @@ def test_checkpoints_stay_until_the_model_is_public(jobs, monkeypatch):
     monkeypatch.setenv("RGTG_TEST_KILL_AT", "trainer:staged")
     job_id = jobs.start(CONFIG, PAIRS)
     assert until(jobs, job_id).state == "interrupted"
-    assert checkpoints.found(jobs.folder / job_id)
+    assert checkpoints.in_folder(jobs.folder / job_id)
     monkeypatch.delenv("RGTG_TEST_KILL_AT")
     jobs.resume(job_id)
     assert until(jobs, job_id).state == "succeeded"
     assert [(line["attempt"], line["step"]) for line in jobs.progress(job_id)] == [(1, 1), (1, 2), (1, 3), (1, 4)], "nothing was done again"
-    assert checkpoints.found(jobs.folder / job_id) == []
+    assert checkpoints.in_folder(jobs.folder / job_id) == []
 
 
 def at_work_without_news(jobs: Jobs, job_id: str) -> None:

@@ -219,7 +219,7 @@ def write_table(cells: Sequence[Cell], out: Path) -> str:
     """The summary as a Markdown table; also written to `table.md` and `table.json` in `out`."""
     rows = summary(cells)
     lines = [
-        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p a token | KL, same candidates | tokens | distinct-2 |",
+        "| setting | n | judged positive, % | minus first row, paired | ended, % | log p per token | KL, same candidates | tokens | distinct-2 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:

@@ -184,7 +184,7 @@ class Watcher:
                     raise FileExistsError(target)
                 artifacts.publish(staging, target)
             except FileExistsError:
-                text = f"`{target.name}` exists already and was not made by this job. Move that folder away and resume."
+                text = f"`{target.name}` already exists and was not made by this job. Move that folder away and resume."
                 self._rows.end(job.id, "failed", "name_taken", text)
                 return
         boundary("app:placed")

@@ -16,6 +16,7 @@ class GuidanceMethod:
 
     name: ClassVar[str]
     uses_reward: ClassVar[bool] = False
+    skips: ClassVar[bool] = False  # whether some tokens are drawn without asking the guide
     rescores: ClassVar[bool] = False  # whether each token is drawn from a distribution of the method's own, so that its KL is known
 
     @property

@@ -3,7 +3,7 @@
 Knows nothing of models, caches, rows or the engine.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:  # the list of methods is read to draw the page, before torch 
 @dataclass(frozen=True)
 class Propose:
     """The base LM's candidates for every active row; with `rewards` the guide's reward of each, with `entropy` that of the base LM's
-    distribution over its whole vocabulary. Answered with a list of `Proposal`, a row each, None where a row is over."""
+    distribution over its whole vocabulary. `only_if` says of a proposal whether its rewards are wanted; the guide is not asked for the
+    others. Answered with a list of `Proposal`, one per row, None where a row is complete."""
 
     rewards: bool = False
     entropy: bool = False
+    only_if: "Callable[[Proposal], bool] | None" = None
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,9 @@ class Proposal:
     rewards: "Tensor | None" = None  # (k,)
     components: dict[str, list[float]] = field(default_factory=dict)
     entropy: float | None = None
+
+    def subset(self, indexes: Sequence[int]) -> "Proposal":
+        """The candidates at these indexes, in their order, with what is known of each."""
+        rewards = None if self.rewards is None else self.rewards[list(indexes)]
+        components = {name: [values[i] for i in indexes] for name, values in self.components.items()}
+        return Proposal([self.ids[i] for i in indexes], self.log_probs[list(indexes)], rewards, components, self.entropy)

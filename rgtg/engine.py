@@ -163,10 +163,8 @@ class _Column:
                 return dict.fromkeys(slots[: len(self.rows.drafts)], ())
             return {slots[row]: proposal.ids for row, proposal in self._to_score()}
         reads = name not in self.guides or (self.request is None and not self.rows.stopped)
-        if not slots or not reads or self.rows.stopped:
-            return {}
-        unread = any(name not in draft.rewards for draft in self.rows.settled[self.num_shown :])
-        return {slots[0]: ()} if unread else {}
+        unread = reads and not self.rows.stopped and any(name not in draft.rewards for draft in self.rows.settled[self.num_shown :])
+        return {slots[0]: ()} if slots and unread else {}
 
     def hear_lm(self, found: Sequence[Proposal]) -> None:
         """A proposal for each of the rows in `asks_lm`, in their order."""
@@ -174,7 +172,7 @@ class _Column:
         for row, proposal in zip(self.rows.active, found, strict=True):
             proposals[row] = proposal
         assert isinstance(self.request, Propose)
-        self.proposals = proposals  # which wait for their rewards
+        self.proposals = proposals
         if not (self.request.rewards and self._to_score()):
             self.resume(proposals)
 

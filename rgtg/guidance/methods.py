@@ -4,6 +4,7 @@ Knows nothing of models, the engine or the screen.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
@@ -186,16 +187,25 @@ def term_names(run: Run) -> tuple[str, ...]:
     return tuple(rule.terms(0.0, 0.0)) if rule else ()
 
 
+def _combined(run: Run, rewards: Mapping[str, float]) -> float:
+    import torch  # the list of methods is read to draw the page, before torch is loaded
+
+    from rgtg.rewards.combine import combine
+
+    values = [torch.tensor(rewards[ref.name], dtype=torch.float64) for ref, _ in run.guides]
+    return float(combine(run.combine)(values, [weight for _, weight in run.guides]))
+
+
 def terms_of(run: Run, candidate: Candidate) -> dict[str, float]:
     """The parts of a candidate's score by name, in numbers: {"log p": -2.1, "β·r": 3.0}, whose sum is its score.
 
     {} where that cannot be said: the method is gone, a guide's reward was not kept, or the rule's parts do not add up to the score
-    that was compared (another way to combine rewards, say). A false sum is never given.
+    that was compared. A false sum is never given.
     """
     rule, rewards = rule_of(run), dict(candidate.rewards)
     known = all(ref.name in rewards for ref, _ in run.guides)
     if rule is None or (not known and rule.uses_reward and rule.rescores and not rule.skips):
         return {}
-    reward: float | None = sum(weight * rewards[ref.name] for ref, weight in run.guides) if known else None if rule.skips else 0.0
+    reward = _combined(run, rewards) if known and run.guides else None if rule.skips else 0.0
     terms = {name: float(value) for name, value in rule.terms(candidate.log_prob, reward).items()}
     return terms if math.isclose(sum(terms.values()), candidate.score, rel_tol=1e-4, abs_tol=1e-3) else {}

@@ -34,8 +34,6 @@ from rgtg.system.stopping import check_stopped, stoppable
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
 LM = ""  # key of the base LM among the models; no reward model has this name
-
-
 Guides = str | Sequence[tuple[str, float]] | None
 
 
@@ -79,7 +77,7 @@ def make_run(
         raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", "Add `reward_model=NAME`.")
     for guide, weight in guiding:
         if not guide.guides:
-            raise ModelRefused(f"`{guide.name}` is a judge: it observes and never guides.", "", "Choose another reward model.")
+            raise ModelRefused(f"`{guide.name}` is a judge: it observes and never guides.", do="Choose another reward model.")
         if not math.isfinite(weight):
             raise BadSettings(f"The weight of `{guide.name}` has to be a number.", f"Found {weight}.")
     names = [guide.name for guide, _ in guiding]
@@ -163,12 +161,10 @@ class _Column:
         if self.waits_for(name):
             if self.proposals is None:
                 return dict.fromkeys(slots[: len(self.rows.drafts)], ())
-            return {slots[row]: proposal.ids for row, proposal in enumerate(self.proposals) if proposal is not None}
+            return {slots[row]: proposal.ids for row, proposal in self._to_score()}
         reads = name not in self.guides or (self.request is None and not self.rows.stopped)
-        if not slots or not reads or self.rows.stopped:
-            return {}
-        unread = any(name not in draft.rewards for draft in self.rows.settled[self.num_shown :])
-        return {slots[0]: ()} if unread else {}
+        unread = reads and not self.rows.stopped and any(name not in draft.rewards for draft in self.rows.settled[self.num_shown :])
+        return {slots[0]: ()} if slots and unread else {}
 
     def receive_lm(self, of_active: Sequence[Proposal]) -> None:
         """Take the proposals for the rows of `asks_lm`, in their order."""
@@ -176,10 +172,14 @@ class _Column:
         for row, proposal in zip(self.rows.active, of_active, strict=True):
             proposals[row] = proposal
         assert isinstance(self.request, Propose)
-        if self.request.rewards:
-            self.proposals = proposals
-        else:
+        self.proposals = proposals
+        if not (self.request.rewards and self._to_score()):
             self.resume(proposals)
+
+    def _to_score(self) -> list[tuple[int, Proposal]]:
+        """Rows with the proposals whose candidates need their rewards."""
+        wanted = getattr(self.request, "only_if", None)
+        return [(row, p) for row, p in enumerate(self.proposals or ()) if p is not None and (wanted is None or wanted(p))]
 
     def receive(self, name: str, answers: Mapping[int, SlotRewards]) -> None:
         """Take a reward model's rewards of the slots in `asks`."""
@@ -205,10 +205,9 @@ class _Column:
             else:
                 self.resume(mix(torch.tensor(rows, dtype=torch.float64).unbind(), weights).tolist())
             return
-        for row, proposal in enumerate(self.proposals):
-            if proposal is not None:
-                proposal.components = {name: list(rewards[self.slots[name][row]].candidates) for name, rewards in self._by_guide()}
-                proposal.rewards = mix([torch.tensor(rewards) for rewards in proposal.components.values()], weights)
+        for row, proposal in self._to_score():
+            proposal.components = {name: list(rewards[self.slots[name][row]].candidates) for name, rewards in self._by_guide()}
+            proposal.rewards = mix([torch.tensor(rewards) for rewards in proposal.components.values()], weights)
         self.resume(self.proposals)
 
     def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:

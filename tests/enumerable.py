@@ -129,20 +129,20 @@ class Toy:
         self.logits, self.rewards = dict(logits), dict(rewards)
         self.models = Models(ToyLM(logits), {"reward": ToyReward(rewards)})
 
-    def run(self, method: str, seed: int = 0, forced: Answer = (), temperature: float = 1.0, **params: object) -> Run:
+    def run(self, method: str, seed: int = 0, forced: Answer = (), temperature: float = 1.0, top_k: int = SIZE, **params: object) -> Run:
         rule = METHODS[method].make(tuple(params.items()))
         values = tuple((p.name, getattr(rule, p.name)) for p in METHODS[method].parameters)
         guides = ((ModelRef("reward"), 1.0),) if rule.uses_reward else ()
-        generation = GenerationConfig(max_new_tokens=LENGTH, top_k=SIZE, temperature=temperature)
+        generation = GenerationConfig(max_new_tokens=LENGTH, top_k=top_k, temperature=temperature)
         return Run("", method, ModelRef("toy"), values, guides, generation=generation, seed=seed, prompt_ids=(0,), forced_ids=forced)
 
-    def write(self, runs: Sequence[Run]) -> list[list[Step]]:
+    def write(self, runs: Sequence[Run], refusals: bool = False) -> list[list[Step]]:
         steps: list[list[Step]] = [[] for _ in runs]
         for column, event in generate(runs, self.models):
             if isinstance(event, Step):
                 steps[column].append(event)
             else:
-                assert not isinstance(event, Ended) or not event.error, event
+                assert not isinstance(event, Ended) or not event.error or refusals, event
         return steps
 
     def shares(self, method: str, num: int, **settings: object) -> dict[Answer, float]:
@@ -155,9 +155,11 @@ class Toy:
 
     def by_steps(self, method: str, **settings: object) -> dict[Answer, float]:
         """The probability of every answer under a token rule, from what its steps say of their candidates."""
-        runs = [self.run(method, forced=(*ids, 0), **settings) for ids in prefixes()]
-        after = {ids: {c.token_id: c.prob_after for c in steps[0].candidates} for ids, steps in zip(prefixes(), self.write(runs), strict=True)}
-        return {answer: math.prod(after[answer[:i]][token] for i, token in enumerate(answer)) for answer in answers()}
+        forced = [(*ids, v) for ids in prefixes() for v in range(SIZE)]  # what is no candidate is refused as a branch
+        runs = [self.run(method, forced=ids, **settings) for ids in forced]
+        steps = zip(forced, self.write(runs, refusals=True), strict=True)
+        after = {ids[:-1]: {c.token_id: c.prob_after for c in found[0].candidates} for ids, found in steps if found}
+        return {answer: math.prod(after[answer[:i]].get(token, 0.0) for i, token in enumerate(answer)) for answer in answers()}
 
     # --- exactly, in plain Python -------------------------------------------------------------------------------------
 

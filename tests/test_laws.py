@@ -25,14 +25,32 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
     "cards": {"threshold": -math.inf},
     "block-best-of-k": {"k": 1},
     "particles": {"m": 1},
+    "rad": {"beta": 0.0},
+    "fudge": {"weight": 0.0},
+    "cd": {"beta": 0.0},
+    "sparse": {"entropy": 100.0},
+    "soft-best-of-n": {"n": 1},
+    "best-of-poisson": {"mu": 0.0},
+    "speculative-rejection": {"n": 1},
+    "chunk-beam": {"width": 1, "k": 1},
+    "transfer-q": {"beta": 0.0, "k": 64},
 }
-ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma", "genarm")} | {
+ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma", "genarm", "cd")} | {
     "base": {},
+    "rad": {"beta": 8.0},
+    "fudge": {"weight": 3.0},
+    "sparse": {"beta": 1.5, "entropy": 1.0},
+    "soft-best-of-n": {"n": 3},
+    "best-of-poisson": {"mu": 2.0},
+    "speculative-rejection": {"n": 4, "first": 2},
+    "chunk-beam": {"width": 2, "k": 2, "chunk": 3},
+    "transfer-q": {"beta": 1.5, "k": 3, "rollout": 2},
     "best-of-n": {"n": 3},
     "cards": {"threshold": 1.0, "tries": 3, "entropy": 1.0, "min_segment": 2, "max_segment": 5},
     "block-best-of-k": {"k": 3, "block": 3},
     "particles": {"m": 4, "beta": 2.0},
 }
+SCORED_ONCE = ("best-of-n", "soft-best-of-n", "best-of-poisson")  # at the end
 TOY = Toy(*drawn_model())
 CARDS = {"threshold": 0.3, "tries": 6, "entropy": 1.2, "min_segment": 1, "max_segment": 3}
 BIAS = 0.02  # what eight particles leave of the difference to their target
@@ -96,7 +114,7 @@ def test_after_stop_nothing_is_read_or_scored_and_the_first_row_is_kept(key):
     for hook in hooks:
         hook.remove()
     assert reads == counts and end.stop_reason == "stopped" and end.error == ""
-    assert len(steps) in (3, 4) or key == "cards"  # its first round reads the prompt's reward
+    assert len(steps) in (3, 4) or key in ("cards", "transfer-q")  # one first reads the prompt's reward, one is in its second rollout
     if METHODS[key].rule is METHODS["best-of-n"].rule:
         assert all(s.reward("one") is None for s in steps), "kept unscored"
 
@@ -105,7 +123,7 @@ def test_after_stop_nothing_is_read_or_scored_and_the_first_row_is_kept(key):
 def test_a_reward_that_is_no_number_ends_one_column_with_its_words(key):
     found = models()
     model = found.reward_models["one"]
-    good = iter([1.0] * (0 if key == "best-of-n" else 2))  # it reads only once, at the end
+    good = iter([1.0] * (0 if key in SCORED_ONCE else 2))
 
     class Head(torch.nn.Module):
         def forward(self, x):

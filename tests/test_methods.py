@@ -53,6 +53,8 @@ def test_the_methods_are_settings_of_a_few_classes():
     assert {key: m.objective for key, m in METHODS.items()} == {
         "base": "", "args": "full", "pargs": "partial", "pargs-greedy": "partial", "best-of-n": "full",
         "farma": "vocabulary", "genarm": "autoregressive", "cards": "partial", "block-best-of-k": "partial", "particles": "partial",
+        "rad": "regression", "fudge": "bce", "cd": "regression", "sparse": "partial", "soft-best-of-n": "full", "best-of-poisson": "full",
+        "speculative-rejection": "partial", "chunk-beam": "partial", "transfer-q": "full",
     }  # fmt: skip
 
 
@@ -63,7 +65,7 @@ def test_parameters_given_go_before_the_settings_of_the_method():
 
 
 def test_an_unknown_method_or_parameter_is_refused_with_those_there_are():
-    there = "base, args, pargs, pargs-greedy, farma, genarm, best-of-n, cards, block-best-of-k, particles"
+    there = ", ".join(METHODS)
     with pytest.raises(BadSettings, match=f"no method `dpo`. The methods are: {there}."):
         method("dpo")
     with pytest.raises(BadSettings, match="Method `pargs` has no parameter `gamma`. It has: beta, pick."):

@@ -45,7 +45,7 @@ def test_rescore_leaves_its_input_alone(key):
 def test_the_terms_of_every_method_add_up_to_its_score(key):
     rule = METHODS[key].make()
     terms = rule.terms(LOG_PROBS, REWARDS)
-    total = rule.rescore(LOG_PROBS, REWARDS) if isinstance(rule, TokenRule) else LOG_PROBS
+    total = rule.rescore(LOG_PROBS, REWARDS) if isinstance(rule, TokenRule) else LOG_PROBS + (rule.beta * REWARDS if rule.rescores else 0)
     assert torch.equal(sum(terms.values()), total) and all(isinstance(name, str) for name in terms)
 
 

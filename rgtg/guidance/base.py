@@ -22,6 +22,7 @@ class GuidanceMethod:
 
     name: ClassVar[str]
     uses_reward: ClassVar[bool] = False
+    skips: ClassVar[bool] = False  # whether some tokens are drawn without asking the reward model
     rescores: ClassVar[bool] = False  # whether the method has a distribution over single tokens of its own, so that its KL is known
 
     @property

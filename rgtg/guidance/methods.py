@@ -4,6 +4,7 @@ Knows nothing of models, the engine or the screen.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
 from rgtg.guidance.base import GuidanceMethod
-from rgtg.guidance.rules import Base, RewardShift
-from rgtg.guidance.segments import CARDS, BlockBestOfK
-from rgtg.guidance.sequences import BestOfN, Particles
+from rgtg.guidance.rules import FUDGE, RAD, Base, RewardShift, Sparse
+from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
+from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
 from rgtg.records import Candidate, ColumnSpec, Params, Run
 
 
@@ -81,6 +82,7 @@ PARGS = "Add β times the reward of each candidate to its log probability; the r
 PARGS_GREEDY = "Take the candidate with the highest sum of log probability and β times the reward of a model trained on partial answers."
 FARMA = "Add β times the reward of each candidate to its log probability; one forward pass of the reward model scores all next tokens."
 GENARM = "Add β times the log probability that an autoregressive reward model gives each candidate to the base LM's own."
+CD = "Add β times the reward of each candidate to its log probability; the reward model predicts the reward of the complete answer on average."
 METHODS: dict[str, Method] = {
     m.key: m
     for m in (
@@ -90,9 +92,18 @@ METHODS: dict[str, Method] = {
         Method("pargs-greedy", "PARGS-G", RewardShift, {"pick": "greedy"}, "partial", WEIGHT_2, PARGS_GREEDY),
         Method("farma", "FaRMA", RewardShift, {"pick": "sample"}, "vocabulary", WEIGHT_2, FARMA),
         Method("genarm", "GenARM", RewardShift, {"pick": "sample"}, "autoregressive", WEIGHT_2, GENARM),
+        Method("rad", "RAD", RAD, {}, "regression"),
+        Method("fudge", "FUDGE", FUDGE, {}, "bce"),
+        Method("cd", "CD", RewardShift, {"pick": "sample"}, "regression", WEIGHT_2, CD),
+        Method("sparse", "Sparse guidance", Sparse, {"pick": "sample"}, "partial", WEIGHT_2),
         Method("best-of-n", "Best-of-n", BestOfN, {}, "full"),
+        Method("soft-best-of-n", "Soft best-of-n", SoftBestOfN, {}, "full"),
+        Method("best-of-poisson", "Best-of-Poisson", BestOfPoisson, {}, "full"),
+        Method("speculative-rejection", "Speculative rejection", SpeculativeRejection, {}, "partial"),
         Method("cards", "CARDS", CARDS, {}, "partial"),
         Method("block-best-of-k", "Block-wise best-of-k", BlockBestOfK, {}, "partial"),
+        Method("chunk-beam", "Chunk beam search", ChunkBeam, {}, "partial"),
+        Method("transfer-q", "Transfer Q*", TransferQ, {}, "full", WEIGHT_2),
         Method("particles", "Particles", Particles, {}, "partial", WEIGHT_2),
     )
 }
@@ -179,16 +190,25 @@ def term_names(run: Run) -> tuple[str, ...]:
     return tuple(rule.terms(0.0, 0.0)) if rule else ()
 
 
+def _combined(run: Run, rewards: Mapping[str, float]) -> float:
+    import torch  # the list of methods is read to draw the page, before torch is loaded
+
+    from rgtg.rewards.combine import combine
+
+    values = [torch.tensor(rewards[ref.name], dtype=torch.float64) for ref, _ in run.guides]
+    return float(combine(run.combine)(values, [weight for _, weight in run.guides]))
+
+
 def terms_of(run: Run, candidate: Candidate) -> dict[str, float]:
     """Summands of a candidate's score by name: {"log p": -2.1, "β·r": 3.0} adds up to its score.
 
     {} if they are not known: the method no longer exists, the reward of a guide was not stored, or the summands do not add up to the
-    stored score (another way to combine rewards, for example).
+    stored score.
     """
     rule, rewards = rule_of(run), dict(candidate.rewards)
     known = all(ref.name in rewards for ref, _ in run.guides)
-    if rule is None or (not known and rule.uses_reward and rule.rescores):
+    if rule is None or (not known and rule.uses_reward and rule.rescores and not rule.skips):
         return {}
-    reward = sum(weight * rewards[ref.name] for ref, weight in run.guides) if known else 0.0
+    reward = _combined(run, rewards) if known and run.guides else None if rule.skips else 0.0
     terms = {name: float(value) for name, value in rule.terms(candidate.log_prob, reward).items()}
     return terms if math.isclose(sum(terms.values()), candidate.score, rel_tol=1e-4, abs_tol=1e-3) else {}

@@ -3,7 +3,7 @@
 Knows nothing of models, caches, rows or the engine.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,12 @@ class Propose:
     """Request for the base LM's candidates of every active row, answered with a list of `Proposal`, one per row, None for a finished row.
 
     With `rewards` each candidate comes with its reward, with `entropy` each row with the entropy over the complete vocabulary.
+    `only_if` says of a proposal whether its rewards are needed; the reward model is not asked about the others.
     """
 
     rewards: bool = False
     entropy: bool = False
+    only_if: "Callable[[Proposal], bool] | None" = None
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,9 @@ class Proposal:
     rewards: "Tensor | None" = None  # (k,)
     components: dict[str, list[float]] = field(default_factory=dict)
     entropy: float | None = None
+
+    def subset(self, indexes: Sequence[int]) -> "Proposal":
+        """The candidates at these indexes, in their order, with what is known of each."""
+        rewards = None if self.rewards is None else self.rewards[list(indexes)]
+        components = {name: [values[i] for i in indexes] for name, values in self.components.items()}
+        return Proposal([self.ids[i] for i in indexes], self.log_probs[list(indexes)], rewards, components, self.entropy)

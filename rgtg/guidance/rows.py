@@ -6,6 +6,7 @@ Works on token ids and on whatever follows them (`append`, `copy`, `truncate` by
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 from torch import Tensor
@@ -134,11 +135,15 @@ class Rows:
             index = max(
                 range(len(values)), key=[value / temperature + gumbel_noise for value, gumbel_noise in zip(values, noise, strict=True)].__getitem__
             )
+        return self.draft(row, proposal, index, values, greedy)
+
+    def draft(self, row: int, proposal: Proposal, index: int, scores: list[float], greedy: bool = False) -> Draft:
+        """Candidate `index` of a proposal as the row's next token; `put` adds it."""
         token_id = proposal.ids[index]
-        is_last = token_id in self._eos_ids or position + 1 >= self.max_new_tokens
-        rewards = {name: of_candidates[index] for name, of_candidates in proposal.components.items()}
+        is_last = token_id in self._eos_ids or self.num_tokens(row) + 1 >= self.max_new_tokens
+        rewards = {name: values[index] for name, values in proposal.components.items()}
         reward = float(proposal.rewards[index]) if proposal.rewards is not None else None
-        return Draft(token_id, is_last, proposal, index, values, greedy, rewards, reward)
+        return Draft(token_id, is_last, proposal, index, scores, greedy, rewards, reward)
 
     def _forced(self, proposal: Proposal) -> int:
         token_id = self.run.forced_ids[-1]
@@ -153,6 +158,12 @@ class Rows:
         self.drafts[row].append(draft)
         for follower, slots in self._followers:
             follower.append(slots[row], draft.token_id)
+
+    def early_gains(self, row: int) -> float:
+        """sum over its tokens of (r_i - r_(i-1)) / i, r_i the guides' weighted reward of the first i tokens; what all rows share is left out."""
+        weights = [(ref.name, weight) for ref, weight in self.run.guides]
+        values = [0.0, *(sum(weight * draft.rewards[name] for name, weight in weights) for draft in self.drafts[row])]
+        return sum((after - before) / i for i, (before, after) in enumerate(pairwise(values), self.num_given + 1))
 
     # --- choosing --------------------------------------------------------------------------------------------------
 

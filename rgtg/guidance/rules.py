@@ -3,18 +3,20 @@
 Functions of log probabilities and rewards. Knows nothing of models, caches, the engine or the screen.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rgtg.config import check_choices, check_ranges
+from rgtg.config import check_choices, check_ranges, choice, setting
 from rgtg.guidance.base import BETA_HELP, GuidanceMethod
 from rgtg.guidance.requests import Propose, Requests
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rgtg.guidance.requests import Proposal
     from rgtg.guidance.rows import Rows
 
 PICKS = ("sample", "greedy")
@@ -26,10 +28,20 @@ class TokenRule(GuidanceMethod):
     rescores: ClassVar[bool] = True
     pick: str = "sample"
 
+    @property
+    def request(self) -> Propose:
+        """What is asked for each token."""
+        return Propose(self.uses_reward)
+
     def generate(self, rows: "Rows") -> Requests:
         while rows.active:
-            rows.take((yield Propose(self.uses_reward)), self.rescore, self.pick == "greedy")
+            proposals = [proposal and self.cut(proposal) for proposal in (yield self.request)]
+            rows.take(proposals, self.rescore, self.pick == "greedy")
             rows.settle()
+
+    def cut(self, proposal: "Proposal") -> "Proposal":
+        """The candidates that stay once their rewards are known: all of them."""
+        return proposal
 
     def rescore(self, log_probs: "Tensor", rewards: "Tensor | None") -> "Tensor":
         """Scores of the candidates, (k,): the sum of `terms`. Takes (k,) log probabilities and (k,) rewards, and changes neither."""
@@ -75,3 +87,103 @@ class RewardShift(TokenRule):
 
     def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
         return {"log p": log_probs, "β·r": self.beta * rewards}
+
+
+@dataclass(frozen=True)
+class RAD(TokenRule):
+    """Add a reward between 0 and 1, times a large weight, to each candidate's log probability.
+
+    score(v) = log p(v | prefix) + beta * clip(r(prefix + v), 0, 1), with `inverse` 1 - clip(...), as in reward-augmented decoding
+    (arXiv 2310.09520), whose reward model is regressed on labels in [0, 1] at every prefix. Cost: one forward of the base LM and one of the
+    reward model per token. Pitfall: rewards outside [0, 1] are all alike, so a Bradley-Terry model guides only where its reward is small.
+    """
+
+    name: ClassVar[str] = "RAD"
+    uses_reward: ClassVar[bool] = True
+
+    beta: float = setting(10.0, "Weight of the clipped reward; the paper uses 10 to 50", 0.0, 200.0)
+    inverse: str = choice("no", "Whether low rewards are wanted, as for toxicity", ("no", "yes"))
+    pick: str = choice("sample", "Draw from the scores, or take the highest", PICKS)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_choices(self)
+
+    def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
+        clipped = rewards.clamp(0, 1) if hasattr(rewards, "clamp") else min(max(rewards, 0.0), 1.0)
+        return {"log p": log_probs, "β·clip(r)": self.beta * (1 - clipped if self.inverse == "yes" else clipped)}
+
+
+@dataclass(frozen=True)
+class FUDGE(TokenRule):
+    """Multiply each candidate's probability by the chance that the text so far will have the wanted attribute.
+
+    score(v) = log p(v | prefix) + lambda * log sigmoid(c(prefix + v)): with lambda = 1 Bayes' rule for p(v | prefix, attribute). FUDGE
+    (arXiv 2104.05218), whose classifier c is trained on every prefix with the label of the complete text. With `keep` only the highest
+    scores stay. Cost: one forward of the base LM and one of the reward model per token. Pitfall: log sigmoid saturates, so candidates that
+    are all good are no longer told apart.
+    """
+
+    name: ClassVar[str] = "FUDGE"
+    uses_reward: ClassVar[bool] = True
+
+    weight: float = setting(1.0, "Exponent of the attribute's probability; 1 is Bayes' rule", 0.0, 20.0)
+    keep: int = setting(0, "Candidates that stay after mixing, the highest scores; 0 keeps all", 0, 200)
+    pick: str = choice("sample", "Draw from the scores, or take the highest", PICKS)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_choices(self)
+
+    def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
+        return {"log p": log_probs, "λ·log σ(c)": self.weight * log_sigmoid(rewards)}
+
+    def cut(self, proposal: "Proposal") -> "Proposal":
+        if not 0 < self.keep < len(proposal.ids):
+            return proposal
+        scores = self.rescore(proposal.log_probs, proposal.rewards).tolist()
+        return proposal.subset(sorted(sorted(range(len(scores)), key=lambda i: (-scores[i], i))[: self.keep]))
+
+
+@dataclass(frozen=True)
+class Sparse(RewardShift):
+    """Guide only where the base LM is unsure; elsewhere it writes alone.
+
+    Where the entropy of p(. | prefix) over the whole vocabulary is at least `entropy` nats: score(v) = log p(v) + beta * r(prefix + v),
+    else score(v) = log p(v). Sparse guidance, SIA (arXiv 2602.21215), which guides 20 to 80 % of the tokens. Cost: one forward of the base
+    LM per token, one of the reward model per guided token, which reads the skipped ones in the same forward. Pitfall: a confident base LM
+    is never corrected, even where it is confidently wrong.
+    """
+
+    name: ClassVar[str] = "Sparse guidance"
+    skips: ClassVar[bool] = True
+
+    entropy: float = field(
+        default=2.0,
+        metadata={"help": "Guide where the base LM's entropy reaches this, in nats; larger values guide less", "min": 0.0, "max": 100.0},
+    )
+
+    @property
+    def request(self) -> Propose:
+        return Propose(True, entropy=True, only_if=self.is_unsure)
+
+    def is_unsure(self, proposal: "Proposal") -> bool:
+        """Whether the guide is asked about these candidates."""
+        assert proposal.entropy is not None
+        return proposal.entropy >= self.entropy
+
+    def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
+        return {"log p": log_probs} if rewards is None else super().terms(log_probs, rewards)
+
+
+def log_sigmoid(value: Any) -> Any:
+    """log σ of a tensor or a number, without overflow.
+
+    >>> log_sigmoid(0.0), log_sigmoid(-1000.0)
+    (-0.6931471805599453, -1000.0)
+    """
+    if hasattr(value, "sigmoid"):
+        from torch.nn.functional import logsigmoid
+
+        return logsigmoid(value)
+    return min(value, 0.0) - math.log1p(math.exp(-abs(value)))

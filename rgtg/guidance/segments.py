@@ -4,6 +4,7 @@ Functions of rows. Knows nothing of models, caches, the engine or the screen.
 """
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,7 @@ from rgtg.guidance.base import GuidanceMethod
 from rgtg.guidance.requests import Propose, Requests, Score
 
 if TYPE_CHECKING:
+    from rgtg.guidance.requests import Proposal
     from rgtg.guidance.rows import Draft, Rows
 
 FORMS = ("soft", "hard")
@@ -138,3 +140,114 @@ class BlockBestOfK(GuidanceMethod):
                     rows.give_up(rows.drafts[row][start:], reward)
             rows.select([winner])
             rows.settle()
+
+
+@dataclass(frozen=True)
+class ChunkBeam(GuidanceMethod):
+    """Extend each of a few beams by several chunks from the base LM, keep the chunks with the highest reward, and go on from these.
+
+    W beams, K chunks of L tokens for each: the W best of W * K texts stay, complete ones among them; at the end the best one. Chunk beam
+    search (weak-to-strong search, arXiv 2405.19262; with `weighting` early and a log-ratio reward TreeBoN, arXiv 2410.16033, which sums
+    (1 / i) * (r_i - r_(i-1))). With W = 1 it is block-wise best-of-k. Cost: W * K rows of the base LM, one scoring of them per chunk.
+    Pitfall: complete texts compete with unfinished ones, so a reward that differs from length to length ends answers too early or too late.
+    """
+
+    name: ClassVar[str] = "Chunk beam search"
+    uses_reward: ClassVar[bool] = True
+
+    width: int = _option(2, "Beams that are kept", 1, 16)
+    k: int = _option(4, "Chunks to draw for each beam", 1, 64)
+    chunk: int = _option(8, "Length of a chunk, in tokens", 1, 1024)
+    weighting: str = _option("end", "What a text is worth: its reward at the end, or its gains, the early ones most", choices=("end", "early"))
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_choices(self)
+
+    @property
+    def num_rows(self) -> int:
+        return self.width * self.k
+
+    def generate(self, rows: "Rows") -> Requests:
+        rows.select([0] * self.num_rows)
+        while rows.active:
+            start = rows.num_settled
+            for _ in range(self.chunk):
+                if rows.active:
+                    rows.take((yield Propose()))
+            rewards = yield Score()
+            worth = rewards if self.weighting == "end" else [rows.early_gains(row) for row in range(len(rewards))]
+            order = sorted(range(len(worth)), key=lambda row: (-worth[row], row))
+            kept, growing = order[: self.width], set(rows.active)
+            if not growing & set(kept):  # the best are complete
+                kept = order[:1]
+            for row in range(len(rewards)):
+                if row not in kept:
+                    rows.give_up(rows.drafts[row][start:], rewards[row])
+            rows.select([row for row in kept for _ in range(self.k if row in growing else 1)])
+            rows.settle()
+
+
+@dataclass(frozen=True)
+class TransferQ(GuidanceMethod):
+    """Let the base LM go on a little behind every candidate, and add the reward of where that leads to the candidate's log probability.
+
+    score(v) = log p(v | prefix) + beta * r(prefix + v + rollout): transfer Q* (arXiv 2405.20495) with the base LM as the aligned model, so
+    that a reward model of complete texts sees more of each. Cost per token: `rollout` + 1 forwards of the base LM with k rows, and one
+    scoring of k rows. Pitfall: a short rollout is a partial text again, and its noise is part of the score.
+    """
+
+    name: ClassVar[str] = "Transfer Q*"
+    uses_reward: ClassVar[bool] = True
+    rescores: ClassVar[bool] = True
+
+    beta: float = _option(1.0, "Weight of the reward at the end of the rollout", 0.0, 20.0)
+    k: int = _option(5, "Candidates that are tried", 1, 64)
+    rollout: int = _option(8, "Tokens that are written behind each candidate", 0, 256)
+    pick: str = _option("sample", "Draw from the scores, or take the highest", choices=("sample", "greedy"))
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_choices(self)
+
+    @property
+    def num_rows(self) -> int:
+        return self.k
+
+    @property
+    def scores_candidates(self) -> bool:
+        return False
+
+    @property
+    def tries_a_token(self) -> int:
+        return self.rollout + 1
+
+    def generate(self, rows: "Rows") -> Requests:
+        while rows.active:
+            (proposal,) = yield Propose()
+            proposal = proposal.subset(range(min(self.k, len(proposal.ids))))
+            rewards = yield from self._rollouts(rows, proposal)
+            scores = proposal.log_probs + self.beta * proposal.log_probs.new_tensor(rewards)
+            rows.take([proposal], lambda *_, scores=scores: scores, self.pick == "greedy")
+            rows.settle()
+
+    def _rollouts(self, rows: "Rows", proposal: "Proposal") -> Generator[Propose | Score, Any, list[float]]:
+        """The reward at the end of each candidate's rollout; the rows are as before then."""
+        start, num = rows.num_settled, len(proposal.ids)
+        rows.select([0] * num)
+        rows.attempt = rows.num_given + start + 1  # rollouts never see the noise by which tokens are chosen
+        for row in range(num):
+            rows.put(row, rows.draft(row, proposal, row, proposal.log_probs.tolist()))
+        for _ in range(self.rollout):
+            if rows.active:
+                rows.take((yield Propose()))
+        rewards: list[float] = yield Score()
+        for row, reward in enumerate(rewards):
+            rows.give_up(rows.drafts[row][start:], reward)
+        rows.truncate(start)
+        rows.select([0])
+        rows.attempt = 0
+        return rewards
+
+    def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
+        return {"log p": log_probs, "β·r(rollout)": self.beta * rewards}

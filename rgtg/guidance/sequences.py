@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rgtg.config import check_choices, check_ranges
+from rgtg.config import check_choices, check_ranges, setting
 from rgtg.guidance.base import BETA_HELP, GuidanceMethod
 from rgtg.guidance.requests import Propose, Requests, Score
 
@@ -22,8 +22,36 @@ if TYPE_CHECKING:
 PROPOSALS = ("base", "pargs")
 
 
+class SeveralAnswers(GuidanceMethod):
+    """Draw several complete answers from the base LM and keep one of them: what best-of-n and its kin share."""
+
+    uses_reward: ClassVar[bool] = True
+
+    def number(self, rows: "Rows") -> int:
+        """How many answers are drawn this time."""
+        return self.num_rows
+
+    def choose(self, rewards: Sequence[float], rows: "Rows") -> int:
+        """The row that is kept."""
+        from rgtg.guidance.rows import best
+
+        return best(rewards)
+
+    def generate(self, rows: "Rows") -> Requests:
+        rows.select([0] * self.number(rows))
+        while rows.active:
+            rows.take((yield Propose()))
+        rewards = yield Score()
+        kept = self.choose(rewards, rows)
+        for row, reward in enumerate(rewards):
+            if row != kept:
+                rows.give_up(rows.drafts[row], reward)
+        rows.select([kept])
+        rows.settle()
+
+
 @dataclass(frozen=True)
-class BestOfN(GuidanceMethod):
+class BestOfN(SeveralAnswers):
     """Sample n complete answers from the base LM and return the one with the highest reward.
 
     Formula: argmax_j r(y_j). Its KL to the base LM is at most log n − (n − 1) / n. The first answer has the run's own random seed, so n = 1
@@ -34,7 +62,6 @@ class BestOfN(GuidanceMethod):
     """
 
     name: ClassVar[str] = "Best-of-n"
-    uses_reward: ClassVar[bool] = True
 
     n: int = field(default=4, metadata={"help": "Number of answers sampled: larger values raise the reward and the cost", "min": 1, "max": 64})
 
@@ -45,18 +72,90 @@ class BestOfN(GuidanceMethod):
     def num_rows(self) -> int:
         return self.n
 
-    def generate(self, rows: "Rows") -> Requests:
-        from rgtg.guidance.rows import best
 
+@dataclass(frozen=True)
+class SoftBestOfN(BestOfN):
+    """Draw n complete answers from the base LM and keep one by chance, the likelier the higher its reward.
+
+    Answer j is kept with probability exp(r_j / t) / sum_l exp(r_l / t): soft best-of-n (arXiv 2505.03156), which for large n comes to
+    p(y) exp(r(y) / t) / Z. With n = 1 it is the base LM, with t near 0 best-of-n. Cost: as best-of-n. Pitfall: t is in the reward's own unit.
+    """
+
+    name: ClassVar[str] = "Soft best-of-n"
+
+    reward_temperature: float = setting(1.0, "Larger values keep answers with low rewards more often", 1e-6, 1e6)
+
+    def choose(self, rewards: Sequence[float], rows: "Rows") -> int:
+        return drawn([reward / self.reward_temperature for reward in rewards], rows.uniform("keep"))
+
+
+@dataclass(frozen=True)
+class BestOfPoisson(SeveralAnswers):
+    """Draw a random number of complete answers from the base LM and keep the one with the highest reward.
+
+    n = 1 + Poisson(mu): best-of-Poisson (arXiv 2506.19248), close to the optimum between reward and KL at every mu. With mu = 0 it is
+    the base LM. Cost: mu + 1 rows of the base LM on average, as many scorings. Pitfall: the number changes with the random seed.
+    """
+
+    name: ClassVar[str] = "Best-of-Poisson"
+
+    mu: float = setting(3.0, "Answers to draw on average, besides the first", 0.0, 32.0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    @property
+    def num_rows(self) -> int:
+        return 1 if self.mu == 0 else 2 + math.ceil(self.mu + 6 * math.sqrt(self.mu))
+
+    def number(self, rows: "Rows") -> int:
+        u, n, share = rows.uniform("number"), 1, math.exp(-self.mu)
+        while u > share and n < self.num_rows:
+            u -= share
+            share *= self.mu / n
+            n += 1
+        return n
+
+
+@dataclass(frozen=True)
+class SpeculativeRejection(BestOfN):
+    """Let n answers grow and drop those with the lowest reward at a few lengths; of the rest keep the best complete one.
+
+    At `first` tokens, twice as many, and so on, the share `drop` of the answers is given up. Speculative rejection (arXiv 2410.20290), at
+    fixed lengths rather than when memory is full. With drop = 0 it is best-of-n. Cost: about n / drop scorings, and fewer rows of
+    the base LM the longer the answer. Pitfall: the reward model has to rank partial answers as it ranks complete ones.
+    """
+
+    name: ClassVar[str] = "Speculative rejection"
+
+    n: int = setting(8, "Answers to begin with", 1, 64)
+    drop: float = setting(0.5, "Share of the answers that is dropped each time", 0.0, 0.9)
+    first: int = setting(4, "Tokens before answers are dropped first; then after twice as many", 1, 1024)
+
+    def generate(self, rows: "Rows") -> Requests:
         rows.select([0] * self.n)
+        length, checkpoint = 0, self.first
         while rows.active:
             rows.take((yield Propose()))
+            length += 1
+            if length == checkpoint:
+                checkpoint *= 2
+                if self.drop and rows.active and len(rows.drafts) > 1:
+                    self._drop_worst(rows, (yield Score()))
         rewards = yield Score()
-        winner = best(rewards)
+        kept = self.choose(rewards, rows)
+        self._keep(rows, rewards, [kept])
+
+    def _drop_worst(self, rows: "Rows", rewards: Sequence[float]) -> None:
+        num_kept = math.ceil(len(rewards) * (1 - self.drop))
+        self._keep(rows, rewards, sorted(sorted(range(len(rewards)), key=lambda row: (-rewards[row], row))[:num_kept]))
+
+    @staticmethod
+    def _keep(rows: "Rows", rewards: Sequence[float], kept: list[int]) -> None:
         for row, reward in enumerate(rewards):
-            if row != winner:
-                rows.give_up(rows.drafts[row], reward)
-        rows.select([winner])
+            if row not in kept:
+                rows.give_up(rows.drafts[row][rows.num_settled :], reward)
+        rows.select(kept)
         rows.settle()
 
 

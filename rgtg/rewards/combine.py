@@ -3,11 +3,18 @@
 Knows nothing of models or methods.
 """
 
+import math
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from rgtg.errors import BadSettings
+
+Combine = Callable[[Sequence[Tensor], Sequence[float]], Tensor]
 
 
 def weighted_sum(rewards: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -18,11 +25,55 @@ def weighted_sum(rewards: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return total
 
 
-COMBINE: dict[str, Callable[[Sequence[Tensor], Sequence[float]], Tensor]] = {"sum": weighted_sum}
+def log_sigmoid_sum(rewards: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """sum_j w_j log sigmoid(r_j): the log probability that all properties hold, so that one bad reward outweighs many good ones
+    (arXiv 2402.00742)."""
+    return weighted_sum([logsigmoid(reward) for reward in rewards], weights)
 
 
-def combine(name: str) -> Callable[[Sequence[Tensor], Sequence[float]], Tensor]:
-    """The combination with this name. Raises BadSettings that lists the known names."""
-    if name not in COMBINE:
-        raise BadSettings(f"There is no combination of rewards `{name}`.", f"Known: {', '.join(COMBINE)}.")
-    return COMBINE[name]
+def minimum(rewards: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """min_j w_j r_j: the worst case of an ensemble (arXiv 2310.02743)."""
+    return _weighted(rewards, weights).amin(0)
+
+
+def mean_minus_variance(rewards: Sequence[Tensor], weights: Sequence[float], penalty: float = 0.5) -> Tensor:
+    """mean_j w_j r_j - penalty * var_j(w_j r_j), the variance over the guides themselves, not an estimate: an ensemble's reward, less where
+    its members disagree (arXiv 2310.02743)."""
+    values = _weighted(rewards, weights)
+    return values.mean(0) - penalty * values.var(0, correction=0)
+
+
+def clamped_sum(rewards: Sequence[Tensor], weights: Sequence[float], limit: float = 5.0) -> Tensor:
+    """sum_j w_j min(max(r_j, -limit), limit): no single reward decides alone."""
+    return weighted_sum([reward.clamp(-limit, limit) for reward in rewards], weights)
+
+
+def _weighted(rewards: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    return torch.stack([weight * reward for weight, reward in zip(weights, rewards, strict=True)])  # (guides, …)
+
+
+COMBINE: dict[str, Combine] = {
+    "sum": weighted_sum,
+    "logsigmoid": log_sigmoid_sum,
+    "min": minimum,
+    "mean-var": mean_minus_variance,
+    "clamped": clamped_sum,
+}
+NUMBERS = {"mean-var": "penalty", "clamped": "limit"}  # what the number in `mean-var(0.1)` and `clamped(3)` is
+
+
+def combine(name: str) -> Combine:
+    """The way of that name, with its number in brackets where it has one; raises BadSettings with the ways there are."""
+    found = re.fullmatch(r"([a-z-]+)(?:\(([^()]*)\))?", name)
+    if found is None or found[1] not in COMBINE or (found[2] is not None and found[1] not in NUMBERS):
+        ways = ", ".join(f"{way}(NUMBER)" if way in NUMBERS else way for way in COMBINE)
+        raise BadSettings(f"There is no way `{name}` to combine rewards.", f"The ways are: {ways}.")
+    if found[2] is None:
+        return COMBINE[found[1]]
+    try:
+        number = float(found[2])
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise BadSettings(f"The number of `{found[1]}` has to be at least 0.", f"Found `{found[2]}`.", f"Write {found[1]}(0.5).")
+    return partial(COMBINE[found[1]], **{NUMBERS[found[1]]: number})

@@ -1,4 +1,4 @@
-"""Compare: one prompt side by side under several methods, why each token is there, and which answer is best.
+"""The Compare page: one prompt answered side by side by several methods, the scores behind each token, and a vote on the best answer.
 
 Talks to the workbench; knows nothing of models or of how tokens are chosen.
 """
@@ -22,6 +22,7 @@ from pages.columns import (
     describe_models,
     read_settings,
     read_spec,
+    reward_labels,
     setting_fields,
     spec_of,
     write_settings,
@@ -46,14 +47,20 @@ TITLE = "Compare"
 MAX_PROMPT, MAX_NAME = 20_000, 200
 DOUBLE_CLICK = 0.4
 MAX_ASKED_BACK = 1_000
-CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
+CHANNELS = (
+    ("reward", "reward"),
+    ("change", "change in reward"),
+    ("margin", "margin over the base LM's top token"),
+    ("surprisal", "surprisal (−log p)"),
+    ("none", "none"),
+)
 ENDED = "() => rgtg.starting.ended(false)"
 REFUSED = "() => rgtg.starting.ended(true)"
 HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 
 
 def build(workbench: Workbench, pages: Links) -> None:
-    """Lays the page out in the open Blocks and wires it."""
+    """Lay out the page in the open Blocks and connect its events."""
     page = _Page(workbench, Line(), pages)
     assert Context.root_block is not None
     page.wire(Context.root_block)
@@ -64,7 +71,7 @@ class _Page:
 
     def __init__(self, workbench: Workbench, line: Line, pages: Links):
         self.workbench, self.line = workbench, line
-        self.asked_back: dict[str | None, object] = {}  # by visitor: the request that was over the limits, and asked about
+        self.asked_back: dict[str | None, object] = {}  # by visitor: the last request that was over the limits
         specs = default_columns(workbench)
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
@@ -80,7 +87,7 @@ class _Page:
                     self.again = gr.Button("Run again", elem_id=ids.RUN_AGAIN, min_width=0, visible=False)
                     self.status = Words(HINT, live=True, elem_id=ids.STATUS)
                 self.openings = Openings(workbench.openings(), elem_id=ids.OPENINGS)
-        self.colour = ColourBar(CHANNELS, elem_id=ids.COLOUR)
+        self.colour = ColourBar(CHANNELS, labels=reward_labels(workbench), elem_id=ids.COLOUR)
         self.columns = Columns(workbench, specs)
         with gr.Row(elem_classes=["why-row"]):
             self.inspector = Inspector(elem_id=ids.INSPECTOR)
@@ -95,8 +102,8 @@ class _Page:
         drawn = [self.prompt, self.settings, self.status, self.curve, self.voting.bar, self.again, self.colour]
         drawn += [*self.columns.views.values(), *self.columns.settings.values()]
         asked = [self.prompt, self.settings, self.colour, *self.columns.inputs]
-        pickers = [self.settings, *self.columns.inputs]
-        # Line and RunningComparison keep order; Gradio's own queue would only hide who waits for what
+        pickers = [self.settings, self.colour, *self.columns.inputs]
+        # Line and RunningComparison keep the order; Gradio's own queue would hide who waits for what
         own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         starts = [self.generate.click, self.again.click, self.openings.when("pick")]
         public = own | {"api_visibility": "public", "api_name": "generate"}
@@ -156,13 +163,13 @@ class _Page:
         return generate
 
     def _ask_back(self, error: OverBudget, owner: str | None, wanted: object) -> OverBudget:
-        """The words for a request that is over the limits: on one's own machine, pressing Generate again runs it as it is."""
+        """The error for a request that is over the limits; on one's own machine, pressing Generate again runs it unchanged."""
         if self.workbench.settings.public:
             return error
         if len(self.asked_back) >= MAX_ASKED_BACK:
             self.asked_back.clear()
         self.asked_back[owner] = wanted
-        return OverBudget(error.wrong, error.found, f"{error.do} Or press Generate again: then it runs as it is.")
+        return OverBudget(error.wrong, error.found, f"{error.do} Or press Generate again to run it unchanged.")
 
     def _branch(self) -> Handler:
         @guarded("The branch")
@@ -174,25 +181,25 @@ class _Page:
             if trace is None or type(index) is not int or not 0 <= index < len(trace.steps):
                 raise BadSettings("That token is not part of this comparison.", "", "Reload the page.")
             if type(token_id) is not int or token_id not in [c.token_id for c in trace.steps[index].candidates]:
-                raise BadSettings("That token is not among the candidates of this step.", "", "Choose one of the table.")
+                raise BadSettings("That token is not among the candidates of this step.", "", "Choose one from the table.")
             if token_id == trace.steps[index].token_id:
-                raise BadSettings("The answer goes on with that token already.", "", "Branch with another candidate.")
+                raise BadSettings("That token is already the selected one.", "", "Branch with another candidate.")
             doing, refused = f"branching from column {trace.column} at token {index + 1}", "no branch was made"
             yield from self._further(lambda: self.workbench.branch(comparison.id, trace.id, index, token_id), doing, refused, request, measure)
 
         return branch
 
     def _go_on(self) -> Handler:
-        @guarded("Going on")
+        @guarded("Continuing")
         def go_on(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
             comparison_id, measure = read_id(payload(event).get("comparison"), "comparison"), _read_measure(measure)
-            doing, refused = "going on from where it was stopped", "nothing was added"
+            doing, refused = "continuing from where it was stopped", "nothing was added"
             yield from self._further(lambda: self.workbench.go_on(comparison_id), doing, refused, request, measure)
 
         return go_on
 
     def _further(self, begin: Callable[[], RunningComparison], doing: str, refused: str, request: gr.Request, measure: str) -> Iterator[dict]:
-        """More of a comparison that is shown, when it is this visitor's turn; `doing` and, where it is not begun, `refused` are its status."""
+        """Stream further tokens of a comparison on screen; `doing` is the status until they begin, `refused` the one where they cannot."""
         ticket = self.line.enter(request.session_hash)
         try:
             yield {self.status: doing}
@@ -208,7 +215,7 @@ class _Page:
             self.line.leave(ticket)
 
     def _wait(self, ticket: Ticket) -> Generator[dict, None, bool]:
-        """Says what is waited for; returns whether it is this ticket's turn."""
+        """Show what the ticket is waiting for; returns whether its turn has come (False: stopped)."""
         words = wait(self.workbench, self.line, ticket)
         while True:
             try:
@@ -217,7 +224,7 @@ class _Page:
                 return ended.value
 
     def _stream(self, running: RunningComparison, ticket: Ticket, measure: str, fresh: dict) -> Iterator[dict]:
-        """Runs it, the text of each column growing; `fresh` goes with the first update."""
+        """Run the comparison and stream the text of each column; `first_update` is sent with the first of them."""
         ticket.on_stop = running.stop
         if ticket.stopped:
             running.stop()
@@ -284,7 +291,7 @@ class _Page:
         return load
 
     def _as_it_was_left(self, prompt: object, kept: dict) -> dict:
-        """What was on the page but in no comparison; what this machine does not have any more, or is out of range, is left out."""
+        """Updates that restore an unsent prompt and its settings; a model that is gone or a value out of range is left out."""
         found: dict[Any, Any] = {}
         with suppress(RgtgError):
             found[self.prompt] = read_text(prompt, "prompt", MAX_PROMPT)
@@ -313,7 +320,7 @@ class _Page:
         return open_another
 
     def _line_up(self, job_id: str) -> dict:
-        """The columns that show what a training has made beside what it came from."""
+        """Columns that compare a trained model with the model it was trained from."""
         job = self.workbench.trainings.jobs.job(job_id)
         specs, models = self.workbench.trainings.line_up(job), describe_models(self.workbench)
         settings = default_settings(self.workbench, len(specs)) | {"base_lm": job.config["base_lm"]}
@@ -321,13 +328,13 @@ class _Page:
         found |= {
             self.columns.settings[name]: gr.update(value=write_spec(spec), models=models) for name, spec in zip(COLUMN_NAMES, specs, strict=False)
         }
-        return found | {self.status: f"{job.reward_model} beside what it came from: {HINT[0].lower()}{HINT[1:]}"}
+        return found | {self.status: f"{job.reward_model} next to the model it was trained from: {HINT[0].lower()}{HINT[1:]}"}
 
     def _reopened(self, comparison: Comparison) -> dict:
-        """Every component as it was for this comparison."""
+        """Updates that show a stored comparison in every component."""
         own = [t for t in on_screen(comparison) if t.parent_trace_id is None]
         found = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison), self.curve: self._curve(comparison, "")}
-        found |= {self.again: gr.Button(visible=True)}
+        found |= {self.again: gr.Button(visible=True), self.colour: gr.update(labels=reward_labels(self.workbench))}
         found |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
         models = describe_models(self.workbench)
         found |= {settings: gr.update(branch="") for settings in self.columns.inputs}
@@ -338,12 +345,13 @@ class _Page:
             run = own[0].run
             settings = write_settings(run.base_lm.name, len(own), run.seed, run.generation)
             found[self.settings] = gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))
-        found[self.status] = f"stored comparison of {_day(comparison.created_at)}; “Run again” generates it anew"
+        found[self.status] = f"saved comparison from {_day(comparison.created_at)}; “Run again” regenerates it"
         return found
 
     def _model_pickers(self) -> dict:
         models = describe_models(self.workbench)
-        return {self.settings: gr.update(fields=setting_fields(self.workbench))} | {c: gr.update(models=models) for c in self.columns.inputs}
+        shared = {self.settings: gr.update(fields=setting_fields(self.workbench)), self.colour: gr.update(labels=reward_labels(self.workbench))}
+        return shared | {column: gr.update(models=models) for column in self.columns.inputs}
 
     def _tick(self) -> Handler:
         @guarded("The status")
@@ -368,12 +376,12 @@ class _Page:
 
 
 def _read_measure(value: object) -> str:
-    """The name of the reward model that the curve shows; "" for each column's own."""
-    return read_text(value, "reward to show", MAX_NAME, "Choose one.") if value else ""
+    """The name of the reward model whose rewards the curve shows; "" for the default."""
+    return read_text(value, "name of the reward model", MAX_NAME, "Choose one.") if value else ""
 
 
 def _day(created_at: str) -> str:
     try:
         return datetime.fromisoformat(created_at).strftime("%-d %B %Y, %H:%M UTC")
     except ValueError:
-        return "an earlier day"
+        return "an unknown date"

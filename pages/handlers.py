@@ -1,4 +1,4 @@
-"""What every handler shares: errors in words, and values from the browser that are checked before use."""
+"""Helpers of all handlers: exceptions as messages for the screen, and checks of values from the browser."""
 
 import functools
 import html
@@ -27,14 +27,14 @@ MAX_WORDS = 1_000  # characters of a message
 
 
 def in_words(error: Exception, doing: str) -> str:
-    """The sentence for the screen: the error's own words, or a reference number that also stands in the log."""
+    """The message for the screen: the text of an RgtgError; for any other exception a reference number that is in the log, too."""
     if isinstance(error, RgtgError):
         return sendable(str(error) if len(str(error)) <= MAX_WORDS else f"{str(error)[:MAX_WORDS]} …")
     if is_disk_full(error):
-        return f"{doing} failed: the disk is full. Free some space and do it again."
+        return f"{doing} failed: the disk is full. Free some space and try again."
     reference = secrets.token_hex(2)
     log.error("%s failed (reference %s)", doing, reference, exc_info=error)
-    return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or pass the reference to whoever runs this."
+    return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or give the reference to whoever runs this app."
 
 
 def shown(words: str, field: str = "") -> gr.Error:
@@ -44,7 +44,7 @@ def shown(words: str, field: str = "") -> gr.Error:
 
 
 def warn(words: str) -> None:
-    """What a person should know of an action that went on; shown as `shown` is."""
+    """Show a warning about an action that was not refused, as `shown` shows an error."""
     gr.Warning(html.escape(sendable(words), quote=False), duration=None, visible=False)
 
 
@@ -103,17 +103,17 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
     return wrap
 
 
-def read_text(value: object, name: str, limit: int, do: str = "Type one.", field: str = "") -> str:
+def read_text(value: object, name: str, limit: int, do: str = "Enter one.", field: str = "") -> str:
     """Text of the page, not blank; raises BadSettings where it is too long, or holds what can be neither stored nor sent. `field` is its
     input's name where that is not `name`."""
     field = field or name
     if not isinstance(value, str) or not value.strip():
         raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {quoted(value)}.", do, field)
     if len(value) > limit:
-        raise BadSettings(f"The {name} has {len(value):,} characters; this page takes {limit:,}.", "", "Shorten it.", field)
+        raise BadSettings(f"The {name} has {len(value):,} characters; the limit is {limit:,}.", "", "Shorten it.", field)
     if found := unsound(value):
-        do = "Take it out, or type the text again."
-        raise BadSettings(f"The {name} holds {found[0]}.", f"It is character {found[1] + 1:,}.", do, field)
+        do = "Remove it, or type the text again."
+        raise BadSettings(f"The {name} contains {found[0]}.", f"It is character {found[1] + 1:,}.", do, field)
     return value
 
 
@@ -133,12 +133,12 @@ def read_json(text: object, what: str) -> dict:
 
 
 def _why_unsound(value: object, depth: int = 0) -> str:
-    """What is wrong with a value from JSON, or with one inside of it; "" where nothing is."""
+    """Why a value from JSON, or one inside it, cannot be used; "" if it can."""
     if depth > MAX_DEPTH:
-        return "It is nested too deep."
+        return "It is nested too deeply."
     if isinstance(value, str):
         found = unsound(value)
-        return f"It holds {found[0]}." if found else ""
+        return f"It contains {found[0]}." if found else ""
     items = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next(filter(None, (_why_unsound(item, depth + 1) for item in items)), "")
 
@@ -151,7 +151,7 @@ def _is_finite(value: float | int) -> bool:
 
 
 def quoted(value: object) -> str:
-    """The beginning of a value of any type, for a message."""
+    """The start of the `repr` of any value, for a message."""
     try:
         words = repr(value)
     except (ValueError, RecursionError):  # too many digits, too deep
@@ -170,13 +170,13 @@ def read_number(value: object, name: str, low: float, high: float, whole: bool =
 
 
 def read_id(value: object, what: str) -> str:
-    """An id as the records make them; raises BadSettings otherwise."""
+    """The value as an id of the records; raises BadSettings if it cannot be one."""
     if not isinstance(value, str) or not ID.fullmatch(value):
-        raise BadSettings(f"That {what} is not known here.", "", "Reload the page.")
+        raise BadSettings(f"That {what} is unknown.", "", "Reload the page.")
     return value
 
 
 def payload(event: gr.EventData | None) -> dict:
-    """What a component's own event carries, its fields unchecked; {} for a plain click."""
+    """The data of a component's own event, unchecked; {} for a plain click."""
     data = getattr(event, "_data", None)
     return data if isinstance(data, dict) else {}

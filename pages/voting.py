@@ -1,4 +1,4 @@
-"""The vote bar and what answers it: a vote, undo, the votes as a file. Built here once, for Compare and for Annotate.
+"""The vote bar and its handlers: vote, undo and export of the votes; used by every page with answers to vote on.
 
 Talks to the workbench. Whether a vote is one is checked in the library; here only that the browser sent the right types of JSON.
 """
@@ -28,7 +28,7 @@ DOWNLOAD = """(file) => {
 
 
 class Voting:
-    """The bar, and the file that it offers for download."""
+    """The vote bar and the file that Export downloads."""
 
     def __init__(self, workbench: Workbench):
         self.workbench = workbench
@@ -119,7 +119,7 @@ class Voting:
             except RgtgError as error:
                 return self._refused(asked, comparison, str(error))
             again = f": {self._words(comparison, before)} again" if before else ""
-            return self.value(comparison, f"taken back{again} · {self._counted()}", undo_id)
+            return self.value(comparison, f"undone{again} · {self._counted()}", undo_id)
 
         return undo
 
@@ -133,7 +133,7 @@ class Voting:
             except Exception:
                 temporary.fetched(str(file))
                 raise
-            note = f"exported {count(report.num_pairs, 'pair')}" + (f" · left out: {report.left_out}" if report.left_out else "")
+            note = f"exported {count(report.num_pairs, 'pair')}" + (f" · excluded: {report.left_out}" if report.left_out else "")
             return {self.export_file: str(report.path), self.bar: json.dumps(value | {"note": note, "at": new_id()})}
 
         return export
@@ -158,7 +158,7 @@ def read_vote(asked: dict) -> dict[str, Any]:
     verdict, best, seen, dwell_ms = asked.get("verdict"), asked.get("best"), asked.get("seen") or [], asked.get("dwell_ms")
     names = [verdict, *([best] if best is not None else []), *(seen if isinstance(seen, list) and len(seen) <= MAX_SEEN else [None])]
     if not all(isinstance(name, str) and ID.fullmatch(name) for name in names):
-        raise BadSettings("That is no vote on this comparison.", "", "Reload the page.")
+        raise BadSettings("That vote cannot be read.", "", "Reload the page.")
     dwell_ms = dwell_ms if type(dwell_ms) is int and 0 <= dwell_ms < 10**9 else None
     vote_id = read_id(asked.get("vote_id") or new_id(), "vote")
     return {"verdict": verdict, "best_trace_id": best, "seen_trace_ids": tuple(seen), "vote_id": vote_id, "dwell_ms": dwell_ms}

@@ -221,8 +221,8 @@ def test_junk_is_answered_in_words_and_the_next_visitor_is_served(port: int):
     assert says(ask(port, "POST", "/gradio_api/queue/join", {"data": [], "fn_index": 999, "session_hash": "a"}), 400, "could not be answered")
     assert says(ask(port, "POST", "/gradio_api/call/nothing", {"data": []}), 400, "could not be answered")
     for prompt, words in (
-        ("half \ud83d", "holds half of a character"),
-        ("a\0b", "holds NUL"),
+        ("half \ud83d", "contains half of a character"),
+        ("a\0b", "contains NUL"),
         (["x"], "There is no prompt"),
         ("x" * 30_000, "30,000"),
     ):

@@ -50,8 +50,8 @@ window.rgtg = (() => {
   const change = (view, i) => (i === 0 ? null : minus(reward(view, i), reward(view, i - 1)));
   const CHANNELS = {
     reward: { title: "reward", unit: "", measured: true, of: reward },
-    change: { title: "change of reward", unit: "", measured: true, of: change },
-    margin: { title: "lead over the base's favourite", unit: "", of: (v, i) => v.steps[i].m ?? null },
+    change: { title: "change in reward", unit: "", measured: true, of: change },
+    margin: { title: "margin over the base LM's top token", unit: "", of: (v, i) => v.steps[i].m ?? null },
     surprisal: { title: "surprisal", unit: "nats", from0: true, of: (v, i) => (v.steps[i].lp === undefined ? null : -v.steps[i].lp) },
     none: { title: "no colour", unit: "", of: () => 0 },
   };
@@ -62,7 +62,7 @@ window.rgtg = (() => {
     const step = view.steps[i], name = measureOf(view), got = reward(view, i), moved = change(view, i);
     if (view.head?.blind || step.lp === undefined) return [];
     const channel = CHANNELS[colour.channel], number = value(view, i);
-    const rewards = [got === null ? "reward not scored" + (name && ` by ${name}`) : `reward ${signed(got)} by ${name}`, moved !== null && `change of reward ${signed(moved)}`];
+    const rewards = [got === null ? "reward not scored" + (name && ` by ${name}`) : `reward ${signed(got)} by ${name}`, moved !== null && `change in reward ${signed(moved)}`];
     return [
       !channel.measured && colour.channel !== "none" && number !== null && `${channel.title} ${channel.from0 ? plain(number) : signed(number)}${channel.unit && " " + channel.unit}`,
       ...(colour.channel === "change" ? rewards.reverse() : rewards), // what colours it comes first

@@ -94,7 +94,10 @@ def test_a_column_whose_reward_model_cannot_guide_the_base_lm_is_marked_at_once(
     person.page.evaluate(
         """() => { rgtg.was = rgtg.currentSettings; rgtg.currentSettings = () => ({ ...rgtg.was(), base_lm: "another" }); rgtg.tell("settings"); }"""
     )
-    assert person.page.locator("#settings-B-misfit").inner_text() == "“tiny-partial” does not guide another: train one on Train, or choose Base LM."
+    assert (
+        person.page.locator("#settings-B-misfit").inner_text()
+        == "“tiny-partial” was not trained for another: train one on the Train page, or choose Base LM."
+    )
     assert person.page.locator("#settings-B-reward_model").get_attribute("aria-invalid") is not None
     assert person.page.locator("#settings-A-misfit").count() == 0
     person.page.evaluate("""() => { rgtg.currentSettings = rgtg.was; rgtg.tell("settings"); }""")
@@ -106,12 +109,12 @@ def test_pointing_at_a_token_and_giving_it_the_focus_show_reward_change_and_prob
     tip = person.page.locator("#token-tip")
     person.page.locator("#view-C .tok").nth(3).hover()
     words = tip.inner_text()
-    assert all(part in words for part in ("reward ", " by tiny-partial", "change of reward ", "probability ", "after guidance "))
+    assert all(part in words for part in ("reward ", " by tiny-partial", "change in reward ", "probability ", "after guidance "))
     person.page.locator("h1").hover()
     assert tip.is_hidden()
     person.page.locator("#view-A .tok").first.focus()
     person.page.keyboard.press("ArrowRight")
-    assert "change of reward" in tip.inner_text() and "after guidance" not in tip.inner_text()
+    assert "change in reward" in tip.inner_text() and "after guidance" not in tip.inner_text()
     person.page.keyboard.press("Escape")
     assert tip.is_hidden()
 
@@ -139,7 +142,7 @@ def test_a_road_that_is_taken_is_not_offered_again(person):
     person.generate(max_new_tokens=6, seed=8)
     person.page.locator("#view-C .tok").nth(2).click()
     taken = person.page.locator("#inspector tr.taken")
-    assert taken.locator("button").count() == 0 and "taken" in taken.locator("td").last.inner_text()
+    assert taken.locator("button").count() == 0 and "selected" in taken.locator("td").last.inner_text()
     row = person.page.locator("#inspector .candidates tbody tr:not(.taken)").first
     token = row.get_attribute("data-token")
     row.locator("button").click()

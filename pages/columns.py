@@ -70,21 +70,21 @@ def describe_methods(workbench: Workbench) -> list[dict]:
 
 def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
     """{"name", "label", "help", "default", "min", "max", "choices", "whole"}: one input of a column's header."""
-    found = asdict(parameter) | plain_params((("default", default),))
-    del found["also"]  # infinite, which JSON has not
+    description = asdict(parameter) | plain_params((("default", default),))
+    del description["also"]  # infinite, which JSON has not
     label = SYMBOLS.get(parameter.name, parameter.name.replace("_", " "))
-    return found | {"label": label, "whole": isinstance(parameter.default, int)}
+    return description | {"label": label, "whole": isinstance(parameter.default, int)}
 
 
 def describe_models(workbench: Workbench) -> list[dict]:
     """The reward models that can guide, each with its label, objective, training signal and the base LMs it fits."""
-    found: dict[str, dict] = {}
+    by_name: dict[str, dict] = {}
     for lm in workbench.library.base_lms():
         for m in workbench.library.guides(lm.name):
             card = m.card or ModelCard("reward_model", m.name)
-            words = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.taught or card.source, "fits": []}
-            found.setdefault(m.name, words)["fits"].append(lm.name)
-    return list(found.values())
+            description = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.taught or card.source, "fits": []}
+            by_name.setdefault(m.name, description)["fits"].append(lm.name)
+    return list(by_name.values())
 
 
 def reward_labels(workbench: Workbench) -> dict[str, str]:
@@ -102,12 +102,12 @@ def default_columns(workbench: Workbench) -> list[ColumnSpec]:
 
 def others(workbench: Workbench, specs: Sequence[ColumnSpec]) -> list[ColumnSpec]:
     """Initial settings of the columns after `specs`: the first method of each rule not used yet for which a reward model is installed."""
-    methods, found = workbench.methods(), list(specs)
+    methods, filled = workbench.methods(), list(specs)
     for m in methods.values():
         guide = workbench.library.guide_for(m.key)
-        if m.rule not in [methods[spec.method].rule for spec in found] and (guide or not m.uses_reward):
-            found.append(ColumnSpec(m.key, m.line_up, guide))
-    return [*found[len(specs) :], *[found[-1]] * MAX_COLUMNS]
+        if m.rule not in [methods[spec.method].rule for spec in filled] and (guide or not m.uses_reward):
+            filled.append(ColumnSpec(m.key, m.line_up, guide))
+    return [*filled[len(specs) :], *[filled[-1]] * MAX_COLUMNS]
 
 
 def setting_fields(workbench: Workbench) -> list[dict]:
@@ -176,26 +176,26 @@ def spec_of(run: Run) -> ColumnSpec:
 
 def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | None) -> ColumnSpec:
     """Column settings from the browser's JSON; raises BadSettings for an unknown method or reward model, or a parameter out of range."""
-    found = read_json(text, f"settings of column {column}")
+    fields = read_json(text, f"settings of column {column}")
     methods = workbench.methods()
-    if not isinstance(found.get("method"), str) or found["method"] not in methods:
+    if not isinstance(fields.get("method"), str) or fields["method"] not in methods:
         raise BadSettings(f"The method of column {column} is unknown.", f"The methods are: {', '.join(methods)}.", "", f"{column}-method")
-    method, given = methods[found["method"]], found.get("params", {})
-    if not isinstance(given, dict):
-        raise BadSettings(f"The parameters of column {column} could not be read.", f"Found {quoted(given)}.", "Choose the method again.")
-    params = tuple((p.name, _read_parameter(given[p.name], p, column)) for p in method.parameters if p.name in given)
+    method, params_sent = methods[fields["method"]], fields.get("params", {})
+    if not isinstance(params_sent, dict):
+        raise BadSettings(f"The parameters of column {column} could not be read.", f"Found {quoted(params_sent)}.", "Choose the method again.")
+    params = tuple((p.name, _read_parameter(params_sent[p.name], p, column)) for p in method.parameters if p.name in params_sent)
     if not method.uses_reward:
         return ColumnSpec(method.key, params)
-    names, name = [m.name for m in workbench.library.guides(base_lm)], found.get("reward_model")
+    names, name = [m.name for m in workbench.library.guides(base_lm)], fields.get("reward_model")
     if name not in names:
-        there = f"Available: {', '.join(names)}." if names else "None is installed."
+        available = f"Available: {', '.join(names)}." if names else "None is installed."
         wrong = f"Column {column} needs a reward model trained for the base LM" + (f" `{base_lm}`." if base_lm else ".")
-        do = (
+        remedy = (
             "Choose one in the column's header."
             if names
             else "Train one on the Train page, add one on the Models page, or choose the method Base LM."
         )
-        raise BadSettings(wrong, there, do, f"{column}-reward_model")
+        raise BadSettings(wrong, available, remedy, f"{column}-reward_model")
     return ColumnSpec(method.key, params, name)
 
 
@@ -217,19 +217,20 @@ def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | in
 
 def read_settings(text: object, workbench: Workbench) -> dict:
     """The shared settings, {base_lm, columns, seed, lock, generation}, from JSON; raises BadSettings naming the wrong field."""
-    found = read_json(text, "settings")
+    fields = read_json(text, "settings")
     config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.library.base_lms()]
-    if found.get("base_lm") not in lms:
+    if fields.get("base_lm") not in lms:
         raise BadSettings("That base LM is not installed.", f"Available: {', '.join(lms) or 'none'}.", "Choose one of these.", "base_lm")
     numbers: dict[str, Any] = {
-        n: read_number(found.get(n), LABELS.get(n, n), config[n].metadata["min"], config[n].metadata["max"], config[n].type is int, n) for n in SHARED
+        n: read_number(fields.get(n), LABELS.get(n, n), config[n].metadata["min"], config[n].metadata["max"], config[n].type is int, n)
+        for n in SHARED
     }
-    count = read_number(found.get("columns"), "columns", 1, MAX_COLUMNS, whole=True)
-    seed = read_number(found.get("seed"), "seed", 0, MAX_SEED, whole=True)
+    num_columns = read_number(fields.get("columns"), "columns", 1, MAX_COLUMNS, whole=True)
+    seed = read_number(fields.get("seed"), "seed", 0, MAX_SEED, whole=True)
     return {
-        "base_lm": found["base_lm"],
-        "columns": count,
+        "base_lm": fields["base_lm"],
+        "columns": num_columns,
         "seed": seed,
-        "lock": found.get("lock") is not False,
+        "lock": fields.get("lock") is not False,
         "generation": GenerationConfig(**numbers),
     }

@@ -37,15 +37,15 @@ def in_words(error: Exception, doing: str) -> str:
     return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or give the reference to whoever runs this app."
 
 
-def shown(words: str, field: str = "") -> gr.Error:
+def shown(message: str, field: str = "") -> gr.Error:
     """The words as errors.js puts them beside the input `field`, or where the action was asked for; Gradio's own messages would lie over
     the page. Escaped: whoever else shows the message takes it for HTML, and a word may be a model's."""
-    return gr.Error(html.escape(sendable(words), quote=False), duration=None, visible=False, title=field, print_exception=False)
+    return gr.Error(html.escape(sendable(message), quote=False), duration=None, visible=False, title=field, print_exception=False)
 
 
-def warn(words: str) -> None:
+def warn(message: str) -> None:
     """Show a warning about an action that was not refused, as `shown` shows an error."""
-    gr.Warning(html.escape(sendable(words), quote=False), duration=None, visible=False)
+    gr.Warning(html.escape(sendable(message), quote=False), duration=None, visible=False)
 
 
 def _shown_as(error: Exception, doing: str) -> gr.Error:
@@ -60,8 +60,8 @@ def sendable(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else HALF.sub("\ufffd", value)
     if isinstance(value, dict):
-        mended = {key: sendable(item) for key, item in value.items()}
-        return value if all(mended[key] is item for key, item in value.items()) else mended
+        cleaned = {key: sendable(item) for key, item in value.items()}
+        return value if all(cleaned[key] is item for key, item in value.items()) else cleaned
     if isinstance(value, list):
         items = [sendable(item) for item in value]
         return value if all(map(is_, items, value)) else items
@@ -111,9 +111,9 @@ def read_text(value: object, name: str, limit: int, do: str = "Enter one.", fiel
         raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {quoted(value)}.", do, field)
     if len(value) > limit:
         raise BadSettings(f"The {name} has {len(value):,} characters; the limit is {limit:,}.", "", "Shorten it.", field)
-    if found := unsound(value):
+    if problem := unsound(value):
         do = "Remove it, or type the text again."
-        raise BadSettings(f"The {name} contains {found[0]}.", f"It is character {found[1] + 1:,}.", do, field)
+        raise BadSettings(f"The {name} contains {problem[0]}.", f"It is character {problem[1] + 1:,}.", do, field)
     return value
 
 
@@ -122,14 +122,14 @@ def read_json(text: object, what: str) -> dict:
 
     Its fields may be of any type; numbers may be infinite or none.
     """
-    found: Any = None
+    value: Any = None
     if isinstance(text, str) and len(text) <= MAX_JSON:
         with suppress(ValueError, RecursionError):  # no JSON, a number of thousands of digits; too deep
-            found = json.loads(text)
-    why = _why_unsound(found) if isinstance(found, dict) else f"It has to be a JSON object of up to {MAX_JSON:,} characters."
+            value = json.loads(text)
+    why = _why_unsound(value) if isinstance(value, dict) else f"It has to be a JSON object of up to {MAX_JSON:,} characters."
     if why:
         raise BadSettings(f"The {what} of this page could not be read.", why, "Reload the page.")
-    return found
+    return value
 
 
 def _why_unsound(value: object, depth: int = 0) -> str:
@@ -137,8 +137,8 @@ def _why_unsound(value: object, depth: int = 0) -> str:
     if depth > MAX_DEPTH:
         return "It is nested too deeply."
     if isinstance(value, str):
-        found = unsound(value)
-        return f"It contains {found[0]}." if found else ""
+        problem = unsound(value)
+        return f"It contains {problem[0]}." if problem else ""
     items = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next(filter(None, (_why_unsound(item, depth + 1) for item in items)), "")
 
@@ -153,10 +153,10 @@ def _is_finite(value: float | int) -> bool:
 def quoted(value: object) -> str:
     """The start of the `repr` of any value, for a message."""
     try:
-        words = repr(value)
+        text = repr(value)
     except (ValueError, RecursionError):  # too many digits, too deep
-        words = f"something of the type {type(value).__name__}"
-    return words if len(words) <= 40 else f"{words[:40]} …"
+        text = f"something of the type {type(value).__name__}"
+    return text if len(text) <= 40 else f"{text[:40]} …"
 
 
 def read_number(value: object, name: str, low: float, high: float, whole: bool = False, field: str = "") -> float | int:
@@ -164,8 +164,10 @@ def read_number(value: object, name: str, low: float, high: float, whole: bool =
     not `name`."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value) else None
     if number is None or not low <= number <= high or (whole and number != int(number)):
-        kind, ends = "a whole number" if whole else "a number", " and ".join(f"{end:,}" if whole else f"{end:g}" for end in (low, high))
-        raise BadSettings(f"`{name}` has to be {kind} between {ends}.", f"Found {quoted(value)}.", "Correct it, then press Generate.", field or name)
+        kind, limits = "a whole number" if whole else "a number", " and ".join(f"{end:,}" if whole else f"{end:g}" for end in (low, high))
+        raise BadSettings(
+            f"`{name}` has to be {kind} between {limits}.", f"Found {quoted(value)}.", "Correct it, then press Generate.", field or name
+        )
     return int(number) if whole else float(number)
 
 

@@ -61,23 +61,23 @@ class _Page:
         self.timer = gr.Timer(1.0, active=False)
 
     def wire(self, blocks: gr.Blocks) -> None:
-        drawn = [self.list, self.card, self.accuracy_box, self.accuracy, self.lengths, self.report_box, self.report]
-        own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-        blocks.load(self._load(), None, [*self._status_parts, *drawn], **own)
-        self.timer.tick(guarded("The status")(self._status), None, self._status_parts, **own)
-        self.list.open_model(self._open(), None, drawn, trigger_mode="always_last", **own)
-        self.card.open_model(self._open(), None, drawn, trigger_mode="always_last", **own)
+        outputs = [self.list, self.card, self.accuracy_box, self.accuracy, self.lengths, self.report_box, self.report]
+        options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        blocks.load(self._load(), None, [*self._status_parts, *outputs], **options)
+        self.timer.tick(guarded("The status")(self._status), None, self._status_parts, **options)
+        self.list.open_model(self._open(), None, outputs, trigger_mode="always_last", **options)
+        self.card.open_model(self._open(), None, outputs, trigger_mode="always_last", **options)
         if self.add is not None:
-            self.card.delete_model(self._delete(), None, drawn, **own)
-            self.add.add_model(self._add(), None, [self.add, *drawn], **own)
+            self.card.delete_model(self._delete(), None, outputs, **options)
+            self.add.add_model(self._add(), None, [self.add, *outputs], **options)
 
     def _load(self) -> Handler:
         @guarded("Opening the page")
         def load(request: gr.Request) -> dict:
-            asked, names = request.query_params.get("model"), [m.name for m in self._listed()]
-            first = asked if asked in names else names[0] if names else ""
-            if asked and asked not in names:
-                warn(f"No model `{asked:.80}` is installed.")
+            wanted, names = request.query_params.get("model"), [m.name for m in self._listed()]
+            first = wanted if wanted in names else names[0] if names else ""
+            if wanted and wanted not in names:
+                warn(f"No model `{wanted:.80}` is installed.")
             return self._status() | self._drawn(first)
 
         return load
@@ -110,8 +110,8 @@ class _Page:
     def _add(self) -> Handler:
         @guarded("Adding the model")
         def add(event: gr.EventData = NO_EVENT) -> dict:
-            asked = payload(event)
-            place, kind = asked.get("place"), asked.get("kind")
+            sent = payload(event)
+            place, kind = sent.get("place"), sent.get("kind")
             try:
                 self._refuse_in_public()
                 place = read_text(place, "model to add", MAX_PLACE, "Enter a folder on this machine, or owner/name on the Hugging Face Hub.")
@@ -125,15 +125,15 @@ class _Page:
     def _delete(self) -> Handler:
         @guarded("Deleting the model")
         def delete(event: gr.EventData = NO_EVENT) -> dict:
-            asked = payload(event)
+            sent = payload(event)
             self._refuse_in_public()
-            name = self._known(asked.get("model"))
+            name = self._known(sent.get("model"))
             if name in self.workbench.library.added():
                 self.workbench.library.take_off(name)
                 return self._drawn("", f"“{name}” was removed from the list. Its folder was not changed.")
             if name not in self.trainings.trained():
                 raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained or added here can be deleted.")
-            if asked.get("sure") is not True:
+            if sent.get("sure") is not True:
                 raise BadSettings("Deleting a model has to be confirmed.", "", "Press Delete again.")
             self.trainings.delete_model(name)
             return self._drawn("", f"“{name}” was deleted. Answers generated with it are kept.")
@@ -154,33 +154,33 @@ class _Page:
             warn(str(error))
             return {}
 
-    def _drawn(self, name: str, words: str = "") -> dict:
+    def _drawn(self, name: str, message: str = "") -> dict:
         """Updates for the table and for the card of the model `name`; without one, `words` are shown in its place."""
         models = [replace(m, card=readable(m.card)) for m in self._listed()]
         public = self.workbench.settings.public
         info = next((m for m in models if m.name == name), None)
-        found: dict[Any, Any] = {self.list: json.dumps(list_words(models, name, public)), self.card: json.dumps({"words": words})}
+        updates: dict[Any, Any] = {self.list: json.dumps(list_words(models, name, public)), self.card: json.dumps({"words": message})}
         card = readable(info.card, with_figure=True) if info else None
         if info:
             info = replace(info, card=card)
-            row, added = (None, False) if public else (self._trained().get(name), name in self.workbench.library.added())
-            found[self.card] = json.dumps(card_words(info, models, row, public) | {"added": added})
-        measured = card if card and lengths_of(card) else None
-        found |= {self.accuracy_box: gr.update(visible=measured is not None), self.report_box: gr.update(visible=bool(card and card.report))}
-        found |= {self.report: report_words(card), self.lengths: report_words(card)}
-        return found | ({self.accuracy: accuracy_figure(measured)} if measured else {})
+            trained_row, added = (None, False) if public else (self._trained().get(name), name in self.workbench.library.added())
+            updates[self.card] = json.dumps(card_words(info, models, trained_row, public) | {"added": added})
+        measured_card = card if card and lengths_of(card) else None
+        updates |= {self.accuracy_box: gr.update(visible=measured_card is not None), self.report_box: gr.update(visible=bool(card and card.report))}
+        updates |= {self.report: report_words(card), self.lengths: report_words(card)}
+        return updates | ({self.accuracy: accuracy_figure(measured_card)} if measured_card else {})
 
 
-def _note(words: str, **more: bool) -> str:
-    return json.dumps({"note": words, "at": new_id()} | more)  # `at`: an equal value would not reach the page
+def _note(text: str, **flags: bool) -> str:
+    return json.dumps({"note": text, "at": new_id()} | flags)  # `at`: an equal value would not reach the page
 
 
 def list_words(models: Sequence[ModelInfo], open_name: str, public: bool = False) -> dict:
     """The table as JSON for models.js: one group per kind, one row per model; unusable models form a group of their own."""
     rows = {kind: [{"name": m.name, "mark": m.mark, "cells": _cells(m)} for m in models if m.kind == kind and not m.wrong] for kind in GROUPS}
     groups = [{"title": title, "models": rows[kind]} for kind, title in GROUPS.items()]
-    wrong = [{"name": m.name, "cells": [_wrong(m, public), *[""] * (len(HEAD) - 2)]} for m in models if m.wrong]
-    return {"head": HEAD, "open": open_name, "groups": groups + ([{"title": "Cannot be used", "models": wrong}] if wrong else [])}
+    unusable = [{"name": m.name, "cells": [_wrong(m, public), *[""] * (len(HEAD) - 2)]} for m in models if m.wrong]
+    return {"head": HEAD, "open": open_name, "groups": groups + ([{"title": "Cannot be used", "models": unusable}] if unusable else [])}
 
 
 def _wrong(info: ModelInfo, public: bool) -> str:
@@ -195,7 +195,7 @@ def _cells(info: ModelInfo) -> list[str]:
 
 def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow | None, public: bool) -> dict:
     """A model's card as JSON for models.js; `row` is its database row if it was trained here."""
-    card, here = info.card, {m.name for m in models}
+    card, installed = info.card, {m.name for m in models}
     facts = [["location", "ships with rgtg" if ships(info) else "trained here" if row else "added" if public else info.folder_or_id]]
     facts.append(["size on disk", size_words(size(info))])
     if info.wrong:
@@ -205,7 +205,7 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
     if card is None:
         facts.append(["model card", "none: not trained with rgtg"])
         return {"name": info.name, "kind": KINDS[info.kind], "facts": facts, "children": children(info, models)}
-    known = (
+    card_facts = (
         ("training signal", card.taught),
         ("objective", card.objective),
         ("base LM", card.base_lm),
@@ -213,7 +213,7 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
         ("template", card.template),
         ("licence", card.license),
     )
-    facts += [[label, words] for label, words in known if words and not (label == "template" and words == "plain")]
+    facts += [[label, words] for label, words in card_facts if words and not (label == "template" and words == "plain")]
     if card.num_pairs or card.num_texts:
         facts.append(["trained on", count(card.num_pairs, "pair") if card.num_pairs else count(card.num_texts, "text")])
     if info.kind != "base_lm":
@@ -224,14 +224,14 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
                 "Equal-error threshold: the share of chosen answers below it equals the share of rejected answers above it",
             ]
         )
-    figures = {name: value for name, value in card.metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    facts += [[figure_name(name), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in figures.items() if not card.report]
-    parents = [name for name in (card.parent or card.base_lm,) if name in here and name != info.name]
-    if card.parent and card.parent not in here:
+    metrics = {name: value for name, value in card.metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    facts += [[figure_name(name), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in metrics.items() if not card.report]
+    parents = [name for name in (card.parent or card.base_lm,) if name in installed and name != info.name]
+    if card.parent and card.parent not in installed:
         facts.append(["parent", f"{card.parent}, no longer installed"])
     training = [[name.replace("_", " "), _value(value)] for name, value in card.training.items() if name != "last"]
-    found = {"name": info.name, "kind": KINDS[info.kind], "facts": facts}
-    return found | {"parents": parents, "children": children(info, models), "training": training, "deletable": row is not None}
+    content = {"name": info.name, "kind": KINDS[info.kind], "facts": facts}
+    return content | {"parents": parents, "children": children(info, models), "training": training, "deletable": row is not None}
 
 
 def _value(value: object) -> str:

@@ -19,17 +19,17 @@ POLL = 0.05  # seconds
 
 def wait(workbench: Workbench, line: Line, ticket: Ticket) -> Generator[str, None, bool]:
     """Yields a status sentence whenever it changes while others generate or models load; returns whether the turn has come (False: stopped)."""
-    said = ""
+    last_status = ""
     while not ticket.stopped:
         place, models = line.place(ticket), workbench.status()
         if place == 0 and models.state != "loading":
             workbench.wait_until_ready(0)
             return True
-        words = "waiting: you are next" if place == 1 else f"waiting: {place} ahead of you"
-        words = words if place else f"the models are loading; your comparison starts when they are ready ({models.text})"
-        if words != said:
-            said = words
-            yield words
+        status = "waiting: you are next" if place == 1 else f"waiting: {place} ahead of you"
+        status = status if place else f"the models are loading; your comparison starts when they are ready ({models.text})"
+        if status != last_status:
+            last_status = status
+            yield status
         time.sleep(POLL)
     yield "stopped before it started"
     return False
@@ -43,8 +43,8 @@ class Texts:
 
     def __init__(self, running: RunningComparison, workbench: Workbench, blind: bool = False):
         self.running, self._workbench = running, workbench
-        comparison, mine = running.comparison, {t.id for t in running.traces}
-        self._streams = {t.column: self._stream(comparison, t, blind) for t in on_screen(comparison) if t.id in mine}
+        comparison, trace_ids = running.comparison, {t.id for t in running.traces}
+        self._streams = {t.column: self._stream(comparison, t, blind) for t in on_screen(comparison) if t.id in trace_ids}
         self.columns = tuple(self._streams)
 
     def _stream(self, comparison: Comparison, trace: Trace, blind: bool) -> ColumnStream:
@@ -56,17 +56,17 @@ class Texts:
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         """Paced: what came in between is sent together. The end is not sent here, see `end`."""
-        begun, shown, grown = time.monotonic(), 0.0, set()
+        started_at, sent_at, changed_columns = time.monotonic(), 0.0, set()
         for index, event in self.running:
             name = self.columns[index]
             self._take(self._streams[name], event, self.running.traces[index])
-            grown.add(name)
-            if time.monotonic() - shown >= self._interval():
-                shown = time.monotonic()
-                for changed in grown:
-                    self._streams[changed].pace(shown - begun)
+            changed_columns.add(name)
+            if time.monotonic() - sent_at >= self._interval():
+                sent_at = time.monotonic()
+                for column in changed_columns:
+                    self._streams[column].pace(sent_at - started_at)
                 yield self.now()
-                grown = set()
+                changed_columns = set()
 
     def _interval(self) -> float:
         longest = max(stream.num_tokens for stream in self._streams.values())
@@ -87,10 +87,10 @@ class Texts:
             self._streams[name].end(trace)
         return self.now()
 
-    def fail(self, words: str) -> dict[str, str]:
+    def fail(self, message: str) -> dict[str, str]:
         """All texts; those of unfinished columns end with this error message."""
         for stream in self._streams.values():
-            stream.fail(words)
+            stream.fail(message)
         return self.now()
 
 

@@ -26,8 +26,8 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, SHOWN_DECIMALS)
 
 
-def _line(found: dict) -> str:
-    text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _line(fields: dict) -> str:
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode("utf-8") + "\n"  # a lone surrogate cannot travel
 
 
@@ -54,24 +54,24 @@ def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
     >>> step_line(Step(0, 5, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6), blind=True)
     '{"t":" ok"}\\n'
     """
-    taken = next((c for c in step.candidates if c.token_id == step.token_id), None)
-    label = {} if step.text else {"x": _label(taken.text if taken else "")}
+    selected = next((c for c in step.candidates if c.token_id == step.token_id), None)
+    label = {} if step.text else {"x": _label(selected.text if selected else "")}
     if blind:
         return _line({"t": step.text} | label)
     guide = run.reward_model.name if run and run.reward_model else None
-    favourite = next((c for c in step.candidates if c.rank_before == 1), None)
-    found: dict[str, Any] = {"t": step.text} | label
-    found |= {
+    top = next((c for c in step.candidates if c.rank_before == 1), None)
+    fields: dict[str, Any] = {"t": step.text} | label
+    fields |= {
         "id": step.token_id,
         "lp": _number(step.log_prob),
         "g": _number(step.prob_after),
         "s": _number(step.score),
         "r": _number(_reward(step, guide)),
     }
-    found |= {"m": _number(step.score - favourite.score) if favourite else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
-    found |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
-    left_out = len(step.candidates) - len(found["c"])
-    return _line(found | ({"n": left_out} if left_out else {}) | _tried(step.tried))
+    fields |= {"m": _number(step.score - top.score) if top else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
+    fields |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
+    left_out = len(step.candidates) - len(fields["c"])
+    return _line(fields | ({"n": left_out} if left_out else {}) | _tried(step.tried))
 
 
 def _tried(tried: Sequence[Tried]) -> dict:
@@ -101,9 +101,9 @@ def _reward(step: Step, guide: str | None) -> float | None:
 def _shown(step: Step) -> list:
     """At most MAX_CANDIDATES, best score first; the selected one and the base LM's favourite always among them."""
     ranked = sorted(step.candidates, key=lambda c: c.rank_after)
-    must = [c for c in ranked if c.token_id == step.token_id or c.rank_before == 1]
-    kept = [c for c in ranked if c not in must][: MAX_CANDIDATES - len(must)]
-    return sorted(must + kept, key=lambda c: c.rank_after)
+    required = [c for c in ranked if c.token_id == step.token_id or c.rank_before == 1]
+    others = [c for c in ranked if c not in required][: MAX_CANDIDATES - len(required)]
+    return sorted(required + others, key=lambda c: c.rank_after)
 
 
 def _row(c: Candidate, run: Run | None) -> list:
@@ -134,17 +134,17 @@ def end_note(trace: Trace, blind: bool = False) -> str:
     if blind or not trace.steps:
         return length
     guides, rewards = [ref.name for ref, _ in trace.run.guides], trace.steps[-1].rewards
-    shown = [(name if len(guides) > 1 else "r", value) for name, value in rewards if name in guides]
-    shown += [pair for pair in rewards[-1:] if pair[0] not in guides]
-    pace = [f"{trace.tokens_per_second:.0f} tok/s"] if trace.tokens_per_second else []
-    facts = [length, *_unscored(trace), *pace, *(f"{name} {_signed(value)}" for name, value in shown), *_kl_fact(trace.steps)]
-    return " · ".join(facts)
+    rewards_shown = [(name if len(guides) > 1 else "r", value) for name, value in rewards if name in guides]
+    rewards_shown += [pair for pair in rewards[-1:] if pair[0] not in guides]
+    speed = [f"{trace.tokens_per_second:.0f} tok/s"] if trace.tokens_per_second else []
+    parts = [length, *_unscored(trace), *speed, *(f"{name} {_signed(value)}" for name, value in rewards_shown), *_kl_fact(trace.steps)]
+    return " · ".join(parts)
 
 
 def _unscored(trace: Trace) -> list[str]:
     """A note on a column that was stopped before its guides had scored the text on screen."""
-    run, known = trace.run, dict(trace.steps[-1].rewards)
-    if trace.stop_reason != "stopped" or all(ref.name in known for ref, _ in run.guides):
+    run, rewards = trace.run, dict(trace.steps[-1].rewards)
+    if trace.stop_reason != "stopped" or all(ref.name in rewards for ref, _ in run.guides):
         return []
     rule = rule_of(run)
     return [f"first of {rule.num_rows} answers, unscored" if rule and rule.num_rows > 1 else "unscored"]
@@ -207,26 +207,26 @@ class ColumnStream:
         self.text += step_line(step, self._run, self._blind)
         self.num_tokens, self._on_trial = self.num_tokens + 1, ""
 
-    def on_trial(self, words: str) -> None:
+    def on_trial(self, text: str) -> None:
         """Set what is being tried beyond the text, for the next `pace` to show; the next step clears it."""
-        self._on_trial = words
+        self._on_trial = text
 
     def pace(self, seconds: float) -> None:
         """The line under a column that still grows: "token 12 of 24 · 31 tok/s · on trial: token 15"."""
-        facts = []
+        parts = []
         if self.num_tokens:
-            facts.append(f"token {self.num_tokens} of {self._run.generation.max_new_tokens}")
+            parts.append(f"token {self.num_tokens} of {self._run.generation.max_new_tokens}")
             if not self._blind and seconds > 0.2 and self.num_tokens > self.num_given:
-                facts.append(f"{(self.num_tokens - self.num_given) / seconds:.0f} tok/s")
+                parts.append(f"{(self.num_tokens - self.num_given) / seconds:.0f} tok/s")
         if self._on_trial:  # how many answers grow would give a blind column away
-            facts.append("on trial" if self._blind else self._on_trial)
-        if facts and not self.ended:
-            self.text += note_line(" · ".join(facts))
+            parts.append("on trial" if self._blind else self._on_trial)
+        if parts and not self.ended:
+            self.text += note_line(" · ".join(parts))
 
-    def fail(self, words: str) -> None:
+    def fail(self, message: str) -> None:
         """End a column after an exception."""
         if not self.ended:
-            self.text += _line({"end": "error", "note": words})
+            self.text += _line({"end": "error", "note": message})
             self.ended = True
 
     def end(self, trace: Trace) -> None:

@@ -60,7 +60,7 @@ rgtg.addModel = (element, props, trigger, watch, addModel) => {
   };
   const add = el("button", { type: "button", id: "add-model", text: "Add", onclick: send });
   place.addEventListener("keydown", (event) => event.key === "Enter" && send());
-  root.append(el("span", { class: "label", text: "Add a model" }), place, el("span", { class: "label", text: "as" }), kind, add, note);
+  root.append(el("span", { class: "label", text: "Add a model" }), place, rgtg.labelled({ label: "as" }, kind), add, note);
   rgtg.hear(element, "error", ({ field }) => {
     if (field !== "place") return;
     add.disabled = false;

@@ -132,11 +132,11 @@ def test_routes_that_no_page_uses_are_closed(port: int):
         assert says(ask(port, "GET", f"/gradio_api/{name}"), 403, "closed"), name
     for name in ("component_server", "process_recording", "vibe-edit", "run/generate", "%2e/upload", "mcp", "custom_component/a/b/c/d"):
         assert says(ask(port, "POST", f"/gradio_api/{name}", {}), 403, "closed"), name
-    assert says(ask(port, "POST", "/login", {}), 403, "nothing to send") and says(
-        ask(port, "POST", "//gradio_api/upload", {}), 403, "nothing to send"
+    assert says(ask(port, "POST", "/login", {}), 403, "accepts no data") and says(
+        ask(port, "POST", "//gradio_api/upload", {}), 403, "accepts no data"
     )
     for place in ("https://example.com/x", "http://127.0.0.1:9/", "%0ahttp://a/", "//example.com/x", "ftp://a/b"):
-        assert says(ask(port, "GET", f"/gradio_api/file={place}"), 403, "fetches nothing"), place
+        assert says(ask(port, "GET", f"/gradio_api/file={place}"), 403, "does not fetch"), place
     assert ask(port, "GET", "/gradio_api/file=/etc/passwd")[0] == 403
 
 

@@ -29,7 +29,7 @@ from pages.columns import (
     write_spec,
 )
 from pages.components import Address, ColourBar, Openings, PromptBox, Settings, Words
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, shown, warn
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, screen_error, warn
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
@@ -240,7 +240,7 @@ class _Page:
         except Exception as error:
             message = in_words(error, "Generation")
             yield self._into_views(texts.fail(message)) | {self.status: message}
-            raise shown(message) from None
+            raise screen_error(message) from None
         finally:
             running.close()
         not_stored = f" · {running.not_stored}" if running.not_stored else ""

@@ -37,19 +37,19 @@ def in_words(error: Exception, doing: str) -> str:
     return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or give the reference to whoever runs this app."
 
 
-def shown(message: str, field: str = "") -> gr.Error:
-    """The words as errors.js puts them beside the input `field`, or where the action was asked for; Gradio's own messages would lie over
-    the page. Escaped: whoever else shows the message takes it for HTML, and a word may be a model's."""
+def screen_error(message: str, field: str = "") -> gr.Error:
+    """An error that errors.js shows next to the input `field`, or next to the button that was pressed; Gradio's own toasts would cover
+    the page. Escaped, because Gradio takes a message for HTML and a word may come from a model."""
     return gr.Error(html.escape(sendable(message), quote=False), duration=None, visible=False, title=field, print_exception=False)
 
 
 def warn(message: str) -> None:
-    """Show a warning about an action that was not refused, as `shown` shows an error."""
+    """Show a warning about an action that was not refused, as `screen_error` shows an error."""
     gr.Warning(html.escape(sendable(message), quote=False), duration=None, visible=False)
 
 
-def _shown_as(error: Exception, doing: str) -> gr.Error:
-    return shown(in_words(error, doing), error.field if isinstance(error, RgtgError) else "")
+def _as_screen_error(error: Exception, doing: str) -> gr.Error:
+    return screen_error(in_words(error, doing), error.field if isinstance(error, RgtgError) else "")
 
 
 def sendable(value: Any) -> Any:
@@ -83,7 +83,7 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
                 except gr.Error:
                     raise
                 except Exception as error:
-                    raise _shown_as(error, doing) from None
+                    raise _as_screen_error(error, doing) from None
                 finally:
                     answers.close()  # a tab that was closed ends the work
 
@@ -96,7 +96,7 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
             except gr.Error:
                 raise
             except Exception as error:
-                raise _shown_as(error, doing) from None
+                raise _as_screen_error(error, doing) from None
 
         return call
 

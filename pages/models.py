@@ -13,7 +13,7 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, shown, warn
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, screen_error, warn
 from pages.reports import accuracy_at_end, accuracy_figure, count, lengths_of, readable, report_words
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.figures import figure_name
@@ -78,7 +78,7 @@ class _Page:
             first = wanted if wanted in names else names[0] if names else ""
             if wanted and wanted not in names:
                 warn(f"No model `{wanted:.80}` is installed.")
-            return self._status() | self._drawn(first)
+            return self._status() | self._updates(first)
 
         return load
 
@@ -94,7 +94,7 @@ class _Page:
     def _open(self) -> Handler:
         @guarded("Opening the model")
         def open_model(event: gr.EventData = NO_EVENT) -> dict:
-            return self._drawn(self._known(payload(event).get("model")))
+            return self._updates(self._checked_name(payload(event).get("model")))
 
         return open_model
 
@@ -102,7 +102,7 @@ class _Page:
         """All models; unusable ones come last."""
         return self.workbench.library.models() + self.workbench.library.unusable()
 
-    def _known(self, name: object) -> str:
+    def _checked_name(self, name: object) -> str:
         if name not in [m.name for m in self._listed()]:
             raise BadSettings("That model is not installed.", "", "Reload the page.")
         return name
@@ -117,8 +117,8 @@ class _Page:
                 place = read_text(place, "model to add", MAX_PLACE, "Enter a folder on this machine, or owner/name on the Hugging Face Hub.")
                 info = self.workbench.add_model(place.strip(), kind if isinstance(kind, str) else "")
             except Exception as error:
-                raise shown(in_words(error, "Adding the model"), "place") from None
-            return {self.add: _note(f"{info.name} was added", done=True)} | self._drawn(info.name)
+                raise screen_error(in_words(error, "Adding the model"), "place") from None
+            return {self.add: _note(f"{info.name} was added", done=True)} | self._updates(info.name)
 
         return add
 
@@ -127,16 +127,16 @@ class _Page:
         def delete(event: gr.EventData = NO_EVENT) -> dict:
             sent = payload(event)
             self._refuse_in_public()
-            name = self._known(sent.get("model"))
+            name = self._checked_name(sent.get("model"))
             if name in self.workbench.library.added():
                 self.workbench.library.take_off(name)
-                return self._drawn("", f"“{name}” was removed from the list. Its folder was not changed.")
+                return self._updates("", f"“{name}” was removed from the list. Its folder was not changed.")
             if name not in self.trainings.trained():
                 raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained or added here can be deleted.")
             if sent.get("sure") is not True:
                 raise BadSettings("Deleting a model has to be confirmed.", "", "Press Delete again.")
             self.trainings.delete_model(name)
-            return self._drawn("", f"“{name}” was deleted. Answers generated with it are kept.")
+            return self._updates("", f"“{name}” was deleted. Answers generated with it are kept.")
 
         return delete
 
@@ -154,8 +154,8 @@ class _Page:
             warn(str(error))
             return {}
 
-    def _drawn(self, name: str, message: str = "") -> dict:
-        """Updates for the table and for the card of the model `name`; without one, `words` are shown in its place."""
+    def _updates(self, name: str, message: str = "") -> dict:
+        """Updates for the table and for the card of the model `name`; without one, `message` is shown in its place."""
         models = [replace(m, card=readable(m.card)) for m in self._listed()]
         public = self.workbench.settings.public
         info = next((m for m in models if m.name == name), None)

@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 from pages.columns import read_settings, read_spec
-from pages.handlers import guarded, quoted, read_json, read_number, read_text, sendable, shown
+from pages.handlers import guarded, quoted, read_json, read_number, read_text, screen_error, sendable
 from pages.training_form import read_options
 from pages.voting import read_vote
 from rgtg.errors import BadSettings, RgtgError
@@ -97,7 +97,7 @@ def test_messages_can_be_sent_however_odd_and_long_the_words_are():
         fails()
     message = error.value.message
     assert message.startswith("There is no `\ufffd&lt;b&gt;`. Found xxx") and message.endswith("x …") and len(message) < 1100
-    assert shown(HALF).message == "\ufffd"
+    assert screen_error(HALF).message == "\ufffd"
 
 
 def test_a_closed_stream_closes_its_handler():

@@ -61,8 +61,8 @@ rgtg.inspector = (element, trigger) => {
     const buttons = rows.map((row) => row.querySelector("button")).filter(Boolean);
     buttons.forEach((button, i) => (button.tabIndex = i ? -1 : 0)); // one Tab stop; the arrows move
     const heads = columns.map(([title, , help, weight]) => el("th", { scope: "col", title: help, "data-column": title }, title, weight && el("small", { text: " " + weight })));
-    const found = el("table", { class: "candidates", onkeydown: (event) => walk(event, buttons, index) }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
-    return step.n ? [found, el("p", { class: "hint", id: "inspector-left-out", text: `${step.c.length} of ${step.c.length + step.n} candidates: the selected token, the base LM's top token and the highest scores.` })] : [found];
+    const candidates = el("table", { class: "candidates", onkeydown: (event) => walk(event, buttons, index) }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
+    return step.n ? [candidates, el("p", { class: "hint", id: "inspector-left-out", text: `${step.c.length} of ${step.c.length + step.n} candidates: the selected token, the base LM's top token and the highest scores.` })] : [candidates];
   }
   function walk(event, buttons, index) {
     const at = buttons.indexOf(event.target), to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: buttons.length - 1 }[event.key];
@@ -148,12 +148,12 @@ rgtg.inspector = (element, trigger) => {
     box.scrollTop += root.querySelector("#inspector-tried").getBoundingClientRect().top - box.getBoundingClientRect().top;
   }
 
-  function draw(found) {
-    now = found;
-    const { head, step, index, column } = found;
+  function draw(selection) {
+    now = selection;
+    const { head, step, index, column } = selection;
     const go = (to) => rgtg.select(column, to, "inspector");
     const steps = rgtg.views[column].steps;
-    const held = document.activeElement?.closest?.("#inspector") ? document.activeElement.id : "";
+    const focusedId = document.activeElement?.closest?.("#inspector") ? document.activeElement.id : "";
     root.replaceChildren(
       el("div", { class: "panel-head" },
         el("h2", { text: "Why this token" }),
@@ -166,9 +166,9 @@ rgtg.inspector = (element, trigger) => {
       ),
       el("p", { id: "inspector-sentence", text: sentence(head, step, index) }),
       el("div", { class: "table", tabindex: step.y ? "0" : null, role: "region", "aria-label": "Candidates" }, ...(step.c?.length ? table(head, step, index) : [el("p", { class: "hint", text: "No candidates were stored for this token." })]), step.y && tried(step.y)),
-      peers(found) ?? "",
+      peers(selection) ?? "",
     );
-    if (held) document.getElementById(held)?.focus();
+    if (focusedId) document.getElementById(focusedId)?.focus();
   }
   rgtg.hear(element, "select", draw);
   rgtg.hear(element, "close", empty);

@@ -3,14 +3,14 @@ rgtg.modelList = (element, props, trigger, watch, openModel) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   function draw() {
-    const found = JSON.parse(props.value || "{}"), groups = found.groups ?? [];
+    const list = JSON.parse(props.value || "{}"), groups = list.groups ?? [];
     const row = (model) => {
-      const open = el("button", { type: "button", class: "model", "data-model": model.name, "aria-pressed": String(model.name === found.open), text: model.name }), mark = model.mark && el("span", { class: "mark", text: model.mark });
-      return el("tr", { class: model.name === found.open ? "open" : "", onclick: () => trigger(openModel, { model: model.name }) }, el("th", { scope: "row" }, open, mark), ...model.cells.map((text, i) => el("td", { text, title: text, "data-cell": found.head[i + 1] })));
+      const button = el("button", { type: "button", class: "model", "data-model": model.name, "aria-pressed": String(model.name === list.open), text: model.name }), mark = model.mark && el("span", { class: "mark", text: model.mark });
+      return el("tr", { class: model.name === list.open ? "open" : "", onclick: () => trigger(openModel, { model: model.name }) }, el("th", { scope: "row" }, button, mark), ...model.cells.map((text, i) => el("td", { text, title: text, "data-cell": list.head[i + 1] })));
     };
     const focus = root.contains(document.activeElement) ? document.activeElement.dataset.model : null;
-    const body = groups.filter((g) => g.models.length).map((g) => el("tbody", {}, el("tr", { class: "group" }, el("th", { colspan: found.head.length, scope: "rowgroup", text: g.title })), ...g.models.map(row)));
-    rgtg.put(root, el("table", { class: "models" }, el("thead", {}, el("tr", {}, ...(found.head ?? []).map((text) => el("th", { text, scope: "col", "data-cell": text })))), ...body));
+    const body = groups.filter((g) => g.models.length).map((g) => el("tbody", {}, el("tr", { class: "group" }, el("th", { colspan: list.head.length, scope: "rowgroup", text: g.title })), ...g.models.map(row)));
+    rgtg.put(root, el("table", { class: "models" }, el("thead", {}, el("tr", {}, ...(list.head ?? []).map((text) => el("th", { text, scope: "col", "data-cell": text })))), ...body));
     if (focus) root.querySelector(`[data-model="${CSS.escape(focus)}"]`)?.focus();
   }
   document.title = "rgtg · Models";
@@ -67,10 +67,10 @@ rgtg.addModel = (element, props, trigger, watch, addModel) => {
     note.textContent = "";
   });
   function draw() {
-    const found = JSON.parse(props.value || "{}");
+    const answer = JSON.parse(props.value || "{}");
     add.disabled = false;
-    note.textContent = found.note || "";
-    if (found.done) place.value = "";
+    note.textContent = answer.note || "";
+    if (answer.done) place.value = "";
   }
   watch("value", draw);
 };

@@ -110,16 +110,16 @@ rgtg.dataView = (element, props, watch) => {
   const root = element.querySelector(".drawn");
   let newest = 0;
   function draw() {
-    const found = JSON.parse(props.value || "{}"), asked = found.asked ?? 0;
+    const report = JSON.parse(props.value || "{}"), asked = report.asked ?? 0;
     if (asked < newest) return;
     newest = asked;
     const list = (items, cls) => (items?.length ? el("ul", { class: cls }, ...items.map((text) => el("li", { text }))) : null);
     rgtg.put(root,
       el("h2", { text: "Data" }),
-      found.words ? el("p", { class: found.wrong ? "wrong" : "quiet", text: found.words }) : null,
-      found.facts?.length ? rgtg.facts(found.facts, "data-facts") : null,
-      found.left_out?.length ? el("h3", { text: "Excluded" }) : null, list(found.left_out, "left-out"),
-      found.remarks?.length ? el("h3", { text: "Notes" }) : null, list(found.remarks, "remarks"));
+      report.words ? el("p", { class: report.wrong ? "wrong" : "quiet", text: report.words }) : null,
+      report.facts?.length ? rgtg.facts(report.facts, "data-facts") : null,
+      report.left_out?.length ? el("h3", { text: "Excluded" }) : null, list(report.left_out, "left-out"),
+      report.remarks?.length ? el("h3", { text: "Notes" }) : null, list(report.remarks, "remarks"));
   }
   watch("value", draw);
   draw();
@@ -130,8 +130,8 @@ rgtg.jobList = (element, props, trigger, watch, openJob) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   function draw() {
-    const found = JSON.parse(props.value || "{}"), focus = root.contains(document.activeElement) ? document.activeElement.dataset.job : null;
-    const rows = (found.jobs ?? []).map((job) => el("button", { type: "button", class: "job", "data-job": job.id, "data-state": job.state, "aria-pressed": String(job.id === found.open), onclick: () => trigger(openJob, { job: job.id }) },
+    const list = JSON.parse(props.value || "{}"), focus = root.contains(document.activeElement) ? document.activeElement.dataset.job : null;
+    const rows = (list.jobs ?? []).map((job) => el("button", { type: "button", class: "job", "data-job": job.id, "data-state": job.state, "aria-pressed": String(job.id === list.open), onclick: () => trigger(openJob, { job: job.id }) },
       el("span", { class: "name", text: job.name }), el("span", { class: "when", text: rgtg.when(job.created_at) }), el("span", { class: "what", text: job.words })));
     rgtg.put(root, el("h2", { text: "Training runs" }), ...(rows.length ? rows : [el("p", { class: "quiet", text: "None yet. A run continues in the background when you leave this page." })]));
     if (focus) root.querySelector(`[data-job="${CSS.escape(focus)}"]`)?.focus();
@@ -174,13 +174,13 @@ rgtg.report = (element, props, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   function draw() {
-    const found = JSON.parse(props.value || "{}");
+    const report = JSON.parse(props.value || "{}");
     rgtg.put(root,
-      found.verdict ? el("p", { class: "verdict", id: "verdict", text: found.verdict }) : null,
-      found.sentence ? el("p", { id: "verdict-sentence", text: found.sentence }) : null,
-      found.facts?.length ? rgtg.facts(found.facts, "report-facts") : null,
-      found.calibration ? el("h3", { text: "Calibration: predicted probability against accuracy" }) : null,
-      found.calibration ? el("div", { class: "table" }, rgtg.table(found.calibration.head, found.calibration.rows, "calibration-table")) : null);
+      report.verdict ? el("p", { class: "verdict", id: "verdict", text: report.verdict }) : null,
+      report.sentence ? el("p", { id: "verdict-sentence", text: report.sentence }) : null,
+      report.facts?.length ? rgtg.facts(report.facts, "report-facts") : null,
+      report.calibration ? el("h3", { text: "Calibration: predicted probability against accuracy" }) : null,
+      report.calibration ? el("div", { class: "table" }, rgtg.table(report.calibration.head, report.calibration.rows, "calibration-table")) : null);
   }
   watch("value", draw);
   draw();

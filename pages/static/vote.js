@@ -27,17 +27,17 @@ rgtg.voteBar = (element, props, trigger, watch) => {
   const more = el("button", { id: "vote-go-on", type: "button", class: "plain", title: "Continue the answers from where they were stopped", hidden: true, onclick: goOn, text: "Continue" });
 
   function draw() {
-    const found = JSON.parse(props.value || "{}");
-    if (found.answers) outbox.answered(found.answers);
-    if (found.answers && (found.refused || found.comparison !== value.comparison)) {
+    const update = JSON.parse(props.value || "{}");
+    if (update.answers) outbox.answered(update.answers);
+    if (update.answers && (update.refused || update.comparison !== value.comparison)) {
       // what it says of the comparison is not known, or the page shows another one by now
-      word = found.comparison === value.comparison ? found.note : `previous comparison: ${found.note}`;
+      word = update.comparison === value.comparison ? update.note : `previous comparison: ${update.note}`;
       props.value = JSON.stringify(value);
       return show();
     }
-    const other = found.comparison !== value.comparison;
+    const other = update.comparison !== value.comparison;
     if (other) since = performance.now();
-    value = { traces: [], ...found };
+    value = { traces: [], ...update };
     word = "";
     const letters = value.traces.map(([letter]) => letter);
     for (const letter of "ABCDEFGH") {
@@ -53,10 +53,10 @@ rgtg.voteBar = (element, props, trigger, watch) => {
   // what the server said last, and over it what it has not answered yet
   function show() {
     const waiting = outbox.of(value.comparison), last = waiting.at(-1);
-    const said = waiting.filter((act) => act.kind === "vote").at(-1) ?? value;
+    const vote = waiting.filter((act) => act.kind === "vote").at(-1) ?? value;
     for (const [name, node] of Object.entries(buttons)) {
       const trace = value.traces?.find(([letter]) => letter === name)?.[1];
-      node.setAttribute("aria-pressed", String(said.verdict === name || (said.verdict === "best" && !!trace && trace === said.best)));
+      node.setAttribute("aria-pressed", String(vote.verdict === name || (vote.verdict === "best" && !!trace && trace === vote.best)));
     }
     const kept = outbox.away() ? "not saved yet: the app does not respond · it will be sent again" : last?.kind === "undo" ? "undoing …" : "saving …";
     note.textContent = last ? kept : word || value.note || "";

@@ -4,6 +4,7 @@ import pytest
 from browser_app import Visitor
 
 from rgtg.errors import BadSettings
+from rgtg.models.catalog import ModelInfo
 
 # a column by itself in place of all others, fed with lines as the server sends them
 DRAW = """(steps, prompt) => {
@@ -96,7 +97,7 @@ def test_a_column_whose_reward_model_cannot_guide_the_base_lm_is_marked_at_once(
     )
     assert (
         person.page.locator("#settings-B-misfit").inner_text()
-        == "“tiny-partial” was not trained for another: train one on the Train page, or choose Base LM."
+        == "“tiny-partial” was not trained for another: train a reward model on the Train page, or choose Base LM."
     )
     assert person.page.locator("#settings-B-reward_model").get_attribute("aria-invalid") is not None
     assert person.page.locator("#settings-A-misfit").count() == 0
@@ -254,3 +255,14 @@ def test_generate_can_be_read_in_the_dark_and_keys_are_named_at_twice_the_size(v
     person = visit(width=640, height=450, query="?__theme=dark")
     assert person.page.evaluate(CONTRAST) >= 4.5
     assert person.page.locator("#vote-A kbd").is_visible() and person.page.locator("#vote-A kbd").inner_text() == "1"
+
+
+def test_the_picker_of_colours_marks_a_model_that_is_not_recommended(visit, monkeypatch):
+    monkeypatch.setattr(ModelInfo, "mark", property(lambda model: "not recommended" if model.name == "tiny-partial" else ""))
+    another = visit()
+    another.generate(max_new_tokens=3)
+    options = another.page.locator("#colour-measure option")
+    labels = {option.get_attribute("value"): option.inner_text() for option in options.all()}
+    assert labels == {"tiny-full": "tiny-full", "tiny-partial": "tiny-partial (not recommended)", "own guide": "own guide"}
+    another.page.locator("#colour-measure").select_option("tiny-partial")
+    assert "by tiny-partial" in another.page.locator("#view-C .tok").first.get_attribute("aria-label"), "the name itself is as it was"

@@ -152,7 +152,7 @@ rgtg.tokenView = (element, props, watch) => {
     if (column === props.column) {
       node.setAttribute("aria-pressed", "true");
       if (origin !== "view") reveal(node);
-      uncover(node);
+      queueMicrotask(() => uncover(node)); // once the inspector has heard of it, too, and stands where it will
     } else node.classList.add("peer");
   });
   rgtg.hear(element, "close", () => {

@@ -46,8 +46,9 @@ def person(browser, address):
 
 @pytest.fixture
 def drawn(person):
-    """draw(steps, prompt): a column Z of these steps."""
-    yield lambda steps, prompt="the": person.page.evaluate(f"([steps, prompt]) => ({DRAW})(steps, prompt)", [steps, prompt])
+    """draw(steps, prompt): a column Z of these steps, once the next frame has painted it."""
+    script = f"([steps, prompt]) => {{ ({DRAW})(steps, prompt); return new Promise((painted) => requestAnimationFrame(painted)); }}"
+    yield lambda steps, prompt="the": person.page.evaluate(script, [steps, prompt])
     person.page.evaluate(GONE)
 
 
@@ -200,7 +201,7 @@ def test_a_choice_without_chance_is_certain(person):
     assert person.page.locator("#inspector tr.taken td[data-column=after]").inner_text() == "100 %"
     person.generate(max_new_tokens=3, temperature=1)
     assert "KL 0.0" in person.page.locator("#view-A .facts").inner_text()
-    assert "by themselves: KL" in person.page.locator("#view-A .facts").get_attribute("title")
+    assert "alone: KL" in person.page.locator("#view-A .facts").get_attribute("title")
 
 
 def test_a_long_answer_takes_the_height_that_there_is_and_an_open_token_stays_in_sight(person):
@@ -263,6 +264,6 @@ def test_the_picker_of_colours_marks_a_model_that_is_not_recommended(visit, monk
     another.generate(max_new_tokens=3)
     options = another.page.locator("#colour-measure option")
     labels = {option.get_attribute("value"): option.inner_text() for option in options.all()}
-    assert labels == {"tiny-full": "tiny-full", "tiny-partial": "tiny-partial (not recommended)", "own guide": "own guide"}
+    assert labels == {"tiny-partial": "tiny-partial (not recommended)", "own guide": "own guide"}
     another.page.locator("#colour-measure").select_option("tiny-partial")
     assert "by tiny-partial" in another.page.locator("#view-C .tok").first.get_attribute("aria-label"), "the name itself is as it was"

@@ -200,8 +200,9 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
     facts.append(["size on disk", size_words(size(info))])
     if info.wrong:
         return {"name": info.name, "kind": KINDS[info.kind], "facts": [["cannot be used", _wrong(info, public)], *facts]}
-    if row and row.status in STATUSES:
-        facts.insert(0, ["status", STATUSES[row.status]])
+    status = row.status if row else "not_recommended" if info.mark else ""
+    if status in STATUSES:
+        facts.insert(0, ["status", STATUSES[status]])
     if card is None:
         facts.append(["model card", "none: not trained with rgtg"])
         return {"name": info.name, "kind": KINDS[info.kind], "facts": facts, "children": children(info, models)}

@@ -10,12 +10,12 @@ import pytest
 
 import app
 from pages import models
-from pages.models import card_words, size_words
+from pages.models import STATUSES, card_words, size_words
 from rgtg.config import Settings
 from rgtg.errors import BadSettings
 from rgtg.jobs.service import Jobs
 from rgtg.records import Job, ModelCard, RewardModelRow
-from rgtg.workbench.library import size
+from rgtg.workbench.library import ModelInfo, size
 from rgtg.workbench.workbench import Workbench
 
 
@@ -77,6 +77,11 @@ def test_a_card_tells_its_family_and_what_it_was_taught(page, workbench, folders
     assert facts["location"] == "trained here" and facts["objective"] == "partial" and facts["base LM"] == "tiny"
     cells = json.loads(page._load()(visit())[page.list])["groups"][1]["models"][1]["cells"]
     assert cells[:5] == ["partial", "tiny", "p", "75.0 % (41–93)", "8"]
+
+
+def test_a_card_says_that_a_model_is_not_recommended_wherever_it_comes_from():
+    info = ModelInfo("mine", "reward_model", "nowhere", ModelCard("reward_model", "mine", metrics={"recommended": False}))
+    assert card_words(info, [info], None, False)["facts"][0] == ["status", STATUSES["not_recommended"]]
 
 
 def test_a_model_without_a_card_says_so(workbench, folders):

@@ -1,4 +1,4 @@
-"""The strip of columns, the settings of a run and what goes with them: built here once, for Compare and for Annotate."""
+"""The columns of a comparison, their settings and the settings that all of them share; used by every page that generates."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from rgtg.workbench.workbench import Workbench
 MAX_SEED = 2**31 - 1
 SHARED = ("max_new_tokens", "temperature", "top_k", "top_p")
 SYMBOLS = {"alpha": "α", "beta": "β"}
-LABELS = {"max_new_tokens": "tokens", "top_k": "k", "top_p": "top p"}
+LABELS = {"max_new_tokens": "max new tokens", "top_k": "top k", "top_p": "top p"}
 
 
 # ---- layout -----------------------------------------------------------------------------------------
@@ -50,11 +50,11 @@ class Columns:
         return [self.settings[name] for name in COLUMN_NAMES[:MAX_COLUMNS]]
 
 
-# ---- words for the page, and back ---------------------------------------------------------------------
+# ---- values for the page, and back ---------------------------------------------------------------------
 
 
 def describe_methods(workbench: Workbench) -> list[dict]:
-    """The methods with their parameters, as forms.js draws them."""
+    """The methods with their parameters, as JSON objects for forms.js."""
     return [
         {
             "key": m.key,
@@ -69,26 +69,31 @@ def describe_methods(workbench: Workbench) -> list[dict]:
 
 
 def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
-    """{"name", "label", "help", "default", "min", "max", "choices", "whole"}: one input of a column's head, as a line-up begins."""
-    found = asdict(parameter) | plain_params((("default", default),))
-    del found["also"]  # infinite, which JSON has not
+    """{"name", "label", "help", "default", "min", "max", "choices", "whole"}: one input of a column's header."""
+    description = asdict(parameter) | plain_params((("default", default),))
+    del description["also"]  # infinite, which JSON has not
     label = SYMBOLS.get(parameter.name, parameter.name.replace("_", " "))
-    return found | {"label": label, "whole": isinstance(parameter.default, int)}
+    return description | {"label": label, "whole": isinstance(parameter.default, int)}
 
 
 def describe_models(workbench: Workbench) -> list[dict]:
-    """The reward models that may guide, with the base LMs that each fits and what their cards say."""
-    found: dict[str, dict] = {}
+    """The reward models that can guide, each with its label, objective, training signal and the base LMs it fits."""
+    by_name: dict[str, dict] = {}
     for lm in workbench.library.base_lms():
         for m in workbench.library.guides(lm.name):
             card = m.card or ModelCard("reward_model", m.name)
-            words = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.taught or card.source, "fits": []}
-            found.setdefault(m.name, words)["fits"].append(lm.name)
-    return list(found.values())
+            description = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.taught or card.source, "fits": []}
+            by_name.setdefault(m.name, description)["fits"].append(lm.name)
+    return list(by_name.values())
+
+
+def reward_labels(workbench: Workbench) -> dict[str, str]:
+    """The label of every reward model and judge by name, as pickers show it: "mine (not recommended)"."""
+    return {m.name: name_words(m) for m in workbench.library.models() if m.kind != "base_lm"}
 
 
 def default_columns(workbench: Workbench) -> list[ColumnSpec]:
-    """The workbench's line-up; the base LM alone where nothing is installed, so that the page opens and can say so."""
+    """The workbench's default columns; only the base LM where no model is installed, so that the page still opens."""
     try:
         return workbench.default_columns()[:MAX_COLUMNS]
     except RgtgError:
@@ -96,17 +101,17 @@ def default_columns(workbench: Workbench) -> list[ColumnSpec]:
 
 
 def others(workbench: Workbench, specs: Sequence[ColumnSpec]) -> list[ColumnSpec]:
-    """What the further columns begin with: of each rule that no column has yet the first method, as far as a reward model can guide it."""
-    methods, found = workbench.methods(), list(specs)
+    """Initial settings of the columns after `specs`: the first method of each rule not used yet for which a reward model is installed."""
+    methods, filled = workbench.methods(), list(specs)
     for m in methods.values():
         guide = workbench.library.guide_for(m.key)
-        if m.rule not in [methods[spec.method].rule for spec in found] and (guide or not m.uses_reward):
-            found.append(ColumnSpec(m.key, m.line_up, guide))
-    return [*found[len(specs) :], *[found[-1]] * MAX_COLUMNS]
+        if m.rule not in [methods[spec.method].rule for spec in filled] and (guide or not m.uses_reward):
+            filled.append(ColumnSpec(m.key, m.line_up, guide))
+    return [*filled[len(specs) :], *[filled[-1]] * MAX_COLUMNS]
 
 
 def setting_fields(workbench: Workbench) -> list[dict]:
-    """The inputs of a run, drawn from GenerationConfig."""
+    """The inputs for the settings that all columns share, from GenerationConfig."""
     config = GenerationConfig.__dataclass_fields__
     numbers = [
         {
@@ -122,7 +127,7 @@ def setting_fields(workbench: Workbench) -> list[dict]:
     seed = {
         "name": "seed",
         "label": "seed",
-        "help": "The random seed that all columns share; typing one locks it",
+        "help": "Random seed, shared by all columns. Entering a value locks it",
         "min": 0,
         "max": MAX_SEED,
         "step": 1,
@@ -131,15 +136,21 @@ def setting_fields(workbench: Workbench) -> list[dict]:
         "name": "lock",
         "label": "locked",
         "kind": "check",
-        "help": "Keep this seed, so that Generate repeats the same answers; unlocked, each Generate draws a new one",
+        "help": "Keep this seed, so that Generate repeats the same answers. Unlocked, every Generate draws a new seed",
     }
     new = {"name": "new", "label": "new", "kind": "button", "help": "Draw a new seed"}
-    count = {"name": "columns", "label": "columns", "choices": list(range(1, MAX_COLUMNS + 1)), "whole": True, "help": "How many columns to generate"}
+    count = {
+        "name": "columns",
+        "label": "columns",
+        "choices": list(range(1, MAX_COLUMNS + 1)),
+        "whole": True,
+        "help": "Number of columns to generate",
+    }
     lms = {
         "name": "base_lm",
         "label": "base LM",
         "choices": [m.name for m in workbench.library.base_lms()],
-        "help": "The language model that every column guides",
+        "help": "Base language model, shared by all columns",
     }
     return [lms, count, seed, lock, new, *numbers]
 
@@ -159,28 +170,32 @@ def write_spec(spec: ColumnSpec) -> str:
 
 
 def spec_of(run: Run) -> ColumnSpec:
-    """The column that would do this run again."""
+    """The column settings that reproduce this run."""
     return ColumnSpec(run.method, run.params, run.reward_model.name if run.reward_model else None)
 
 
 def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | None) -> ColumnSpec:
-    """A column as the browser describes it; raises BadSettings where method, reward model or a parameter is not known or out of range."""
-    found = read_json(text, f"settings of column {column}")
+    """Column settings from the browser's JSON; raises BadSettings for an unknown method or reward model, or a parameter out of range."""
+    fields = read_json(text, f"settings of column {column}")
     methods = workbench.methods()
-    if not isinstance(found.get("method"), str) or found["method"] not in methods:
-        raise BadSettings(f"Column {column} has no method that is known here.", f"The methods are: {', '.join(methods)}.", "", f"{column}-method")
-    method, given = methods[found["method"]], found.get("params", {})
-    if not isinstance(given, dict):
-        raise BadSettings(f"The parameters of column {column} could not be read.", f"Found {quoted(given)}.", "Choose the method anew.")
-    params = tuple((p.name, _read_parameter(given[p.name], p, column)) for p in method.parameters if p.name in given)
+    if not isinstance(fields.get("method"), str) or fields["method"] not in methods:
+        raise BadSettings(f"The method of column {column} is unknown.", f"The methods are: {', '.join(methods)}.", "", f"{column}-method")
+    method, params_sent = methods[fields["method"]], fields.get("params", {})
+    if not isinstance(params_sent, dict):
+        raise BadSettings(f"The parameters of column {column} could not be read.", f"Found {quoted(params_sent)}.", "Choose the method again.")
+    params = tuple((p.name, _read_parameter(params_sent[p.name], p, column)) for p in method.parameters if p.name in params_sent)
     if not method.uses_reward:
         return ColumnSpec(method.key, params)
-    names, name = [m.name for m in workbench.library.guides(base_lm)], found.get("reward_model")
+    names, name = [m.name for m in workbench.library.guides(base_lm)], fields.get("reward_model")
     if name not in names:
-        there = f"There are: {', '.join(names)}." if names else "There is none."
-        wrong = f"Column {column} needs a reward model on this machine that is made for the base LM" + (f" `{base_lm}`." if base_lm else ".")
-        do = "Choose one in the column's head." if names else "Train one on Train, add one on Models, or choose the method Base LM."
-        raise BadSettings(wrong, there, do, f"{column}-reward_model")
+        available = f"Available: {', '.join(names)}." if names else "None is installed."
+        wrong = f"Column {column} needs a reward model trained for the base LM" + (f" `{base_lm}`." if base_lm else ".")
+        remedy = (
+            "Choose one in the column's header."
+            if names
+            else "Train one on the Train page, add one on the Models page, or choose the method Base LM."
+        )
+        raise BadSettings(wrong, available, remedy, f"{column}-reward_model")
     return ColumnSpec(method.key, params, name)
 
 
@@ -192,7 +207,7 @@ def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | in
             raise BadSettings(wrong, f"Found {quoted(value)}.", field=field)
         return value
     if parameter.min is None or parameter.max is None:
-        raise BadSettings(f"`{parameter.name}` in column {column} cannot be set here.")
+        raise BadSettings(f"`{parameter.name}` in column {column} cannot be set on this page.")
     infinite = {str(number): number for number in parameter.also}
     if isinstance(value, str) and value in infinite:
         return infinite[value]
@@ -201,20 +216,21 @@ def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | in
 
 
 def read_settings(text: object, workbench: Workbench) -> dict:
-    """{base_lm, columns, seed, lock, generation}, each checked; raises BadSettings naming the field."""
-    found = read_json(text, "settings")
+    """The shared settings, {base_lm, columns, seed, lock, generation}, from JSON; raises BadSettings naming the wrong field."""
+    fields = read_json(text, "settings")
     config, lms = GenerationConfig.__dataclass_fields__, [m.name for m in workbench.library.base_lms()]
-    if found.get("base_lm") not in lms:
-        raise BadSettings("That base LM is not on this machine.", f"There are: {', '.join(lms) or 'none'}.", "Choose one of them.", "base_lm")
+    if fields.get("base_lm") not in lms:
+        raise BadSettings("That base LM is not installed.", f"Available: {', '.join(lms) or 'none'}.", "Choose one of these.", "base_lm")
     numbers: dict[str, Any] = {
-        n: read_number(found.get(n), LABELS.get(n, n), config[n].metadata["min"], config[n].metadata["max"], config[n].type is int, n) for n in SHARED
+        n: read_number(fields.get(n), LABELS.get(n, n), config[n].metadata["min"], config[n].metadata["max"], config[n].type is int, n)
+        for n in SHARED
     }
-    count = read_number(found.get("columns"), "columns", 1, MAX_COLUMNS, whole=True)
-    seed = read_number(found.get("seed"), "seed", 0, MAX_SEED, whole=True)
+    num_columns = read_number(fields.get("columns"), "columns", 1, MAX_COLUMNS, whole=True)
+    seed = read_number(fields.get("seed"), "seed", 0, MAX_SEED, whole=True)
     return {
-        "base_lm": found["base_lm"],
-        "columns": count,
+        "base_lm": fields["base_lm"],
+        "columns": num_columns,
         "seed": seed,
-        "lock": found.get("lock") is not False,
+        "lock": fields.get("lock") is not False,
         "generation": GenerationConfig(**numbers),
     }

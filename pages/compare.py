@@ -1,4 +1,4 @@
-"""Compare: one prompt side by side under several methods, why each token is there, and which answer is best.
+"""The Compare page: one prompt answered side by side by several methods, the scores behind each token, and a vote on the best answer.
 
 Talks to the workbench; knows nothing of models or of how tokens are chosen.
 """
@@ -22,13 +22,14 @@ from pages.columns import (
     describe_models,
     read_settings,
     read_spec,
+    reward_labels,
     setting_fields,
     spec_of,
     write_settings,
     write_spec,
 )
 from pages.components import Address, ColourBar, Openings, PromptBox, Settings, Words
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, shown, warn
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, screen_error, warn
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
@@ -45,15 +46,21 @@ from rgtg.workbench.workbench import Workbench
 TITLE = "Compare"
 MAX_PROMPT, MAX_NAME = 20_000, 200
 DOUBLE_CLICK = 0.4
-MAX_ASKED_BACK = 1_000
-CHANNELS = (("reward", "reward"), ("change", "its change"), ("margin", "lead over base's favourite"), ("surprisal", "surprisal"), ("none", "none"))
+MAX_OVER_BUDGET_REQUESTS = 1_000
+CHANNELS = (
+    ("reward", "reward"),
+    ("change", "change in reward"),
+    ("margin", "margin over base LM's top token"),
+    ("surprisal", "surprisal (−log p)"),
+    ("none", "none"),
+)
 ENDED = "() => rgtg.starting.ended(false)"
 REFUSED = "() => rgtg.starting.ended(true)"
 HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 
 
 def build(workbench: Workbench, pages: Links) -> None:
-    """Lays the page out in the open Blocks and wires it."""
+    """Lay out the page in the open Blocks and connect its events."""
     page = _Page(workbench, Line(), pages)
     assert Context.root_block is not None
     page.wire(Context.root_block)
@@ -64,7 +71,7 @@ class _Page:
 
     def __init__(self, workbench: Workbench, line: Line, pages: Links):
         self.workbench, self.line = workbench, line
-        self.asked_back: dict[str | None, object] = {}  # by visitor: the request that was over the limits, and asked about
+        self.over_budget_requests: dict[str | None, object] = {}  # by visitor: the last request that was over the limits
         specs = default_columns(workbench)
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
@@ -80,7 +87,7 @@ class _Page:
                     self.again = gr.Button("Run again", elem_id=ids.RUN_AGAIN, min_width=0, visible=False)
                     self.status = Words(HINT, live=True, elem_id=ids.STATUS)
                 self.openings = Openings(workbench.openings(), elem_id=ids.OPENINGS)
-        self.colour = ColourBar(CHANNELS, elem_id=ids.COLOUR)
+        self.colour = ColourBar(CHANNELS, labels=reward_labels(workbench), elem_id=ids.COLOUR)
         self.columns = Columns(workbench, specs)
         with gr.Row(elem_classes=["why-row"]):
             self.inspector = Inspector(elem_id=ids.INSPECTOR)
@@ -92,25 +99,25 @@ class _Page:
         self.address = Address(elem_id=ids.ADDRESS)
 
     def wire(self, blocks: gr.Blocks) -> None:
-        drawn = [self.prompt, self.settings, self.status, self.curve, self.voting.bar, self.again, self.colour]
-        drawn += [*self.columns.views.values(), *self.columns.settings.values()]
-        asked = [self.prompt, self.settings, self.colour, *self.columns.inputs]
-        pickers = [self.settings, *self.columns.inputs]
-        # Line and RunningComparison keep order; Gradio's own queue would only hide who waits for what
-        own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        outputs = [self.prompt, self.settings, self.status, self.curve, self.voting.bar, self.again, self.colour]
+        outputs += [*self.columns.views.values(), *self.columns.settings.values()]
+        inputs = [self.prompt, self.settings, self.colour, *self.columns.inputs]
+        pickers = [self.settings, self.colour, *self.columns.inputs]
+        # Line and RunningComparison keep the order; Gradio's own queue would hide who waits for what
+        options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         starts = [self.generate.click, self.again.click, self.openings.when("pick")]
-        public = own | {"api_visibility": "public", "api_name": "generate"}
-        started = gr.on(starts, self._generate(), asked, drawn, trigger_mode="multiple", **public)
-        started.success(None, None, None, js=ENDED)
-        started.failure(None, None, None, js=REFUSED)
-        self.stop.click(self._stop(), None, self.status, **own)
-        self.inspector.branch(self._branch(), self.colour, drawn, trigger_mode="multiple", **own)
-        self.voting.wire(**own)
-        self.voting.bar.go_on(self._go_on(), self.colour, drawn, trigger_mode="multiple", **own)
-        self.address.open(self._open(), None, drawn, trigger_mode="always_last", **own)
-        self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **own)
-        self.timer.tick(self._tick(), None, [self.models, self.timer, *pickers], **own)
-        blocks.load(self._load(), [self.prompt, self.address], [self.models, self.timer, *drawn], js="() => rgtg.draft()", **own)
+        generate_options = options | {"api_visibility": "public", "api_name": "generate"}
+        generated = gr.on(starts, self._generate(), inputs, outputs, trigger_mode="multiple", **generate_options)
+        generated.success(None, None, None, js=ENDED)
+        generated.failure(None, None, None, js=REFUSED)
+        self.stop.click(self._stop(), None, self.status, **options)
+        self.inspector.branch(self._branch(), self.colour, outputs, trigger_mode="multiple", **options)
+        self.voting.wire(**options)
+        self.voting.bar.go_on(self._go_on(), self.colour, outputs, trigger_mode="multiple", **options)
+        self.address.open(self._open(), None, outputs, trigger_mode="always_last", **options)
+        self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **options)
+        self.timer.tick(self._tick(), None, [self.models, self.timer, *pickers], **options)
+        blocks.load(self._load(), [self.prompt, self.address], [self.models, self.timer, *outputs], js="() => rgtg.draft()", **options)
 
     # ---- generating -----------------------------------------------------------------------------
 
@@ -121,13 +128,13 @@ class _Page:
         ) -> Iterator[dict]:
             example = payload(event).get("text")
             prompt = read_text(prompt if example is None else example, "prompt", MAX_PROMPT)
-            asked, measure = read_settings(settings, self.workbench), _read_measure(measure)
-            names = COLUMN_NAMES[: asked["columns"]]
-            specs = [read_spec(text, name, self.workbench, asked["base_lm"]) for name, text in zip(names, (a, b, c, d), strict=False)]
+            run_settings, measure = read_settings(settings, self.workbench), _read_measure(measure)
+            names = COLUMN_NAMES[: run_settings["columns"]]
+            specs = [read_spec(text, name, self.workbench, run_settings["base_lm"]) for name, text in zip(names, (a, b, c, d), strict=False)]
             if self.line.started_within(request.session_hash, DOUBLE_CLICK):
                 yield {self.status: gr.skip()}
                 return
-            seed = asked["seed"] if asked["lock"] else secrets.randbelow(1_000_000)
+            seed = run_settings["seed"] if run_settings["lock"] else secrets.randbelow(1_000_000)
             self.line.stop(request.session_hash)
             ticket = self.line.enter(request.session_hash)
             try:
@@ -135,112 +142,112 @@ class _Page:
                 if not (yield from self._wait(ticket)):
                     return
                 try:
-                    wanted = (prompt, tuple(specs), asked["generation"], asked["base_lm"])
-                    confirmed = self.asked_back.pop(request.session_hash, None) == wanted
+                    request_key = (prompt, tuple(specs), run_settings["generation"], run_settings["base_lm"])
+                    confirmed = self.over_budget_requests.pop(request.session_hash, None) == request_key
                     running = self.workbench.compare(
-                        prompt, specs, asked["generation"], seed, asked["base_lm"], confirmed=confirmed, stopped=lambda: ticket.stopped
+                        prompt, specs, run_settings["generation"], seed, run_settings["base_lm"], confirmed=confirmed, stopped=lambda: ticket.stopped
                     )
                 except OverBudget as error:
                     yield {self.status: "not started"}
-                    raise self._ask_back(error, request.session_hash, wanted) from None
+                    raise self._ask_back(error, request.session_hash, request_key) from None
                 except RgtgError:
                     yield {self.status: "not started"}
                     raise
-                fresh = {self.settings: json.dumps(write_settings(**asked | {"seed": seed})), self.again: gr.Button(visible=False)}
-                fresh |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(running.traces) :]}
-                fresh |= {settings: gr.update(branch="") for settings in self.columns.inputs}
-                yield from self._stream(running, ticket, measure, fresh)
+                first_update = {self.settings: json.dumps(write_settings(**run_settings | {"seed": seed})), self.again: gr.Button(visible=False)}
+                first_update |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(running.traces) :]}
+                first_update |= {settings: gr.update(branch="") for settings in self.columns.inputs}
+                yield from self._stream(running, ticket, measure, first_update)
             finally:
                 self.line.leave(ticket)
 
         return generate
 
-    def _ask_back(self, error: OverBudget, owner: str | None, wanted: object) -> OverBudget:
-        """The words for a request that is over the limits: on one's own machine, pressing Generate again runs it as it is."""
+    def _ask_back(self, error: OverBudget, owner: str | None, request_key: object) -> OverBudget:
+        """The error for a request that is over the limits; on one's own machine, pressing Generate again runs it unchanged."""
         if self.workbench.settings.public:
             return error
-        if len(self.asked_back) >= MAX_ASKED_BACK:
-            self.asked_back.clear()
-        self.asked_back[owner] = wanted
-        return OverBudget(error.wrong, error.found, f"{error.do} Or press Generate again: then it runs as it is.")
+        if len(self.over_budget_requests) >= MAX_OVER_BUDGET_REQUESTS:
+            self.over_budget_requests.clear()
+        self.over_budget_requests[owner] = request_key
+        return OverBudget(error.wrong, error.found, f"{error.do} Or press Generate again to run it unchanged.")
 
     def _branch(self) -> Handler:
         @guarded("The branch")
         def branch(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
-            asked, measure = payload(event), _read_measure(measure)
-            comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
-            trace = comparison.trace(read_id(asked.get("trace"), "answer"))
-            index, token_id = asked.get("index"), asked.get("token_id")
+            sent, measure = payload(event), _read_measure(measure)
+            comparison = self.workbench.comparison(read_id(sent.get("comparison"), "comparison"))
+            trace = comparison.trace(read_id(sent.get("trace"), "answer"))
+            index, token_id = sent.get("index"), sent.get("token_id")
             if trace is None or type(index) is not int or not 0 <= index < len(trace.steps):
                 raise BadSettings("That token is not part of this comparison.", "", "Reload the page.")
             if type(token_id) is not int or token_id not in [c.token_id for c in trace.steps[index].candidates]:
-                raise BadSettings("That token is not among the candidates of this step.", "", "Choose one of the table.")
+                raise BadSettings("That token is not among the candidates of this step.", "", "Choose one from the table.")
             if token_id == trace.steps[index].token_id:
-                raise BadSettings("The answer goes on with that token already.", "", "Branch with another candidate.")
-            doing, refused = f"branching from column {trace.column} at token {index + 1}", "no branch was made"
-            yield from self._further(lambda: self.workbench.branch(comparison.id, trace.id, index, token_id), doing, refused, request, measure)
+                raise BadSettings("That token is already the selected one.", "", "Branch with another candidate.")
+            status, refused_status = f"branching from column {trace.column} at token {index + 1}", "no branch was made"
+            yield from self._extend(lambda: self.workbench.branch(comparison.id, trace.id, index, token_id), status, refused_status, request, measure)
 
         return branch
 
     def _go_on(self) -> Handler:
-        @guarded("Going on")
+        @guarded("Continuing")
         def go_on(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
             comparison_id, measure = read_id(payload(event).get("comparison"), "comparison"), _read_measure(measure)
-            doing, refused = "going on from where it was stopped", "nothing was added"
-            yield from self._further(lambda: self.workbench.go_on(comparison_id), doing, refused, request, measure)
+            status, refused_status = "continuing from where it was stopped", "nothing was added"
+            yield from self._extend(lambda: self.workbench.go_on(comparison_id), status, refused_status, request, measure)
 
         return go_on
 
-    def _further(self, begin: Callable[[], RunningComparison], doing: str, refused: str, request: gr.Request, measure: str) -> Iterator[dict]:
-        """More of a comparison that is shown, when it is this visitor's turn; `doing` and, where it is not begun, `refused` are its status."""
+    def _extend(self, start: Callable[[], RunningComparison], status: str, refused_status: str, request: gr.Request, measure: str) -> Iterator[dict]:
+        """Stream further tokens of a comparison on screen; `status` is shown until they begin, `refused_status` if they cannot."""
         ticket = self.line.enter(request.session_hash)
         try:
-            yield {self.status: doing}
+            yield {self.status: status}
             if not (yield from self._wait(ticket)):
                 return
             try:
-                running = begin()
+                running = start()
             except Exception:
-                yield {self.status: refused}
+                yield {self.status: refused_status}
                 raise
             yield from self._stream(running, ticket, measure, {})
         finally:
             self.line.leave(ticket)
 
     def _wait(self, ticket: Ticket) -> Generator[dict, None, bool]:
-        """Says what is waited for; returns whether it is this ticket's turn."""
-        words = wait(self.workbench, self.line, ticket)
+        """Show what the ticket is waiting for; returns whether its turn has come (False: stopped)."""
+        sentences = wait(self.workbench, self.line, ticket)
         while True:
             try:
-                yield {self.status: next(words)}
+                yield {self.status: next(sentences)}
             except StopIteration as ended:
                 return ended.value
 
-    def _stream(self, running: RunningComparison, ticket: Ticket, measure: str, fresh: dict) -> Iterator[dict]:
-        """Runs it, the text of each column growing; `fresh` goes with the first update."""
+    def _stream(self, running: RunningComparison, ticket: Ticket, measure: str, first_update: dict) -> Iterator[dict]:
+        """Run the comparison and stream the text of each column; `first_update` is sent with the first of them."""
         ticket.on_stop = running.stop
         if ticket.stopped:
             running.stop()
         texts = Texts(running, self.workbench)
         try:
-            begun = {
+            started = {
                 self.voting.bar: self.voting.value(running.comparison, self.voting.standing(running.comparison)),
                 self.status: f"running, seed {running.traces[0].run.seed}",
             }
-            yield fresh | begun | self._into_views(texts.now()) | self._branch_labels(running.comparison, texts.columns)
+            yield first_update | started | self._into_views(texts.now()) | self._branch_labels(running.comparison, texts.columns)
             for grown in texts:
                 yield self._into_views(grown)
         except Exception as error:
-            words = in_words(error, "Generation")
-            yield self._into_views(texts.fail(words)) | {self.status: words}
-            raise shown(words) from None
+            message = in_words(error, "Generation")
+            yield self._into_views(texts.fail(message)) | {self.status: message}
+            raise screen_error(message) from None
         finally:
             running.close()
         not_stored = f" · {running.not_stored}" if running.not_stored else ""
-        ended: dict[Any, Any] = {self.curve: self._curve(running.comparison, measure)}
+        final_update: dict[Any, Any] = {self.curve: self._curve(running.comparison, measure)}
         if stopped_of(running.comparison):
-            ended[self.voting.bar] = self.voting.value(running.comparison, self.voting.standing(running.comparison))
-        yield self._into_views(texts.end()) | ended
+            final_update[self.voting.bar] = self.voting.value(running.comparison, self.voting.standing(running.comparison))
+        yield self._into_views(texts.end()) | final_update
         yield {self.status: summary(running.traces) + not_stored}  # on its own: Gradio sends the last answer twice, and all of it
 
     def _into_views(self, texts: dict[str, str]) -> dict:
@@ -267,92 +274,93 @@ class _Page:
         @guarded("Opening the page")
         def load(prompt: object, draft: object, request: gr.Request) -> dict:
             status = self.workbench.status()
-            found = {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")} | self._model_pickers()
-            training = request.query_params.get("lineup")
+            updates = {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")} | self._model_pickers()
+            job_id = request.query_params.get("lineup")
             try:
-                kept = read_json(draft or "{}", "page as it was left")
-                asked = request.query_params.get("comparison") or (not training and kept.get("comparison"))
-                if asked:
-                    found |= self._reopened(self.workbench.comparison(read_id(asked, "comparison")))
-                elif training:
-                    return found | self._line_up(read_id(training, "training"))
+                draft_values = read_json(draft or "{}", "page as it was left")
+                comparison_id = request.query_params.get("comparison") or (not job_id and draft_values.get("comparison"))
+                if comparison_id:
+                    updates |= self._reopened(self.workbench.comparison(read_id(comparison_id, "comparison")))
+                elif job_id:
+                    return updates | self._line_up(read_id(job_id, "training"))
             except RgtgError as error:
                 warn(str(error))
-                return found
-            return found | self._as_it_was_left(prompt, kept)
+                return updates
+            return updates | self._restored_draft(prompt, draft_values)
 
         return load
 
-    def _as_it_was_left(self, prompt: object, kept: dict) -> dict:
-        """What was on the page but in no comparison; what this machine does not have any more, or is out of range, is left out."""
-        found: dict[Any, Any] = {}
+    def _restored_draft(self, prompt: object, draft: dict) -> dict:
+        """Updates that restore an unsent prompt and its settings; a model that is gone or a value out of range is left out."""
+        updates: dict[Any, Any] = {}
         with suppress(RgtgError):
-            found[self.prompt] = read_text(prompt, "prompt", MAX_PROMPT)
+            updates[self.prompt] = read_text(prompt, "prompt", MAX_PROMPT)
         with suppress(RgtgError):
-            asked = read_settings(kept.get("settings"), self.workbench)
+            settings = read_settings(draft.get("settings"), self.workbench)
             models = describe_models(self.workbench)
-            found[self.settings] = gr.update(value=json.dumps(write_settings(**asked)), fields=setting_fields(self.workbench))
-            columns = kept.get("columns")
+            updates[self.settings] = gr.update(value=json.dumps(write_settings(**settings)), fields=setting_fields(self.workbench))
+            columns = draft.get("columns")
             columns = columns if isinstance(columns, dict) else {}
             for name in COLUMN_NAMES[:MAX_COLUMNS]:
                 with suppress(RgtgError):
-                    spec = read_spec(columns.get(name), name, self.workbench, asked["base_lm"])
-                    found[self.columns.settings[name]] = gr.update(value=write_spec(spec), models=models)
-        return found
+                    spec = read_spec(columns.get(name), name, self.workbench, settings["base_lm"])
+                    updates[self.columns.settings[name]] = gr.update(value=write_spec(spec), models=models)
+        return updates
 
     def _open(self) -> Handler:
         @guarded("Opening the comparison")
         def open_another(request: gr.Request, event: gr.EventData = NO_EVENT) -> dict:
-            asked = payload(event).get("comparison")
+            comparison_id = payload(event).get("comparison")
             self.line.stop(request.session_hash)
-            if asked:
-                return self._reopened(self.workbench.comparison(read_id(asked, "comparison")))
-            nothing: dict[Any, Any] = {self.voting.bar: "{}", self.curve: reward_curve([]), self.again: gr.Button(visible=False), self.status: HINT}
-            return nothing | self._into_views(dict.fromkeys(COLUMN_NAMES, "")) | {settings: gr.update(branch="") for settings in self.columns.inputs}
+            if comparison_id:
+                return self._reopened(self.workbench.comparison(read_id(comparison_id, "comparison")))
+            cleared: dict[Any, Any] = {self.voting.bar: "{}", self.curve: reward_curve([]), self.again: gr.Button(visible=False), self.status: HINT}
+            return cleared | self._into_views(dict.fromkeys(COLUMN_NAMES, "")) | {settings: gr.update(branch="") for settings in self.columns.inputs}
 
         return open_another
 
     def _line_up(self, job_id: str) -> dict:
-        """The columns that show what a training has made beside what it came from."""
+        """Columns that compare a trained model with the model it was trained from."""
         job = self.workbench.trainings.jobs.job(job_id)
         specs, models = self.workbench.trainings.line_up(job), describe_models(self.workbench)
         settings = default_settings(self.workbench, len(specs)) | {"base_lm": job.config["base_lm"]}
-        found: dict[Any, Any] = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
-        found |= {
+        updates: dict[Any, Any] = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
+        updates |= {
             self.columns.settings[name]: gr.update(value=write_spec(spec), models=models) for name, spec in zip(COLUMN_NAMES, specs, strict=False)
         }
-        return found | {self.status: f"{job.reward_model} beside what it came from: {HINT[0].lower()}{HINT[1:]}"}
+        return updates | {self.status: f"{job.reward_model} next to the model it was trained from: {HINT[0].lower()}{HINT[1:]}"}
 
     def _reopened(self, comparison: Comparison) -> dict:
-        """Every component as it was for this comparison."""
-        own = [t for t in on_screen(comparison) if t.parent_trace_id is None]
-        found = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison), self.curve: self._curve(comparison, "")}
-        found |= {self.again: gr.Button(visible=True)}
-        found |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
+        """Updates that show a stored comparison in every component."""
+        unbranched = [t for t in on_screen(comparison) if t.parent_trace_id is None]
+        updates = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison), self.curve: self._curve(comparison, "")}
+        updates |= {self.again: gr.Button(visible=True), self.colour: gr.update(labels=reward_labels(self.workbench))}
+        updates |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
         models = describe_models(self.workbench)
-        found |= {settings: gr.update(branch="") for settings in self.columns.inputs}
-        for trace in own:
-            found[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models, branch="")
-        found |= self._branch_labels(comparison, COLUMN_NAMES)
-        if own:
-            run = own[0].run
-            settings = write_settings(run.base_lm.name, len(own), run.seed, run.generation)
-            found[self.settings] = gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))
-        found[self.status] = f"stored comparison of {_day(comparison.created_at)}; “Run again” generates it anew"
-        return found
+        updates |= {settings: gr.update(branch="") for settings in self.columns.inputs}
+        for trace in unbranched:
+            updates[self.columns.settings[trace.column]] = gr.update(value=write_spec(spec_of(trace.run)), models=models, branch="")
+        updates |= self._branch_labels(comparison, COLUMN_NAMES)
+        if unbranched:
+            run = unbranched[0].run
+            settings = write_settings(run.base_lm.name, len(unbranched), run.seed, run.generation)
+            updates[self.settings] = gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))
+        updates[self.status] = f"saved comparison from {_day(comparison.created_at)}; “Run again” regenerates it"
+        return updates
 
     def _model_pickers(self) -> dict:
         models = describe_models(self.workbench)
-        return {self.settings: gr.update(fields=setting_fields(self.workbench))} | {c: gr.update(models=models) for c in self.columns.inputs}
+        shared = {self.settings: gr.update(fields=setting_fields(self.workbench)), self.colour: gr.update(labels=reward_labels(self.workbench))}
+        return shared | {column: gr.update(models=models) for column in self.columns.inputs}
 
     def _tick(self) -> Handler:
         @guarded("The status")
         def tick() -> dict:
             status = self.workbench.status()
-            words = status.text if status.state != "failed" else f"{status.text} {status.error}".strip()
+            status_text = status.text if status.state != "failed" else f"{status.text} {status.error}".strip()
             if status.state == "loading":
-                return {self.models: words}
-            return {self.models: words, self.timer: gr.Timer(active=False)} | self._model_pickers()
+                return {self.models: status_text}
+            return {self.models: status_text, self.timer: gr.Timer(active=False)} | self._model_pickers()
 
         return tick
 
@@ -368,12 +376,12 @@ class _Page:
 
 
 def _read_measure(value: object) -> str:
-    """The name of the reward model that the curve shows; "" for each column's own."""
-    return read_text(value, "reward to show", MAX_NAME, "Choose one.") if value else ""
+    """The name of the reward model whose rewards the curve shows; "" for the default."""
+    return read_text(value, "name of the reward model", MAX_NAME, "Choose one.") if value else ""
 
 
 def _day(created_at: str) -> str:
     try:
         return datetime.fromisoformat(created_at).strftime("%-d %B %Y, %H:%M UTC")
     except ValueError:
-        return "an earlier day"
+        return "an unknown date"

@@ -1,10 +1,10 @@
-"""The components that static/*.js draws, each a class with the name of its function and of its own events.
+"""The components that static/*.js draws: one class each, naming its JavaScript function and its events.
 
 Knows nothing of what a value means: who sends it, writes it (`columns`, `voting`, `reports`, the pages).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gradio as gr
@@ -50,12 +50,13 @@ class ColumnSettings(Drawn):
 
 
 class ColourBar(Drawn):
-    """What colours the tokens. Event `measure` {measure}; the value is the name of the reward model, "" for each column's own."""
+    """The pickers of what colours the tokens, and the scale. Event `measure` {measure}; the value is the name of the reward model, "" for
+    each column's own. `labels` are the reward models as pickers name them."""
 
     function, events_sent = "colourBar", ("measure",)
 
-    def __init__(self, channels: Sequence[tuple[str, str]] = (), **props: Any):
-        super().__init__("", channels=[list(channel) for channel in channels], **props)
+    def __init__(self, channels: Sequence[tuple[str, str]] = (), *, labels: Mapping[str, str] | None = None, **props: Any):
+        super().__init__("", channels=[list(channel) for channel in channels], labels=dict(labels or {}), **props)
 
 
 class PromptBox(gr.Textbox):

@@ -1,7 +1,7 @@
-"""The door in front of Gradio: which requests reach it at all.
+"""A guard in front of Gradio that decides which requests reach it.
 
-An ASGI application around another. Looks at who asks (`pages.hosts`), at the route, and at the size and the depth of the body; knows nothing of
-what a page does with a request. What is refused gets a line of JSON, {"error", "found", "do"}.
+An ASGI middleware that checks the host and origin (`pages.hosts`), the route, and the size and nesting of the body; knows nothing of
+what a page does with a request. A refused request is answered with one JSON object, {"error", "found", "do"}.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ MAX_DEPTH, MAX_PARTS = 32, 10_000  # of a JSON body: objects and lists in one an
 MAX_UPLOAD = 50_000_000  # bytes of one file
 SWEEP_EVERY = 300.0  # seconds
 
-FAILED = ("The request could not be answered.", "It may ask for what this app does not have.", "Reload the page; the log has the reason.")
+FAILED = ("The request could not be answered.", "It may ask for something that this app does not have.", "Reload the page; the log has the reason.")
 
 API = "/gradio_api/"
 FILE = "file="
@@ -44,7 +44,7 @@ NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class Guard:
-    """Passes on to `app` what may reach it. `uploads`: whether a page takes files."""
+    """The middleware: passes allowed requests on to `app`. `uploads`: whether files can be uploaded."""
 
     def __init__(self, app: App, hosts: Hosts, uploads: bool = False):
         self.app, self.hosts, self.uploads = app, hosts, uploads
@@ -75,14 +75,14 @@ class Guard:
         self.hosts.check(scope["headers"], method, path)
         if not path.startswith(API):
             if method not in ("GET", "HEAD", "OPTIONS"):
-                raise Refused(403, "There is nothing to send to here.", f"The method is {method:.20}.")
+                raise Refused(403, "This address accepts no data.", f"The method is {method:.20}.")
             return path
         name = path.removeprefix(API)
         if name.startswith(FILE):
             if re.match(r"\s*[\\/]{2}|\s*[A-Za-z][A-Za-z0-9+.-]+:", name.removeprefix(FILE)):  # Gradio would fetch it; a letter is a drive
-                raise Refused(403, "This app fetches nothing from elsewhere.", "", "Give a file of this app.")
+                raise Refused(403, "This app does not fetch files from other servers.", "", "Request a file of this app.")
         elif not ROUTES.fullmatch(name) or (name.startswith("upload") and not self.uploads):
-            raise Refused(403, "This route is shut.", "", "Use the pages of the app.")
+            raise Refused(403, "This route is closed.", "", "Use the pages of the app.")
         return path.rstrip("/")
 
     async def _pass_on(self, path: str, scope: MutableMapping[str, Any], body: bytes | None, receive: Receive, send: Send) -> None:
@@ -110,9 +110,9 @@ class Guard:
         """One upload within the quota; it says beforehand how long it is, and the server reads no more of it than that."""
         length = _length(scope)
         if length is None:
-            raise Refused(400, "An upload has to say how large it is.", "There is no `Content-Length`.")
+            raise Refused(400, "An upload has to state its size.", "The header `Content-Length` is missing.")
         if length > MAX_UPLOAD + 10_000:  # with what stands around the file
-            raise Refused(413, f"The file is too large; at most {MAX_UPLOAD:,} bytes are taken.", f"Found {length:,}.", "Give its path instead.")
+            raise Refused(413, f"The file is too large; the limit is {MAX_UPLOAD:,} bytes.", f"Found {length:,}.", "Enter its path instead.")
         file, refused = OneFile(b"".join(_values(scope, b"content-type")).decode("latin-1")), False
 
         async def receive_file() -> Message:
@@ -163,33 +163,33 @@ async def _body(scope: MutableMapping[str, Any], receive: Receive) -> bytes | No
 def check_json(body: bytes) -> None:
     """Raises Refused for a body that is no JSON in UTF-8, that would be costly to read, that names a file, or a session as none is named."""
     if b"\0" in body:  # JSON has none, but UTF-16, which Python would read as well, has
-        raise Refused(400, "The request holds NUL.", "", "Send JSON in UTF-8.")
-    marks = STRING.sub(b"", body)
-    brackets = marks.translate(None, NOT_BRACKETS)
-    parts = marks.count(b",") + len(brackets) // 2
+        raise Refused(400, "The request contains NUL.", "", "Send JSON in UTF-8.")
+    unquoted = STRING.sub(b"", body)
+    brackets = unquoted.translate(None, NOT_BRACKETS)
+    parts = unquoted.count(b",") + len(brackets) // 2
     depth = max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets[: 2 * MAX_PARTS]), default=0)
     if depth > MAX_DEPTH or parts > MAX_PARTS:
         found, do = f"Found {depth:,} levels, {parts:,} parts.", f"Send at most {MAX_DEPTH} and {MAX_PARTS:,}."
-        raise Refused(400, "The JSON of the request is nested too deep, or has too many parts.", found, do)
+        raise Refused(400, "The JSON of the request is nested too deeply or has too many parts.", found, do)
     try:
         fields = json.loads(body, object_hook=_no_file)
     except ValueError as error:
-        found = f"{error}." if isinstance(error, json.JSONDecodeError) else "A byte is no UTF-8, or a number has too many digits."
-        raise Refused(400, "The request is no JSON.", found, "Send a JSON object in UTF-8.") from None
+        found = f"{error}." if isinstance(error, json.JSONDecodeError) else "A byte is not UTF-8, or a number has too many digits."
+        raise Refused(400, "The request is not JSON.", found, "Send a JSON object in UTF-8.") from None
     session = fields.get("session_hash") if isinstance(fields, dict) else fields
     if session is not None and not (isinstance(session, str) and SESSION.fullmatch(session)):  # Gradio keeps it for the figures of its queue
-        raise Refused(400, "The request names no session.", "A name has up to 100 letters, digits and signs.", "Reload the page.")
+        raise Refused(400, "The session name of the request is invalid.", "A name has up to 100 letters, digits and signs.", "Reload the page.")
 
 
 def _no_file(fields: dict[str, Any]) -> dict[str, Any]:
     """An object of a request; raises Refused for what Gradio takes for a file, at an address of which it would fetch it, whatever the input is."""
     if "path" in fields and "meta" in fields:
-        raise Refused(400, "A request names no file.", "", "Upload it on a page that takes files.")
+        raise Refused(400, "A request must not name a file.", "", "Upload it on a page that takes files.")
     return fields
 
 
 def _too_long(length: int) -> Refused:
-    return Refused(413, f"The request is too long; at most {MAX_BODY:,} bytes are read.", f"Found {length:,}.", "Shorten what you send.")
+    return Refused(413, f"The request is too long; the limit is {MAX_BODY:,} bytes.", f"Found {length:,}.", "Shorten what you send.")
 
 
 def _values(scope: MutableMapping[str, Any], name: bytes) -> list[bytes]:
@@ -198,12 +198,12 @@ def _values(scope: MutableMapping[str, Any], name: bytes) -> list[bytes]:
 
 def _length(scope: MutableMapping[str, Any]) -> int | None:
     """Content-Length; None where the body is sent in chunks, or there is none."""
-    found = _values(scope, b"content-length")
-    if not found or _values(scope, b"transfer-encoding"):
+    lengths = _values(scope, b"content-length")
+    if not lengths or _values(scope, b"transfer-encoding"):
         return None
-    if len(set(found)) > 1 or not re.fullmatch(rb"[0-9]{1,15}", found[0]):
-        raise Refused(400, "The length of the request is no number.")
-    return int(found[0])
+    if len(set(lengths)) > 1 or not re.fullmatch(rb"[0-9]{1,15}", lengths[0]):
+        raise Refused(400, "The length of the request is not a number.")
+    return int(lengths[0])
 
 
 async def _refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send, refused: Refused) -> None:
@@ -219,7 +219,7 @@ async def _refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send,
 
 
 def lifespan(hosts: Hosts, uploads: bool) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """What an app does from its start to its end: the guard stands before all that Gradio has put around its routes, and old files go.
+    """The lifespan of the app: puts the guard in front of Gradio's own middleware and deletes old files while the app runs.
 
     Given to `launch` as `app_kwargs={"lifespan": …}`; it is entered before the server takes its first request.
     """

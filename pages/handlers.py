@@ -1,4 +1,4 @@
-"""What every handler shares: errors in words, and values from the browser that are checked before use."""
+"""Helpers of all handlers: exceptions as messages for the screen, and checks of values from the browser."""
 
 import functools
 import html
@@ -27,29 +27,29 @@ MAX_WORDS = 1_000  # characters of a message
 
 
 def in_words(error: Exception, doing: str) -> str:
-    """The sentence for the screen: the error's own words, or a reference number that also stands in the log."""
+    """The message for the screen: the text of an RgtgError; for any other exception a reference number that is in the log, too."""
     if isinstance(error, RgtgError):
         return sendable(str(error) if len(str(error)) <= MAX_WORDS else f"{str(error)[:MAX_WORDS]} …")
     if is_disk_full(error):
         return f"{doing} failed: the disk is full. Free some space and try again."
     reference = secrets.token_hex(2)
     log.error("%s failed (reference %s)", doing, reference, exc_info=error)
-    return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or pass the reference to whoever runs this."
+    return f"{doing} failed (reference {reference}). Your prompt is kept. Try again, or give the reference to whoever runs this app."
 
 
-def shown(words: str, field: str = "") -> gr.Error:
-    """The words as errors.js puts them beside the input `field`, or where the action was asked for; Gradio's own messages would lie over
-    the page. Escaped: whoever else shows the message takes it for HTML, and a word may be a model's."""
-    return gr.Error(html.escape(sendable(words), quote=False), duration=None, visible=False, title=field, print_exception=False)
+def screen_error(message: str, field: str = "") -> gr.Error:
+    """An error that errors.js shows next to the input `field`, or next to the button that was pressed; Gradio's own toasts would cover
+    the page. Escaped, because Gradio takes a message for HTML and a word may come from a model."""
+    return gr.Error(html.escape(sendable(message), quote=False), duration=None, visible=False, title=field, print_exception=False)
 
 
-def warn(words: str) -> None:
-    """What a person should know of an action that went on; shown as `shown` is."""
-    gr.Warning(html.escape(sendable(words), quote=False), duration=None, visible=False)
+def warn(message: str) -> None:
+    """Show a warning about an action that was not refused, as `screen_error` shows an error."""
+    gr.Warning(html.escape(sendable(message), quote=False), duration=None, visible=False)
 
 
-def _shown_as(error: Exception, doing: str) -> gr.Error:
-    return shown(in_words(error, doing), error.field if isinstance(error, RgtgError) else "")
+def _as_screen_error(error: Exception, doing: str) -> gr.Error:
+    return screen_error(in_words(error, doing), error.field if isinstance(error, RgtgError) else "")
 
 
 def sendable(value: Any) -> Any:
@@ -60,8 +60,8 @@ def sendable(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else HALF.sub("\ufffd", value)
     if isinstance(value, dict):
-        mended = {key: sendable(item) for key, item in value.items()}
-        return value if all(mended[key] is item for key, item in value.items()) else mended
+        cleaned = {key: sendable(item) for key, item in value.items()}
+        return value if all(cleaned[key] is item for key, item in value.items()) else cleaned
     if isinstance(value, list):
         items = [sendable(item) for item in value]
         return value if all(map(is_, items, value)) else items
@@ -83,7 +83,7 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
                 except gr.Error:
                     raise
                 except Exception as error:
-                    raise _shown_as(error, doing) from None
+                    raise _as_screen_error(error, doing) from None
                 finally:
                     answers.close()  # a tab that was closed ends the work
 
@@ -96,24 +96,24 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
             except gr.Error:
                 raise
             except Exception as error:
-                raise _shown_as(error, doing) from None
+                raise _as_screen_error(error, doing) from None
 
         return call
 
     return wrap
 
 
-def read_text(value: object, name: str, limit: int, do: str = "Type one.", field: str = "") -> str:
+def read_text(value: object, name: str, limit: int, do: str = "Enter one.", field: str = "") -> str:
     """Text of the page, not blank; raises BadSettings where it is too long, or holds what can be neither stored nor sent. `field` is its
     input's name where that is not `name`."""
     field = field or name
     if not isinstance(value, str) or not value.strip():
         raise BadSettings(f"There is no {name}.", "" if isinstance(value, str) or value is None else f"Found {quoted(value)}.", do, field)
     if len(value) > limit:
-        raise BadSettings(f"The {name} has {len(value):,} characters; this page takes {limit:,}.", "", "Shorten it.", field)
-    if found := unsound(value):
-        do = "Take it out, or type the text again."
-        raise BadSettings(f"The {name} holds {found[0]}.", f"It is character {found[1] + 1:,}.", do, field)
+        raise BadSettings(f"The {name} has {len(value):,} characters; the limit is {limit:,}.", "", "Shorten it.", field)
+    if problem := unsound(value):
+        do = "Remove it, or type the text again."
+        raise BadSettings(f"The {name} contains {problem[0]}.", f"It is character {problem[1] + 1:,}.", do, field)
     return value
 
 
@@ -122,23 +122,23 @@ def read_json(text: object, what: str) -> dict:
 
     Its fields may be of any type; numbers may be infinite or none.
     """
-    found: Any = None
+    value: Any = None
     if isinstance(text, str) and len(text) <= MAX_JSON:
         with suppress(ValueError, RecursionError):  # no JSON, a number of thousands of digits; too deep
-            found = json.loads(text)
-    why = _why_unsound(found) if isinstance(found, dict) else f"It has to be a JSON object of up to {MAX_JSON:,} characters."
+            value = json.loads(text)
+    why = _why_unsound(value) if isinstance(value, dict) else f"It has to be a JSON object of up to {MAX_JSON:,} characters."
     if why:
         raise BadSettings(f"The {what} of this page could not be read.", why, "Reload the page.")
-    return found
+    return value
 
 
 def _why_unsound(value: object, depth: int = 0) -> str:
-    """What is wrong with a value from JSON, or with one inside of it; "" where nothing is."""
+    """Why a value from JSON, or one inside it, cannot be used; "" if it can."""
     if depth > MAX_DEPTH:
-        return "It is nested too deep."
+        return "It is nested too deeply."
     if isinstance(value, str):
-        found = unsound(value)
-        return f"It holds {found[0]}." if found else ""
+        problem = unsound(value)
+        return f"It contains {problem[0]}." if problem else ""
     items = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next(filter(None, (_why_unsound(item, depth + 1) for item in items)), "")
 
@@ -151,12 +151,12 @@ def _is_finite(value: float | int) -> bool:
 
 
 def quoted(value: object) -> str:
-    """The beginning of a value of any type, for a message."""
+    """The start of the `repr` of any value, for a message."""
     try:
-        words = repr(value)
+        text = repr(value)
     except (ValueError, RecursionError):  # too many digits, too deep
-        words = f"something of the type {type(value).__name__}"
-    return words if len(words) <= 40 else f"{words[:40]} …"
+        text = f"something of the type {type(value).__name__}"
+    return text if len(text) <= 40 else f"{text[:40]} …"
 
 
 def read_number(value: object, name: str, low: float, high: float, whole: bool = False, field: str = "") -> float | int:
@@ -164,19 +164,21 @@ def read_number(value: object, name: str, low: float, high: float, whole: bool =
     not `name`."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value) else None
     if number is None or not low <= number <= high or (whole and number != int(number)):
-        kind, ends = "a whole number" if whole else "a number", " and ".join(f"{end:,}" if whole else f"{end:g}" for end in (low, high))
-        raise BadSettings(f"`{name}` has to be {kind} between {ends}.", f"Found {quoted(value)}.", "Correct it, then press Generate.", field or name)
+        kind, limits = "a whole number" if whole else "a number", " and ".join(f"{end:,}" if whole else f"{end:g}" for end in (low, high))
+        raise BadSettings(
+            f"`{name}` has to be {kind} between {limits}.", f"Found {quoted(value)}.", "Correct it, then press Generate.", field or name
+        )
     return int(number) if whole else float(number)
 
 
 def read_id(value: object, what: str) -> str:
-    """An id as the records make them; raises BadSettings otherwise."""
+    """The value as an id of the records; raises BadSettings if it cannot be one."""
     if not isinstance(value, str) or not ID.fullmatch(value):
-        raise BadSettings(f"That {what} is not known here.", "", "Reload the page.")
+        raise BadSettings(f"That {what} is unknown.", "", "Reload the page.")
     return value
 
 
 def payload(event: gr.EventData | None) -> dict:
-    """What a component's own event carries, its fields unchecked; {} for a plain click."""
+    """The data of a component's own event, unchecked; {} for a plain click."""
     data = getattr(event, "_data", None)
     return data if isinstance(data, dict) else {}

@@ -1,4 +1,4 @@
-"""The names by which this app may be asked for, and the pages that may ask it.
+"""The host names under which this app answers, and the origins that may send requests to it.
 
 A page elsewhere can have its own name point at this machine (DNS rebinding), so that a browser takes the app for a part of that page.
 What gives it away is the name in `Host`, so a name that nobody gave to this app is refused. Works on headers alone; knows nothing of Gradio
@@ -32,10 +32,10 @@ def host_of(authority: str) -> str | None:
 
     "LocalHost.:7860" -> "localhost", "[0:0::1]:80" -> "::1", "a@b" -> None
     """
-    found = AUTHORITY.fullmatch(authority)
-    if not found:
+    match = AUTHORITY.fullmatch(authority)
+    if not match:
         return None
-    address, name = found.groups()
+    address, name = match.groups()
     try:
         ip = ipaddress.ip_address(address or name)
     except ValueError:
@@ -45,8 +45,8 @@ def host_of(authority: str) -> str | None:
 
 def host_of_url(url: str) -> str | None:
     """The host of "http://host:port/…"; None for `null`, for other schemes and where it is malformed."""
-    found = re.match(r"https?://([^/?#]*)", url, re.IGNORECASE)
-    return host_of(found[1]) if found else None
+    match = re.match(r"https?://([^/?#]*)", url, re.IGNORECASE)
+    return host_of(match[1]) if match else None
 
 
 def is_address(host: str) -> bool:
@@ -82,7 +82,7 @@ class Hosts:
         for name in (*settings.hosts, *settings.space_hosts, *(() if listens_on in EVERYWHERE else (listens_on,))):
             host = host_of(f"[{name}]" if is_address(name) and ":" in name else name) or host_of_url(name)
             if host is None:
-                raise BadSettings("The app cannot be asked for by that name.", f"Found `{name}`.", "Give names as in RGTG_HOSTS=rgtg.example.org.")
+                raise BadSettings("That is not a valid host name.", f"Found `{name}`.", "Give names as in RGTG_HOSTS=rgtg.example.org.")
             names.add(host)
         return cls(frozenset(names), listens_on in EVERYWHERE or bool(settings.space_hosts), bool(settings.space_hosts))
 
@@ -96,26 +96,26 @@ class Hosts:
         for origin in origins:
             host = host_of_url(origin)
             if host is None or not (host in own or host in self.names or (is_loopback(host) and any(map(is_loopback, own)))):
-                raise Refused(403, "A page elsewhere may not use this app.", f"The request comes from `{_quoted(origin)}`.", _allow(host))
+                raise Refused(403, "Another site may not use this app.", f"The request comes from `{_quoted(origin)}`.", _allow(host))
         self._check_fetch(headers, path)
 
     def _own(self, headers: Headers) -> list[str]:
         """The hosts that the request names, each of them known here."""
-        asked, forwarded = _values(headers, b"host"), [host for name in FORWARDED for host in _values(headers, name)]
-        if len(asked) != 1:
-            raise Refused(400, "A request has to name one host.", f"Found {len(asked)} `Host` headers.")
+        hosts_named, forwarded = _values(headers, b"host"), [host for name in FORWARDED for host in _values(headers, name)]
+        if len(hosts_named) != 1:
+            raise Refused(400, "A request has to name exactly one host.", f"Found {len(hosts_named)} `Host` headers.")
         forwarded = [part.strip() for value in forwarded for part in value.split(",")]
         if self.proxied and forwarded:
-            asked, forwarded = forwarded[:1], []  # behind the proxy `Host` may be anything
-        found = []
-        for value in (*asked, *forwarded):
+            hosts_named, forwarded = forwarded[:1], []  # behind the proxy `Host` may be anything
+        own_hosts = []
+        for value in (*hosts_named, *forwarded):
             host = host_of(value) if "://" not in value else host_of_url(value)
             if host is None:
-                raise Refused(400, "The request names no host.", f"Found `{_quoted(value)}`.", "Open the app by its address.")
+                raise Refused(400, "The host of the request is invalid.", f"Found `{_quoted(value)}`.", "Open the app by its address.")
             if not (is_loopback(host) or host in self.names or (self.everywhere and is_address(host))):
-                raise Refused(403, "That is not a name of this app.", f"The request asks for `{_quoted(value)}`.", _allow(host))
-            found.append(host)
-        return found
+                raise Refused(403, "This app does not answer under that name.", f"The request asks for `{_quoted(value)}`.", _allow(host))
+            own_hosts.append(host)
+        return own_hosts
 
     def _check_fetch(self, headers: Headers, path: str) -> None:
         """A browser says of a request without `Origin`, too, that a page elsewhere makes it. Such a page may link here and no more."""
@@ -124,7 +124,7 @@ class Hosts:
             return
         framed = not self.proxied and target not in ([], ["document"])  # a Space is shown in a frame of the hub
         if mode != ["navigate"] or framed or path.startswith("/gradio_api/"):
-            raise Refused(403, "A page elsewhere may not use this app.", "The browser says that the request is cross-site.", "Open the app itself.")
+            raise Refused(403, "Another site may not use this app.", "The browser says that the request is cross-site.", "Open the app directly.")
 
 
 def _values(headers: Headers, name: bytes) -> list[str]:

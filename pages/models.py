@@ -1,4 +1,4 @@
-"""Models: every base LM, reward model and judge with its card, its family and how well it does; add and delete.
+"""The Models page: base LMs, reward models and judges with their cards, parents and held-out accuracy; adds and deletes models.
 
 Talks to the workbench; knows nothing of how weights are read or trained.
 """
@@ -13,7 +13,7 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, shown, warn
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, screen_error, warn
 from pages.reports import accuracy_at_end, accuracy_figure, count, lengths_of, readable, report_words
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.figures import figure_name
@@ -23,17 +23,17 @@ from rgtg.workbench.workbench import Workbench
 
 TITLE = "Models"
 KINDS = {"base_lm": "base LM", "reward_model": "reward model", "judge": "judge"}
-GROUPS = {"base_lm": "Base language models", "reward_model": "Reward models", "judge": "Judges: they observe and never guide"}
+GROUPS = {"base_lm": "Base language models", "reward_model": "Reward models", "judge": "Judges: evaluate answers, never guide them"}
 HEAD = ["name", "objective", "base LM", "parent", "held-out accuracy", "pairs", "size"]
 STATUSES = {
     "not_recommended": "Not recommended: beats neither the previous model nor the length baseline",
-    "quarantined": "set aside: it fails its checks",
+    "quarantined": "Quarantined: the model failed its checks",
 }
 MAX_PLACE = 1_000
 
 
 def build(workbench: Workbench, pages: theme.Links) -> None:
-    """Lays the page out in the open Blocks and wires it."""
+    """Lay out the page in the open Blocks and connect its events."""
     page = _Page(workbench, pages)
     assert Context.root_block is not None
     page.wire(Context.root_block)
@@ -61,24 +61,24 @@ class _Page:
         self.timer = gr.Timer(1.0, active=False)
 
     def wire(self, blocks: gr.Blocks) -> None:
-        drawn = [self.list, self.card, self.accuracy_box, self.accuracy, self.lengths, self.report_box, self.report]
-        own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-        blocks.load(self._load(), None, [*self._status_parts, *drawn], **own)
-        self.timer.tick(guarded("The status")(self._status), None, self._status_parts, **own)
-        self.list.open_model(self._open(), None, drawn, trigger_mode="always_last", **own)
-        self.card.open_model(self._open(), None, drawn, trigger_mode="always_last", **own)
+        outputs = [self.list, self.card, self.accuracy_box, self.accuracy, self.lengths, self.report_box, self.report]
+        options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        blocks.load(self._load(), None, [*self._status_parts, *outputs], **options)
+        self.timer.tick(guarded("The status")(self._status), None, self._status_parts, **options)
+        self.list.open_model(self._open(), None, outputs, trigger_mode="always_last", **options)
+        self.card.open_model(self._open(), None, outputs, trigger_mode="always_last", **options)
         if self.add is not None:
-            self.card.delete_model(self._delete(), None, drawn, **own)
-            self.add.add_model(self._add(), None, [self.add, *drawn], **own)
+            self.card.delete_model(self._delete(), None, outputs, **options)
+            self.add.add_model(self._add(), None, [self.add, *outputs], **options)
 
     def _load(self) -> Handler:
         @guarded("Opening the page")
         def load(request: gr.Request) -> dict:
-            asked, names = request.query_params.get("model"), [m.name for m in self._listed()]
-            first = asked if asked in names else names[0] if names else ""
-            if asked and asked not in names:
-                warn(f"There is no model `{asked:.80}` on this machine.")
-            return self._status() | self._drawn(first)
+            wanted, names = request.query_params.get("model"), [m.name for m in self._listed()]
+            first = wanted if wanted in names else names[0] if names else ""
+            if wanted and wanted not in names:
+                warn(f"No model `{wanted:.80}` is installed.")
+            return self._status() | self._updates(first)
 
         return load
 
@@ -87,56 +87,56 @@ class _Page:
         return [self.models, self.timer]
 
     def _status(self) -> dict:
-        """What is loaded; asked again while it loads."""
+        """Updates for the status line; the timer asks again while models load."""
         status = self.workbench.status()
         return {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")}
 
     def _open(self) -> Handler:
         @guarded("Opening the model")
         def open_model(event: gr.EventData = NO_EVENT) -> dict:
-            return self._drawn(self._known(payload(event).get("model")))
+            return self._updates(self._checked_name(payload(event).get("model")))
 
         return open_model
 
     def _listed(self) -> list[ModelInfo]:
-        """All models, those that cannot be used last."""
+        """All models; unusable ones come last."""
         return self.workbench.library.models() + self.workbench.library.unusable()
 
-    def _known(self, name: object) -> str:
+    def _checked_name(self, name: object) -> str:
         if name not in [m.name for m in self._listed()]:
-            raise BadSettings("That model is not on this machine.", "", "Reload the page.")
+            raise BadSettings("That model is not installed.", "", "Reload the page.")
         return name
 
     def _add(self) -> Handler:
         @guarded("Adding the model")
         def add(event: gr.EventData = NO_EVENT) -> dict:
-            asked = payload(event)
-            place, kind = asked.get("place"), asked.get("kind")
+            sent = payload(event)
+            place, kind = sent.get("place"), sent.get("kind")
             try:
                 self._refuse_in_public()
-                place = read_text(place, "model to add", MAX_PLACE, "Give a folder on this machine, or owner/name on the hub.")
+                place = read_text(place, "model to add", MAX_PLACE, "Enter a folder on this machine, or owner/name on the Hugging Face Hub.")
                 info = self.workbench.add_model(place.strip(), kind if isinstance(kind, str) else "")
             except Exception as error:
-                raise shown(in_words(error, "Adding the model"), "place") from None
-            return {self.add: _note(f"{info.name} is here", done=True)} | self._drawn(info.name)
+                raise screen_error(in_words(error, "Adding the model"), "place") from None
+            return {self.add: _note(f"{info.name} was added", done=True)} | self._updates(info.name)
 
         return add
 
     def _delete(self) -> Handler:
         @guarded("Deleting the model")
         def delete(event: gr.EventData = NO_EVENT) -> dict:
-            asked = payload(event)
+            sent = payload(event)
             self._refuse_in_public()
-            name = self._known(asked.get("model"))
+            name = self._checked_name(sent.get("model"))
             if name in self.workbench.library.added():
                 self.workbench.library.take_off(name)
-                return self._drawn("", f"“{name}” was taken off the list. Its folder is as it was.")
+                return self._updates("", f"“{name}” was removed from the list. Its folder was not changed.")
             if name not in self.trainings.trained():
-                raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained or added here can go.")
-            if asked.get("sure") is not True:
-                raise BadSettings("Deleting a model has to be confirmed.", "", "Press Delete once more.")
+                raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained or added here can be deleted.")
+            if sent.get("sure") is not True:
+                raise BadSettings("Deleting a model has to be confirmed.", "", "Press Delete again.")
             self.trainings.delete_model(name)
-            return self._drawn("", f"“{name}” was deleted. What was generated with it stays.")
+            return self._updates("", f"“{name}” was deleted. Answers generated with it are kept.")
 
         return delete
 
@@ -144,47 +144,47 @@ class _Page:
         if self.workbench.settings.public:
             raise BadSettings("Models cannot be added or deleted on a public server.", "", "Run rgtg on your own machine.")
 
-    # ---- what is shown ------------------------------------------------------------------------------
+    # ---- content ------------------------------------------------------------------------------
 
     def _trained(self) -> dict[str, RewardModelRow]:
-        """Those that were trained here; none where the database cannot be read, and the cards are worth showing all the same."""
+        """Models that were trained here, by name; none where the database cannot be read, since the cards can still be shown."""
         try:
             return self.trainings.trained()
         except RgtgError as error:
             warn(str(error))
             return {}
 
-    def _drawn(self, name: str, words: str = "") -> dict:
-        """The table, and this model's card."""
+    def _updates(self, name: str, message: str = "") -> dict:
+        """Updates for the table and for the card of the model `name`; without one, `message` is shown in its place."""
         models = [replace(m, card=readable(m.card)) for m in self._listed()]
         public = self.workbench.settings.public
         info = next((m for m in models if m.name == name), None)
-        found: dict[Any, Any] = {self.list: json.dumps(list_words(models, name, public)), self.card: json.dumps({"words": words})}
+        updates: dict[Any, Any] = {self.list: json.dumps(list_words(models, name, public)), self.card: json.dumps({"words": message})}
         card = readable(info.card, with_figure=True) if info else None
         if info:
             info = replace(info, card=card)
-            row, added = (None, False) if public else (self._trained().get(name), name in self.workbench.library.added())
-            found[self.card] = json.dumps(card_words(info, models, row, public) | {"added": added})
-        measured = card if card and lengths_of(card) else None
-        found |= {self.accuracy_box: gr.update(visible=measured is not None), self.report_box: gr.update(visible=bool(card and card.report))}
-        found |= {self.report: report_words(card), self.lengths: report_words(card)}
-        return found | ({self.accuracy: accuracy_figure(measured)} if measured else {})
+            trained_row, added = (None, False) if public else (self._trained().get(name), name in self.workbench.library.added())
+            updates[self.card] = json.dumps(card_words(info, models, trained_row, public) | {"added": added})
+        measured_card = card if card and lengths_of(card) else None
+        updates |= {self.accuracy_box: gr.update(visible=measured_card is not None), self.report_box: gr.update(visible=bool(card and card.report))}
+        updates |= {self.report: report_words(card), self.lengths: report_words(card)}
+        return updates | ({self.accuracy: accuracy_figure(measured_card)} if measured_card else {})
 
 
-def _note(words: str, **more: bool) -> str:
-    return json.dumps({"note": words, "at": new_id()} | more)  # `at`: an equal value would not reach the page
+def _note(text: str, **flags: bool) -> str:
+    return json.dumps({"note": text, "at": new_id()} | flags)  # `at`: an equal value would not reach the page
 
 
 def list_words(models: Sequence[ModelInfo], open_name: str, public: bool = False) -> dict:
-    """The table: a group a kind, a row a model; those that cannot be used in a group of their own, if there are any."""
+    """The table as JSON for models.js: one group per kind, one row per model; unusable models form a group of their own."""
     rows = {kind: [{"name": m.name, "mark": m.mark, "cells": _cells(m)} for m in models if m.kind == kind and not m.wrong] for kind in GROUPS}
     groups = [{"title": title, "models": rows[kind]} for kind, title in GROUPS.items()]
-    wrong = [{"name": m.name, "cells": [_wrong(m, public), *[""] * (len(HEAD) - 2)]} for m in models if m.wrong]
-    return {"head": HEAD, "open": open_name, "groups": groups + ([{"title": "Cannot be used", "models": wrong}] if wrong else [])}
+    unusable = [{"name": m.name, "cells": [_wrong(m, public), *[""] * (len(HEAD) - 2)]} for m in models if m.wrong]
+    return {"head": HEAD, "open": open_name, "groups": groups + ([{"title": "Cannot be used", "models": unusable}] if unusable else [])}
 
 
 def _wrong(info: ModelInfo, public: bool) -> str:
-    """What is wrong; a visitor of a public server is told of no path."""
+    """Why the model cannot be used; on a public server without paths."""
     return "It cannot be read." if public else info.wrong
 
 
@@ -194,18 +194,19 @@ def _cells(info: ModelInfo) -> list[str]:
 
 
 def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow | None, public: bool) -> dict:
-    """A model's card as the page shows it; `row` is there for one that was trained here."""
-    card, here = info.card, {m.name for m in models}
-    facts = [["where", "ships with rgtg" if ships(info) else "trained here" if row else "added" if public else info.folder_or_id]]
+    """A model's card as JSON for models.js; `row` is its database row if it was trained here."""
+    card, installed = info.card, {m.name for m in models}
+    facts = [["location", "ships with rgtg" if ships(info) else "trained here" if row else "added" if public else info.folder_or_id]]
     facts.append(["size on disk", size_words(size(info))])
     if info.wrong:
         return {"name": info.name, "kind": KINDS[info.kind], "facts": [["cannot be used", _wrong(info, public)], *facts]}
-    if row and row.status in STATUSES:
-        facts.insert(0, ["status", STATUSES[row.status]])
+    status = row.status if row else "not_recommended" if info.mark else ""
+    if status in STATUSES:
+        facts.insert(0, ["status", STATUSES[status]])
     if card is None:
-        facts.append(["card", "none: it comes from elsewhere"])
+        facts.append(["model card", "none: not trained with rgtg"])
         return {"name": info.name, "kind": KINDS[info.kind], "facts": facts, "children": children(info, models)}
-    known = (
+    card_facts = (
         ("training signal", card.taught),
         ("objective", card.objective),
         ("base LM", card.base_lm),
@@ -213,7 +214,7 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
         ("template", card.template),
         ("licence", card.license),
     )
-    facts += [[label, words] for label, words in known if words and not (label == "template" and words == "plain")]
+    facts += [[label, words] for label, words in card_facts if words and not (label == "template" and words == "plain")]
     if card.num_pairs or card.num_texts:
         facts.append(["trained on", count(card.num_pairs, "pair") if card.num_pairs else count(card.num_texts, "text")])
     if info.kind != "base_lm":
@@ -221,17 +222,17 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
             [
                 "reward threshold",
                 f"{card.zero:+.3f}".replace("-", "−"),
-                "The reward with equal error rates on both sides: as many chosen answers lie below as rejected ones above",
+                "Equal-error threshold: the share of chosen answers below it equals the share of rejected answers above it",
             ]
         )
-    figures = {name: value for name, value in card.metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    facts += [[figure_name(name), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in figures.items() if not card.report]
-    parents = [name for name in (card.parent or card.base_lm,) if name in here and name != info.name]
-    if card.parent and card.parent not in here:
-        facts.append(["parent", f"{card.parent}, no longer here"])
+    metrics = {name: value for name, value in card.metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    facts += [[figure_name(name), f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"] for name, value in metrics.items() if not card.report]
+    parents = [name for name in (card.parent or card.base_lm,) if name in installed and name != info.name]
+    if card.parent and card.parent not in installed:
+        facts.append(["parent", f"{card.parent}, no longer installed"])
     training = [[name.replace("_", " "), _value(value)] for name, value in card.training.items() if name != "last"]
-    found = {"name": info.name, "kind": KINDS[info.kind], "facts": facts}
-    return found | {"parents": parents, "children": children(info, models), "training": training, "deletable": row is not None}
+    content = {"name": info.name, "kind": KINDS[info.kind], "facts": facts}
+    return content | {"parents": parents, "children": children(info, models), "training": training, "deletable": row is not None}
 
 
 def _value(value: object) -> str:
@@ -239,7 +240,7 @@ def _value(value: object) -> str:
 
 
 def size_words(num_bytes: int | None) -> str:
-    """ "8.8 MB", "15 GB"; where nothing is on this disk "–"."""
+    """ "8.8 MB", "15 GB"; "–" for a model that is not on this disk."""
     if num_bytes is None:
         return "–"
     value = float(num_bytes)

@@ -1,4 +1,4 @@
-"""A running comparison as growing texts, a column each: what Compare and Annotate stream.
+"""A running comparison as one growing text per column, for the page to stream.
 
 Knows nothing of the page's layout: it gives words and texts, the page puts them into its components.
 """
@@ -18,33 +18,33 @@ POLL = 0.05  # seconds
 
 
 def wait(workbench: Workbench, line: Line, ticket: Ticket) -> Generator[str, None, bool]:
-    """Words while others generate or the models load; returns whether it is this ticket's turn (False: stopped)."""
-    said = ""
+    """Yields a status sentence whenever it changes while others generate or models load; returns whether the turn has come (False: stopped)."""
+    last_status = ""
     while not ticket.stopped:
         place, models = line.place(ticket), workbench.status()
         if place == 0 and models.state != "loading":
             workbench.wait_until_ready(0)
             return True
-        words = "waiting: you are next" if place == 1 else f"waiting: {place} are before you"
-        words = words if place else f"the models are loading; your comparison starts then ({models.text})"
-        if words != said:
-            said = words
-            yield words
+        status = "waiting: you are next" if place == 1 else f"waiting: {place} ahead of you"
+        status = status if place else f"the models are loading; your comparison starts when they are ready ({models.text})"
+        if status != last_status:
+            last_status = status
+            yield status
         time.sleep(POLL)
-    yield "stopped before it began"
+    yield "stopped before it started"
     return False
 
 
 class Texts:
-    """The texts of a running comparison or branch by column; iterating runs it and gives all of them as they grow.
+    """The texts of a running comparison or branch by column; iterating runs it and yields all of them as they grow.
 
     One that has not grown is among them: Gradio sends what a text has become since the last answer, and all of it after an answer without.
     """
 
     def __init__(self, running: RunningComparison, workbench: Workbench, blind: bool = False):
         self.running, self._workbench = running, workbench
-        comparison, mine = running.comparison, {t.id for t in running.traces}
-        self._streams = {t.column: self._stream(comparison, t, blind) for t in on_screen(comparison) if t.id in mine}
+        comparison, trace_ids = running.comparison, {t.id for t in running.traces}
+        self._streams = {t.column: self._stream(comparison, t, blind) for t in on_screen(comparison) if t.id in trace_ids}
         self.columns = tuple(self._streams)
 
     def _stream(self, comparison: Comparison, trace: Trace, blind: bool) -> ColumnStream:
@@ -56,17 +56,17 @@ class Texts:
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         """Paced: what came in between is sent together. The end is not sent here, see `end`."""
-        begun, shown, grown = time.monotonic(), 0.0, set()
+        started_at, sent_at, changed_columns = time.monotonic(), 0.0, set()
         for index, event in self.running:
             name = self.columns[index]
             self._take(self._streams[name], event, self.running.traces[index])
-            grown.add(name)
-            if time.monotonic() - shown >= self._interval():
-                shown = time.monotonic()
-                for changed in grown:
-                    self._streams[changed].pace(shown - begun)
+            changed_columns.add(name)
+            if time.monotonic() - sent_at >= self._interval():
+                sent_at = time.monotonic()
+                for column in changed_columns:
+                    self._streams[column].pace(sent_at - started_at)
                 yield self.now()
-                grown = set()
+                changed_columns = set()
 
     def _interval(self) -> float:
         longest = max(stream.num_tokens for stream in self._streams.values())
@@ -87,20 +87,20 @@ class Texts:
             self._streams[name].end(trace)
         return self.now()
 
-    def fail(self, words: str) -> dict[str, str]:
-        """All texts, those that still grew closed by these words."""
+    def fail(self, message: str) -> dict[str, str]:
+        """All texts; those of unfinished columns end with this error message."""
         for stream in self._streams.values():
-            stream.fail(words)
+            stream.fail(message)
         return self.now()
 
 
 def stored_texts(comparison: Comparison, workbench: Workbench, blind: bool = False) -> dict[str, str]:
-    """Column -> text of every trace: what the streams had come to."""
+    """Column -> text of every trace on screen, as its stream ended."""
     return {t.column: trace_text(t, comparison.id, column_title(t, workbench), parent_column(comparison, t), blind) for t in on_screen(comparison)}
 
 
 def stopped_words(comparison: Comparison) -> str:
-    """ "stopped at 34 of 300", of the longest answer that was stopped before its end; "" where none was."""
+    """ "stopped at 34 of 300", of the longest answer that was stopped before its end; "" if none was."""
     return summary(stopped) if (stopped := stopped_of(comparison)) else ""
 
 
@@ -121,12 +121,12 @@ def column_title(trace: Trace, workbench: Workbench) -> str:
 
 
 def parent_column(comparison: Comparison, trace: Trace) -> str:
-    """The letter of the column a branch came from; "" for a trace of its own."""
+    """The letter of the column that a branch came from; "" for a trace that is no branch."""
     parent = comparison.trace(trace.parent_trace_id) if trace.parent_trace_id else None
     return parent.column if parent else ""
 
 
 def branch_label(comparison: Comparison, trace: Trace) -> str:
-    """What stands over a branch: "branch of B at token 5"; "" for a trace of its own."""
+    """The header of a branch, "branch of B at token 5"; "" for a trace that is no branch."""
     parent = parent_column(comparison, trace)
     return f"branch of {parent} at token {(trace.branch_position or 0) + 1}" if parent else ""

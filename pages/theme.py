@@ -1,4 +1,4 @@
-"""How every page looks: theme, styles, scripts, and the line on top. Nothing here is fetched from outside."""
+"""The look of every page: theme, style sheets, scripts and the header. Nothing is fetched from other servers."""
 
 import html
 from pathlib import Path
@@ -16,7 +16,7 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
 def theme() -> gr.themes.Base:
-    """Neutral, small, square; fonts of the reader's own machine."""
+    """A neutral, compact Gradio theme with the fonts of the reader's system."""
     colours = gr.themes.colors
     return gr.themes.Base(
         primary_hue=colours.teal, secondary_hue=colours.gray, neutral_hue=colours.gray, font=FONTS, font_mono=MONO,
@@ -36,7 +36,7 @@ def head() -> str:
 
 
 def header(active: str, pages: Links) -> gr.HTML:
-    """The name, the pages, and room for the models' status."""
+    """The header: name and links to the pages."""
     links = "".join(
         f'<a href="{html.escape(address)}"{" aria-current=page" if title == active else ""}>{html.escape(title)}</a>' for title, address in pages
     )

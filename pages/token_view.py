@@ -1,4 +1,4 @@
-"""One column's text as clickable tokens, and the stream of lines that feeds it.
+"""One column's text as clickable tokens, and the NDJSON stream behind it.
 
 The pure functions write NDJSON: a header, then a line a step, notes and an end between them. The drawing is in
 static/tokens.js; text reaches the page as `textContent` and in no other way.
@@ -18,21 +18,21 @@ from rgtg.records import Candidate, Run, Step, Trace, Tried, plain_params
 SHOWN_DECIMALS = 4  # one more than the table prints; every byte of a step is paid for again at each update
 MAX_CANDIDATES = 10
 MAX_TRIED = 10
-MAX_TRIED_TEXT = 400  # characters of a piece that was given up
+MAX_TRIED_TEXT = 400  # characters of a rejected segment
 
 
 def _number(value: float | None) -> float | None:
-    """Rounded for the wire; what is not finite is null, because JSON has no NaN."""
+    """The value rounded for the stream; None if it is not finite, because JSON has no NaN."""
     return None if value is None or not math.isfinite(value) else round(value, SHOWN_DECIMALS)
 
 
-def _line(found: dict) -> str:
-    text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _line(fields: dict) -> str:
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode("utf-8") + "\n"  # a lone surrogate cannot travel
 
 
 def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
-    """The first line of a column. A blind one names no method, model, parameter or weight."""
+    """The first line of a column; if `blind`, without method, models, parameters and weights."""
     head: dict[str, Any] = {"comparison": comparison_id, "trace": trace.id, "column": trace.column, "prompt": trace.run.prompt}
     if blind:
         return _line(head | {"blind": True})
@@ -54,24 +54,24 @@ def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
     >>> step_line(Step(0, 5, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6), blind=True)
     '{"t":" ok"}\\n'
     """
-    taken = next((c for c in step.candidates if c.token_id == step.token_id), None)
-    label = {} if step.text else {"x": _label(taken.text if taken else "")}
+    selected = next((c for c in step.candidates if c.token_id == step.token_id), None)
+    label = {} if step.text else {"x": _label(selected.text if selected else "")}
     if blind:
         return _line({"t": step.text} | label)
     guide = run.reward_model.name if run and run.reward_model else None
-    favourite = next((c for c in step.candidates if c.rank_before == 1), None)
-    found: dict[str, Any] = {"t": step.text} | label
-    found |= {
+    top = next((c for c in step.candidates if c.rank_before == 1), None)
+    fields: dict[str, Any] = {"t": step.text} | label
+    fields |= {
         "id": step.token_id,
         "lp": _number(step.log_prob),
         "g": _number(step.prob_after),
         "s": _number(step.score),
         "r": _number(_reward(step, guide)),
     }
-    found |= {"m": _number(step.score - favourite.score) if favourite else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
-    found |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
-    left_out = len(step.candidates) - len(found["c"])
-    return _line(found | ({"n": left_out} if left_out else {}) | _tried(step.tried))
+    fields |= {"m": _number(step.score - top.score) if top else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
+    fields |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
+    left_out = len(step.candidates) - len(fields["c"])
+    return _line(fields | ({"n": left_out} if left_out else {}) | _tried(step.tried))
 
 
 def _tried(tried: Sequence[Tried]) -> dict:
@@ -87,7 +87,7 @@ def _cut(text: str) -> str:
 
 
 def _label(text: str) -> str:
-    """What stands for a token without text of its own: "⟨</s>⟩", "⟨â⟩"."""
+    """The label of a token without text: "⟨</s>⟩", "⟨â⟩"."""
     return text if text.startswith("⟨") else f"⟨{text or '…'}⟩"
 
 
@@ -101,9 +101,9 @@ def _reward(step: Step, guide: str | None) -> float | None:
 def _shown(step: Step) -> list:
     """At most MAX_CANDIDATES, best score first; the selected one and the base LM's favourite always among them."""
     ranked = sorted(step.candidates, key=lambda c: c.rank_after)
-    must = [c for c in ranked if c.token_id == step.token_id or c.rank_before == 1]
-    kept = [c for c in ranked if c not in must][: MAX_CANDIDATES - len(must)]
-    return sorted(must + kept, key=lambda c: c.rank_after)
+    required = [c for c in ranked if c.token_id == step.token_id or c.rank_before == 1]
+    others = [c for c in ranked if c not in required][: MAX_CANDIDATES - len(required)]
+    return sorted(required + others, key=lambda c: c.rank_after)
 
 
 def _row(c: Candidate, run: Run | None) -> list:
@@ -116,17 +116,17 @@ def _row(c: Candidate, run: Run | None) -> list:
 
 
 def note_line(text: str) -> str:
-    """What the column's foot says from now on: "token 12 of 24 · 31 tok/s"."""
+    """A line that sets the column's footer: "token 12 of 24 · 31 tok/s"."""
     return _line({"note": text})
 
 
 def end_line(trace: Trace, blind: bool = False) -> str:
-    """The last line: why it ended, the facts of the whole answer in short, and all of them for who points at them."""
+    """The last line: stop reason, the answer's figures in short form, and all of them for the tooltip."""
     return _line({"end": trace.stop_reason, "note": end_note(trace, blind), "more": "" if blind else all_facts(trace)})
 
 
 def end_note(trace: Trace, blind: bool = False) -> str:
-    """ "24 tok · 310/s · r +3.10 · judge +0.80 · KL 5.8": r is the guide's reward of the whole answer, the other the last observer's."""
+    """ "24 tok · 310 tok/s · r +3.10 · judge +0.80 · KL 5.8": r is the guide's reward of the whole answer, the other the last observer's."""
     count = len(trace.steps)
     if trace.stop_reason == "error":
         return f"failed at token {count + 1}: {trace.error or 'see the log'}"
@@ -134,17 +134,17 @@ def end_note(trace: Trace, blind: bool = False) -> str:
     if blind or not trace.steps:
         return length
     guides, rewards = [ref.name for ref, _ in trace.run.guides], trace.steps[-1].rewards
-    shown = [(name if len(guides) > 1 else "r", value) for name, value in rewards if name in guides]
-    shown += [pair for pair in rewards[-1:] if pair[0] not in guides]
-    pace = [f"{trace.tokens_per_second:.0f}/s"] if trace.tokens_per_second else []
-    facts = [length, *_unscored(trace), *pace, *(f"{name} {_signed(value)}" for name, value in shown), *_kl_fact(trace.steps)]
-    return " · ".join(facts)
+    rewards_shown = [(name if len(guides) > 1 else "r", value) for name, value in rewards if name in guides]
+    rewards_shown += [pair for pair in rewards[-1:] if pair[0] not in guides]
+    speed = [f"{trace.tokens_per_second:.0f} tok/s"] if trace.tokens_per_second else []
+    parts = [length, *_unscored(trace), *speed, *(f"{name} {_signed(value)}" for name, value in rewards_shown), *_kl_fact(trace.steps)]
+    return " · ".join(parts)
 
 
 def _unscored(trace: Trace) -> list[str]:
-    """What a column says of itself that was stopped before its guides had judged what stands there."""
-    run, known = trace.run, dict(trace.steps[-1].rewards)
-    if trace.stop_reason != "stopped" or all(ref.name in known for ref, _ in run.guides):
+    """A note on a column that was stopped before its guides had scored the text on screen."""
+    run, rewards = trace.run, dict(trace.steps[-1].rewards)
+    if trace.stop_reason != "stopped" or all(ref.name in rewards for ref, _ in run.guides):
         return []
     rule = rule_of(run)
     return [f"first of {rule.num_rows} answers, unscored" if rule and rule.num_rows > 1 else "unscored"]
@@ -156,8 +156,8 @@ def all_facts(trace: Trace) -> str:
         return ""
     rewards = [f"{name} {_signed(value)}" for name, value in trace.steps[-1].rewards]
     nll = f"NLL {-sum(step.log_prob for step in trace.steps):.1f} nats"
-    forwards = f"{trace.lm_forwards} forwards of the LM, {trace.reward_forwards} of reward models"
-    forwards += f", {trace.check_forwards} to check them" if trace.check_forwards else ""
+    forwards = f"{trace.lm_forwards} LM forward passes, {trace.reward_forwards} reward model forward passes"
+    forwards += f", {trace.check_forwards} to check acceptance" if trace.check_forwards else ""
     return " · ".join([*rewards, *_kl_facts(trace.steps), nll, forwards, *([trace.note] if trace.note else [])])
 
 
@@ -167,16 +167,16 @@ def _signed(value: float) -> str:
 
 
 def _kl_fact(steps: Sequence[Step]) -> list[str]:
-    """The short form: KL to the base LM with the same candidates; one of the first versions, to the complete base LM, says so."""
+    """The short form: KL to the base LM with the same candidates; a trace of an early version, measured against the untruncated one, says so."""
     kl, truncation = _total(step.kl for step in steps), _total(step.truncation for step in steps)
-    return [] if kl is None else [f"KL {kl:.1f}" + ("" if truncation is not None else " to the complete base LM")]
+    return [] if kl is None else [f"KL {kl:.1f}" + ("" if truncation is not None else " to the untruncated base LM")]
 
 
 def _kl_facts(steps: Sequence[Step]) -> list[str]:
-    """The long form, with what the choice of candidates costs by itself."""
+    """The long form, with the KL that truncation to the candidates costs."""
     kl, truncation = _total(step.kl for step in steps), _total(step.truncation for step in steps)
-    cost = [] if truncation is None else [f"k, top p and temperature by themselves: KL {truncation:.1f} nats to the complete base LM"]
-    return ([] if kl is None else [f"KL {kl:.1f} nats to the {'complete base LM' if not cost else 'base LM with the same candidates'}"]) + cost
+    cost = [] if truncation is None else [f"top k, top p and temperature alone: KL {truncation:.1f} nats to the untruncated base LM"]
+    return ([] if kl is None else [f"KL {kl:.1f} nats to the {'untruncated base LM' if not cost else 'base LM with the same candidates'}"]) + cost
 
 
 def _total(values: Iterable[float | None]) -> float | None:
@@ -186,13 +186,13 @@ def _total(values: Iterable[float | None]) -> float | None:
 
 
 def trace_text(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
-    """A whole column at once: what the stream would have come to."""
+    """The complete text of a column, as its stream ends."""
     lines = [step_line(step, trace.run, blind) for step in trace.steps]
     return "".join([header_line(trace, comparison_id, title, parent, blind), *lines, end_line(trace, blind)])
 
 
 class ColumnStream:
-    """The growing text of one column: only ever appended to, as the page expects."""
+    """The growing text of one column; it is only ever appended to."""
 
     def __init__(self, trace: Trace, comparison_id: str, title: str = "", parent: str = "", blind: bool = False):
         self.text = header_line(trace, comparison_id, title, parent, blind)
@@ -207,26 +207,26 @@ class ColumnStream:
         self.text += step_line(step, self._run, self._blind)
         self.num_tokens, self._on_trial = self.num_tokens + 1, ""
 
-    def on_trial(self, words: str) -> None:
-        """What is being tried behind the text, for the next `pace` to show; gone with the next step."""
-        self._on_trial = words
+    def on_trial(self, text: str) -> None:
+        """Set what is being tried beyond the text, for the next `pace` to show; the next step clears it."""
+        self._on_trial = text
 
     def pace(self, seconds: float) -> None:
-        """The line under a column that still grows: "token 12 of 24 · 31/s · on trial: token 15"."""
-        facts = []
+        """The line under a column that still grows: "token 12 of 24 · 31 tok/s · on trial: token 15"."""
+        parts = []
         if self.num_tokens:
-            facts.append(f"token {self.num_tokens} of {self._run.generation.max_new_tokens}")
+            parts.append(f"token {self.num_tokens} of {self._run.generation.max_new_tokens}")
             if not self._blind and seconds > 0.2 and self.num_tokens > self.num_given:
-                facts.append(f"{(self.num_tokens - self.num_given) / seconds:.0f}/s")
+                parts.append(f"{(self.num_tokens - self.num_given) / seconds:.0f} tok/s")
         if self._on_trial:  # how many answers grow would give a blind column away
-            facts.append("on trial" if self._blind else self._on_trial)
-        if facts and not self.ended:
-            self.text += note_line(" · ".join(facts))
+            parts.append("on trial" if self._blind else self._on_trial)
+        if parts and not self.ended:
+            self.text += note_line(" · ".join(parts))
 
-    def fail(self, words: str) -> None:
-        """Ends a column that an exception cut short."""
+    def fail(self, message: str) -> None:
+        """End a column after an exception."""
         if not self.ended:
-            self.text += _line({"end": "error", "note": words})
+            self.text += _line({"end": "error", "note": message})
             self.ended = True
 
     def end(self, trace: Trace) -> None:
@@ -258,21 +258,21 @@ class _Drawn(gr.HTML):
 
 
 class TokenView(_Drawn):
-    """One column's text, fed by the NDJSON of this module."""
+    """One column's text; the value is the NDJSON of this module."""
 
     def __init__(self, value: str = "", *, column: str = "A", blind: bool = False, **kwargs: Any):
         super().__init__(value, js_on_load="rgtg.tokenView(element, props, watch)", column=column, blind=blind, **kwargs)
 
 
 class Inspector(_Drawn):
-    """Why this token: a sentence, the candidates, the same step elsewhere. Event `branch` {comparison, trace, index, token_id}."""
+    """Why this token: a sentence, the candidates, the same position in other columns. Event `branch` {comparison, trace, index, token_id}."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("", js_on_load="rgtg.inspector(element, trigger, 'branch')", **kwargs)
 
 
 class CurveBridge(_Drawn):
-    """Joins the reward curve to the token views, both ways, inside the page."""
+    """Links the reward curve and the token views in both directions, in the browser."""
 
     def __init__(self, curve_id: str, **kwargs: Any):
         super().__init__("", js_on_load=f"rgtg.curveBridge({json.dumps(curve_id)})", **kwargs)

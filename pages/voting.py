@@ -1,4 +1,4 @@
-"""The vote bar and what answers it: a vote, undo, the votes as a file. Built here once, for Compare and for Annotate.
+"""The vote bar and its handlers: vote, undo and export of the votes; used by every page with answers to vote on.
 
 Talks to the workbench. Whether a vote is one is checked in the library; here only that the browser sent the right types of JSON.
 """
@@ -28,18 +28,18 @@ DOWNLOAD = """(file) => {
 
 
 class Voting:
-    """The bar, and the file that it offers for download."""
+    """The vote bar and the file that Export downloads."""
 
     def __init__(self, workbench: Workbench):
         self.workbench = workbench
         self.bar = VoteBar(elem_id=ids.VOTE)
         self.export_file = gr.File(visible="hidden", elem_id=ids.EXPORT_FILE)
 
-    def wire(self, **own: Any) -> None:
+    def wire(self, **options: Any) -> None:
         """Connect the bar's own events but `go_on`, whose text the page shows; `own` is passed to each listener."""
-        self.bar.vote(self.vote(), None, self.bar, trigger_mode="multiple", **own)
-        self.bar.undo(self.undo(), None, self.bar, trigger_mode="multiple", **own)
-        exported = self.bar.export(self.export(), self.bar, [self.export_file, self.bar], **own)
+        self.bar.vote(self.vote(), None, self.bar, trigger_mode="multiple", **options)
+        self.bar.undo(self.undo(), None, self.bar, trigger_mode="multiple", **options)
+        exported = self.bar.export(self.export(), self.bar, [self.export_file, self.bar], **options)
         exported.success(None, self.export_file, None, js=DOWNLOAD)
 
     def value(self, comparison: Comparison, note: str = "", answers: str = "") -> str:
@@ -67,9 +67,9 @@ class Voting:
     @staticmethod
     def _words(comparison: Comparison, vote: Vote) -> str:
         words = f"{best_column(comparison, vote)} is best" if vote.verdict == "best" else THANKS[vote.verdict]
-        seen = [t for t in comparison.traces if t.id in vote.seen_trace_ids]
-        gone_on = {t.id for t in seen} - {t.id for t in on_screen(comparison)}
-        return f"{words}, of the first {max(len(t.steps) for t in seen)} tokens" if gone_on else words
+        seen_traces = [t for t in comparison.traces if t.id in vote.seen_trace_ids]
+        continued = {t.id for t in seen_traces} - {t.id for t in on_screen(comparison)}
+        return f"{words}, of the first {max(len(t.steps) for t in seen_traces)} tokens" if continued else words
 
     def _counted(self) -> str:
         count = self.workbench.num_votes()
@@ -80,46 +80,46 @@ class Voting:
     def vote(self) -> Handler:
         @guarded("The vote")
         def vote(event: gr.EventData = NO_EVENT) -> str:
-            asked, comparison = payload(event), None
+            sent, comparison = payload(event), None
             try:
-                comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
-                vote = read_vote(asked)
+                comparison = self.workbench.comparison(read_id(sent.get("comparison"), "comparison"))
+                vote = read_vote(sent)
                 self._store(comparison, vote)
                 comparison = self.workbench.comparison(comparison.id)
                 return self.value(comparison, self.standing(comparison), vote["vote_id"])
             except RgtgError as error:
                 warn(f"Your vote was not saved: {error}")
-                return self._refused(asked, comparison, f"not saved: {error}")
+                return self._refused(sent, comparison, f"not saved: {error}")
 
         return vote
 
     def _store(self, comparison: Comparison, vote: dict[str, Any]) -> None:
         current = self.workbench.current_vote(comparison.id)
-        said = (vote["verdict"], vote["best_trace_id"], set(vote["seen_trace_ids"] or [t.id for t in on_screen(comparison)]))
-        same = current and (current.verdict, current.best_trace_id, set(current.seen_trace_ids)) == said
-        if not same or self.workbench.running(comparison.id):  # else a second click on the same answer says nothing new
+        new = (vote["verdict"], vote["best_trace_id"], set(vote["seen_trace_ids"] or [t.id for t in on_screen(comparison)]))
+        is_same = current and (current.verdict, current.best_trace_id, set(current.seen_trace_ids)) == new
+        if not is_same or self.workbench.running(comparison.id):  # else a second click on the same answer says nothing new
             self.workbench.vote(comparison.id, **vote)
 
-    def _refused(self, asked: dict, comparison: Comparison | None, note: str) -> str:
+    def _refused(self, sent: dict, comparison: Comparison | None, note: str) -> str:
         """The answer to a vote or an undo that was not stored: the page keeps it no longer."""
-        answers, known = (found if isinstance(found := asked.get(name), str) else "" for name in ("vote_id", "comparison"))
+        answers, comparison_id = (field if isinstance(field := sent.get(name), str) else "" for name in ("vote_id", "comparison"))
         if comparison is not None:
             with suppress(RgtgError):
                 return self.value(comparison, note, answers)
-        return json.dumps({"comparison": known, "answers": answers, "refused": True, "note": note, "at": new_id()})
+        return json.dumps({"comparison": comparison_id, "answers": answers, "refused": True, "note": note, "at": new_id()})
 
     def undo(self) -> Handler:
         @guarded("Undo")
         def undo(event: gr.EventData = NO_EVENT) -> str:
-            asked, comparison = payload(event), None
+            sent, comparison = payload(event), None
             try:
-                comparison = self.workbench.comparison(read_id(asked.get("comparison"), "comparison"))
-                undo_id = read_id(asked.get("vote_id") or new_id(), "undo")
-                before = self.workbench.undo(comparison.id, vote_id=undo_id)
+                comparison = self.workbench.comparison(read_id(sent.get("comparison"), "comparison"))
+                undo_id = read_id(sent.get("vote_id") or new_id(), "undo")
+                restored_vote = self.workbench.undo(comparison.id, vote_id=undo_id)
             except RgtgError as error:
-                return self._refused(asked, comparison, str(error))
-            again = f": {self._words(comparison, before)} again" if before else ""
-            return self.value(comparison, f"taken back{again} · {self._counted()}", undo_id)
+                return self._refused(sent, comparison, str(error))
+            restored = f": {self._words(comparison, restored_vote)} again" if restored_vote else ""
+            return self.value(comparison, f"undone{restored} · {self._counted()}", undo_id)
 
         return undo
 
@@ -133,7 +133,7 @@ class Voting:
             except Exception:
                 temporary.fetched(str(file))
                 raise
-            note = f"exported {count(report.num_pairs, 'pair')}" + (f" · left out: {report.left_out}" if report.left_out else "")
+            note = f"exported {count(report.num_pairs, 'pair')}" + (f" · excluded: {report.left_out}" if report.left_out else "")
             return {self.export_file: str(report.path), self.bar: json.dumps(value | {"note": note, "at": new_id()})}
 
         return export
@@ -153,12 +153,12 @@ def best_column(comparison: Comparison, vote: Vote | None) -> str:
     return best.column if best else ""
 
 
-def read_vote(asked: dict) -> dict[str, Any]:
+def read_vote(sent: dict) -> dict[str, Any]:
     """The arguments of `Workbench.vote` from the bar's event; raises BadSettings where one is of the wrong type."""
-    verdict, best, seen, dwell_ms = asked.get("verdict"), asked.get("best"), asked.get("seen") or [], asked.get("dwell_ms")
-    names = [verdict, *([best] if best is not None else []), *(seen if isinstance(seen, list) and len(seen) <= MAX_SEEN else [None])]
-    if not all(isinstance(name, str) and ID.fullmatch(name) for name in names):
-        raise BadSettings("That is no vote on this comparison.", "", "Reload the page.")
+    verdict, best, seen, dwell_ms = sent.get("verdict"), sent.get("best"), sent.get("seen") or [], sent.get("dwell_ms")
+    ids = [verdict, *([best] if best is not None else []), *(seen if isinstance(seen, list) and len(seen) <= MAX_SEEN else [None])]
+    if not all(isinstance(name, str) and ID.fullmatch(name) for name in ids):
+        raise BadSettings("That vote cannot be read.", "", "Reload the page.")
     dwell_ms = dwell_ms if type(dwell_ms) is int and 0 <= dwell_ms < 10**9 else None
-    vote_id = read_id(asked.get("vote_id") or new_id(), "vote")
+    vote_id = read_id(sent.get("vote_id") or new_id(), "vote")
     return {"verdict": verdict, "best_trace_id": best, "seen_trace_ids": tuple(seen), "vote_id": vote_id, "dwell_ms": dwell_ms}

@@ -1,4 +1,4 @@
-"""The waiting line: one generation at a time, in order of arrival, each visitor once.
+"""The waiting line: generations run one at a time, in order of arrival.
 
 Knows nothing of models or the screen. A ticket is left in `finally`, so a closed tab frees its place.
 """
@@ -14,7 +14,7 @@ MAX_WAITING = 16
 
 
 class LineFull(RgtgError):
-    """Too many people wait; the prompt is kept."""
+    """Too many people are waiting; the prompt is kept."""
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class Ticket:
 
 
 class Line:
-    """First come, first served; `max_waiting` behind the one that runs."""
+    """First come, first served: one ticket runs and at most `max_waiting` wait."""
 
     def __init__(self, max_waiting: int = MAX_WAITING):
         self.max_waiting = max_waiting
@@ -36,7 +36,7 @@ class Line:
         self._lock = threading.Lock()
 
     def enter(self, owner: str | None) -> Ticket:
-        """A place at the end; raises LineFull with what to do."""
+        """A ticket at the end of the line; raises LineFull."""
         with self._lock:
             if len(self._tickets) > self.max_waiting:
                 raise LineFull(f"{len(self._tickets) - 1} people are waiting.", "", "Your prompt is kept; try again in about a minute.")
@@ -45,12 +45,12 @@ class Line:
             return ticket
 
     def place(self, ticket: Ticket) -> int:
-        """0 when it is this ticket's turn, otherwise how many are before it."""
+        """The number of tickets ahead of this one; 0 when its turn has come."""
         with self._lock:
             return self._tickets.index(ticket)
 
     def started_within(self, owner: str | None, seconds: float) -> bool:
-        """Whether this visitor came less than that ago and is still here: a double click."""
+        """Whether this visitor entered less than `seconds` ago and was not stopped: a double click."""
         with self._lock:
             return any(t.owner == owner and not t.stopped and time.monotonic() - t.started_at < seconds for t in self._tickets)
 
@@ -60,7 +60,7 @@ class Line:
                 self._tickets.remove(ticket)
 
     def stop(self, owner: str | None) -> int:
-        """Stops what this visitor runs or waits for; how many tickets that were."""
+        """Stop what this visitor runs or waits for; returns the number of tickets."""
         with self._lock:
             mine = [t for t in self._tickets if t.owner == owner and not t.stopped]
             for ticket in mine:

@@ -216,7 +216,7 @@ def test_a_request_over_the_limits_is_asked_back_once_and_runs_when_it_is_asked_
     workbench = StubWorkbench()
     page, workbench.over = a_page(workbench), OVER
     for prompt in ("the food was", "another prompt"):  # another request is asked about anew
-        with pytest.raises(gr.Error, match=r"up to 9 minutes.*Lower `n`\. Or press Generate again: then it runs as it is\."):
+        with pytest.raises(gr.Error, match=r"up to 9 minutes.*Lower `n`\. Or press Generate again to run it unchanged\."):
             run(page, prompt)
     assert not workbench.asked and told(page, run(page, "another prompt"))[-1].startswith("done")
     with pytest.raises(gr.Error, match="Or press Generate again"):

@@ -82,6 +82,10 @@ class StubWorkbench:
     def base_lms(self):
         return [ModelInfo("starter", "base_lm", "starter")]
 
+    def models(self):
+        judge = ModelInfo("judge", "judge", "judge", ModelCard("judge", "judge", metrics={"recommended": False}))
+        return [*StubWorkbench.base_lms(self), *StubWorkbench.guides(self), judge]
+
     def guides(self, base_lm=None):
         return [ModelInfo(n, "reward_model", n, ModelCard("reward_model", n, objective=n)) for n in ("full", "partial")]
 
@@ -267,7 +271,7 @@ def test_stop_while_waiting_begins_nothing():
     workbench = StubWorkbench(state="loading")
     page = a_page(workbench)
     threading.Timer(0.3, lambda: page._stop()(VISITOR)).start()
-    assert told(page, run(page))[-1] == "stopped before it began" and not workbench.asked
+    assert told(page, run(page))[-1] == "stopped before it started" and not workbench.asked
 
 
 def test_a_double_click_is_one_run():
@@ -419,6 +423,12 @@ def test_a_link_to_nothing_opens_the_empty_tool(asked: str):
     page = a_page(StubWorkbench())
     found = page._load()("", "{}", SimpleNamespace(query_params={"comparison": asked}))
     assert page.prompt not in found and page.columns.views["A"] not in found
+
+
+def test_the_picker_of_colours_marks_a_model_that_is_not_recommended():
+    page = a_page(StubWorkbench())
+    labels = {"full": "full", "partial": "partial", "judge": "judge (not recommended)"}
+    assert page.colour.props["labels"] == labels and page._model_pickers()[page.colour]["labels"] == labels
 
 
 def test_the_timer_ends_when_the_models_are_there():

@@ -102,8 +102,8 @@ def test_a_foreign_name_reaches_nothing(port: int, head: bytes, status: int):
 def test_a_page_of_a_foreign_name_neither_reads_nor_acts(port: int):
     evil = JSON | {"Host": "evil.example", "Origin": "http://evil.example"}
     for method, path in (("GET", "/"), ("GET", "/train"), ("GET", "/theme.css"), ("POST", "/gradio_api/queue/join"), ("POST", "/gradio_api/upload")):
-        assert says(ask(port, method, path, {} if method == "POST" else None, evil), 403, "not a name of this app")
-    assert says(ask(port, "POST", "/gradio_api/call/generate", {"data": []}, JSON | {"Origin": "http://evil.example"}), 403, "page elsewhere")
+        assert says(ask(port, method, path, {} if method == "POST" else None, evil), 403, "does not answer under that name")
+    assert says(ask(port, "POST", "/gradio_api/call/generate", {"data": []}, JSON | {"Origin": "http://evil.example"}), 403, "Another site may not")
 
 
 def test_the_guard_stands_before_websockets_too():
@@ -126,17 +126,17 @@ def test_the_guard_stands_before_websockets_too():
 # ---- routes -----------------------------------------------------------------------------------------------------------------
 
 
-def test_routes_that_no_page_uses_are_shut(port: int):
-    shut = "proxy=http://x.hf.space/ component_server deep_link dev/reload mcp/sse vibe-code openapi.json run/generate api/generate stream/a/b"
-    for name in (shut + " process_recording run-history/records queue/status token file/etc/passwd user monitoring /upload").split():
-        assert says(ask(port, "GET", f"/gradio_api/{name}"), 403, "shut"), name
+def test_routes_that_no_page_uses_are_closed(port: int):
+    closed = "proxy=http://x.hf.space/ component_server deep_link dev/reload mcp/sse vibe-code openapi.json run/generate api/generate stream/a/b"
+    for name in (closed + " process_recording run-history/records queue/status token file/etc/passwd user monitoring /upload").split():
+        assert says(ask(port, "GET", f"/gradio_api/{name}"), 403, "closed"), name
     for name in ("component_server", "process_recording", "vibe-edit", "run/generate", "%2e/upload", "mcp", "custom_component/a/b/c/d"):
-        assert says(ask(port, "POST", f"/gradio_api/{name}", {}), 403, "shut"), name
-    assert says(ask(port, "POST", "/login", {}), 403, "nothing to send") and says(
-        ask(port, "POST", "//gradio_api/upload", {}), 403, "nothing to send"
+        assert says(ask(port, "POST", f"/gradio_api/{name}", {}), 403, "closed"), name
+    assert says(ask(port, "POST", "/login", {}), 403, "accepts no data") and says(
+        ask(port, "POST", "//gradio_api/upload", {}), 403, "accepts no data"
     )
     for place in ("https://example.com/x", "http://127.0.0.1:9/", "%0ahttp://a/", "//example.com/x", "ftp://a/b"):
-        assert says(ask(port, "GET", f"/gradio_api/file={place}"), 403, "fetches nothing"), place
+        assert says(ask(port, "GET", f"/gradio_api/file={place}"), 403, "does not fetch"), place
     assert ask(port, "GET", "/gradio_api/file=/etc/passwd")[0] == 403
 
 
@@ -191,15 +191,15 @@ def test_no_more_of_a_body_is_held_than_is_read():
         (b'{"a":' * 150_000, "too deep"),
         (b'{"data": [' + b"[]," * 20_000 + b"0]}", "too many parts"),
         (b'{"data": [' + b"0," * 20_000 + b"0]}", "too many parts"),
-        (b'{"data": "' + b"\\" * 900_000, "no JSON"),
+        (b'{"data": "' + b"\\" * 900_000, "not JSON"),
         (("[" * 40).encode("utf-16-le"), "NUL"),
-        (b'{"data": ["\xff"]}', "no JSON"),
-        (b'{"data": [' + b"1" * 5000 + b"]}", "no JSON"),
-        (b"", "no JSON"),
-        (b'{"session_hash": "\\ud83d"}', "no session"),
-        (b'{"session_hash": 5}', "no session"),
-        (b'{"data": [{"path": "http://127.0.0.1:9/", "meta": {"_type": "gradio\\u002eFileData"}}]}', "names no file"),
-        (b'{"data": [{"path": "a", "meta": 5}]}', "names no file"),
+        (b'{"data": ["\xff"]}', "not JSON"),
+        (b'{"data": [' + b"1" * 5000 + b"]}", "not JSON"),
+        (b"", "not JSON"),
+        (b'{"session_hash": "\\ud83d"}', "session name"),
+        (b'{"session_hash": 5}', "session name"),
+        (b'{"data": [{"path": "http://127.0.0.1:9/", "meta": {"_type": "gradio\\u002eFileData"}}]}', "must not name a file"),
+        (b'{"data": [{"path": "a", "meta": 5}]}', "must not name a file"),
     ],
 )
 def test_a_costly_or_harmful_body_is_refused_before_it_is_read(body: bytes, words: str):
@@ -217,12 +217,12 @@ def test_junk_is_answered_in_words_and_the_next_visitor_is_served(port: int):
     """A half character as the name of a session once broke the figures of Gradio's queue, and with them every later answer."""
     call = "/gradio_api/call/generate"
     columns = ["{}"] * 4
-    assert says(ask(port, "POST", "/gradio_api/queue/join", {"data": [], "fn_index": 0, "session_hash": "\ud83d"}), 400, "no session")
+    assert says(ask(port, "POST", "/gradio_api/queue/join", {"data": [], "fn_index": 0, "session_hash": "\ud83d"}), 400, "session name")
     assert says(ask(port, "POST", "/gradio_api/queue/join", {"data": [], "fn_index": 999, "session_hash": "a"}), 400, "could not be answered")
     assert says(ask(port, "POST", "/gradio_api/call/nothing", {"data": []}), 400, "could not be answered")
     for prompt, words in (
-        ("half \ud83d", "holds half of a character"),
-        ("a\0b", "holds NUL"),
+        ("half \ud83d", "contains half of a character"),
+        ("a\0b", "contains NUL"),
         (["x"], "There is no prompt"),
         ("x" * 30_000, "30,000"),
     ):
@@ -254,7 +254,7 @@ def test_uploads_have_a_quota(port: int, folder, monkeypatch):
     assert folder.stat().st_mode & 0o077 == 0  # of this user alone
     monkeypatch.setattr(guard, "MAX_UPLOAD", 50)
     assert says(upload(port, b"x" * 20_000), 413, "too large")
-    assert says(upload(port, b"", {"Transfer-Encoding": "chunked"}), 400, "how large")
+    assert says(upload(port, b"", {"Transfer-Encoding": "chunked"}), 400, "state its size")
     monkeypatch.setattr(temporary, "MAX_BYTES", 100)
     assert says(upload(port, b"x" * 60), 413, "no room")
     monkeypatch.setattr(temporary, "MAX_FILES", 0)

@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 from pages.columns import read_settings, read_spec
-from pages.handlers import guarded, quoted, read_json, read_number, read_text, sendable, shown
+from pages.handlers import guarded, quoted, read_json, read_number, read_text, screen_error, sendable
 from pages.training_form import read_options
 from pages.voting import read_vote
 from rgtg.errors import BadSettings, RgtgError
@@ -17,13 +17,13 @@ HALF = "\ud83d"  # of an emoji
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (None, "There is no prompt. Type one."),
-        (" \n", "There is no prompt. Type one."),
-        (["x"], "There is no prompt. Found ['x']. Type one."),
-        ("x" * 11, "The prompt has 11 characters; this page takes 10. Shorten it."),
-        ("ab\0c", "The prompt holds NUL. It is character 3. Take it out, or type the text again."),
-        ("a" + HALF, "The prompt holds half of a character. It is character 2. Take it out, or type the text again."),
-        ("\ude00" + HALF, "The prompt holds half of a character. It is character 1. Take it out, or type the text again."),
+        (None, "There is no prompt. Enter one."),
+        (" \n", "There is no prompt. Enter one."),
+        (["x"], "There is no prompt. Found ['x']. Enter one."),
+        ("x" * 11, "The prompt has 11 characters; the limit is 10. Shorten it."),
+        ("ab\0c", "The prompt contains NUL. It is character 3. Remove it, or type the text again."),
+        ("a" + HALF, "The prompt contains half of a character. It is character 2. Remove it, or type the text again."),
+        ("\ude00" + HALF, "The prompt contains half of a character. It is character 1. Remove it, or type the text again."),
     ],
 )
 def test_a_text_that_is_none_is_refused_in_words(value: object, words: str):
@@ -97,7 +97,7 @@ def test_messages_can_be_sent_however_odd_and_long_the_words_are():
         fails()
     message = error.value.message
     assert message.startswith("There is no `\ufffd&lt;b&gt;`. Found xxx") and message.endswith("x …") and len(message) < 1100
-    assert shown(HALF).message == "\ufffd"
+    assert screen_error(HALF).message == "\ufffd"
 
 
 def test_a_closed_stream_closes_its_handler():
@@ -141,7 +141,7 @@ def test_settings_and_columns_refuse_wrong_types_in_words():
 def test_a_vote_of_wrong_types_is_refused_in_words(wrong: dict):
     good = {"verdict": "best", "best": "a1", "seen": ["a1", "b2"], "vote_id": "v1", "dwell_ms": 10**400}
     assert read_vote(good) == {"verdict": "best", "best_trace_id": "a1", "seen_trace_ids": ("a1", "b2"), "vote_id": "v1", "dwell_ms": None}
-    with pytest.raises(BadSettings, match="no vote on this comparison"):
+    with pytest.raises(BadSettings, match="vote cannot be read"):
         read_vote(good | wrong)
 
 

@@ -10,12 +10,12 @@ import pytest
 
 import app
 from pages import models
-from pages.models import card_words, size_words
+from pages.models import STATUSES, card_words, size_words
 from rgtg.config import Settings
 from rgtg.errors import BadSettings
 from rgtg.jobs.service import Jobs
 from rgtg.records import Job, ModelCard, RewardModelRow
-from rgtg.workbench.library import size
+from rgtg.workbench.library import ModelInfo, size
 from rgtg.workbench.workbench import Workbench
 
 
@@ -74,22 +74,27 @@ def test_a_card_tells_its_family_and_what_it_was_taught(page, workbench, folders
     parent = json.loads(page._open()(event(model="p"))[page.card])
     assert parent["children"] == ["mine"] and parent["parents"] == ["tiny"] and parent["deletable"] is False
     facts = {label: words for label, words, *_ in json.loads(page._open()(event(model="mine"))[page.card])["facts"]}
-    assert facts["where"] == "trained here" and facts["objective"] == "partial" and facts["base LM"] == "tiny"
+    assert facts["location"] == "trained here" and facts["objective"] == "partial" and facts["base LM"] == "tiny"
     cells = json.loads(page._load()(visit())[page.list])["groups"][1]["models"][1]["cells"]
     assert cells[:5] == ["partial", "tiny", "p", "75.0 % (41–93)", "8"]
+
+
+def test_a_card_says_that_a_model_is_not_recommended_wherever_it_comes_from():
+    info = ModelInfo("mine", "reward_model", "nowhere", ModelCard("reward_model", "mine", metrics={"recommended": False}))
+    assert card_words(info, [info], None, False)["facts"][0] == ["status", STATUSES["not_recommended"]]
 
 
 def test_a_model_without_a_card_says_so(workbench, folders):
     info = workbench.library.catalog.add(folders["headless"])
     found = card_words(info, workbench.library.models(), None, False)
-    assert ["card", "none: it comes from elsewhere"] in found["facts"] and "deletable" not in found
+    assert ["model card", "none: not trained with rgtg"] in found["facts"] and "deletable" not in found
 
 
 def test_an_unknown_address_says_so_and_shows_the_first(page):
-    with pytest.warns(UserWarning, match="There is no model `&lt;img&gt;`"):
+    with pytest.warns(UserWarning, match="No model `&lt;img&gt;`"):
         found = page._load()(visit(model="<img>"))
     assert json.loads(found[page.card])["name"] == "tiny"
-    with pytest.raises(gr.Error, match="not on this machine"):
+    with pytest.raises(gr.Error, match="not installed"):
         page._open()(event(model="<img>"))
 
 
@@ -109,7 +114,7 @@ def test_an_added_model_is_there_after_a_restart_until_it_is_taken_off(page, wor
     assert "f" in [m.name for m in again.library.guides()]
     again.close()
     found = page._delete()(event(model="f"))
-    assert "taken off the list" in json.loads(found[page.card])["words"] and Path(folders["full"]).is_dir()
+    assert "removed from the list" in json.loads(found[page.card])["words"] and Path(folders["full"]).is_dir()
     assert "f" not in [m.name for m in workbench.library.models()] + [m.name for m in Workbench(workbench.settings).library.guides()]
     with pytest.raises(BadSettings, match="not added by hand"):
         workbench.library.take_off("p")

@@ -71,7 +71,7 @@ def test_a_step_has_its_numbers_and_ten_candidates():
     (found,) = lines(step_line(a_step(), RUN))
     assert (found["t"], found["id"], found["lp"], found["r"], found["s"]) == (" word3", 103, -4.0, 3.0, 2.0)
     assert found["k"] == [4, 7] and found["rs"] == {"partial": 3.0, "judge": 0.5}
-    assert found["m"] == 3.0  # 2.0 against -1.0, the score of the base LM's favourite
+    assert found["m"] == 3.0  # 2.0 against -1.0, the score of the base LM's top token
     assert len(found["c"]) == 10 and found["c"][0] == [109, " word9", -10.0, [9.0], 8.0, 10, 1, 0.1, [-10.0, 18.0]]
     assert [row[6] for row in found["c"]] == list(range(1, 11))
 
@@ -82,7 +82,7 @@ def test_score_is_log_p_plus_beta_times_reward_as_sent():
         assert terms == [log_p, 2.0 * reward] and score == sum(terms)
 
 
-def test_of_many_candidates_the_taken_one_and_the_favourite_are_kept():
+def test_of_many_candidates_the_taken_one_and_the_top_token_are_kept():
     (found,) = lines(step_line(a_step(taken=5, num=40), RUN))
     ids = [row[0] for row in found["c"]]
     assert len(ids) == 10 and 105 in ids and 100 in ids and 139 in ids
@@ -147,7 +147,7 @@ def test_a_branch_begins_with_the_steps_it_copies():
 
 def test_the_foot_says_length_pace_rewards_and_divergence():
     steps = (a_step(0), a_step(1))
-    assert end_note(a_trace(steps, seconds=0.5)) == "2 tok · 4/s · r +3.00 · judge +0.50 · KL 0.5"
+    assert end_note(a_trace(steps, seconds=0.5)) == "2 tok · 4 tok/s · r +3.00 · judge +0.50 · KL 0.5"
     generation = GenerationConfig()
     assert end_note(a_trace(steps, stop_reason="stopped")).startswith(f"stopped at 2 of {generation.max_new_tokens}")
     assert end_note(a_trace(steps, stop_reason="error", error="`partial` gave NaN.")) == "failed at token 3: `partial` gave NaN."
@@ -157,10 +157,10 @@ def test_the_foot_says_length_pace_rewards_and_divergence():
 def test_a_divergence_says_what_it_is_to_and_what_the_candidates_cost():
     now, before = a_trace((a_step(0), a_step(1))), a_trace((a_step(0, truncation=None), a_step(1, truncation=None)))
     assert "KL 0.5 nats to the base LM with the same candidates" in all_facts(now)
-    assert "k, top p and temperature by themselves: KL 1.0 nats to the complete base LM" in all_facts(now)
+    assert "top k, top p and temperature alone: KL 1.0 nats to the untruncated base LM" in all_facts(now)
     # as the first versions stored it
-    assert end_note(before).endswith("KL 0.5 to the complete base LM")
-    assert "KL 0.5 nats to the complete base LM" in all_facts(before) and "same candidates" not in all_facts(before)
+    assert end_note(before).endswith("KL 0.5 to the untruncated base LM")
+    assert "KL 0.5 nats to the untruncated base LM" in all_facts(before) and "same candidates" not in all_facts(before)
 
 
 def test_a_number_that_rounds_to_nothing_has_no_sign():
@@ -252,10 +252,10 @@ def test_what_is_on_trial_is_said_until_a_step_comes():
     assert foot(stream) == "4 answers, token 12"
     stream.step(a_step())
     stream.pace(1.0)
-    assert foot(stream) == "token 1 of 24 · 1/s"
+    assert foot(stream) == "token 1 of 24 · 1 tok/s"
     stream.on_trial("on trial: token 5")
     stream.pace(1.0)
-    assert foot(stream) == "token 1 of 24 · 1/s · on trial: token 5"
+    assert foot(stream) == "token 1 of 24 · 1 tok/s · on trial: token 5"
 
 
 def test_a_blind_column_tells_not_how_many_answers_grow():

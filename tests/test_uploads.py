@@ -44,5 +44,5 @@ def test_anything_else_is_refused(body: bytes, size: int):
 
 @pytest.mark.parametrize("form", ["", "application/json", "multipart/form-data", "multipart/form-data; boundary=", "text/plain; boundary=x"])
 def test_what_is_no_form_is_refused(form: str):
-    with pytest.raises(Refused, match="no form"):
+    with pytest.raises(Refused, match="not a form"):
         OneFile(form)

@@ -58,7 +58,7 @@ def test_the_same_vote_and_the_same_undo_sent_again_are_stored_once(voting):
         for _ in range(2):
             bar = json.loads(handler()(SimpleNamespace(_data=data)))
             assert bar["answers"] == data["vote_id"]
-    assert bar["best"] == "c1-A" and bar["note"] == "taken back: A is best again · 1 vote"
+    assert bar["best"] == "c1-A" and bar["note"] == "undone: A is best again · 1 vote"
     assert [vote.verdict for vote in voting.workbench.store.votes("c1")] == ["best", "best", "withdrawn", "best"]
 
 

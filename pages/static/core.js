@@ -50,8 +50,8 @@ window.rgtg = (() => {
   const change = (view, i) => (i === 0 ? null : minus(reward(view, i), reward(view, i - 1)));
   const CHANNELS = {
     reward: { title: "reward", unit: "", measured: true, of: reward },
-    change: { title: "change of reward", unit: "", measured: true, of: change },
-    margin: { title: "lead over the base's favourite", unit: "", of: (v, i) => v.steps[i].m ?? null },
+    change: { title: "change in reward", unit: "", measured: true, of: change },
+    margin: { title: "margin over the base LM's top token", unit: "", of: (v, i) => v.steps[i].m ?? null },
     surprisal: { title: "surprisal", unit: "nats", from0: true, of: (v, i) => (v.steps[i].lp === undefined ? null : -v.steps[i].lp) },
     none: { title: "no colour", unit: "", of: () => 0 },
   };
@@ -59,10 +59,10 @@ window.rgtg = (() => {
   const value = (view, i) => CHANNELS[colour.channel].of(view, i);
   // what there is to say of a token: its reward and whose it is, the change, how probable it was, and what colours it
   function tokenFacts(view, i) {
-    const step = view.steps[i], name = measureOf(view), got = reward(view, i), moved = change(view, i);
+    const step = view.steps[i], name = measureOf(view), score = reward(view, i), delta = change(view, i);
     if (view.head?.blind || step.lp === undefined) return [];
     const channel = CHANNELS[colour.channel], number = value(view, i);
-    const rewards = [got === null ? "reward not scored" + (name && ` by ${name}`) : `reward ${signed(got)} by ${name}`, moved !== null && `change of reward ${signed(moved)}`];
+    const rewards = [score === null ? "reward not scored" + (name && ` by ${name}`) : `reward ${signed(score)} by ${name}`, delta !== null && `change in reward ${signed(delta)}`];
     return [
       !channel.measured && colour.channel !== "none" && number !== null && `${channel.title} ${channel.from0 ? plain(number) : signed(number)}${channel.unit && " " + channel.unit}`,
       ...(colour.channel === "change" ? rewards.reverse() : rewards), // what colours it comes first
@@ -83,10 +83,10 @@ window.rgtg = (() => {
       if (!sizes.has(group)) sizes.set(group, []);
       if (size > 0) sizes.get(group).push(size);
     }
-    const next = new Map([...sizes].map(([group, found]) => {
-      found.sort((a, b) => a - b);
-      const most = Math.max(FLOOR, found[Math.min(found.length - 1, Math.floor(0.98 * found.length))] ?? 0);
-      return [group, exact ? most : Math.max(halves.get(group) ?? 0, most)];
+    const next = new Map([...sizes].map(([group, sorted]) => {
+      sorted.sort((a, b) => a - b);
+      const percentile = Math.max(FLOOR, sorted[Math.min(sorted.length - 1, Math.floor(0.98 * sorted.length))] ?? 0);
+      return [group, exact ? percentile : Math.max(halves.get(group) ?? 0, percentile)];
     }));
     if (next.size === halves.size && [...next].every(([group, half]) => halves.get(group) === half)) return;
     halves = next;
@@ -96,8 +96,8 @@ window.rgtg = (() => {
   const half = (view) => halves.get(groupOf(view)) ?? 1;
   // [{name, columns, half}]: the scales in use; the name of a scale that all share is ""
   function scales() {
-    const found = [...halves].map(([name, half]) => ({ name, half, columns: Object.values(views).filter((v) => v.steps.length && groupOf(v) === name).map((v) => v.column).sort() }));
-    return found.length ? found : [{ name: "", half: 1, columns: [] }];
+    const list = [...halves].map(([name, half]) => ({ name, half, columns: Object.values(views).filter((v) => v.steps.length && groupOf(v) === name).map((v) => v.column).sort() }));
+    return list.length ? list : [{ name: "", half: 1, columns: [] }];
   }
   // Views are drawn together, once a frame: first all add their tokens, then all scroll, so that the page is laid out once.
   const waiting = new Map(); // view -> {add, scroll}

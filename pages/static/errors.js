@@ -2,9 +2,9 @@
 // same is done with success. `rgtg.complain(words, {field, home})` is for a script; a handler's errors and warnings come by the stream.
 (() => {
   const HOMES = ".go-row, #add-form, #model-card, #model-list, #job-view, #job-list, #inspector, #colour, #vote"; // what has buttons
-  const asked = new Map(); // id of an event -> {fn, home}
-  const early = new Map(); // id of an event that is not known yet -> its messages
-  const standing = new Map(); // what an error is of, a function's number or an input's name -> the error
+  const requests = new Map(); // id of an event -> {fn, home}
+  const unmatched = new Map(); // id of an event that is not known yet -> its messages
+  const errors = new Map(); // what an error is of, a function's number or an input's name -> the error
   let home = null, number = 0, watching = null;
   const remember = (event) => (home = event.target.closest?.(HOMES) ?? null);
   for (const name of ["click", "change", "keydown"]) document.addEventListener(name, remember, true);
@@ -25,27 +25,27 @@
     input.setAttribute("aria-invalid", "true");
     input.setAttribute("aria-describedby", error.note.id);
   }
-  function take(key) {
-    const error = standing.get(key), input = inputOf(error?.field);
+  function remove(key) {
+    const error = errors.get(key), input = inputOf(error?.field);
     if (!error) return;
-    standing.delete(key);
+    errors.delete(key);
     error.note.remove();
     if (input?.getAttribute("aria-describedby") === error.note.id) {
       input.removeAttribute("aria-describedby");
       if (input.checkValidity()) input.removeAttribute("aria-invalid");
     }
-    if (!standing.size) watching = void watching?.disconnect();
+    if (!errors.size) watching = void watching?.disconnect();
   }
   rgtg.complain = (words, { field = "", home = null, key = field || home, id = null } = {}) => {
-    take(key);
+    remove(key);
     const { el } = rgtg, note = el("p", { class: "error-note", role: "alert", id: `error-${++number}` }, el("span", { text: words }),
-      el("button", { type: "button", class: "plain", "aria-label": "Close this message", text: "×", onclick: () => take(key) }));
+      el("button", { type: "button", class: "plain", "aria-label": "Close this message", text: "×", onclick: () => remove(key) }));
     const error = { field, home, id, note };
-    standing.set(key, error);
+    errors.set(key, error);
     put(error);
     rgtg.tell("error", { field });
     // a form that draws itself anew takes the words with it
-    watching ??= new MutationObserver(() => { for (const one of standing.values()) if (!one.note.isConnected) put(one); });
+    watching ??= new MutationObserver(() => { for (const one of errors.values()) if (!one.note.isConnected) put(one); });
     watching.observe(document.body, { childList: true, subtree: true });
   };
 
@@ -55,22 +55,22 @@
     const from = byHand(fn) ? home : null;
     if (msg === "log" && log) return rgtg.complain(plain(log), { home: from, key: `${fn} warns`, id });
     if (msg === "process_completed" && output && "error" in output) return rgtg.complain(plain(output.error ?? "That did not work. Try again."), { field: title ?? output.title, home: from, key: fn, id });
-    if (!success || !standing.size) return;
-    for (const [key, error] of [...standing]) if (error.id !== id && (key === fn || (!error.field && byHand(fn)))) take(key);
+    if (!success || !errors.size) return;
+    for (const [key, error] of [...errors]) if (error.id !== id && (key === fn || (!error.field && byHand(fn)))) remove(key);
   }
   rgtg.hear(document, "asked", ({ id, fn, home }) => {
-    asked.set(id, { fn, home });
-    for (const message of early.get(id) ?? []) answer(asked.get(id), message);
-    early.delete(id);
+    requests.set(id, { fn, home });
+    for (const message of unmatched.get(id) ?? []) answer(requests.get(id), message);
+    unmatched.delete(id);
   });
   rgtg.hear(document, "message", (message) => {
-    const id = message.event_id, whose = asked.get(id);
+    const id = message.event_id, request = requests.get(id);
     if (!id) return;
-    if (!whose) return void early.set(id, [...(early.get(id) ?? []), message]);
-    answer(whose, message);
-    if (message.msg === "process_completed") asked.delete(id);
+    if (!request) return void unmatched.set(id, [...(unmatched.get(id) ?? []), message]);
+    answer(request, message);
+    if (message.msg === "process_completed") requests.delete(id);
   });
   rgtg.askedFrom = () => home;
-  const mended = (event) => { for (const [key, error] of [...standing]) if (error.field && inputOf(error.field) === event.target) take(key); };
-  for (const name of ["input", "change"]) document.addEventListener(name, mended);
+  const corrected = (event) => { for (const [key, error] of [...errors]) if (error.field && inputOf(error.field) === event.target) remove(key); };
+  for (const name of ["input", "change"]) document.addEventListener(name, corrected);
 })();

@@ -114,8 +114,8 @@ rgtg.columnSettings = (element, props, watch) => {
       picker.toggleAttribute("aria-invalid", wrong);
       root.append(picker);
       if (wrong) {
-        const name = value.reward_model ? `“${value.reward_model}” does not guide ${lm()}` : `No reward model here guides ${lm()}`;
-        const next = fitting().length ? "choose another reward model" : "train one on Train, or choose Base LM";
+        const name = value.reward_model ? `“${value.reward_model}” was not trained for ${lm()}` : `No reward model for ${lm()} is installed`;
+        const next = fitting().length ? "choose another reward model" : "train a reward model on the Train page, or choose Base LM";
         root.append(el("p", { class: "misfit", id: id("misfit"), role: "alert", text: `${name}: ${next}.` }));
         picker.setAttribute("aria-describedby", id("misfit"));
       }
@@ -164,8 +164,8 @@ rgtg.colourBar = (element, props, trigger, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   const legend = el("span", { class: "legend" });
-  const measure = el("select", { id: "colour-measure", "aria-label": "Reward model that colours and draws the curve", title: "The reward model whose rewards are shown; “own guide” shows each column's own, each on its own scale" });
-  const channel = rgtg.field({ label: "Colour by", choices: props.channels }, "reward", "colour-channel", (now) => { rgtg.colour.channel = now; rgtg.paintAll(); });
+  const measure = el("select", { id: "colour-measure", "aria-label": "Reward model that colours the tokens and draws the curve", title: "Reward model whose rewards are shown. “own guide”: each column's own reward model, each on its own scale" });
+  const channel = rgtg.field({ label: "Colour by", choices: props.channels }, "reward", "colour-channel", (channelName) => { rgtg.colour.channel = channelName; rgtg.paintAll(); });
   measure.addEventListener("change", () => {
     rgtg.colour.measure = measure.value;
     rgtg.paintAll();
@@ -173,11 +173,11 @@ rgtg.colourBar = (element, props, trigger, watch) => {
     trigger("measure", { measure: measure.value });
   });
   function names() {
-    const found = new Set();
-    for (const view of Object.values(rgtg.views)) for (const name of Object.keys(view.steps[0]?.rs ?? {})) found.add(name);
-    if (rgtg.colour.measure && rgtg.colour.measure !== rgtg.OWN && found.size && !found.has(rgtg.colour.measure)) rgtg.colour.measure = props.value = "";
-    const list = [...[...found].sort(), rgtg.OWN], now = [...measure.options].map((o) => o.value);
-    if (JSON.stringify(list) !== JSON.stringify(now)) measure.replaceChildren(...list.map((name) => el("option", { value: name, text: name })));
+    const scored = new Set();
+    for (const view of Object.values(rgtg.views)) for (const name of Object.keys(view.steps[0]?.rs ?? {})) scored.add(name);
+    if (rgtg.colour.measure && rgtg.colour.measure !== rgtg.OWN && scored.size && !scored.has(rgtg.colour.measure)) rgtg.colour.measure = props.value = "";
+    const choices = [...[...scored].sort(), rgtg.OWN].map((name) => [name, props.labels?.[name] ?? name]), current = [...measure.options].map((o) => [o.value, o.textContent]);
+    if (JSON.stringify(choices) !== JSON.stringify(current)) measure.replaceChildren(...choices.map(([name, text]) => el("option", { value: name, text })));
     measure.value = rgtg.measure();
   }
   function ends(half, kind) {
@@ -205,9 +205,10 @@ rgtg.colourBar = (element, props, trigger, watch) => {
       legend.append(el("span", { class: "scale", text: `${columns.join(" ")}: ${name} ${low} … ${high}` }));
     }
   }
-  root.append(rgtg.labelled({ label: "colour" }, channel), rgtg.labelled({ label: "by" }, measure), legend);
+  root.append(rgtg.labelled({ label: "colour by" }, channel), rgtg.labelled({ label: "reward model" }, measure), legend);
   rgtg.hear(element, "scale", scale);
   rgtg.hear(element, "end", names);
+  watch("labels", names);
   names();
   scale();
 };

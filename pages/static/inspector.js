@@ -1,4 +1,4 @@
-// Why this token: a sentence, the candidates with their arithmetic, the same step in the other columns.
+// Why this token: a sentence, the candidates with their arithmetic, the same position in the other columns.
 rgtg.inspector = (element, trigger) => {
   const { el, signed, plain, percent, shown } = rgtg;
   const root = element.querySelector(".drawn");
@@ -9,7 +9,7 @@ rgtg.inspector = (element, trigger) => {
   function empty() {
     if (now && root.contains(document.activeElement)) rgtg.views[now.column]?.focus(now.index);
     now = null;
-    const hint = "Click a token to see what else could have been said.";
+    const hint = "Click a token to see the candidates at that position and their scores.";
     root.replaceChildren(el("div", { class: "panel-head" }, el("h2", { text: "Why this token" })), el("p", { class: "hint", id: "inspector-sentence", text: hint }));
   }
 
@@ -18,17 +18,17 @@ rgtg.inspector = (element, trigger) => {
     const word = quoted(step.t || step.x || "");
     const [before, after] = step.k ?? [null, null];
     const base = `base ${percent(Math.exp(step.lp))}`;
-    if (head.branch === index) return `${word} was put here by hand: the branch from column ${head.parent}. Base LM: rank ${before}, ${percent(Math.exp(step.lp))}.`;
-    if (head.branch !== undefined && index < head.branch) return `${word} is copied from column ${head.parent}; the branch comes at token ${head.branch + 1}.`;
+    if (head.branch === index) return `${word} was chosen by you: the branch from column ${head.parent} starts here. Base LM: rank ${before}, ${percent(Math.exp(step.lp))}.`;
+    if (head.branch !== undefined && index < head.branch) return `${word} is copied from column ${head.parent}; the branch starts at token ${head.branch + 1}.`;
     if (!head.guide) {
-      if (before === 1) return `${word} is the base LM's first choice, ${percent(Math.exp(step.lp))}.`;
-      return `${word} was drawn: the base LM's choice number ${before}, ${percent(Math.exp(step.lp))}.`;
+      if (before === 1) return `${word} is the base LM's top token, ${percent(Math.exp(step.lp))}.`;
+      return `${word} was sampled: rank ${before} under the base LM, ${percent(Math.exp(step.lp))}.`;
     }
     const facts = `${base}, reward ${step.r === null ? "not scored" : signed(step.r)} by ${head.guide}`;
     const judged = step.c?.some((row) => row[3].length);
-    if (!judged) return `${word}: the base LM's choice number ${before}, ${facts}. ${head.title} draws single tokens from the base LM and judges longer pieces.`;
-    const drawn = after > 1 && head.params?.pick !== "greedy" ? ` It was drawn with ${percent(step.g)} after guidance.` : "";
-    const moved = before === after ? `Guidance left ${word} at rank ${before}` : `Guidance moved ${word} from rank ${before} to rank ${after}`;
+    if (!judged) return `${word}: rank ${before} under the base LM, ${facts}. ${head.title} samples tokens from the base LM and scores longer segments.`;
+    const drawn = after > 1 && head.params?.pick !== "greedy" ? ` It was sampled with probability ${percent(step.g)}.` : "";
+    const moved = before === after ? `Guidance kept ${word} at rank ${before}` : `Guidance moved ${word} from rank ${before} to rank ${after}`;
     return `${moved}: ${facts}${sum(head, step)}.${drawn}`;
   }
   // "; log p −2.10 + β·r +3.00 = +0.90", the method's own terms of the token that was taken
@@ -44,15 +44,15 @@ rgtg.inspector = (element, trigger) => {
     const terms = step.c.some((row) => row[8]) ? head.terms : [];
     const columns = [
       ["candidate", (row) => candidate(row, step)],
-      ["base", (row) => share(Math.exp(row[2]))],
+      ["base", (row) => share(Math.exp(row[2])), "probability under the base LM"],
       ...guides.map(([name, weight], i) => [
         guides.length > 1 ? name : "reward", (row) => plain(row[3][i], 3),
         `reward of the answer so far with this token, by ${name}` + (weight === 1 ? "" : `; its weight is ${weight}`), weight === 1 ? "" : `×${weight}`,
       ]),
       ...terms.map((name, i) => [name, (row) => plain(row[8]?.[i], 3), TERM_HELP[name]]),
-      ["score", (row) => plain(row[4], 3), terms.length ? "score = " + terms.join(" + ") : "what the selection compares"],
+      ["score", (row) => plain(row[4], 3), terms.length ? "score = " + terms.join(" + ") : "the value by which a token is selected"],
       ["rank", (row) => (row[5] === row[6] ? String(row[6]) : `${row[5]} → ${row[6]}`), "before guidance → after"],
-      guided && ["after", (row) => share(row[7]), "share among the candidates after guidance"],
+      guided && ["after", (row) => share(row[7]), "probability among the candidates after guidance"],
       ["branch", (row) => branch(row, head, index)],
     ].filter(Boolean);
     const rows = step.c.map((row) =>
@@ -61,8 +61,8 @@ rgtg.inspector = (element, trigger) => {
     const buttons = rows.map((row) => row.querySelector("button")).filter(Boolean);
     buttons.forEach((button, i) => (button.tabIndex = i ? -1 : 0)); // one Tab stop; the arrows move
     const heads = columns.map(([title, , help, weight]) => el("th", { scope: "col", title: help, "data-column": title }, title, weight && el("small", { text: " " + weight })));
-    const found = el("table", { class: "candidates", onkeydown: (event) => walk(event, buttons, index) }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
-    return step.n ? [found, el("p", { class: "hint", id: "inspector-left-out", text: `${step.c.length} of ${step.c.length + step.n} candidates: what was taken, the base LM's favourite and the highest scores.` })] : [found];
+    const candidates = el("table", { class: "candidates", onkeydown: (event) => walk(event, buttons, index) }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
+    return step.n ? [candidates, el("p", { class: "hint", id: "inspector-left-out", text: `${step.c.length} of ${step.c.length + step.n} candidates: the selected token, the base LM's top token and the highest scores.` })] : [candidates];
   }
   function walk(event, buttons, index) {
     const at = buttons.indexOf(event.target), to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: buttons.length - 1 }[event.key];
@@ -84,16 +84,16 @@ rgtg.inspector = (element, trigger) => {
     return !!to;
   };
 
-  // ---- what was tried -----------------------------------------------------------------------------
-  // a row: text, reward as it ended, the threshold that it missed, its share among the rows
+  // ---- rejected segments, dropped particles -----------------------------------------------------------------------------
+  // a row: text, reward at its end, the threshold that it missed, its share among the particles
   const TRIED = [
-    ["reward", (value) => plain(value, 2), "reward of the answer as the piece ended"],
-    ["threshold", (value) => plain(value, 2), "reward that it had to reach"],
-    ["share", percent, "weight among the answers that grew beside each other"],
+    ["reward", (value) => plain(value, 2), "reward of the answer at the end of the segment"],
+    ["threshold", (value) => plain(value, 2), "reward required for acceptance"],
+    ["share", percent, "normalized weight among the particles"],
   ];
   function tried({ rows, more }) {
     const has = TRIED.map((_, i) => rows.some((row) => row[i + 1] !== null));
-    const what = has[1] ? "Tried here and given up" : has[2] ? "Answers dropped here" : "Drawn here and not kept";
+    const what = has[1] ? "Rejected here" : has[2] ? "Dropped at resampling" : "Sampled but not selected";
     const columns = TRIED.map((column, i) => [...column, i + 1]).filter((_, i) => has[i]);
     const lines = rows.map((row) => el("tr", {},
       el("td", {}, el("span", { class: "piece", dir: "auto", title: row[0], text: shown(row[0]) || "…" })),
@@ -104,7 +104,7 @@ rgtg.inspector = (element, trigger) => {
       more > 0 && el("div", { class: "hint", text: `and ${more} more` }));
   }
   function candidate(row, step) {
-    const marks = [row[0] === step.id && ["●", "taken"], row[5] === 1 && ["○", "the base LM's favourite"], row[6] === 1 && ["▲", "highest score"]].filter(Boolean);
+    const marks = [row[0] === step.id && ["●", "selected"], row[5] === 1 && ["○", "the base LM's top token"], row[6] === 1 && ["▲", "highest score"]].filter(Boolean);
     const cell = el("span", { class: "cand" }, el("span", { class: "word", dir: "auto", title: `${row[1]} · token id ${row[0]}`, text: shown(row[1]) || "…" }));
     for (const [mark, title] of marks) cell.append(el("span", { class: "mark", title, role: "img", "aria-label": title, text: mark }));
     return cell;
@@ -123,18 +123,18 @@ rgtg.inspector = (element, trigger) => {
   }
   function branch(row, head, index) {
     const word = shown(row[1]) || "…", there = twin(row, head, index);
-    if (there === head.column) return el("span", { class: "hint", text: "taken" });
-    if (there) return el("button", { class: "branch there", type: "button", title: `Column ${there} goes on with ${word}`, onclick: () => rgtg.select(there, index, "inspector"), text: `in ${there}` });
+    if (there === head.column) return el("span", { class: "hint", text: "selected" });
+    if (there) return el("button", { class: "branch there", type: "button", title: `Column ${there} continues with ${word}`, onclick: () => rgtg.select(there, index, "inspector"), text: `in ${there}` });
     const name = `Branch here with ${word}`;
     const go = () => trigger("branch", { comparison: head.comparison, trace: head.trace, index, token_id: row[0] });
-    return el("button", { class: "branch", type: "button", "aria-label": name, title: name + ": a new column goes on from this token", onclick: go, text: "Branch here" });
+    return el("button", { class: "branch", type: "button", "aria-label": name, title: name + ": a new column continues from this token", onclick: go, text: "Branch here" });
   }
 
   function peers({ column, index }) {
     const others = Object.values(rgtg.views).filter((view) => view.column !== column && view.steps[index]);
     if (!others.length) return null;
     const own = rgtg.measure() === rgtg.OWN;
-    const line = el("div", { class: "peers" }, own ? "Same step, reward by each column's own guide: " : `Same step, reward by ${rgtg.measure()}: `);
+    const line = el("div", { class: "peers" }, own ? "Same position, reward by each column's own guide: " : `Same position, reward by ${rgtg.measure()}: `);
     for (const view of others.sort((a, b) => a.column.localeCompare(b.column))) {
       const step = view.steps[index], value = rgtg.reward(view, index);
       const words = `${view.column} ${quoted(step.t || step.x || "")} ${value === null ? "" : signed(value)}`, by = `reward by ${rgtg.measureOf(view)}`;
@@ -148,27 +148,27 @@ rgtg.inspector = (element, trigger) => {
     box.scrollTop += root.querySelector("#inspector-tried").getBoundingClientRect().top - box.getBoundingClientRect().top;
   }
 
-  function draw(found) {
-    now = found;
-    const { head, step, index, column } = found;
+  function draw(selection) {
+    now = selection;
+    const { head, step, index, column } = selection;
     const go = (to) => rgtg.select(column, to, "inspector");
     const steps = rgtg.views[column].steps;
-    const held = document.activeElement?.closest?.("#inspector") ? document.activeElement.id : "";
+    const focusedId = document.activeElement?.closest?.("#inspector") ? document.activeElement.id : "";
     root.replaceChildren(
       el("div", { class: "panel-head" },
         el("h2", { text: "Why this token" }),
         el("span", { class: "where", text: `${column} · token ${index + 1} of ${steps.length}` }),
-        step.y && el("button", { id: "inspector-to-tried", type: "button", class: "small", onclick: toTried, text: `${step.y.rows.length + step.y.more} given up ↓` }),
-        el("span", { class: "legend-line", text: "● taken   ○ base LM's favourite   ▲ highest score" }),
+        step.y && el("button", { id: "inspector-to-tried", type: "button", class: "small", onclick: toTried, text: `${step.y.rows.length + step.y.more} rejected ↓` }),
+        el("span", { class: "legend-line", text: "● selected   ○ base LM's top token   ▲ highest score" }),
         el("button", { id: "inspector-previous", type: "button", class: "small", "aria-label": "Previous token", disabled: index === 0, onclick: () => go(index - 1), text: "‹" }),
         el("button", { id: "inspector-next", type: "button", class: "small", "aria-label": "Next token", disabled: index + 1 >= steps.length, onclick: () => go(index + 1), text: "›" }),
         el("button", { id: "inspector-close", type: "button", class: "small", "aria-label": "Close", onclick: rgtg.close, text: "×" }),
       ),
       el("p", { id: "inspector-sentence", text: sentence(head, step, index) }),
-      el("div", { class: "table", tabindex: step.y ? "0" : null, role: "region", "aria-label": "Candidates" }, ...(step.c?.length ? table(head, step, index) : [el("p", { class: "hint", text: "No candidates were kept for this token." })]), step.y && tried(step.y)),
-      peers(found) ?? "",
+      el("div", { class: "table", tabindex: step.y ? "0" : null, role: "region", "aria-label": "Candidates" }, ...(step.c?.length ? table(head, step, index) : [el("p", { class: "hint", text: "No candidates were stored for this token." })]), step.y && tried(step.y)),
+      peers(selection) ?? "",
     );
-    if (held) document.getElementById(held)?.focus();
+    if (focusedId) document.getElementById(focusedId)?.focus();
   }
   rgtg.hear(element, "select", draw);
   rgtg.hear(element, "close", empty);

@@ -29,7 +29,7 @@ rgtg.outbox = (send, changed) => {
     if (!acts.length) return;
     if (!there) timer = setTimeout(again, EVERY);
     else if (tries < TIMES) now();
-    else answered(acts[0].id, "lost: the app did not answer; do it again");
+    else answered(acts[0].id, "lost: the app did not respond; please repeat it");
   }
   function answered(id, lost = "") {
     if (!acts.some((act) => act.id === id)) return;

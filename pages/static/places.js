@@ -24,15 +24,15 @@ rgtg.starting = (() => {
 rgtg.asked = () => new URL(location.href).searchParams.get("comparison") ?? "";
 // the prompt, and JSON of the rest: what was on the page, if it was left at what the address names, or the address names nothing
 rgtg.draft = () => {
-  let prompt = "", kept = {};
-  try { [prompt, kept] = JSON.parse(sessionStorage.getItem("rgtg-draft") || '["", {}]'); } catch { /* nothing was kept */ }
-  const address = new URL(location.href), before = kept.comparison ?? "";
-  if (address.searchParams.has("lineup") || (rgtg.asked() && rgtg.asked() !== before)) return ["", "{}"];
-  if (before && !rgtg.asked()) {
-    address.searchParams.set("comparison", before);
+  let prompt = "", draft = {};
+  try { [prompt, draft] = JSON.parse(sessionStorage.getItem("rgtg-draft") || '["", {}]'); } catch { /* nothing was kept */ }
+  const address = new URL(location.href), draftComparison = draft.comparison ?? "";
+  if (address.searchParams.has("lineup") || (rgtg.asked() && rgtg.asked() !== draftComparison)) return ["", "{}"];
+  if (draftComparison && !rgtg.asked()) {
+    address.searchParams.set("comparison", draftComparison);
     history.replaceState(null, "", address);
   }
-  return [prompt, JSON.stringify(kept)];
+  return [prompt, JSON.stringify(draft)];
 };
 
 rgtg.address = (element, props, trigger) => {
@@ -56,7 +56,7 @@ rgtg.address = (element, props, trigger) => {
   });
   addEventListener("pagehide", () => {
     const columns = Object.fromEntries(Object.entries(rgtg.currentColumns ?? {}).map(([letter, value]) => [letter, JSON.stringify(value())]));
-    const kept = { comparison: shown, settings: JSON.stringify(rgtg.currentSettings?.() ?? {}), columns };
-    try { sessionStorage.setItem("rgtg-draft", JSON.stringify([document.querySelector("#prompt textarea")?.value ?? "", kept])); } catch { /* then it is not kept */ }
+    const draft = { comparison: shown, settings: JSON.stringify(rgtg.currentSettings?.() ?? {}), columns };
+    try { sessionStorage.setItem("rgtg-draft", JSON.stringify([document.querySelector("#prompt textarea")?.value ?? "", draft])); } catch { /* then it is not kept */ }
   });
 };

@@ -9,7 +9,7 @@
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); }); // its connections are gone
   const fetched = window.fetch.bind(window);
   const ask = (...request) => fetched(...request).catch((error) => { if (leaving) return new Promise(() => {}); throw error; });
-  const missing = new Set(), early = new Set(); // ids of events: without their answer; answered before their id was known
+  const unanswered = new Set(), answeredEarly = new Set(); // ids of events: without their answer; answered before their id was known
   let closing = null; // a promise while Gradio has not heard yet that its stream is closed
 
   const tell = (name, detail) => document.dispatchEvent(new CustomEvent("rgtg:" + name, { detail })); // errors.js hears of it
@@ -20,7 +20,7 @@
     const { event_id: id } = response.ok ? await response.clone().json() : {};
     if (id) tell("asked", { id, fn, home });
     while (closing) await closing;
-    if (id && !early.delete(id)) missing.add(id);
+    if (id && !answeredEarly.delete(id)) unanswered.add(id);
     return response;
   }
 
@@ -38,10 +38,10 @@
           const messages = (rest + value).split("\n\n");
           rest = messages.pop();
           for (const message of messages) {
-            const found = JSON.parse(message.slice("data:".length)), { msg, event_id: id } = found;
-            tell("message", found);
-            if (msg === "process_completed" && !missing.delete(id)) early.add(id);
-            if (msg === "close_stream" && missing.size) next = ask(request.clone());
+            const event = JSON.parse(message.slice("data:".length)), { msg, event_id: id } = event;
+            tell("message", event);
+            if (msg === "process_completed" && !unanswered.delete(id)) answeredEarly.add(id);
+            if (msg === "close_stream" && unanswered.size) next = ask(request.clone());
             else out.enqueue(encoder.encode(message + "\n\n"));
             if (msg === "close_stream" && !next) {
               // it has heard of it when it aborts its request
@@ -57,7 +57,7 @@
     const body = new ReadableStream({
       start(out) {
         copy(out).then(() => out.close()).catch((error) => {
-          missing.clear();
+          unanswered.clear();
           if (request.signal.aborted) out.close(); // it was told to end
           else if (!leaving) out.error(error);
         });

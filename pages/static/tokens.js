@@ -58,12 +58,12 @@ rgtg.tokenView = (element, props, watch) => {
     }
     const added = document.createDocumentFragment(), from = view.steps.length;
     for (let end; (end = text.indexOf("\n", read)) >= 0; read = end + 1) {
-      const found = JSON.parse(text.slice(read, end));
-      if (found.note !== undefined) foot.textContent = found.note;
-      if (found.end !== undefined) finish(found);
-      if (found.t === undefined) continue;
-      added.append(token(found, view.steps.length));
-      view.steps.push(found);
+      const line = JSON.parse(text.slice(read, end));
+      if (line.note !== undefined) foot.textContent = line.note;
+      if (line.end !== undefined) finish(line);
+      if (line.t === undefined) continue;
+      added.append(token(line, view.steps.length));
+      view.steps.push(line);
     }
     if ((grown = view.steps.length > from)) {
       tokens.append(added);
@@ -86,11 +86,11 @@ rgtg.tokenView = (element, props, watch) => {
     span.append(...step.t.split(/(\n)/).map((part) => (part === "\n" ? el("span", { class: "newline", text: part }) : part)));
     return span;
   }
-  function finish(found) {
+  function finish(line) {
     view.done = true;
-    foot.title = found.more || foot.textContent;
-    root.dataset.end = found.end;
-    rgtg.tell("end", { column: props.column, reason: found.end });
+    foot.title = line.more || foot.textContent;
+    root.dataset.end = line.end;
+    rgtg.tell("end", { column: props.column, reason: line.end });
   }
 
   function paint(from) {
@@ -152,7 +152,7 @@ rgtg.tokenView = (element, props, watch) => {
     if (column === props.column) {
       node.setAttribute("aria-pressed", "true");
       if (origin !== "view") reveal(node);
-      uncover(node);
+      queueMicrotask(() => uncover(node)); // once the inspector has heard of it, too, and stands where it will
     } else node.classList.add("peer");
   });
   rgtg.hear(element, "close", () => {

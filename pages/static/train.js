@@ -57,7 +57,7 @@ rgtg.trainForm = (element, props, trigger, watch, upload, chosen) => {
       put({ source: "file", path, uploaded: file.name, named: value.named }, true);
       draw();
     } catch {
-      note.textContent = `${file.name} could not be uploaded: it may be too large. Give its path instead.`;
+      note.textContent = `${file.name} could not be uploaded: it may be too large. Enter its path instead.`;
     }
   }
   function source() {
@@ -65,15 +65,15 @@ rgtg.trainForm = (element, props, trigger, watch, upload, chosen) => {
     const line = [el("label", { class: "field" }, el("span", { text: "data" }), select)];
     if (value.source !== "file") return line;
     const note = el("span", { class: "quiet" });
-    const file = el("input", { type: "file", accept: ".jsonl,.ndjson,.json,.csv,.tsv,.parquet,.arrow,.feather,.gz,.zst", id: "train-file", hidden: true, "aria-label": "A file of preferences" });
+    const file = el("input", { type: "file", accept: ".jsonl,.ndjson,.json,.csv,.tsv,.parquet,.arrow,.feather,.gz,.zst", id: "train-file", hidden: true, "aria-label": "Preference data file" });
     file.addEventListener("change", () => file.files[0] && take(file.files[0], note));
-    const path = text("train-path", "File on this machine, or owner/name of a data set on the hub", value.uploaded || value.path, (words, ended) => put({ path: words.trim(), uploaded: "" }, ended && words.trim()), "file on this machine, or owner/name/subset/split on the hub");
-    return [...line, path, el("button", { type: "button", id: "train-upload", title: "Rows with prompt, chosen and rejected, or two answers and a winner: JSON, CSV, Parquet or Arrow, also in gzip", onclick: () => file.click(), text: "Upload …" }), file, note];
+    const path = text("train-path", "File on this machine, or owner/name of a dataset on the Hugging Face Hub", value.uploaded || value.path, (words, ended) => put({ path: words.trim(), uploaded: "" }, ended && words.trim()), "file, or owner/name/subset/split on the Hugging Face Hub");
+    return [...line, path, el("button", { type: "button", id: "train-upload", title: "Rows with prompt, chosen and rejected, or with two answers and a winner: JSON, CSV, Parquet or Arrow, also gzipped", onclick: () => file.click(), text: "Upload …" }), file, note];
   }
   function draw() {
     const open = root.querySelector("details")?.open;
     const [first, rest] = [fields().filter((f) => f.first), fields().filter((f) => !f.first)];
-    const start = rgtg.field({ label: "Start from", choices: props.starts, help: "The model that training begins from; a reward model becomes its parent" }, value.start, "train-start-model", (now) => put({ start: now }, true));
+    const start = rgtg.field({ label: "Start from", choices: props.starts, help: "Model to initialize from; a reward model becomes the parent of the new one" }, value.start, "train-start-model", (now) => put({ start: now }, true));
     const name = text("train-name", "Name of the new model", value.name, (words, ended) => put({ name: words, named: true }, false));
     name.maxLength = 64;
     rgtg.put(root,
@@ -110,16 +110,16 @@ rgtg.dataView = (element, props, watch) => {
   const root = element.querySelector(".drawn");
   let newest = 0;
   function draw() {
-    const found = JSON.parse(props.value || "{}"), asked = found.asked ?? 0;
+    const report = JSON.parse(props.value || "{}"), asked = report.asked ?? 0;
     if (asked < newest) return;
     newest = asked;
     const list = (items, cls) => (items?.length ? el("ul", { class: cls }, ...items.map((text) => el("li", { text }))) : null);
     rgtg.put(root,
-      el("h2", { text: "The data" }),
-      found.words ? el("p", { class: found.wrong ? "wrong" : "quiet", text: found.words }) : null,
-      found.facts?.length ? rgtg.facts(found.facts, "data-facts") : null,
-      found.left_out?.length ? el("h3", { text: "Left out" }) : null, list(found.left_out, "left-out"),
-      found.remarks?.length ? el("h3", { text: "Good to know" }) : null, list(found.remarks, "remarks"));
+      el("h2", { text: "Data" }),
+      report.words ? el("p", { class: report.wrong ? "wrong" : "quiet", text: report.words }) : null,
+      report.facts?.length ? rgtg.facts(report.facts, "data-facts") : null,
+      report.left_out?.length ? el("h3", { text: "Excluded" }) : null, list(report.left_out, "left-out"),
+      report.remarks?.length ? el("h3", { text: "Notes" }) : null, list(report.remarks, "remarks"));
   }
   watch("value", draw);
   draw();
@@ -130,10 +130,10 @@ rgtg.jobList = (element, props, trigger, watch, openJob) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   function draw() {
-    const found = JSON.parse(props.value || "{}"), focus = root.contains(document.activeElement) ? document.activeElement.dataset.job : null;
-    const rows = (found.jobs ?? []).map((job) => el("button", { type: "button", class: "job", "data-job": job.id, "data-state": job.state, "aria-pressed": String(job.id === found.open), onclick: () => trigger(openJob, { job: job.id }) },
+    const list = JSON.parse(props.value || "{}"), focus = root.contains(document.activeElement) ? document.activeElement.dataset.job : null;
+    const rows = (list.jobs ?? []).map((job) => el("button", { type: "button", class: "job", "data-job": job.id, "data-state": job.state, "aria-pressed": String(job.id === list.open), onclick: () => trigger(openJob, { job: job.id }) },
       el("span", { class: "name", text: job.name }), el("span", { class: "when", text: rgtg.when(job.created_at) }), el("span", { class: "what", text: job.words })));
-    rgtg.put(root, el("h2", { text: "Trainings" }), ...(rows.length ? rows : [el("p", { class: "quiet", text: "None yet. A training goes on in the background, whatever page is open." })]));
+    rgtg.put(root, el("h2", { text: "Training runs" }), ...(rows.length ? rows : [el("p", { class: "quiet", text: "None yet. A run continues in the background when you leave this page." })]));
     if (focus) root.querySelector(`[data-job="${CSS.escape(focus)}"]`)?.focus();
   }
   watch("value", draw);
@@ -151,19 +151,19 @@ rgtg.jobView = (element, props, trigger, watch, cancelJob, resumeJob) => {
       const button = el("button", { type: "button", id: name, title, text, onclick: () => { rgtg.once(button); trigger(event, { job: job.id }); } });
       return button;
     };
-    const bar = el("div", { class: "bar", role: "progressbar", "aria-label": "Share of the steps that are done", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(100 * (job.share ?? 0)) }, el("i"));
+    const bar = el("div", { class: "bar", role: "progressbar", "aria-label": "Training progress", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(100 * (job.share ?? 0)) }, el("i"));
     bar.firstChild.style.width = `${100 * (job.share ?? 0)}%`;
     const log = root.querySelector("#job-log");
     rgtg.put(root,
       el("div", { class: "job-head" }, el("h2", { text: job.name }), el("span", { id: "job-state", "data-state": job.state, text: job.words }),
-        job.cancel ? act("job-cancel", cancelJob, "Cancel", "End this training; no model is left of it") : null,
-        job.resume ? act("job-resume", resumeJob, "Resume", "Go on from its last whole checkpoint") : null,
-        job.model ? el("a", { class: "link", href: job.model, text: "Its card" }) : null,
+        job.cancel ? act("job-cancel", cancelJob, "Cancel", "Stop this run; no model is saved") : null,
+        job.resume ? act("job-resume", resumeJob, "Resume", "Resume from the last complete checkpoint") : null,
+        job.model ? el("a", { class: "link", href: job.model, text: "Model card" }) : null,
         job.lineup ? el("a", { class: "main-link", id: "try-in-compare", href: job.lineup, text: "Try it in Compare" }) : null),
       job.share !== null && job.share !== undefined ? bar : null,
       el("p", { class: "quiet", text: job.about }),
       job.error ? el("p", { class: "wrong", id: "job-error", text: job.error }) : null,
-      job.log ? el("details", { id: "job-log", open: !!log?.open }, el("summary", { text: "The end of its log" }), el("pre", { text: job.log })) : null);
+      job.log ? el("details", { id: "job-log", open: !!log?.open }, el("summary", { text: "Last lines of the log" }), el("pre", { text: job.log })) : null);
   }
   watch("value", draw);
   draw();
@@ -174,13 +174,13 @@ rgtg.report = (element, props, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   function draw() {
-    const found = JSON.parse(props.value || "{}");
+    const report = JSON.parse(props.value || "{}");
     rgtg.put(root,
-      found.verdict ? el("p", { class: "verdict", id: "verdict", text: found.verdict }) : null,
-      found.sentence ? el("p", { id: "verdict-sentence", text: found.sentence }) : null,
-      found.facts?.length ? rgtg.facts(found.facts, "report-facts") : null,
-      found.calibration ? el("h3", { text: "Calibration: predicted probability and accuracy" }) : null,
-      found.calibration ? el("div", { class: "table" }, rgtg.table(found.calibration.head, found.calibration.rows, "calibration-table")) : null);
+      report.verdict ? el("p", { class: "verdict", id: "verdict", text: report.verdict }) : null,
+      report.sentence ? el("p", { id: "verdict-sentence", text: report.sentence }) : null,
+      report.facts?.length ? rgtg.facts(report.facts, "report-facts") : null,
+      report.calibration ? el("h3", { text: "Calibration: predicted probability against accuracy" }) : null,
+      report.calibration ? el("div", { class: "table" }, rgtg.table(report.calibration.head, report.calibration.rows, "calibration-table")) : null);
   }
   watch("value", draw);
   draw();

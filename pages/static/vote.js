@@ -9,7 +9,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
 
   function say(act) {
     if (!value.comparison) return;
-    word = rgtg.starting.yet() ? "the new answers have not begun" : "";
+    word = rgtg.starting.yet() ? "the new answers have not started yet" : "";
     if (!word) outbox.put({ id: newId(), comparison: value.comparison, ...act });
     show();
   }
@@ -24,20 +24,20 @@ rgtg.voteBar = (element, props, trigger, watch) => {
   }
   const button = (name, key, label, title, act) => (buttons[name] = el("button", { id: "vote-" + name, type: "button", class: "vote", title, "aria-pressed": "false", onclick: act }, key ? el("kbd", { text: key }) : null, label));
   const note = el("span", { id: "vote-note", role: "status" });
-  const more = el("button", { id: "vote-go-on", type: "button", class: "plain", title: "Go on writing from where the answers were stopped", hidden: true, onclick: goOn, text: "Go on" });
+  const more = el("button", { id: "vote-go-on", type: "button", class: "plain", title: "Continue the answers from where they were stopped", hidden: true, onclick: goOn, text: "Continue" });
 
   function draw() {
-    const found = JSON.parse(props.value || "{}");
-    if (found.answers) outbox.answered(found.answers);
-    if (found.answers && (found.refused || found.comparison !== value.comparison)) {
+    const update = JSON.parse(props.value || "{}");
+    if (update.answers) outbox.answered(update.answers);
+    if (update.answers && (update.refused || update.comparison !== value.comparison)) {
       // what it says of the comparison is not known, or the page shows another one by now
-      word = found.comparison === value.comparison ? found.note : `the comparison before: ${found.note}`;
+      word = update.comparison === value.comparison ? update.note : `previous comparison: ${update.note}`;
       props.value = JSON.stringify(value);
       return show();
     }
-    const other = found.comparison !== value.comparison;
+    const other = update.comparison !== value.comparison;
     if (other) since = performance.now();
-    value = { traces: [], ...found };
+    value = { traces: [], ...update };
     word = "";
     const letters = value.traces.map(([letter]) => letter);
     for (const letter of "ABCDEFGH") {
@@ -53,12 +53,12 @@ rgtg.voteBar = (element, props, trigger, watch) => {
   // what the server said last, and over it what it has not answered yet
   function show() {
     const waiting = outbox.of(value.comparison), last = waiting.at(-1);
-    const said = waiting.filter((act) => act.kind === "vote").at(-1) ?? value;
+    const vote = waiting.filter((act) => act.kind === "vote").at(-1) ?? value;
     for (const [name, node] of Object.entries(buttons)) {
       const trace = value.traces?.find(([letter]) => letter === name)?.[1];
-      node.setAttribute("aria-pressed", String(said.verdict === name || (said.verdict === "best" && !!trace && trace === said.best)));
+      node.setAttribute("aria-pressed", String(vote.verdict === name || (vote.verdict === "best" && !!trace && trace === vote.best)));
     }
-    const kept = outbox.away() ? "not saved yet: the app does not answer · kept, and sent again" : last?.kind === "undo" ? "taking back …" : "saving …";
+    const kept = outbox.away() ? "not saved yet: the app does not respond · it will be sent again" : last?.kind === "undo" ? "undoing …" : "saving …";
     note.textContent = last ? kept : word || value.note || "";
     more.hidden = !value.stopped || !!last;
   }
@@ -80,11 +80,11 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     button("tie", "T", "Tie", "Equally good (key T)", () => cast("tie", null)),
     button("all_bad", "N", "All bad", "None is good (key N)", () => cast("all_bad", null)),
     button("skip", "S", "Skip", "No opinion (key S)", () => cast("skip", null)),
-    button("undo", "U", "Undo", "Take the vote back (key U)", () => say({ kind: "undo" })),
+    button("undo", "U", "Undo", "Undo the vote (key U)", () => say({ kind: "undo" })),
     note,
     more,
     link,
-    el("button", { id: "export", type: "button", class: "plain", title: "Download the votes as training pairs", onclick: () => trigger("export", {}), text: "Export" }),
+    el("button", { id: "export", type: "button", class: "plain", title: "Download the votes as preference pairs (JSONL)", onclick: () => trigger("export", {}), text: "Export" }),
   );
   watch("value", draw);
   draw();

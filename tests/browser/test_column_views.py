@@ -4,6 +4,7 @@ import pytest
 from browser_app import Visitor
 
 from rgtg.errors import BadSettings
+from rgtg.models.catalog import ModelInfo
 
 # a column by itself in place of all others, fed with lines as the server sends them
 DRAW = """(steps, prompt) => {
@@ -45,8 +46,9 @@ def person(browser, address):
 
 @pytest.fixture
 def drawn(person):
-    """draw(steps, prompt): a column Z of these steps."""
-    yield lambda steps, prompt="the": person.page.evaluate(f"([steps, prompt]) => ({DRAW})(steps, prompt)", [steps, prompt])
+    """draw(steps, prompt): a column Z of these steps, once the next frame has painted it."""
+    script = f"([steps, prompt]) => {{ ({DRAW})(steps, prompt); return new Promise((painted) => requestAnimationFrame(painted)); }}"
+    yield lambda steps, prompt="the": person.page.evaluate(script, [steps, prompt])
     person.page.evaluate(GONE)
 
 
@@ -94,7 +96,10 @@ def test_a_column_whose_reward_model_cannot_guide_the_base_lm_is_marked_at_once(
     person.page.evaluate(
         """() => { rgtg.was = rgtg.currentSettings; rgtg.currentSettings = () => ({ ...rgtg.was(), base_lm: "another" }); rgtg.tell("settings"); }"""
     )
-    assert person.page.locator("#settings-B-misfit").inner_text() == "“tiny-partial” does not guide another: train one on Train, or choose Base LM."
+    assert (
+        person.page.locator("#settings-B-misfit").inner_text()
+        == "“tiny-partial” was not trained for another: train a reward model on the Train page, or choose Base LM."
+    )
     assert person.page.locator("#settings-B-reward_model").get_attribute("aria-invalid") is not None
     assert person.page.locator("#settings-A-misfit").count() == 0
     person.page.evaluate("""() => { rgtg.currentSettings = rgtg.was; rgtg.tell("settings"); }""")
@@ -106,12 +111,12 @@ def test_pointing_at_a_token_and_giving_it_the_focus_show_reward_change_and_prob
     tip = person.page.locator("#token-tip")
     person.page.locator("#view-C .tok").nth(3).hover()
     words = tip.inner_text()
-    assert all(part in words for part in ("reward ", " by tiny-partial", "change of reward ", "probability ", "after guidance "))
+    assert all(part in words for part in ("reward ", " by tiny-partial", "change in reward ", "probability ", "after guidance "))
     person.page.locator("h1").hover()
     assert tip.is_hidden()
     person.page.locator("#view-A .tok").first.focus()
     person.page.keyboard.press("ArrowRight")
-    assert "change of reward" in tip.inner_text() and "after guidance" not in tip.inner_text()
+    assert "change in reward" in tip.inner_text() and "after guidance" not in tip.inner_text()
     person.page.keyboard.press("Escape")
     assert tip.is_hidden()
 
@@ -139,7 +144,7 @@ def test_a_road_that_is_taken_is_not_offered_again(person):
     person.generate(max_new_tokens=6, seed=8)
     person.page.locator("#view-C .tok").nth(2).click()
     taken = person.page.locator("#inspector tr.taken")
-    assert taken.locator("button").count() == 0 and "taken" in taken.locator("td").last.inner_text()
+    assert taken.locator("button").count() == 0 and "selected" in taken.locator("td").last.inner_text()
     row = person.page.locator("#inspector .candidates tbody tr:not(.taken)").first
     token = row.get_attribute("data-token")
     row.locator("button").click()
@@ -196,7 +201,7 @@ def test_a_choice_without_chance_is_certain(person):
     assert person.page.locator("#inspector tr.taken td[data-column=after]").inner_text() == "100 %"
     person.generate(max_new_tokens=3, temperature=1)
     assert "KL 0.0" in person.page.locator("#view-A .facts").inner_text()
-    assert "by themselves: KL" in person.page.locator("#view-A .facts").get_attribute("title")
+    assert "alone: KL" in person.page.locator("#view-A .facts").get_attribute("title")
 
 
 def test_a_long_answer_takes_the_height_that_there_is_and_an_open_token_stays_in_sight(person):
@@ -251,3 +256,14 @@ def test_generate_can_be_read_in_the_dark_and_keys_are_named_at_twice_the_size(v
     person = visit(width=640, height=450, query="?__theme=dark")
     assert person.page.evaluate(CONTRAST) >= 4.5
     assert person.page.locator("#vote-A kbd").is_visible() and person.page.locator("#vote-A kbd").inner_text() == "1"
+
+
+def test_the_picker_of_colours_marks_a_model_that_is_not_recommended(visit, monkeypatch):
+    monkeypatch.setattr(ModelInfo, "mark", property(lambda model: "not recommended" if model.name == "tiny-partial" else ""))
+    another = visit()
+    another.generate(max_new_tokens=3)
+    options = another.page.locator("#colour-measure option")
+    labels = {option.get_attribute("value"): option.inner_text() for option in options.all()}
+    assert labels == {"tiny-partial": "tiny-partial (not recommended)", "own guide": "own guide"}
+    another.page.locator("#colour-measure").select_option("tiny-partial")
+    assert "by tiny-partial" in another.page.locator("#view-C .tok").first.get_attribute("aria-label"), "the name itself is as it was"

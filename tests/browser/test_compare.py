@@ -136,7 +136,7 @@ def test_a_vote_and_its_undo_are_one_key_each(visit, workbench):
     assert set(vote.seen_trace_ids) == {t.id for t in comparison.traces} and vote.dwell_ms is not None
     assert person.page.locator("#vote-B").get_attribute("aria-pressed") == "true"
     person.page.keyboard.press("u")
-    person.wait_note("taken back")
+    person.wait_note("undone")
     assert workbench.current_vote(comparison.id) is None and workbench.num_votes() == votes
     assert person.page.locator("#vote-B").get_attribute("aria-pressed") == "false"
     for key, verdict in (("t", "tie"), ("n", "all_bad"), ("s", "skip")):
@@ -262,7 +262,7 @@ def test_the_four_colours_and_their_scale(visit):
         person.page.locator("#colour-channel").select_option(channel)
         label = person.page.locator("#view-C .tok").nth(3).get_attribute("aria-label")
         seen.add(label)
-        words = {"reward": "reward", "change": "change of reward", "margin": "lead over", "surprisal": "nats"}[channel]
+        words = {"reward": "reward", "change": "change in reward", "margin": "margin over", "surprisal": "nats"}[channel]
         assert words in label and re.search(r"\d\.\d\d", label)
     assert len(seen) == 4
     assert person.page.locator("#view-C .tok.high").count() == 10

@@ -52,7 +52,7 @@ def open_token(person: Visitor, column: str, index: int) -> list[str]:
 def test_a_method_that_judges_longer_pieces_shows_no_reward_in_its_score(person: Visitor, column: str):
     heads = open_token(person, column, 0)
     assert "β·r" not in heads and "reward" not in heads and "log p" in heads
-    assert "judges longer pieces" in person.page.locator("#inspector-sentence").inner_text()
+    assert "scores longer segments" in person.page.locator("#inspector-sentence").inner_text()
     assert "β·r" not in person.page.locator("#inspector").inner_text()
     for row in person.page.locator("#inspector .candidates tbody tr").all():
         cells = dict(zip(heads, row.locator("td").all_inner_texts(), strict=True))
@@ -68,14 +68,14 @@ def test_pargs_shows_its_sum(person: Visitor):
 
 def test_best_of_n_lists_the_answers_that_were_not_kept(person: Visitor):
     open_token(person, "A", 0)
-    assert person.page.locator("#inspector-to-tried").inner_text() == "3 given up ↓"
-    assert person.page.locator("#inspector .tried th").all_inner_texts() == ["Drawn here and not kept", "reward"]
+    assert person.page.locator("#inspector-to-tried").inner_text() == "3 rejected ↓"
+    assert person.page.locator("#inspector .tried th").all_inner_texts() == ["Sampled but not selected", "reward"]
     assert person.page.locator("#inspector .tried tbody tr").count() == 3
 
 
 def test_cards_lists_ten_tries_with_their_thresholds_and_counts_the_rest(person: Visitor):
     open_token(person, "B", 0)
-    assert person.page.locator("#inspector .tried th").all_inner_texts() == ["Tried here and given up", "reward", "threshold"]
+    assert person.page.locator("#inspector .tried th").all_inner_texts() == ["Rejected here", "reward", "threshold"]
     assert person.page.locator("#inspector .tried tbody tr").count() == 10
     assert person.page.locator("#inspector-tried .hint").inner_text() == "and 2 more"
     person.page.locator("#inspector-to-tried").click()

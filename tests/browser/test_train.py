@@ -96,7 +96,7 @@ def train(person: Trainee, name: str, num_steps: int, start: str = "partial") ->
 def test_from_votes_to_a_model_that_is_tried_in_compare(go, taught):
     person = go("train")
     assert re.search(r"my votes \(12\)", person.page.locator("#train-source").inner_text())
-    assert "Good to know" in person.data() and person.page.locator("#data-facts").inner_text().count("prompts") >= 2
+    assert "Notes" in person.data() and person.page.locator("#data-facts").inner_text().count("prompts") >= 2
     assert person.page.locator("#train-name").input_value() == "starter-votes"
     train(person, "short-ones", 40)
     person.page.wait_for_selector("#training-curve .scatterlayer .trace", timeout=120_000)
@@ -115,7 +115,7 @@ def test_from_votes_to_a_model_that_is_tried_in_compare(go, taught):
     assert person.page.locator("#train-name").input_value() != "short-ones"  # the next name is free
     person.page.locator("#try-in-compare").click()
     person.page.wait_for_selector("#vote-A")
-    person.wait_status("short-ones beside")
+    person.wait_status("short-ones next to")
     shown = [person.page.locator(f"#settings-{c}-reward_model").input_value() for c in "BC"]
     assert shown == ["partial", "short-ones"] and person.page.locator("#settings-A-method").input_value() == "base"
     person.page.locator(".opening").first.click()
@@ -320,7 +320,7 @@ def test_a_folder_is_added_and_a_wrong_one_is_refused_in_words(go, taught, tiny_
     assert "tiny-lm" in person.page.locator("#model-list").inner_text()
     person.page.locator("#take-off").click()
     person.page.wait_for_function("!document.querySelector('#model-list').textContent.includes('tiny-lm')", timeout=30_000)
-    assert "taken off the list" in person.page.locator("#model-card").inner_text()
+    assert "removed from the list" in person.page.locator("#model-card").inner_text()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,4 +1,4 @@
-"""Votes as a person gives them: by key right after a start, before the end, taken back, and while the app is away."""
+"""Votes as a person gives them: by key right after a start, before the end, undone, and while the app is away."""
 
 import json
 
@@ -91,7 +91,7 @@ def test_a_vote_before_the_end_says_where_it_stopped_and_one_press_goes_on(visit
     page.keyboard.press("2")  # now of all of it
     person.wait_note("saved: B is best · ")
     page.keyboard.press("u")
-    person.wait_note("taken back: A is best")
+    person.wait_note("undone: A is best")
     page.reload()
     person.opened()
     page.wait_for_function("rgtg.views.A.steps.length === 40 && document.querySelector('#vote-A').getAttribute('aria-pressed') === 'true'")
@@ -119,10 +119,10 @@ def test_undo_goes_back_to_the_vote_before_and_a_skip_is_not_counted(visit, work
         keys.press(key)
         person.wait_note(f"saved: {letter} is best · {votes + 1} vote")
     keys.press("u")
-    person.wait_note(f"taken back: A is best again · {votes + 1} vote")
+    person.wait_note(f"undone: A is best again · {votes + 1} vote")
     assert person.page.locator("#vote-A").get_attribute("aria-pressed") == "true"
     keys.press("u")
-    person.wait_note(f"taken back · {votes} vote")
+    person.wait_note(f"undone · {votes} vote")
     assert person.page.locator("#vote [aria-pressed=true]").count() == 0
     keys.press("s")
     person.wait_note(f"saved: skipped · {votes} vote")
@@ -147,7 +147,7 @@ def test_a_vote_while_the_app_is_away_is_kept_and_stored_once(visit, workbench, 
     page.unroute_all()
     if reloaded:  # by Gradio, when the app is there again, or by hand
         page.reload()
-    person.wait_note("taken back: B is best again")
+    person.wait_note("undone: B is best again")
     page.wait_for_timeout(500)
     verdicts = [(v.verdict, v.best_trace_id) for v in workbench.store.votes(comparison)[rows:]]
     second, third = (t.id for t in workbench.comparison(comparison).traces[1:3])

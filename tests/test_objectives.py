@@ -68,7 +68,7 @@ def test_rewards_along_are_those_that_guide():
     for pair in pairs():
         sides = [pair.chosen_ids, pair.rejected_ids]
         found = criterion.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
-        for row, wanted in zip(found, reward_model.prefix_rewards(pair.prompt_ids, sides), strict=True):
+        for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
             assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_rewards_along_are_those_that_guide_of_models_that_score_all_tokens(kind
     for pair in pairs():
         sides = [pair.chosen_ids, pair.rejected_ids]
         found = criterion.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
-        for row, wanted in zip(found, reward_model.prefix_rewards(pair.prompt_ids, sides), strict=True):
+        for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
             assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
 

@@ -76,7 +76,7 @@ def test_a_pipeline_of_transformers_gives_the_reward_of_a_trained_folder_as_it_i
     model = load_reward_model(str(pairs.parent / "out"), device="cpu")
     ids = model.loaded.encode_prompt("p1a2b")
     (found,) = pipeline("text-classification", str(pairs.parent / "out"), device="cpu")("p1a2b")
-    assert found["score"] == pytest.approx(model.prefix_rewards(ids[:1], [ids[1:]])[0][-1], abs=1e-4)
+    assert found["score"] == pytest.approx(model.along(ids[:1], [ids[1:]])[0][-1], abs=1e-4)
 
 
 def test_a_folder_with_the_logits_of_a_vocabulary_is_no_regression(pairs):

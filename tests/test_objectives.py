@@ -279,14 +279,14 @@ def soft(model, reference, prompt: tuple[int, ...], response: tuple[int, ...], t
 def test_what_other_options_leave_without_effect_says_what_would_give_it_one():
     for needed, made in (
         ("template=chat", lambda: TrainingConfig(system_prompt="be kind")),
-        ("use_peft", lambda: TrainingConfig(lora_r=4)),
+        ("lora", lambda: TrainingConfig(lora_r=4)),
         ("a constraint_weight above 0", lambda: Vocabulary(constraint="sum", constraint_weight=0.0, tau=1.0)),
         ("compare=prefixes", lambda: Vocabulary(stride=2)),
         ("implicit=dpo", lambda: Implicit(implicit="ce", margin=0.5)),
     ):
         with pytest.raises(BadSettings, match=f"has no effect without {needed}"):
             made()
-    TrainingConfig(system_prompt="be kind", lora_r=4, template="chat", use_peft=True)
+    TrainingConfig(system_prompt="be kind", lora_r=4, template="chat", lora=True)
 
 
 def test_a_pair_serves_as_two_texts():

@@ -114,7 +114,7 @@ def test_steps_batch_and_learning_rate_go_by_the_data_and_the_model():
     few, many = schedule(TrainingConfig(), 26, 4_000_000), schedule(TrainingConfig(), 100_000, 4_000_000)
     assert (few.batch_size, few.max_steps, few.learning_rate) == (16, 52, 2e-4)
     assert (many.batch_size, many.max_steps) == (64, 1563)
-    assert schedule(TrainingConfig(), 26, 10**9).learning_rate == 1e-5 and schedule(TrainingConfig(use_peft=True), 26, 10**6).learning_rate == 5e-4
+    assert schedule(TrainingConfig(), 26, 10**9).learning_rate == 1e-5 and schedule(TrainingConfig(lora=True), 26, 10**6).learning_rate == 5e-4
     assert schedule(CONFIG, 26, 10**9).max_steps == 6 and schedule(TrainingConfig(), 3, 10**6).batch_size == 3
 
 
@@ -401,12 +401,12 @@ def test_what_cannot_be_started_from_is_refused(tmp_path, base):
 
 def test_lora_trains_small_matrices_and_leaves_a_plain_folder(tmp_path, base):
     pytest.importorskip("peft")
-    config = replace(CONFIG, use_peft=True, lora_r=2, eval_fraction=0.5)
+    config = replace(CONFIG, lora=True, lora_r=2, eval_fraction=0.5)
     card = train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", config)
     before, after = load_causal_lm(str(base)).model.state_dict(), load_classifier(str(tmp_path / "out")).model.state_dict()
     changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
     assert changed and all("proj" in name for name in changed) and float(after["score.weight"].abs().sum()) > 0
-    assert card.training["use_peft"] is True and card.training["learning_rate"] == 1e-3
+    assert card.training["lora"] is True and card.training["learning_rate"] == 1e-3
 
 
 @pytest.mark.slow
@@ -415,10 +415,10 @@ def test_the_same_seed_gives_the_same_lora_whatever_was_drawn_before(tmp_path, b
     pairs, content = job_folder(tmp_path / "job", base) / "pairs.jsonl", []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         model, luck = model_of(), torch.get_rng_state()
-        add_lora(model, replace(CONFIG, use_peft=True, lora_r=2, seed=seed))
+        add_lora(model, replace(CONFIG, lora=True, lora_r=2, seed=seed))
         assert torch.equal(torch.get_rng_state(), luck), "the luck of others is left alone"
         torch.manual_seed(ord(name))
-        train_file(pairs, str(base), tmp_path / name, replace(CONFIG, use_peft=True, lora_r=2, max_steps=5, seed=seed))
+        train_file(pairs, str(base), tmp_path / name, replace(CONFIG, lora=True, lora_r=2, max_steps=5, seed=seed))
         content.append((tmp_path / name / "model.safetensors").read_bytes())
     assert content[0] == content[1] != content[2]
 
@@ -436,7 +436,7 @@ def test_a_job_of_an_earlier_version_had_the_options_of_all_objectives(tmp_path,
 def test_lora_without_its_library_says_what_to_do(tmp_path, base, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(BadSettings, match="LoRA needs the library peft. It is not installed. Run `pip install peft`"):
-        train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, use_peft=True))
+        train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, lora=True))
 
 
 @pytest.mark.slow

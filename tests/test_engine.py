@@ -380,7 +380,7 @@ CHAT = "{% for m in messages %}[{{ m.role[0] }}]{{ m.content }}{% endfor %}{% if
 
 
 def chatting() -> Models:
-    """A reward model that was taught with the chat template and a system prompt, beside a plain base LM and reward model."""
+    """A reward model that was trained with the chat template and a system prompt, beside a plain base LM and reward model."""
     plain = tiny_reward("llama", 1, "one")
     tokenizer = copy.deepcopy(plain.loaded.tokenizer)
     tokenizer.chat_template = CHAT

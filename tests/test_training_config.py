@@ -63,9 +63,11 @@ def test_a_stored_training_in_the_old_names_is_the_same_training():
 
 def test_a_card_in_the_old_names_is_read_under_the_new_ones(tmp_path):
     (tmp_path / "card.json").write_text(
-        json.dumps({"kind": "reward_model", "name": "old", "training": OLD_NAMES | {"num_epochs": 4, "last": {"step": 9}}})
+        json.dumps({"kind": "reward_model", "name": "old", "taught": "3 pairs", "training": OLD_NAMES | {"num_epochs": 4, "last": {"step": 9}}})
     )
-    training = ModelCard.read(tmp_path).training
+    card = ModelCard.read(tmp_path)
+    training = card.training
+    assert card.trained_on == "3 pairs"
     assert training["num_train_epochs"] == 4 and training["last"] == {"step": 9} and not training.keys() & NEW_NAMES.keys()
     assert TrainingConfig.of({name: value for name, value in training.items() if name not in ("num_train_epochs", "last")}) == TrainingConfig.stored(
         OLD_NAMES

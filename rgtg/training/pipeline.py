@@ -133,7 +133,7 @@ def _card(
     base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
     return ModelCard(
         kind="reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind, base_lm=base_lm,
-        taught=f"{data.num_train} {data.kind}, {config.objective.where}",
+        trained_on=f"{data.num_train} {data.kind}, {config.objective.where}",
         source=source, template=config.template, system_prompt=config.system_prompt, license=start.card.license if start.card else "",
         num_pairs=data.num_train, pairs_sha256=data.sha256, zero=zero, accuracy=accuracy, metrics=metrics,
         training=training, parent=start.parent,

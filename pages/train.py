@@ -160,10 +160,10 @@ class _Page:
         asked = {"asked": count if type(count) is int else 0}
         yield json.dumps(asked | {"words": "reading …"})
         try:
-            found = read_form(form, self.workbench)
-            report = self.trainings.data(found["source"], found["start"], found["config"])
-            planned = self.trainings.estimate(report, found["start"], found["config"])
-            yield json.dumps(asked | data_words(report, self.trainings.why_dropped, found["config"], planned))
+            form_values = read_form(form, self.workbench)
+            report = self.trainings.data(form_values["source"], form_values["start"], form_values["config"])
+            planned = self.trainings.estimate(report, form_values["start"], form_values["config"])
+            yield json.dumps(asked | data_words(report, self.trainings.why_dropped, form_values["config"], planned))
         except Exception as error:
             yield json.dumps(asked | {"words": in_words(error, "Looking at the data"), "wrong": True})
 

@@ -81,17 +81,17 @@ def _votes() -> dict:
     def comparison() -> tuple[Comparison, Vote]:
         steps = tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4) for i in range(24))
         traces = tuple(Trace(new_id(), c, Run("a prompt", BASE, ModelRef("lm")), steps, "word " * 24, "eos") for c in "AB")
-        found = Comparison(new_id(), "a prompt", traces)
-        return found, Vote(new_id(), found.id, "best", traces[0].id, tuple(t.id for t in traces))
+        comparison = Comparison(new_id(), "a prompt", traces)
+        return comparison, Vote(new_id(), comparison.id, "best", traces[0].id, tuple(t.id for t in traces))
 
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as database:
         waits: list[float] = []
 
         def vote() -> None:
             for _ in range(50):
                 record = comparison()
                 begun = time.perf_counter()
-                found.add_comparison(*record)
+                database.add_comparison(*record)
                 waits.append(time.perf_counter() - begun)
 
         threads = [threading.Thread(target=vote) for _ in range(16)]
@@ -104,13 +104,13 @@ def _votes() -> dict:
         waits.sort()
         return {
             "bench": "store", "votes": len(waits), "votes_per_second": round(len(waits) / took),
-            "p95_ms": round(1000 * waits[int(0.95 * len(waits))], 1), "worst_ms": round(1000 * waits[-1], 1), "stored": found.num_votes(),
+            "p95_ms": round(1000 * waits[int(0.95 * len(waits))], 1), "worst_ms": round(1000 * waits[-1], 1), "stored": database.num_votes(),
         }  # fmt: skip
 
 
-def _fill(found: Store, number: int, steps: tuple[Step, ...]) -> None:
+def _fill(database: Store, number: int, steps: tuple[Step, ...]) -> None:
     """So many comparisons of two answers and a vote, in one transaction. Answers differ in nothing but their ids and texts."""
-    run, at, rater = Run("a prompt", BASE, ModelRef("lm")), now(), found.rater()
+    run, at, rater = Run("a prompt", BASE, ModelRef("lm")), now(), database.rater()
 
     def task(conn: sqlite3.Connection) -> None:
         for i in range(number):
@@ -121,7 +121,7 @@ def _fill(found: Store, number: int, steps: tuple[Step, ...]) -> None:
             vote = Vote(f"v{i}", str(i), "best", f"{i}-A", (f"{i}-A", f"{i}-B"), rater, revision=1)
             queries.insert(conn, "votes", rows.vote_row(vote, at))
 
-    found._write(task)
+    database._write(task)
 
 
 def _tie(conn: sqlite3.Connection, number: int, rater: str) -> None:
@@ -142,20 +142,20 @@ def _timed(do: Callable[[], Any], times: int = 1) -> tuple[Any, float]:
     took = []
     for _ in range(times):
         begun = time.perf_counter()
-        found = do()
+        result = do()
         took.append(time.perf_counter() - begun)
-    return found, min(took)
+    return result, min(took)
 
 
 def _counts(number: int) -> dict:
     """How many votes stand in a database of so many comparisons, as it is asked after every vote: kept, and counted."""
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
-        rater = found.rater()
-        found._write(lambda conn: _tie(conn, number, rater))
-        kept, quick = _timed(found.num_votes, 5)
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as database:
+        rater = database.rater()
+        database._write(lambda conn: _tie(conn, number, rater))
+        kept, quick = _timed(database.num_votes, 5)
 
         def count() -> int:
-            with reading(found.path) as conn:
+            with reading(database.path) as conn:
                 return queries.value(conn, "SELECT count(*) FROM current_votes")
 
         counted, slow = _timed(count, 3)
@@ -169,10 +169,10 @@ def _export(number: int) -> dict:
     """An export of texts, which unpacks no step, beside the same export with every step of the database unpacked."""
     candidates = tuple(Candidate(i, "word ", -1 / 3, 2 / 3, i, i, 1 / 7, (("reward", 1 / 9),)) for i in range(10))
     steps = rows.StoredSteps(rows.steps_json(tuple(Step(i, i, "word ", -1.0, -1.0, 1, 1, 0.4, 0.4, candidates=candidates) for i in range(24))))
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as found:
-        _fill(found, number, steps)  # type: ignore[arg-type]
-        report, quick = _timed(lambda: export_preferences(found, Path(folder) / "pairs.jsonl"))
-        answers, _ = _timed(lambda: [trace for comparison, _ in islice(found.facts(), number // 10) for trace in comparison.traces])
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "rgtg.db") as database:
+        _fill(database, number, steps)  # type: ignore[arg-type]
+        report, quick = _timed(lambda: export_preferences(database, Path(folder) / "pairs.jsonl"))
+        answers, _ = _timed(lambda: [trace for comparison, _ in islice(database.facts(), number // 10) for trace in comparison.traces])
         slow = quick + 10 * _timed(lambda: [tuple(trace.steps) for trace in answers])[1]
         return {
             "bench": "export", "comparisons": number, "pairs": report.num_pairs, "export_s": round(quick, 2),

@@ -181,18 +181,18 @@ class DecodeCase:
         """Rounds a turn, and how to make it, by name and k. Ours comes first wherever another is measured against it."""
         models, prompts = self.models, self.prompts
         few = 2
-        found: dict[tuple[str, int], tuple[int, Callable[[], Rounds]]] = {}
-        found["unguided", 10] = 4, lambda: _Engine(models, prompts, 10, False, self.turns * 4)
+        contestants: dict[tuple[str, int], tuple[int, Callable[[], Rounds]]] = {}
+        contestants["unguided", 10] = 4, lambda: _Engine(models, prompts, 10, False, self.turns * 4)
         if "generate" in parts:
-            found["model.generate", 10] = 4, lambda: TransformersGenerate(models, prompts)
+            contestants["model.generate", 10] = 4, lambda: TransformersGenerate(models, prompts)
         for k in (10, 40):
             if set(parts) - {"unguided", "generate"} and (k == 10 or {"guided", "k-fold", "uncached"} & set(parts)):
-                found["guided", k] = few, lambda k=k: _Engine(models, prompts, k, True, self.turns * few)  # type: ignore[misc]
+                contestants["guided", k] = few, lambda k=k: _Engine(models, prompts, k, True, self.turns * few)  # type: ignore[misc]
             if "k-fold" in parts and (self.small or (self.columns == 1 and (self.prompt == 256 or k == 10))):
-                found["k-fold cached ARGS", k] = 2 if self.small else 1, lambda k=k: KFold(models, prompts, k)  # type: ignore[misc]
+                contestants["k-fold cached ARGS", k] = 2 if self.small else 1, lambda k=k: KFold(models, prompts, k)  # type: ignore[misc]
         for part, (other, _) in self.variants.items():
-            found[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, self.turns * few)  # type: ignore[misc]
-        return found
+            contestants[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, self.turns * few)  # type: ignore[misc]
+        return contestants
 
     def _run_uncached(self) -> None:
         """Every prefix from its first token: once is as much as one wants to wait for."""

@@ -52,7 +52,9 @@ def test_the_methods_are_settings_of_a_few_classes():
     assert METHODS["particles"].make() == Particles(8, 1.0, "base")
     assert {key: m.objective for key, m in METHODS.items()} == {
         "base": "", "args": "full", "pargs": "partial", "pargs-greedy": "partial", "best-of-n": "full",
-        "farma": "vocabulary", "genarm": "autoregressive", "cards": "partial", "block-best-of-k": "partial", "particles": "partial",
+        "farma": "vocabulary", "genarm": "autoregressive", "experts": "autoregressive",
+        "dera": "autoregressive", "implicit": "autoregressive", "mod": "autoregressive",
+        "cards": "partial", "block-best-of-k": "partial", "particles": "partial",
         "rad": "regression", "fudge": "bce", "cd": "regression", "sparse": "partial", "soft-best-of-n": "full", "best-of-poisson": "full",
         "speculative-rejection": "partial", "chunk-beam": "partial", "transfer-q": "full",
     }  # fmt: skip

@@ -61,7 +61,8 @@ def describe_methods(workbench: Workbench) -> list[dict]:
             "title": m.title,
             "about": m.about,
             "uses_reward": m.uses_reward,
-            "objective": m.objective,
+            "objectives": m.objectives,
+            "language_models": bool(m.roles),
             "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in m.parameters],
         }
         for m in workbench.methods().values()

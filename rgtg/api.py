@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rgtg.config import COLUMN_NAMES, GenerationConfig, Settings
 from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.guidance.methods import method, parse_run
+from rgtg.guidance.methods import method, mix_of, parse_run
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
 from rgtg.records import ColumnSpec, Comparison, ModelCard, ModelRef, Step, Trace, new_id, now
+from rgtg.rewards.next_token import AutoregressiveRewardModel
 from rgtg.training.objectives import DEFAULT
 from rgtg.workbench.library import Library
 from rgtg.workbench.running import RunningComparison
@@ -47,7 +49,7 @@ def load_models(
     """
     library = Library(Settings.from_environment(device=device, dtype=dtype, reward_dtype=reward_dtype))
     names = {m.name for m in library.models()}
-    listed = [name if name in names else library.catalog.add(name, "reward_model").name for name in reward_models]
+    listed = [name if name in names else library.list_scorer(name) for name in reward_models]
     if base_lm is not None and base_lm not in names:
         base_lm = library.catalog.add(base_lm, "base_lm").name
     return library.load_models(base_lm, listed)
@@ -75,6 +77,7 @@ def compare(
         raise BadSettings(f"A comparison has 1 to {len(COLUMN_NAMES)} columns.", f"Found {len(runs)}.")
     config = _generation(generation)
     observer_names = list(models.reward_models) if observers is None else list(observers)
+    models = _with_base_lm(models)
     runs_to_make = [
         make_run(prompt, spec.method, models, spec.params, _mix(spec, models), observer_names, spec.generation or config, seed, (), spec.combine)
         for spec in (parse_run(run, config) if isinstance(run, str) else run for run in runs)
@@ -93,13 +96,17 @@ def _generation(settings: dict[str, Any]) -> GenerationConfig:
 
 
 def _mix(spec: ColumnSpec, models: Models) -> tuple[tuple[str, float], ...]:
-    """Reward models that guide: those named, else the first one trained for the method, else the first that may guide."""
-    chosen = method(spec.method)
-    if spec.mix or not chosen.uses_reward:
-        return spec.mix
-    guides = [m for m in models.reward_models.values() if m.guides]
-    wanted = [m for m in guides if m.loaded.card and m.loaded.card.objective == chosen.objective]
-    return tuple((m.name, 1.0) for m in (wanted + guides)[:1])
+    """Reward models that guide: those named, else the defaults of the method."""
+    objectives = {
+        m.name: m.loaded.card.objective if m.loaded.card else "" for m in models.reward_models.values() if m.guides and m.name != models.base_lm.name
+    }
+    return mix_of(spec, method(spec.method).default_guide(objectives), models.base_lm.name)
+
+
+def _with_base_lm(models: Models) -> Models:
+    """The same models, and the base LM among the reward models: it has a role in some methods."""
+    base_lm = models.base_lm
+    return replace(models, reward_models={base_lm.name: AutoregressiveRewardModel(base_lm)} | dict(models.reward_models))
 
 
 def to_frame(trace: Trace, candidates: bool = False) -> pd.DataFrame:
@@ -189,7 +196,7 @@ def guided(run: str, reward_models: Sequence[Any], tokenizer: PreTrainedTokenize
         if id(model) not in lms:
             loaded = Loaded(ModelRef(model.name_or_path or "model"), Path(model.name_or_path or "."), model.eval(), tokenizer, None)
             lms[id(model)] = BaseLM.of(loaded)
-        models = Models(lms[id(model)], rewards)
+        models = _with_base_lm(Models(lms[id(model)], rewards))
         new_ids = _written(
             models, run, _prompts(input_ids, model_inputs.get("attention_mask")), _settings(generation_config, input_ids.shape[1]), seed
         )

@@ -104,7 +104,7 @@ class Step:
 @dataclass(frozen=True)
 class ColumnSpec:
     """Settings of one column. `generation` overrides the comparison's for this column. Instead of one `reward_model`, `guides` may name
-    several with their weights; `combine` says how their rewards are combined."""
+    several with their weights, in a method's roles "" for the default; `combine` says how their rewards are combined."""
 
     method: str
     params: Params = ()

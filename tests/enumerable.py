@@ -31,6 +31,15 @@ def answers() -> list[Answer]:
     return ended + list(itertools.product(range(END), repeat=LENGTH))
 
 
+def log_probs_of(logits: Mapping[Answer, Sequence[float]]) -> dict[Answer, float]:
+    """The reward that a language model with these logits gives: the log probability of every prefix and answer."""
+    sums = {(): 0.0}
+    for ids in sorted({*prefixes(), *answers()} - {()}, key=len):
+        row = logits[ids[:-1]]
+        sums[ids] = sums[ids[:-1]] + row[ids[-1]] - math.log(sum(map(math.exp, row)))
+    return sums
+
+
 def drawn_model(seed: int = 0) -> tuple[dict[Answer, list[float]], dict[Answer, float]]:
     """Logits of every prefix, and the reward of every prefix and answer, the empty one included."""
     generator = torch.Generator().manual_seed(seed)
@@ -125,15 +134,19 @@ class ToyReward(_Model):
 class Toy:
     """Both models, and what can be said of them exactly."""
 
-    def __init__(self, logits: Mapping[Answer, Sequence[float]], rewards: Mapping[Answer, float]):
+    def __init__(self, logits: Mapping[Answer, Sequence[float]], rewards: Mapping[Answer, float], **others: Mapping[Answer, float]):
+        """`others` are the rewards of further reward models by name."""
         self.logits, self.rewards = dict(logits), dict(rewards)
-        self.models = Models(ToyLM(logits), {"reward": ToyReward(rewards)})
+        self.models = Models(ToyLM(logits), {name: ToyReward(its, name) for name, its in {"reward": rewards, **others}.items()})
 
-    def run(self, method: str, seed: int = 0, forced: Answer = (), temperature: float = 1.0, top_k: int = SIZE, **params: object) -> Run:
+    def run(
+        self, method: str, seed: int = 0, forced: Answer = (), temperature: float = 1.0, top_k: int = SIZE, top_p: float = 1.0,
+        mix: Sequence[tuple[str, float]] = (("reward", 1.0),), **params: object,
+    ) -> Run:  # fmt: skip
         rule = METHODS[method].make(tuple(params.items()))
         values = tuple((p.name, getattr(rule, p.name)) for p in METHODS[method].parameters)
-        guides = ((ModelRef("reward"), 1.0),) if rule.uses_reward else ()
-        generation = GenerationConfig(max_new_tokens=LENGTH, top_k=top_k, temperature=temperature)
+        guides = tuple((ModelRef(name), weight) for name, weight in mix) if rule.uses_reward else ()
+        generation = GenerationConfig(max_new_tokens=LENGTH, top_k=top_k, top_p=top_p, temperature=temperature)
         return Run("", method, ModelRef("toy"), values, guides, generation=generation, seed=seed, prompt_ids=(0,), forced_ids=forced)
 
     def write(self, runs: Sequence[Run], refusals: bool = False) -> list[list[Step]]:

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from enumerable import END, LENGTH, SIZE, Answer, Toy, answers, by_chance, distance, drawn_model
+from enumerable import END, LENGTH, SIZE, Answer, Toy, answers, by_chance, distance, drawn_model, log_probs_of
 
-from rgtg.guidance.methods import BASE
+from rgtg.guidance.methods import BASE, METHODS
 
 TOY = Toy(*drawn_model())
 NUM = [300, pytest.param(20_000, marks=pytest.mark.slow)]
@@ -102,6 +102,47 @@ def test_sparse_guidance_asks_the_guide_only_where_it_guides_and_still_rewards_e
 def _guided(seed: int) -> list[bool]:
     (steps,) = TOY.write([TOY.run("sparse", seed=seed, beta=2.0, entropy=1.1)])
     return [bool(step.candidates[0].rewards) for step in steps]
+
+
+OTHERS = {"one": drawn_model(1)[0], "two": drawn_model(2)[0]}  # logits of two more language models
+LMS = Toy(TOY.logits, TOY.rewards, **{name: log_probs_of(logits) for name, logits in OTHERS.items()})
+
+
+def of(name: str, ids: Answer, v: int) -> float:
+    return OTHERS[name][ids][v] - math.log(sum(map(math.exp, OTHERS[name][ids])))
+
+
+@pytest.mark.parametrize("method", ["experts", "implicit"])
+def test_the_log_ratio_of_two_language_models_is_added(method):
+    def score(ids: Answer, v: int) -> float:
+        return log_p(ids, v) + 1.7 * (of("one", ids, v) - of("two", ids, v))
+
+    assert distance(LMS.by_steps(method, beta=1.7, mix=signed(method)), step_by_step(score)) < 1e-5
+
+
+def signed(method: str) -> list[tuple[str, float]]:
+    return [(name, role.weight) for name, role in zip(OTHERS, METHODS[method].roles, strict=True)]
+
+
+def test_the_log_ratio_to_the_base_lm_with_weight_1_is_the_tuned_model():
+    toy = Toy(TOY.logits, TOY.rewards, one=LMS.models.reward_models["one"].rewards, base=log_probs_of(TOY.logits))
+    tuned = toy.by_steps("implicit", mix=[("one", 1.0), ("base", -1.0)])
+    assert distance(tuned, step_by_step(lambda ids, v: of("one", ids, v))) < 1e-5
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0, 3.0])
+def test_dera_interpolates_between_the_base_lm_and_an_aligned_model_and_beyond(beta):
+    def score(ids: Answer, v: int) -> float:
+        return (1 - beta) * log_p(ids, v) + beta * of("one", ids, v)
+
+    assert distance(LMS.by_steps("dera", beta=beta, mix=[("one", 1.0)]), step_by_step(score)) < 1e-5
+
+
+def test_mod_is_the_weighted_product_of_the_models():
+    def score(ids: Answer, v: int) -> float:
+        return 0.3 * of("one", ids, v) + 0.7 * of("two", ids, v)
+
+    assert distance(LMS.by_steps("mod", mix=[("one", 0.3), ("two", 0.7)]), step_by_step(score)) < 1e-5
 
 
 # --- sequences and segments ---------------------------------------------------------------------------------------------
@@ -237,3 +278,20 @@ def test_the_reference_tables_come_out(method, tables):
         assert distance(answer_probs, {ids_of(k): p for k, p in row["sequences"].items()}) < 1e-5, s
         (steps,) = toy.write([toy.run(method, temperature=0.0, **params)])
         assert [step.token_id for step in steps] == row["greedy"], s
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["dexperts", "contrastive"])
+def test_the_tables_of_experts_come_out(table, tables):
+    model = json.loads((tables / "model.json").read_text())
+    logits = {name: {ids_of(k): v for k, v in model[f"{name}_logits"].items()} for name in ("base", "expert", "antiexpert")}
+    rewards = {ids_of(k): v for k, v in model["reward"].items()}
+    toy = Toy(logits["base"], rewards, one=log_probs_of(logits["expert"]), two=log_probs_of(logits["antiexpert"]))
+    rows = [row for row in json.loads((tables / f"{table}.json").read_text())["rows"] if not row["settings"].get("plausibility")]
+    assert len(rows) >= 3
+    for row in rows:
+        params = {"beta": float(row["settings"]["alpha"]), "top_p": row["settings"].get("filter_p", 1.0), "mix": signed("experts")}
+        answer_probs = toy.by_steps("experts", **params)
+        assert distance(answer_probs, {ids_of(k): p for k, p in row["sequences"].items()}) < 1e-5, row["settings"]
+        (steps,) = toy.write([toy.run("experts", temperature=0.0, **params)])
+        assert [step.token_id for step in steps] == row["greedy"], row["settings"]

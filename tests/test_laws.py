@@ -21,6 +21,10 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
     "pargs-greedy": {"beta": 0.0, "pick": "sample"},
     "farma": {"beta": 0.0},
     "genarm": {"beta": 0.0},
+    "experts": {"beta": 0.0},
+    "dera": {"beta": 0.0},
+    "implicit": {"beta": 0.0},
+    "mod": {"beta": 0.0},
     "best-of-n": {"n": 1},
     "cards": {"threshold": -math.inf},
     "block-best-of-k": {"k": 1},
@@ -35,7 +39,7 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
     "chunk-beam": {"width": 1, "k": 1},
     "transfer-q": {"beta": 0.0, "k": 64},
 }
-ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma", "genarm", "cd")} | {
+ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma", "genarm", "experts", "dera", "implicit", "mod", "cd")} | {
     "base": {},
     "rad": {"beta": 8.0},
     "fudge": {"weight": 3.0},

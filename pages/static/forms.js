@@ -85,8 +85,8 @@ rgtg.columnSettings = (element, props, watch) => {
   const fitting = () => props.models.filter((m) => m.fits.includes(lm()));
   const fit = (method) => {
     if (!method.uses_reward) return null;
-    const models = fitting(), named = (name) => models.find((m) => m.name === name);
-    return (models.find((m) => m.objective && m.objective === method.objective) ?? named(value.reward_model) ?? models[0])?.name ?? null;
+    const models = fitting(), best = method.objectives.map((wanted) => models.find((m) => m.objective === wanted)).find(Boolean);
+    return (best ?? (method.language_models ? null : models[0]))?.name ?? null; // as Method.default_guide
   };
   const misfit = () => method().uses_reward && !fitting().some((m) => m.name === value.reward_model);
   const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });

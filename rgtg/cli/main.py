@@ -187,9 +187,9 @@ def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[
 
 
 def _list_folder(workbench: "Workbench", name: str | None) -> None:
-    """Add a reward model or judge that is named by its folder to the catalog."""
+    """Add a reward model, judge or language model that is named by its folder to the catalog."""
     if name and is_folder(name):
-        workbench.library.catalog.add(name, "reward_model")
+        workbench.library.list_scorer(name)
 
 
 def _generate(options: argparse.Namespace) -> None:

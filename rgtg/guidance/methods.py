@@ -12,7 +12,7 @@ from typing import Any
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
 from rgtg.guidance.base import GuidanceMethod
-from rgtg.guidance.rules import FUDGE, RAD, Base, RewardShift, Sparse
+from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
 from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
 from rgtg.records import Candidate, ColumnSpec, Params, Run
@@ -32,11 +32,23 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Role:
+    """A language model that a method reads beside the base LM, by what it is to the method; its log probabilities have this weight.
+
+    If a run names none, the base LM itself stands in (`base_lm`), or else the first model trained for the method's objective.
+    """
+
+    name: str
+    weight: float
+    base_lm: bool = False
+
+
+@dataclass(frozen=True)
 class Method:
     """A method on screen: a method class with some of its fields set.
 
     `objective` is the training objective of the reward model it is meant for; `line_up` are the parameters of its column in a new
-    comparison; `summary` is its description where several methods share one class.
+    comparison; `summary` is its description where several methods share one class; `roles` are the language models it reads.
     """
 
     key: str
@@ -46,6 +58,19 @@ class Method:
     objective: str = ""
     line_up: Params = ()
     summary: str = ""
+    roles: tuple[Role, ...] = ()
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Training objectives of the reward models it may take by default, the best first. A role is for a language model alone."""
+        return (self.objective,) if self.roles else tuple(dict.fromkeys((self.objective, STAND_IN)))
+
+    def default_guide(self, objectives: Mapping[str, str]) -> str | None:
+        """Its default among installed reward models, {name: training objective}: the first of the best objective, else the first at all."""
+        if not self.uses_reward:
+            return None
+        names = [name for wanted in self.objectives for name, objective in objectives.items() if objective == wanted]
+        return next(iter(names if self.roles else [*names, *objectives]), None)
 
     @property
     def about(self) -> str:
@@ -83,6 +108,13 @@ PARGS_GREEDY = "Take the candidate with the highest sum of log probability and �
 FARMA = "Add β times the reward of each candidate to its log probability; one forward pass of the reward model scores all next tokens."
 GENARM = "Add β times the log probability that an autoregressive reward model gives each candidate to the base LM's own."
 CD = "Add β times the reward of each candidate to its log probability; the reward model predicts the reward of the complete answer on average."
+EXPERTS = "Add β times the difference of two other models' log probabilities: what an expert prefers and an anti-expert does not."
+DERA = "Interpolate between the log probabilities of the base LM and of an aligned model; β beyond 1 aligns further than its training did."
+IMPLICIT = "Add β times the log-ratio of a tuned model to its reference, the implicit reward of its training, to each log probability."
+MOD = "Draw from the weighted product of several language models' distributions, each tuned for another objective."
+EXPERT_ROLES = (Role("expert", 1.0), Role("anti_expert", -1.0, base_lm=True))
+IMPLICIT_ROLES = (Role("tuned", 1.0), Role("reference", -1.0, base_lm=True))
+MOD_ROLES = (Role("first", 0.5), Role("second", 0.5, base_lm=True))
 METHODS: dict[str, Method] = {
     m.key: m
     for m in (
@@ -101,6 +133,10 @@ METHODS: dict[str, Method] = {
         Method("chunk-beam", "Chunk beam search", ChunkBeam, {}, "partial"),
         Method("transfer-q", "Transfer Q*", TransferQ, {}, "full", WEIGHT_2),
         Method("particles", "Particles", Particles, {}, "partial", WEIGHT_2),
+        Method("experts", "Experts", RewardShift, {"pick": "sample"}, "autoregressive", (), EXPERTS, EXPERT_ROLES),
+        Method("dera", "DeRa", Interpolation, {"beta": 0.5}, "autoregressive", (), DERA, (Role("aligned", 1.0),)),
+        Method("implicit", "Implicit reward", RewardShift, {"pick": "sample"}, "autoregressive", (), IMPLICIT, IMPLICIT_ROLES),
+        Method("mod", "MOD", Interpolation, {}, "autoregressive", (), MOD, MOD_ROLES),
         Method("rad", "RAD", RAD, {}, "regression"),
         Method("fudge", "FUDGE", FUDGE, {}, "bce"),
         Method("cd", "CD", RewardShift, {"pick": "sample"}, "regression", WEIGHT_2, CD),
@@ -109,6 +145,7 @@ METHODS: dict[str, Method] = {
 }
 BASE = next(key for key, m in METHODS.items() if not m.uses_reward)
 LINE_UP = (BASE, "args", "pargs")  # the columns of a new comparison
+STAND_IN = METHODS[LINE_UP[-1]].objective  # of the reward model for a method whose own is not installed: it judges every prefix
 
 
 def method(key: str) -> Method:
@@ -121,7 +158,8 @@ def method(key: str) -> Method:
 def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
     """Column settings from text such as `pargs:beta=2,reward_model=partial,top_k=10`: method parameters, reward models, generation settings.
 
-    Several reward models: `pargs:guides=partial*2+full*0.5,combine=sum`. Raises BadSettings that lists the known settings.
+    Several reward models: `pargs:guides=partial*2+full*0.5,combine=sum`; language models by their role: `experts:expert=a,anti_expert=b`.
+    Raises BadSettings that lists the known settings.
     """
     name, _, rest = text.partition(":")
     known = {p.name: type(p.default) for p in method(name).parameters}
@@ -129,20 +167,40 @@ def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
     params: list[tuple[str, Any]] = []
     changes: dict[str, Any] = {}
     models: dict[str, Any] = {}
+    in_roles = {role.name: "" for role in method(name).roles}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
         if key in ("reward_model", "combine") and equals:
             models[key] = value
         elif key == "guides" and equals:
             models[key] = parse_mix(value)
+        elif key in in_roles and equals:
+            in_roles[key] = value
         elif key in known and equals:
             params.append((key, _number(known[key], key, value)))
         elif key in shared and equals:
             changes[key] = _number(shared[key], key, value)
         else:
-            settings = [*known, "reward_model", "guides", "combine", *shared]
+            settings = [*known, *in_roles, "reward_model", "guides", "combine", *shared]
             raise BadSettings(f"The run `{text}` cannot be read.", f"`{item}` is not a setting of `{name}`.", f"It has: {', '.join(settings)}.")
+    if any(in_roles.values()):
+        if models:
+            raise BadSettings(f"The run `{text}` names its models twice.", f"Found {', '.join(models)} beside a role.", "Name each model once.")
+        models["guides"] = tuple((in_roles[role.name], role.weight) for role in method(name).roles)
     return ColumnSpec(name, tuple(params), generation=GenerationConfig(**asdict(generation) | changes) if changes else None, **models)
+
+
+def mix_of(spec: ColumnSpec, default: str | None, base_lm: str) -> tuple[tuple[str, float], ...]:
+    """Guides of a column with their weights: those it names; where it names none, `default` or in a role the base LM. () if there are none."""
+    chosen = method(spec.method)
+    if not chosen.uses_reward:
+        return ()
+    if not chosen.roles:
+        return spec.mix or (((default, 1.0),) if default else ())
+    named = spec.guides or tuple((spec.reward_model or "" if i == 0 else "", role.weight) for i, role in enumerate(chosen.roles))
+    stand_ins = [base_lm if role.base_lm else default or "" for role in chosen.roles] + [""] * len(named)
+    mix = tuple((name or stand_in, weight) for (name, weight), stand_in in zip(named, stand_ins, strict=False))
+    return mix if all(name for name, _ in mix) else ()
 
 
 def parse_mix(text: str) -> tuple[tuple[str, float], ...]:

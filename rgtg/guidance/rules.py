@@ -69,8 +69,10 @@ class RewardShift(TokenRule):
     highest score. β = 0 is the base LM.
     Paper: ARGS (arXiv 2402.01694; r trained on complete responses; greedy there, sampled here by default, so that all columns share
     their random numbers), PARGS and PARGS-G (arXiv 2406.07780; r trained on partial responses), FaRMA (arXiv 2502.04517; r is a logit
-    of a causal LM), GenARM (arXiv 2410.08193; r is a sum of log probabilities), CD (arXiv 2310.17022; r predicts the final reward).
-    Cost: one forward of the base LM and one of the reward model per token, for any number of candidates.
+    of a causal LM), GenARM (arXiv 2410.08193; r is a sum of log probabilities), CD (arXiv 2310.17022; r predicts the final reward); with
+    r = Σ log π₁ − Σ log π₂ of two language models DExperts (arXiv 2105.03023), proxy-tuning (arXiv 2401.08565), emulated fine-tuning
+    (arXiv 2310.12962) and the implicit reward of DPO (arXiv 2305.18290).
+    Cost: one forward of the base LM and one of each reward model per token, for any number of candidates.
     Pitfall: a reward model trained on complete responses alone gives unreliable rewards of prefixes. FaRMA takes the top-k of the
     mixed score and GenARM the complete vocabulary; here the candidates are always the base LM's top-k.
     """
@@ -87,6 +89,31 @@ class RewardShift(TokenRule):
 
     def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
         return {"log p": log_probs, "β·r": self.beta * rewards}
+
+
+@dataclass(frozen=True)
+class Interpolation(TokenRule):
+    """Interpolate between the log probabilities of the base LM and those of other language models.
+
+    Formula: score(v) = (1 − β)·log p(v | prefix) + β·Σ_j w_j·log π_j(v | prefix) over the base LM's top-k candidates. β = 0 is the base LM,
+    β = 1 the mix of the others, β > 1 goes beyond it.
+    Paper: DeRa (arXiv 2402.02992; one aligned model; β is its λ), MOD (arXiv 2406.18853; several models, β = 1).
+    Cost: one forward of the base LM and one of each other model per token.
+    Pitfall: exact for a single token at β = 0 and 1 only; elsewhere it approximates the model that training with KL coefficient 1/β would give.
+    """
+
+    name: ClassVar[str] = "Interpolation"
+    uses_reward: ClassVar[bool] = True
+
+    beta: float = field(default=1.0, metadata={"help": "β, from the base LM (0) to the other models (1) and beyond", "min": 0.0, "max": 20.0})
+    pick: str = field(default="sample", metadata={"help": "Sample from the scores, or take the highest (greedy)", "choices": PICKS})
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        check_choices(self)
+
+    def terms(self, log_probs: Any, rewards: Any) -> dict[str, Any]:
+        return {"(1 − β)·log p": (1 - self.beta) * log_probs, "β·log π": self.beta * rewards}
 
 
 @dataclass(frozen=True)

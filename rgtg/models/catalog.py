@@ -135,8 +135,7 @@ class Catalog:
 
     def get(self, name: str, kinds: Sequence[str] = MODEL_KINDS) -> ModelInfo:
         """Model with this name, folder or Hub id. Raises ModelNotFound that lists the known names, and ModelRefused for an unusable model."""
-        fitting = self.of_kind(*kinds)
-        info = next((m for m in fitting if m.name == name), None) or next((m for m in fitting if _same(m.folder_or_id, name)), None)
+        fitting, info = self.of_kind(*kinds), self.find(name, kinds)
         unusable = next((m for m in self.unusable() if name in (m.name, m.folder_or_id)), None)
         if info is None and unusable is not None:
             raise ModelRefused(f"`{unusable.name}` cannot be used.", unusable.wrong, "Repair it and restart.")
@@ -147,6 +146,11 @@ class Catalog:
                 f"There is no {word} `{name}` on this machine.", f"Installed: {', '.join(names) or 'none'}.", "Choose one of these, or give a folder."
             )
         return info
+
+    def find(self, name: str, kinds: Sequence[str] = MODEL_KINDS) -> ModelInfo | None:
+        """Usable model with this name, folder or Hub id; None if there is none."""
+        fitting = self.of_kind(*kinds)
+        return next((m for m in fitting if m.name == name), None) or next((m for m in fitting if _same(m.folder_or_id, name)), None)
 
     def remove(self, name: str) -> None:
         """Remove a model from the list, also for later starts; its folder stays."""

@@ -14,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from rgtg.errors import ModelRefused, door
+from rgtg.models.catalog import has_scalar_head, read_config
+from rgtg.records import ModelCard
 
 HEADS = ("score", "v_head", "value_head", "regression_head", "reward_head", "classifier")  # a head may have layers of its own
 HEAD, BIAS = "score.weight", "score.bias"  # of a scalar head
@@ -44,6 +46,16 @@ def head_rows(folder: Path) -> int | None:
         return next((shape[0] for _, key, shape in shapes(folder) if key in (HEAD, "classifier.weight") and shape), None)
     except (OSError, SafetensorError):
         return None
+
+
+def is_language_model(folder: Path) -> bool:
+    """Whether a model folder holds a causal LM: by its card, or else by the architecture in its config and the absence of a scalar head."""
+    if (card := ModelCard.read(folder)) is not None:
+        return card.kind == "base_lm"
+    try:
+        return not has_scalar_head(read_config(folder)) and not any(key.split(".")[0] in HEADS for _, key, _ in shapes(folder))
+    except (OSError, SafetensorError):
+        return False
 
 
 def check_counts(title: str, config: Mapping[str, Any]) -> None:

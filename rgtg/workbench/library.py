@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rgtg.rewards.base import RewardModel
 
 logger = logging.getLogger(__name__)
+SCORERS = ("reward_model", "judge")  # kinds of models that give rewards
 
 
 class Library:
@@ -86,12 +87,23 @@ class Library:
         return base_lms[0].name
 
     def guide_for(self, method_name: str, base_lm: str | None = None) -> str | None:
-        """Default reward model of a method: one trained with the method's objective, else the first."""
-        if not method(method_name).uses_reward:
-            return None
-        guides = self.guides(base_lm)
-        wanted = [m.name for m in guides if m.card and m.card.objective == method(method_name).objective]
-        return next(iter(wanted + [m.name for m in guides]), None)
+        """Default reward model of a method, see `Method.default_guide`."""
+        return method(method_name).default_guide({m.name: m.card.objective if m.card else "" for m in self.guides(base_lm)})
+
+    def scorer(self, name: str) -> ModelInfo:
+        """The reward model or judge of that name, folder or hub id, or else the base LM, whose log probabilities can be rewards."""
+        base_lm = self.catalog.find(name, ("base_lm",)) if self.catalog.find(name, SCORERS) is None else None
+        return base_lm or self.catalog.get(name, SCORERS)
+
+    def list_scorer(self, folder_or_id: str) -> str:
+        """Name of the model in a folder or of a Hub id that is to give rewards, listed if it is new: as a base LM where it has no scalar head."""
+        if (known := self.catalog.find(folder_or_id, (*SCORERS, "base_lm"))) is not None:
+            return known.name
+        from rgtg.models.weights import is_language_model
+
+        folder = Path(folder_or_id).expanduser()
+        kind = "base_lm" if is_folder(folder) and is_language_model(folder) else SCORERS[0]
+        return self.catalog.add(folder_or_id, kind).name
 
     def add(self, folder_or_id: str, kind: str, reserved: Set[str] = frozenset()) -> ModelInfo:
         """Add a folder or Hub id to the installed models, permanently, and load it, so that an unusable model is refused at once.
@@ -153,10 +165,12 @@ class Library:
         return self._load(info, lambda: self._tuned(BaseLM.of(load_causal_lm(info.folder_or_id, info.name, *device_and_dtype))))
 
     def reward_model(self, name: str) -> "RewardModel":
-        """The reward model or judge of that name, folder or hub id, in memory. Raises RgtgError."""
+        """The reward model or judge of that name, folder or hub id, in memory; a base LM as a next-token reward. Raises RgtgError."""
         from rgtg.rewards.kinds import load_reward_model
+        from rgtg.rewards.next_token import AutoregressiveRewardModel
 
-        info = self.catalog.get(name, ("reward_model", "judge"))
+        if (info := self.scorer(name)).kind == "base_lm":
+            return AutoregressiveRewardModel(self.base_lm(info.name))  # the same weights
         device_and_dtype = self.settings.device, self.settings.dtype
         return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *device_and_dtype, self._reference)))
 
@@ -208,7 +222,7 @@ class Library:
     def _check_tokens(self, base_lm: str, reward_models: Sequence[str]) -> None:
         """Check the tokenizers before weights are loaded. Raises TokenizerMismatch where the files show different tokens."""
         lm = self.catalog.get(base_lm, ("base_lm",))
-        for info in (self.catalog.get(name, ("reward_model", "judge")) for name in dict.fromkeys(reward_models)):
+        for info in map(self.scorer, dict.fromkeys(reward_models)):
             if info.name not in self._in_memory or lm.name not in self._in_memory:
                 check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
 

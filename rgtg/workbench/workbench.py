@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError, in_words
-from rgtg.guidance.methods import LINE_UP, METHODS, Method, method
+from rgtg.guidance.methods import LINE_UP, METHODS, Method, mix_of
 from rgtg.models.catalog import ModelInfo
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
@@ -245,7 +245,7 @@ class Workbench:
         guides = [name for mix in mixes for name, _ in mix]
         observer_names = [m.name for m in self.library.judges(lm)] if observers is None else list(observers)
         if observers is None:
-            observer_names = [*dict.fromkeys(guides), *observer_names]
+            observer_names = [*(name for name in dict.fromkeys(guides) if self.library.scorer(name).kind != "base_lm"), *observer_names]
         models = self.library.load_models(lm, [*guides, *observer_names])
         observer_names = [self.library.reward_model(name).name for name in observer_names]
         runs = [
@@ -256,10 +256,7 @@ class Workbench:
 
     def _mix(self, column: ColumnSpec, base_lm: str) -> tuple[tuple[str, float], ...]:
         """Reward models that guide a column, with their weights: those it names, else the default one of its method."""
-        if not method(column.method).uses_reward:
-            return ()
-        default = self.library.guide_for(column.method, base_lm)
-        return column.mix or (((default, 1.0),) if default else ())
+        return mix_of(column, self.library.guide_for(column.method, base_lm), base_lm)
 
     def _own_names(self, mix: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
         """Replace folders, as given on the command line, by the models' names."""

@@ -14,13 +14,13 @@ from pages.reports import name_words
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.guidance.methods import BASE, Parameter
+from rgtg.guidance.methods import BASE, Parameter, by_group
 from rgtg.records import ColumnSpec, ModelCard, Run, plain_params
 from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1
 SHARED = ("max_new_tokens", "temperature", "top_k", "top_p")
-SYMBOLS = {"alpha": "α", "beta": "β"}
+SYMBOLS = {"alpha": "α", "beta": "β", "mu": "μ", "weight": "λ"}
 LABELS = {"max_new_tokens": "max new tokens", "top_k": "top k", "top_p": "top p"}
 
 
@@ -59,17 +59,19 @@ def describe_methods(workbench: Workbench) -> list[dict]:
         {
             "key": m.key,
             "title": m.title,
+            "group": group,
             "about": m.about,
             "uses_reward": m.uses_reward,
             "objective": m.objective,
             "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in m.parameters],
         }
-        for m in workbench.methods().values()
+        for group, methods in by_group(workbench.methods().values()).items()
+        for m in methods
     ]
 
 
 def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
-    """{"name", "label", "help", "default", "min", "max", "choices", "whole"}: one input of a column's header."""
+    """{"name", "label", "help", "default", "min", "max", "choices", "unit", "whole"}: one input of a column's header."""
     description = asdict(parameter) | plain_params((("default", default),))
     del description["also"]  # infinite, which JSON has not
     label = SYMBOLS.get(parameter.name, parameter.name.replace("_", " "))

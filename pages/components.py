@@ -105,6 +105,15 @@ class VoteBar(Drawn):
     function, events_sent = "voteBar", ("vote", "undo", "go_on", "export")
 
 
+# ---- help.js ----------------------------------------------------------------------------------------
+
+
+class HelpView(Drawn):
+    """The chapters of the Help page; the value is the JSON of `help.chapters`."""
+
+    function = "help"
+
+
 # ---- train.js and models.js -------------------------------------------------------------------------
 
 

@@ -20,8 +20,8 @@ MAX_COLUMNS = 4
 COLUMN_NAMES = "ABCDEFGH"
 
 
-def setting(default: float | int, help: str, low: float, high: float) -> Any:
-    return field(default=default, metadata={"help": help, "min": low, "max": high})
+def setting(default: float | int, help: str, low: float, high: float, unit: str = "") -> Any:
+    return field(default=default, metadata={"help": help, "min": low, "max": high, "unit": unit})
 
 
 def choice(default: str, help: str, choices: tuple[str, ...]) -> Any:

@@ -28,7 +28,7 @@ LABELS = {"max_new_tokens": "max new tokens", "top_k": "top k", "top_p": "top p"
 
 
 class Columns:
-    """A to D with settings, E to H for branches: `views` and `settings` by letter."""
+    """A to F with settings, the letters behind them for branches: `views` and `settings` by letter."""
 
     def __init__(self, workbench: Workbench, specs: Sequence[ColumnSpec]):
         assert specs
@@ -41,12 +41,12 @@ class Columns:
                 with gr.Column(elem_id=ids.column(name), elem_classes=["rgtg-column"], min_width=0):
                     value = write_spec(defaults[place]) if place < MAX_COLUMNS else "{}"
                     own = {"methods": methods, "models": models} if place < MAX_COLUMNS else {"branch": "branch"}
-                    self.settings[name] = ColumnSettings(value, column=name, elem_id=ids.column_settings(name), **own)
+                    self.settings[name] = ColumnSettings(value, column=name, place=place, elem_id=ids.column_settings(name), **own)
                     self.views[name] = TokenView(column=name, elem_id=ids.view(name))
 
     @property
     def inputs(self) -> list[ColumnSettings]:
-        """The settings of A to D, as a handler takes them."""
+        """The settings of A to F, as a handler takes them."""
         return [self.settings[name] for name in COLUMN_NAMES[:MAX_COLUMNS]]
 
 

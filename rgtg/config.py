@@ -16,7 +16,7 @@ CHECKOUT = (ROOT / "app.py").is_file()  # else it is installed, and what ships l
 DATA_DIR = ROOT / "data" if CHECKOUT else Path(__file__).resolve().parent / "data"
 STARTER_DIR, PROMPTS_DIR = DATA_DIR / "starter", DATA_DIR / "prompts"
 LOCAL_DIR = DATA_DIR / "local" if CHECKOUT else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "rgtg"
-MAX_COLUMNS = 4
+MAX_COLUMNS = 6
 COLUMN_NAMES = "ABCDEFGH"
 
 

@@ -138,9 +138,9 @@ rgtg.columnSettings = (element, props, watch) => {
     root.append(more);
   }
   function show() {
-    const home = element.closest(".rgtg-column"), index = "ABCDEFGH".indexOf(props.column), head = rgtg.views[props.column]?.head;
+    const home = element.closest(".rgtg-column"), head = rgtg.views[props.column]?.head;
     if (!home) return;
-    const wanted = index < 4 && index < (rgtg.currentSettings?.().columns ?? 4);
+    const wanted = props.methods.length > 0 && props.place < (rgtg.currentSettings?.().columns ?? 0);
     home.classList.toggle("absent", !wanted && !head);
     home.classList.toggle("leaving", !wanted && !!head && !props.branch);
     home.classList.toggle("narrow", home.clientWidth < NARROW);

@@ -96,3 +96,10 @@ def test_every_key_on_the_page_is_one_that_the_app_hears():
     for keys, _ in KEYS:
         if len(keys) == 1:
             assert keys in heard
+
+
+@pytest.mark.parametrize("key", OBJECTIVES)
+def test_an_objective_has_its_formula_its_pitfall_and_a_link_to_its_paper(key):
+    entry = entries("objectives")[key]
+    assert {"Formula", "Pitfall"} <= dict(entry["notes"]).keys()
+    assert any(address.startswith("https://arxiv.org") for _, address in (piece for piece in entry["about"] if not isinstance(piece, str)))

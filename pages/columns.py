@@ -84,7 +84,7 @@ def describe_models(workbench: Workbench) -> list[dict]:
     for lm in workbench.library.base_lms():
         for m in workbench.library.guides(lm.name):
             card = m.card or ModelCard("reward_model", m.name)
-            description = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.taught or card.source, "fits": []}
+            description = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.trained_on or card.source, "fits": []}
             by_name.setdefault(m.name, description)["fits"].append(lm.name)
     return list(by_name.values())
 

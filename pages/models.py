@@ -207,7 +207,7 @@ def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow
         facts.append(["model card", "none: not trained with rgtg"])
         return {"name": info.name, "kind": KINDS[info.kind], "facts": facts, "children": children(info, models)}
     card_facts = (
-        ("training signal", card.taught),
+        ("training signal", card.trained_on),
         ("objective", card.objective),
         ("base LM", card.base_lm),
         ("training data", card.source),

@@ -16,7 +16,7 @@ from rgtg.workbench.workbench import Workbench
 
 FIRST = ("objective", "max_steps", "batch_size", "learning_rate")  # the most important options; the others are folded
 LABELS = {
-    "use_peft": "LoRA",
+    "lora": "LoRA",
     "lora_r": "LoRA rank",
     "beta": "β",
     "tau": "τ",

@@ -170,7 +170,7 @@ class GenerationConfig:
 NEW_NAMES = {
     "centring": "center_rewards_coefficient", "checkpointing": "gradient_checkpointing", "autocast": "bf16", "warmup": "warmup_ratio",
     "num_steps": "max_steps", "num_epochs": "num_train_epochs", "pairs_per_batch": "batch_size", "held_out": "eval_fraction",
-    "unequal": "unequal_lengths", "lora": "use_peft", "lora_rank": "lora_r", "report_every": "logging_steps", "checkpoint_every": "save_steps",
+    "unequal": "unequal_lengths", "lora_rank": "lora_r", "report_every": "logging_steps", "checkpoint_every": "save_steps",
 }  # fmt: skip
 
 

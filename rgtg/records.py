@@ -238,8 +238,8 @@ class Comparison:
 class Vote:
     """A rater's verdict on the traces in `seen_trace_ids`. It is never edited: a change of mind is a new vote.
 
-    `best_trace_id` is set if and only if the verdict is `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1. The client makes the `id`: the same id
-    with the same content is one vote. `revision` counts a rater's votes on the comparison.
+    `best_trace_id` is set only with `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1. The client makes the `id`: the same id with the
+    same content is one vote. `revision` counts a rater's votes on the comparison.
     """
 
     id: str
@@ -295,15 +295,14 @@ class Pair:
 class ModelCard:
     """Model card, `card.json` beside the weights: what a model was trained on and for, and how accurate it is on held-out data.
 
-    `kind` is base_lm, reward_model or judge (observes, never guides); `taught` is its task in words; `zero` is the reward with
-    equal error rates on both sides; `accuracy` is {prefix length or "end": {"accuracy", "n"}}; `parent` is the reward model it was trained from,
-    `reference` the reference model of an implicit reward; `report` is of `training.held_out`, `data` a `preferences.dataset.DataReport`;
-    `reward_kind` is a key of `rewards.kinds.KINDS` (older cards: see `kind_of` there).
+    `kind` is base_lm, reward_model or judge (observes, never guides); `trained_on` is its task in words; `zero` is the reward with
+    equal error rates on both sides; `accuracy` is {prefix length or "end": {"accuracy", "n"}}; `parent` is the reward model it was trained
+    from, `reference` that of an implicit reward; `report` is of `training.held_out`, `data` a `DataReport`, `reward_kind` a key of `KINDS`.
     """
 
     kind: str
     name: str
-    taught: str = ""
+    trained_on: str = ""
     source: str = ""
     objective: str = ""
     base_lm: str = ""
@@ -333,13 +332,15 @@ class ModelCard:
         if not isfile(path := folder / CARD_FILE):
             return None
         with door(printable(f"{path} is not a model card."), "Delete it, or replace it with the right one.", BadData):
-            check_types(cls, fields := read_json(path))
+            if isinstance(fields := read_json(path), dict):  # earlier versions had another name
+                fields = {"trained_on" if name == "taught" else name: value for name, value in fields.items()}
+            check_types(cls, fields)
             card = from_dict(cls, fields | {"training": with_new_names(fields.get("training", {}))})
             if card.kind not in MODEL_KINDS:
                 raise ValueError(f"`kind` has to be one of {', '.join(MODEL_KINDS)}, but is `{card.kind:.60}`")
-            for name in NAMES:  # they are shown on one line
-                if len(text := getattr(card, name)) > MAX_NAME or (text and not text.isprintable()):
-                    raise ValueError(f"`{name}` has to be one line of at most {MAX_NAME} characters")
+            texts = {name: getattr(card, name) for name in NAMES}  # they are shown on one line
+            if wrong := next((name for name, text in texts.items() if len(text) > MAX_NAME or (text and not text.isprintable())), None):
+                raise ValueError(f"`{wrong}` has to be one line of at most {MAX_NAME} characters")
             return card
 
 

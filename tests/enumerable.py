@@ -60,7 +60,7 @@ class _Batch:
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         return [asks]
 
-    kept = ()
+    caches = ()
 
     def append(self, slot: int, token_id: int) -> None:
         self.texts[slot] += (token_id,)

@@ -175,8 +175,8 @@ def test_a_sweep_asks_the_judge_for_the_reward_of_the_complete_answer(tmp_path):
     assert cell.stop_reason == "eos" and cell.token_ids == tuple(s.token_id for s in steps[:3])
     ends = judge.loaded.tokenizer.convert_tokens_to_ids("!")
     prompt_ids = judge.loaded.encode_prompt("ab")
-    assert cell.judge == pytest.approx(judge.prefix_rewards(prompt_ids, [[*cell.token_ids[:2], ends]])[0][-1], abs=1e-4)
-    assert cell.judge != pytest.approx(judge.prefix_rewards(prompt_ids, [cell.token_ids])[0][-1], abs=1e-2)
+    assert cell.judge == pytest.approx(judge.along(prompt_ids, [[*cell.token_ids[:2], ends]])[0][-1], abs=1e-4)
+    assert cell.judge != pytest.approx(judge.along(prompt_ids, [cell.token_ids])[0][-1], abs=1e-2)
 
 
 @pytest.mark.parametrize("method", ["pargs", "best-of-n"])
@@ -194,6 +194,6 @@ def test_a_guide_and_an_observer_of_another_template_read_the_complete_answer_wi
     assert end.stop_reason == "eos" and [s.token_id for s in taken] == [steps[2].token_id]
     for name, reader in readers.items():
         prompt_ids, ends = reader.loaded.encode_prompt("ab"), reader.loaded.closing
-        wanted = reader.prefix_rewards(prompt_ids, [[steps[0].token_id, steps[1].token_id, *ends]])[0][-1]
+        wanted = reader.along(prompt_ids, [[steps[0].token_id, steps[1].token_id, *ends]])[0][-1]
         assert ends != lm.loaded.closing and taken[-1].reward(name) == pytest.approx(wanted, abs=1e-4)
-        assert taken[-1].reward(name) != pytest.approx(reader.prefix_rewards(prompt_ids, [[s.token_id for s in steps[:3]]])[0][-1], abs=1e-2)
+        assert taken[-1].reward(name) != pytest.approx(reader.along(prompt_ids, [[s.token_id for s in steps[:3]]])[0][-1], abs=1e-2)

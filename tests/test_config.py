@@ -98,9 +98,7 @@ def test_every_training_setting_has_help_and_says_what_it_may_be(listed):
             assert known["min"] <= f.default <= known["max"], f.name
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "said"), [("use_peft", "yes", "on or off"), ("system_prompt", 3, "text"), ("stride", 0, "between 1 and 64")]
-)
+@pytest.mark.parametrize(("name", "value", "said"), [("lora", "yes", "on or off"), ("system_prompt", 3, "text"), ("stride", 0, "between 1 and 64")])
 def test_training_refuses_values_that_cannot_be(name, value, said):
     with pytest.raises(BadSettings, match=f"`{name}` has to be {said}"):
         TrainingConfig.of({name: value})

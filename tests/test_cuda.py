@@ -62,7 +62,7 @@ def test_every_method_writes_and_rewards_what_it_does_on_the_cpu(family: str):
 
 
 def texts_of(model: RewardModel) -> list[list[float]]:
-    return model.prefix_rewards(TEXTS[0][:2], [t[2:] for t in TEXTS])
+    return model.along(TEXTS[0][:2], [t[2:] for t in TEXTS])
 
 
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
@@ -84,7 +84,7 @@ def test_half_precision_guides_in_batches_as_alone(dtype: torch.dtype):
     steps, ends = collect([run(half, "pargs", beta=1.5, seed=seed) for seed in range(4)], half)
     assert not any(end.error for end in ends) and all(len(s) == 14 for s in steps)
     for column in steps:
-        along = half.reward_models["one"].prefix_rewards(run(half, "base").prompt_ids, [ids(column)])[0]
+        along = half.reward_models["one"].along(run(half, "base").prompt_ids, [ids(column)])[0]
         assert [s.reward("one") for s in column] == pytest.approx(along, abs=0.15)
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from rgtg.config import DataConfig
 from rgtg.errors import BadData, BadSettings
 from rgtg.preferences.batches import TokenPair, TokenText
-from rgtg.preferences.dataset import is_held_out, prepare, split_keys
+from rgtg.preferences.dataset import is_held_out, prepare, split_keys, spread
 from rgtg.preferences.formats import Example, Labelled, Reading
 from rgtg.preferences.tokenization import mark_weights
 from rgtg.prompts import encode_prompt, encode_response, transcript
@@ -181,6 +181,10 @@ def test_what_is_dropped_is_counted_by_its_cause():
 def test_an_answer_that_is_read_in_part_has_no_end_token():
     (pair,) = made([Example(1, "a", "b" * 30, "c")], replace(CONFIG, max_length=10)).train
     assert len(pair.prompt_ids) + len(pair.chosen_ids) == 10 and 1 not in pair.chosen_ids and pair.rejected_ids[-1] == 1
+
+
+def test_a_spread_of_few_lengths_is_in_order():
+    assert spread([6, 8]) == (8, 8, 8) and spread([4]) == (4, 4, 4) and spread(range(1, 101)) == (51, 95, 100)
 
 
 def test_lengths_and_what_length_alone_explains():

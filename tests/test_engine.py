@@ -106,7 +106,7 @@ def test_rewards_of_every_step_are_those_of_the_plain_prefix_for_guide_and_obser
         names = {n for s in column for n, _ in s.rewards}
         assert names == {m.name for m in ([r.reward_model] if r.reward_model else []) + list(r.observers)}
         for name in names:
-            along = loaded_models.reward_models[name].prefix_rewards(r.prompt_ids, [ids(column)])[0]
+            along = loaded_models.reward_models[name].along(r.prompt_ids, [ids(column)])[0]
             assert [s.reward(name) for s in column] == pytest.approx(along, abs=1e-4)
 
 
@@ -175,7 +175,7 @@ def test_the_end_of_sequence_is_a_candidate_scored_like_any_other():
     seen = [(i, c) for i, s in enumerate(steps) for c in s.candidates if c.token_id == 1]
     assert seen, "</s> is among the candidates"
     i, c = seen[0]
-    plain = loaded_models.reward_models["one"].prefix_rewards(r.prompt_ids, [ids(steps)[:i] + [1]])[0][-1]
+    plain = loaded_models.reward_models["one"].along(r.prompt_ids, [ids(steps)[:i] + [1]])[0][-1]
     assert dict(c.rewards)["one"] == pytest.approx(plain, abs=1e-4)
     assert end.stop_reason == ("eos" if ids(steps)[-1] == 1 else "max_new_tokens")
 
@@ -380,7 +380,7 @@ CHAT = "{% for m in messages %}[{{ m.role[0] }}]{{ m.content }}{% endfor %}{% if
 
 
 def chatting() -> Models:
-    """A reward model that was taught with the chat template and a system prompt, beside a plain base LM and reward model."""
+    """A reward model that was trained with the chat template and a system prompt, beside a plain base LM and reward model."""
     plain = tiny_reward("llama", 1, "one")
     tokenizer = copy.deepcopy(plain.loaded.tokenizer)
     tokenizer.chat_template = CHAT
@@ -402,14 +402,12 @@ def test_a_reward_model_reads_the_prompt_in_the_template_it_was_taught_with():
     steps, _ = collect(runs, loaded_models)
     for r, column in zip(runs, steps, strict=True):
         assert r.prompt_ids == encode_prompt(tokenizer, "the food")
-        assert [s.reward("chat") for s in column] == pytest.approx(chat.prefix_rewards(as_chat, [ids(column)])[0], abs=1e-4)
-        assert [s.reward("one") for s in column] == pytest.approx(
-            loaded_models.reward_models["one"].prefix_rewards(r.prompt_ids, [ids(column)])[0], abs=1e-4
-        )
+        assert [s.reward("chat") for s in column] == pytest.approx(chat.along(as_chat, [ids(column)])[0], abs=1e-4)
+        assert [s.reward("one") for s in column] == pytest.approx(loaded_models.reward_models["one"].along(r.prompt_ids, [ids(column)])[0], abs=1e-4)
     branch = run(loaded_models, "pargs", reward_model="chat", forced=(*ids(steps[0])[:2], steps[0][2].candidates[4].token_id))
     (branched,), _ = collect([branch], loaded_models)
     whole = [*ids(steps[0])[:2], *ids(branched)]
-    assert [s.reward("chat") for s in branched] == pytest.approx(chat.prefix_rewards(as_chat, [whole])[0][2:], abs=1e-4)
+    assert [s.reward("chat") for s in branched] == pytest.approx(chat.along(as_chat, [whole])[0][2:], abs=1e-4)
 
 
 def test_a_prompt_that_grows_too_long_by_a_template_is_refused_by_the_model_that_reads_it():

@@ -29,7 +29,7 @@ def test_the_long_text_lies_beyond_the_window():
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
 def test_an_encoder_is_refused_as_base_lm(family):
     found = look_at(family, "encoder")
-    assert found.outcome == "refused" and "no decoder" in found.reason
+    assert found.outcome == "refused" and "not a decoder" in found.reason
 
 
 def test_a_config_that_says_minus_one_has_no_limit():

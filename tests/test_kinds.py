@@ -39,7 +39,12 @@ def test_the_kind_on_the_card_goes_before_its_objective_which_may_be_a_new_one(t
 def test_a_card_without_a_kind_is_read_by_its_objective(kind):
     assert kind_of(replace(CARD, reward_kind=kind, objective="partial")) == kind
     assert kind_of(replace(CARD, objective=kind)) == kind
-    assert kind_of(None) == kind_of(replace(CARD, objective="full")) == kind_of(replace(CARD, reward_kind="unknown")) == "scalar"
+    assert kind_of(None) == kind_of(replace(CARD, objective="full")) == "scalar"
+
+
+def test_a_kind_that_is_misspelt_is_refused_with_those_there_are():
+    with pytest.raises(ModelRefused, match="`mine` is of a kind .* Its card names `scaler`; known: scalar, vocabulary"):
+        kind_of(replace(CARD, reward_kind="scaler"))
 
 
 def test_a_base_lm_without_a_card_is_no_reward_model(tmp_path):

@@ -74,7 +74,7 @@ def test_every_column_together_is_what_it_is_alone():
         assert ids(alone) == ids(steps) and end.stop_reason == end_alone.stop_reason, r.method
         assert [[t.token_ids for t in s.tried] for s in alone] == [[t.token_ids for t in s.tried] for s in steps]
         for name in ("one", "two") if r.guides else ("two",):
-            along = found.reward_models[name].prefix_rewards(r.prompt_ids, [ids(steps)])[0]
+            along = found.reward_models[name].along(r.prompt_ids, [ids(steps)])[0]
             assert [s.reward(name) for s in steps] == pytest.approx(along, abs=1e-4), (r.method, name)
 
 
@@ -154,7 +154,7 @@ def test_what_was_tried_stands_with_the_step_that_replaced_it():
         assert tried, key
         for position, t in tried:
             prefix = [s.token_id for s in steps[:position]]
-            wanted = found.reward_models["one"].prefix_rewards(r.prompt_ids, [[*prefix, *t.token_ids]])[0][-1]
+            wanted = found.reward_models["one"].along(r.prompt_ids, [[*prefix, *t.token_ids]])[0][-1]
             assert t.reward == pytest.approx(wanted, abs=1e-4) and t.text
             assert (t.threshold is not None) == (key == "cards") and (t.weight is not None) == (key == "particles")
 
@@ -251,4 +251,4 @@ def test_rows_that_are_over_are_copied_before_a_guide_reads_them(monkeypatch):
     found = models()
     r = run(found, "best-of-n", n=3)
     (steps,), _ = collect([r], found)
-    assert [s.reward("one") for s in steps] == pytest.approx(found.reward_models["one"].prefix_rewards(r.prompt_ids, [ids(steps)])[0], abs=1e-4)
+    assert [s.reward("one") for s in steps] == pytest.approx(found.reward_models["one"].along(r.prompt_ids, [ids(steps)])[0], abs=1e-4)

@@ -111,7 +111,7 @@ def test_int8_is_for_reward_models_and_says_its_error(folders, tmp_path, monkeyp
     assert list(library.notes) == ["p"] and library.notes["p"].startswith("int8: rewards differ by 0.")
     assert exact.load_models(None, ["p"]) and exact.notes == {}
     prompt, texts = (0, 5, 17), [[40, 8, 61, 23]]
-    rough, wanted = (found.reward_model("p").prefix_rewards(prompt, texts)[0] for found in (library, exact))
+    rough, wanted = (found.reward_model("p").along(prompt, texts)[0] for found in (library, exact))
     assert rough != wanted and max(abs(a - b) for a, b in zip(rough, wanted, strict=True)) < 1.0
     assert models.reward_model("p").backbone.strategy == "siblings", "chosen before"
 

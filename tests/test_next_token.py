@@ -98,7 +98,7 @@ def test_equal_texts_are_read_once_and_rewarded_alike(kind):
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_along_gives_the_reward_of_every_prefix(kind):
     model, prompt, responses = tiny_token_reward(kind), (0, 5, 17), [[40, 8, 61, 23], [9], [], [33, 71, 1]]
-    of_responses = model.prefix_rewards(prompt, responses)
+    of_responses = model.along(prompt, responses)
     assert [len(f) for f in of_responses] == [4, 1, 0, 3]
     for rewards, response in zip(of_responses, responses, strict=True):
         assert rewards == pytest.approx([literal(model, [*prompt, *response[: n + 1]], 3) for n in range(len(response))], abs=1e-4)
@@ -120,7 +120,7 @@ def test_they_guide_and_observe_with_one_forward_a_token(kind):
     steps, _ = collect([*runs, base], loaded)
     assert ids(steps[2]) == ids(steps[3]) and ids(steps[0]) != ids(steps[3])  # weight 0 is the base
     for r, column in zip([*runs, base], steps, strict=True):
-        assert [s.reward(kind) for s in column] == pytest.approx(loaded.reward_models[kind].prefix_rewards(r.prompt_ids, [ids(column)])[0], abs=1e-4)
+        assert [s.reward(kind) for s in column] == pytest.approx(loaded.reward_models[kind].along(r.prompt_ids, [ids(column)])[0], abs=1e-4)
     for step in steps[0]:
         for c in step.candidates:
             assert c.score == pytest.approx(c.log_prob + 1.5 * dict(c.rewards)[kind], abs=1e-4)
@@ -137,7 +137,7 @@ def test_a_branch_is_rewarded_as_the_whole_answer_that_it_is(kind):
     branch = run(loaded, kind, forced=(*ids(parent)[:4], other))
     (steps,), _ = collect([branch], loaded)
     whole = [*ids(parent)[:4], *ids(steps)]
-    assert [s.reward(kind) for s in steps] == pytest.approx(loaded.reward_models[kind].prefix_rewards(branch.prompt_ids, [whole])[0][4:], abs=1e-4)
+    assert [s.reward(kind) for s in steps] == pytest.approx(loaded.reward_models[kind].along(branch.prompt_ids, [whole])[0][4:], abs=1e-4)
 
 
 def test_their_cost_is_said():

@@ -68,7 +68,7 @@ def test_rewards_along_are_those_that_guide():
     for pair in pairs():
         sides = [pair.chosen_ids, pair.rejected_ids]
         found = criterion.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
-        for row, wanted in zip(found, reward_model.prefix_rewards(pair.prompt_ids, sides), strict=True):
+        for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
             assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_rewards_along_are_those_that_guide_of_models_that_score_all_tokens(kind
     for pair in pairs():
         sides = [pair.chosen_ids, pair.rejected_ids]
         found = criterion.rewards(reward_model.loaded.model, [pair.prompt_ids] * 2, sides)
-        for row, wanted in zip(found, reward_model.prefix_rewards(pair.prompt_ids, sides), strict=True):
+        for row, wanted in zip(found, reward_model.along(pair.prompt_ids, sides), strict=True):
             assert row[: len(wanted)].tolist() == pytest.approx(wanted, abs=1e-4)
 
 
@@ -191,8 +191,9 @@ def kind_options(kind: type[Objective]) -> list[str]:
 def test_every_objective_has_help_a_model_that_can_be_loaded_and_words_for_its_card(key):
     kind = OBJECTIVES[key]
     assert kind.key == key and kind.paper and kind.kind in KINDS and kind().where
-    assert kind.__doc__ and "\n" not in kind.__doc__ and set(kind.reads) <= set(kind_options(kind))
-    assert ("arXiv" in kind.__doc__) and bool(kind.on_texts) >= kind().takes_texts
+    first, *more = (kind.__doc__ or "").splitlines()
+    assert first.endswith(".") and "arXiv" in first and (not more or more[0] == "") and set(kind.reads) <= set(kind_options(kind))
+    assert bool(kind.on_texts) >= kind().takes_texts
     for f in fields(kind):
         assert f.metadata["help"], f.name
         assert f.default in f.metadata["choices"] if isinstance(f.default, str) else f.metadata["min"] <= f.default <= f.metadata["max"], f.name
@@ -279,14 +280,14 @@ def soft(model, reference, prompt: tuple[int, ...], response: tuple[int, ...], t
 def test_what_other_options_leave_without_effect_says_what_would_give_it_one():
     for needed, made in (
         ("template=chat", lambda: TrainingConfig(system_prompt="be kind")),
-        ("use_peft", lambda: TrainingConfig(lora_r=4)),
+        ("lora", lambda: TrainingConfig(lora_r=4)),
         ("a constraint_weight above 0", lambda: Vocabulary(constraint="sum", constraint_weight=0.0, tau=1.0)),
         ("compare=prefixes", lambda: Vocabulary(stride=2)),
         ("implicit=dpo", lambda: Implicit(implicit="ce", margin=0.5)),
     ):
         with pytest.raises(BadSettings, match=f"has no effect without {needed}"):
             made()
-    TrainingConfig(system_prompt="be kind", lora_r=4, template="chat", use_peft=True)
+    TrainingConfig(system_prompt="be kind", lora_r=4, template="chat", lora=True)
 
 
 def test_a_pair_serves_as_two_texts():

@@ -44,7 +44,7 @@ def test_the_margin_and_the_marks_of_a_vote_weigh_as_the_objective_says(pairs):
 def test_a_card_says_the_objective_its_own_options_and_how_the_model_is_loaded(pairs, key):
     kind = OBJECTIVES[key]
     card = train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=kind()), device="cpu")
-    assert (card.objective, card.reward_kind) == (key, kind.kind) and card.taught.endswith(f", {kind().where}")
+    assert (card.objective, card.reward_kind) == (key, kind.kind) and card.trained_on.endswith(f", {kind().where}")
     assert kind().options.items() <= card.training.items() and bool(card.reference) == kind.is_ratio
     others = {f for other in OBJECTIVES.values() for f in other().options} - kind().options.keys()
     assert not others & card.training.keys()
@@ -76,7 +76,7 @@ def test_a_pipeline_of_transformers_gives_the_reward_of_a_trained_folder_as_it_i
     model = load_reward_model(str(pairs.parent / "out"), device="cpu")
     ids = model.loaded.encode_prompt("p1a2b")
     (found,) = pipeline("text-classification", str(pairs.parent / "out"), device="cpu")("p1a2b")
-    assert found["score"] == pytest.approx(model.prefix_rewards(ids[:1], [ids[1:]])[0][-1], abs=1e-4)
+    assert found["score"] == pytest.approx(model.along(ids[:1], [ids[1:]])[0][-1], abs=1e-4)
 
 
 def test_a_folder_with_the_logits_of_a_vocabulary_is_no_regression(pairs):
@@ -87,4 +87,4 @@ def test_a_folder_with_the_logits_of_a_vocabulary_is_no_regression(pairs):
 
 def test_a_card_of_complete_responses_says_so(pairs):
     card = train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=Full()), device="cpu")
-    assert card.taught == f"{card.num_pairs} pairs, at the end only"
+    assert card.trained_on == f"{card.num_pairs} pairs, at the end only"

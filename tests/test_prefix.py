@@ -34,7 +34,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
-def law_of_rewards(reward_model) -> None:
+def law_of_rewards(reward_model, plain=plain_rewards) -> None:
     """Cached equals plain, copied equals fresh, while slots grow, are cut, become copies, and are asked together or apart."""
     prefixes, texts = reward_model.start([t[:1] for t in TEXTS], [t[1:] for t in TEXTS]), [list(t) for t in TEXTS]
 
@@ -42,12 +42,12 @@ def law_of_rewards(reward_model) -> None:
         ids = draw(len(texts), 4, seed)
         answers = prefixes.forward({slot: ids[slot][: k[slot]] for slot in slots})
         for slot in slots:
-            close(torch.tensor(answers[slot].candidates), plain_rewards(reward_model, [texts[slot] + [c] for c in ids[slot][: k[slot]]]))
+            close(torch.tensor(answers[slot].candidates), plain(reward_model, [texts[slot] + [c] for c in ids[slot][: k[slot]]]))
         return ids
 
     def stands(slots=(0, 1, 2)) -> None:
         answers = prefixes.forward(dict.fromkeys(slots, ()))
-        close(torch.tensor([answers[slot].reward for slot in slots]), plain_rewards(reward_model, [texts[slot] for slot in slots]))
+        close(torch.tensor([answers[slot].reward for slot in slots]), plain(reward_model, [texts[slot] for slot in slots]))
 
     def append(slot: int, token: int) -> None:
         prefixes.append(slot, token)
@@ -75,7 +75,7 @@ def law_of_rewards(reward_model) -> None:
         append(2, ids[2][0])
         append(1, 5 + seed)
     answers = prefixes.forward({1: ()})[1]
-    close(torch.tensor(answers.new), plain_rewards(reward_model, [texts[1][:-1], texts[1]]))
+    close(torch.tensor(answers.new), plain(reward_model, [texts[1][:-1], texts[1]]))
     stands()
     prefixes.copy([1], [0])
     texts[0] = list(texts[1])

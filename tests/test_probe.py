@@ -112,7 +112,7 @@ def test_rewards_are_those_of_the_prefix_alone_on_both_sides_of_a_limit(config):
         return float(model.score(model.base_model(torch.tensor([[*text[:n], *more]]), use_cache=False).last_hidden_state)[0, -1, 0])
 
     wanted = [alone(n) for n in range(4, 31)]
-    assert reward_model.prefix_rewards(text[:3], [text[3:]])[0] == pytest.approx(wanted, abs=1e-3)
+    assert reward_model.along(text[:3], [text[3:]])[0] == pytest.approx(wanted, abs=1e-3)
     rows = reward_model.start([text[:3], text[:20]])
     for n in range(3, 29):
         answers = rows.forward({0: [7, text[n]], 1: ()})

@@ -46,7 +46,7 @@ def weights(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([w.detach().flatten() for w in model.parameters()])
 
 
-def taught(config: TrainingConfig = CONFIG, items=None, **more) -> tuple[torch.Tensor, list[Progress]]:
+def trained(config: TrainingConfig = CONFIG, items=None, **more) -> tuple[torch.Tensor, list[Progress]]:
     model, said = model_of(config.objective.key), []
     train_reward_model(model, items or taste(), 1, config, said.append, **more)
     return weights(model), said
@@ -65,7 +65,7 @@ def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
     options |= {"pad": {"unequal_lengths": "pad"}, "linear": {"weights": "linear"}}
     objective = OBJECTIVES[name](**{k: v for key in more for k, v in options[key].items()})
     config = replace(CONFIG, objective=objective, batch_size=8, max_steps=6, learning_rate=3e-4)
-    _, said = taught(config)
+    _, said = trained(config)
     losses = [line.loss for line in said]
     step = 2 if objective.options.get("constraint") == "alternate" else 1  # pairs and values in turn
     assert len(losses) == 6 and losses[-step] < losses[0], losses
@@ -82,20 +82,20 @@ def test_pairs_and_values_come_in_turn_within_one_pass_and_after_a_resume(tmp_pa
 
     monkeypatch.setattr(Vocabulary, "pair_loss", loss)
     config = replace(CONFIG, objective=Vocabulary(), batch_size=2, max_steps=4)  # one pass over eight pairs
-    taught(config)
+    trained(config)
     assert taught_by == ["pairs", "values", "pairs", "values"]
     taught_by.clear()
     train_reward_model(model_of("vocabulary"), taste(), 1, config, should_stop=stopped_after(3), folder=tmp_path, run="a")
-    taught(config, folder=tmp_path, run="a")
+    trained(config, folder=tmp_path, run="a")
     assert taught_by == ["pairs", "values", "pairs", "values"]
 
 
 def test_labelled_texts_are_taught_by_their_objectives_alone():
     texts = [TokenText((0,), (7, 5, 1), 1.0), TokenText((0,), (8, 5, 1), 0.0)]
-    _, said = taught(replace(CONFIG, objective=Regression()), texts)
+    _, said = trained(replace(CONFIG, objective=Regression()), texts)
     assert said[-1].loss < said[0].loss
     with pytest.raises(BadData, match="The objective `partial` needs pairs. The data is single texts with labels."):
-        taught(CONFIG, texts)
+        trained(CONFIG, texts)
 
 
 def test_nothing_to_train_on_is_refused():
@@ -106,7 +106,7 @@ def test_nothing_to_train_on_is_refused():
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_another():
     config = replace(CONFIG, dropout=0.2)
-    first, second, other = taught(config)[0], taught(config)[0], taught(replace(config, seed=1))[0]
+    first, second, other = trained(config)[0], trained(config)[0], trained(replace(config, seed=1))[0]
     assert torch.equal(first, second) and not torch.equal(first, other)
 
 
@@ -114,13 +114,13 @@ def test_steps_batch_and_learning_rate_go_by_the_data_and_the_model():
     few, many = schedule(TrainingConfig(), 26, 4_000_000), schedule(TrainingConfig(), 100_000, 4_000_000)
     assert (few.batch_size, few.max_steps, few.learning_rate) == (16, 52, 2e-4)
     assert (many.batch_size, many.max_steps) == (64, 1563)
-    assert schedule(TrainingConfig(), 26, 10**9).learning_rate == 1e-5 and schedule(TrainingConfig(use_peft=True), 26, 10**6).learning_rate == 5e-4
+    assert schedule(TrainingConfig(), 26, 10**9).learning_rate == 1e-5 and schedule(TrainingConfig(lora=True), 26, 10**6).learning_rate == 5e-4
     assert schedule(CONFIG, 26, 10**9).max_steps == 6 and schedule(TrainingConfig(), 3, 10**6).batch_size == 3
 
 
 def test_progress_says_how_far_it_is_and_what_is_measured():
     measured = iter(range(99))
-    _, said = taught(measure=lambda model: next(measured) / 100)
+    _, said = trained(measure=lambda model: next(measured) / 100)
     assert [line.step for line in said] == [1, 2, 3, 4, 5, 6] and {line.num_steps for line in said} == {6}
     assert said[-1].seconds_left == 0 and said[0].seconds_left > 0 and said[2].held_out_accuracy is not None
 
@@ -151,9 +151,9 @@ def short_of_memory(monkeypatch, num_items: int) -> list[int]:
 
 def test_where_memory_runs_out_a_step_is_taken_in_halves_and_stays_the_same_step(monkeypatch):
     config = replace(CONFIG, batch_size=8)
-    whole, said = taught(config)
+    whole, said = trained(config)
     seen = short_of_memory(monkeypatch, 3)
-    parts, said_in_parts = taught(config)
+    parts, said_in_parts = trained(config)
     assert seen == [2, 2, 2, 2] * 6, "eight pairs a step as before"
     assert [line.loss for line in said_in_parts] == pytest.approx([line.loss for line in said], abs=1e-5)
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
@@ -162,7 +162,7 @@ def test_where_memory_runs_out_a_step_is_taken_in_halves_and_stays_the_same_step
 @pytest.mark.slow
 def test_what_was_added_up_before_memory_ran_out_is_forgotten(monkeypatch):
     config = replace(CONFIG, batch_size=8)
-    whole, _ = taught(config)
+    whole, _ = trained(config)
     calls, compute = [], PreferenceTrainer.compute_loss
 
     def loss(self, model, inputs, *args, **kwargs):
@@ -172,7 +172,7 @@ def test_what_was_added_up_before_memory_ran_out_is_forgotten(monkeypatch):
         return compute(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(PreferenceTrainer, "compute_loss", loss)
-    parts, _ = taught(config)
+    parts, _ = trained(config)
     assert calls[:7] == [8, 4, 4, 2, 2, 2, 2]
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
@@ -181,7 +181,7 @@ def test_what_was_added_up_before_memory_ran_out_is_forgotten(monkeypatch):
 def test_where_a_single_pair_does_not_fit_it_ends_with_the_reason(monkeypatch):
     short_of_memory(monkeypatch, 0)
     with pytest.raises(MemoryError, match="One pair at a time does not fit, with gradient checkpointing either: CUDA out of memory"):
-        taught()
+        trained()
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
@@ -194,10 +194,10 @@ def stopped_after(num_steps: int):
 
 def test_a_resumed_training_is_the_training(tmp_path):
     config = replace(CONFIG, dropout=0.2, save_steps=2)
-    whole, said = taught(config)
+    whole, said = trained(config)
     assert train_reward_model(model_of(), taste(), 1, config, should_stop=stopped_after(3), folder=tmp_path, run="a") is False
     assert [p.name for p in checkpoints.in_folder(tmp_path)] == ["checkpoint-3", "checkpoint-2"]
-    resumed, rest = taught(config, folder=tmp_path, run="a")
+    resumed, rest = trained(config, folder=tmp_path, run="a")
     assert [line.step for line in rest] == [4, 5, 6]
     assert [line.loss for line in rest] == [line.loss for line in said[3:]]
     assert torch.equal(resumed, whole)
@@ -401,12 +401,12 @@ def test_what_cannot_be_started_from_is_refused(tmp_path, base):
 
 def test_lora_trains_small_matrices_and_leaves_a_plain_folder(tmp_path, base):
     pytest.importorskip("peft")
-    config = replace(CONFIG, use_peft=True, lora_r=2, eval_fraction=0.5)
+    config = replace(CONFIG, lora=True, lora_r=2, eval_fraction=0.5)
     card = train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", config)
     before, after = load_causal_lm(str(base)).model.state_dict(), load_classifier(str(tmp_path / "out")).model.state_dict()
     changed = {name for name in before if name in after and not torch.equal(before[name], after[name])}
     assert changed and all("proj" in name for name in changed) and float(after["score.weight"].abs().sum()) > 0
-    assert card.training["use_peft"] is True and card.training["learning_rate"] == 1e-3
+    assert card.training["lora"] is True and card.training["learning_rate"] == 1e-3
 
 
 @pytest.mark.slow
@@ -415,10 +415,10 @@ def test_the_same_seed_gives_the_same_lora_whatever_was_drawn_before(tmp_path, b
     pairs, content = job_folder(tmp_path / "job", base) / "pairs.jsonl", []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         model, luck = model_of(), torch.get_rng_state()
-        add_lora(model, replace(CONFIG, use_peft=True, lora_r=2, seed=seed))
+        add_lora(model, replace(CONFIG, lora=True, lora_r=2, seed=seed))
         assert torch.equal(torch.get_rng_state(), luck), "the luck of others is left alone"
         torch.manual_seed(ord(name))
-        train_file(pairs, str(base), tmp_path / name, replace(CONFIG, use_peft=True, lora_r=2, max_steps=5, seed=seed))
+        train_file(pairs, str(base), tmp_path / name, replace(CONFIG, lora=True, lora_r=2, max_steps=5, seed=seed))
         content.append((tmp_path / name / "model.safetensors").read_bytes())
     assert content[0] == content[1] != content[2]
 
@@ -436,7 +436,7 @@ def test_a_job_of_an_earlier_version_had_the_options_of_all_objectives(tmp_path,
 def test_lora_without_its_library_says_what_to_do(tmp_path, base, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(BadSettings, match="LoRA needs the library peft. It is not installed. Run `pip install peft`"):
-        train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, use_peft=True))
+        train_file(job_folder(tmp_path / "job", base) / "pairs.jsonl", str(base), tmp_path / "out", replace(CONFIG, lora=True))
 
 
 @pytest.mark.slow

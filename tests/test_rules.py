@@ -49,6 +49,15 @@ def test_the_terms_of_every_method_add_up_to_its_score(key):
     assert torch.equal(sum(terms.values()), total) and all(isinstance(name, str) for name in terms)
 
 
+@pytest.mark.parametrize("key", METHODS)
+def test_the_terms_take_numbers_as_they_take_tensors(key):
+    """The page explains a stored candidate, of which there are numbers."""
+    rule = METHODS[key].make()
+    for log_prob, reward in zip(LOG_PROBS, (-2.0, 0.5, 3.0), strict=True):
+        terms = rule.terms(log_prob.reshape(1), torch.tensor([reward]))
+        assert rule.terms(float(log_prob), reward) == pytest.approx({name: float(values) for name, values in terms.items()})
+
+
 def test_a_score_that_is_not_finite_is_refused_with_the_scores():
     rows = Rows(Run("", "args", ModelRef("lm")), 1, (), (), frozenset())
     with pytest.raises(BadReward, match=r"Method `args` computed a score that is not finite\. Scores: \[-0\.5, inf\]"):

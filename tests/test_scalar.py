@@ -31,7 +31,7 @@ def one_by_one(reward_model, prompt, response) -> list[float]:
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 def test_along_gives_the_reward_of_every_prefix_of_answers_of_different_length(family):
     reward_model = tiny_reward(family)
-    found = reward_model.prefix_rewards(PROMPT, RESPONSES)
+    found = reward_model.along(PROMPT, RESPONSES)
     assert [len(f) for f in found] == [4, 1, 3]
     for rewards, response in zip(found, RESPONSES, strict=True):
         assert rewards == pytest.approx(one_by_one(reward_model, PROMPT, response), abs=1e-4)
@@ -41,12 +41,12 @@ def test_along_gives_the_reward_of_every_prefix_of_answers_of_different_length(f
 def test_the_reward_of_a_whole_text_is_what_transformers_gives(family):
     reward_model = tiny_reward(family)
     ids = torch.tensor([[*PROMPT, *RESPONSES[0]]])  # no pad in it, so the pooled output is that of the last token
-    assert reward_model.prefix_rewards(PROMPT, RESPONSES[:1])[0][-1] == pytest.approx(float(reward_model.loaded.model(ids).logits[0, 0]), abs=1e-4)
+    assert reward_model.along(PROMPT, RESPONSES[:1])[0][-1] == pytest.approx(float(reward_model.loaded.model(ids).logits[0, 0]), abs=1e-4)
 
 
 def test_growing_prefixes_agree_with_along():
     reward_model, response = tiny_reward(), RESPONSES[0]
-    of_prefixes = reward_model.prefix_rewards(PROMPT, [response])[0]
+    of_prefixes = reward_model.along(PROMPT, [response])[0]
     prefixes = reward_model.start([PROMPT])
     for token, wanted in zip(response, of_prefixes, strict=True):
         assert prefixes.forward({0: [token, 3]})[0].candidates[0] == pytest.approx(wanted, abs=1e-4)
@@ -56,7 +56,7 @@ def test_growing_prefixes_agree_with_along():
 
 def test_what_is_new_is_rewarded_prefix_by_prefix_and_the_prompt_is_not():
     reward_model, response = tiny_reward(), RESPONSES[0]
-    of_prefixes = reward_model.prefix_rewards(PROMPT, [response])[0]
+    of_prefixes = reward_model.along(PROMPT, [response])[0]
     prefixes = reward_model.start([PROMPT], [response[:2]])
     assert list(prefixes.forward({0: ()})[0].new) == pytest.approx(of_prefixes[:2], abs=1e-4)
     for token in response[2:]:
@@ -67,7 +67,7 @@ def test_what_is_new_is_rewarded_prefix_by_prefix_and_the_prompt_is_not():
 
 
 def test_an_answer_without_tokens_has_no_rewards():
-    assert tiny_reward().prefix_rewards(PROMPT, [[], [9]])[0] == []
+    assert tiny_reward().along(PROMPT, [[], [9]])[0] == []
 
 
 def test_a_copy_scores_as_its_source_and_then_goes_its_own_way():
@@ -91,7 +91,7 @@ def test_rewards_are_float32_whatever_the_weights():
     answers = half.start([PROMPT]).forward({0: [3, 4]})[0]
     assert answers.candidates == torch.tensor(answers.candidates, dtype=torch.float32).tolist()
     # bfloat16 has 8 bits: one percent of a reward that comes from tens of additions
-    assert half.prefix_rewards(PROMPT, RESPONSES[:1])[0] == pytest.approx(tiny_reward().prefix_rewards(PROMPT, RESPONSES[:1])[0], rel=0.1, abs=0.3)
+    assert half.along(PROMPT, RESPONSES[:1])[0] == pytest.approx(tiny_reward().along(PROMPT, RESPONSES[:1])[0], rel=0.1, abs=0.3)
 
 
 def test_a_model_without_a_scalar_head_is_refused():

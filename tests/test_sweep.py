@@ -113,11 +113,11 @@ def test_a_cell_says_what_the_judge_the_guide_and_the_base_said(tmp_path):
     judge = replace(JUDGE, loaded=replace(JUDGE.loaded, card=ModelCard("judge", "judge", zero=0.25)))
     for cell in run(tmp_path, (BASE, PARGS, BEST), ["the food"], (0,), judge=judge):
         prompt_ids = tuple(tiny_lm().loaded.tokenizer(cell.prompt)["input_ids"])
-        assert cell.judge == pytest.approx(JUDGE.prefix_rewards(prompt_ids, [cell.token_ids])[0][-1] - 0.25, abs=1e-4)
+        assert cell.judge == pytest.approx(JUDGE.along(prompt_ids, [cell.token_ids])[0][-1] - 0.25, abs=1e-4)
         if cell.setting == "base":
             assert cell.guide is None and cell.kl == pytest.approx(0, abs=1e-9) and cell.truncation > 0
         else:
-            assert cell.guide == pytest.approx(MODELS.reward_models["one"].prefix_rewards(prompt_ids, [cell.token_ids])[0][-1], abs=1e-4)
+            assert cell.guide == pytest.approx(MODELS.reward_models["one"].along(prompt_ids, [cell.token_ids])[0][-1], abs=1e-4)
         assert (cell.kl is None) == cell.setting.startswith("best")
         assert len(cell.token_ids) <= 5 and cell.log_prob < 0
 

@@ -51,8 +51,8 @@ def test_every_option_is_a_flag_and_what_is_not_given_stands_at_its_default():
         flag = f.name.replace("_", "-")
         given = [f"--{flag}" if other else f"--no-{flag}"] if isinstance(f.default, bool) else [f"--{flag}", str(other)]
         assert getattr(_parser().parse_args([*begin, *given]), f.name) == other != f.default
-    words = "--objective autoregressive --use-peft --no-bf16 --beta 0.5"
-    assert config_of(_parser().parse_args([*begin, *words.split()])) == TrainingConfig(objective=Autoregressive(beta=0.5), use_peft=True, bf16=False)
+    words = "--objective autoregressive --lora --no-bf16 --beta 0.5"
+    assert config_of(_parser().parse_args([*begin, *words.split()])) == TrainingConfig(objective=Autoregressive(beta=0.5), lora=True, bf16=False)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,6 @@ def test_every_option_is_a_flag_and_what_is_not_given_stands_at_its_default():
         (["--num-steps=9"], "--num-steps", "--max-steps"),
         (["--warmup", "0.1"], "--warmup", "--warmup-ratio"),  # and not taken for the beginning of it
         (["--no-autocast"], "--no-autocast", "--no-bf16"),
-        (["--lora"], "--lora", "--use-peft"),
     ],
 )
 def test_a_flag_of_an_earlier_version_is_refused_with_its_new_name(given, old, new, capsys):

@@ -87,8 +87,8 @@ def test_every_option_of_a_training_is_on_the_page_those_of_an_objective_with_it
 
 
 def test_only_options_that_differ_are_kept(workbench):
-    found = read_options({"max_steps": None, "learning_rate": 0.001, "objective": "partial", "use_peft": True, "stride": 1}, workbench)
-    assert found == {"learning_rate": 0.001, "use_peft": True}
+    found = read_options({"max_steps": None, "learning_rate": 0.001, "objective": "partial", "lora": True, "stride": 1}, workbench)
+    assert found == {"learning_rate": 0.001, "lora": True}
 
 
 def test_columns_and_the_limit_of_unreadable_rows_are_options_that_the_look_at_the_data_depends_on(workbench):
@@ -115,7 +115,7 @@ def test_an_option_that_the_objective_lacks_is_refused(workbench):
         {"max_steps": 1.5},
         {"learning_rate": "fast"},
         {"objective": "world peace"},
-        {"use_peft": 1},
+        {"lora": 1},
         {"margin": None},
         {"eval_fraction": 2},
     ],

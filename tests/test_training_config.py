@@ -23,7 +23,7 @@ OLD = {
 
 @pytest.mark.parametrize("key", OBJECTIVES)
 def test_flat_and_back_is_the_same(key):
-    config = TrainingConfig.of({"objective": key, "max_steps": 7, "use_peft": True})
+    config = TrainingConfig.of({"objective": key, "max_steps": 7, "lora": True})
     assert config.objective == OBJECTIVES[key]() and config.max_steps == 7
     assert TrainingConfig.of(config.flat()) == config and next(iter(config.flat())) == "objective"
 
@@ -57,15 +57,17 @@ OLD_NAMES = {
 def test_a_stored_training_in_the_old_names_is_the_same_training():
     assert TrainingConfig.stored(OLD_NAMES) == TrainingConfig(
         objective=Partial(center_rewards_coefficient=0.5, unequal_lengths="drop"), max_steps=9, batch_size=3, eval_fraction=0.25, warmup_ratio=0.1,
-        bf16=False, gradient_checkpointing=True, use_peft=True, lora_r=4, logging_steps=2, save_steps=6,
+        bf16=False, gradient_checkpointing=True, lora=True, lora_r=4, logging_steps=2, save_steps=6,
     )  # fmt: skip
 
 
 def test_a_card_in_the_old_names_is_read_under_the_new_ones(tmp_path):
     (tmp_path / "card.json").write_text(
-        json.dumps({"kind": "reward_model", "name": "old", "training": OLD_NAMES | {"num_epochs": 4, "last": {"step": 9}}})
+        json.dumps({"kind": "reward_model", "name": "old", "taught": "3 pairs", "training": OLD_NAMES | {"num_epochs": 4, "last": {"step": 9}}})
     )
-    training = ModelCard.read(tmp_path).training
+    card = ModelCard.read(tmp_path)
+    training = card.training
+    assert card.trained_on == "3 pairs"
     assert training["num_train_epochs"] == 4 and training["last"] == {"step": 9} and not training.keys() & NEW_NAMES.keys()
     assert TrainingConfig.of({name: value for name, value in training.items() if name not in ("num_train_epochs", "last")}) == TrainingConfig.stored(
         OLD_NAMES
@@ -78,7 +80,7 @@ def test_the_old_names_are_those_that_no_option_has_now():
     assert set(NEW_NAMES.values()) <= names and not names & NEW_NAMES.keys()
 
 
-@pytest.mark.parametrize("name", sorted(OLD_NAMES.keys() - {"objective"}))
+@pytest.mark.parametrize("name", sorted(OLD_NAMES.keys() & NEW_NAMES.keys()))
 def test_an_option_asked_for_by_its_old_name_is_refused_with_the_new_one(name):
     with pytest.raises(BadSettings, match=f"`{name}` is now `{NEW_NAMES[name]}`"):
         TrainingConfig.of({name: OLD_NAMES[name]})

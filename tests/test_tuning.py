@@ -152,7 +152,7 @@ def test_a_model_that_cannot_be_int8_is_refused_in_words_and_stays_as_it_was(mon
 def test_a_reward_model_says_its_rewards_in_int8():
     reward_model = tiny_reward("llama", 70)  # a seed of its own: models of one seed are shared by all tests
     strategy, model = reward_model.backbone.strategy, reward_model.loaded.model
-    int8 = tuning.quantise(model, model.base_model, "rm", lambda: torch.tensor(reward_model.prefix_rewards([5, 17], [[42, 8, 63], [2, 71, 50]])))
+    int8 = tuning.quantise(model, model.base_model, "rm", lambda: torch.tensor(reward_model.along([5, 17], [[42, 8, 63], [2, 71, 50]])))
     assert int8.num_layers == 14 and 0 < int8.error < 0.25 * int8.spread
     assert strategy == "siblings"
 

@@ -55,7 +55,7 @@ IDS = [40, 8, 61, 23]
 
 
 def rewards(folder: str | Path) -> list[float]:
-    return load_reward_model(str(folder), device="cpu").prefix_rewards((0, 5, 17), [IDS])[0]
+    return load_reward_model(str(folder), device="cpu").along((0, 5, 17), [IDS])[0]
 
 
 @pytest.mark.parametrize("name", ["value_head", "v_head", "v_head.summary", "regression_head"])

@@ -251,7 +251,7 @@ def test_score_of_a_complete_answer_has_the_end_token_last(workbench):
     model = workbench.library.reward_model("p")
     prompt_ids = model.loaded.encode_prompt("ab")
     ids = [*model.loaded.encode_prompt("abcde")[len(prompt_ids) :], 1]
-    assert complete["rewards"][3] == pytest.approx(model.prefix_rewards(prompt_ids, [ids])[0][-1], abs=1e-4)
+    assert complete["rewards"][3] == pytest.approx(model.along(prompt_ids, [ids])[0][-1], abs=1e-4)
     assert workbench.score("p", "ab", "", complete=True)["tokens"] == [""], "an answer that ends at once"
 
 
@@ -367,7 +367,7 @@ def test_models_that_cannot_be_used_are_counted_in_the_status(folders, tmp_path,
 
 def test_a_reward_that_is_not_finite_is_named_with_its_token(workbench, monkeypatch):
     model = workbench.library.reward_model("p")
-    monkeypatch.setattr(type(model), "prefix_rewards", lambda self, prompt, texts: [[0.5, float("nan")]])
+    monkeypatch.setattr(type(model), "along", lambda self, prompt, texts: [[0.5, float("nan")]])
     with pytest.raises(BadReward, match=r"`p` returned a reward that is not finite\. Found NaN or infinity at token 2"):
         workbench.score("p", "a", "bc")
 

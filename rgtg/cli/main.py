@@ -325,7 +325,7 @@ def _models(options: argparse.Namespace) -> None:
             row = {"name": info.name, "kind": info.kind, "folder_or_id": info.folder_or_id, "card": info.card and asdict(info.card)}
             print(_json(row | ({"wrong": info.wrong} if info.wrong else {})))
         else:
-            print(f"{info.name:<24} {info.kind:<13} {info.wrong or '; '.join(filter(None, (info.mark, info.card.taught if info.card else '')))}")
+            print(f"{info.name:<24} {info.kind:<13} {info.wrong or '; '.join(filter(None, (info.mark, info.card.trained_on if info.card else '')))}")
 
 
 def _starter(options: argparse.Namespace) -> None:

@@ -164,7 +164,7 @@ def _cells(
         rewards = [(reward, weight) for ref, weight in run.guides if (reward := steps_of_run[-1].reward(ref.name)) is not None]
         guide = _combined(run, rewards) if rewards and len(rewards) == len(run.guides) else None
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
-        judge_reward = judge.prefix_rewards(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1]
+        judge_reward = judge.along(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1]
         if not math.isfinite(judge_reward):
             raise not_finite(judge.name, f"at the end of an answer to {run.prompt!r:.80}")
         yield Cell(

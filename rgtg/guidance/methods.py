@@ -95,10 +95,6 @@ METHODS: dict[str, Method] = {
         Method("pargs-greedy", "PARGS-G", RewardShift, {"pick": "greedy"}, "partial", WEIGHT_2, PARGS_GREEDY),
         Method("farma", "FaRMA", RewardShift, {"pick": "sample"}, "vocabulary", WEIGHT_2, FARMA),
         Method("genarm", "GenARM", RewardShift, {"pick": "sample"}, "autoregressive", WEIGHT_2, GENARM),
-        Method("rad", "RAD", RAD, {}, "regression"),
-        Method("fudge", "FUDGE", FUDGE, {}, "bce"),
-        Method("cd", "CD", RewardShift, {"pick": "sample"}, "regression", WEIGHT_2, CD),
-        Method("sparse", "Sparse guidance", Sparse, {"pick": "sample"}, "partial", WEIGHT_2),
         Method("best-of-n", "Best-of-n", BestOfN, {}, "full"),
         Method("soft-best-of-n", "Soft best-of-n", SoftBestOfN, {}, "full"),
         Method("best-of-poisson", "Best-of-Poisson", BestOfPoisson, {}, "full"),
@@ -108,6 +104,10 @@ METHODS: dict[str, Method] = {
         Method("chunk-beam", "Chunk beam search", ChunkBeam, {}, "partial"),
         Method("transfer-q", "Transfer Q*", TransferQ, {}, "full", WEIGHT_2),
         Method("particles", "Particles", Particles, {}, "partial", WEIGHT_2),
+        Method("rad", "RAD", RAD, {}, "regression"),
+        Method("fudge", "FUDGE", FUDGE, {}, "bce"),
+        Method("cd", "CD", RewardShift, {"pick": "sample"}, "regression", WEIGHT_2, CD),
+        Method("sparse", "Sparse guidance", Sparse, {"pick": "sample"}, "partial", WEIGHT_2),
     )
 }
 BASE = next(key for key, m in METHODS.items() if not m.uses_reward)

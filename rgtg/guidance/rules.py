@@ -31,7 +31,7 @@ class TokenRule(GuidanceMethod):
 
     @property
     def request(self) -> Propose:
-        """What is asked for each token."""
+        """Request for each token."""
         return Propose(self.uses_reward)
 
     def generate(self, rows: "Rows") -> Requests:
@@ -41,7 +41,7 @@ class TokenRule(GuidanceMethod):
             rows.settle()
 
     def cut(self, proposal: "Proposal") -> "Proposal":
-        """The candidates that stay once their rewards are known: all of them."""
+        """The candidates that remain once their rewards are known: all of them here."""
         return proposal
 
     def rescore(self, log_probs: "Tensor", rewards: "Tensor | None") -> "Tensor":
@@ -71,7 +71,7 @@ class RewardShift(TokenRule):
     highest score. β = 0 is the base LM.
     Paper: ARGS (arXiv 2402.01694; r trained on complete responses; greedy there, sampled here by default, so that all columns share
     their random numbers), PARGS and PARGS-G (arXiv 2406.07780; r trained on partial responses), FaRMA (arXiv 2502.04517; r is a logit
-    of a causal LM), GenARM (arXiv 2410.08193; r is a sum of log probabilities).
+    of a causal LM), GenARM (arXiv 2410.08193; r is a sum of log probabilities), CD (arXiv 2310.17022; r predicts the final reward).
     Cost: one forward of the base LM and one of the reward model per token, for any number of candidates.
     Pitfall: a reward model trained on complete responses alone gives unreliable rewards of prefixes. FaRMA takes the top-k of the
     mixed score and GenARM the complete vocabulary; here the candidates are always the base LM's top-k.
@@ -93,11 +93,12 @@ class RewardShift(TokenRule):
 
 @dataclass(frozen=True)
 class RAD(TokenRule):
-    """Add a reward between 0 and 1, times a large weight, to each candidate's log probability.
+    """Add a reward clipped to [0, 1], times a large weight, to the log probability of each candidate.
 
-    score(v) = log p(v | prefix) + beta * clip(r(prefix + v), 0, 1), with `inverse` 1 - clip(...), as in reward-augmented decoding
-    (arXiv 2310.09520), whose reward model is regressed on labels in [0, 1] at every prefix. Cost: one forward of the base LM and one of the
-    reward model per token. Pitfall: rewards outside [0, 1] are all alike, so a Bradley-Terry model guides only where its reward is small.
+    Formula: score(v) = log p(v | prefix) + β·clip(r(prefix + v), 0, 1), with `inverse` 1 − clip(…). β = 0 is the base LM.
+    Paper: RAD (arXiv 2310.09520), whose reward model is trained by regression on labels in [0, 1] at every prefix.
+    Cost: per token one forward of the base LM and one of the reward model, whatever k is.
+    Pitfall: rewards outside [0, 1] are all alike, so a Bradley–Terry model guides only where its reward is small.
     """
 
     name: ClassVar[str] = "RAD"
@@ -108,7 +109,7 @@ class RAD(TokenRule):
         0.0, 200.0, "× clip(r)",
     )  # fmt: skip
     inverse: str = choice("no", "Whether low rewards are wanted, as for toxicity", ("no", "yes"))
-    pick: str = choice("sample", "Draw from the scores, or take the highest", PICKS)
+    pick: str = choice("sample", "Sample from the scores, or take the highest (greedy)", PICKS)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -121,12 +122,13 @@ class RAD(TokenRule):
 
 @dataclass(frozen=True)
 class FUDGE(TokenRule):
-    """Multiply each candidate's probability by the chance that the text so far will have the wanted attribute.
+    """Multiply the probability of each candidate by the probability that the text will have the wanted attribute.
 
-    score(v) = log p(v | prefix) + lambda * log sigmoid(c(prefix + v)): with lambda = 1 Bayes' rule for p(v | prefix, attribute). FUDGE
-    (arXiv 2104.05218), whose classifier c is trained on every prefix with the label of the complete text. With `keep` only the highest
-    scores stay. Cost: one forward of the base LM and one of the reward model per token. Pitfall: log sigmoid saturates, so candidates that
-    are all good are no longer told apart.
+    Formula: score(v) = log p(v | prefix) + λ·log σ(c(prefix + v)); λ = 1 is Bayes' rule for p(v | prefix, attribute), λ = 0 the base LM.
+    With `keep` only the highest scores stay.
+    Paper: FUDGE (arXiv 2104.05218), whose classifier c is trained at every prefix on the label of the complete text.
+    Cost: per token one forward of the base LM and one of the reward model, whatever k is.
+    Pitfall: log σ saturates, so candidates that are all good are no longer told apart.
     """
 
     name: ClassVar[str] = "FUDGE"
@@ -137,7 +139,7 @@ class FUDGE(TokenRule):
         0.0, 20.0, "× log σ(r)",
     )  # fmt: skip
     keep: int = setting(0, "Candidates that stay after mixing, the highest scores; 0 keeps all", 0, 200)
-    pick: str = choice("sample", "Draw from the scores, or take the highest", PICKS)
+    pick: str = choice("sample", "Sample from the scores, or take the highest (greedy)", PICKS)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -155,12 +157,13 @@ class FUDGE(TokenRule):
 
 @dataclass(frozen=True)
 class Sparse(RewardShift):
-    """Guide only where the base LM is unsure; elsewhere it writes alone.
+    """Add the reward only where the base LM is unsure; elsewhere the base LM writes alone.
 
-    Where the entropy of p(. | prefix) over the whole vocabulary is at least `entropy` nats: score(v) = log p(v) + beta * r(prefix + v),
-    else score(v) = log p(v). Sparse guidance, SIA (arXiv 2602.21215), which guides 20 to 80 % of the tokens. Cost: one forward of the base
-    LM per token, one of the reward model per guided token, which reads the skipped ones in the same forward. Pitfall: a confident base LM
-    is never corrected, even where it is confidently wrong.
+    Formula: where the entropy of p(· | prefix) over the complete vocabulary reaches h, score(v) = log p(v | prefix) + β·r(prefix + v), else
+    score(v) = log p(v | prefix). β = 0 is the base LM, h = 0 is PARGS.
+    Paper: SIA (arXiv 2602.21215), which guides 20 to 80 % of the tokens.
+    Cost: per token one forward of the base LM, per guided token one of the reward model, which reads the skipped tokens in it too.
+    Pitfall: a base LM that is confidently wrong is never corrected.
     """
 
     name: ClassVar[str] = "Sparse guidance"
@@ -176,7 +179,7 @@ class Sparse(RewardShift):
         return Propose(True, entropy=True, only_if=self.is_unsure)
 
     def is_unsure(self, proposal: "Proposal") -> bool:
-        """Whether the guide is asked about these candidates."""
+        """Whether the reward model is asked about these candidates."""
         assert proposal.entropy is not None
         return proposal.entropy >= self.entropy
 

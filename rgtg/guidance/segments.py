@@ -146,12 +146,14 @@ class BlockBestOfK(GuidanceMethod):
 
 @dataclass(frozen=True)
 class ChunkBeam(GuidanceMethod):
-    """Extend each of a few beams by several chunks from the base LM, keep the chunks with the highest reward, and go on from these.
+    """Extend each of a few beams by several chunks from the base LM, keep the chunks with the highest reward, and continue from these.
 
-    W beams, K chunks of L tokens for each: the W best of W * K texts stay, complete ones among them; at the end the best one. Chunk beam
-    search (weak-to-strong search, arXiv 2405.19262; with `weighting` early and a log-ratio reward TreeBoN, arXiv 2410.16033, which sums
-    (1 / i) * (r_i - r_(i-1))). With W = 1 it is block-wise best-of-k. Cost: W * K rows of the base LM, one scoring of them per chunk.
-    Pitfall: complete texts compete with unfinished ones, so a reward that differs from length to length ends answers too early or too late.
+    Formula: of W·K texts the W with the highest reward stay, complete ones among them; the best complete one is the answer. With
+    `weighting=early` a text is worth Σ_i (r_i − r_{i−1})/i. W = 1 is block-wise best-of-k.
+    Paper: chunk-level beam search of weak-to-strong search (arXiv 2405.19262); with early weighting and a log-ratio reward TreeBoN
+    (arXiv 2410.16033).
+    Cost: per token one forward of the base LM over W·K rows, per chunk one of the reward model over W·K rows.
+    Pitfall: complete texts compete with unfinished ones, so a reward that depends on the length ends answers too early or too late.
     """
 
     name: ClassVar[str] = "Chunk beam search"
@@ -193,11 +195,13 @@ class ChunkBeam(GuidanceMethod):
 
 @dataclass(frozen=True)
 class TransferQ(GuidanceMethod):
-    """Let the base LM go on a little behind every candidate, and add the reward of where that leads to the candidate's log probability.
+    """Let the base LM continue behind every candidate, and add the reward at the end of that rollout to the candidate's log probability.
 
-    score(v) = log p(v | prefix) + beta * r(prefix + v + rollout): transfer Q* (arXiv 2405.20495) with the base LM as the aligned model, so
-    that a reward model of complete texts sees more of each. Cost per token: `rollout` + 1 forwards of the base LM with k rows, and one
-    scoring of k rows. Pitfall: a short rollout is a partial text again, and its noise is part of the score.
+    Formula: score(v) = log p(v | prefix) + β·r(prefix + v + rollout), the rollout sampled from the base LM. β = 0 is the base LM on k
+    candidates, a rollout of 0 tokens PARGS.
+    Paper: Transfer Q* (arXiv 2405.20495), direct form, with the base LM in the place of the aligned model.
+    Cost: per token 1 + `rollout` forwards of the base LM over k rows, and one of the reward model over k rows.
+    Pitfall: a short rollout is a partial text again, and its noise is part of the score.
     """
 
     name: ClassVar[str] = "Transfer Q*"
@@ -208,7 +212,7 @@ class TransferQ(GuidanceMethod):
     beta: float = _option(1.0, "Weight of the reward at the end of the rollout", 0.0, 20.0)
     k: int = _option(5, "Candidates that are tried", 1, 64)
     rollout: int = _option(8, "Tokens that are written behind each candidate", 0, 256)
-    pick: str = _option("sample", "Draw from the scores, or take the highest", choices=("sample", "greedy"))
+    pick: str = _option("sample", "Sample from the scores, or take the highest (greedy)", choices=("sample", "greedy"))
 
     def __post_init__(self) -> None:
         check_ranges(self)

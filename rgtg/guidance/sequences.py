@@ -76,10 +76,12 @@ class BestOfN(SeveralAnswers):
 
 @dataclass(frozen=True)
 class SoftBestOfN(BestOfN):
-    """Draw n complete answers from the base LM and keep one by chance, the likelier the higher its reward.
+    """Sample n complete answers from the base LM and draw one of them, the likelier the higher its reward.
 
-    Answer j is kept with probability exp(r_j / t) / sum_l exp(r_l / t): soft best-of-n (arXiv 2505.03156), which for large n comes to
-    p(y) exp(r(y) / t) / Z. With n = 1 it is the base LM, with t near 0 best-of-n. Cost: as best-of-n. Pitfall: t is in the reward's own unit.
+    Formula: answer j is drawn with probability exp(r_j/τ) / Σ_l exp(r_l/τ); for large n that is p(y)·exp(r(y)/τ)/Z. n = 1 is the base LM.
+    Paper: soft best-of-n (arXiv 2505.03156).
+    Cost: as best-of-n.
+    Pitfall: τ is in the unit of the reward model; near 0 this is best-of-n.
     """
 
     name: ClassVar[str] = "Soft best-of-n"
@@ -92,10 +94,12 @@ class SoftBestOfN(BestOfN):
 
 @dataclass(frozen=True)
 class BestOfPoisson(SeveralAnswers):
-    """Draw a random number of complete answers from the base LM and keep the one with the highest reward.
+    """Sample a random number of complete answers from the base LM and return the one with the highest reward.
 
-    n = 1 + Poisson(mu): best-of-Poisson (arXiv 2506.19248), close to the optimum between reward and KL at every mu. With mu = 0 it is
-    the base LM. Cost: mu + 1 rows of the base LM on average, as many scorings. Pitfall: the number changes with the random seed.
+    Formula: argmax_j r(y_j) over n = 1 + Poisson(μ) answers. μ = 0 is the base LM.
+    Paper: best-of-Poisson (arXiv 2506.19248), close to the best reward at its KL for every μ.
+    Cost: as best-of-n, with 1 + μ answers on average.
+    Pitfall: the number of answers, and with it the time, changes with the random seed.
     """
 
     name: ClassVar[str] = "Best-of-Poisson"
@@ -120,11 +124,13 @@ class BestOfPoisson(SeveralAnswers):
 
 @dataclass(frozen=True)
 class SpeculativeRejection(BestOfN):
-    """Let n answers grow and drop those with the lowest reward at a few lengths; of the rest keep the best complete one.
+    """Grow n answers, drop those with the lowest reward at a few lengths, and return the best of the rest.
 
-    At `first` tokens, twice as many, and so on, the share `drop` of the answers is given up. Speculative rejection (arXiv 2410.20290), at
-    fixed lengths rather than when memory is full. With drop = 0 it is best-of-n. Cost: about n / drop scorings, and fewer rows of
-    the base LM the longer the answer. Pitfall: the reward model has to rank partial answers as it ranks complete ones.
+    Formula: at `first` tokens, twice as many, and so on, the share `drop` with the lowest r(prefix) is given up; at the end argmax_j r(y_j).
+    drop = 0 is best-of-n, n = 1 the base LM.
+    Paper: speculative rejection (arXiv 2410.20290), here at fixed lengths rather than where memory runs full.
+    Cost: per token one forward of the base LM over the answers that are left; about n/drop scorings in all.
+    Pitfall: the reward model has to rank partial answers as it ranks complete ones.
     """
 
     name: ClassVar[str] = "Speculative rejection"

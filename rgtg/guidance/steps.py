@@ -80,10 +80,10 @@ def step_of(
     candidates = tuple(map(Candidate, ids, map(text_of, ids), log_probs, values, before, ranks, after, rewards))
     base = log_shares(log_probs, ids, temperature)
     kl, truncation = (divergence(guided, base), divergence(base, log_probs)) if rescores else (None, None)
-    prefix_rewards = tuple((name, draft.rewards[name]) for name in watched if math.isfinite(draft.rewards.get(name, math.nan)))
+    observed = tuple((name, draft.rewards[name]) for name in watched if math.isfinite(draft.rewards.get(name, math.nan)))
     return Step(
         position, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index], math.exp(log_probs[index]), after[index],
-        kl, prefix_rewards, candidates, tried, truncation,
+        kl, observed, candidates, tried, truncation,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ the parent's was smaller.) Answers without a prompt are grouped by what they sha
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -222,8 +223,13 @@ def is_held_out(prompt: str, share: float) -> bool:
 
 
 def spread(values: Sequence[int]) -> tuple[int, int, int]:
+    """Median (of two the upper), 95th percentile (the smallest value that at least 95 % do not exceed) and maximum.
+
+    >>> spread([6, 8]), spread(range(1, 101))
+    ((8, 8, 8), (51, 95, 100))
+    """
     ordered = sorted(values)
-    return ordered[len(ordered) // 2], ordered[int(0.95 * (len(ordered) - 1))], ordered[-1]
+    return ordered[len(ordered) // 2], ordered[math.ceil(0.95 * len(ordered)) - 1], ordered[-1]
 
 
 def _longer_chosen(pairs: Sequence[TokenPair]) -> float:

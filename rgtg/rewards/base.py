@@ -121,5 +121,5 @@ class RewardModel(HasWeights, ABC):
         """Growing responses, one slot per prompt, that begin with `responses` if given. `reserve`: number of tokens expected to come."""
 
     @abstractmethod
-    def prefix_rewards(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         """Reward of every prefix of each response, from one forward: entry t is that of the first t + 1 response tokens."""

@@ -63,17 +63,17 @@ NUMBERS = {"mean-var": "penalty", "clamped": "limit"}  # what the number in `mea
 
 
 def combine(name: str) -> Combine:
-    """The way of that name, with its number in brackets where it has one; raises BadSettings with the ways there are."""
-    found = re.fullmatch(r"([a-z-]+)(?:\(([^()]*)\))?", name)
-    if found is None or found[1] not in COMBINE or (found[2] is not None and found[1] not in NUMBERS):
-        ways = ", ".join(f"{way}(NUMBER)" if way in NUMBERS else way for way in COMBINE)
-        raise BadSettings(f"There is no way `{name}` to combine rewards.", f"The ways are: {ways}.")
-    if found[2] is None:
-        return COMBINE[found[1]]
+    """The combination with this name, with its number in parentheses where it has one. Raises BadSettings that lists the known names."""
+    match = re.fullmatch(r"([a-z-]+)(?:\(([^()]*)\))?", name)
+    if match is None or match[1] not in COMBINE or (match[2] is not None and match[1] not in NUMBERS):
+        known = ", ".join(f"{key}(NUMBER)" if key in NUMBERS else key for key in COMBINE)
+        raise BadSettings(f"There is no combination of rewards `{name}`.", f"Known: {known}.")
+    if match[2] is None:
+        return COMBINE[match[1]]
     try:
-        number = float(found[2])
+        number = float(match[2])
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        raise BadSettings(f"The number of `{found[1]}` has to be at least 0.", f"Found `{found[2]}`.", f"Write {found[1]}(0.5).")
-    return partial(COMBINE[found[1]], **{NUMBERS[found[1]]: number})
+        raise BadSettings(f"The number of `{match[1]}` has to be at least 0.", f"Found `{match[2]}`.", f"Write {match[1]}(0.5).")
+    return partial(COMBINE[match[1]], **{NUMBERS[match[1]]: number})

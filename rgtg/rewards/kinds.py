@@ -29,7 +29,13 @@ def load_reward_model(
 
 
 def kind_of(card: ModelCard | None) -> str:
-    """Kind of a reward model by its card. Older cards name only the objective, which is the kind wherever there is no scalar head."""
+    """Kind of a reward model by its card. Older cards name only the objective, which is the kind wherever there is no scalar head.
+
+    Raises ModelRefused where the card names a kind that is not known.
+    """
+    if card and card.reward_kind and card.reward_kind not in KINDS:
+        wrong, do = f"`{card.name}` is of a kind of reward model that is not known here.", "Correct `reward_kind` in its card.json."
+        raise ModelRefused(wrong, f"Its card names `{card.reward_kind}`; known: {', '.join(KINDS)}.", do)
     kind = (card.reward_kind or card.objective) if card else ""
     return kind if kind in KINDS else next(iter(KINDS))
 

@@ -33,7 +33,7 @@ class TokenPrefixes(RewardPrefixes):
             self._next = dict(zip(read, values, strict=True))
             for slot in read:
                 prompt, text = self._prompt_lengths[slot], self._text(slot)
-                self._rewards[slot] = reward_model.prefix_rewards(text[:prompt], [text[prompt:]])[0] if len(text) > prompt else []
+                self._rewards[slot] = reward_model.along(text[:prompt], [text[prompt:]])[0] if len(text) > prompt else []
 
     @property
     def num_forwards(self) -> int:
@@ -188,7 +188,7 @@ class TokenRewardModel(RewardModel):
         return TokenPrefixes(self, self.lm.start(prompts, responses, reserve), reference, list(map(len, prompts)))
 
     @torch.inference_mode()
-    def prefix_rewards(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         texts, skip = [[*prompt_ids, *response] for response in responses], len(prompt_ids)
         values = self.values(_logits(self.lm, texts, skip - 1), _logits(self.reference, texts, skip - 1) if self.reference else None)
         rewards = []
@@ -201,8 +201,8 @@ class TokenRewardModel(RewardModel):
     def of_prefix(self, text: Sequence[int], prompt_length: int) -> float:
         """Reward of one prefix by a forward without a cache; 0 if nothing precedes its last token."""
         if self.sums:
-            return self.prefix_rewards(text[:prompt_length], [text[prompt_length:]])[0][-1] if len(text) > prompt_length else 0.0
-        return self.prefix_rewards(text[:-1], [text[-1:]])[0][-1] if len(text) > 1 else 0.0
+            return self.along(text[:prompt_length], [text[prompt_length:]])[0][-1] if len(text) > prompt_length else 0.0
+        return self.along(text[:-1], [text[-1:]])[0][-1] if len(text) > 1 else 0.0
 
 
 def _logits(lm: BaseLM, texts: list[list[int]], start: int) -> Tensor:

@@ -142,7 +142,7 @@ class ScalarRewardModel(RewardModel):
         return ScalarPrefixes(self.head, grow(self.backbone, texts, reserve), list(map(len, prompts)))
 
     @torch.inference_mode()
-    def prefix_rewards(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
+    def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         texts = [[*prompt_ids, *response] for response in responses]
         scores = self.head(encode_all(self.backbone, texts))[..., 0].float().cpu()
         return [scores[i, len(prompt_ids) : len(text)].tolist() for i, text in enumerate(texts)]

@@ -122,7 +122,7 @@ def _variants(name: str, models: Models, parts: Sequence[str]) -> dict[str, tupl
             made[part] = other, {"tuned_lm": str(lm), "tuned_reward_model": str(reward)}
             continue
         texts = [ids[1:] for ids in prompt_ids(models, 24, 4)]
-        int8 = quantise(guide.loaded.model, guide.loaded.model.base_model, "guide", lambda: torch.tensor(guide.prefix_rewards([0], texts)))  # noqa: B023
+        int8 = quantise(guide.loaded.model, guide.loaded.model.base_model, "guide", lambda: torch.tensor(guide.along([0], texts)))  # noqa: B023
         made[part] = Models(models.base_lm, {"guide": guide}), {"reward_error": round(int8.error, 4), "reward_spread": round(int8.spread, 4)}
     return made
 

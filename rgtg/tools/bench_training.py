@@ -215,7 +215,7 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
     ways: dict[str, dict[str, Any]] = {
         "all weights": {},
         "all weights, gradient checkpointing": {"gradient_checkpointing": True},
-        "LoRA": {"use_peft": True},
+        "LoRA": {"lora": True},
     }
     for name, options in ways.items():
         torch.manual_seed(0)
@@ -224,7 +224,7 @@ def throughput(shape: dict = A_BILLION, size: int = 8, num_tokens: int = 256, nu
         model = model.to(torch.bfloat16)
         num_parameters = sum(p.numel() for p in model.parameters())
         config = TrainingConfig(max_steps=num_steps, batch_size=size, learning_rate=1e-5, dropout=0.0, logging_steps=1, **options)
-        if config.use_peft:
+        if config.lora:
             add_lora(model, config)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()

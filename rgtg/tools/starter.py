@@ -133,7 +133,7 @@ def _make_base_lm(lines: dict[str, list[str]], folder: Path, listen: Listen) -> 
     dev = lines["dev.positive"] + lines["dev.negative"]
     nats, num_tokens = negative_log_likelihood(model, [text_ids(tokenizer, line) for line in dev], 2)
     card = ModelCard(
-        kind="base_lm", name="starter", taught="to continue review sentences and to end them", source=SOURCE, license=LICENSE,
+        kind="base_lm", name="starter", trained_on="to continue review sentences and to end them", source=SOURCE, license=LICENSE,
         num_texts=len(train), training=asdict(BASE) | {"last": last},
         metrics={
             "perplexity_per_token": round(perplexity(nats, num_tokens), 3), "num_tokens": num_tokens,
@@ -163,7 +163,7 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
     card = ModelCard(
         kind=JUDGE if name == JUDGE else "reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind,
         base_lm="starter", template="plain",
-        taught=f"which of two review sentences is positive, {config.objective.where}",
+        trained_on=f"which of two review sentences is positive, {config.objective.where}",
         source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences were held out.",
         license=LICENSE,
         num_pairs=config.max_steps * config.batch_size, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": reports[-1].text},
@@ -230,7 +230,7 @@ def describe(out: Path) -> str:
         figures = ", ".join(
             f"{value:,} {figure_name(key)}" if isinstance(value, int) else f"{figure_name(key)} {value:,}" for key, value in card.metrics.items()
         )
-        lines.append(f"- **{name}** ({card.kind.replace('_', ' ')}): taught {card.taught}{pairs}. {figures}.")
+        lines.append(f"- **{name}** ({card.kind.replace('_', ' ')}): trained {card.trained_on}{pairs}. {figures}.")
     measured = {name: card for name, card in cards.items() if card.accuracy}
     if measured:
         lines += ["", "Share of held-out pairs whose positive sentence has the higher reward, in %, by prefix length in tokens", ""]

@@ -27,7 +27,7 @@ class TrainingConfig(DataConfig):
     # 0.3: on 26 pairs it agreed with 300 fresh votes for short answers in 85 of 100 cases, 0.1 in 77; with other tastes alike
     dropout: float = setting(0.3, "Dropout on the output of attention and MLP layers", 0.0, 0.9)
     bf16: bool = other(True, "Mixed precision in bfloat16, where the hardware supports it")
-    use_peft: bool = other(False, "LoRA: train low-rank matrices instead of all weights")
+    lora: bool = other(False, "LoRA: train low-rank matrices instead of all weights")
     lora_r: int = setting(8, "Rank of the LoRA matrices", 1, 512)
     gradient_checkpointing: bool = other(False, "Gradient checkpointing: less memory, slower")
     seed: int = setting(0, "Random seed of the order of the pairs and of dropout", 0, 2**31 - 1)
@@ -37,7 +37,7 @@ class TrainingConfig(DataConfig):
     def __post_init__(self) -> None:
         if not isinstance(self.objective, Objective):
             raise BadSettings("`objective` has to be an objective with its options.", f"Found {self.objective!r}.", "Give, for example, Partial().")
-        without_effect = {} if self.use_peft else {"lora_r": "use_peft"}
+        without_effect = {} if self.lora else {"lora_r": "lora"}
         check(self, without_effect | ({} if self.template == "chat" else {"system_prompt": "template=chat"}))
 
     @classmethod

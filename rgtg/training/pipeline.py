@@ -86,7 +86,7 @@ def train_file(
     evaluator = Evaluator(start, prepared, config)
     parent = evaluator.parent(base, resolved_device, dtype) if writes else None
     previous_guide = evaluator.guide(guide, resolved_device, dtype) if guide and writes and parent is None else None
-    lora = add_lora(start.model, config) if config.use_peft else None
+    lora = add_lora(start.model, config) if config.lora else None
     config = schedule(config, len(prepared.train), sum(p.numel() for p in start.model.parameters() if p.requires_grad))
     progress_lines: list[dict[str, Any]] = []
 
@@ -133,7 +133,7 @@ def _card(
     base_lm = base_lm or (start.card.base_lm if start.card and start.card.base_lm else start.name)
     return ModelCard(
         kind="reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind, base_lm=base_lm,
-        taught=f"{data.num_train} {data.kind}, {config.objective.where}",
+        trained_on=f"{data.num_train} {data.kind}, {config.objective.where}",
         source=source, template=config.template, system_prompt=config.system_prompt, license=start.card.license if start.card else "",
         num_pairs=data.num_train, pairs_sha256=data.sha256, zero=zero, accuracy=accuracy, metrics=metrics,
         training=training, parent=start.parent,
@@ -182,7 +182,7 @@ def estimate(model: PreTrainedModel, config: TrainingConfig, report: DataReport)
     length = min(config.max_length, report.prompt_tokens[1] + report.answer_tokens[1])  # a batch is padded to its longest
     row_seconds = seconds_of_a_row(model, max(1, length))
     forwards = STEP + (1 if planned.objective.needs_reference else 0) + (1 if config.gradient_checkpointing else 0)
-    optimizer_seconds = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.use_peft else 0.0)
+    optimizer_seconds = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.lora else 0.0)
     step_seconds = forwards * row_seconds * rows * planned.batch_size + optimizer_seconds
     evaluation_seconds = rows * row_seconds * (LOOKS * min(MEASURED_LIVE, report.num_held_out) + READINGS * report.num_held_out)
     return Estimate(STARTING + step_seconds * planned.max_steps + evaluation_seconds, planned.max_steps, planned.batch_size)

@@ -56,7 +56,7 @@ def schedule(config: TrainingConfig, num_items: int, num_weights: int) -> Traini
     size = min(size, max(1, num_items))
     passes = 32 if num_items < 60 else 20 if num_items < 150 else 8 if num_items < 400 else 4 if num_items < 2000 else 2 if num_items < 20_000 else 1
     rate = config.learning_rate or (2e-4 if num_weights < 3e7 else 5e-5 if num_weights < 3e8 else 1e-5)
-    if config.use_peft and not config.learning_rate:
+    if config.lora and not config.learning_rate:
         rate = 5e-4  # GenARM's
     return replace(config, batch_size=size, max_steps=config.max_steps or max(1, math.ceil(passes * num_items / size)), learning_rate=rate)
 

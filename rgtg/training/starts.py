@@ -118,7 +118,7 @@ def check_model(folder: Path, base: str = "") -> list[float]:
     rewards = []
     for prompt, answer in PROBES:
         prompt_ids = model.loaded.encode_prompt(prompt)
-        rewards.append(model.prefix_rewards(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
+        rewards.append(model.along(prompt_ids, [model.loaded.encode_response(prompt, prompt_ids, answer)])[0][-1])
     if not all(math.isfinite(number) for number in rewards):
         raise BadReward("The trained model gives rewards that are not finite.", f"Found {rewards}.", "Train again with a smaller learning rate.")
     return rewards

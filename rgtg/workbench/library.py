@@ -239,7 +239,7 @@ def sample_rewards(model: "RewardModel") -> "Tensor":
     import torch
 
     ids = torch.randint(0, model.loaded.vocabulary_size, (4, 25), generator=torch.Generator().manual_seed(0)).tolist()
-    return torch.tensor([reward for first, *text in ids for reward in model.prefix_rewards([first], [text])[0]])
+    return torch.tensor([reward for first, *text in ids for reward in model.along([first], [text])[0]])
 
 
 def ships(info: ModelInfo) -> bool:

@@ -154,7 +154,7 @@ class Workbench:
         if not ids:
             raise BadSettings("The response is empty.", "", "Give a text to score.")
         check_fits(len(prompt_ids), len(ids), model.name, model.context)
-        rewards = model.prefix_rewards(prompt_ids, [ids])[0]
+        rewards = model.along(prompt_ids, [ids])[0]
         if wrong := [number for number, reward in enumerate(rewards, 1) if not math.isfinite(reward)]:
             raise not_finite(model.name, f"at token {wrong[0]}")
         return {"tokens": pieces(tokenizer, prompt_ids, ids, model.loaded.closing), "rewards": rewards}

@@ -88,7 +88,7 @@ def agreement(bench: Workbench, name: str, votes: Sequence[tuple[str, tuple[int,
     """Share of votes whose chosen answer has the higher reward at its end."""
     model, won = bench.library.load_models(None, [name]).reward_model(name), 0.0
     for prompt, chosen, rejected in votes:
-        a, b = (side[-1] for side in model.prefix_rewards(model.loaded.encode_prompt(prompt), [chosen, rejected]))
+        a, b = (side[-1] for side in model.along(model.loaded.encode_prompt(prompt), [chosen, rejected]))
         won += (a > b) + 0.5 * (a == b)
     low, high = wilson_interval(won, len(votes))
     return {"share": round(won / len(votes), 3), "low": round(low, 3), "high": round(high, 3), "n": len(votes)}

@@ -37,7 +37,7 @@ STATE = "words => document.querySelector('#job-state')?.textContent.startsWith(w
 
 
 @pytest.fixture(scope="module")
-def taught(starter, tmp_path_factory):
+def bench(starter, tmp_path_factory):
     """A workbench with the starter models and twelve votes for the shorter answer."""
     from rgtg.config import GenerationConfig, Settings
     from rgtg.records import ColumnSpec
@@ -45,7 +45,7 @@ def taught(starter, tmp_path_factory):
 
     if not (starter / "base-lm" / "config.json").is_file():
         pytest.skip("needs data/starter: python -m rgtg starter")
-    bench = Workbench(Settings(data_dir=tmp_path_factory.mktemp("taught"), device="cpu"))
+    bench = Workbench(Settings(data_dir=tmp_path_factory.mktemp("train"), device="cpu"))
     bench.start_loading()
     bench.wait_until_ready(300)
     columns = [ColumnSpec("base"), ColumnSpec("pargs", (("beta", 1.0),), "partial"), ColumnSpec("args", (("beta", 1.0),), "full")]
@@ -64,8 +64,8 @@ def taught(starter, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def place(taught):
-    with serving(taught) as found:
+def place(bench):
+    with serving(bench) as found:
         yield found
 
 
@@ -93,7 +93,7 @@ def train(person: Trainee, name: str, num_steps: int, start: str = "partial") ->
     person.page.wait_for_function("name => document.querySelector('#job-view h2')?.textContent === name", arg=name, timeout=30_000)
 
 
-def test_from_votes_to_a_model_that_is_tried_in_compare(go, taught):
+def test_from_votes_to_a_model_that_is_tried_in_compare(go, bench):
     person = go("train")
     assert re.search(r"my votes \(12\)", person.page.locator("#train-source").inner_text())
     assert "Notes" in person.data() and person.page.locator("#data-facts").inner_text().count("prompts") >= 2
@@ -101,7 +101,7 @@ def test_from_votes_to_a_model_that_is_tried_in_compare(go, taught):
     train(person, "short-ones", 40)
     person.page.wait_for_selector("#training-curve .scatterlayer .trace", timeout=120_000)
     person.page.wait_for_selector("#try-in-compare", timeout=180_000)
-    (job,) = taught.trainings.jobs.jobs()
+    (job,) = bench.trainings.jobs.jobs()
     assert (job.state, job.reward_model) == ("succeeded", "short-ones") and job.config["training"] == {"max_steps": 40}
     assert person.page.locator("#job-state").inner_text() == "done"
     assert person.page.locator("#verdict").inner_text() in ("Better than its parent", "Not better than its parent", "Too few to tell")
@@ -120,17 +120,17 @@ def test_from_votes_to_a_model_that_is_tried_in_compare(go, taught):
     assert shown == ["partial", "short-ones"] and person.page.locator("#settings-A-method").input_value() == "base"
     person.page.locator(".opening").first.click()
     person.wait_status("done", timeout=60_000)
-    assert taught.comparison(person.comparison_id()).traces[2].run.reward_model.name == "short-ones"
+    assert bench.comparison(person.comparison_id()).traces[2].run.reward_model.name == "short-ones"
 
 
-def test_a_cancelled_training_leaves_no_model(go, taught):
+def test_a_cancelled_training_leaves_no_model(go, bench):
     person = go("train")
     person.data()
     train(person, "never", 100_000)
     person.page.wait_for_function(STATE, arg="step", timeout=120_000)
     person.page.locator("#job-cancel").click()
     person.page.wait_for_function(STATE, arg="cancelled", timeout=60_000)
-    assert "never" not in [m.name for m in taught.library.models()]
+    assert "never" not in [m.name for m in bench.library.models()]
     assert person.page.locator("#job-cancel, #try-in-compare").count() == 0
     assert person.page.locator("#job-list .job").first.inner_text().split("\n")[0] == "never"
     again = go("train")  # another visit finds it as it is
@@ -167,14 +167,14 @@ def test_a_click_while_the_stream_of_answers_ends_is_answered(go):
         person.page.wait_for_function(said, arg=rate, timeout=15_000)
 
 
-def test_a_second_training_can_be_started_while_the_first_is_being_begun(go, taught, monkeypatch):
-    begin = taught.trainings.train
+def test_a_second_training_can_be_started_while_the_first_is_being_begun(go, bench, monkeypatch):
+    begin = bench.trainings.train
 
     def slowly(*args):
         time.sleep(1.5)
         return begin(*args)
 
-    monkeypatch.setattr(taught.trainings, "train", slowly)
+    monkeypatch.setattr(bench.trainings, "train", slowly)
     person = go("train")
     person.data()
     for name, clicks in (("twice", 2), ("other", 1)):
@@ -182,28 +182,28 @@ def test_a_second_training_can_be_started_while_the_first_is_being_begun(go, tau
         person.page.locator("#train-name").fill(name)
         person.page.locator("#train-start").click(click_count=clicks)
     person.page.wait_for_function("document.querySelector('#job-view h2')?.textContent === 'other'", timeout=30_000)
-    found = [job for job in taught.trainings.jobs.jobs() if job.config["name"] in ("twice", "other")]
+    found = [job for job in bench.trainings.jobs.jobs() if job.config["name"] in ("twice", "other")]
     assert sorted(job.config["name"] for job in found) == ["other", "twice"]
     assert person.page.locator(".error-note").count() == 0
     for job in found:
-        taught.trainings.jobs.cancel(job.id)
+        bench.trainings.jobs.cancel(job.id)
 
 
-def test_the_training_that_was_opened_stays_open_while_others_run(go, taught, monkeypatch):
+def test_the_training_that_was_opened_stays_open_while_others_run(go, bench, monkeypatch):
     person = go("train")
     person.data()
     for name in ("left", "right"):
         train(person, name, 100_000)
     person.page.locator(".job", has_text="left").click()
     person.page.wait_for_function(STATE, arg="step", timeout=120_000)
-    jobs = taught.trainings.jobs.jobs
+    jobs = bench.trainings.jobs.jobs
 
     def slowly(*args, **kwargs):
         found = jobs(*args, **kwargs)
         time.sleep(0.6)  # most clicks come while the page is brought up to date
         return found
 
-    monkeypatch.setattr(taught.trainings.jobs, "jobs", slowly)
+    monkeypatch.setattr(bench.trainings.jobs, "jobs", slowly)
     opened = "name => [...document.querySelectorAll('#job-view h2, .job[aria-pressed=true] .name')].every((it) => it.textContent === name)"
     for name in ("right", "left", "right", "left"):
         person.page.locator(".job", has_text=name).click()
@@ -211,13 +211,13 @@ def test_the_training_that_was_opened_stays_open_while_others_run(go, taught, mo
         person.page.wait_for_timeout(1500)
         assert person.page.evaluate(opened, name)
     for job in jobs():
-        taught.trainings.jobs.cancel(job.id)  # one that has ended stays as it is
+        bench.trainings.jobs.cancel(job.id)  # one that has ended stays as it is
 
 
-def test_an_older_look_does_not_take_the_place_of_a_newer_one(go, taught, tmp_path, monkeypatch):
+def test_an_older_look_does_not_take_the_place_of_a_newer_one(go, bench, tmp_path, monkeypatch):
     good = tmp_path / "good.jsonl"
     good.write_text("".join(f'{{"prompt": "the food {i}", "chosen": " was good .", "rejected": " was bad ."}}\n' for i in range(40)))
-    look, newer, ended = taught.trainings.data, threading.Event(), threading.Event()
+    look, newer, ended = bench.trainings.data, threading.Event(), threading.Event()
 
     def slow_with_votes(source, start, config):
         if source != "votes":
@@ -228,7 +228,7 @@ def test_an_older_look_does_not_take_the_place_of_a_newer_one(go, taught, tmp_pa
         finally:
             ended.set()
 
-    monkeypatch.setattr(taught.trainings, "data", slow_with_votes)
+    monkeypatch.setattr(bench.trainings, "data", slow_with_votes)
     person = go("train")
     person.page.locator("#train-source").select_option("file")
     person.page.locator("#train-file").set_input_files(good)
@@ -253,7 +253,7 @@ def test_a_wrong_option_is_named_and_typing_is_kept(go):
     assert "`learning_rate` has to be between 0 and 1" in person.refused("train-learning_rate")
 
 
-def test_only_the_options_of_the_chosen_objective_are_shown_and_sent(go, taught):
+def test_only_the_options_of_the_chosen_objective_are_shown_and_sent(go, bench):
     person = go("train")
     person.data()
     person.page.locator("#train-more summary").click()
@@ -266,23 +266,23 @@ def test_only_the_options_of_the_chosen_objective_are_shown_and_sent(go, taught)
     assert person.page.locator("#train-stride").count() == 0 and person.page.locator("#train-beta").count() == 1
     assert person.page.locator("#train-margin").input_value() == "0.5", "what both have is kept"
     train(person, "other-options", 100_000, start="starter")
-    job = next(job for job in taught.trainings.jobs.jobs() if job.config["name"] == "other-options")
+    job = next(job for job in bench.trainings.jobs.jobs() if job.config["name"] == "other-options")
     assert job.config["training"] == {"objective": "autoregressive", "margin": 0.5, "max_steps": 100_000}
-    taught.trainings.jobs.cancel(job.id)
+    bench.trainings.jobs.cancel(job.id)
 
 
-def test_a_resume_that_is_refused_can_be_pressed_again(go, taught):
-    taught.store.jobs.add(Job("left", {"name": "left", "base": "x", "base_lm": "starter"}, state="failed", attempt=1))
+def test_a_resume_that_is_refused_can_be_pressed_again(go, bench):
+    bench.store.jobs.add(Job("left", {"name": "left", "base": "x", "base_lm": "starter"}, state="failed", attempt=1))
     person = go("train?job=left")
     for _ in range(2):  # its folder is gone
         person.page.locator("#job-resume:not([disabled])").click(timeout=30_000)
         person.page.wait_for_selector("#job-view + .error-note")
         assert "folder is gone" in person.page.locator(".error-note").inner_text()
-    taught.store.jobs.ask_cancel("left")
+    bench.store.jobs.ask_cancel("left")
 
 
-def test_models_have_cards_and_a_trained_one_can_be_deleted(go, taught):
-    if "short-ones" not in taught.trainings.trained():
+def test_models_have_cards_and_a_trained_one_can_be_deleted(go, bench):
+    if "short-ones" not in bench.trainings.trained():
         pytest.skip("needs the model of the first test")
     person = go("models?model=short-ones")
     person.page.wait_for_selector("#card-facts")
@@ -295,15 +295,15 @@ def test_models_have_cards_and_a_trained_one_can_be_deleted(go, taught):
     person.page.locator('#model-list [data-model="short-ones"]').click()
     person.page.locator("#delete-model").click()
     person.page.locator("#delete-not").click()
-    assert "short-ones" in [m.name for m in taught.library.models()]
+    assert "short-ones" in [m.name for m in bench.library.models()]
     person.page.locator("#delete-model").click()
     person.page.locator("#delete-sure").click()
     person.page.wait_for_function("document.querySelector('#model-card').textContent.includes('was deleted')")
-    assert "short-ones" not in [m.name for m in taught.library.models()]
+    assert "short-ones" not in [m.name for m in bench.library.models()]
     assert "short-ones" not in person.page.locator("#model-list .model").all_inner_texts()
 
 
-def test_a_folder_is_added_and_a_wrong_one_is_refused_in_words(go, taught, tiny_models):
+def test_a_folder_is_added_and_a_wrong_one_is_refused_in_words(go, bench, tiny_models):
     person = go("models")
     person.page.wait_for_selector("#card-facts")
     person.page.locator("#add-place").fill("nothing/at-all/here")

@@ -4,6 +4,8 @@ import argparse
 import logging
 import os
 import tempfile
+from collections.abc import Sequence
+from types import ModuleType
 
 # read when torch is imported: spinning threads made decoding 30 times slower beside another busy process
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,14 +19,24 @@ os.environ["GRADIO_TEMP_DIR"] = os.path.join(
 import gradio as gr
 
 from pages import compare, guard, models, theme, train
+from pages import help as help_page
 from pages.hosts import Hosts
 from rgtg.config import Settings
 from rgtg.errors import BadSettings
 from rgtg.workbench.workbench import Workbench
 
 MAX_WAITING = 16
-PAGES = (compare, train, models)  # modules with TITLE and build(workbench, links), in the order of the header; the first opens at /
-LINKS = tuple((page.TITLE, f"./{'' if page is PAGES[0] else page.TITLE.lower()}") for page in PAGES)
+# modules with TITLE and build(workbench, links): those of the header in its order, of which the first opens at /, and those of the foot
+IN_HEADER, IN_FOOT = (compare, train, models), (help_page,)
+PAGES = IN_HEADER + IN_FOOT
+
+
+def _links(pages: Sequence[ModuleType]) -> theme.Links:
+    """Title and address of these pages."""
+    return tuple((page.TITLE, f"./{'' if page is PAGES[0] else page.TITLE.lower()}") for page in pages)
+
+
+LINKS, FOOT_LINKS = _links(IN_HEADER), _links(IN_FOOT)
 
 
 def build_app(workbench: Workbench) -> gr.Blocks:
@@ -34,6 +46,7 @@ def build_app(workbench: Workbench) -> gr.Blocks:
         with demo if page is PAGES[0] else demo.route(page.TITLE, page.TITLE.lower(), show_in_navbar=False):
             gr.Navbar(visible=False)  # the header has the links
             page.build(workbench, LINKS)
+            theme.foot(page.TITLE, FOOT_LINKS)
     return demo.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
 
 

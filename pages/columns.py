@@ -14,13 +14,13 @@ from pages.reports import name_words
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.guidance.methods import BASE, Parameter
+from rgtg.guidance.methods import BASE, Parameter, by_group
 from rgtg.records import ColumnSpec, ModelCard, Run, plain_params
 from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1
 SHARED = ("max_new_tokens", "temperature", "top_k", "top_p")
-SYMBOLS = {"alpha": "α", "beta": "β"}
+SYMBOLS = {"alpha": "α", "beta": "β", "mu": "μ", "weight": "λ"}
 LABELS = {"max_new_tokens": "max new tokens", "top_k": "top k", "top_p": "top p"}
 
 
@@ -28,7 +28,7 @@ LABELS = {"max_new_tokens": "max new tokens", "top_k": "top k", "top_p": "top p"
 
 
 class Columns:
-    """A to D with settings, E to H for branches: `views` and `settings` by letter."""
+    """A to F with settings, the letters behind them for branches: `views` and `settings` by letter."""
 
     def __init__(self, workbench: Workbench, specs: Sequence[ColumnSpec]):
         assert specs
@@ -41,12 +41,12 @@ class Columns:
                 with gr.Column(elem_id=ids.column(name), elem_classes=["rgtg-column"], min_width=0):
                     value = write_spec(defaults[place]) if place < MAX_COLUMNS else "{}"
                     own = {"methods": methods, "models": models} if place < MAX_COLUMNS else {"branch": "branch"}
-                    self.settings[name] = ColumnSettings(value, column=name, elem_id=ids.column_settings(name), **own)
+                    self.settings[name] = ColumnSettings(value, column=name, place=place, elem_id=ids.column_settings(name), **own)
                     self.views[name] = TokenView(column=name, elem_id=ids.view(name))
 
     @property
     def inputs(self) -> list[ColumnSettings]:
-        """The settings of A to D, as a handler takes them."""
+        """The settings of A to F, as a handler takes them."""
         return [self.settings[name] for name in COLUMN_NAMES[:MAX_COLUMNS]]
 
 
@@ -59,18 +59,20 @@ def describe_methods(workbench: Workbench) -> list[dict]:
         {
             "key": m.key,
             "title": m.title,
+            "group": group,
             "about": m.about,
             "uses_reward": m.uses_reward,
             "objectives": m.objectives,
             "language_models": bool(m.roles),
             "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in m.parameters],
         }
-        for m in workbench.methods().values()
+        for group, methods in by_group(workbench.methods().values()).items()
+        for m in methods
     ]
 
 
 def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
-    """{"name", "label", "help", "default", "min", "max", "choices", "whole"}: one input of a column's header."""
+    """{"name", "label", "help", "default", "min", "max", "choices", "unit", "whole"}: one input of a column's header."""
     description = asdict(parameter) | plain_params((("default", default),))
     del description["also"]  # infinite, which JSON has not
     label = SYMBOLS.get(parameter.name, parameter.name.replace("_", " "))

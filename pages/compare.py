@@ -124,13 +124,23 @@ class _Page:
     def _generate(self) -> Handler:
         @guarded("Generation")
         def generate(
-            prompt: object, settings: str, measure: str, a: str, b: str, c: str, d: str, request: gr.Request, event: gr.EventData = NO_EVENT
+            prompt: object,
+            settings: str,
+            measure: str,
+            a: str,
+            b: str,
+            c: str,
+            d: str,
+            e: str,
+            f: str,
+            request: gr.Request,
+            event: gr.EventData = NO_EVENT,
         ) -> Iterator[dict]:
             example = payload(event).get("text")
             prompt = read_text(prompt if example is None else example, "prompt", MAX_PROMPT)
             run_settings, measure = read_settings(settings, self.workbench), _read_measure(measure)
             names = COLUMN_NAMES[: run_settings["columns"]]
-            specs = [read_spec(text, name, self.workbench, run_settings["base_lm"]) for name, text in zip(names, (a, b, c, d), strict=False)]
+            specs = [read_spec(text, name, self.workbench, run_settings["base_lm"]) for name, text in zip(names, (a, b, c, d, e, f), strict=False)]
             if self.line.started_within(request.session_hash, DOUBLE_CLICK):
                 yield {self.status: gr.skip()}
                 return

@@ -39,14 +39,23 @@ class Settings(Drawn):
 
 
 class ColumnSettings(Drawn):
-    """One column's method, reward model and parameters, as JSON. `branch` is shown instead while the column holds a branch."""
+    """One column's method, reward model and parameters, as JSON. `branch` is shown instead while the column holds a branch; one without
+    `methods` is for branches alone."""
 
     function = "columnSettings"
 
     def __init__(
-        self, value: str = "{}", *, column: str = "A", branch: str = "", methods: Sequence[dict] = (), models: Sequence[dict] = (), **props: Any
+        self,
+        value: str = "{}",
+        *,
+        column: str = "A",
+        place: int = 0,
+        branch: str = "",
+        methods: Sequence[dict] = (),
+        models: Sequence[dict] = (),
+        **props: Any,
     ):
-        super().__init__(value, column=column, branch=branch, methods=list(methods), models=list(models), **props)
+        super().__init__(value, column=column, place=place, branch=branch, methods=list(methods), models=list(models), **props)
 
 
 class ColourBar(Drawn):
@@ -100,9 +109,23 @@ class Address(Drawn):
 
 
 class VoteBar(Drawn):
-    """Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison, vote_id}, `go_on` {comparison}, `export`."""
+    """`letters` are those of all columns that there may be.
+
+    Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison, vote_id}, `go_on` {comparison}, `export`."""
 
     function, events_sent = "voteBar", ("vote", "undo", "go_on", "export")
+
+    def __init__(self, value: str = "{}", *, letters: str = "", **props: Any):
+        super().__init__(value, letters=letters, **props)
+
+
+# ---- help.js ----------------------------------------------------------------------------------------
+
+
+class HelpView(Drawn):
+    """The chapters of the Help page; the value is the JSON of `help.chapters`."""
+
+    function = "help"
 
 
 # ---- train.js and models.js -------------------------------------------------------------------------

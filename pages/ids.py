@@ -43,6 +43,10 @@ MODEL_REPORT = "model-report"
 MODEL_LENGTHS = "model-lengths"
 MODEL_ACCURACY = "model-accuracy-plot"
 
+# Help, and the foot of every page
+HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on
+FOOT = "foot"
+
 
 def column(name: str) -> str:
     """The column of that letter: #column-A."""

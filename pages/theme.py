@@ -9,7 +9,10 @@ from pages import ids
 
 Links = tuple[tuple[str, str], ...]  # title and address of each page
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("stream.js", "core.js", "tokens.js", "inspector.js", "errors.js", "forms.js", "places.js", "outbox.js", "vote.js", "train.js", "models.js")
+SCRIPTS = (
+    "stream.js", "core.js", "tokens.js", "inspector.js", "errors.js", "forms.js", "places.js", "outbox.js", "vote.js", "train.js", "models.js",
+    "help.js",
+)  # fmt: skip
 STYLES = ("style.css", "errors.css", "rooms.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -37,7 +40,16 @@ def head() -> str:
 
 def header(active: str, pages: Links) -> gr.HTML:
     """The header: name and links to the pages."""
+    return _links('<h1>rgtg</h1><nav aria-label="Pages">', active, pages, ids.HEADER)
+
+
+def foot(active: str, pages: Links) -> gr.HTML:
+    """The foot: links to the pages that are not in the header."""
+    return _links('<nav aria-label="More">', active, pages, ids.FOOT)
+
+
+def _links(start: str, active: str, pages: Links, elem_id: str) -> gr.HTML:
     links = "".join(
         f'<a href="{html.escape(address)}"{" aria-current=page" if title == active else ""}>{html.escape(title)}</a>' for title, address in pages
     )
-    return gr.HTML(f'<h1>rgtg</h1><nav aria-label="Pages">{links}</nav>', elem_id=ids.HEADER, apply_default_css=False, js_on_load=None)
+    return gr.HTML(f"{start}{links}</nav>", elem_id=elem_id, apply_default_css=False, js_on_load=None)

@@ -14,6 +14,7 @@ from pages.components import VoteBar
 from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
 from pages.reports import count
 from pages.streaming import stopped_words
+from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, Vote, new_id
 from rgtg.workbench.further import on_screen
@@ -32,7 +33,7 @@ class Voting:
 
     def __init__(self, workbench: Workbench):
         self.workbench = workbench
-        self.bar = VoteBar(elem_id=ids.VOTE)
+        self.bar = VoteBar(letters=COLUMN_NAMES, elem_id=ids.VOTE)
         self.export_file = gr.File(visible="hidden", elem_id=ids.EXPORT_FILE)
 
     def wire(self, **options: Any) -> None:

@@ -16,12 +16,12 @@ CHECKOUT = (ROOT / "app.py").is_file()  # else it is installed, and what ships l
 DATA_DIR = ROOT / "data" if CHECKOUT else Path(__file__).resolve().parent / "data"
 STARTER_DIR, PROMPTS_DIR = DATA_DIR / "starter", DATA_DIR / "prompts"
 LOCAL_DIR = DATA_DIR / "local" if CHECKOUT else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "rgtg"
-MAX_COLUMNS = 4
+MAX_COLUMNS = 6
 COLUMN_NAMES = "ABCDEFGH"
 
 
-def setting(default: float | int, help: str, low: float, high: float) -> Any:
-    return field(default=default, metadata={"help": help, "min": low, "max": high})
+def setting(default: float | int, help: str, low: float, high: float, unit: str = "") -> Any:
+    return field(default=default, metadata={"help": help, "min": low, "max": high, "unit": unit})
 
 
 def choice(default: str, help: str, choices: tuple[str, ...]) -> Any:

@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 from rgtg.config import COLUMN_NAMES
 from rgtg.records import Trace
 
-COLOURS = ("#7d8590", "#c2760a", "#0d9488", "#8b5fbf")
-COLUMN_COLOURS = dict(zip(COLUMN_NAMES, COLOURS * 2, strict=True))  # E to H are A to D again, dotted
-DASHES = dict(zip(COLUMN_NAMES, ("solid",) * 4 + ("dot",) * 4, strict=True))
-SYMBOLS = ("circle", "square", "diamond", "triangle-up")
-COLUMN_SYMBOLS = dict(zip(COLUMN_NAMES, SYMBOLS + tuple(f"{s}-open" for s in SYMBOLS), strict=True))
+COLOURS = ("#7d8590", "#c2760a", "#0d9488", "#8b5fbf", "#5f8d1f", "#c0569b")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "pentagon")
+COLUMN_COLOURS = dict(zip(COLUMN_NAMES, COLOURS * 2, strict=False))  # behind F the colours are those of A and so on again, dotted
+DASHES = dict(zip(COLUMN_NAMES, ("solid",) * len(COLOURS) + ("dot",) * len(COLOURS), strict=False))
+COLUMN_SYMBOLS = dict(zip(COLUMN_NAMES, SYMBOLS + tuple(f"{s}-open" for s in SYMBOLS), strict=False))
 MID_GREY = "#888888"
 MOST_MARKERS = 100  # per line: more would touch, and drawing 900 of them blocks a browser for half a second
 HEIGHT = 300

@@ -19,13 +19,14 @@ def test_the_app_is_built_with_the_launch_settings_that_keep_it_closed(tmp_path)
 
 
 @pytest.mark.slow
-def test_every_page_is_one_module_with_a_title_an_address_and_a_place_in_the_header(tmp_path):
-    assert len({page.TITLE for page in app.PAGES}) == len(app.PAGES) == len(app.LINKS)
+def test_every_page_is_one_module_with_a_title_an_address_and_a_place_in_the_header_or_the_foot(tmp_path):
+    assert len({page.TITLE for page in app.PAGES}) == len(app.PAGES) == len(app.LINKS) + len(app.FOOT_LINKS)
     config = app.build_app(Workbench(Settings(data_dir=tmp_path))).get_config_file()
-    assert [address for address, _, _ in config["pages"]] == [address.removeprefix("./") for _, address in app.LINKS]
-    headers = [c["props"]["value"] for c in config["components"] if c["props"].get("elem_id") == ids.HEADER]
-    for page, header in zip(app.PAGES, headers, strict=True):
-        assert header.count("<a ") == len(app.PAGES) and f"aria-current=page>{page.TITLE}</a>" in header
+    assert [address for address, _, _ in config["pages"]] == [address.removeprefix("./") for _, address in app.LINKS + app.FOOT_LINKS]
+    parts = {part: [c["props"]["value"] for c in config["components"] if c["props"].get("elem_id") == part] for part in (ids.HEADER, ids.FOOT)}
+    for page, header, foot in zip(app.PAGES, parts[ids.HEADER], parts[ids.FOOT], strict=True):
+        assert header.count("<a ") == len(app.LINKS) and foot.count("<a ") == len(app.FOOT_LINKS)
+        assert f"aria-current=page>{page.TITLE}</a>" in (header if page in app.IN_HEADER else foot)
 
 
 def test_the_page_brings_everything_along():

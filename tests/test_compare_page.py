@@ -148,7 +148,7 @@ def a_page(workbench: StubWorkbench) -> compare._Page:
 
 
 def columns_of(workbench: StubWorkbench) -> list[str]:
-    return [write_spec(spec) for spec in [*workbench.default_columns(), ColumnSpec("base")]]
+    return [write_spec(spec) for spec in [*workbench.default_columns(), *[ColumnSpec("base")] * 3]]
 
 
 def settings_of(workbench: StubWorkbench, **changes) -> str:
@@ -290,7 +290,7 @@ def test_a_double_click_is_one_run():
     "changes",
     [
         {"temperature": "1"}, {"temperature": None}, {"temperature": float("nan")}, {"temperature": 99}, {"max_new_tokens": 2.5},
-        {"max_new_tokens": 0}, {"top_k": True}, {"top_p": -1}, {"seed": -1}, {"seed": 1e30}, {"seed": 1.5}, {"columns": 5}, {"columns": "3"},
+        {"max_new_tokens": 0}, {"top_k": True}, {"top_p": -1}, {"seed": -1}, {"seed": 1e30}, {"seed": 1.5}, {"columns": 7}, {"columns": "3"},
         {"base_lm": "../../etc/passwd"}, {"base_lm": ["starter"]},
     ],
 )  # fmt: skip

@@ -21,7 +21,7 @@ LEVELS = (
     ("jobs", "tools"),
     ("engine", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
-    ("preferences", "prompts", "plots", "figures"),
+    ("preferences", "prompts", "plots", "figures", "docstrings"),
     ("records", "config", "errors", "system"),
     ("rgtg",),  # the package's own __init__: loaded with everything, so it imports nothing of ours
 )
@@ -53,6 +53,7 @@ LIGHT = (
     "rgtg.jobs",
     "rgtg.plots",
     "rgtg.figures",
+    "rgtg.docstrings",
     "rgtg.preferences.pairs",
     "rgtg.models.artifacts",
     "rgtg.models.catalog",

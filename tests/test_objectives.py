@@ -191,8 +191,9 @@ def kind_options(kind: type[Objective]) -> list[str]:
 def test_every_objective_has_help_a_model_that_can_be_loaded_and_words_for_its_card(key):
     kind = OBJECTIVES[key]
     assert kind.key == key and kind.paper and kind.kind in KINDS and kind().where
-    assert kind.__doc__ and "\n" not in kind.__doc__ and set(kind.reads) <= set(kind_options(kind))
-    assert ("arXiv" in kind.__doc__) and bool(kind.on_texts) >= kind().takes_texts
+    first, *more = (kind.__doc__ or "").splitlines()
+    assert first.endswith(".") and "arXiv" in first and (not more or more[0] == "") and set(kind.reads) <= set(kind_options(kind))
+    assert bool(kind.on_texts) >= kind().takes_texts
     for f in fields(kind):
         assert f.metadata["help"], f.name
         assert f.default in f.metadata["choices"] if isinstance(f.default, str) else f.metadata["min"] <= f.default <= f.metadata["max"], f.name

@@ -207,7 +207,7 @@ def test_a_vote_on_a_branch_exports_as_a_pair_with_the_common_prefix_known(workb
 
 
 def test_what_cannot_run_is_refused_with_words(workbench, folders):
-    with pytest.raises(BadSettings, match="1 to 4 columns"):
+    with pytest.raises(BadSettings, match="1 to 6 columns"):
         workbench.compare("x", [], GENERATION)
     with pytest.raises(BadSettings, match="seed"):
         workbench.compare("x", [ColumnSpec("base")], GENERATION, seed=-1)

@@ -6,10 +6,13 @@ rgtg.field = (spec, value, id, changed) => {
   const infinite = value === "-inf" ? value : null; // as Python writes what JSON has no number for
   let input;
   if (spec.choices) {
-    input = el("select", name, ...spec.choices.map((choice) => {
-      const [key, title] = Array.isArray(choice) ? choice : [choice, String(choice)];
-      return el("option", { value: key, text: title });
-    }));
+    // a choice is a value, or [value, title], or [value, title, group, help]; the choices of a group stand together
+    input = el("select", name);
+    for (const choice of spec.choices) {
+      const [key, title, group, help] = Array.isArray(choice) ? choice : [choice, String(choice)];
+      if (group && input.lastChild?.label !== group) input.append(el("optgroup", { label: group }));
+      (group ? input.lastChild : input).append(el("option", { value: key, text: title, title: help }));
+    }
     if (value !== undefined && value !== null) input.value = String(value);
   } else if (spec.kind === "check") {
     input = el("input", { ...name, type: "checkbox" });
@@ -26,7 +29,7 @@ rgtg.field = (spec, value, id, changed) => {
   });
   return input;
 };
-rgtg.labelled = (spec, input) => rgtg.el("label", { class: "field " + (spec.kind === "check" ? "check" : ""), title: spec.help || null }, rgtg.el("span", { text: spec.label }), input);
+rgtg.labelled = (spec, input) => rgtg.el("label", { class: "field " + (spec.kind === "check" ? "check" : ""), title: spec.help || null }, rgtg.el("span", { text: spec.label }), input, spec.unit && rgtg.el("span", { class: "unit", text: spec.unit }));
 
 // The settings that all columns share.
 rgtg.settings = (element, props, watch) => {
@@ -97,7 +100,7 @@ rgtg.columnSettings = (element, props, watch) => {
     draw(true);
     document.getElementById(id("method"))?.focus();
   }
-  const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null });
+  const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null, unit: p.unit });
 
   function draw(force) {
     if (!force && value && props.value === JSON.stringify(value)) return;
@@ -105,8 +108,11 @@ rgtg.columnSettings = (element, props, watch) => {
     drawnFor = lm();
     root.replaceChildren(el("span", { class: "letter", "data-column": props.column, text: props.column }));
     if (props.branch) return void root.append(el("span", { class: "branch-label", title: props.branch, text: props.branch }));
-    const chosen = method(), methods = props.methods.map((m) => [m.key, m.title]);
-    root.append(rgtg.field({ label: `Method of column ${props.column}`, help: chosen.about, choices: methods }, value.method, id("method"), change));
+    const chosen = method(), methods = props.methods.map((m) => [m.key, m.title, m.group, m.about]);
+    const methodPicker = rgtg.field({ label: `Method of column ${props.column}`, choices: methods }, value.method, id("method"), change);
+    methodPicker.setAttribute("aria-description", chosen.about);
+    rgtg.tip.of(methodPicker, [chosen.title, chosen.about]);
+    root.append(methodPicker);
     if (chosen.uses_reward) {
       const models = fitting().map((m) => [m.name, m.label]), wrong = misfit();
       if (wrong) models.unshift([value.reward_model ?? "no reward model", value.reward_model ?? "no reward model"]);
@@ -124,17 +130,17 @@ rgtg.columnSettings = (element, props, watch) => {
     if (first) root.append(rgtg.labelled(spec(first), rgtg.field(spec(first), value.params?.[first.name] ?? first.default, id(first.name), (now) => putParam(first.name, now))));
     const model = props.models.find((m) => m.name === value.reward_model);
     const more = el("details", { class: "more" }, el("summary", { title: "More about this method", "aria-label": `More settings of column ${props.column}`, text: "⋯" }));
-    const inside = el("div", { class: "popover" }, el("p", { text: chosen.about }));
+    const inside = el("div", { class: "popover" }, el("p", {}, chosen.about + " ", el("a", { class: "link", href: `./help#methods-${chosen.key}`, text: "Formula, paper and cost" })));
     for (const p of rest) inside.append(rgtg.labelled(spec(p), rgtg.field(spec(p), value.params?.[p.name] ?? p.default, id(p.name), (now) => putParam(p.name, now))), el("p", { class: "help", text: p.help }));
-    if (first) inside.append(el("p", { class: "help", text: `${spec(first).label}: ${first.help}, ${first.min ?? ""}…${first.max ?? ""}` }));
+    if (first) inside.append(el("p", { class: "help", text: `${first.help.startsWith(first.label) ? "" : first.label + ": "}${first.help} (${first.choices.length ? first.choices.join(", ") : `${first.min ?? ""}…${first.max ?? ""}`})` }));
     if (chosen.uses_reward && model?.about) inside.append(el("p", { class: "help", text: `${model.name}: ${model.about}` }));
     more.append(inside);
     root.append(more);
   }
   function show() {
-    const home = element.closest(".rgtg-column"), index = "ABCDEFGH".indexOf(props.column), head = rgtg.views[props.column]?.head;
+    const home = element.closest(".rgtg-column"), head = rgtg.views[props.column]?.head;
     if (!home) return;
-    const wanted = index < 4 && index < (rgtg.currentSettings?.().columns ?? 4);
+    const wanted = props.methods.length > 0 && props.place < (rgtg.currentSettings?.().columns ?? 0);
     home.classList.toggle("absent", !wanted && !head);
     home.classList.toggle("leaving", !wanted && !!head && !props.branch);
     home.classList.toggle("narrow", home.clientWidth < NARROW);

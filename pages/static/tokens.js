@@ -20,7 +20,12 @@ rgtg.tip = (() => {
     node.style.left = `${Math.max(4, Math.min(at.left, innerWidth - size.width - 4))}px`;
     node.style.top = `${above ? at.top - 4 - size.height : at.bottom + 4}px`;
   }
-  return { show, hide };
+  // these lines beside a control while it is pointed at or has the focus
+  function of(control, lines) {
+    for (const name of ["mouseenter", "focus"]) control.addEventListener(name, () => (name === "focus" && !control.matches(":focus-visible")) || show(control, lines));
+    for (const name of ["mouseleave", "mousedown", "blur"]) control.addEventListener(name, hide);
+  }
+  return { show, hide, of };
 })();
 
 // The value is NDJSON that only grows: a header, a line a token, notes, an end (pages/token_view.py).

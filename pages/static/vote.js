@@ -22,7 +22,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     more.hidden = true;
     trigger("go_on", { comparison: value.comparison });
   }
-  const button = (name, key, label, title, act) => (buttons[name] = el("button", { id: "vote-" + name, type: "button", class: "vote", title, "aria-pressed": "false", onclick: act }, key ? el("kbd", { text: key }) : null, label));
+  const button = (name, key, label, title, act) => (buttons[name] = el("button", { id: "vote-" + name, type: "button", class: "vote", title, "data-key": key, "aria-pressed": "false", onclick: act }, key ? el("kbd", { text: key }) : null, label));
   const note = el("span", { id: "vote-note", role: "status" });
   const more = el("button", { id: "vote-go-on", type: "button", class: "plain", title: "Continue the answers from where they were stopped", hidden: true, onclick: goOn, text: "Continue" });
 
@@ -40,15 +40,20 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     value = { traces: [], ...update };
     word = "";
     const letters = value.traces.map(([letter]) => letter);
-    for (const letter of "ABCDEFGH") {
-      buttons[letter].hidden = !letters.includes(letter) && (value.comparison ? true : letter > "D");
+    for (const letter of props.letters) {
       buttons[letter].disabled = !letters.includes(letter);
     }
+    offer();
     for (const name of ["tie", "all_bad", "skip", "undo"]) buttons[name].disabled = !value.comparison;
     link.disabled = !value.comparison;
     show();
     if (other) rgtg.tell("comparison", { comparison: value.comparison ?? "" });
     if (value.comparison) outbox.resume();
+  }
+  // the answers that there are; before there are any, those that there will be
+  function offer() {
+    const letters = value.comparison ? value.traces.map(([letter]) => letter) : [...props.letters].slice(0, rgtg.currentSettings?.().columns ?? 0);
+    for (const letter of props.letters) buttons[letter].hidden = !letters.includes(letter);
   }
   // what the server said last, and over it what it has not answered yet
   function show() {
@@ -75,7 +80,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
   }
   const link = el("button", { id: "copy-link", type: "button", class: "plain", title: "Copy the address of this comparison", onclick: copy, text: "Copy link" });
   root.append(el("span", { class: "ask", text: "Which is best?" }));
-  [..."ABCDEFGH"].forEach((letter, i) => root.append(button(letter, String(i + 1), letter, `${letter} is best (key ${i + 1})`, () => cast("best", value.traces.find(([l]) => l === letter)?.[1]))));
+  [...props.letters].forEach((letter, i) => root.append(button(letter, String(i + 1), letter, `${letter} is best (key ${i + 1})`, () => cast("best", value.traces.find(([l]) => l === letter)?.[1]))));
   root.append(
     button("tie", "T", "Tie", "Equally good (key T)", () => cast("tie", null)),
     button("all_bad", "N", "All bad", "None is good (key N)", () => cast("all_bad", null)),
@@ -87,6 +92,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     el("button", { id: "export", type: "button", class: "plain", title: "Download the votes as preference pairs (JSONL)", onclick: () => trigger("export", {}), text: "Export" }),
   );
   watch("value", draw);
+  rgtg.hear(element, "settings", offer);
   draw();
   setTimeout(outbox.resume, 3000); // where the page shows no comparison
 };
@@ -106,6 +112,6 @@ document.addEventListener("keydown", (event) => {
   const target = event.target;
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
   if (target.closest?.('input, textarea, select, [contenteditable=""], [contenteditable="true"]')) return;
-  const name = { 1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F", 7: "G", 8: "H", t: "tie", n: "all_bad", s: "skip", u: "undo" }[event.key.toLowerCase()];
-  if (name && click("vote-" + name)) event.preventDefault();
+  const button = [...document.querySelectorAll("#vote [data-key]")].find((node) => node.dataset.key === event.key.toUpperCase());
+  if (button && click(button.id)) event.preventDefault();
 });

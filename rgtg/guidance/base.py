@@ -10,6 +10,13 @@ from rgtg.guidance.requests import Requests
 if TYPE_CHECKING:
     from rgtg.guidance.rows import Rows
 
+BASELINE, TOKENS, SEGMENTS, ANSWERS = "Baseline", "Token by token", "Segment by segment", "Several answers at once"
+GROUPS = {  # what is decided at a time: headings of the list of methods, with a sentence for each
+    BASELINE: "No guidance: what every other method is compared with.",
+    TOKENS: "Every next token is selected by a score that combines its probability and its reward.",
+    SEGMENTS: "The base LM writes a few tokens, then the reward decides whether, or which of them, to keep.",
+    ANSWERS: "Several answers grow side by side, and the reward decides which one is returned.",
+}
 BETA_HELP = "β, the weight of the reward: larger values follow the reward model more closely and the base LM less"
 
 
@@ -21,6 +28,7 @@ class GuidanceMethod:
     """
 
     name: ClassVar[str]
+    group: ClassVar[str]  # one of GROUPS
     uses_reward: ClassVar[bool] = False
     skips: ClassVar[bool] = False  # whether some tokens are drawn without asking the reward model
     rescores: ClassVar[bool] = False  # whether the method has a distribution over single tokens of its own, so that its KL is known

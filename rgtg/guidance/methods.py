@@ -4,14 +4,15 @@ Knows nothing of models, the engine or the screen.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
 from rgtg.config import GenerationConfig
+from rgtg.docstrings import summary
 from rgtg.errors import BadSettings
-from rgtg.guidance.base import GuidanceMethod
+from rgtg.guidance.base import GROUPS, GuidanceMethod
 from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
 from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
@@ -29,6 +30,14 @@ class Parameter:
     max: float | None = None
     choices: tuple[str, ...] = ()
     also: tuple[float, ...] = ()  # allowed values outside the range
+    unit: str = ""  # of what it multiplies, where that is not a reward as it is: "× log σ(r)"
+
+    @classmethod
+    def of(cls, f: Field[Any], settings: Mapping[str, Any] | None = None) -> "Parameter":
+        """The parameter of a dataclass field; `settings` has defaults that replace the field's own."""
+        more = {name: f.metadata[name] for name in ("min", "max", "unit") if name in f.metadata}
+        more |= {name: tuple(f.metadata[name]) for name in ("choices", "also") if name in f.metadata}
+        return cls(f.name, f.metadata["help"], (settings or {}).get(f.name, f.default), **more)
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,8 @@ class Method:
 
     @property
     def about(self) -> str:
-        """Description in one sentence: `summary`, or else the first line of the class docstring."""
-        return self.summary or (self.rule.__doc__ or "").strip().splitlines()[0]
+        """Description in one sentence: `summary`, or else the first paragraph of the class docstring."""
+        return self.summary or summary(self.rule)
 
     @property
     def uses_reward(self) -> bool:
@@ -84,13 +93,7 @@ class Method:
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Fields of the method class, with this method's defaults."""
-        return tuple(
-            Parameter(
-                f.name, f.metadata["help"], self.settings.get(f.name, f.default),
-                f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())), tuple(f.metadata.get("also", ())),
-            )
-            for f in fields(self.rule)  # type: ignore[arg-type]  # each is a dataclass
-        )  # fmt: skip
+        return tuple(Parameter.of(f, self.settings) for f in fields(self.rule))  # type: ignore[arg-type]  # each is a dataclass
 
     def make(self, params: Params = ()) -> GuidanceMethod:
         """The method object with these parameters. Raises BadSettings for an unknown parameter or a value outside its range."""
@@ -153,6 +156,14 @@ def method(key: str) -> Method:
     if key not in METHODS:
         raise BadSettings(f"There is no method `{key}`.", f"The methods are: {', '.join(METHODS)}.")
     return METHODS[key]
+
+
+def by_group(methods: Iterable[Method]) -> dict[str, list[Method]]:
+    """The methods under the heading of their class, in the order of GROUPS; no empty groups."""
+    groups: dict[str, list[Method]] = {group: [] for group in GROUPS}
+    for m in methods:
+        groups[m.rule.group].append(m)
+    return {group: members for group, members in groups.items() if members}
 
 
 def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:

@@ -10,7 +10,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.config import check_choices, check_ranges, choice, setting
-from rgtg.guidance.base import BETA_HELP, GuidanceMethod
+from rgtg.guidance.base import BASELINE, BETA_HELP, TOKENS, GuidanceMethod
 from rgtg.guidance.requests import Propose, Requests
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ PICKS = ("sample", "greedy")
 class TokenRule(GuidanceMethod):
     """Base class of the methods that select each token by a score of the candidates: greedily, or from softmax(score / T)."""
 
+    group: ClassVar[str] = TOKENS
     rescores: ClassVar[bool] = True
     pick: str = "sample"
 
@@ -59,6 +60,7 @@ class Base(TokenRule):
     """
 
     name: ClassVar[str] = "Base LM"
+    group: ClassVar[str] = BASELINE
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,10 @@ class RAD(TokenRule):
     name: ClassVar[str] = "RAD"
     uses_reward: ClassVar[bool] = True
 
-    beta: float = setting(10.0, "Weight of the clipped reward; the paper uses 10 to 50", 0.0, 200.0)
+    beta: float = setting(
+        10.0, "β, the weight of the reward clipped to 0…1, so larger than elsewhere (10 to 50 in the paper): larger values follow it more closely",
+        0.0, 200.0, "× clip(r)",
+    )  # fmt: skip
     inverse: str = choice("no", "Whether low rewards are wanted, as for toxicity", ("no", "yes"))
     pick: str = choice("sample", "Sample from the scores, or take the highest (greedy)", PICKS)
 
@@ -156,7 +161,10 @@ class FUDGE(TokenRule):
     name: ClassVar[str] = "FUDGE"
     uses_reward: ClassVar[bool] = True
 
-    weight: float = setting(1.0, "Exponent of the attribute's probability; 1 is Bayes' rule", 0.0, 20.0)
+    weight: float = setting(
+        1.0, "λ, the weight of the log probability of the attribute, log σ(r); 1 is Bayes' rule: larger values insist on it more",
+        0.0, 20.0, "× log σ(r)",
+    )  # fmt: skip
     keep: int = setting(0, "Candidates that stay after mixing, the highest scores; 0 keeps all", 0, 200)
     pick: str = choice("sample", "Sample from the scores, or take the highest (greedy)", PICKS)
 

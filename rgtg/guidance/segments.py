@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.config import check_choices, check_ranges
-from rgtg.guidance.base import GuidanceMethod
+from rgtg.guidance.base import SEGMENTS, TOKENS, GuidanceMethod
 from rgtg.guidance.requests import Propose, Requests, Score
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class CARDS(GuidanceMethod):
     """
 
     name: ClassVar[str] = "CARDS"
+    group: ClassVar[str] = SEGMENTS
     uses_reward: ClassVar[bool] = True
 
     form: str = _option("soft", "Acceptance: soft accepts below the threshold with a probability, hard never does", choices=FORMS)
@@ -112,6 +113,7 @@ class BlockBestOfK(GuidanceMethod):
     """
 
     name: ClassVar[str] = "Block-wise best-of-k"
+    group: ClassVar[str] = SEGMENTS
     uses_reward: ClassVar[bool] = True
 
     k: int = _option(4, "Number of blocks sampled: larger values raise the reward and the cost", 1, 64)
@@ -155,6 +157,7 @@ class ChunkBeam(GuidanceMethod):
     """
 
     name: ClassVar[str] = "Chunk beam search"
+    group: ClassVar[str] = SEGMENTS
     uses_reward: ClassVar[bool] = True
 
     width: int = _option(2, "Beams that are kept", 1, 16)
@@ -202,6 +205,7 @@ class TransferQ(GuidanceMethod):
     """
 
     name: ClassVar[str] = "Transfer Q*"
+    group: ClassVar[str] = TOKENS
     uses_reward: ClassVar[bool] = True
     rescores: ClassVar[bool] = True
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.config import check_choices, check_ranges, setting
-from rgtg.guidance.base import BETA_HELP, GuidanceMethod
+from rgtg.guidance.base import ANSWERS, BETA_HELP, GuidanceMethod
 from rgtg.guidance.requests import Propose, Requests, Score
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ PROPOSALS = ("base", "pargs")
 class SeveralAnswers(GuidanceMethod):
     """Draw several complete answers from the base LM and keep one of them: what best-of-n and its kin share."""
 
+    group: ClassVar[str] = ANSWERS
     uses_reward: ClassVar[bool] = True
 
     def number(self, rows: "Rows") -> int:
@@ -178,6 +179,7 @@ class Particles(GuidanceMethod):
     """
 
     name: ClassVar[str] = "Particles"
+    group: ClassVar[str] = ANSWERS
     uses_reward: ClassVar[bool] = True
 
     m: int = field(default=8, metadata={"help": "Number of particles (answers): larger values come closer to the target", "min": 1, "max": 256})

@@ -40,19 +40,21 @@ def kind_of(card: ModelCard | None) -> str:
     return kind if kind in KINDS else next(iter(KINDS))
 
 
-def _scalar(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> RewardModel:
+def _scalar(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> ScalarRewardModel:
     return ScalarRewardModel.of(load_classifier(name, title, device, dtype))
 
 
-def _vocabulary(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> RewardModel:
+def _vocabulary(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> VocabularyRewardModel:
     return VocabularyRewardModel(BaseLM.of(load_causal_lm(name, title, device, dtype)))
 
 
-def _autoregressive(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> RewardModel:
+def _autoregressive(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> AutoregressiveRewardModel:
+    """A causal LM whose log probabilities add up to the reward."""
     return AutoregressiveRewardModel(BaseLM.of(load_causal_lm(name, title, device, dtype)))
 
 
-def _implicit(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> RewardModel:
+def _implicit(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> AutoregressiveRewardModel:
+    """A causal LM together with the model that it was trained from; the log-ratio of the two is the reward."""
     lm = BaseLM.of(load_causal_lm(name, title, device, dtype))
     card = lm.loaded.card
     wanted = ModelRef(*(card.reference if card else "").rpartition("@")[::2])

@@ -25,7 +25,11 @@ AT_THE_END = "at the end only"
 
 @dataclass(frozen=True)
 class Partial(RewardCentering, OnPrefixes, Objective):
-    """A scalar head, pairs compared at every prefix length (PARGS, arXiv 2406.07780)."""
+    """A scalar head, pairs compared at every prefix length (PARGS, arXiv 2406.07780).
+
+    Formula: −Σ_i ω_i·log σ(r(y^w_{≤i}) − r(y^l_{≤i}) − margin), the mean within a pair first. All prefixes of a response come from one forward.
+    Pitfall: a prefix inherits the label of its pair, so early prefixes are near 50 % by nature: read the accuracy by prefix length.
+    """
 
     key: ClassVar[str] = "partial"
     paper: ClassVar[str] = "PARGS"
@@ -41,7 +45,11 @@ class Partial(RewardCentering, OnPrefixes, Objective):
 
 @dataclass(frozen=True)
 class Full(RewardCentering, OnPairs, Objective):
-    """A scalar head, pairs compared as complete responses (ARGS, arXiv 2402.01694)."""
+    """A scalar head, pairs compared as complete responses (ARGS, arXiv 2402.01694).
+
+    Formula: −log σ(r(y^w) − r(y^l) − margin), Bradley–Terry (arXiv 1909.08593).
+    Pitfall: nothing is said about the reward of an unfinished response.
+    """
 
     key: ClassVar[str] = "full"
     paper: ClassVar[str] = "ARGS"
@@ -60,7 +68,11 @@ class Full(RewardCentering, OnPairs, Objective):
 
 @dataclass(frozen=True)
 class Regression(OnTexts):
-    """A scalar head, the reward of every prefix is the label of its text (RAD, arXiv 2310.09520)."""
+    """A scalar head, the reward of every prefix is the label of its text (RAD, arXiv 2310.09520).
+
+    Formula: 2 / (N(N + 1))·Σ_i i·(r(y_{≤i}) − label)², with labels in [0, 1].
+    Pitfall: rewards lie between 0 and 1, so β has to be far larger than for a reward model on pairs.
+    """
 
     key: ClassVar[str] = "regression"
     paper: ClassVar[str] = "RAD"
@@ -79,7 +91,11 @@ class Regression(OnTexts):
 
 @dataclass(frozen=True)
 class BCE(OnTexts):
-    """A scalar head, the reward of every prefix is the log-odds of its text's label (FUDGE, arXiv 2104.05218)."""
+    """A scalar head, the reward of every prefix is the log-odds of its text's label (FUDGE, arXiv 2104.05218).
+
+    Formula: −l·log σ(r(y_{≤i})) − (1 − l)·log σ(−r(y_{≤i})), the mean over the prefixes of a text, with its label l in [0, 1].
+    Pitfall: an accurate classifier is sure of itself: log-odds of ±10 move far more than rewards on pairs do, at the same β.
+    """
 
     key: ClassVar[str] = "bce"
     paper: ClassVar[str] = "FUDGE"
@@ -97,7 +113,12 @@ class BCE(OnTexts):
 
 @dataclass(frozen=True)
 class Vocabulary(OnPrefixes, Objective):
-    """A causal LM whose logits are the rewards of all next tokens (FaRMA, arXiv 2502.04517)."""
+    """A causal LM whose logits are the rewards of all next tokens (FaRMA, arXiv 2502.04517).
+
+    Formula: the loss on pairs with r(y) = the logit of the last token at the position before it, in turn with the value constraint
+    ½(V(y_{≤i}) − max_v V(y_{≤i} + v))² on prefixes; with τ > 0 the soft value under the start model replaces the maximum.
+    Pitfall: the maximum is over the complete vocabulary, most of which never occurs in the data.
+    """
 
     key: ClassVar[str] = "vocabulary"
     paper: ClassVar[str] = "FaRMA"
@@ -164,7 +185,11 @@ class Vocabulary(OnPrefixes, Objective):
 
 @dataclass(frozen=True)
 class Autoregressive(ByLogProbs):
-    """A causal LM whose log probabilities add up to the reward (GenARM, arXiv 2410.08193)."""
+    """A causal LM whose log probabilities add up to the reward (GenARM, arXiv 2410.08193).
+
+    Formula: −log σ(β[log π_r(y^w) − log π_r(y^l)] − margin), with sums over tokens.
+    Pitfall: nothing normalises by length, so pairs whose chosen response is the longer one work against the sum.
+    """
 
     key: ClassVar[str] = "autoregressive"
     paper: ClassVar[str] = "GenARM"
@@ -193,7 +218,11 @@ class Autoregressive(ByLogProbs):
 
 @dataclass(frozen=True)
 class Implicit(ByLogProbs):
-    """A causal LM whose log-ratio to its start is the reward (DPO, arXiv 2305.18290; arXiv 2412.01981)."""
+    """A causal LM whose log-ratio to its start is the reward (DPO, arXiv 2305.18290; arXiv 2412.01981).
+
+    Formula: with r(y) = β·log(π(y) / π_ref(y)): −log σ(r(y^w) − r(y^l) − margin) on pairs, or −l·log σ(r) − (1 − l)·log σ(−r) on labelled answers.
+    Pitfall: two models are needed wherever it is used, and the reference has to have the very weights that training started from.
+    """
 
     key: ClassVar[str] = "implicit"
     paper: ClassVar[str] = "DPO"

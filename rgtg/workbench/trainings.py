@@ -7,7 +7,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import Field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -46,11 +46,11 @@ class Trainings:
 
     def fields(self) -> tuple[Parameter, ...]:
         """The options that all trainings share, for forms and flags; the objective comes first."""
-        return (Parameter("objective", objective_help(), DEFAULT_OBJECTIVE, choices=tuple(OBJECTIVES)), *map(_parameter, shared_fields()))
+        return (Parameter("objective", objective_help(), DEFAULT_OBJECTIVE, choices=tuple(OBJECTIVES)), *map(Parameter.of, shared_fields()))
 
     def options(self) -> dict[str, tuple[Parameter, ...]]:
         """The options of each objective."""
-        return {key: tuple(map(_parameter, fields(kind))) for key, kind in OBJECTIVES.items()}
+        return {key: tuple(map(Parameter.of, fields(kind))) for key, kind in OBJECTIVES.items()}
 
     def config(self, options: Mapping[str, Any]) -> TrainingConfig:
         """The settings of these options, which are those of `fields` and of the objective. Raises BadSettings."""
@@ -225,11 +225,6 @@ def _method_of(objective: str) -> str:
     """The first method whose reward models are trained for this objective; that of the default objective where there is none."""
     known = {m.objective: m.key for m in reversed(METHODS.values()) if m.objective}
     return known.get(objective, known[DEFAULT_OBJECTIVE])
-
-
-def _parameter(f: Field[Any]) -> Parameter:
-    default: Any = f.default
-    return Parameter(f.name, f.metadata["help"], default, f.metadata.get("min"), f.metadata.get("max"), tuple(f.metadata.get("choices", ())))
 
 
 def _check_columns(source: str, config: TrainingConfig) -> None:

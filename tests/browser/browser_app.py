@@ -149,10 +149,10 @@ class Visitor:
 
 
 class Trainee(Visitor):
-    """A visitor of Train or Models; `query` begins with the page's name."""
+    """A visitor of Train, Models or Help; `query` begins with the page's name."""
 
     def opened(self) -> None:
-        self.page.wait_for_selector("#header nav a[aria-current]", timeout=30_000)
+        self.page.wait_for_selector("nav a[aria-current]", timeout=30_000)
         self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")
 
     def data(self) -> str:

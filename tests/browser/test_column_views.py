@@ -267,3 +267,26 @@ def test_the_picker_of_colours_marks_a_model_that_is_not_recommended(visit, monk
     assert labels == {"tiny-partial": "tiny-partial (not recommended)", "own guide": "own guide"}
     another.page.locator("#colour-measure").select_option("tiny-partial")
     assert "by tiny-partial" in another.page.locator("#view-C .tok").first.get_attribute("aria-label"), "the name itself is as it was"
+
+
+def test_six_columns_scroll_within_their_strip_with_names_in_full_and_the_sixth_key_votes(visit, workbench):
+    another = visit()
+    another.page.locator("#settings-columns").select_option("6")
+    methods = ["base", "pargs", "rad", "fudge", "speculative-rejection", "particles"]
+    for column, method in zip("ABCDEF", methods, strict=True):
+        another.page.locator(f"#settings-{column}-method").select_option(method)
+    another.generate(max_new_tokens=4)
+    assert all(another.tokens(column) for column in "ABCDEF")
+    assert another.page.evaluate(CUT) == []
+    overflow = "[document.documentElement, document.querySelector('#columns')].map((node) => node.scrollWidth > node.clientWidth)"
+    assert another.page.evaluate(overflow) == [False, True]
+    another.page.keyboard.press("6")
+    another.wait_note("saved: F is best")
+    comparison = workbench.comparison(another.comparison_id())
+    assert [t.run.method for t in comparison.traces] == methods
+    another.page.locator("#vote-F[aria-pressed=true]").wait_for()
+    assert another.page.locator("#vote-G").is_hidden()
+    another.page.reload()
+    another.opened()
+    another.page.wait_for_function("document.querySelectorAll('#view-F .tok').length > 0")
+    assert another.page.locator("#settings-columns").input_value() == "6"

@@ -25,7 +25,7 @@ def opened(page: compare._Page, prompt: object, kept: object, **query: str) -> d
 
 
 def left(workbench: StubWorkbench, **changes) -> dict:
-    columns = dict(zip("ABCD", columns_of(workbench), strict=True)) | changes.pop("columns", {})
+    columns = dict(zip("ABCDEF", columns_of(workbench), strict=True)) | changes.pop("columns", {})
     return {"comparison": changes.pop("comparison", ""), "settings": settings_of(workbench, **changes), "columns": columns}
 
 

@@ -64,10 +64,10 @@ def test_a_base_lm_gives_rewards_with_the_weights_that_are_in_memory(library, fo
 
 def test_a_folder_named_as_a_guide_is_listed_by_what_it_holds(library, folders):
     assert [library.list_scorer(folders[name]) for name in ("lm", "partial")] == ["tiny", "p"], "listed before"
-    name = library.list_scorer(folders["headless"])
+    name = library.list_scorer(folders["headless"], language_model=True)
     assert library.catalog.get(name).kind == "base_lm" and library.reward_model(name).has_log_probs
     library.forget("f")
-    assert library.catalog.get(library.list_scorer(folders["full"])).kind == "reward_model"
+    assert library.catalog.get(library.list_scorer(folders["full"], language_model=True)).kind == "reward_model"
 
 
 def test_a_model_is_loaded_once(library):

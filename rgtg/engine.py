@@ -16,7 +16,7 @@ import torch
 
 from rgtg import __version__
 from rgtg.config import GenerationConfig
-from rgtg.errors import BadReward, BadSettings, ModelRefused, RgtgError, Stopped
+from rgtg.errors import BadReward, BadSettings, RgtgError, Stopped
 from rgtg.guidance.methods import method
 from rgtg.guidance.proposals import candidates, entropy
 from rgtg.guidance.requests import Proposal, Propose, Score
@@ -28,7 +28,7 @@ from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards, TranslatedEnd, not_finite
+from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards, TranslatedEnd, check_guides, not_finite
 from rgtg.rewards.combine import combine
 from rgtg.system.stopping import check_stopped, stoppable
 
@@ -74,15 +74,9 @@ def make_run(
     mix = [(guides, 1.0)] if isinstance(guides, str) else guides or []
     guiding = [(models.reward_model(name), float(weight)) for name, weight in mix] if rule.uses_reward else []
     if rule.uses_reward and not guiding:
-        raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", "Add `reward_model=NAME`.")
-    for guide, weight in guiding:
-        if not guide.guides:
-            raise ModelRefused(f"`{guide.name}` is a judge: it observes and never guides.", do="Choose another reward model.")
-        if not math.isfinite(weight):
-            raise BadSettings(f"The weight of `{guide.name}` has to be a number.", f"Found {weight}.")
+        raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", f"Add `{chosen.model_setting}=NAME`.")
+    check_guides(guiding, bool(chosen.roles))
     names = [guide.name for guide, _ in guiding]
-    if len(set(names)) < len(names):
-        raise BadSettings("A mix names each reward model once.", f"Found {', '.join(names)}.")
     observing = [model for model in map(models.reward_model, dict.fromkeys(observers)) if model.name not in names]
     prompt_ids = lm.loaded.encode_prompt(prompt) if prompt_ids is None else tuple(prompt_ids)
     check_fits(len(prompt_ids), generation.max_new_tokens, lm.name, lm.context)

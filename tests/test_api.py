@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import tiny_lm, tiny_reward
+from tiny_models import tiny_lm, tiny_reward, tiny_token_reward
 from transformers import StopStringCriteria
 
 import rgtg
 from rgtg.engine import Models
-from rgtg.errors import BadSettings
+from rgtg.errors import BadSettings, ModelRefused
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +37,18 @@ def test_a_comparison_is_iterated_and_its_traces_are_tables(models):
     assert frame["reward_other"].tolist() == [step.reward("other") for step in trace.steps] and frame["reward_guide"].notna().all()
     assert candidates.groupby("position").size().tolist() == [10] * len(trace.steps)
     assert candidates[candidates["taken"]]["token_id"].tolist() == list(trace.token_ids)
+
+
+def test_the_base_lm_has_its_role_in_a_method_without_being_loaded_as_a_reward_model(models):
+    with_lm = Models(models.base_lm, {**models.reward_models, "autoregressive": tiny_token_reward("autoregressive")})
+    trace = written(with_lm, "experts:beta=1.5", max_new_tokens=4)
+    assert [(ref.name, weight) for ref, weight in trace.run.guides] == [("autoregressive", 1.0), (models.base_lm.name, -1.0)]
+    assert trace.steps[0].reward(models.base_lm.name) == pytest.approx(trace.steps[0].log_prob, abs=1e-4)
+    assert written(models, "pargs", max_new_tokens=2).run.reward_model.name == "guide"
+    with pytest.raises(BadSettings, match="Method `dera` needs a reward model. None was given. Add `aligned=NAME`"):
+        rgtg.compare("ab", ["dera"], models)
+    with pytest.raises(ModelRefused, match="`guide` has no log probabilities, which this method needs"):
+        rgtg.compare("ab", ["dera:aligned=guide"], models)
 
 
 def test_what_cannot_be_compared_is_said(models):

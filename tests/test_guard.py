@@ -15,7 +15,7 @@ import app
 from pages import guard, temporary
 from pages.guard import MAX_BODY, Guard, check_json
 from pages.hosts import Hosts, Refused
-from rgtg.config import Settings
+from rgtg.config import MAX_COLUMNS, Settings
 from rgtg.workbench.workbench import Workbench
 
 JSON = {"Content-Type": "application/json"}
@@ -216,7 +216,7 @@ def test_brackets_in_a_text_are_text():
 def test_junk_is_answered_in_words_and_the_next_visitor_is_served(port: int):
     """A half character as the name of a session once broke the figures of Gradio's queue, and with them every later answer."""
     call = "/gradio_api/call/generate"
-    columns = ["{}"] * 4
+    columns = ["{}"] * MAX_COLUMNS
     assert says(ask(port, "POST", "/gradio_api/queue/join", {"data": [], "fn_index": 0, "session_hash": "\ud83d"}), 400, "session name")
     assert says(ask(port, "POST", "/gradio_api/queue/join", {"data": [], "fn_index": 999, "session_hash": "a"}), 400, "could not be answered")
     assert says(ask(port, "POST", "/gradio_api/call/nothing", {"data": []}), 400, "could not be answered")

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, TokenizerMismatch
@@ -43,6 +44,30 @@ def test_a_model_without_a_card_guides_no_base_lm_whose_tokens_it_cannot_read(li
     (foreign / "tokenizer.json").write_text(json.dumps(tokens))
     found = Library(library.settings, [folders["lm"]], [str(stray), str(foreign)])
     assert [m.name for m in found.guides()] == ["stray"] and found.guide_for("pargs") == "stray"
+
+
+def test_the_stand_in_for_a_model_that_is_not_installed_judges_every_prefix_whichever_is_listed_first(library, folders):
+    other_order = Library(library.settings, [folders["lm"]], [folders["full"], folders["partial"]])
+    assert [found.guide_for("rad") for found in (library, other_order)] == ["p", "p"]
+    assert other_order.guide_for("experts") is None, "a scalar head has no log probabilities"
+
+
+def test_a_base_lm_gives_rewards_with_the_weights_that_are_in_memory(library, folders):
+    models = library.load_models(None, ["tiny", folders["lm"], "p"])
+    assert models.reward_model("tiny").lm is models.base_lm and library.in_memory() == ["tiny", "p"]
+    assert list(models.reward_models) == ["tiny", "p"]
+    prompt, response = [0, 5, 17], [40, 8]
+    logits = models.base_lm.head(models.base_lm.backbone.forward(torch.tensor([[*prompt, *response]]), None, None, None)).log_softmax(-1)
+    wanted = float(logits[0, 2, 40]), float(logits[0, 2, 40] + logits[0, 3, 8])
+    assert models.reward_model("tiny").along(prompt, [response])[0] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_folder_named_as_a_guide_is_listed_by_what_it_holds(library, folders):
+    assert [library.list_scorer(folders[name]) for name in ("lm", "partial")] == ["tiny", "p"], "listed before"
+    name = library.list_scorer(folders["headless"], language_model=True)
+    assert library.catalog.get(name).kind == "base_lm" and library.reward_model(name).has_log_probs
+    library.forget("f")
+    assert library.catalog.get(library.list_scorer(folders["full"], language_model=True)).kind == "reward_model"
 
 
 def test_a_model_is_loaded_once(library):

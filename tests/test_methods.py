@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
-from rgtg.guidance.methods import METHODS, method
+from rgtg.guidance.methods import METHODS, method, mix_of, parse_run
 from rgtg.guidance.rules import Base, RewardShift
 from rgtg.guidance.segments import CARDS, BlockBestOfK
 from rgtg.guidance.sequences import BestOfN, Particles
+from rgtg.records import ColumnSpec
 from rgtg.training.objectives import OBJECTIVES
 
 
@@ -80,3 +82,34 @@ def test_the_list_is_read_without_loading_torch():
     code = "import sys, rgtg.guidance.methods as m; [x.parameters for x in m.METHODS.values()]; print('torch' in sys.modules)"
     root = Path(__file__).resolve().parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "mix"),
+    [
+        ("experts", [("lm", 1.0), ("base", -1.0)]),
+        ("experts:expert=a", [("a", 1.0), ("base", -1.0)]),
+        ("experts:anti_expert=b,beta=2", [("lm", 1.0), ("b", -1.0)]),
+        ("experts:reward_model=a", [("a", 1.0), ("base", -1.0)]),
+        ("implicit:tuned=a,reference=b", [("a", 1.0), ("b", -1.0)]),
+        ("dera:aligned=a", [("a", 1.0)]),
+        ("mod", [("lm", 0.5), ("base", 0.5)]),
+        ("mod:guides=a*0.2+b*0.3+c*0.5", [("a", 0.2), ("b", 0.3), ("c", 0.5)]),
+        ("pargs", [("lm", 1.0)]),
+        ("base", []),
+    ],
+)
+def test_models_named_by_their_role_are_guides_with_signs_and_others_take_the_default(text, mix):
+    assert list(mix_of(parse_run(text, GenerationConfig()), "lm", "base")) == mix
+
+
+def test_a_role_without_a_model_leaves_no_guide():
+    assert mix_of(ColumnSpec("experts"), None, "base") == ()
+    assert len(mix_of(parse_run("experts:expert=a", GenerationConfig()), None, "base")) == 2
+
+
+def test_a_run_names_its_models_once():
+    with pytest.raises(BadSettings, match="names its models twice. Found `guides` beside a role"):
+        parse_run("experts:expert=a,guides=b*2", GenerationConfig())
+    with pytest.raises(BadSettings, match="It has: beta, pick, expert, anti_expert, reward_model"):
+        parse_run("experts:draft=a", GenerationConfig())

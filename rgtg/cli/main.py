@@ -182,14 +182,14 @@ def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[
     columns = [parse_run(text, generation) for text in options.run] or workbench.default_columns()
     for column in columns:
         for name, _ in column.mix:
-            _list_folder(workbench, name)
+            _list_folder(workbench, name, bool(METHODS[column.method].roles))
     return columns, generation
 
 
-def _list_folder(workbench: "Workbench", name: str | None) -> None:
+def _list_folder(workbench: "Workbench", name: str | None, language_model: bool = False) -> None:
     """Add a reward model, judge or language model that is named by its folder to the catalog."""
     if name and is_folder(name):
-        workbench.library.list_scorer(name)
+        workbench.library.list_scorer(name, language_model)
 
 
 def _generate(options: argparse.Namespace) -> None:

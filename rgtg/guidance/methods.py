@@ -70,6 +70,11 @@ class Method:
     roles: tuple[Role, ...] = ()
 
     @property
+    def model_setting(self) -> str:
+        """The setting of `--run` that names its first model."""
+        return self.roles[0].name if self.roles else "reward_model"
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """Training objectives of the reward models it may take by default, the best first. A role is for a language model alone."""
         return (self.objective,) if self.roles else tuple(dict.fromkeys((self.objective, STAND_IN)))
@@ -195,8 +200,8 @@ def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
             settings = [*known, *in_roles, "reward_model", "guides", "combine", *shared]
             raise BadSettings(f"The run `{text}` cannot be read.", f"`{item}` is not a setting of `{name}`.", f"It has: {', '.join(settings)}.")
     if any(in_roles.values()):
-        if models:
-            raise BadSettings(f"The run `{text}` names its models twice.", f"Found {', '.join(models)} beside a role.", "Name each model once.")
+        if twice := models.keys() - {"combine"}:
+            raise BadSettings(f"The run `{text}` names its models twice.", f"Found `{min(twice)}` beside a role.", "Name each model once.")
         models["guides"] = tuple((in_roles[role.name], role.weight) for role in method(name).roles)
     return ColumnSpec(name, tuple(params), generation=GenerationConfig(**asdict(generation) | changes) if changes else None, **models)
 

@@ -3,11 +3,12 @@
 Knows nothing of methods, text or the screen.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rgtg.errors import BadReward
+from rgtg.errors import BadReward, BadSettings, ModelRefused
 from rgtg.models.loading import HasWeights
 from rgtg.models.prefixes.growing import GrowingRows
 
@@ -100,6 +101,21 @@ class TranslatedEnd(RewardPrefixes):
         self._batch.disable_cache()
 
 
+def check_guides(guides: Sequence[tuple["RewardModel", float]], language_models: bool) -> None:
+    """Raise ModelRefused or BadSettings unless these may guide together; with `language_models` the method reads log probabilities."""
+    for guide, weight in guides:
+        if not guide.guides:
+            raise ModelRefused(f"`{guide.name}` is a judge: it observes and never guides.", do="Choose another reward model.")
+        if language_models and not guide.has_log_probs:
+            do = "Choose a base LM or an autoregressive reward model."
+            raise ModelRefused(f"`{guide.name}` has no log probabilities, which this method needs.", "Its rewards are of another kind.", do)
+        if not math.isfinite(weight):
+            raise BadSettings(f"The weight of `{guide.name}` has to be a number.", f"Found {weight}.")
+    names = [guide.name for guide, _ in guides]
+    if len(set(names)) < len(names):
+        raise BadSettings("A mix names each reward model once.", f"Found {', '.join(names)}.")
+
+
 class RewardModel(HasWeights, ABC):
     """A model that gives a reward to every prefix of a response.
 
@@ -110,6 +126,11 @@ class RewardModel(HasWeights, ABC):
     def guides(self) -> bool:
         """Whether it may guide; a judge only observes."""
         return self.loaded.card is None or self.loaded.card.kind != "judge"
+
+    @property
+    def has_log_probs(self) -> bool:
+        """Whether its rewards are sums of the log probabilities of a language model."""
+        return False
 
     @property
     @abstractmethod

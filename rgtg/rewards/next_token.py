@@ -237,6 +237,10 @@ class AutoregressiveRewardModel(TokenRewardModel):
     sums: ClassVar[bool] = True
     beta: float = 1.0
 
+    @property
+    def has_log_probs(self) -> bool:
+        return self.reference is None
+
     def values(self, logits: Tensor, reference: Tensor | None) -> Tensor:
         log_probs = logits.float().log_softmax(-1)
         return self.beta * (log_probs if reference is None else log_probs - reference.float().log_softmax(-1))

@@ -95,14 +95,15 @@ class Library:
         base_lm = self.catalog.find(name, ("base_lm",)) if self.catalog.find(name, SCORERS) is None else None
         return base_lm or self.catalog.get(name, SCORERS)
 
-    def list_scorer(self, folder_or_id: str) -> str:
-        """Name of the model in a folder or of a Hub id that is to give rewards, listed if it is new: as a base LM where it has no scalar head."""
+    def list_scorer(self, folder_or_id: str, language_model: bool = False) -> str:
+        """Name of the model in a folder or of a Hub id that is to give rewards, listed if it is new: as a reward model, or, where a
+        `language_model` is wanted and it has no scalar head, as a base LM."""
         if (known := self.catalog.find(folder_or_id, (*SCORERS, "base_lm"))) is not None:
             return known.name
         from rgtg.models.weights import is_language_model
 
         folder = Path(folder_or_id).expanduser()
-        kind = "base_lm" if is_folder(folder) and is_language_model(folder) else SCORERS[0]
+        kind = "base_lm" if language_model and is_folder(folder) and is_language_model(folder) else SCORERS[0]
         return self.catalog.add(folder_or_id, kind).name
 
     def add(self, folder_or_id: str, kind: str, reserved: Set[str] = frozenset()) -> ModelInfo:

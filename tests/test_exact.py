@@ -14,6 +14,7 @@ from rgtg.guidance.methods import BASE, METHODS
 
 TOY = Toy(*drawn_model())
 NUM = [300, pytest.param(20_000, marks=pytest.mark.slow)]
+SLOW_NUM = [pytest.param(num, marks=pytest.mark.slow) for num in (300, 20_000)]
 
 
 def check(method: str, target: dict, num: int, wrong: dict, bias: float = 0.0, **settings) -> None:
@@ -216,14 +217,14 @@ def test_sequence_methods_have_their_closed_form(num):
     check("speculative-rejection", rejected_at_1_and_2(), num, TOY.best_of(2), n=4, drop=0.5, first=1)
 
 
-@pytest.mark.parametrize("num", NUM)
+@pytest.mark.parametrize("num", SLOW_NUM)
 def test_segment_methods_have_their_closed_form(num):
     check("chunk-beam", TOY.block_best_of(3, 2), num, TOY.block_best_of(3, 1), width=1, k=3, chunk=2)
     check("chunk-beam", TOY.best_of(2), num, TOY.best_of(5), width=2, k=1, chunk=2)
     check("transfer-q", rollouts_of_1(1.0), num, rollouts_of_1(2.5), beta=1.0, k=SIZE, rollout=1)
 
 
-@pytest.mark.parametrize("num", NUM)
+@pytest.mark.parametrize("num", SLOW_NUM)
 def test_two_beams_of_two_chunks_keep_the_best_two_of_four(num):
     check("chunk-beam", two_beams(20_000), num, TOY.best_of(2), bias=0.02, width=2, k=2, chunk=1)
 

@@ -74,13 +74,16 @@ def run(found: Models, key: str, **settings) -> Run:
     return run_with(found, key, **({"reward_model": LM} if METHODS[key].roles else {}) | settings)
 
 
-@pytest.mark.parametrize("key", METHODS)
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.6, "top_k": 5, "top_p": 0.9}, {"temperature": 0.0}], ids=["usual", "cut", "greedy"])
-def test_with_neutral_parameters_a_method_is_the_base_column_token_for_token(key, settings):
+def test_with_neutral_parameters_every_method_is_the_base_column_token_for_token(settings):
     found = models()
-    together, _ = collect([run(found, key, observers=("two",), **NEUTRAL[key], **settings), run(found, BASE, observers=("two",), **settings)], found)
-    assert ids(together[0]) == ids(together[1]) and len(together[0]) > 3
-    assert [s.reward("two") for s in together[0]] == pytest.approx([s.reward("two") for s in together[1]], abs=1e-4)
+    runs = [run(found, key, observers=("two",), **NEUTRAL[key], **settings) for key in METHODS]
+    columns = dict(zip(METHODS, collect(runs, found)[0], strict=True))
+    base = columns[BASE]
+    assert len(base) > 3
+    for key, steps in columns.items():
+        assert ids(steps) == ids(base), key
+        assert [s.reward("two") for s in steps] == pytest.approx([s.reward("two") for s in base], abs=1e-4), key
 
 
 def test_every_column_together_is_what_it_is_alone():
@@ -96,20 +99,18 @@ def test_every_column_together_is_what_it_is_alone():
             assert [s.reward(name) for s in steps] == pytest.approx(along, abs=1e-4), (r.method, name)
 
 
-@pytest.mark.parametrize("key", METHODS)
-def test_a_branch_begins_with_its_parents_tokens_and_with_the_one_that_is_chosen(key):
-    found = models()
-    (parent,), _ = collect([run(found, key, **ACTIVE[key])], found)
-    at = 4
-    other = next(c.token_id for c in parent[at].candidates if c.token_id not in (parent[at].token_id, 1))
-    (again, branch), ends = collect(
-        [run(found, key, forced=(*ids(parent)[:at], token), **ACTIVE[key]) for token in (parent[at].token_id, other)], found
-    )
+def test_a_branch_begins_with_its_parents_tokens_and_with_the_one_that_is_chosen():
+    found, at = models(), 4
+    parents = collect([run(found, key, **ACTIVE[key]) for key in METHODS], found)[0]
+    others = [next(c.token_id for c in p[at].candidates if c.token_id not in (p[at].token_id, 1)) for p in parents]
+    begun = [(key, (*ids(p)[:at], t)) for key, p, other in zip(METHODS, parents, others, strict=True) for t in (p[at].token_id, other)]
+    branches, ends = collect([run(found, key, forced=forced, **ACTIVE[key]) for key, forced in begun], found)
     assert not any(end.error for end in ends)
-    assert (again[0].position, again[0].token_id) == (at, parent[at].token_id) and branch[0].token_id == other
-    if METHODS[key].rule.rescores:
-        assert ids(again) == ids(parent)[at:]
-    assert [c.token_id for c in again[0].candidates] == [c.token_id for c in parent[at].candidates]
+    for key, parent, other, again, branch in zip(METHODS, parents, others, branches[::2], branches[1::2], strict=True):
+        assert (again[0].position, again[0].token_id) == (at, parent[at].token_id) and branch[0].token_id == other, key
+        if METHODS[key].rule.rescores:
+            assert ids(again) == ids(parent)[at:], key
+        assert [c.token_id for c in again[0].candidates] == [c.token_id for c in parent[at].candidates], key
 
 
 @pytest.mark.parametrize("key", METHODS)

@@ -311,7 +311,7 @@ def test_a_folder_is_added_and_a_wrong_one_is_refused_in_words(go, bench, tiny_m
     first = person.refused("add-place", timeout=60_000)
     person.page.locator("#add-model").click()  # the same again: it is answered again
     person.page.wait_for_function("!document.querySelector('#add-model').disabled")
-    assert person.refused("add-place") == first and "hub id" in first
+    assert person.refused("add-place") == first and "Hub id" in first
     person.page.locator("#add-place").fill(tiny_models[0])
     assert person.page.locator(".error-note").count() == 0, "gone once the place is another"
     person.page.locator("#add-kind").select_option("base_lm")

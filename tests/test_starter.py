@@ -290,8 +290,8 @@ def test_the_shipped_readme_has_the_figures_of_the_shipped_cards(shipped):
 @pytest.mark.slow
 def test_the_command_draws_a_bar_for_each_model(corpus, tmp_path, monkeypatch):
     make_tiny(monkeypatch)
-    monkeypatch.setattr(recipe, "BASE", replace(recipe.BASE, report_every=1))
-    guides = {name: (replace(config, report_every=1), half) for name, (config, half) in recipe.GUIDES.items()}
+    monkeypatch.setattr(recipe, "BASE", replace(recipe.BASE, logging_steps=1))
+    guides = {name: (replace(config, logging_steps=1), half) for name, (config, half) in recipe.GUIDES.items()}
     monkeypatch.setattr(recipe, "GUIDES", guides)
     arguments = ["starter", "--corpus", str(corpus), "--out", str(tmp_path / "out"), "--only", "base-lm", "--only", "partial"]
     drawn = bars(arguments, "steps", "(?:base-lm|partial):")

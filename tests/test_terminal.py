@@ -213,7 +213,7 @@ def test_sweep_draws_a_bar_that_goes_on_where_it_was(here, prompts, folders):
 def test_train_draws_a_bar(here, folders):
     rows = [{"prompt": f"p{i}", "chosen": f"a{i % 7}b", "rejected": f"c{i % 5}"} for i in range(60)]
     (here / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    few = ["--num-steps", "4", "--report-every", "1", "--pairs-per-batch", "4", "--device", "cpu"]
+    few = ["--max-steps", "4", "--logging-steps", "1", "--batch-size", "4", "--device", "cpu"]
     arguments = ["train", "--pairs", str(here / "pairs.jsonl"), "--base", folders["lm"], "--out", str(here / "new"), *few]
     assert bars(arguments, "steps", "new:")[-1] == (4, 4)
 

@@ -120,7 +120,7 @@ except StoreError as error:
         store.add_comparison(make_comparison(), make_vote())
         with child(code, path) as second:
             said = second.stdout.read().splitlines()
-        reason = "`rgtg.db` is read-only here: another process has it open for writing. Close that one and open again."
+        reason = "`rgtg.db` is read-only here: another process has it open for writing. Close that process and open it again."
         assert said == [f"1 {reason}", f"Nothing was stored. {reason}"]
         assert store.num_votes() == 1
     with Store(path) as again:

@@ -229,6 +229,20 @@ def test_two_beams_of_two_chunks_keep_the_best_two_of_four(num):
     check("chunk-beam", two_beams(20_000), num, TOY.best_of(2), bias=0.02, width=2, k=2, chunk=1)
 
 
+def test_early_weighting_keeps_the_text_whose_gains_came_first():
+    def worth(answer: Answer) -> float:
+        values = [0.0, *(TOY.rewards[answer[:i]] for i in range(1, len(answer) + 1))]
+        return sum((after - before) / i for i, (before, after) in enumerate(itertools.pairwise(values), 1))
+
+    others_rewarded_more = 0
+    for seed in range(20):
+        (steps,) = TOY.write([TOY.run("chunk-beam", seed, width=1, k=3, chunk=LENGTH, weighting="early")])
+        answer, tried = tuple(s.token_id for s in steps), [t.token_ids for t in steps[0].tried]
+        assert len(tried) == 2 and all(worth(answer) >= worth(other) for other in tried)
+        others_rewarded_more += any(TOY.rewards[other] > TOY.rewards[answer] for other in tried)
+    assert others_rewarded_more, "the reward at the end would have chosen otherwise"
+
+
 def test_a_rollout_of_nothing_is_pargs():
     assert distance(TOY.by_steps("transfer-q", beta=1.3, k=SIZE, rollout=0), TOY.shifted(1.3)) < 1e-5
 

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-
 from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, generate, make_run, read_prompt
@@ -23,7 +21,7 @@ from rgtg.guidance.methods import method
 from rgtg.guidance.steps import AnswerProgress
 from rgtg.records import ColumnSpec, Run, Step, mix_words
 from rgtg.rewards.base import RewardModel, not_finite
-from rgtg.rewards.combine import combine
+from rgtg.rewards.combine import combined
 from rgtg.system.serialization import from_json, to_json
 
 logger = logging.getLogger(__name__)
@@ -162,7 +160,7 @@ def _cells(
         ids = tuple(s.token_id for s in steps_of_run)
         kl, truncation = (_total([getattr(s, name) for s in steps_of_run]) for name in ("kl", "truncation"))
         rewards = [(reward, weight) for ref, weight in run.guides if (reward := steps_of_run[-1].reward(ref.name)) is not None]
-        guide = _combined(run, rewards) if rewards and len(rewards) == len(run.guides) else None
+        guide = combined(run.combine, *zip(*rewards, strict=True)) if rewards and len(rewards) == len(run.guides) else None
         zero = judge.loaded.card.zero if judge.loaded.card else 0.0
         judge_reward = judge.along(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1]
         if not math.isfinite(judge_reward):
@@ -176,12 +174,6 @@ def _cells(
 def _total(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
-
-
-def _combined(run: Run, weighted: Sequence[tuple[float, float]]) -> float:
-    """Combined reward of an answer, from each guide's (reward, weight)."""
-    rewards, weights = zip(*weighted, strict=True)
-    return float(combine(run.combine)([torch.tensor(reward, dtype=torch.float64) for reward in rewards], weights))
 
 
 def summary(cells: Sequence[Cell]) -> list[dict]:

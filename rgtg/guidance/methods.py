@@ -265,12 +265,9 @@ def term_names(run: Run) -> tuple[str, ...]:
 
 
 def _combined(run: Run, rewards: Mapping[str, float]) -> float:
-    import torch  # the list of methods is read to draw the page, before torch is loaded
+    from rgtg.rewards.combine import combined  # loads torch, and the list of methods is read to draw the page before that
 
-    from rgtg.rewards.combine import combine
-
-    values = [torch.tensor(rewards[ref.name], dtype=torch.float64) for ref, _ in run.guides]
-    return float(combine(run.combine)(values, [weight for _, weight in run.guides]))
+    return combined(run.combine, [rewards[ref.name] for ref, _ in run.guides], [weight for _, weight in run.guides])
 
 
 def terms_of(run: Run, candidate: Candidate) -> dict[str, float]:

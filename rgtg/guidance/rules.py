@@ -196,10 +196,7 @@ class Sparse(RewardShift):
     name: ClassVar[str] = "Sparse guidance"
     skips: ClassVar[bool] = True
 
-    entropy: float = field(
-        default=2.0,
-        metadata={"help": "Guide where the base LM's entropy reaches this, in nats; larger values guide less", "min": 0.0, "max": 100.0},
-    )
+    entropy: float = setting(2.0, "Guide where the base LM's entropy reaches this, in nats; larger values guide less", 0.0, 100.0)
 
     @property
     def request(self) -> Propose:

@@ -43,11 +43,15 @@ class SeveralAnswers(GuidanceMethod):
         while rows.active:
             rows.take((yield Propose()))
         rewards = yield Score()
-        kept = self.choose(rewards, rows)
+        self.keep(rows, rewards, [self.choose(rewards, rows)])
+
+    @staticmethod
+    def keep(rows: "Rows", rewards: Sequence[float], kept: Sequence[int]) -> None:
+        """Go on with these rows and note what the others were."""
         for row, reward in enumerate(rewards):
-            if row != kept:
-                rows.give_up(rows.drafts[row], reward)
-        rows.select([kept])
+            if row not in kept:
+                rows.give_up(rows.drafts[row][rows.num_settled :], reward)
+        rows.select(kept)
         rows.settle()
 
 
@@ -150,20 +154,11 @@ class SpeculativeRejection(BestOfN):
                 if self.drop and rows.active and len(rows.drafts) > 1:
                     self._drop_worst(rows, (yield Score()))
         rewards = yield Score()
-        kept = self.choose(rewards, rows)
-        self._keep(rows, rewards, [kept])
+        self.keep(rows, rewards, [self.choose(rewards, rows)])
 
     def _drop_worst(self, rows: "Rows", rewards: Sequence[float]) -> None:
         num_kept = math.ceil(len(rewards) * (1 - self.drop))
-        self._keep(rows, rewards, sorted(sorted(range(len(rewards)), key=lambda row: (-rewards[row], row))[:num_kept]))
-
-    @staticmethod
-    def _keep(rows: "Rows", rewards: Sequence[float], kept: list[int]) -> None:
-        for row, reward in enumerate(rewards):
-            if row not in kept:
-                rows.give_up(rows.drafts[row][rows.num_settled :], reward)
-        rows.select(kept)
-        rows.settle()
+        self.keep(rows, rewards, sorted(sorted(range(len(rewards)), key=lambda row: (-rewards[row], row))[:num_kept]))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ def _weighted(rewards: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack([weight * reward for weight, reward in zip(weights, rewards, strict=True)])  # (guides, …)
 
 
+def combined(name: str, rewards: Sequence[float], weights: Sequence[float]) -> float:
+    """One number for one prefix: the guides' rewards combined in the way of that name."""
+    return float(combine(name)([torch.tensor(reward, dtype=torch.float64) for reward in rewards], weights))
+
+
 COMBINE: dict[str, Combine] = {
     "sum": weighted_sum,
     "logsigmoid": log_sigmoid_sum,

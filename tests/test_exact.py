@@ -243,6 +243,17 @@ def test_early_weighting_keeps_the_text_whose_gains_came_first():
     assert others_rewarded_more, "the reward at the end would have chosen otherwise"
 
 
+def test_rollouts_do_not_see_the_noise_by_which_tokens_are_chosen():
+    """Else the rollout behind the token that is chosen would foretell the answer."""
+    foretold = []
+    for seed in range(30):
+        (steps,) = TOY.write([TOY.run("transfer-q", seed, beta=0.0, k=SIZE, rollout=LENGTH)])
+        answer, rollout = tuple(s.token_id for s in steps), steps[0].tried[0].token_ids  # behind the most probable candidate, in the first row
+        if len(answer) > 1 and answer[0] == rollout[0]:
+            foretold.append(answer == rollout)
+    assert len(foretold) > 5 and not all(foretold)
+
+
 def test_a_rollout_of_nothing_is_pargs():
     assert distance(TOY.by_steps("transfer-q", beta=1.3, k=SIZE, rollout=0), TOY.shifted(1.3)) < 1e-5
 

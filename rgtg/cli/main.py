@@ -1,4 +1,4 @@
-"""The command line: rgtg generate | score | train | sweep | export | models | starter | bench.
+"""The command line: rgtg generate | score | train | sweep | export | results | models | starter | bench.
 
 Parses options, calls the workbench and prints the results; `terminal` prints errors. Knows nothing of Gradio.
 """
@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg.cli import results as results_command
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
@@ -101,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     export = _command(commands, "export", _export, "export votes as preference data")
     export.add_argument("--format", default="preference", choices=tuple(FORMATS), help="`preference` is the format of trl (preference)")
     export.add_argument("--out", type=Path, required=True, help="the JSON Lines file to write")
+
+    results_command.add_options(_command(commands, "results", results_command.results, results_command.ABOUT))
 
     models = _command(commands, "models", _models, "list the installed models")
     models.add_argument("--json", action="store_true", help="print one JSON object per model and line")

@@ -13,8 +13,10 @@ from typing import Any
 
 from rgtg.errors import StoreError
 from rgtg.preferences.pairs import stack_of
+from rgtg.ratings.battles import Ballot
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
+from rgtg.store.ballots import Setting, read_ballots
 from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.jobs import JobRows
 from rgtg.store.writer import Writer
@@ -178,6 +180,11 @@ class Store:
         """Current votes, one for each rater and comparison, in order of arrival."""
         with self._reading() as conn:
             return tuple(rows.vote_of(row) for row in conn.execute("SELECT * FROM current_votes ORDER BY seq"))
+
+    def ballots(self, setting: Setting) -> tuple[list[Ballot], dict[str, str]]:
+        """Current votes as the leaderboard reads them, and a key of each comparison that repeats of it share (`rgtg.store.ballots`)."""
+        with self._reading() as conn:
+            return read_ballots(conn, setting)
 
     def num_votes(self) -> int:
         """Number of current votes, one for each rater and comparison, without withdrawn ones and skips."""

@@ -1,0 +1,102 @@
+"""Battles between the settings of answers, from votes; votes without a battle are counted by cause.
+
+Pure functions; knows nothing of the store or the screen.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import log
+
+SAME_SETTING, ONE_ANSWER, FAILED = "same_setting", "one_answer", "failed"
+CAUSES = {
+    "skip": "comparisons skipped",
+    "all_bad": "votes that all are bad",
+    SAME_SETTING: "pairs of answers of one setting",
+    ONE_ANSWER: "votes that saw one answer only",
+    FAILED: "pairs with an answer that failed or has no token",
+}
+LEFT, RIGHT, TIE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as the board reads it: whose it is (`setting`), its length in characters, and its position on screen, from 0."""
+
+    trace_id: str
+    setting: str
+    length: int
+    place: int
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A vote that stands: the rater, the verdict, and the answers that were seen. `weight` corrects for how the pair was chosen."""
+
+    comparison_id: str
+    rater_id: str
+    verdict: str
+    best_trace_id: str | None
+    answers: tuple[Answer, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Battle:
+    """Two settings and who won: `outcome` is LEFT, RIGHT or TIE. `left` stood before `right` on screen; `length_gap` is the log of the
+    ratio of their lengths, left over right."""
+
+    comparison_id: str
+    rater_id: str
+    left: str
+    right: str
+    outcome: int
+    length_gap: float = 0.0
+    weight: float = 1.0
+
+
+def battles_of(ballots: Iterable[Ballot]) -> tuple[list[Battle], Counter[str]]:
+    """The battles of these votes, and the number of votes or pairs left out for each of CAUSES.
+
+    The best of n answers gives n - 1 battles, a tie one for each two answers. "All are bad" is a judgement of the answers, not of which
+    is better, and gives none.
+
+    >>> a, b = Answer("1", "base", 5, 0), Answer("2", "pargs", 5, 1)
+    >>> battles, _ = battles_of([Ballot("c", "r", "best", "2", (a, b))])
+    >>> [(battle.left, battle.right, battle.outcome) for battle in battles]
+    [('base', 'pargs', 1)]
+    """
+    battles: list[Battle] = []
+    left_out: Counter[str] = Counter()
+    for ballot in ballots:
+        if ballot.verdict in ("skip", "all_bad"):
+            left_out[ballot.verdict] += 1
+            continue
+        pairs = _pairs(ballot)
+        if not pairs:
+            left_out[ONE_ANSWER] += 1
+        for left, right in pairs:
+            if left.failed or right.failed:
+                left_out[FAILED] += 1
+            elif left.setting == right.setting:
+                left_out[SAME_SETTING] += 1
+            else:
+                outcome = TIE if ballot.verdict == "tie" else LEFT if left.trace_id == ballot.best_trace_id else RIGHT
+                gap = log(max(left.length, 1) / max(right.length, 1))
+                battles.append(Battle(ballot.comparison_id, ballot.rater_id, left.setting, right.setting, outcome, gap, ballot.weight))
+    return battles, left_out
+
+
+def settings_of(battles: Sequence[Battle]) -> tuple[str, ...]:
+    """The settings in these battles, in alphabetical order."""
+    return tuple(sorted({name for battle in battles for name in (battle.left, battle.right)}))
+
+
+def _pairs(ballot: Ballot) -> list[tuple[Answer, Answer]]:
+    ordered = sorted(ballot.answers, key=lambda answer: answer.place)
+    pairs = list(combinations(ordered, 2))
+    if ballot.verdict == "tie":
+        return pairs
+    return [pair for pair in pairs if ballot.best_trace_id in (pair[0].trace_id, pair[1].trace_id)]

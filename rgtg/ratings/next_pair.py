@@ -1,0 +1,78 @@
+"""Which two settings to ask about next: each rule gives every pair a probability, and the drawn one is stored with the comparison."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from rgtg.ratings.battles import Battle
+from rgtg.ratings.davidson import Floats
+from rgtg.ratings.leaderboard import posterior
+
+Pair = tuple[str, str]
+Rule = Callable[[Sequence[Pair], Sequence[Battle], Sequence[str]], Floats]
+EVEN = 0.1  # share of draws in which every pair is as likely: no probability is 0, so that estimates can be corrected
+DRAWS = 400  # of strengths, for the probabilities of Thompson sampling
+
+
+def uniform(pairs: Sequence[Pair], battles: Sequence[Battle], settings: Sequence[str]) -> Floats:
+    """Every pair is as likely."""
+    return np.full(len(pairs), 1 / len(pairs))
+
+
+def under_sampled(pairs: Sequence[Pair], battles: Sequence[Battle], settings: Sequence[str]) -> Floats:
+    """Pairs with few battles more often: weight (n + 50)^-0.4, at most three times that of another pair."""
+    weight = (_num_battles(pairs, battles) + 50.0) ** -0.4
+    weight = np.minimum(weight, 3 * weight.min())
+    return weight / weight.sum()
+
+
+def informative(pairs: Sequence[Pair], battles: Sequence[Battle], settings: Sequence[str]) -> Floats:
+    """The pair whose next vote narrows the strengths most (A-optimal: the expected fall of the sum of their variances)."""
+    fitted = posterior(battles, settings)
+    gains = np.array([_gain(fitted.covariance, fitted.strengths, *(settings.index(name) for name in pair)) for pair in pairs])
+    best = gains >= gains.max() - 1e-12
+    return EVEN * uniform(pairs, battles, settings) + (1 - EVEN) * best / best.sum()
+
+
+def thompson(pairs: Sequence[Pair], battles: Sequence[Battle], settings: Sequence[str]) -> Floats:
+    """Top two settings under strengths drawn from their distribution: asks most about the settings that may be the best."""
+    fitted = posterior(battles, settings)
+    rng = np.random.default_rng(len(battles))
+    drawn = rng.multivariate_normal(fitted.strengths, fitted.covariance, DRAWS, check_valid="ignore")
+    top = np.argsort(-drawn, axis=1)[:, :2]
+    index = {frozenset((settings.index(first), settings.index(second))): i for i, (first, second) in enumerate(pairs)}
+    two, times = np.unique(np.sort(top, axis=1), axis=0, return_counts=True)
+    share = np.zeros(len(pairs))
+    for (first, second), number in zip(two.tolist(), times.tolist(), strict=True):
+        share[index[frozenset((first, second))]] = number / DRAWS
+    return EVEN * uniform(pairs, battles, settings) + (1 - EVEN) * share
+
+
+RULES: dict[str, Rule] = {"uniform": uniform, "under-sampled": under_sampled, "informative": informative, "thompson": thompson}
+
+
+def next_pair(rule: str, settings: Sequence[str], battles: Sequence[Battle], rng: np.random.Generator) -> tuple[Pair, float]:
+    """The next two settings, in random order, and the probability with which the rule draws these two."""
+    pairs = list(combinations(settings, 2))
+    known = [battle for battle in battles if battle.left in settings and battle.right in settings]
+    chances = RULES[rule](pairs, known, settings)
+    drawn = int(rng.choice(len(pairs), p=chances / chances.sum()))
+    first, second = pairs[drawn]
+    return ((first, second) if rng.random() < 0.5 else (second, first)), float(chances[drawn] / chances.sum())
+
+
+def _num_battles(pairs: Sequence[Pair], battles: Sequence[Battle]) -> Floats:
+    index = {frozenset(pair): i for i, pair in enumerate(pairs)}
+    counted = np.zeros(len(pairs))
+    for battle in battles:
+        counted[index[frozenset((battle.left, battle.right))]] += 1
+    return counted
+
+
+def _gain(covariance: Floats, strengths: Floats, i: int, j: int) -> float:
+    """How much the sum of the variances falls by one more battle of i and j, to first order in a battle's information."""
+    chance = 1 / (1 + np.exp(strengths[j] - strengths[i]))
+    column = covariance[:, i] - covariance[:, j]
+    information = chance * (1 - chance)
+    return float(information * (column @ column) / (1 + information * (column[i] - column[j])))

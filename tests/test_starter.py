@@ -21,14 +21,17 @@ from rgtg.tools import starter as recipe
 from rgtg.tools.starter import dev_pairs, half_of, half_pairs, make_starter, packed, read_corpus, text_ids, train_tokenizer
 
 GOOD, BAD = ("good", "great", "tasty", "friendly", "fresh"), ("bad", "awful", "cold", "rude", "stale")
-CAUSAL = ("base-lm", "vocabulary", "autoregressive")
-MODELS = (*CAUSAL, "partial", "full", "judge")
+CAUSAL = ("base-lm", "vocabulary", "autoregressive", "plain-autoregressive")
+MODELS = (*CAUSAL, "partial", "full", "judge", "plain-partial")
 
 
 def sentences(words: tuple[str, ...], num: int, seed: int) -> list[str]:
     luck = random.Random(seed)
     nouns = ("food", "service", "staff", "pizza", "place", "coffee")
-    return [f"the {luck.choice(nouns)} was {luck.choice(words)} and {luck.choice(words)} {number} ." for number in range(num)]
+    return [
+        f"the {luck.choice(nouns)} was {luck.choice(words)} and {luck.choice(words)} {number} {'!' if number % 3 == 0 else '.'}"
+        for number in range(num)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +61,19 @@ def made(corpus, tmp_path_factory) -> Path:
 
 def make_tiny(patch: pytest.MonkeyPatch) -> None:
     def small(**settings) -> LlamaConfig:
-        return LlamaConfig(**settings | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2})
+        hidden = min(48, settings["intermediate_size"] // 8)
+        return LlamaConfig(**settings | {"hidden_size": 32, "intermediate_size": hidden, "num_hidden_layers": 1, "num_attention_heads": 2})
 
     patch.setattr(recipe, "LlamaConfig", small)
     patch.setattr(recipe, "VOCABULARY", 300)
     patch.setattr(recipe, "train_tokenizer", lambda lines: train_tokenizer(lines, 300))
     patch.setattr(recipe, "CONTEXT", 64)
-    patch.setattr(recipe, "BASE", replace(recipe.BASE, num_train_epochs=2, tokens_per_batch=512, logging_steps=100, bf16=False))
+    for name in ("BASE", "AGAIN"):
+        patch.setattr(recipe, name, replace(getattr(recipe, name), num_train_epochs=2, tokens_per_batch=512, logging_steps=100, bf16=False))
     few = {"max_steps": 3, "batch_size": 8, "logging_steps": 100, "bf16": False}
-    guides = {name: (replace(config, objective=type(config.objective)(), **few), half) for name, (config, half) in recipe.GUIDES.items()}
+    guides = {
+        name: replace(guide, config=replace(guide.config, objective=type(guide.config.objective)(), **few)) for name, guide in recipe.GUIDES.items()
+    }
     patch.setattr(recipe, "GUIDES", guides)
 
 
@@ -162,6 +169,8 @@ def test_the_cards_say_what_each_was_taught(made):
         "vocabulary": ("reward_model", "vocabulary", "starter"),
         "autoregressive": ("reward_model", "autoregressive", "starter"),
         "judge": ("judge", "full", "starter"),
+        "plain-partial": ("reward_model", "partial", "starter"),
+        "plain-autoregressive": ("reward_model", "autoregressive", "starter"),
     }
     assert cards["partial"].pairs_sha256 == cards["full"].pairs_sha256 != cards["judge"].pairs_sha256, "the judge learned from other sentences"
     assert cards["partial"].num_pairs == 24 and cards["partial"].accuracy["end"]["n"] == 12
@@ -291,7 +300,7 @@ def test_the_shipped_readme_has_the_figures_of_the_shipped_cards(shipped):
 def test_the_command_draws_a_bar_for_each_model(corpus, tmp_path, monkeypatch):
     make_tiny(monkeypatch)
     monkeypatch.setattr(recipe, "BASE", replace(recipe.BASE, logging_steps=1))
-    guides = {name: (replace(config, logging_steps=1), half) for name, (config, half) in recipe.GUIDES.items()}
+    guides = {name: replace(guide, config=replace(guide.config, logging_steps=1)) for name, guide in recipe.GUIDES.items()}
     monkeypatch.setattr(recipe, "GUIDES", guides)
     arguments = ["starter", "--corpus", str(corpus), "--out", str(tmp_path / "out"), "--only", "base-lm", "--only", "partial"]
     drawn = bars(arguments, "steps", "(?:base-lm|partial):")

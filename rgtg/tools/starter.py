@@ -1,4 +1,4 @@
-"""Training of `data/starter/`: a base LM, four guides and a judge from a folder of labelled sentences.
+"""Training of `data/starter/`: a base LM, guides of two tastes (positive; plain and short) and a judge from a folder of labelled sentences.
 
 The folder holds `train.positive.txt`, `train.negative.txt`, `dev.positive.txt`, `dev.negative.txt`, one sentence a line.
 Each stage writes one model folder and is skipped where that folder exists, so that an interrupted run can be resumed.
@@ -8,14 +8,15 @@ Knows nothing of the engine, the store or the screen.
 import hashlib
 import logging
 import random
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rgtg.config import LMTrainingConfig
 from rgtg.errors import BadData
@@ -45,17 +46,39 @@ SOURCE = (
 )
 LICENSE = "other"  # weights that learned from text under somebody's terms
 BASE = LMTrainingConfig(num_train_epochs=4, learning_rate=3e-3, muon=True, muon_learning_rate=0.02, weight_decay=0.1, dropout=0.1, logging_steps=50)
+AGAIN = replace(BASE, num_train_epochs=1, muon_learning_rate=0.01)  # of the small language model, on every third text
 REWARD = TrainingConfig(max_steps=800, batch_size=64, learning_rate=4e-4, dropout=0.1, logging_steps=50)
 FEWER: dict[str, Any] = {"max_steps": 400, "batch_size": 32}  # logits of the whole vocabulary cost several times a scalar head
 JUDGE = "judge"
-GUIDES: dict[str, tuple[TrainingConfig, str]] = {  # with the half of the training sentences that it is trained on
-    Partial.key: (replace(REWARD, objective=Partial()), "A"),
-    Full.key: (replace(REWARD, objective=Full()), "A"),
-    # FaRMA's own objective (complete answers, max constraint) was accurate at the end (98.7 %) but not on prefixes (43 to 56 %)
-    Vocabulary.key: (replace(REWARD, objective=Vocabulary(compare="prefixes", constraint="sum", constraint_weight=0.0), **FEWER), "A"),
-    Autoregressive.key: (replace(REWARD, objective=Autoregressive(beta=0.5), **FEWER), "A"),
-    JUDGE: (replace(REWARD, objective=Full()), "B"),
-}
+LARGE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 8}  # the base LM and what starts from it
+SMALL = LARGE | {"intermediate_size": 256, "num_hidden_layers": 1}
+SMALL_LM = ".small-lm"  # what small models start from: the first layer of the base LM, trained on; deleted when they are there
+LIVELY = frozenset((
+    "very", "so", "really", "absolutely", "super", "extremely", "definitely", "highly", "totally", "completely", "incredibly", "ever",
+    "always", "never", "best", "worst", "amazing", "awesome", "fantastic", "incredible", "wonderful", "excellent", "perfect", "horrible",
+    "terrible", "awful", "disgusting", "love", "loved", "hate", "hated",
+))  # fmt: skip
+MIN_GAP = 3  # in plainness, between the two sentences of a pair
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What the pairs of a reward model prefer, in words and as pairs of sentences: (tokenizer, lines, half, seed) -> pairs to train on,
+    (tokenizer, lines) -> held-out pairs."""
+
+    words: str
+    pairs: Callable[[PreTrainedTokenizerBase, dict[str, list[str]], str, int], list[TokenPair]]
+    held_out: Callable[[PreTrainedTokenizerBase, dict[str, list[str]]], list[TokenPair]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a reward model is trained: `half` of the training sentences, `small`: of fewer layers, with a language model of its own to start from."""
+
+    config: TrainingConfig
+    half: str
+    taste: Taste
+    small: bool = False
 
 
 Listen = Callable[[str, Progress], None]  # the name of a model and how far its training is
@@ -66,10 +89,15 @@ def make_starter(corpus: Path, out: Path, only: Sequence[str] = (), listen: List
     lines = read_corpus(corpus)
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "base-lm").exists() and (not only or "base-lm" in only):
-        _make_base_lm(lines, out / "base-lm", listen)
-    for name, (config, half) in GUIDES.items():
-        if not (out / name).exists() and (not only or name in only):
-            _make_reward_model(lines, out, name, config, half, listen)
+        tokenizer = train_tokenizer(lines["train.positive"] + lines["train.negative"])
+        _make_lm(lines, tokenizer, new_model(LARGE), BASE, out / "base-lm", listen)
+    missing = {name: recipe for name, recipe in GUIDES.items() if not (out / name).exists() and (not only or name in only)}
+    if any(recipe.small for recipe in missing.values()) and not (out / SMALL_LM).exists():
+        tokenizer = AutoTokenizer.from_pretrained(out / "base-lm")
+        _make_lm(lines, tokenizer, first_layers(out / "base-lm"), AGAIN, out / SMALL_LM, listen, every=3)
+    for name, recipe in missing.items():
+        _make_reward_model(lines, out, name, recipe, listen)
+    shutil.rmtree(out / SMALL_LM, ignore_errors=True)
     (out / "README.md").write_text(describe(out), encoding="utf-8")
     write_known(out)
 
@@ -115,40 +143,68 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int = VOCABULARY) -> PreTr
     )  # fmt: skip
 
 
-def _make_base_lm(lines: dict[str, list[str]], folder: Path, listen: Listen) -> None:
-    train = lines["train.positive"] + lines["train.negative"]
-    tokenizer = train_tokenizer(train)
+def new_model(size: dict[str, int]) -> LlamaForCausalLM:
+    """A causal LM with random weights, the same ones each time."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
+    return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8,
-            max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=2,
+            vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=2, **size
         )
     )  # fmt: skip
+
+
+def first_layers(folder: Path) -> LlamaForCausalLM:
+    """The first layers of a causal LM, as many as SMALL has, each with the hidden units whose weights are largest."""
+    large = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    small = new_model(SMALL)
+    small.model.embed_tokens.load_state_dict(large.model.embed_tokens.state_dict())
+    small.model.norm.load_state_dict(large.model.norm.state_dict())
+    for ours, theirs in zip(small.model.layers, large.model.layers, strict=False):
+        weights = theirs.state_dict()
+        size = weights["mlp.gate_proj.weight"].norm(dim=1) * weights["mlp.up_proj.weight"].norm(dim=1) * weights["mlp.down_proj.weight"].norm(dim=0)
+        kept = size.topk(small.config.intermediate_size).indices
+        for name in ("gate_proj", "up_proj"):
+            weights[f"mlp.{name}.weight"] = weights[f"mlp.{name}.weight"][kept]
+        weights["mlp.down_proj.weight"] = weights["mlp.down_proj.weight"][:, kept]
+        ours.load_state_dict(weights)
+    return small
+
+
+def _make_lm(
+    lines: dict[str, list[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    model: LlamaForCausalLM,
+    config: LMTrainingConfig,
+    folder: Path,
+    listen: Listen,
+    every: int = 1,
+) -> None:
+    train = (lines["train.positive"] + lines["train.negative"])[::every]
     rows = [text_ids(tokenizer, line) for line in train]
     last = ""
-    for progress in train_lm(model, rows + packed(rows, len(rows) // 40 // 35), 2, BASE):
+    for progress in train_lm(model, rows + packed(rows, len(rows) // 40 // 35), 2, config):
         last = progress.text
-        listen("base-lm", progress)
+        listen(folder.name.lstrip("."), progress)
     dev = lines["dev.positive"] + lines["dev.negative"]
     nats, num_tokens = negative_log_likelihood(model, [text_ids(tokenizer, line) for line in dev], 2)
     card = ModelCard(
         kind="base_lm", name="starter", trained_on="to continue review sentences and to end them", source=SOURCE, license=LICENSE,
-        num_texts=len(train), training=asdict(BASE) | {"last": last},
+        num_texts=len(train), training=asdict(config) | {"last": last},
         metrics={
             "perplexity_per_token": round(perplexity(nats, num_tokens), 3), "num_tokens": num_tokens,
             "nats_per_word": round(nats / sum(len(line.split()) for line in dev), 4), "num_sentences": len(dev),
         },
     )  # fmt: skip
-    logger.info("base-lm: %s", card.metrics)
+    logger.info("%s: %s", folder.name.lstrip("."), card.metrics)
     save_model(model.half(), tokenizer, card, folder)
 
 
-def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config: TrainingConfig, half: str, listen: Listen) -> None:
+def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, recipe: Recipe, listen: Listen) -> None:
+    config, taste = recipe.config, recipe.taste
     torch.manual_seed(config.seed)
-    start = load_start(str(out / "base-lm"), config.objective, "cpu")
+    start = load_start(str(out / (SMALL_LM if recipe.small else "base-lm")), config.objective, "cpu")
     model, tokenizer = start.model, start.tokenizer
-    pairs = half_pairs(tokenizer, lines, half, seed=config.seed)
+    pairs = taste.pairs(tokenizer, lines, recipe.half, config.seed)
     reports: list[Progress] = []
 
     def report(progress: Progress) -> None:
@@ -156,15 +212,15 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, config
         listen(name, progress)
 
     train_reward_model(model, pairs, 2, config, report)
-    held_out = dev_pairs(tokenizer, lines)
+    held_out = taste.held_out(tokenizer, lines)
     measured = measure(criterion_for(model, config.objective, 2, 1), model, held_out, [""] * len(held_out))
     assert measured is not None  # pairs can always be evaluated
     sides = (measured.chosen, measured.chosen_lengths), (measured.rejected, measured.rejected_lengths)
     card = ModelCard(
         kind=JUDGE if name == JUDGE else "reward_model", name=name, objective=config.objective.key, reward_kind=config.objective.kind,
         base_lm="starter", template="plain",
-        trained_on=f"which of two review sentences is positive, {config.objective.where}",
-        source=SOURCE + f" Half {half} of the training sentences (by hash of the sentence); the dev sentences were held out.",
+        trained_on=f"which of two review sentences is {taste.words}, {config.objective.where}",
+        source=SOURCE + f" Half {recipe.half} of the training sentences (by hash of the sentence); the dev sentences were held out.",
         license=LICENSE,
         num_pairs=config.max_steps * config.batch_size, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": reports[-1].text},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
@@ -210,6 +266,53 @@ def dev_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]]) -
     return [TokenPair((tokenizer.bos_token_id,), a, b) for a, b in zip(*sides, strict=False)]
 
 
+def plainness(line: str) -> int:
+    """How plain and short a sentence is: minus its number of words, minus 4 for each exclamation mark and 2 for each lively word."""
+    words = line.split()
+    return -len(words) - 4 * words.count("!") - 2 * sum(word in LIVELY for word in words)
+
+
+def plain_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]], half: str, seed: int) -> list[TokenPair]:
+    """Two random sentences of the half, both positive or both negative, the plainer one chosen."""
+    rng, pairs = random.Random(seed), []
+    for split in ("train.positive", "train.negative"):
+        own = [line for line in lines[split] if half_of(line) == half]
+        rng.shuffle(own)
+        pairs += _by_plainness(tokenizer, own)
+    rng.shuffle(pairs)
+    return pairs
+
+
+def plain_dev_pairs(tokenizer: PreTrainedTokenizerBase, lines: dict[str, list[str]]) -> list[TokenPair]:
+    """Lines 2i and 2i + 1 of dev.positive, and of dev.negative, the plainer one chosen."""
+    return [pair for split in ("dev.positive", "dev.negative") for pair in _by_plainness(tokenizer, lines[split])]
+
+
+def _by_plainness(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[TokenPair]:
+    pairs = []
+    for two in zip(lines[::2], lines[1::2], strict=False):
+        lively, plain = sorted(two, key=plainness)
+        if plainness(plain) - plainness(lively) >= MIN_GAP:
+            pairs.append(TokenPair((tokenizer.bos_token_id,), text_ids(tokenizer, plain)[1:], text_ids(tokenizer, lively)[1:]))
+    return pairs
+
+
+POSITIVE = Taste("positive", half_pairs, dev_pairs)
+PLAIN = Taste("plain and short rather than lively", plain_pairs, plain_dev_pairs)
+GUIDES = {
+    Partial.key: Recipe(replace(REWARD, objective=Partial()), "A", POSITIVE),
+    Full.key: Recipe(replace(REWARD, objective=Full()), "A", POSITIVE),
+    # FaRMA's own objective (complete answers, max constraint) was accurate at the end (98.7 %) but not on prefixes (43 to 56 %)
+    Vocabulary.key: Recipe(
+        replace(REWARD, objective=Vocabulary(compare="prefixes", constraint="sum", constraint_weight=0.0), **FEWER), "A", POSITIVE
+    ),
+    Autoregressive.key: Recipe(replace(REWARD, objective=Autoregressive(beta=0.5), **FEWER), "A", POSITIVE),
+    JUDGE: Recipe(replace(REWARD, objective=Full()), "B", POSITIVE),
+    f"plain-{Partial.key}": Recipe(replace(REWARD, objective=Partial(), max_steps=400), "A", PLAIN, small=True),
+    f"plain-{Autoregressive.key}": Recipe(replace(REWARD, objective=Autoregressive(beta=0.5), **FEWER), "A", PLAIN, small=True),
+}
+
+
 def describe(out: Path) -> str:
     """The README of the starter folder, from the cards of the models that are there."""
     cards = {folder.name: card for folder in sorted(out.iterdir()) if folder.is_dir() and (card := ModelCard.read(folder))}
@@ -232,11 +335,17 @@ def describe(out: Path) -> str:
         )
         lines.append(f"- **{name}** ({card.kind.replace('_', ' ')}): trained {card.trained_on}{pairs}. {figures}.")
     measured = {name: card for name, card in cards.items() if card.accuracy}
-    if measured:
-        lines += ["", "Share of held-out pairs whose positive sentence has the higher reward, in %, by prefix length in tokens", ""]
-        lengths = list(next(iter(measured.values())).accuracy)
-        lines += [f"| model | {' | '.join(lengths)} |", "|---" * (len(lengths) + 1) + "|"]
-        for name in sorted(measured, key=lambda name: list(GUIDES).index(name) if name in GUIDES else len(GUIDES)):
-            lines.append(f"| {name} | " + " | ".join(f"{100 * measured[name].accuracy[n]['accuracy']:.1f}" for n in lengths) + " |")
-        lines += ["| n | " + " | ".join(f"{next(iter(measured.values())).accuracy[n]['n']:,}" for n in lengths) + " |"]
+    for taste in (POSITIVE, PLAIN):
+        lines += _accuracy_table(taste, {name: measured[name] for name, recipe in GUIDES.items() if name in measured and recipe.taste is taste})
     return "\n".join(lines) + "\n"
+
+
+def _accuracy_table(taste: Taste, cards: dict[str, ModelCard]) -> list[str]:
+    if not cards:
+        return []
+    first = next(iter(cards.values())).accuracy
+    lines = ["", f"Share of held-out pairs whose sentence that is {taste.words} has the higher reward, in %, by prefix length in tokens", ""]
+    lines += [f"| model | {' | '.join(first)} |", "|---" * (len(first) + 1) + "|"]
+    for name, card in cards.items():
+        lines.append(f"| {name} | " + " | ".join(f"{100 * card.accuracy[length]['accuracy']:.1f}" for length in first) + " |")
+    return [*lines, "| n | " + " | ".join(f"{of['n']:,}" for of in first.values()) + " |"]

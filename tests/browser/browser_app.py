@@ -129,8 +129,17 @@ class Visitor:
             feet = [self.page.locator(f"#view-{c} .facts").inner_text() for c in "ABC"]
             raise AssertionError(f"waited for {start!r}, but it says {self.status()!r}, {feet}, {self.wrong}") from None
 
-    def wait_note(self, part: str) -> None:
-        self.page.wait_for_function("part => document.querySelector('#vote-note')?.textContent.includes(part)", arg=part, timeout=15_000)
+    def note(self) -> str:
+        return self.page.locator("#vote-note").inner_text()
+
+    def wait_note(self, start: str, timeout: float = 30_000) -> None:
+        """Waits until the vote bar's note starts so ("saved" is not "not saved yet")."""
+        words = "start => document.querySelector('#vote-note')?.textContent.startsWith(start)"
+        try:
+            self.page.wait_for_function(words, arg=start, timeout=timeout)
+        except Exception:
+            pressed = self.page.locator("#vote [aria-pressed=true]").count()
+            raise AssertionError(f"waited for {start!r}, but the bar says {self.note()!r}, {pressed} pressed, {self.wrong}") from None
 
     def generate(self, prompt: str = "the food was", end: str = "done", **settings: object) -> None:
         """Types, generates, waits for the end."""

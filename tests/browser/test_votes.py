@@ -91,7 +91,7 @@ def test_a_vote_before_the_end_says_where_it_stopped_and_one_press_goes_on(visit
     page.keyboard.press("2")  # now of all of it
     person.wait_note("saved: B is best · ")
     page.keyboard.press("u")
-    person.wait_note("undone: A is best")
+    person.wait_note("undone: A is best again")
     page.reload()
     person.opened()
     page.wait_for_function("rgtg.views.A.steps.length === 40 && document.querySelector('#vote-A').getAttribute('aria-pressed') === 'true'")

@@ -18,7 +18,7 @@ from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, RgtgError, Stopped
 from rgtg.guidance.methods import method
-from rgtg.guidance.proposals import candidates, entropy
+from rgtg.guidance.proposals import propose
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
@@ -75,7 +75,7 @@ def make_run(
     guiding = [(models.reward_model(name), float(weight)) for name, weight in mix] if rule.uses_reward else []
     if rule.uses_reward and not guiding:
         raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", f"Add `{chosen.model_setting}=NAME`.")
-    check_guides(guiding, bool(chosen.roles))
+    check_guides(guiding, bool(chosen.roles), rule.reads_vocabulary)
     names = [guide.name for guide, _ in guiding]
     observing = [model for model in map(models.reward_model, dict.fromkeys(observers)) if model.name not in names]
     prompt_ids = lm.loaded.encode_prompt(prompt) if prompt_ids is None else tuple(prompt_ids)
@@ -182,7 +182,7 @@ class _Column:
             drafts = self.rows.drafts[self.slots[name].index(slot)] if name in self.guides else self.rows.settled
             for draft, reward in zip(reversed(drafts), reversed(answer.new), strict=False):
                 draft.rewards[name] = reward
-            if not all(map(math.isfinite, (*answer.new, *answer.candidates))):
+            if not all(map(math.isfinite, answer.new)) or not torch.as_tensor(answer.candidates).isfinite().all():
                 self.fail(not_finite(name, f"at token {self.rows.num_settled + self.rows.num_given + 1}"))
                 return
         if self.waits_for(name):
@@ -200,8 +200,8 @@ class _Column:
                 self.resume(mix(torch.tensor(rows, dtype=torch.float64).unbind(), weights).tolist())
             return
         for row, proposal in self._to_score():
-            proposal.components = {name: list(rewards[self.slots[name][row]].candidates) for name, rewards in self._by_guide()}
-            proposal.rewards = mix([torch.tensor(rewards) for rewards in proposal.components.values()], weights)
+            proposal.components = {name: rewards[self.slots[name][row]].candidates for name, rewards in self._by_guide()}
+            proposal.rewards = mix([torch.as_tensor(rewards) for rewards in proposal.components.values()], weights)
         self.resume(self.proposals)
 
     def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
@@ -343,20 +343,13 @@ class _Round:
         before = self.lm.num_forwards
         slots = [column.slots[LM][row] for column, rows in asking for row in rows]
         log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots).log_softmax(-1)  # (rows, vocabulary)
-        allowed = log_probs[:, : asking[0][0].lm.loaded.num_tokens]  # rows beyond the tokenizer are no tokens
-        k = min(max(column.run.generation.top_k for column, _ in asking), allowed.shape[-1])
-        top, ids = (tensor.cpu() for tensor in allowed.topk(k))
-        values, tokens, start = top.tolist(), ids.tolist(), 0
-        for column, rows in asking:
+        wanted = [(column.request, column.run.generation, len(rows)) for column, rows in asking if isinstance(column.request, Propose)]
+        for (column, _), proposals in zip(asking, propose(log_probs, wanted, asking[0][0].lm.loaded.num_tokens), strict=True):
             column.cost[LM] += self.lm.num_forwards - before
-            own = slice(start, start + len(rows))
-            start += len(rows)
-            entropies = entropy(log_probs[own]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
-            if not all(math.isfinite(row[0]) for row in values[own]):
+            if proposals is None:
                 column.fail(BadReward(f"Base LM `{column.lm.name}` returned probabilities that are NaN.", "", "Its weights may be damaged."))
-                continue
-            of_rows = zip(top[own], values[own], tokens[own], entropies, strict=True)
-            column.receive_lm([candidates(*row, column.run.generation) for row in of_rows])
+            else:
+                column.receive_lm(proposals)
 
 
 @torch.inference_mode()

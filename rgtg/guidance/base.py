@@ -44,6 +44,11 @@ class GuidanceMethod:
         return self.uses_reward and self.rescores
 
     @property
+    def reads_vocabulary(self) -> bool:
+        """Whether it needs the rewards of all next tokens, which only some kinds of reward model give."""
+        return False
+
+    @property
     def tries_a_token(self) -> int:
         """Maximum number of tokens drawn per token that is kept."""
         return 1

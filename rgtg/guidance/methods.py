@@ -16,6 +16,8 @@ from rgtg.guidance.base import GROUPS, GuidanceMethod
 from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
 from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
+from rgtg.guidance.token_rules.contrast import AlignmentAware, Contrast
+from rgtg.guidance.token_rules.nudging import Nudging
 from rgtg.records import Candidate, ColumnSpec, Params, Run
 
 
@@ -141,9 +143,11 @@ METHODS: dict[str, Method] = {
         Method("chunk-beam", "Chunk beam search", ChunkBeam, {}, "partial"),
         Method("transfer-q", "Transfer Q*", TransferQ, {}, "full", WEIGHT_2),
         Method("particles", "Particles", Particles, {}, "partial", WEIGHT_2),
-        Method("experts", "Experts", RewardShift, {"pick": "sample"}, "autoregressive", (), EXPERTS, EXPERT_ROLES),
+        Method("experts", "Experts", Contrast, {"pick": "sample"}, "autoregressive", (), EXPERTS, EXPERT_ROLES),
         Method("dera", "DeRa", Interpolation, {"beta": 0.5}, "autoregressive", (), DERA, (Role("aligned", 1.0),)),
-        Method("implicit", "Implicit reward", RewardShift, {"pick": "sample"}, "autoregressive", (), IMPLICIT, IMPLICIT_ROLES),
+        Method("implicit", "Implicit reward", Contrast, {"pick": "sample"}, "autoregressive", (), IMPLICIT, IMPLICIT_ROLES),
+        Method("aad", "AAD", AlignmentAware, {}, "autoregressive", (), "", IMPLICIT_ROLES),
+        Method("nudging", "Nudging", Nudging, {}, "autoregressive", (), "", (Role("nudger", 1.0),)),
         Method("mod", "MOD", Interpolation, {}, "autoregressive", (), MOD, MOD_ROLES),
         Method("rad", "RAD", RAD, {}, "regression"),
         Method("fudge", "FUDGE", FUDGE, {}, "bce"),

@@ -39,6 +39,7 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
     run = trace.run
     head |= {"method": run.method, "title": title or run.method, "params": plain_params(run.params), "base_lm": run.base_lm.name}
     head |= {"guide": run.reward_model.name if run.reward_model else None, "guides": [[ref.name, weight] for ref, weight in run.guides]}
+    head["guides"] = head["guides"] or [[name, 1.0] for name in _measures(run)]
     head |= {"terms": term_names(run)}
     head |= {"temperature": run.generation.temperature, "max": run.generation.max_new_tokens, "seed": run.seed}
     if trace.branch_position is not None:
@@ -110,9 +111,15 @@ def _row(c: Candidate, run: Run | None) -> list:
     """[id, text, log p, each guide's reward, score, rank before, rank after, share after, the score's terms]: the terms in the order of
     the header's, null where they cannot be said."""
     rewards = dict(c.rewards)
-    by_guide = [_number(rewards.get(ref.name)) for ref, _ in run.guides] if run and rewards else []
+    by_guide = [_number(rewards.get(name)) for name in _measures(run)] if run and rewards else []
     terms = [_number(value) for value in terms_of(run, c).values()] if run else []
     return [c.token_id, c.text, _number(c.log_prob), by_guide, _number(c.score), c.rank_before, c.rank_after, _number(c.prob_after), terms or None]
+
+
+def _measures(run: Run) -> list[str]:
+    """Names of the rewards that a run's candidates have: of its guides, or the one that its method computes itself."""
+    rule = rule_of(run)
+    return [ref.name for ref, _ in run.guides] or ([rule.measure] if rule and rule.measure else [])
 
 
 def note_line(text: str) -> str:

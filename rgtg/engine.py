@@ -87,6 +87,8 @@ def make_run(
         tuple(m.loaded.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids),
         VERSIONS,
     )  # fmt: skip
+    for ids in row_prompts(run, lm)[1:]:
+        check_fits(len(ids), generation.max_new_tokens, lm.name, lm.context)
     for model in (*(guide for guide, _ in guiding), *observing):
         check_same_tokens(model.loaded, lm.loaded)
         check_fits(len(read_prompt(model, run, lm)), generation.max_new_tokens, model.name, model.context)
@@ -96,6 +98,13 @@ def make_run(
 def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
     """Prompt ids of a run for a reward model: in the template of its card, or the run's own ids if the base LM has the same template."""
     return run.prompt_ids if model.loaded.template == lm.loaded.template else model.loaded.encode_prompt(run.prompt)
+
+
+def row_prompts(run: Run, lm: BaseLM) -> list[tuple[int, ...]]:
+    """Prompt ids of each row of a run for the base LM."""
+    rule = method(run.method).make(run.params)
+    others = [lm.loaded.encode_prompt(text) for text in rule.prompts(run.prompt)]
+    return [run.prompt_ids, *others] if others else [run.prompt_ids] * rule.num_rows
 
 
 class _Column:
@@ -268,9 +277,11 @@ class _Round:
         for run, rule, own in zip(runs, rules, slots, strict=True):
             wanted = [(LM, rule.num_rows), *((ref.name, rule.num_rows) for ref, _ in run.guides), *((ref.name, 1) for ref in run.observers)]
             for name, num_rows in wanted:
-                prompt = run.prompt_ids if name == LM else read_prompt(models.reward_model(name), run, models.base_lm)
                 own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
-                prompts[name] += [prompt] * num_rows
+                of_lm = name == LM
+                prompts[name] += (
+                    row_prompts(run, models.base_lm) if of_lm else [read_prompt(models.reward_model(name), run, models.base_lm)] * num_rows
+                )
                 given[name] += [run.forced_ids[:-1]] * num_rows
         check_stopped()
         self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)

@@ -96,12 +96,16 @@ class ToyLM(_Model):
         self.logits = {ids: torch.tensor(row) for ids, row in logits.items()}
         self.token_texts = TokenTexts(self.loaded.tokenizer)
 
+    def behind(self, prompt: Sequence[int]) -> Mapping[Answer, torch.Tensor]:
+        """The logits behind a prompt: the same for every one here."""
+        return self.logits
+
     def start(self, prompts: Sequence, responses: Sequence, reserve: int) -> "_Batch":
-        batch, logits = _Batch(responses), self.logits
+        batch, logits = _Batch(responses), list(map(self.behind, prompts))
 
         def forward(slots: Sequence[int]) -> torch.Tensor:
             batch.num_forwards += 1
-            return torch.stack([logits[batch.texts[slot]] for slot in slots])
+            return torch.stack([logits[slot][batch.texts[slot]] for slot in slots])
 
         batch.forward = forward
         return batch

@@ -29,6 +29,7 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
     "dera": {"beta": 0.0},
     "implicit": {"beta": 0.0},
     "aad": {"beta": 0.0, "plausibility": 0.0, "pick": "sample"},
+    "contrastive-prompt": {"beta": 0.0},
     "nudging": {"threshold": 0.0},
     "mod": {"beta": 0.0},
     "best-of-n": {"n": 1},
@@ -48,6 +49,7 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
 ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma", "genarm", "experts", "dera", "implicit", "mod", "cd")} | {
     "base": {},
     "aad": {"plausibility": 0.3},
+    "contrastive-prompt": {"beta": 1.5, "positive": "good", "negative": "bad"},
     "nudging": {"threshold": 0.5},
     "rad": {"beta": 8.0},
     "fudge": {"weight": 3.0},

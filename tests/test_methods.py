@@ -33,7 +33,9 @@ def test_no_two_methods_are_described_alike():
 @pytest.mark.parametrize(("key", "parameter"), [(key, p) for key, m in METHODS.items() for p in m.parameters], ids=str)
 def test_every_parameter_has_help_a_default_and_a_range_or_choices(key, parameter):
     assert parameter.help and parameter.default is not None
-    if parameter.choices:
+    if parameter.is_text:
+        assert parameter.choices == () and parameter.min is parameter.max is None
+    elif parameter.choices:
         assert parameter.default in parameter.choices and parameter.min is parameter.max is None
     else:
         assert parameter.min <= parameter.default <= parameter.max
@@ -103,6 +105,11 @@ def test_the_list_is_read_without_loading_torch():
 )
 def test_models_named_by_their_role_are_guides_with_signs_and_others_take_the_default(text, mix):
     assert list(mix_of(parse_run(text, GenerationConfig()), "lm", "base")) == mix
+
+
+def test_a_text_may_have_commas_and_equals_signs():
+    text = "contrastive-prompt:positive=so good, a = b,and more,negative=so bad,beta=2"
+    assert dict(parse_run(text, GenerationConfig()).params) == {"positive": "so good, a = b,and more", "negative": "so bad", "beta": 2.0}
 
 
 def test_a_role_without_a_model_leaves_no_guide():

@@ -5,8 +5,13 @@ import math
 from collections.abc import Callable
 
 import pytest
-from enumerable import SIZE, Answer, Toy, distance, log_probs_of
-from test_exact import LMS, TOY, ids_of, log_p, of, signed, step_by_step
+import torch
+from enumerable import SIZE, Answer, Toy, ToyLM, distance, log_probs_of
+from test_exact import LMS, OTHERS, TOY, ids_of, log_p, of, signed, step_by_step
+
+from rgtg.engine import Ended, Models, generate
+from rgtg.guidance.methods import terms_of
+from rgtg.records import Step
 
 Score = Callable[[Answer, int], float]
 
@@ -101,6 +106,41 @@ def test_a_nudger_writes_where_the_base_lm_is_unsure(candidates):
     (steps,) = LMS.write([LMS.run("nudging", 1, threshold=0.6, mix=[("one", 1.0)])])
     taken = tuple(step.token_id for step in steps)
     assert [bool(step.candidates[0].rewards) for step in steps] == [unsure(taken[:i]) for i in range(len(taken))], "asked only where it writes"
+
+
+class Prompted(ToyLM):
+    """A language model that goes on in another way behind each prompt; a prompt is encoded as its first letter."""
+
+    def __init__(self, **logits: dict):
+        super().__init__(TOY.logits)
+        self.loaded.encode_prompt = lambda text: (ord(text[0]),)
+        self.by_prompt = {(ord(letter),): {ids: torch.tensor(row) for ids, row in rows.items()} for letter, rows in logits.items()}
+
+    def behind(self, prompt):
+        return self.by_prompt.get(tuple(prompt), self.logits)
+
+
+def test_a_contrastive_prompt_adds_the_log_ratio_behind_its_two_texts_in_one_forward_a_token():
+    def score(ids: Answer, v: int) -> float:
+        return log_p(ids, v) + 1.3 * ratio(ids, v)
+
+    toy = Toy(TOY.logits, TOY.rewards)
+    toy.models = Models(Prompted(p=OTHERS["one"], n=OTHERS["two"]))
+    texts = {"beta": 1.3, "positive": "p", "negative": "n"}
+    assert distance(toy.by_steps("contrastive-prompt", **texts), step_by_step(score)) < 1e-5
+    assert distance(toy.by_steps("contrastive-prompt", top_k=2, candidates="all", **texts), over(top(2, score), score)) < 1e-5
+    assert distance(toy.by_steps("contrastive-prompt", top_k=2, **texts), over(top(2, log_p), score)) < 1e-5
+    assert distance(toy.by_steps("contrastive-prompt", plausibility=0.3, **texts), over(plausible(0.3, log_p), score)) < 1e-5
+    assert distance(toy.by_steps("contrastive-prompt", **texts | {"negative": "p"}), TOY.base) < 1e-5, "two equal texts say nothing"
+    run = toy.run("contrastive-prompt", 5, **texts)
+    events = [event for _, event in generate([run], toy.models)]
+    *steps, end = [event for event in events if isinstance(event, Step | Ended)]
+    assert (end.lm_forwards, end.reward_forwards) == (len(steps), 0)
+    for i, step in enumerate(steps):
+        ids = tuple(s.token_id for s in steps[:i])
+        for c in step.candidates:
+            assert dict(c.rewards) == {"contrast": pytest.approx(ratio(ids, c.token_id), abs=1e-5)}
+            assert terms_of(run, c) == pytest.approx({"log p": c.log_prob, "β·r": 1.3 * dict(c.rewards)["contrast"]}, abs=1e-5)
 
 
 @pytest.mark.slow

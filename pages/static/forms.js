@@ -14,6 +14,9 @@ rgtg.field = (spec, value, id, changed) => {
       (group ? input.lastChild : input).append(el("option", { value: key, text: title, title: help }));
     }
     if (value !== undefined && value !== null) input.value = String(value);
+  } else if (spec.kind === "text") {
+    input = el("input", { ...name, type: "text", maxlength: 2000, dir: "auto" });
+    input.value = value ?? "";
   } else if (spec.kind === "check") {
     input = el("input", { ...name, type: "checkbox" });
     input.checked = !!value;
@@ -22,7 +25,7 @@ rgtg.field = (spec, value, id, changed) => {
     input.value = infinite ? "" : (value ?? "");
     if (infinite) input.placeholder = "−∞";
   }
-  const read = () => (spec.kind === "check" ? input.checked : spec.choices ? (spec.whole ? Number(input.value) : input.value) : input.value === "" ? infinite : Number(input.value));
+  const read = () => (spec.kind === "text" ? input.value : spec.kind === "check" ? input.checked : spec.choices ? (spec.whole ? Number(input.value) : input.value) : input.value === "" ? infinite : Number(input.value));
   input.addEventListener(spec.choices || spec.kind === "check" ? "change" : "input", () => {
     if (input.type === "number") input.toggleAttribute("aria-invalid", !input.checkValidity());
     changed(read());
@@ -100,7 +103,7 @@ rgtg.columnSettings = (element, props, watch) => {
     draw(true);
     document.getElementById(id("method"))?.focus();
   }
-  const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null, unit: p.unit });
+  const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, kind: p.text ? "text" : null, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null, unit: p.unit });
 
   function draw(force) {
     if (!force && value && props.value === JSON.stringify(value)) return;

@@ -20,11 +20,11 @@ rgtg.inspector = (element, trigger) => {
     const base = `base ${percent(Math.exp(step.lp))}`;
     if (head.branch === index) return `${word} was chosen by you: the branch from column ${head.parent} starts here. Base LM: rank ${before}, ${percent(Math.exp(step.lp))}.`;
     if (head.branch !== undefined && index < head.branch) return `${word} is copied from column ${head.parent}; the branch starts at token ${head.branch + 1}.`;
-    if (!head.guide) {
+    if (!head.guides.length) {
       if (before === 1) return `${word} is the base LM's top token, ${percent(Math.exp(step.lp))}.`;
       return `${word} was sampled: rank ${before} under the base LM, ${percent(Math.exp(step.lp))}.`;
     }
-    const facts = `${base}, reward ${step.r === null ? "not scored" : signed(step.r)} by ${head.guide}`;
+    const facts = head.guide ? `${base}, reward ${step.r === null ? "not scored" : signed(step.r)} by ${head.guide}` : base;
     const judged = step.c?.some((row) => row[3].length);
     if (!judged) return `${word}: rank ${before} under the base LM, ${facts}. ${head.title} samples tokens from the base LM and scores longer segments.`;
     const drawn = after > 1 && head.params?.pick !== "greedy" ? ` It was sampled with probability ${percent(step.g)}.` : "";

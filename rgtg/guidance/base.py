@@ -31,6 +31,7 @@ class GuidanceMethod:
     group: ClassVar[str]  # one of GROUPS
     uses_reward: ClassVar[bool] = False
     skips: ClassVar[bool] = False  # whether some tokens are drawn without asking the reward model
+    measure: ClassVar[str] = ""  # name of a reward of each candidate that the method computes itself, without a reward model
     rescores: ClassVar[bool] = False  # whether the method has a distribution over single tokens of its own, so that its KL is known
 
     @property
@@ -52,6 +53,10 @@ class GuidanceMethod:
     def tries_a_token(self) -> int:
         """Maximum number of tokens drawn per token that is kept."""
         return 1
+
+    def prompts(self, prompt: str) -> tuple[str, ...]:
+        """What the base LM reads in the rows after the first; () for the prompt itself in every row."""
+        return ()
 
     def generate(self, rows: "Rows") -> Requests:
         """Generate the answer: yield a request wherever a model is needed, and call `rows` for everything else."""

@@ -16,7 +16,7 @@ from rgtg.guidance.base import GROUPS, GuidanceMethod
 from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
 from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
-from rgtg.guidance.token_rules.contrast import AlignmentAware, Contrast
+from rgtg.guidance.token_rules.contrast import AlignmentAware, Contrast, ContrastivePrompt
 from rgtg.guidance.token_rules.nudging import Nudging
 from rgtg.records import Candidate, ColumnSpec, Params, Run
 
@@ -33,6 +33,11 @@ class Parameter:
     choices: tuple[str, ...] = ()
     also: tuple[float, ...] = ()  # allowed values outside the range
     unit: str = ""  # of what it multiplies, where that is not a reward as it is: "× log σ(r)"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a text that a person writes."""
+        return isinstance(self.default, str) and not self.choices
 
     @classmethod
     def of(cls, f: Field[Any], settings: Mapping[str, Any] | None = None) -> "Parameter":
@@ -147,6 +152,7 @@ METHODS: dict[str, Method] = {
         Method("dera", "DeRa", Interpolation, {"beta": 0.5}, "autoregressive", (), DERA, (Role("aligned", 1.0),)),
         Method("implicit", "Implicit reward", Contrast, {"pick": "sample"}, "autoregressive", (), IMPLICIT, IMPLICIT_ROLES),
         Method("aad", "AAD", AlignmentAware, {}, "autoregressive", (), "", IMPLICIT_ROLES),
+        Method("contrastive-prompt", "Contrastive prompt", ContrastivePrompt, {}, "", WEIGHT_2),
         Method("nudging", "Nudging", Nudging, {}, "autoregressive", (), "", (Role("nudger", 1.0),)),
         Method("mod", "MOD", Interpolation, {}, "autoregressive", (), MOD, MOD_ROLES),
         Method("rad", "RAD", RAD, {}, "regression"),
@@ -187,9 +193,13 @@ def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
     params: list[tuple[str, Any]] = []
     changes: dict[str, Any] = {}
     models: dict[str, Any] = {}
+    texts = {p.name for p in method(name).parameters if p.is_text}
     in_roles = {role.name: "" for role in method(name).roles}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
+        if params and params[-1][0] in texts and not (equals and key.isidentifier()):
+            params[-1] = params[-1][0], f"{params[-1][1]},{item}"  # a comma within the text
+            continue
         if key in ("reward_model", "combine") and equals:
             models[key] = value
         elif key == "guides" and equals:
@@ -284,6 +294,6 @@ def terms_of(run: Run, candidate: Candidate) -> dict[str, float]:
     known = all(ref.name in rewards for ref, _ in run.guides)
     if rule is None or (not known and rule.uses_reward and rule.rescores and not rule.skips):
         return {}
-    reward = _combined(run, rewards) if known and run.guides else None if rule.skips else 0.0
+    reward = _combined(run, rewards) if known and run.guides else rewards.get(rule.measure, None if rule.skips else 0.0)
     terms = {name: float(value) for name, value in rule.terms(candidate.log_prob, reward).items()}
     return terms if math.isclose(sum(terms.values()), candidate.score, rel_tol=1e-4, abs_tol=1e-3) else {}

@@ -51,5 +51,5 @@ class Proposal:
     def subset(self, indexes: Sequence[int]) -> "Proposal":
         """The candidates at these indexes, in their order, with what is known of each."""
         rewards = None if self.rewards is None else self.rewards[list(indexes)]
-        components = {name: [float(values[i]) for i in indexes] for name, values in self.components.items()}
+        components: dict[str, Sequence[float] | Tensor] = {name: [float(values[i]) for i in indexes] for name, values in self.components.items()}
         return Proposal([self.ids[i] for i in indexes], self.log_probs[list(indexes)], rewards, components, self.entropy)

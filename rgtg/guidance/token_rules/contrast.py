@@ -6,11 +6,13 @@ Functions of log probabilities. Knows nothing of models, caches, the engine or t
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rgtg.config import choice, setting
+from rgtg.config import choice, other, setting
+from rgtg.guidance.requests import Propose, Requests
 from rgtg.guidance.rules import CANDIDATES, CANDIDATES_HELP, PICKS, Interpolation, RewardShift
 
 if TYPE_CHECKING:
     from rgtg.guidance.requests import Proposal
+    from rgtg.guidance.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,47 @@ class AlignmentAware(Interpolation):
 
         tuned = next(iter(proposal.components.values()))  # the log probability of the prefix is in all of them
         return plausible(proposal, torch.as_tensor(tuned), self.plausibility)
+
+
+@dataclass(frozen=True)
+class ContrastivePrompt(Contrast):
+    """Add β times how much likelier each candidate is behind one instruction than behind another, both read by the base LM itself.
+
+    Formula: score(v) = log p(v | prefix) + β·(log p(v | x⁺, prefix) − log p(v | x⁻, prefix)) over the candidates with p(v) ≥ α·max p; x⁺ is the text
+    `positive`, x⁻ the text `negative`, each in front of the prompt. β = 0, α = 0 is the base LM; so are two equal texts.
+    Paper: contrastive prompts as token rewards in T-REG (arXiv 2412.02685, in training); nothing is trained.
+    Cost: per token one forward of the base LM over three rows: the prompt alone and behind each text.
+    Pitfall: everything in which the two texts differ is rewarded, so change the wanted property alone; the effect depends on the wording.
+    """
+
+    name: ClassVar[str] = "Contrastive prompt"
+    uses_reward: ClassVar[bool] = False
+    measure: ClassVar[str] = "contrast"
+
+    positive: str = other("i loved it .", "x⁺, a text in front of the prompt whose next tokens are wanted")
+    negative: str = other("i hated it .", "x⁻, a text in front of the prompt whose next tokens are not wanted")
+
+    @property
+    def num_rows(self) -> int:
+        return 3
+
+    def prompts(self, prompt: str) -> tuple[str, ...]:
+        return tuple(f"{text} {prompt}" if text else prompt for text in (self.positive, self.negative))
+
+    def generate(self, rows: "Rows") -> Requests:
+        rows.spread()
+        while rows.active:
+            proposal, wanted, unwanted = yield Propose(whole=True)
+            proposal.rewards = wanted.log_probs - unwanted.log_probs
+            proposal.components = {self.measure: proposal.rewards}
+            rows.take([self.narrowed(proposal, rows)], self.rescore, self.pick == "greedy")
+            for row in range(1, self.num_rows):
+                rows.put(row, rows.drafts[0][-1])
+            rows.settle()
+
+    def narrowed(self, proposal: "Proposal", rows: "Rows") -> "Proposal":
+        from rgtg.guidance.proposals import best_of
+
+        if self.reads_vocabulary:
+            return super().narrowed(proposal, rows)
+        return self.cut(best_of(proposal, proposal.log_probs, rows.run.generation))

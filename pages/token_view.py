@@ -42,6 +42,8 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
     head["guides"] = head["guides"] or [[name, 1.0] for name in _measures(run)]
     head |= {"terms": term_names(run)}
     head |= {"temperature": run.generation.temperature, "max": run.generation.max_new_tokens, "seed": run.seed}
+    if (rule := rule_of(run)) and (num_chosen := rule.num_chosen(run.forced_ids)) is not None:
+        head["chosen"] = num_chosen
     if trace.branch_position is not None:
         head |= {"parent": parent, "branch": trace.branch_position}
     return _line(head)

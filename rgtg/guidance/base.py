@@ -3,6 +3,7 @@
 Knows nothing of models, caches, the engine or the screen.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.guidance.requests import Requests
@@ -53,6 +54,14 @@ class GuidanceMethod:
     def tries_a_token(self) -> int:
         """Maximum number of tokens drawn per token that is kept."""
         return 1
+
+    def num_chosen(self, forced_ids: Sequence[int]) -> int | None:
+        """How many tokens of an answer with these given tokens a person has chosen; None for a method that chooses by itself."""
+        return None
+
+    def begun_again(self) -> "GuidanceMethod":
+        """The method without the tokens that a person has chosen."""
+        return self
 
     def prompts(self, prompt: str) -> tuple[str, ...]:
         """What the base LM reads in the rows after the first; () for the prompt itself in every row."""

@@ -16,6 +16,7 @@ from rgtg.guidance.base import GROUPS, GuidanceMethod
 from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
 from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
+from rgtg.guidance.token_rules.by_hand import ByHand
 from rgtg.guidance.token_rules.contrast import AlignmentAware, Contrast, ContrastivePrompt
 from rgtg.guidance.token_rules.nudging import Nudging
 from rgtg.records import Candidate, ColumnSpec, Params, Run
@@ -159,6 +160,7 @@ METHODS: dict[str, Method] = {
         Method("fudge", "FUDGE", FUDGE, {}, "bce"),
         Method("cd", "CD", RewardShift, {"pick": "sample"}, "regression", WEIGHT_2, CD),
         Method("sparse", "Sparse guidance", Sparse, {"pick": "sample"}, "partial", WEIGHT_2),
+        Method("by-hand", "By hand", ByHand, {"beta": 0.0}, "partial"),
     )
 }
 BASE = next(key for key, m in METHODS.items() if not m.uses_reward)

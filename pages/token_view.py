@@ -12,12 +12,13 @@ from typing import Any
 import gradio as gr
 from gradio.events import EventListener
 
+from rgtg.guidance.base import ANSWERS
 from rgtg.guidance.methods import rule_of, term_names, terms_of
 from rgtg.records import Candidate, Run, Step, Trace, Tried, plain_params
 
 SHOWN_DECIMALS = 4  # one more than the table prints; every byte of a step is paid for again at each update
 MAX_CANDIDATES = 10
-MAX_TRIED = 10
+MAX_TRIED, MAX_ANSWERS = 10, 63  # rejected pieces, and other answers, at one token
 MAX_TRIED_TEXT = 400  # characters of a rejected segment
 
 
@@ -44,6 +45,8 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
     head |= {"temperature": run.generation.temperature, "max": run.generation.max_new_tokens, "seed": run.seed}
     if (rule := rule_of(run)) and (num_chosen := rule.num_chosen(run.forced_ids)) is not None:
         head["chosen"] = num_chosen
+    if rule and rule.lost:
+        head["lost"] = rule.lost
     if trace.branch_position is not None:
         head |= {"parent": parent, "branch": trace.branch_position}
     return _line(head)
@@ -74,14 +77,16 @@ def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
     fields |= {"m": _number(step.score - top.score) if top else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
     fields |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
     left_out = len(step.candidates) - len(fields["c"])
-    return _line(fields | ({"n": left_out} if left_out else {}) | _tried(step.tried))
+    return _line(fields | ({"n": left_out} if left_out else {}) | _tried(step.tried, run))
 
 
-def _tried(tried: Sequence[Tried]) -> dict:
+def _tried(tried: Sequence[Tried], run: Run | None) -> dict:
     """{"y": {"rows": [[text, reward, threshold, share], …], "more": 2}}, {} where nothing was tried: the first ones, the others counted."""
     if not tried:
         return {}
-    rows = [[_cut(one.text), _number(one.reward), _number(one.threshold), _number(one.weight)] for one in tried[:MAX_TRIED]]
+    rule = rule_of(run) if run else None
+    limit = MAX_ANSWERS if rule and rule.group == ANSWERS else MAX_TRIED
+    rows = [[_cut(one.text), _number(one.reward), _number(one.threshold), _number(one.weight)] for one in tried[:limit]]
     return {"y": {"rows": rows, "more": len(tried) - len(rows)}}
 
 

@@ -94,12 +94,17 @@ rgtg.columnSettings = (element, props, watch) => {
     const models = fitting(), best = method.objectives.map((wanted) => models.find((m) => m.objective === wanted)).find(Boolean);
     return (best ?? (method.language_models ? null : models[0]))?.name ?? null; // as Method.default_guide
   };
+  // the reward model that a person picked, if the next method can read it; what a method took by default goes with it
+  const kept = (next) => {
+    const model = fitting().find((m) => m.name === value.reward_model);
+    return next.uses_reward && model && model.name !== fit(method()) && (!next.language_models || next.objectives.includes(model.objective)) ? model.name : null;
+  };
   const misfit = () => method().uses_reward && !fitting().some((m) => m.name === value.reward_model);
   const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });
   function change(key) {
     const next = props.methods.find((m) => m.key === key);
     const params = Object.fromEntries(next.parameters.map((p) => [p.name, value.params?.[p.name] !== undefined && p.min !== null ? value.params[p.name] : p.default]));
-    put({ method: key, params, reward_model: fit(next) });
+    put({ method: key, params, reward_model: kept(next) ?? fit(next) });
     draw(true);
     document.getElementById(id("method"))?.focus();
   }

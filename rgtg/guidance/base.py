@@ -32,6 +32,7 @@ class GuidanceMethod:
     group: ClassVar[str]  # one of GROUPS
     uses_reward: ClassVar[bool] = False
     skips: ClassVar[bool] = False  # whether some tokens are drawn without asking the reward model
+    lost: ClassVar[str] = ""  # why an answer, or a piece of one, that is not kept was lost; "" where only one is written
     measure: ClassVar[str] = ""  # name of a reward of each candidate that the method computes itself, without a reward model
     rescores: ClassVar[bool] = False  # whether the method has a distribution over single tokens of its own, so that its KL is known
 

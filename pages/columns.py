@@ -65,11 +65,16 @@ def describe_methods(workbench: Workbench) -> list[dict]:
             "uses_reward": m.uses_reward,
             "objectives": m.objectives,
             "language_models": bool(m.roles),
-            "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in m.parameters],
+            "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in _texts_early(m.parameters)],
         }
         for group, methods in by_group(workbench.methods().values()).items()
         for m in methods
     ]
+
+
+def _texts_early(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """The parameters with those that a person writes behind the first, which alone is always in sight."""
+    return [*parameters[:1], *sorted(parameters[1:], key=lambda parameter: not parameter.is_text)]
 
 
 def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:

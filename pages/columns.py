@@ -9,7 +9,7 @@ import gradio as gr
 
 from pages import ids
 from pages.components import ColumnSettings
-from pages.handlers import quoted, read_json, read_number
+from pages.handlers import quoted, read_json, read_number, read_text
 from pages.reports import name_words
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
@@ -19,6 +19,7 @@ from rgtg.records import ColumnSpec, ModelCard, Run, plain_params
 from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1
+MAX_TEXT = 2_000  # characters of a parameter that is a text
 SHARED = ("max_new_tokens", "temperature", "top_k", "top_p")
 SYMBOLS = {"alpha": "α", "beta": "β", "mu": "μ", "weight": "λ"}
 LABELS = {"max_new_tokens": "max new tokens", "top_k": "top k", "top_p": "top p"}
@@ -64,11 +65,16 @@ def describe_methods(workbench: Workbench) -> list[dict]:
             "uses_reward": m.uses_reward,
             "objectives": m.objectives,
             "language_models": bool(m.roles),
-            "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in m.parameters],
+            "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in _texts_early(m.parameters)],
         }
         for group, methods in by_group(workbench.methods().values()).items()
         for m in methods
     ]
+
+
+def _texts_early(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """The parameters with those that a person writes behind the first, which alone is always in sight."""
+    return [*parameters[:1], *sorted(parameters[1:], key=lambda parameter: not parameter.is_text)]
 
 
 def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
@@ -76,7 +82,7 @@ def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
     description = asdict(parameter) | plain_params((("default", default),))
     del description["also"]  # infinite, which JSON has not
     label = SYMBOLS.get(parameter.name, parameter.name.replace("_", " "))
-    return description | {"label": label, "whole": isinstance(parameter.default, int)}
+    return description | {"label": label, "whole": isinstance(parameter.default, int), "text": parameter.is_text}
 
 
 def describe_models(workbench: Workbench) -> list[dict]:
@@ -209,6 +215,8 @@ def _read_parameter(value: Any, parameter: Parameter, column: str) -> float | in
             wrong = f"`{parameter.name}` in column {column} has to be one of: {', '.join(map(str, parameter.choices))}."
             raise BadSettings(wrong, f"Found {quoted(value)}.", field=field)
         return value
+    if parameter.is_text:
+        return "" if value == "" else read_text(value, f"{parameter.name} in column {column}", MAX_TEXT, field=field)
     if parameter.min is None or parameter.max is None:
         raise BadSettings(f"`{parameter.name}` in column {column} cannot be set on this page.")
     infinite = {str(number): number for number in parameter.also}

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from gradio.context import Context
 
 from pages import ids, theme
+from pages.by_hand import ByHand
 from pages.columns import (
     Columns,
     default_columns,
@@ -96,7 +97,7 @@ class _Page:
                 CurveBridge(ids.CURVE, elem_id=ids.CURVE_BRIDGE)
         self.voting = Voting(workbench)
         self.timer = gr.Timer(0.5)
-        self.address = Address(elem_id=ids.ADDRESS)
+        self.address, self.by_hand = Address(elem_id=ids.ADDRESS), ByHand(elem_id=ids.BY_HAND)
 
     def wire(self, blocks: gr.Blocks) -> None:
         outputs = [self.prompt, self.settings, self.status, self.curve, self.voting.bar, self.again, self.colour]
@@ -112,6 +113,7 @@ class _Page:
         generated.failure(None, None, None, js=REFUSED)
         self.stop.click(self._stop(), None, self.status, **options)
         self.inspector.branch(self._branch(), self.colour, outputs, trigger_mode="multiple", **options)
+        self.by_hand.wire(self.workbench, self._extend, outputs, **options)
         self.voting.wire(**options)
         self.voting.bar.go_on(self._go_on(), self.colour, outputs, trigger_mode="multiple", **options)
         self.address.open(self._open(), None, outputs, trigger_mode="always_last", **options)

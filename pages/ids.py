@@ -43,6 +43,8 @@ MODEL_REPORT = "model-report"
 MODEL_LENGTHS = "model-lengths"
 MODEL_ACCURACY = "model-accuracy-plot"
 
+BY_HAND = "choices"
+
 # Help, and the foot of every page
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on
 FOOT = "foot"

@@ -12,12 +12,13 @@ from typing import Any
 import gradio as gr
 from gradio.events import EventListener
 
+from rgtg.guidance.base import ANSWERS
 from rgtg.guidance.methods import rule_of, term_names, terms_of
 from rgtg.records import Candidate, Run, Step, Trace, Tried, plain_params
 
 SHOWN_DECIMALS = 4  # one more than the table prints; every byte of a step is paid for again at each update
 MAX_CANDIDATES = 10
-MAX_TRIED = 10
+MAX_TRIED, MAX_ANSWERS = 10, 63  # rejected pieces, and other answers, at one token
 MAX_TRIED_TEXT = 400  # characters of a rejected segment
 
 
@@ -39,8 +40,13 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
     run = trace.run
     head |= {"method": run.method, "title": title or run.method, "params": plain_params(run.params), "base_lm": run.base_lm.name}
     head |= {"guide": run.reward_model.name if run.reward_model else None, "guides": [[ref.name, weight] for ref, weight in run.guides]}
+    head["guides"] = head["guides"] or [[name, 1.0] for name in _measures(run)]
     head |= {"terms": term_names(run)}
     head |= {"temperature": run.generation.temperature, "max": run.generation.max_new_tokens, "seed": run.seed}
+    if (rule := rule_of(run)) and (num_chosen := rule.num_chosen(run.forced_ids)) is not None:
+        head["chosen"] = num_chosen
+    if rule and rule.lost:
+        head["lost"] = rule.lost
     if trace.branch_position is not None:
         head |= {"parent": parent, "branch": trace.branch_position}
     return _line(head)
@@ -71,14 +77,16 @@ def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
     fields |= {"m": _number(step.score - top.score) if top else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
     fields |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
     left_out = len(step.candidates) - len(fields["c"])
-    return _line(fields | ({"n": left_out} if left_out else {}) | _tried(step.tried))
+    return _line(fields | ({"n": left_out} if left_out else {}) | _tried(step.tried, run))
 
 
-def _tried(tried: Sequence[Tried]) -> dict:
+def _tried(tried: Sequence[Tried], run: Run | None) -> dict:
     """{"y": {"rows": [[text, reward, threshold, share], …], "more": 2}}, {} where nothing was tried: the first ones, the others counted."""
     if not tried:
         return {}
-    rows = [[_cut(one.text), _number(one.reward), _number(one.threshold), _number(one.weight)] for one in tried[:MAX_TRIED]]
+    rule = rule_of(run) if run else None
+    limit = MAX_ANSWERS if rule and rule.group == ANSWERS else MAX_TRIED
+    rows = [[_cut(one.text), _number(one.reward), _number(one.threshold), _number(one.weight)] for one in tried[:limit]]
     return {"y": {"rows": rows, "more": len(tried) - len(rows)}}
 
 
@@ -110,9 +118,15 @@ def _row(c: Candidate, run: Run | None) -> list:
     """[id, text, log p, each guide's reward, score, rank before, rank after, share after, the score's terms]: the terms in the order of
     the header's, null where they cannot be said."""
     rewards = dict(c.rewards)
-    by_guide = [_number(rewards.get(ref.name)) for ref, _ in run.guides] if run and rewards else []
+    by_guide = [_number(rewards.get(name)) for name in _measures(run)] if run and rewards else []
     terms = [_number(value) for value in terms_of(run, c).values()] if run else []
     return [c.token_id, c.text, _number(c.log_prob), by_guide, _number(c.score), c.rank_before, c.rank_after, _number(c.prob_after), terms or None]
+
+
+def _measures(run: Run) -> list[str]:
+    """Names of the rewards that a run's candidates have: of its guides, or the one that its method computes itself."""
+    rule = rule_of(run)
+    return [ref.name for ref, _ in run.guides] or ([rule.measure] if rule and rule.measure else [])
 
 
 def note_line(text: str) -> str:

@@ -29,6 +29,7 @@ def choice(default: str, help: str, choices: tuple[str, ...]) -> Any:
 
 
 def other(default: bool | str, help: str) -> Any:
+    """A flag, or a text that a person writes."""
     return field(default=default, metadata={"help": help})
 
 

@@ -18,7 +18,7 @@ from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, RgtgError, Stopped
 from rgtg.guidance.methods import method
-from rgtg.guidance.proposals import candidates, entropy
+from rgtg.guidance.proposals import propose
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
@@ -75,7 +75,7 @@ def make_run(
     guiding = [(models.reward_model(name), float(weight)) for name, weight in mix] if rule.uses_reward else []
     if rule.uses_reward and not guiding:
         raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", f"Add `{chosen.model_setting}=NAME`.")
-    check_guides(guiding, bool(chosen.roles))
+    check_guides(guiding, bool(chosen.roles), rule.reads_vocabulary)
     names = [guide.name for guide, _ in guiding]
     observing = [model for model in map(models.reward_model, dict.fromkeys(observers)) if model.name not in names]
     prompt_ids = lm.loaded.encode_prompt(prompt) if prompt_ids is None else tuple(prompt_ids)
@@ -87,6 +87,8 @@ def make_run(
         tuple(m.loaded.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids),
         VERSIONS,
     )  # fmt: skip
+    for ids in row_prompts(run, lm)[1:]:
+        check_fits(len(ids), generation.max_new_tokens, lm.name, lm.context)
     for model in (*(guide for guide, _ in guiding), *observing):
         check_same_tokens(model.loaded, lm.loaded)
         check_fits(len(read_prompt(model, run, lm)), generation.max_new_tokens, model.name, model.context)
@@ -96,6 +98,13 @@ def make_run(
 def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
     """Prompt ids of a run for a reward model: in the template of its card, or the run's own ids if the base LM has the same template."""
     return run.prompt_ids if model.loaded.template == lm.loaded.template else model.loaded.encode_prompt(run.prompt)
+
+
+def row_prompts(run: Run, lm: BaseLM) -> list[tuple[int, ...]]:
+    """Prompt ids of each row of a run for the base LM."""
+    rule = method(run.method).make(run.params)
+    others = [lm.loaded.encode_prompt(text) for text in rule.prompts(run.prompt)]
+    return [run.prompt_ids, *others] if others else [run.prompt_ids] * rule.num_rows
 
 
 class _Column:
@@ -182,7 +191,7 @@ class _Column:
             drafts = self.rows.drafts[self.slots[name].index(slot)] if name in self.guides else self.rows.settled
             for draft, reward in zip(reversed(drafts), reversed(answer.new), strict=False):
                 draft.rewards[name] = reward
-            if not all(map(math.isfinite, (*answer.new, *answer.candidates))):
+            if not all(map(math.isfinite, answer.new)) or not torch.as_tensor(answer.candidates).isfinite().all():
                 self.fail(not_finite(name, f"at token {self.rows.num_settled + self.rows.num_given + 1}"))
                 return
         if self.waits_for(name):
@@ -200,8 +209,8 @@ class _Column:
                 self.resume(mix(torch.tensor(rows, dtype=torch.float64).unbind(), weights).tolist())
             return
         for row, proposal in self._to_score():
-            proposal.components = {name: list(rewards[self.slots[name][row]].candidates) for name, rewards in self._by_guide()}
-            proposal.rewards = mix([torch.tensor(rewards) for rewards in proposal.components.values()], weights)
+            proposal.components = {name: rewards[self.slots[name][row]].candidates for name, rewards in self._by_guide()}
+            proposal.rewards = mix([torch.as_tensor(rewards) for rewards in proposal.components.values()], weights)
         self.resume(self.proposals)
 
     def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
@@ -268,9 +277,11 @@ class _Round:
         for run, rule, own in zip(runs, rules, slots, strict=True):
             wanted = [(LM, rule.num_rows), *((ref.name, rule.num_rows) for ref, _ in run.guides), *((ref.name, 1) for ref in run.observers)]
             for name, num_rows in wanted:
-                prompt = run.prompt_ids if name == LM else read_prompt(models.reward_model(name), run, models.base_lm)
                 own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
-                prompts[name] += [prompt] * num_rows
+                of_lm = name == LM
+                prompts[name] += (
+                    row_prompts(run, models.base_lm) if of_lm else [read_prompt(models.reward_model(name), run, models.base_lm)] * num_rows
+                )
                 given[name] += [run.forced_ids[:-1]] * num_rows
         check_stopped()
         self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
@@ -343,20 +354,13 @@ class _Round:
         before = self.lm.num_forwards
         slots = [column.slots[LM][row] for column, rows in asking for row in rows]
         log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots).log_softmax(-1)  # (rows, vocabulary)
-        allowed = log_probs[:, : asking[0][0].lm.loaded.num_tokens]  # rows beyond the tokenizer are no tokens
-        k = min(max(column.run.generation.top_k for column, _ in asking), allowed.shape[-1])
-        top, ids = (tensor.cpu() for tensor in allowed.topk(k))
-        values, tokens, start = top.tolist(), ids.tolist(), 0
-        for column, rows in asking:
+        wanted = [(column.request, column.run.generation, len(rows)) for column, rows in asking if isinstance(column.request, Propose)]
+        for (column, _), proposals in zip(asking, propose(log_probs, wanted, asking[0][0].lm.loaded.num_tokens), strict=True):
             column.cost[LM] += self.lm.num_forwards - before
-            own = slice(start, start + len(rows))
-            start += len(rows)
-            entropies = entropy(log_probs[own]) if isinstance(column.request, Propose) and column.request.entropy else [None] * len(rows)
-            if not all(math.isfinite(row[0]) for row in values[own]):
+            if proposals is None:
                 column.fail(BadReward(f"Base LM `{column.lm.name}` returned probabilities that are NaN.", "", "Its weights may be damaged."))
-                continue
-            of_rows = zip(top[own], values[own], tokens[own], entropies, strict=True)
-            column.receive_lm([candidates(*row, column.run.generation) for row in of_rows])
+            else:
+                column.receive_lm(proposals)
 
 
 @torch.inference_mode()

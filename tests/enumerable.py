@@ -96,12 +96,16 @@ class ToyLM(_Model):
         self.logits = {ids: torch.tensor(row) for ids, row in logits.items()}
         self.token_texts = TokenTexts(self.loaded.tokenizer)
 
+    def behind(self, prompt: Sequence[int]) -> Mapping[Answer, torch.Tensor]:
+        """The logits behind a prompt: the same for every one here."""
+        return self.logits
+
     def start(self, prompts: Sequence, responses: Sequence, reserve: int) -> "_Batch":
-        batch, logits = _Batch(responses), self.logits
+        batch, logits = _Batch(responses), list(map(self.behind, prompts))
 
         def forward(slots: Sequence[int]) -> torch.Tensor:
             batch.num_forwards += 1
-            return torch.stack([logits[batch.texts[slot]] for slot in slots])
+            return torch.stack([logits[slot][batch.texts[slot]] for slot in slots])
 
         batch.forward = forward
         return batch
@@ -141,12 +145,12 @@ class Toy:
 
     def run(
         self, method: str, seed: int = 0, forced: Answer = (), temperature: float = 1.0, top_k: int = SIZE, top_p: float = 1.0,
-        mix: Sequence[tuple[str, float]] = (("reward", 1.0),), **params: object,
+        mix: Sequence[tuple[str, float]] = (("reward", 1.0),), length: int = LENGTH, **params: object,
     ) -> Run:  # fmt: skip
         rule = METHODS[method].make(tuple(params.items()))
         values = tuple((p.name, getattr(rule, p.name)) for p in METHODS[method].parameters)
         guides = tuple((ModelRef(name), weight) for name, weight in mix) if rule.uses_reward else ()
-        generation = GenerationConfig(max_new_tokens=LENGTH, top_k=top_k, top_p=top_p, temperature=temperature)
+        generation = GenerationConfig(max_new_tokens=length, top_k=top_k, top_p=top_p, temperature=temperature)
         return Run("", method, ModelRef("toy"), values, guides, generation=generation, seed=seed, prompt_ids=(0,), forced_ids=forced)
 
     def write(self, runs: Sequence[Run], refusals: bool = False) -> list[list[Step]]:
@@ -167,12 +171,11 @@ class Toy:
         return {answer: count / num for answer, count in counts.items()}
 
     def by_steps(self, method: str, **settings: object) -> dict[Answer, float]:
-        """The probability of every answer under a token rule, from what its steps say of their candidates."""
-        forced = [(*ids, v) for ids in prefixes() for v in range(SIZE)]  # what is no candidate is refused as a branch
-        runs = [self.run(method, forced=ids, **settings) for ids in forced]
-        steps = zip(forced, self.write(runs, refusals=True), strict=True)
-        after = {ids[:-1]: {c.token_id: c.prob_after for c in found[0].candidates} for ids, found in steps if found}
-        return {answer: math.prod(after[answer[:i]].get(token, 0.0) for i, token in enumerate(answer)) for answer in answers()}
+        """The probability of every answer under a token rule, from what it says of the candidates behind every prefix: one token each."""
+        runs = [self.run(method, forced=ids, length=len(ids) + 1, **settings) for ids in prefixes()]
+        steps = zip(prefixes(), self.write(runs, refusals=True), strict=True)  # refused behind a token that was no candidate
+        after = {ids: {c.token_id: c.prob_after for c in found[-1].candidates} for ids, found in steps if found}
+        return {a: math.prod(after.get(a[:i], {}).get(token, 0.0) for i, token in enumerate(a)) for a in answers()}
 
     # --- exactly, in plain Python -------------------------------------------------------------------------------------
 

@@ -336,7 +336,9 @@ def test_every_method_can_be_written_and_read_back():
 def test_every_parameter_has_what_its_input_needs():
     for method in describe_methods(StubWorkbench()):
         for parameter in method["parameters"]:
-            assert parameter["help"] and (parameter["choices"] or (parameter["min"] is not None and parameter["max"] is not None))
+            assert parameter["help"] and (
+                parameter["text"] or parameter["choices"] or (parameter["min"] is not None and parameter["max"] is not None)
+            )
     assert all(field["label"] and field["help"] for field in setting_fields(StubWorkbench()))
 
 

@@ -53,6 +53,7 @@ def test_a_method_has_its_formula_its_parameters_and_an_objective_that_the_page_
     assert dict(pargs["notes"]).keys() == set(LABELS) and pargs["about"] == [METHODS["pargs"].about]
     assert {p["name"]: (p["default"], p["range"]) for p in rad["parameters"]} == {
         "beta": ("10", "0 … 200"), "inverse": ("no", "no, yes"), "pick": ("sample", "sample, greedy"),
+        "candidates": ("topk", "topk, all"),
     }  # fmt: skip
     assert {entry["objective"] for entry in entries("methods").values()} - {""} <= set(OBJECTIVES)
 

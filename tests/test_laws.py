@@ -13,7 +13,7 @@ from test_engine import run as run_with
 from tiny_models import tiny_token_reward
 
 from rgtg.engine import Models, Working, generate, make_run
-from rgtg.errors import BadReward
+from rgtg.errors import BadReward, ModelRefused
 from rgtg.guidance.methods import BASE, METHODS
 from rgtg.guidance.requests import Propose
 from rgtg.records import Run
@@ -28,6 +28,9 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
     "experts": {"beta": 0.0},
     "dera": {"beta": 0.0},
     "implicit": {"beta": 0.0},
+    "aad": {"beta": 0.0, "plausibility": 0.0, "pick": "sample"},
+    "contrastive-prompt": {"beta": 0.0},
+    "nudging": {"threshold": 0.0},
     "mod": {"beta": 0.0},
     "best-of-n": {"n": 1},
     "cards": {"threshold": -math.inf},
@@ -37,6 +40,7 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
     "fudge": {"weight": 0.0},
     "cd": {"beta": 0.0},
     "sparse": {"entropy": 100.0},
+    "by-hand": {"beta": 0.0, "ahead": 1024},
     "soft-best-of-n": {"n": 1},
     "best-of-poisson": {"mu": 0.0},
     "speculative-rejection": {"n": 1},
@@ -45,9 +49,13 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
 }
 ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma", "genarm", "experts", "dera", "implicit", "mod", "cd")} | {
     "base": {},
+    "aad": {"plausibility": 0.3},
+    "contrastive-prompt": {"beta": 1.5, "positive": "good", "negative": "bad"},
+    "nudging": {"threshold": 0.5},
     "rad": {"beta": 8.0},
     "fudge": {"weight": 3.0},
     "sparse": {"beta": 1.5, "entropy": 1.0},
+    "by-hand": {"beta": 1.5, "ahead": 1024},
     "soft-best-of-n": {"n": 3},
     "best-of-poisson": {"mu": 2.0},
     "speculative-rejection": {"n": 4, "first": 2},
@@ -138,20 +146,35 @@ def test_after_stop_nothing_is_read_or_scored_and_the_first_row_is_kept(key):
         assert all(s.reward("one") is None for s in steps), "kept unscored"
 
 
-@pytest.mark.parametrize("key", [key for key, m in METHODS.items() if m.uses_reward and not m.roles])
-def test_a_reward_that_is_no_number_ends_one_column_with_its_words(key):
+class Failing(torch.nn.Module):
+    """A head whose output is NaN from some call on."""
+
+    def __init__(self, head: torch.nn.Module, num_good: int):
+        super().__init__()
+        self.head, self.good = head, iter([1.0] * num_good)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x) * next(self.good, math.nan)
+
+
+def test_a_reward_that_is_no_number_ends_one_column_with_its_words():
     found = models()
-    model = found.reward_models["one"]
-    good = iter([1.0] * (0 if key in SCORED_ONCE else 2))
+    scalar, lm = found.reward_models["one"], found.reward_models[LM]
+    for key in (key for key, m in METHODS.items() if m.uses_reward):
+        num_good = 0 if key in SCORED_ONCE else 2
+        bad = replace(lm, lm=replace(lm.lm, head=Failing(lm.lm.head, num_good))) if METHODS[key].roles else None
+        bad = bad or replace(scalar, head=Failing(scalar.head, num_good))
+        broken = replace(found, reward_models=found.reward_models | {bad.name: bad})
+        steps, ends = collect([run(found, key, **ACTIVE[key]), run(found, BASE)], broken)
+        assert ends[0].stop_reason == "error" and f"`{bad.name}`" in ends[0].error and not ends[1].error and len(steps[1]) == 14, key
+        assert len(steps[0]) >= 1, "what there was is kept"
 
-    class Head(torch.nn.Module):
-        def forward(self, x):
-            return model.head(x) * next(good, math.nan)
 
-    broken = replace(found, reward_models=found.reward_models | {"one": replace(model, head=Head())})
-    steps, ends = collect([run(found, key, **ACTIVE[key]), run(found, BASE)], broken)
-    assert ends[0].stop_reason == "error" and "`one`" in ends[0].error and not ends[1].error and len(steps[1]) == 14
-    assert len(steps[0]) >= 1, "what there was is kept"
+def test_candidates_of_the_whole_vocabulary_need_a_model_that_scores_it():
+    found = models()
+    with pytest.raises(ModelRefused, match="`candidates=all` needs the rewards of all next tokens, and `one` scores one at a time"):
+        run(found, "pargs", candidates="all")
+    assert dict(run(found, "pargs", candidates="all", reward_model=LM).params)["candidates"] == "all"
 
 
 def test_a_method_that_fails_ends_its_column_alone(monkeypatch):

@@ -33,7 +33,9 @@ def test_no_two_methods_are_described_alike():
 @pytest.mark.parametrize(("key", "parameter"), [(key, p) for key, m in METHODS.items() for p in m.parameters], ids=str)
 def test_every_parameter_has_help_a_default_and_a_range_or_choices(key, parameter):
     assert parameter.help and parameter.default is not None
-    if parameter.choices:
+    if parameter.is_text:
+        assert parameter.choices == () and parameter.min is parameter.max is None
+    elif parameter.choices:
         assert parameter.default in parameter.choices and parameter.min is parameter.max is None
     else:
         assert parameter.min <= parameter.default <= parameter.max
@@ -70,7 +72,7 @@ def test_an_unknown_method_or_parameter_is_refused_with_those_there_are():
     there = ", ".join(METHODS)
     with pytest.raises(BadSettings, match=f"no method `dpo`. The methods are: {there}."):
         method("dpo")
-    with pytest.raises(BadSettings, match="Method `pargs` has no parameter `gamma`. It has: beta, pick."):
+    with pytest.raises(BadSettings, match="Method `pargs` has no parameter `gamma`. It has: beta, pick, candidates."):
         method("pargs").make((("gamma", 1.0),))
     with pytest.raises(BadSettings, match="Method `base` has no parameter `beta`. It has: none."):
         method("base").make((("beta", 1.0),))
@@ -92,6 +94,8 @@ def test_the_list_is_read_without_loading_torch():
         ("experts:anti_expert=b,beta=2", [("lm", 1.0), ("b", -1.0)]),
         ("experts:reward_model=a", [("a", 1.0), ("base", -1.0)]),
         ("implicit:tuned=a,reference=b", [("a", 1.0), ("b", -1.0)]),
+        ("aad:tuned=a", [("a", 1.0), ("base", -1.0)]),
+        ("nudging:nudger=a", [("a", 1.0)]),
         ("dera:aligned=a", [("a", 1.0)]),
         ("mod", [("lm", 0.5), ("base", 0.5)]),
         ("mod:guides=a*0.2+b*0.3+c*0.5", [("a", 0.2), ("b", 0.3), ("c", 0.5)]),
@@ -103,6 +107,11 @@ def test_models_named_by_their_role_are_guides_with_signs_and_others_take_the_de
     assert list(mix_of(parse_run(text, GenerationConfig()), "lm", "base")) == mix
 
 
+def test_a_text_may_have_commas_and_equals_signs():
+    text = "contrastive-prompt:positive=so good, a = b,and more,negative=so bad,beta=2"
+    assert dict(parse_run(text, GenerationConfig()).params) == {"positive": "so good, a = b,and more", "negative": "so bad", "beta": 2.0}
+
+
 def test_a_role_without_a_model_leaves_no_guide():
     assert mix_of(ColumnSpec("experts"), None, "base") == ()
     assert len(mix_of(parse_run("experts:expert=a", GenerationConfig()), None, "base")) == 2
@@ -111,5 +120,5 @@ def test_a_role_without_a_model_leaves_no_guide():
 def test_a_run_names_its_models_once():
     with pytest.raises(BadSettings, match="names its models twice. Found `guides` beside a role"):
         parse_run("experts:expert=a,guides=b*2", GenerationConfig())
-    with pytest.raises(BadSettings, match="It has: beta, pick, expert, anti_expert, reward_model"):
+    with pytest.raises(BadSettings, match="It has: beta, pick, candidates, plausibility, expert, anti_expert, reward_model"):
         parse_run("experts:draft=a", GenerationConfig())

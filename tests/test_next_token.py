@@ -34,6 +34,22 @@ def literal(model, text: list[int], prompt_length: int) -> float:
     return 0.5 * (total - sum(log_prob(model.reference, end) for end in range(prompt_length, len(text))))
 
 
+@pytest.mark.parametrize("kind", TOKEN_KINDS)
+def test_the_rewards_of_the_whole_vocabulary_are_those_of_each_token(kind):
+    model = tiny_token_reward(kind)
+    prefixes = model.start([TEXTS[0][:2]], [TEXTS[0][2:]])
+    for token in (7, 30):
+        whole = prefixes.forward({0: range(90)})[0].candidates
+        assert whole.shape == (90,)
+        close(whole, torch.tensor(prefixes.forward({0: list(range(90))})[0].candidates))
+        prefixes.forward({0: range(90)})
+        num = prefixes.num_forwards
+        prefixes.append(0, token)
+        answer = prefixes.forward({0: ()})[0]
+        close(torch.tensor(answer.reward), whole[token])
+        assert prefixes.num_forwards == num + 1 + (model.reference is not None), "it was a candidate: only its successors are read"
+
+
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_growing_prefixes_give_what_the_formula_gives(kind, family):

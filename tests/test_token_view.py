@@ -11,6 +11,7 @@ from pages.token_view import MAX_TRIED_TEXT, ColumnStream, all_facts, end_note, 
 from rgtg.config import GenerationConfig
 from rgtg.guidance.methods import METHODS, term_names, terms_of
 from rgtg.records import Candidate, ColumnSpec, ModelRef, Params, Run, Step, Trace, Tried
+from rgtg.workbench.others import OtherAnswer, other_answers
 
 HOSTILE = '` ${alert(1)} <img src=x onerror=alert(2)> </script> {{value}} "\\n\n\u2028 e\u0301 🧭'
 
@@ -228,6 +229,25 @@ def test_what_was_tried_travels_in_its_order_and_the_rest_is_counted():
     assert found["y"]["rows"][1] == [" try 1", 1.0, 2.5, None]
     assert "y" not in lines(step_line(a_step(), RUN))[0]
     assert set(lines(step_line(a_step(tried=tried), RUN, blind=True))[0]) == {"t"}
+
+
+def test_of_several_answers_all_are_shown_and_the_head_says_why_they_were_lost():
+    best_of = replace(RUN, method="best-of-n", params=(("n", 64),))
+    tried = tuple(Tried(f" try {i}", (i,), float(i)) for i in range(63))
+    (found,) = lines(step_line(a_step(tried=tried), best_of))
+    assert len(found["y"]["rows"]) == 63 and found["y"]["more"] == 0
+    assert lines(header_line(Trace("t", "A", best_of)))[0]["lost"] == "another answer had a higher reward"
+    assert "lost" not in lines(header_line(Trace("t", "A", RUN)))[0] and "lost" not in lines(header_line(Trace("t", "A", best_of), blind=True))[0]
+
+
+def test_the_other_answers_are_whole_texts_with_their_rewards():
+    cards = replace(RUN, method="cards", params=())
+    steps = (a_step(text=" one"), a_step(text=" two", tried=(Tried(" bad", (1,), -1.0, 0.5), Tried(" worse", (2,), -2.0, 0.5))))
+    found = other_answers(Trace("t", "A", cards, tuple(replace(step, position=i) for i, step in enumerate(steps))))
+    why = "its reward was below the threshold"
+    assert found == [OtherAnswer(" one bad", 1, -1.0, 0.5, None, why), OtherAnswer(" one worse", 1, -2.0, 0.5, None, why)]
+    assert other_answers(Trace("t", "A", replace(cards, method="transfer-q"), steps)) == [], "a rollout is no answer"
+    assert other_answers(Trace("t", "A", replace(cards, method="gone"), steps)) == []
 
 
 def test_a_long_piece_is_cut_and_a_hostile_one_stays_a_string():

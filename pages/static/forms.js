@@ -14,6 +14,9 @@ rgtg.field = (spec, value, id, changed) => {
       (group ? input.lastChild : input).append(el("option", { value: key, text: title, title: help }));
     }
     if (value !== undefined && value !== null) input.value = String(value);
+  } else if (spec.kind === "text") {
+    input = el("input", { ...name, type: "text", maxlength: 2000, dir: "auto" });
+    input.value = value ?? "";
   } else if (spec.kind === "check") {
     input = el("input", { ...name, type: "checkbox" });
     input.checked = !!value;
@@ -22,7 +25,7 @@ rgtg.field = (spec, value, id, changed) => {
     input.value = infinite ? "" : (value ?? "");
     if (infinite) input.placeholder = "−∞";
   }
-  const read = () => (spec.kind === "check" ? input.checked : spec.choices ? (spec.whole ? Number(input.value) : input.value) : input.value === "" ? infinite : Number(input.value));
+  const read = () => (spec.kind === "text" ? input.value : spec.kind === "check" ? input.checked : spec.choices ? (spec.whole ? Number(input.value) : input.value) : input.value === "" ? infinite : Number(input.value));
   input.addEventListener(spec.choices || spec.kind === "check" ? "change" : "input", () => {
     if (input.type === "number") input.toggleAttribute("aria-invalid", !input.checkValidity());
     changed(read());
@@ -91,16 +94,21 @@ rgtg.columnSettings = (element, props, watch) => {
     const models = fitting(), best = method.objectives.map((wanted) => models.find((m) => m.objective === wanted)).find(Boolean);
     return (best ?? (method.language_models ? null : models[0]))?.name ?? null; // as Method.default_guide
   };
+  // the reward model that a person picked, if the next method can read it; what a method took by default goes with it
+  const kept = (next) => {
+    const model = fitting().find((m) => m.name === value.reward_model);
+    return next.uses_reward && model && model.name !== fit(method()) && (!next.language_models || next.objectives.includes(model.objective)) ? model.name : null;
+  };
   const misfit = () => method().uses_reward && !fitting().some((m) => m.name === value.reward_model);
   const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });
   function change(key) {
     const next = props.methods.find((m) => m.key === key);
     const params = Object.fromEntries(next.parameters.map((p) => [p.name, value.params?.[p.name] !== undefined && p.min !== null ? value.params[p.name] : p.default]));
-    put({ method: key, params, reward_model: fit(next) });
+    put({ method: key, params, reward_model: kept(next) ?? fit(next) });
     draw(true);
     document.getElementById(id("method"))?.focus();
   }
-  const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null, unit: p.unit });
+  const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, kind: p.text ? "text" : null, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null, unit: p.unit });
 
   function draw(force) {
     if (!force && value && props.value === JSON.stringify(value)) return;

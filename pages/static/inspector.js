@@ -20,11 +20,13 @@ rgtg.inspector = (element, trigger) => {
     const base = `base ${percent(Math.exp(step.lp))}`;
     if (head.branch === index) return `${word} was chosen by you: the branch from column ${head.parent} starts here. Base LM: rank ${before}, ${percent(Math.exp(step.lp))}.`;
     if (head.branch !== undefined && index < head.branch) return `${word} is copied from column ${head.parent}; the branch starts at token ${head.branch + 1}.`;
-    if (!head.guide) {
+    if (index < head.chosen) return `${word} was chosen by you: rank ${before} under the base LM, ${percent(Math.exp(step.lp))}.`;
+    if (head.chosen !== undefined) return `${word} is a suggestion, ${base}: choose a candidate with a click or its digit; Backspace takes the last choice back.`;
+    if (!head.guides.length) {
       if (before === 1) return `${word} is the base LM's top token, ${percent(Math.exp(step.lp))}.`;
       return `${word} was sampled: rank ${before} under the base LM, ${percent(Math.exp(step.lp))}.`;
     }
-    const facts = `${base}, reward ${step.r === null ? "not scored" : signed(step.r)} by ${head.guide}`;
+    const facts = head.guide ? `${base}, reward ${step.r === null ? "not scored" : signed(step.r)} by ${head.guide}` : base;
     const judged = step.c?.some((row) => row[3].length);
     if (!judged) return `${word}: rank ${before} under the base LM, ${facts}. ${head.title} samples tokens from the base LM and scores longer segments.`;
     const drawn = after > 1 && head.params?.pick !== "greedy" ? ` It was sampled with probability ${percent(step.g)}.` : "";
@@ -53,10 +55,11 @@ rgtg.inspector = (element, trigger) => {
       ["score", (row) => plain(row[4], 3), terms.length ? "score = " + terms.join(" + ") : "the value by which a token is selected"],
       ["rank", (row) => (row[5] === row[6] ? String(row[6]) : `${row[5]} → ${row[6]}`), "before guidance → after"],
       guided && ["after", (row) => share(row[7]), "probability among the candidates after guidance"],
-      ["branch", (row) => branch(row, head, index)],
+      ["branch", (row, place) => (head.chosen === undefined ? branch(row, head, index) : choice(row, place))],
     ].filter(Boolean);
-    const rows = step.c.map((row) =>
-      el("tr", { class: row[0] === step.id ? "taken" : null, "data-token": row[0] }, ...columns.map(([title, cell]) => el("td", { "data-column": title }, cell(row)))),
+    const choose = (row) => (head.chosen === undefined ? null : () => rgtg.choose(head.column, index, row[0]));
+    const rows = step.c.map((row, place) =>
+      el("tr", { class: row[0] === step.id ? "taken" : null, "data-token": row[0], onclick: choose(row) }, ...columns.map(([title, cell]) => el("td", { "data-column": title }, cell(row, place)))),
     );
     const buttons = rows.map((row) => row.querySelector("button")).filter(Boolean);
     buttons.forEach((button, i) => (button.tabIndex = i ? -1 : 0)); // one Tab stop; the arrows move
@@ -121,6 +124,8 @@ rgtg.inspector = (element, trigger) => {
     const has = (view) => view.head && !view.head.blind && view.steps[index]?.id === row[0] && ids(view) === wanted;
     return (has(own) ? own : Object.values(rgtg.views).find(has))?.column;
   }
+  // the click on the row chooses
+  const choice = (row, place) => el("button", { class: "branch choose", type: "button", "aria-label": `Choose ${shown(row[1]) || "…"}` }, place < 10 && el("kbd", { text: String((place + 1) % 10) }), "Choose");
   function branch(row, head, index) {
     const word = shown(row[1]) || "…", there = twin(row, head, index);
     if (there === head.column) return el("span", { class: "hint", text: "selected" });

@@ -25,6 +25,7 @@ from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
 from rgtg.system.files import make_folder
+from rgtg.workbench.others import other_answers_json
 
 if TYPE_CHECKING:
     from rgtg.training.reward_trainer import Progress
@@ -267,6 +268,7 @@ def trace_json(trace: Trace, column: str) -> dict:
         "seed": run.seed,
         "text": trace.response,
         "tokens": tokens,
+        "other_answers": other_answers_json(trace),
         "stop_reason": trace.stop_reason,
         "error": trace.error,
         "num_tokens": len(trace.steps),

@@ -3,6 +3,7 @@
 Knows nothing of models, caches, the engine or the screen.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rgtg.guidance.requests import Requests
@@ -31,6 +32,8 @@ class GuidanceMethod:
     group: ClassVar[str]  # one of GROUPS
     uses_reward: ClassVar[bool] = False
     skips: ClassVar[bool] = False  # whether some tokens are drawn without asking the reward model
+    lost: ClassVar[str] = ""  # why an answer, or a piece of one, that is not kept was lost; "" where only one is written
+    measure: ClassVar[str] = ""  # name of a reward of each candidate that the method computes itself, without a reward model
     rescores: ClassVar[bool] = False  # whether the method has a distribution over single tokens of its own, so that its KL is known
 
     @property
@@ -44,9 +47,26 @@ class GuidanceMethod:
         return self.uses_reward and self.rescores
 
     @property
+    def reads_vocabulary(self) -> bool:
+        """Whether it needs the rewards of all next tokens, which only some kinds of reward model give."""
+        return False
+
+    @property
     def tries_a_token(self) -> int:
         """Maximum number of tokens drawn per token that is kept."""
         return 1
+
+    def num_chosen(self, forced_ids: Sequence[int]) -> int | None:
+        """How many tokens of an answer with these given tokens a person has chosen; None for a method that chooses by itself."""
+        return None
+
+    def begun_again(self) -> "GuidanceMethod":
+        """The method without the tokens that a person has chosen."""
+        return self
+
+    def prompts(self, prompt: str) -> tuple[str, ...]:
+        """What the base LM reads in the rows after the first; () for the prompt itself in every row."""
+        return ()
 
     def generate(self, rows: "Rows") -> Requests:
         """Generate the answer: yield a request wherever a model is needed, and call `rows` for everything else."""

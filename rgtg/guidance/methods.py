@@ -16,6 +16,9 @@ from rgtg.guidance.base import GROUPS, GuidanceMethod
 from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
 from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
+from rgtg.guidance.token_rules.by_hand import ByHand
+from rgtg.guidance.token_rules.contrast import AlignmentAware, Contrast, ContrastivePrompt
+from rgtg.guidance.token_rules.nudging import Nudging
 from rgtg.records import Candidate, ColumnSpec, Params, Run
 
 
@@ -31,6 +34,11 @@ class Parameter:
     choices: tuple[str, ...] = ()
     also: tuple[float, ...] = ()  # allowed values outside the range
     unit: str = ""  # of what it multiplies, where that is not a reward as it is: "× log σ(r)"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a text that a person writes."""
+        return isinstance(self.default, str) and not self.choices
 
     @classmethod
     def of(cls, f: Field[Any], settings: Mapping[str, Any] | None = None) -> "Parameter":
@@ -141,14 +149,18 @@ METHODS: dict[str, Method] = {
         Method("chunk-beam", "Chunk beam search", ChunkBeam, {}, "partial"),
         Method("transfer-q", "Transfer Q*", TransferQ, {}, "full", WEIGHT_2),
         Method("particles", "Particles", Particles, {}, "partial", WEIGHT_2),
-        Method("experts", "Experts", RewardShift, {"pick": "sample"}, "autoregressive", (), EXPERTS, EXPERT_ROLES),
+        Method("experts", "Experts", Contrast, {"pick": "sample"}, "autoregressive", (), EXPERTS, EXPERT_ROLES),
         Method("dera", "DeRa", Interpolation, {"beta": 0.5}, "autoregressive", (), DERA, (Role("aligned", 1.0),)),
-        Method("implicit", "Implicit reward", RewardShift, {"pick": "sample"}, "autoregressive", (), IMPLICIT, IMPLICIT_ROLES),
+        Method("implicit", "Implicit reward", Contrast, {"pick": "sample"}, "autoregressive", (), IMPLICIT, IMPLICIT_ROLES),
+        Method("aad", "AAD", AlignmentAware, {}, "autoregressive", (), "", IMPLICIT_ROLES),
+        Method("contrastive-prompt", "Contrastive prompt", ContrastivePrompt, {}, "", WEIGHT_2),
+        Method("nudging", "Nudging", Nudging, {}, "autoregressive", (), "", (Role("nudger", 1.0),)),
         Method("mod", "MOD", Interpolation, {}, "autoregressive", (), MOD, MOD_ROLES),
         Method("rad", "RAD", RAD, {}, "regression"),
         Method("fudge", "FUDGE", FUDGE, {}, "bce"),
         Method("cd", "CD", RewardShift, {"pick": "sample"}, "regression", WEIGHT_2, CD),
         Method("sparse", "Sparse guidance", Sparse, {"pick": "sample"}, "partial", WEIGHT_2),
+        Method("by-hand", "By hand", ByHand, {"beta": 0.0}, "partial"),
     )
 }
 BASE = next(key for key, m in METHODS.items() if not m.uses_reward)
@@ -183,9 +195,13 @@ def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
     params: list[tuple[str, Any]] = []
     changes: dict[str, Any] = {}
     models: dict[str, Any] = {}
+    texts = {p.name for p in method(name).parameters if p.is_text}
     in_roles = {role.name: "" for role in method(name).roles}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
+        if params and params[-1][0] in texts and not (equals and key.isidentifier()):
+            params[-1] = params[-1][0], f"{params[-1][1]},{item}"  # a comma within the text
+            continue
         if key in ("reward_model", "combine") and equals:
             models[key] = value
         elif key == "guides" and equals:
@@ -280,6 +296,6 @@ def terms_of(run: Run, candidate: Candidate) -> dict[str, float]:
     known = all(ref.name in rewards for ref, _ in run.guides)
     if rule is None or (not known and rule.uses_reward and rule.rescores and not rule.skips):
         return {}
-    reward = _combined(run, rewards) if known and run.guides else None if rule.skips else 0.0
+    reward = _combined(run, rewards) if known and run.guides else rewards.get(rule.measure, None if rule.skips else 0.0)
     terms = {name: float(value) for name, value in rule.terms(candidate.log_prob, reward).items()}
     return terms if math.isclose(sum(terms.values()), candidate.score, rel_tol=1e-4, abs_tol=1e-3) else {}

@@ -16,11 +16,13 @@ class Propose:
     """Request for the base LM's candidates of every active row, answered with a list of `Proposal`, one per row, None for a finished row.
 
     With `rewards` each candidate comes with its reward, with `entropy` each row with the entropy over the complete vocabulary.
-    `only_if` says of a proposal whether its rewards are needed; the reward model is not asked about the others.
+    `only_if` says of a proposal whether its rewards are needed; the reward model is not asked about the others. `whole` proposes every token
+    of the vocabulary, in the order of their ids, for a method that makes its own selection of them.
     """
 
     rewards: bool = False
     entropy: bool = False
+    whole: bool = False
     only_if: "Callable[[Proposal], bool] | None" = None
 
 
@@ -34,20 +36,20 @@ Requests = Generator[Propose | Score, Any, None]
 
 @dataclass
 class Proposal:
-    """Candidates for the next token of a row, the most probable first.
+    """Candidates for the next token of a row, the most probable first; of the whole vocabulary in the order of their ids.
 
     `log_probs` are in nats, normalised over the complete vocabulary; `rewards` are those of prefix + candidate, combined as the run says, and
     `components` those of each reward model by name; `entropy` is in nats.
     """
 
-    ids: list[int]
+    ids: Sequence[int]
     log_probs: "Tensor"  # (k,)
     rewards: "Tensor | None" = None  # (k,)
-    components: dict[str, list[float]] = field(default_factory=dict)
+    components: "dict[str, Sequence[float] | Tensor]" = field(default_factory=dict)
     entropy: float | None = None
 
     def subset(self, indexes: Sequence[int]) -> "Proposal":
         """The candidates at these indexes, in their order, with what is known of each."""
         rewards = None if self.rewards is None else self.rewards[list(indexes)]
-        components = {name: [values[i] for i in indexes] for name, values in self.components.items()}
+        components: dict[str, Sequence[float] | Tensor] = {name: [float(values[i]) for i in indexes] for name, values in self.components.items()}
         return Proposal([self.ids[i] for i in indexes], self.log_probs[list(indexes)], rewards, components, self.entropy)

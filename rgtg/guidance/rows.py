@@ -141,7 +141,7 @@ class Rows:
         """Candidate `index` of a proposal as the row's next token; `put` adds it."""
         token_id = proposal.ids[index]
         is_last = token_id in self._eos_ids or self.num_tokens(row) + 1 >= self.max_new_tokens
-        rewards = {name: values[index] for name, values in proposal.components.items()}
+        rewards = {name: float(values[index]) for name, values in proposal.components.items()}
         reward = float(proposal.rewards[index]) if proposal.rewards is not None else None
         return Draft(token_id, is_last, proposal, index, scores, greedy, rewards, reward)
 
@@ -164,6 +164,10 @@ class Rows:
         weights = [(ref.name, weight) for ref, weight in self.run.guides]
         values = [0.0, *(sum(weight * draft.rewards[name] for name, weight in weights) for draft in self.drafts[row])]
         return sum((after - before) / i for i, (before, after) in enumerate(pairwise(values), self.num_given + 1))
+
+    def spread(self) -> None:
+        """Begin all rows, each behind the prompt of its own."""
+        self.drafts = [[] for _ in range(self.num_rows)]
 
     # --- choosing --------------------------------------------------------------------------------------------------
 

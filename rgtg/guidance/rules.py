@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rgtg.guidance.rows import Rows
 
 PICKS = ("sample", "greedy")
+CANDIDATES = ("topk", "all")
+CANDIDATES_HELP = "The top k under the base LM, or of the score over all tokens: the latter for reward models that score all next tokens at once"
 
 
 class TokenRule(GuidanceMethod):
@@ -28,20 +30,34 @@ class TokenRule(GuidanceMethod):
     group: ClassVar[str] = TOKENS
     rescores: ClassVar[bool] = True
     pick: str = "sample"
+    candidates: str = "topk"
+
+    @property
+    def reads_vocabulary(self) -> bool:
+        return self.candidates == "all"
 
     @property
     def request(self) -> Propose:
         """Request for each token."""
-        return Propose(self.uses_reward)
+        return Propose(self.uses_reward, whole=self.reads_vocabulary)
 
     def generate(self, rows: "Rows") -> Requests:
         while rows.active:
-            proposals = [proposal and self.cut(proposal) for proposal in (yield self.request)]
+            proposals = [proposal and self.narrowed(proposal, rows) for proposal in (yield self.request)]
             rows.take(proposals, self.rescore, self.pick == "greedy")
             rows.settle()
 
+    def narrowed(self, proposal: "Proposal", rows: "Rows") -> "Proposal":
+        """The candidates that remain once their rewards are known; of the whole vocabulary the top k of the score."""
+        if not self.reads_vocabulary:
+            return self.cut(proposal)
+        from rgtg.guidance.proposals import best_of, possible
+
+        proposal = self.cut(possible(proposal))
+        return best_of(proposal, self.rescore(proposal.log_probs, proposal.rewards), rows.run.generation)
+
     def cut(self, proposal: "Proposal") -> "Proposal":
-        """The candidates that remain once their rewards are known: all of them here."""
+        """The candidates that a method's own condition leaves: all of them here."""
         return proposal
 
     def rescore(self, log_probs: "Tensor", rewards: "Tensor | None") -> "Tensor":
@@ -67,16 +83,14 @@ class Base(TokenRule):
 class RewardShift(TokenRule):
     """Add β times the reward of each candidate to its log probability.
 
-    Formula: score(v) = log p(v | prefix) + β·r(prefix + v) over the base LM's top-k candidates; q(v) ∝ exp(score(v) / T), or the
-    highest score. β = 0 is the base LM.
+    Formula: score(v) = log p(v | prefix) + β·r(prefix + v) over the base LM's top-k candidates, or with `candidates=all` over the top k of this
+    score among all tokens; q(v) ∝ exp(score(v) / T), or the highest score. β = 0 is the base LM.
     Paper: ARGS (arXiv 2402.01694; r trained on complete responses; greedy there, sampled here by default, so that all columns share
     their random numbers), PARGS and PARGS-G (arXiv 2406.07780; r trained on partial responses), FaRMA (arXiv 2502.04517; r is a logit
-    of a causal LM), GenARM (arXiv 2410.08193; r is a sum of log probabilities), CD (arXiv 2310.17022; r predicts the final reward); with
-    r = Σ log π₁ − Σ log π₂ of two language models DExperts (arXiv 2105.03023), proxy-tuning (arXiv 2401.08565), emulated fine-tuning
-    (arXiv 2310.12962) and the implicit reward of DPO (arXiv 2305.18290).
+    of a causal LM), GenARM (arXiv 2410.08193; r is a sum of log probabilities), CD (arXiv 2310.17022; r predicts the final reward).
     Cost: one forward of the base LM and one of each reward model per token, for any number of candidates.
-    Pitfall: a reward model trained on complete responses alone gives unreliable rewards of prefixes. FaRMA takes the top-k of the
-    mixed score and GenARM the complete vocabulary; here the candidates are always the base LM's top-k.
+    Pitfall: a reward model trained on complete responses alone gives unreliable rewards of prefixes. With `candidates=all`, as in the papers of
+    FaRMA and GenARM, an improbable token with a large reward can win; a scalar head scores single candidates and refuses it.
     """
 
     name: ClassVar[str] = "Reward shift"
@@ -84,6 +98,7 @@ class RewardShift(TokenRule):
 
     beta: float = field(default=1.0, metadata={"help": BETA_HELP, "min": 0.0, "max": 20.0})
     pick: str = field(default="sample", metadata={"help": "Sample from the scores, or take the highest (greedy)", "choices": PICKS})
+    candidates: str = choice("topk", CANDIDATES_HELP, CANDIDATES)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -97,8 +112,8 @@ class RewardShift(TokenRule):
 class Interpolation(TokenRule):
     """Interpolate between the log probabilities of the base LM and those of other language models.
 
-    Formula: score(v) = (1 − β)·log p(v | prefix) + β·Σ_j w_j·log π_j(v | prefix) over the base LM's top-k candidates. β = 0 is the base LM,
-    β = 1 the mix of the others, β > 1 goes beyond it.
+    Formula: score(v) = (1 − β)·log p(v | prefix) + β·Σ_j w_j·log π_j(v | prefix) over the base LM's top-k candidates, or with `candidates=all`
+    over the top k of this score. β = 0 is the base LM, β = 1 the mix of the others, β > 1 goes beyond it.
     Paper: DeRa (arXiv 2402.02992; one aligned model; β is its λ), MOD (arXiv 2406.18853; several models, β = 1).
     Cost: one forward of the base LM and one of each other model per token.
     Pitfall: exact for a single token at β = 0 and 1 only; elsewhere it approximates the model that training with KL coefficient 1/β would give.
@@ -109,6 +124,7 @@ class Interpolation(TokenRule):
 
     beta: float = field(default=1.0, metadata={"help": "β, from the base LM (0) to the other models (1) and beyond", "min": 0.0, "max": 20.0})
     pick: str = field(default="sample", metadata={"help": "Sample from the scores, or take the highest (greedy)", "choices": PICKS})
+    candidates: str = choice("topk", CANDIDATES_HELP, CANDIDATES)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -137,6 +153,7 @@ class RAD(TokenRule):
     )  # fmt: skip
     inverse: str = choice("no", "Whether low rewards are wanted, as for toxicity", ("no", "yes"))
     pick: str = choice("sample", "Sample from the scores, or take the highest (greedy)", PICKS)
+    candidates: str = choice("topk", CANDIDATES_HELP, CANDIDATES)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -167,6 +184,7 @@ class FUDGE(TokenRule):
     )  # fmt: skip
     keep: int = setting(0, "Candidates that stay after mixing, the highest scores; 0 keeps all", 0, 200)
     pick: str = choice("sample", "Sample from the scores, or take the highest (greedy)", PICKS)
+    candidates: str = choice("topk", CANDIDATES_HELP, CANDIDATES)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -200,7 +218,7 @@ class Sparse(RewardShift):
 
     @property
     def request(self) -> Propose:
-        return Propose(True, entropy=True, only_if=self.is_unsure)
+        return Propose(True, entropy=True, only_if=self.is_unsure, whole=self.reads_vocabulary)
 
     def is_unsure(self, proposal: "Proposal") -> bool:
         """Whether the reward model is asked about these candidates."""

@@ -36,6 +36,7 @@ class CARDS(GuidanceMethod):
     """
 
     name: ClassVar[str] = "CARDS"
+    lost: ClassVar[str] = "its reward was below the threshold"
     group: ClassVar[str] = SEGMENTS
     uses_reward: ClassVar[bool] = True
 
@@ -113,6 +114,7 @@ class BlockBestOfK(GuidanceMethod):
     """
 
     name: ClassVar[str] = "Block-wise best-of-k"
+    lost: ClassVar[str] = "another block had a higher reward"
     group: ClassVar[str] = SEGMENTS
     uses_reward: ClassVar[bool] = True
 
@@ -157,6 +159,7 @@ class ChunkBeam(GuidanceMethod):
     """
 
     name: ClassVar[str] = "Chunk beam search"
+    lost: ClassVar[str] = "other chunks had a higher reward"
     group: ClassVar[str] = SEGMENTS
     uses_reward: ClassVar[bool] = True
 

@@ -27,6 +27,7 @@ class SeveralAnswers(GuidanceMethod):
 
     group: ClassVar[str] = ANSWERS
     uses_reward: ClassVar[bool] = True
+    lost: ClassVar[str] = "another answer had a higher reward"
 
     def number(self, rows: "Rows") -> int:
         """How many answers are drawn this time."""
@@ -89,6 +90,7 @@ class SoftBestOfN(BestOfN):
     """
 
     name: ClassVar[str] = "Soft best-of-n"
+    lost: ClassVar[str] = "another answer was drawn, by its reward"
 
     reward_temperature: float = setting(1.0, "Larger values keep answers with low rewards more often", 1e-6, 1e6)
 
@@ -138,6 +140,7 @@ class SpeculativeRejection(BestOfN):
     """
 
     name: ClassVar[str] = "Speculative rejection"
+    lost: ClassVar[str] = "others had a higher reward at this length"
 
     n: int = setting(8, "Answers to begin with", 1, 64)
     drop: float = setting(0.5, "Share of the answers that is dropped each time", 0.0, 0.9)
@@ -174,6 +177,7 @@ class Particles(GuidanceMethod):
     """
 
     name: ClassVar[str] = "Particles"
+    lost: ClassVar[str] = "another answer was drawn, by its weight"
     group: ClassVar[str] = ANSWERS
     uses_reward: ClassVar[bool] = True
 

@@ -6,20 +6,23 @@ Knows nothing of methods, text or the screen.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rgtg.errors import BadReward, BadSettings, ModelRefused
 from rgtg.models.loading import HasWeights
 from rgtg.models.prefixes.growing import GrowingRows
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class SlotRewards(NamedTuple):
     """Rewards of one slot: `new` of every prefix not scored before (the shortest first), `reward` of the current prefix, `candidates` of the
-    current prefix followed by each candidate."""
+    current prefix followed by each candidate: a tensor on the CPU where every token of the vocabulary was asked for."""
 
     new: Sequence[float]
     reward: float
-    candidates: Sequence[float]
+    candidates: "Sequence[float] | Tensor"
 
 
 def not_finite(name: str, where: str) -> BadReward:
@@ -57,7 +60,10 @@ class RewardPrefixes(ABC):
 
     @abstractmethod
     def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
-        """Rewards of each slot in `asks` (slot -> candidate ids, () for the current prefix alone). Slots with nothing new cost no forward."""
+        """Rewards of each slot in `asks` (slot -> candidate ids, () for the current prefix alone). Slots with nothing new cost no forward.
+
+        Of a kind that `scores_vocabulary` the candidates may be `range(n)`: the first n tokens of the vocabulary.
+        """
 
     @property
     def caches(self) -> Sequence[GrowingRows]:
@@ -101,14 +107,20 @@ class TranslatedEnd(RewardPrefixes):
         self._batch.disable_cache()
 
 
-def check_guides(guides: Sequence[tuple["RewardModel", float]], language_models: bool) -> None:
-    """Raise ModelRefused or BadSettings unless these may guide together; with `language_models` the method reads log probabilities."""
+def check_guides(guides: Sequence[tuple["RewardModel", float]], language_models: bool, vocabulary: bool = False) -> None:
+    """Raise ModelRefused or BadSettings unless these may guide together; with `language_models` the method reads log probabilities, with
+    `vocabulary` the rewards of all next tokens."""
     for guide, weight in guides:
         if not guide.guides:
             raise ModelRefused(f"`{guide.name}` is a judge: it observes and never guides.", do="Choose another reward model.")
         if language_models and not guide.has_log_probs:
             do = "Choose a base LM or an autoregressive reward model."
             raise ModelRefused(f"`{guide.name}` has no log probabilities, which this method needs.", "Its rewards are of another kind.", do)
+        if vocabulary and not guide.scores_vocabulary:
+            do = "Leave `candidates` at `topk`, or choose a vocabulary, autoregressive or implicit reward model."
+            raise ModelRefused(
+                f"`candidates=all` needs the rewards of all next tokens, and `{guide.name}` scores one at a time.", f"It is {guide.cost}.", do
+            )
         if not math.isfinite(weight):
             raise BadSettings(f"The weight of `{guide.name}` has to be a number.", f"Found {weight}.")
     names = [guide.name for guide, _ in guides]
@@ -130,6 +142,11 @@ class RewardModel(HasWeights, ABC):
     @property
     def has_log_probs(self) -> bool:
         """Whether its rewards are sums of the log probabilities of a language model."""
+        return False
+
+    @property
+    def scores_vocabulary(self) -> bool:
+        """Whether one forward gives the rewards of all next tokens."""
         return False
 
     @property

@@ -27,7 +27,7 @@ class TokenPrefixes(RewardPrefixes):
         self._prompt_lengths = list(prompt_lengths)
         self._rewards: list[list[float]] = [[] for _ in prompt_lengths]  # of the prefixes of each response, as far as known
         self._next: dict[int, Tensor] = {}  # (vocabulary,): `TokenRewardModel.values` behind the tokens fed so far
-        self._candidates: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
+        self._candidates: dict[int, tuple[Sequence[int], Sequence[float] | Tensor]] = {}
         if read := [slot for slot in range(len(self._rewards)) if prefixes.rows.is_fed(slot)]:  # equal texts were encoded once at the start
             values = reward_model.values(*self._logits([both.forward(read) for both in self._both]))
             self._next = dict(zip(read, values, strict=True))
@@ -42,7 +42,7 @@ class TokenPrefixes(RewardPrefixes):
     def append(self, slot: int, token_id: int) -> None:
         ids, rewards = self._candidates.pop(slot, ((), ()))
         if token_id in ids and self._num_unknown(slot) == 0:
-            self._rewards[slot].append(rewards[list(ids).index(token_id)])
+            self._rewards[slot].append(float(rewards[ids.index(token_id)]))
         for prefixes in self._both:
             prefixes.append(slot, token_id)
 
@@ -79,7 +79,9 @@ class TokenPrefixes(RewardPrefixes):
         # a view would keep the values of all positions in memory
         self._next |= {slot: values[-1].clone() if len(values) > 1 else values[-1] for slot, values in fed.items()}
         asked = [slot for slot, ids in asks.items() if ids]
-        candidates = dict(zip(asked, self._look_up(asked, asks), strict=True))
+        some = [slot for slot in asked if not isinstance(asks[slot], range)]
+        candidates: dict[int, Sequence[float] | Tensor] = dict(zip(some, self._look_up(some, asks), strict=True))
+        candidates |= {slot: self._first(slot, len(asks[slot])) for slot in asked if slot not in candidates}
         for slot in asked:
             self._candidates[slot] = asks[slot], candidates[slot]
         return {slot: SlotRewards(new.get(slot, ()), self._current_reward(slot, not ids), candidates.get(slot, ())) for slot, ids in asks.items()}
@@ -142,6 +144,11 @@ class TokenPrefixes(RewardPrefixes):
             rewards = rewards + torch.tensor([self._current_reward(slot) for slot in slots], device=rewards.device)[:, None]
         return [row[: len(asks[slot])] for slot, row in zip(slots, rewards.tolist(), strict=True)]
 
+    def _first(self, slot: int, num: int) -> Tensor:
+        """Rewards (num,) behind each of the first tokens of the vocabulary."""
+        rewards = self._next[slot][:num].cpu()
+        return rewards + self._current_reward(slot) if self.reward_model.sums else rewards.clone()
+
     def _current_reward(self, slot: int, wanted: bool = True) -> float:
         """Reward of the current response; that of an empty one takes a forward of its own, which is made only if it is `wanted`."""
         if self._rewards[slot]:
@@ -178,6 +185,10 @@ class TokenRewardModel(RewardModel):
         return (
             "one forward per token for the complete vocabulary" if self.reference is None else "two forwards per token, its own and its reference's"
         )
+
+    @property
+    def scores_vocabulary(self) -> bool:
+        return True
 
     @abstractmethod
     def values(self, logits: Tensor, reference: Tensor | None) -> Tensor:

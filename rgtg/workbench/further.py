@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, UnknownRecord
+from rgtg.guidance.methods import rule_of
 from rgtg.records import Comparison, Run, Step, Trace, new_id, now
 
 
@@ -21,15 +22,27 @@ def on_screen(comparison: Comparison) -> tuple[Trace, ...]:
     return tuple(t if t.parent_trace_id == parent else replace(t, parent_trace_id=parent, branch_position=at) for t, parent, at in begun)
 
 
-def branch_of(comparison: Comparison, trace_id: str, position: int, token_id: int) -> Trace:
-    """A new column that repeats the trace up to `position` and takes `token_id` there. Raises RgtgError."""
+def branch_of(comparison: Comparison, trace_id: str, position: int, token_id: int | None) -> Trace:
+    """A new column that repeats the trace up to `position` and takes `token_id` there. Raises RgtgError.
+
+    An answer that is written by hand stays in its column: the last one there is the answer, and those before it, its parents, are kept. With
+    the `token_id` None the choices from `position` on are taken back.
+    """
     parent = comparison.trace(trace_id)
     if parent is None:
         raise UnknownRecord("That column is not part of this comparison.", f"Found `{trace_id}`.")
     if not isinstance(position, int) or not 0 <= position < len(parent.steps):
         raise BadSettings("A branch has to start at a token of the answer.", f"Found position {position} of {len(parent.steps)}.")
+    rule = rule_of(parent.run)
+    by_hand = rule is not None and rule.num_chosen(parent.run.forced_ids) is not None
+    if rule is not None and by_hand and token_id is None:
+        again = rule.begun_again()
+        parent = replace(parent, run=replace(parent.run, params=tuple((name, getattr(again, name)) for name, _ in parent.run.params)))
+        return _behind(parent, parent.steps[:position], parent.token_ids[:position], parent.column, parent.place)
     if token_id not in [c.token_id for c in parent.steps[position].candidates]:
         raise BadSettings("A branch has to take one of the candidates of its step.", f"Token {token_id} is not among them.")
+    if by_hand:
+        return _behind(parent, parent.steps[:position], (*parent.token_ids[:position], token_id), parent.column, parent.place)
     place = len(on_screen(comparison))
     if place >= len(COLUMN_NAMES):
         raise BadSettings(f"A comparison has at most {len(COLUMN_NAMES)} columns, branches included.", "", "Run it again for a new comparison.")

@@ -262,7 +262,7 @@ class Workbench:
         """Replace folders, as given on the command line, by the models' names."""
         return tuple((self.library.reward_model(name).name, weight) for name, weight in mix)
 
-    def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int, rater_id: str | None = None) -> RunningComparison:
+    def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int | None, rater_id: str | None = None) -> RunningComparison:
         """Branch from one token: the trace is repeated up to `position`, takes `token_id` there and continues."""
         comparison = self._at_rest(comparison_id)
         return self._further(comparison, [branch_of(comparison, trace_id, position, token_id)])

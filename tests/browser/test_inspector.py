@@ -73,6 +73,29 @@ def test_best_of_n_lists_the_answers_that_were_not_kept(person: Visitor):
     assert person.page.locator("#inspector .tried tbody tr").count() == 3
 
 
+def test_the_other_answers_are_folded_below_the_column(person: Visitor):
+    for column, num in (("A", 3), ("B", None)):
+        fold = person.page.locator(f"#view-{column} .others")
+        summary = fold.locator("summary").inner_text()
+        assert summary.endswith("other answers") and (num is None or summary == f"{num} other answers")
+        assert fold.locator("li").count() == 0, "on demand"
+        fold.locator("summary").click()
+        rows = fold.locator("li:not(.hint)")
+        rows.first.wait_for()
+        rewards = [float(text.replace("−", "-")) for text in fold.locator("b").all_inner_texts()]
+        assert rewards == sorted(rewards, reverse=True) and all(person.page.evaluate("texts => texts.map(Boolean)", rows.all_inner_texts()))
+        fold.locator("summary").click()
+    assert "another answer had a higher reward" in person.page.locator("#view-A .others .why").first.evaluate("node => node.textContent")
+    assert "its reward was below the threshold" in person.page.locator("#view-B .others .why").first.evaluate("node => node.textContent")
+    assert person.page.locator("#view-C .others").count() == 0
+    kept = person.page.evaluate("rgtg.reward(rgtg.views.A, rgtg.views.A.steps.length - 1) !== null && rgtg.views.A.steps.at(-1).r")
+    assert max(rewards_of(person, "A")) <= kept + 1e-3
+
+
+def rewards_of(person: Visitor, column: str) -> list[float]:
+    return person.page.evaluate("column => rgtg.views[column].steps.flatMap((step) => (step.y?.rows ?? []).map((row) => row[1]))", column)
+
+
 def test_cards_lists_ten_tries_with_their_thresholds_and_counts_the_rest(person: Visitor):
     open_token(person, "B", 0)
     assert person.page.locator("#inspector .tried th").all_inner_texts() == ["Rejected here", "reward", "threshold"]
@@ -105,6 +128,18 @@ def test_a_hostile_piece_stays_text(person: Visitor):
 def test_a_threshold_of_minus_infinity_is_shown_and_kept(person: Visitor):
     spec = json.loads(person.page.evaluate("JSON.stringify(rgtg.field({ label: 'threshold' }, '-inf', 'f', () => 0).placeholder)"))
     assert spec == "−∞"
+
+
+def test_a_method_takes_its_own_default_reward_model_unless_a_person_picked_one(person: Visitor):
+    method, model = (person.page.locator(f"#settings-C-{name}") for name in ("method", "reward_model"))
+    defaults = {"genarm": "autoregressive", "fudge": "partial", "farma": "vocabulary", "args": "full", "best-of-n": "full"}
+    for key, default in defaults.items():
+        method.select_option(key)
+        assert model.input_value() == default, key
+    model.select_option("vocabulary")
+    for key, kept in (("pargs", "vocabulary"), ("fudge", "vocabulary"), ("dera", "autoregressive"), ("pargs", "partial")):
+        method.select_option(key)
+        assert model.input_value() == kept, key
 
 
 def test_own_guides_have_each_their_name_and_scale_and_the_base_column_says_whose_it_shows(person: Visitor):

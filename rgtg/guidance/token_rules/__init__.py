@@ -1,0 +1,1 @@
+"""Token rules that compare language models, or let a person choose."""

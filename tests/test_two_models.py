@@ -1,0 +1,162 @@
+"""Methods that read other language models, and candidates of the mixed score, on a model whose every answer can be written down."""
+
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from enumerable import SIZE, Answer, Toy, ToyLM, distance, log_probs_of
+from test_exact import LMS, OTHERS, TOY, ids_of, log_p, of, signed, step_by_step
+
+from rgtg.engine import Ended, Models, generate
+from rgtg.guidance.methods import terms_of
+from rgtg.records import Step
+
+Score = Callable[[Answer, int], float]
+
+
+def over(allowed: Callable[[Answer], set[int]], score: Score) -> dict[Answer, float]:
+    """Each token by its score among those that are allowed there."""
+    return step_by_step(lambda ids, v: score(ids, v) if v in allowed(ids) else -math.inf)
+
+
+def top(num: int, score: Score) -> Callable[[Answer], set[int]]:
+    return lambda ids: set(sorted(range(SIZE), key=lambda v: -score(ids, v))[:num])
+
+
+def plausible(share: float, score: Score) -> Callable[[Answer], set[int]]:
+    return lambda ids: {v for v in range(SIZE) if math.exp(score(ids, v)) >= share * max(math.exp(score(ids, w)) for w in range(SIZE))}
+
+
+def ratio(ids: Answer, v: int) -> float:
+    return of("one", ids, v) - of("two", ids, v)
+
+
+def shifted(ids: Answer, v: int) -> float:
+    return log_p(ids, v) + 2.0 * TOY.rewards[(*ids, v)]
+
+
+def test_candidates_are_the_top_k_of_the_base_lm_or_of_the_mixed_score():
+    assert distance(TOY.by_steps("farma", beta=2.0, top_k=2), over(top(2, log_p), shifted)) < 1e-5
+    mixed = over(top(2, shifted), shifted)
+    assert distance(TOY.by_steps("farma", beta=2.0, top_k=2, candidates="all"), mixed) < 1e-5 < distance(mixed, over(top(2, log_p), shifted))
+    clipped = lambda ids, v: log_p(ids, v) + 4.0 * min(1.0, max(0.0, TOY.rewards[(*ids, v)]))  # noqa: E731
+    assert distance(TOY.by_steps("rad", beta=4.0, top_k=3, candidates="all"), over(top(3, clipped), clipped)) < 1e-5
+    likely = lambda ids, v: log_p(ids, v) - 3.0 * math.log1p(math.exp(-TOY.rewards[(*ids, v)]))  # noqa: E731
+    assert distance(TOY.by_steps("fudge", weight=3.0, top_k=3, candidates="all", keep=2), over(top(2, likely), likely)) < 1e-5
+    product = lambda ids, v: 0.3 * of("one", ids, v) + 0.7 * of("two", ids, v)  # noqa: E731
+    mod = LMS.by_steps("mod", mix=[("one", 0.3), ("two", 0.7)], top_k=2, candidates="all")
+    assert distance(mod, over(top(2, product), product)) < 1e-5
+
+
+def test_top_p_of_the_mixed_score_keeps_the_token_that_crosses_it():
+    def nucleus(ids: Answer) -> set[int]:
+        order = sorted(range(SIZE), key=lambda v: -shifted(ids, v))
+        weights = [math.exp(shifted(ids, v)) for v in order]
+        return {v for i, v in enumerate(order) if sum(weights[:i]) < 0.8 * sum(weights)}
+
+    assert distance(TOY.by_steps("genarm", beta=2.0, top_p=0.8, candidates="all"), over(nucleus, shifted)) < 1e-5
+
+
+def test_candidates_stand_in_the_order_of_the_base_lm_whatever_selects_them():
+    (steps,) = TOY.write([TOY.run("farma", 3, beta=2.0, top_k=3, candidates="all")])
+    for step in steps:
+        log_probs = [c.log_prob for c in step.candidates]
+        assert len(log_probs) == 3 and log_probs == sorted(log_probs, reverse=True) and all(c.rewards for c in step.candidates)
+
+
+@pytest.mark.parametrize("candidates", ["topk", "all"])
+def test_a_contrast_leaves_out_what_the_base_lm_finds_implausible(candidates):
+    def score(ids: Answer, v: int) -> float:
+        return log_p(ids, v) + 1.7 * ratio(ids, v)
+
+    contrast = LMS.by_steps("experts", beta=1.7, plausibility=0.3, candidates=candidates, mix=signed("experts"))
+    assert distance(contrast, over(plausible(0.3, log_p), score)) < 1e-5
+    assert distance(contrast, step_by_step(score)) > 0.01
+
+
+@pytest.mark.parametrize(("beta", "share"), [(1.0, 0.1), (1.0, 0.4), (0.5, 0.2), (2.0, 0.0)])
+def test_alignment_aware_decoding_ranks_what_the_tuned_model_finds_plausible_by_its_log_ratio(beta, share):
+    def score(ids: Answer, v: int) -> float:
+        return (1 - beta) * log_p(ids, v) + beta * ratio(ids, v)
+
+    target = over(plausible(share, lambda ids, v: of("one", ids, v)), score)
+    params = {"beta": beta, "plausibility": share, "mix": signed("aad")}
+    assert distance(LMS.by_steps("aad", pick="sample", **params), target) < 1e-5
+    (steps,) = LMS.write([LMS.run("aad", **params)])
+    taken = tuple(step.token_id for step in steps)
+    if beta == 1.0:
+        for i, v in enumerate(taken):
+            allowed = plausible(share, lambda ids, v: of("one", ids, v))(taken[:i])
+            assert v == max(allowed, key=lambda w: ratio(taken[:i], w)), "greedy, as in the paper"
+
+
+@pytest.mark.parametrize("candidates", ["topk", "all"])
+def test_a_nudger_writes_where_the_base_lm_is_unsure(candidates):
+    def unsure(ids: Answer) -> bool:
+        return max(TOY.next_probs(ids)) < 0.6
+
+    def score(ids: Answer, v: int) -> float:
+        return of("one", ids, v) if unsure(ids) else log_p(ids, v)
+
+    nudged = LMS.by_steps("nudging", threshold=0.6, candidates=candidates, top_k=3, mix=[("one", 1.0)])
+    assert distance(nudged, over(top(3, score if candidates == "all" else log_p), score)) < 1e-5
+    assert distance(LMS.by_steps("nudging", threshold=1.01, mix=[("one", 1.0)]), step_by_step(lambda ids, v: of("one", ids, v))) < 1e-5
+    (steps,) = LMS.write([LMS.run("nudging", 1, threshold=0.6, mix=[("one", 1.0)])])
+    taken = tuple(step.token_id for step in steps)
+    assert [bool(step.candidates[0].rewards) for step in steps] == [unsure(taken[:i]) for i in range(len(taken))], "asked only where it writes"
+
+
+class Prompted(ToyLM):
+    """A language model that goes on in another way behind each prompt; a prompt is encoded as its first letter."""
+
+    def __init__(self, **logits: dict):
+        super().__init__(TOY.logits)
+        self.loaded.encode_prompt = lambda text: (ord(text[0]),)
+        self.by_prompt = {(ord(letter),): {ids: torch.tensor(row) for ids, row in rows.items()} for letter, rows in logits.items()}
+
+    def behind(self, prompt):
+        return self.by_prompt.get(tuple(prompt), self.logits)
+
+
+def test_a_contrastive_prompt_adds_the_log_ratio_behind_its_two_texts_in_one_forward_a_token():
+    def score(ids: Answer, v: int) -> float:
+        return log_p(ids, v) + 1.3 * ratio(ids, v)
+
+    toy = Toy(TOY.logits, TOY.rewards)
+    toy.models = Models(Prompted(p=OTHERS["one"], n=OTHERS["two"]))
+    texts = {"beta": 1.3, "positive": "p", "negative": "n"}
+    assert distance(toy.by_steps("contrastive-prompt", **texts), step_by_step(score)) < 1e-5
+    assert distance(toy.by_steps("contrastive-prompt", top_k=2, candidates="all", **texts), over(top(2, score), score)) < 1e-5
+    assert distance(toy.by_steps("contrastive-prompt", top_k=2, **texts), over(top(2, log_p), score)) < 1e-5
+    assert distance(toy.by_steps("contrastive-prompt", plausibility=0.3, **texts), over(plausible(0.3, log_p), score)) < 1e-5
+    assert distance(toy.by_steps("contrastive-prompt", **texts | {"negative": "p"}), TOY.base) < 1e-5, "two equal texts say nothing"
+    run = toy.run("contrastive-prompt", 5, **texts)
+    events = [event for _, event in generate([run], toy.models)]
+    *steps, end = [event for event in events if isinstance(event, Step | Ended)]
+    assert (end.lm_forwards, end.reward_forwards) == (len(steps), 0)
+    for i, step in enumerate(steps):
+        ids = tuple(s.token_id for s in steps[:i])
+        for c in step.candidates:
+            assert dict(c.rewards) == {"contrast": pytest.approx(ratio(ids, c.token_id), abs=1e-5)}
+            assert terms_of(run, c) == pytest.approx({"log p": c.log_prob, "β·r": 1.3 * dict(c.rewards)["contrast"]}, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_tables_with_a_plausibility_come_out(shared):
+    folder = shared.parent / "reference"
+    if not folder.is_dir():
+        pytest.skip("needs the reference tables")
+    model = json.loads((folder / "model.json").read_text())
+    logits = {name: {ids_of(k): v for k, v in model[f"{name}_logits"].items()} for name in ("base", "expert", "antiexpert")}
+    rewards = {ids_of(k): v for k, v in model["reward"].items()}
+    toy = Toy(logits["base"], rewards, one=log_probs_of(logits["expert"]), two=log_probs_of(logits["antiexpert"]))
+    rows = [row for row in json.loads((folder / "contrastive.json").read_text())["rows"] if row["settings"]["plausibility"]]
+    assert len(rows) >= 3
+    for row in rows:
+        params = {"beta": float(row["settings"]["alpha"]), "plausibility": float(row["settings"]["plausibility"]), "mix": signed("experts")}
+        answer_probs = toy.by_steps("experts", **params)
+        assert distance(answer_probs, {ids_of(k): p for k, p in row["sequences"].items()}) < 1e-5, row["settings"]
+        (steps,) = toy.write([toy.run("experts", temperature=0.0, **params)])
+        assert [step.token_id for step in steps] == row["greedy"], row["settings"]

@@ -69,7 +69,7 @@ def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
         "r": _number(_reward(step, guide)),
     }
     fields |= {"m": _number(step.score - top.score) if top else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
-    fields |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
+    fields |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run, step.position + 1) for c in _shown(step)]}
     left_out = len(step.candidates) - len(fields["c"])
     return _line(fields | ({"n": left_out} if left_out else {}) | _tried(step.tried))
 
@@ -106,12 +106,12 @@ def _shown(step: Step) -> list:
     return sorted(required + others, key=lambda c: c.rank_after)
 
 
-def _row(c: Candidate, run: Run | None) -> list:
+def _row(c: Candidate, run: Run | None, num_tokens: int) -> list:
     """[id, text, log p, each guide's reward, score, rank before, rank after, share after, the score's terms]: the terms in the order of
     the header's, null where they cannot be said."""
     rewards = dict(c.rewards)
     by_guide = [_number(rewards.get(ref.name)) for ref, _ in run.guides] if run and rewards else []
-    terms = [_number(value) for value in terms_of(run, c).values()] if run else []
+    terms = [_number(value) for value in terms_of(run, c, num_tokens).values()] if run else []
     return [c.token_id, c.text, _number(c.log_prob), by_guide, _number(c.score), c.rank_before, c.rank_after, _number(c.prob_after), terms or None]
 
 
@@ -206,6 +206,10 @@ class ColumnStream:
     def step(self, step: Step) -> None:
         self.text += step_line(step, self._run, self._blind)
         self.num_tokens, self._on_trial = self.num_tokens + 1, ""
+
+    def standardised(self, run: Run) -> None:
+        """Take the run with the statistics of its base samples, which its scores are made of."""
+        self._run = run
 
     def on_trial(self, text: str) -> None:
         """Set what is being tried beyond the text, for the next `pace` to show; the next step clears it."""

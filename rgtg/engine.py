@@ -18,18 +18,19 @@ from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, RgtgError, Stopped
 from rgtg.guidance.methods import method
+from rgtg.guidance.mixes.standards import Measured, measured
 from rgtg.guidance.proposals import candidates, entropy
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
-from rgtg.guidance.steps import Ended, Event, Working, step_of
+from rgtg.guidance.steps import Ended, Event, Standardised, Working, step_of, tried_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
-from rgtg.prompts import TextStream, check_fits, pieces
-from rgtg.records import Params, Run, Step, Tried
+from rgtg.prompts import TextStream, check_fits
+from rgtg.records import Params, Run, Step
 from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards, TranslatedEnd, check_guides, not_finite
-from rgtg.rewards.combine import combine
+from rgtg.rewards.combine import combine, mixed
 from rgtg.system.stopping import check_stopped, stoppable
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
@@ -129,6 +130,13 @@ class _Column:
         except RgtgError as error:
             self.fail(error)
 
+    def charge(self, samples: Measured) -> None:
+        """Account for the base samples that its rewards are standardised by."""
+        self.cost += Counter({LM: samples.lm_forwards, next(iter(self.guides), LM): samples.reward_forwards})
+        self.notes += samples.notes
+        if samples.error:
+            self.fail(samples.error)
+
     def fail(self, error: RgtgError) -> None:
         self.error = str(error)
         self.stop()
@@ -191,17 +199,16 @@ class _Column:
                 self._resume_with_rewards()
 
     def _resume_with_rewards(self) -> None:
-        mix, weights = combine(self.run.combine), list(self.guides.values())
         if self.proposals is None:
             rows = [[rewards[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, rewards in self._by_guide()]
             if not all(math.isfinite(reward) for row in rows for reward in row):
                 self.fail(not_finite(next(iter(self.guides)), "at the end of an answer"))
             else:
-                self.resume(mix(torch.tensor(rows, dtype=torch.float64).unbind(), weights).tolist())
+                self.resume(mixed(self.run, torch.tensor(rows, dtype=torch.float64).unbind(), self.rows.lengths).tolist())
             return
         for row, proposal in self._to_score():
             proposal.components = {name: list(rewards[self.slots[name][row]].candidates) for name, rewards in self._by_guide()}
-            proposal.rewards = mix([torch.tensor(rewards) for rewards in proposal.components.values()], weights)
+            proposal.rewards = mixed(self.run, [torch.tensor(rewards) for rewards in proposal.components.values()], self.rows.num_tokens(row) + 1)
         self.resume(self.proposals)
 
     def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
@@ -229,14 +236,10 @@ class _Column:
 
     def _step(self, draft: Draft, given_up: Sequence[GivenUp]) -> Step:
         text = self.text.push(draft.token_id) + (self.text.finish() if draft.is_last else "")
-        position, tried = self.rows.num_given + self.num_shown, tuple(map(self._tried, given_up))
-        return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
-
-    def _tried(self, given_up: GivenUp) -> Tried:
-        ids = tuple(draft.token_id for draft in given_up.drafts)
         before = (*self.run.prompt_ids, *self.run.forced_ids[:-1], *(draft.token_id for draft in self.rows.settled[: self.num_shown]))
-        text = "".join(pieces(self.lm.loaded.tokenizer, before, ids, self.lm.loaded.closing))
-        return Tried(text, ids, given_up.reward, given_up.threshold, given_up.weight)
+        position = self.rows.num_given + self.num_shown
+        tried = tuple(tried_of(one, before, self.lm.loaded.tokenizer, self.lm.loaded.closing) for one in given_up)
+        return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
 
     def end(self, started: float, check_forwards: int) -> Ended:
         ids = [draft.token_id for draft in self.rows.settled]
@@ -369,11 +372,15 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     started = time.perf_counter()
     try:
         with stoppable(stop):
-            models_at_work = _Round(runs, models)
+            of_samples = [measured(run, models.base_lm, models.reward_model, partial(generate, models=models, stop=stop)) for run in runs]
+            models_at_work = _Round([one.run for one in of_samples], models)
     except Stopped:
         yield from ((number, Ended("stopped", seconds=time.perf_counter() - started)) for number in range(len(runs)))
         return
     alive = dict(enumerate(models_at_work.columns))
+    for number, one in enumerate(of_samples):
+        alive[number].charge(one)
+        yield from ((number, Standardised(one.run)) for _ in one.notes)
     while alive:
         use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
         stopped = False

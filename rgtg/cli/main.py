@@ -179,11 +179,17 @@ def _workbench(options: argparse.Namespace) -> "Workbench":
 
 def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[ColumnSpec], GenerationConfig]:
     generation = GenerationConfig(**{f.name: getattr(options, f.name) for f in fields(GenerationConfig)})
-    columns = [parse_run(text, generation) for text in options.run] or workbench.default_columns()
-    for column in columns:
-        for name, _ in column.mix:
-            _list_folder(workbench, name, bool(METHODS[column.method].roles))
-    return columns, generation
+
+    def parsed(text: str) -> ColumnSpec:
+        chosen = METHODS.get(text.partition(":")[0])
+
+        def check(name: str) -> None:
+            _list_folder(workbench, name, bool(chosen and chosen.roles))
+            workbench.library.scorer(name)
+
+        return parse_run(text, generation, check)
+
+    return [parsed(text) for text in options.run] or workbench.default_columns(), generation
 
 
 def _list_folder(workbench: "Workbench", name: str | None, language_model: bool = False) -> None:
@@ -260,6 +266,7 @@ def trace_json(trace: Trace, column: str) -> dict:
         "base_lm": run.base_lm.name,
         "reward_models": [ref.name for ref, _ in run.guides],
         "weights": [weight for _, weight in run.guides],
+        "combine": run.combine,
         "observers": [o.name for o in run.observers],
         "seed": run.seed,
         "text": trace.response,
@@ -279,6 +286,7 @@ def trace_json(trace: Trace, column: str) -> dict:
 def trace_text(trace: Trace, column: str) -> str:
     """One column as the lines that `generate` prints."""
     guide = f" · {mix_words(trace.run.guides)}" if trace.run.guides else ""
+    guide += f" ({trace.run.combine})" if len(trace.run.guides) > 1 else ""
     params = "".join(f" {k}={v:g}" if isinstance(v, float) else f" {k}={v}" for k, v in trace.run.params)
     rewards = "  ".join(f"{name} {value:+.2f}" for name, value in (trace.steps[-1].rewards if trace.steps else ()))
     lines = [f"{column}  {trace.run.method}{guide}{params}", f"   {trace.run.prompt}|{trace.response}"]

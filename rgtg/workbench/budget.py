@@ -15,6 +15,7 @@ from rgtg.errors import OverBudget
 from rgtg.guidance.methods import method
 from rgtg.guidance.spot_check import record_of
 from rgtg.records import Run
+from rgtg.rewards.combine import needs_standards
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
@@ -110,6 +111,7 @@ class Budget:
 def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
     """Work by the name of the model, "" for the base LM, summed over the runs."""
     from rgtg.engine import read_prompt
+    from rgtg.guidance.mixes.standards import sample_runs
 
     loads: dict[str, Load] = {}
 
@@ -119,7 +121,7 @@ def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
         longest = max(before.length, prompt + tokens + 2 * width)
         loads[name] = Load(before.rows + rows, positions, max(before.rounds, tokens * tries), max(before.width, width), longest)
 
-    for run in runs:
+    for run in [sample for run in runs if needs_standards(run) for sample in sample_runs(run, [ref for ref, _ in run.guides])] + list(runs):
         rule, tokens = method(run.method).make(run.params), run.generation.max_new_tokens
         width = 1 + run.generation.top_k if rule.scores_candidates else 1
         add("", len(run.prompt_ids), tokens, rule.num_rows, rule.tries_a_token, 1)

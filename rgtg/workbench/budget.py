@@ -121,7 +121,8 @@ def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
         longest = max(before.length, prompt + tokens + 2 * width)
         loads[name] = Load(before.rows + rows, positions, max(before.rounds, tokens * tries), max(before.width, width), longest)
 
-    for run in [sample for run in runs if needs_standards(run) for sample in sample_runs(run, [ref for ref, _ in run.guides])] + list(runs):
+    samples = [sample for run in runs if needs_standards(run) for sample in sample_runs(run, [ref for ref, _ in run.guides])]
+    for run in (*samples, *runs):
         rule, tokens = method(run.method).make(run.params), run.generation.max_new_tokens
         width = 1 + run.generation.top_k if rule.scores_candidates else 1
         add("", len(run.prompt_ids), tokens, rule.num_rows, rule.tries_a_token, 1)

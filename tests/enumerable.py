@@ -114,7 +114,10 @@ class ToyReward(_Model):
         super().__init__(name)
         self.rewards = rewards
 
-    def start(self, prompts: Sequence, responses: Sequence, reserve: int) -> "_Batch":
+    def reads(self, lm: ToyLM) -> "ToyReward":
+        return self
+
+    def start(self, openings: Sequence, responses: Sequence, reserve: int) -> "_Batch":
         batch, rewards = _Batch(responses), self.rewards
 
         def forward(asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:

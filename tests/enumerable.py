@@ -69,7 +69,7 @@ class _Batch:
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         return [asks]
 
-    caches = ()
+    caches, remark = (), ""
 
     def append(self, slot: int, token_id: int) -> None:
         self.texts[slot] += (token_id,)

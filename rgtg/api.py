@@ -97,9 +97,7 @@ def _generation(settings: dict[str, Any]) -> GenerationConfig:
 
 def _mix(spec: ColumnSpec, models: Models) -> tuple[tuple[str, float], ...]:
     """Reward models that guide: those named, else the defaults of the method."""
-    objectives = {
-        m.name: m.loaded.card.objective if m.loaded.card else "" for m in models.reward_models.values() if m.guides and m.name != models.base_lm.name
-    }
+    objectives = {m.name: m.objective for m in models.reward_models.values() if m.guides and m.name != models.base_lm.name}
     return mix_of(spec, method(spec.method).default_guide(objectives), models.base_lm.name)
 
 

@@ -1,7 +1,7 @@
 """The decoding engine: all columns of a comparison advance together and yield a stream of events.
 
-A method is a generator that yields where it needs a model; in a round every model runs once, for all columns that wait for it. Works on
-token ids and growing prefixes. Knows nothing of the screen or the database.
+A method is a generator that yields where it needs a model; in a round every model runs once, for all columns that wait for it. Knows
+nothing of the screen or the database.
 """
 
 import math
@@ -25,11 +25,10 @@ from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
 from rgtg.guidance.steps import Ended, Event, Standardised, Working, step_of, tried_of
 from rgtg.models.lm import BaseLM
-from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits
 from rgtg.records import Params, Run, Step
-from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards, TranslatedEnd, check_guides, not_finite
+from rgtg.rewards.base import Opening, Reader, RewardModel, RewardPrefixes, SlotRewards, check_guides, not_finite
 from rgtg.rewards.combine import combine, mixed
 from rgtg.system.stopping import check_stopped, stoppable
 
@@ -50,6 +49,10 @@ class Models:
         if name not in self.reward_models:
             raise BadSettings(f"There is no reward model `{name}`.", f"Loaded: {', '.join(self.reward_models) or 'none'}.")
         return self.reward_models[name]
+
+    def reader(self, name: str) -> Reader:
+        """That reward model as a reader of the base LM. Raises TokenizerMismatch."""
+        return self.reward_model(name).reads(self.base_lm)
 
 
 def make_run(
@@ -84,19 +87,17 @@ def make_run(
     # defaults are stored too: another default in a later version must not change an old run
     values = tuple((p.name, getattr(rule, p.name)) for p in chosen.parameters)
     run = Run(
-        prompt, method_name, lm.loaded.ref, values, tuple((guide.loaded.ref, weight) for guide, weight in guiding), combining,
-        tuple(m.loaded.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids),
-        VERSIONS,
+        prompt, method_name, lm.loaded.ref, values, tuple((guide.ref, weight) for guide, weight in guiding), combining,
+        tuple(m.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids), VERSIONS,
     )  # fmt: skip
     for model in (*(guide for guide, _ in guiding), *observing):
-        check_same_tokens(model.loaded, lm.loaded)
-        check_fits(len(read_prompt(model, run, lm)), generation.max_new_tokens, model.name, model.context)
+        model.reads(lm).check_fits(opening(run), generation.max_new_tokens)
     return run
 
 
-def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
-    """Prompt ids of a run for a reward model: in the template of its card, or the run's own ids if the base LM has the same template."""
-    return run.prompt_ids if model.loaded.template == lm.loaded.template else model.loaded.encode_prompt(run.prompt)
+def opening(run: Run) -> Opening:
+    """The prompt of a run, for the reader of a reward model."""
+    return Opening(run.prompt, run.prompt_ids)
 
 
 class _Column:
@@ -265,23 +266,21 @@ class _Round:
         rules = [method(run.method).make(run.params) for run in runs]
         guides = dict.fromkeys(ref.name for run in runs for ref, _ in run.guides)  # guides first: the next token depends on them
         names = [LM, *(guides | dict.fromkeys(ref.name for run in runs for ref in run.observers))]
-        prompts: dict[str, list[Sequence[int]]] = {name: [] for name in names}
+        openings: dict[str, list[Opening]] = {name: [] for name in names}
         given: dict[str, list[Sequence[int]]] = {name: [] for name in names}
         slots: list[dict[str, range]] = [{} for _ in runs]
         for run, rule, own in zip(runs, rules, slots, strict=True):
             wanted = [(LM, rule.num_rows), *((ref.name, rule.num_rows) for ref, _ in run.guides), *((ref.name, 1) for ref in run.observers)]
             for name, num_rows in wanted:
-                prompt = run.prompt_ids if name == LM else read_prompt(models.reward_model(name), run, models.base_lm)
-                own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
-                prompts[name] += [prompt] * num_rows
+                own[name] = range(len(openings[name]), len(openings[name]) + num_rows)
+                openings[name] += [opening(run)] * num_rows
                 given[name] += [run.forced_ids[:-1]] * num_rows
         check_stopped()
-        self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
+        self.lm = models.base_lm.start([of_slot.ids for of_slot in openings[LM]], given[LM], longest + 2)
         self.batches: dict[str, RewardPrefixes] = {}
         for name in names[1:]:
             check_stopped()
-            batch = (model := models.reward_model(name)).start(prompts[name], given[name], longest + 2 * widest)
-            self.batches[name] = TranslatedEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
+            self.batches[name] = models.reader(name).start(openings[name], given[name], longest + 2 * widest)
         checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items()} | {LM: (models.base_lm, self.lm)}
         self.checks = {name: SpotCheck(model.name, batch, record_of(model), partial(self._note, name)) for name, (model, batch) in checked.items()}
         for run, rule, own in zip(runs, rules, slots, strict=True):
@@ -317,6 +316,7 @@ class _Round:
 
     def end(self, column: _Column, started: float) -> Ended:
         column.ended = True
+        column.notes += [remark for name in column.slots.keys() - {LM} if (remark := self.batches[name].remark) not in ("", *column.notes)]
         return column.end(started, sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots))
 
     def _note(self, name: str, text: str) -> None:

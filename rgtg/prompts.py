@@ -4,6 +4,7 @@ Works on tokenizers alone. Knows nothing of models, methods or the screen.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -246,6 +247,12 @@ class TextStream:
                 return
         self._window = window
         self._done = self._decode()
+
+    def copy(self) -> "TextStream":
+        """A decoder at the same place, which continues by itself."""
+        other = copy(self)
+        other._window = list(self._window)
+        return other
 
     def push(self, token_id: int) -> str:
         """Text that this token adds; "" while a character is incomplete."""

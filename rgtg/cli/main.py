@@ -298,7 +298,7 @@ def trace_text(trace: Trace, column: str) -> str:
 def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
     _list_folder(workbench, options.reward_model)
-    print(_json(workbench.score(options.reward_model, options.prompt, options.response, options.complete)))
+    print(_json(workbench.score(options.reward_model, options.prompt, options.response, options.complete, options.base_lm)))
 
 
 def _sweep(options: argparse.Namespace) -> None:

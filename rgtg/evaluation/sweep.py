@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rgtg import __version__
 from rgtg.config import GenerationConfig
-from rgtg.engine import Ended, Models, Standardised, generate, make_run, read_prompt
+from rgtg.engine import Ended, Models, Standardised, generate, make_run, opening
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import distinct_n, mean_interval
 from rgtg.guidance.methods import method
@@ -126,7 +126,7 @@ def _read(path: Path) -> Iterator[Cell]:
 
 def cell_key(run: Run, judge: RewardModel) -> str:
     """Hash of everything a cell depends on: the run, the judge's weights, the version of rgtg and the definitions of the metrics."""
-    content = to_json(replace(run, versions=(), standards=())) + judge.loaded.ref.revision + __version__ + DEFINITIONS
+    content = to_json(replace(run, versions=(), standards=())) + judge.ref.revision + __version__ + DEFINITIONS
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
@@ -164,13 +164,12 @@ def _cells(
         kl, truncation = (_total([getattr(s, name) for s in steps_of_run]) for name in ("kl", "truncation"))
         rewards = dict(steps_of_run[-1].rewards)
         guide = combined(run, rewards, len(ids)) if run.guides and all(ref.name in rewards for ref, _ in run.guides) else None
-        zero = judge.loaded.card.zero if judge.loaded.card else 0.0
-        judge_reward = judge.along(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1]
+        judge_reward = judge.reads(models.base_lm).score(opening(run), ids)
         if not math.isfinite(judge_reward):
             raise not_finite(judge.name, f"at the end of an answer to {run.prompt!r:.80}")
         yield Cell(
             key, label(run), run.prompt, run.seed, "".join(s.text for s in steps_of_run), ids, end.stop_reason,
-            judge_reward - zero, guide, statistics.fmean(s.log_prob for s in steps_of_run), kl, truncation,
+            judge_reward - judge.zero, guide, statistics.fmean(s.log_prob for s in steps_of_run), kl, truncation,
         )  # fmt: skip
 
 

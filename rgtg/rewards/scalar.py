@@ -18,7 +18,7 @@ from rgtg.models.prefixes.backbone import Backbone, encode_all
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.strategy import grow
 from rgtg.models.probe import check_reads, with_strategy
-from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards
+from rgtg.rewards.base import IdRewardModel, RewardPrefixes, SlotRewards
 
 
 class ScalarPrefixes(RewardPrefixes):
@@ -98,7 +98,7 @@ class ScalarPrefixes(RewardPrefixes):
 
 
 @dataclass(frozen=True, eq=False)
-class ScalarRewardModel(RewardModel):
+class ScalarRewardModel(IdRewardModel):
     """A decoder with a scalar head.
 
     Formula: r(x, y_{≤t}) = wᵀ·h_t + b, where h_t is the last hidden state at token t of the response.

@@ -110,7 +110,7 @@ class Budget:
 
 def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
     """Work by the name of the model, "" for the base LM, summed over the runs."""
-    from rgtg.engine import read_prompt
+    from rgtg.engine import opening
     from rgtg.guidance.mixes.standards import sample_runs
 
     loads: dict[str, Load] = {}
@@ -127,10 +127,9 @@ def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
         width = 1 + run.generation.top_k if rule.scores_candidates else 1
         add("", len(run.prompt_ids), tokens, rule.num_rows, rule.tries_a_token, 1)
         for ref, _ in run.guides:
-            prompt = len(read_prompt(models.reward_model(ref.name), run, models.base_lm))
-            add(ref.name, prompt, tokens, rule.num_rows, rule.tries_a_token, width)
+            add(ref.name, models.reader(ref.name).num_prompt_tokens(opening(run)), tokens, rule.num_rows, rule.tries_a_token, width)
         for ref in run.observers:
-            add(ref.name, len(read_prompt(models.reward_model(ref.name), run, models.base_lm)), tokens, 1, 1, 1)
+            add(ref.name, models.reader(ref.name).num_prompt_tokens(opening(run)), tokens, 1, 1, 1)
     return loads
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rgtg.engine import Models
     from rgtg.models.lm import BaseLM
     from rgtg.models.loading import Loaded
-    from rgtg.rewards.base import RewardModel
+    from rgtg.rewards.base import IdRewardModel, RewardModel
 
 logger = logging.getLogger(__name__)
 SCORERS = ("reward_model", "judge")  # kinds of models that give rewards
@@ -179,9 +179,10 @@ class Library:
         """Optimise a newly loaded model for this machine; what was done is logged and kept in `notes`."""
         from rgtg.models import tuning
         from rgtg.models.lm import BaseLM
+        from rgtg.rewards.base import IdRewardModel
 
         name, weights = model.name, model.loaded.model
-        if not isinstance(model, BaseLM) and self.settings.reward_dtype == "int8":
+        if isinstance(model, IdRewardModel) and self.settings.reward_dtype == "int8":
             self.notes[name] = str(tuning.quantise(weights, weights.base_model, name, lambda: sample_rewards(model)))
         else:
             tokens = tuning.LM_TOKENS if isinstance(model, BaseLM) else tuning.REWARD_TOKENS
@@ -249,7 +250,7 @@ class Library:
             return model
 
 
-def sample_rewards(model: "RewardModel") -> "Tensor":
+def sample_rewards(model: "IdRewardModel") -> "Tensor":
     """Rewards of every prefix of four fixed texts, to measure the error of int8: (prefixes,)."""
     import torch
 

@@ -38,7 +38,11 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
         return _line(head | {"blind": True})
     run = trace.run
     head |= {"method": run.method, "title": title or run.method, "params": plain_params(run.params), "base_lm": run.base_lm.name}
-    head |= {"guide": run.reward_model.name if run.reward_model else None, "guides": [[ref.name, weight] for ref, weight in run.guides]}
+    head |= {
+        "guide": run.reward_model.name if run.reward_model else None,
+        "guides": [[ref.name, weight] for ref, weight in run.guides],
+        "combine": run.combine,
+    }
     head |= {"terms": term_names(run)}
     head |= {"temperature": run.generation.temperature, "max": run.generation.max_new_tokens, "seed": run.seed}
     if trace.branch_position is not None:

@@ -44,7 +44,7 @@ def test_a_mix_is_read_as_it_is_written(text, mix):
         ("a++b", 3, "a reward model is missing before `+`"),
         ("a+", 3, "a reward model is missing at the end"),
         ("", 1, "a reward model is missing at the end"),
-        ('""*2', 1, "a reward model is missing"),
+        ('""*2', 1, "the name is empty"),
         ("a*", 3, "a weight is missing"),
         ("a*+b", 3, "a weight is missing"),
         ("partial*2+full*x", 16, "the weight `x` is not a number"),

@@ -74,8 +74,12 @@ def _name(text: str, at: int) -> tuple[str, int, int]:
     assert match is not None  # it may be empty
     name = match["quoted"] if match["quoted"] is not None else match["plain"].rstrip()
     if not name:
-        found = f"before `{text[at]}`" if at < len(text) else "at the end"
-        raise _wrong(text, at, f"a reward model is missing {found}.")
+        found = (
+            "the name is empty"
+            if match["quoted"] == ""
+            else f"a reward model is missing {f'before `{text[at]}`' if at < len(text) else 'at the end'}"
+        )
+        raise _wrong(text, at, f"{found}.")
     end = match.end() + len(text[match.end() :]) - len(text[match.end() :].lstrip())
     if end < len(text) and text[end] not in "+*":
         raise _wrong(text, end, f"`+` or `*` is missing before `{text[end]}`.")

@@ -207,6 +207,18 @@ class WithWeights(HasWeights, RewardModel):
     def ref(self) -> ModelRef:
         return self.loaded.ref
 
+    def of_label(self, label: str) -> "WithWeights":
+        """The same weights with one of the outputs of its head, by name or number, as the reward. Raises BadSettings."""
+        loaded = self.loaded.with_label(label)
+        raise BadSettings(f"`{loaded.ref.name}` cannot be read alone.", "Its outputs are one reward.", "Leave the label out.")
+
+    def check_one_output(self) -> None:
+        """Raise BadSettings if its head has several outputs and none is chosen."""
+        labels, name = self.loaded.labels, self.name
+        if labels and self.loaded.output is None:
+            do = f"Choose one: `{name}[{labels[0]}]`; a mix of several: `guides={name}[{labels[0]}]+{name}[{labels[1]}]*-0.5`."
+            raise BadSettings(f"`{name}` has {len(labels)} outputs, and a reward is one number.", f"Its outputs: {', '.join(labels)}.", do)
+
     @property
     def objective(self) -> str:
         return self.loaded.card.objective if self.loaded.card else ""
@@ -223,7 +235,7 @@ class WithWeights(HasWeights, RewardModel):
 class IdRewardModel(WithWeights):
     """A reward model that reads token ids of its own vocabulary, which it shares with the base LM."""
 
-    def reads(self, lm: BaseLM) -> "IdReader":
+    def reads(self, lm: BaseLM) -> Reader:
         check_same_tokens(self.loaded, lm.loaded)
         return IdReader(self, lm)
 

@@ -4,7 +4,7 @@ Knows nothing of the screen. Loads torch only for the kinds of reward.
 """
 
 from dataclasses import dataclass, fields
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 from rgtg.config import GenerationConfig
 from rgtg.docstrings import notes, summary
@@ -51,7 +51,8 @@ def reward_kinds() -> tuple[Group, ...]:
 
     entries = []
     for key, load in KINDS.items():
-        kind = get_type_hints(load)["return"]
+        hint = get_type_hints(load)["return"]
+        kind = next(iter(get_args(hint)), hint)  # the first of several
         entries.append(Entry(key, key.replace("-", " ").capitalize(), summary(load) or summary(kind), notes(kind)))
     return (Group("", "", tuple(entries)),)
 

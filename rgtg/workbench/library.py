@@ -8,13 +8,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.config import STARTER_DIR, Settings
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, StoreError, TokenizerMismatch, door
 from rgtg.guidance.methods import method
-from rgtg.models.catalog import Catalog, ModelInfo, is_folder
+from rgtg.models.catalog import Catalog, ModelInfo, is_folder, split_label
 from rgtg.models.vocabulary import check_family
 from rgtg.records import ModelRef
 from rgtg.system.stopping import waiting_for
@@ -38,6 +39,7 @@ class Library:
         self.settings = settings
         self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
         self._in_memory: dict[str, Any] = {}
+        self._chosen: dict[tuple[str, str], RewardModel] = {}  # by reward model and label
         self._families: dict[tuple[str, str], bool] = {}  # by the folders of a reward model and a base LM: whether their tokens are the same
         self._threads: dict[str, int] = {}  # by base LM, as measured when it was loaded
         self.notes: dict[str, str] = {}  # by model: how its matrices lie, or what int8 costs, in words
@@ -66,7 +68,8 @@ class Library:
 
     def _fitting(self, kind: str, base_lm: str | None) -> list[ModelInfo]:
         lm = next((m for m in self.base_lms() if base_lm in (None, m.name)), None)
-        return [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and self._shares_tokens(m, lm)]
+        fitting = [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and (m.reads_text or self._shares_tokens(m, lm))]
+        return [one for m in fitting for one in ([replace(m, name=f"{m.name}[{label}]") for label in m.labels] or [m])]
 
     def _shares_tokens(self, info: ModelInfo, lm: ModelInfo) -> bool:
         """Whether the two models have the same tokens, as far as their files show."""
@@ -92,19 +95,26 @@ class Library:
 
     def scorer(self, name: str) -> ModelInfo:
         """The reward model or judge of that name, folder or hub id, or else the base LM, whose log probabilities can be rewards."""
+        name, _ = self._split_label(name)
         base_lm = self.catalog.find(name, ("base_lm",)) if self.catalog.find(name, SCORERS) is None else None
         return base_lm or self.catalog.get(name, SCORERS)
+
+    def _split_label(self, name: str) -> tuple[str, str]:
+        """("model", "joy") of "model[joy]"; a model or folder that is really called so goes first."""
+        return (name, "") if self.catalog.find(name) or is_folder(name) else split_label(name)
 
     def list_scorer(self, folder_or_id: str, language_model: bool = False) -> str:
         """Name of the model in a folder or of a Hub id that is to give rewards, listed if it is new: as a reward model, or, where a
         `language_model` is wanted and it has no scalar head, as a base LM."""
+        folder_or_id, label = self._split_label(folder_or_id)
+        behind = f"[{label}]" if label else ""
         if (known := self.catalog.find(folder_or_id, (*SCORERS, "base_lm"))) is not None:
-            return known.name
+            return known.name + behind
         from rgtg.models.weights import is_language_model
 
         folder = Path(folder_or_id).expanduser()
         kind = "base_lm" if language_model and is_folder(folder) and is_language_model(folder) else SCORERS[0]
-        return self.catalog.add(folder_or_id, kind).name
+        return self.catalog.add(folder_or_id, kind).name + behind
 
     def add(self, folder_or_id: str, kind: str, reserved: Set[str] = frozenset()) -> ModelInfo:
         """Add a folder or Hub id to the installed models, permanently, and load it, so that an unusable model is refused at once.
@@ -149,6 +159,7 @@ class Library:
         self.catalog.remove(name)
         for by_name in (self._in_memory, self._threads, self.notes):
             by_name.pop(name, None)
+        self._chosen = {key: model for key, model in self._chosen.items() if key[0] != name}
 
     # --- in memory ------------------------------------------------------------------------------------------------
 
@@ -167,11 +178,21 @@ class Library:
 
     def reward_model(self, name: str) -> "RewardModel":
         """The reward model or judge of that name, folder or hub id, in memory; a base LM as a next-token reward. Raises RgtgError."""
-        from rgtg.rewards.kinds import load_reward_model
+        from rgtg.rewards.base import WithWeights
         from rgtg.rewards.next_token import AutoregressiveRewardModel
 
-        if (info := self.scorer(name)).kind == "base_lm":
-            return AutoregressiveRewardModel(self.base_lm(info.name))  # the same weights
+        info, (_, label) = self.scorer(name), self._split_label(name)
+        model = AutoregressiveRewardModel(self.base_lm(info.name)) if info.kind == "base_lm" else self._reward_weights(info)  # the same weights
+        if isinstance(model, WithWeights):
+            if label:
+                return self._chosen.setdefault((info.name, label), model.of_label(label))  # the same object, so that what is measured of it stays
+            model.check_one_output()
+        return model
+
+    def _reward_weights(self, info: ModelInfo) -> "RewardModel":
+        """The reward model of an entry, in memory; of a head with several outputs none is chosen."""
+        from rgtg.rewards.kinds import load_reward_model
+
         device_and_dtype = self.settings.device, self.settings.dtype
         return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *device_and_dtype, self._reference)))
 
@@ -206,7 +227,7 @@ class Library:
 
     def load(self, info: ModelInfo) -> Any:
         """The BaseLM or reward model behind an entry of the catalog, in memory; raises RgtgError where it is refused."""
-        return self.base_lm(info.name) if info.kind == "base_lm" else self.reward_model(info.name)
+        return self.base_lm(info.name) if info.kind == "base_lm" else self._reward_weights(info)
 
     def loaded(self, info: ModelInfo) -> "Loaded":
         """Weights and tokenizer of a model."""
@@ -225,7 +246,7 @@ class Library:
         """Check the tokenizers before weights are loaded. Raises TokenizerMismatch where the files show different tokens."""
         lm = self.catalog.get(base_lm, ("base_lm",))
         for info in map(self.scorer, dict.fromkeys(reward_models)):
-            if info.name not in self._in_memory or lm.name not in self._in_memory:
+            if not info.reads_text and (info.name not in self._in_memory or lm.name not in self._in_memory):
                 check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
 
     def _load(self, info: ModelInfo, load: Callable[[], Any]) -> Any:

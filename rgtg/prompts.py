@@ -181,6 +181,18 @@ def _closing_of_turn(tokenizer: "PreTrainedTokenizerBase", system_prompt: str) -
     return ()
 
 
+def next_turn(tokenizer: "PreTrainedTokenizerBase", template: str = "plain", system_prompt: str = "") -> tuple[int, ...]:
+    """Ids between an answer and what the user says next: in a chat template the end of the turn and the beginning of the user's, where
+    the template shows them; () for plain text."""
+    if template != "chat":
+        return ()
+    turns = [{"role": role, "content": content} for role, content in (("user", ASKED), ("assistant", ANSWERED), ("user", ASKED_AGAIN))]
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    outcome, text = render(tokenizer, [*system, *turns], False)
+    between = text.partition(ANSWERED)[2].partition(ASKED_AGAIN)[0] if outcome == "text" else ""
+    return tuple(_ids_behind(tokenizer, ANSWERED, between)) or closing(tokenizer, template, system_prompt)
+
+
 def _ids_behind(tokenizer: "PreTrainedTokenizerBase", before: str, text: str) -> list[int]:
     """Ids of a text with its special tokens, in the context of the text before it."""
     both, alone, own = (list(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (before + text, before, text))

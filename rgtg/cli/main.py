@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--json", action="store_true", help="print one JSON object per answer and line, with every token and its candidates")
 
     score = _command(commands, "score", _score, "compute the reward of every prefix of a response")
-    score.add_argument("--reward-model", required=True, metavar="NAME|PATH", help="an installed reward model, a folder or a Hub id")
+    score.add_argument("--reward-model", metavar="NAME|PATH", help="an installed reward model, a folder or a Hub id (that of --reward)")
+    _reward_option(score)
     score.add_argument("--prompt", default="", help="the prompt that the response answers (none)")
     score.add_argument("--response", required=True, help="the response to score, prefix by prefix")
     score.add_argument("--complete", action="store_true", help="treat the response as complete: append its end-of-sequence token and score that too")
@@ -139,7 +140,13 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _reward_option(parser: argparse.ArgumentParser) -> None:
+    help = "a JSON file that defines a reward by `name`, `kind` and fields; it is kept in the data folder and named like a model; may be repeated"
+    parser.add_argument("--reward", type=Path, action="append", default=[], metavar="FILE", help=help)
+
+
 def _run_options(parser: argparse.ArgumentParser) -> None:
+    _reward_option(parser)
     parser.add_argument("--yes", action="store_true", help="run even if the estimated time or memory exceeds the limits")
     parser.add_argument(
         "--run",
@@ -174,6 +181,7 @@ def _workbench(options: argparse.Namespace) -> "Workbench":
     workbench = Workbench(settings)
     if base_lm and base_lm not in [m.name for m in workbench.library.base_lms()]:
         options.base_lm = workbench.library.catalog.add(base_lm, "base_lm").name
+    options.made = [workbench.library.made.add_file(path).name for path in getattr(options, "reward", ())]
     return workbench
 
 
@@ -297,8 +305,11 @@ def trace_text(trace: Trace, column: str) -> str:
 
 def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
-    _list_folder(workbench, options.reward_model)
-    print(_json(workbench.score(options.reward_model, options.prompt, options.response, options.complete, options.base_lm)))
+    name = options.reward_model or next(reversed(options.made), None)
+    if name is None:
+        raise BadSettings("There is no reward model to score with.", "", "Add `--reward-model NAME` or `--reward FILE`.")
+    _list_folder(workbench, name)
+    print(_json(workbench.score(name, options.prompt, options.response, options.complete, options.base_lm)))
 
 
 def _sweep(options: argparse.Namespace) -> None:

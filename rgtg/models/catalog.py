@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,13 @@ class Catalog:
             reads_text = kind != "base_lm" and (card is None or has_scalar_head(config))
             info = ModelInfo(name, kind, folder_or_id, card, "", labels_in(folder) if folder and config and reads_text else (), reads_text)
             self._models[name] = info
+            return info
+
+    def insert(self, info: ModelInfo) -> ModelInfo:
+        """List a model that is described already, under a name that is free."""
+        with self._lock:
+            info = replace(info, name=self._free_name(info.name))
+            self._models[info.name] = info
             return info
 
     def _free_name(self, base: str) -> str:

@@ -19,6 +19,7 @@ from rgtg.models.catalog import Catalog, ModelInfo, is_folder, split_label
 from rgtg.models.vocabulary import check_family
 from rgtg.records import ModelRef
 from rgtg.system.stopping import waiting_for
+from rgtg.workbench.made import MadeRewards
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,7 @@ class Library:
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
         self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
+        self.made = MadeRewards(settings.rewards_dir, self.catalog, settings.public)
         self._in_memory: dict[str, Any] = {}
         self._chosen: dict[tuple[str, str], RewardModel] = {}  # by reward model and label
         self._families: dict[tuple[str, str], bool] = {}  # by the folders of a reward model and a base LM: whether their tokens are the same
@@ -49,6 +51,7 @@ class Library:
 
     def models(self) -> list[ModelInfo]:
         """Installed base LMs, reward models and judges."""
+        self.made.scan()
         return self.catalog.of_kind("base_lm", "reward_model", "judge")
 
     def unusable(self) -> list[ModelInfo]:
@@ -67,6 +70,7 @@ class Library:
         return self._fitting("judge", base_lm)
 
     def _fitting(self, kind: str, base_lm: str | None) -> list[ModelInfo]:
+        self.made.scan()
         lm = next((m for m in self.base_lms() if base_lm in (None, m.name)), None)
         fitting = [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and (m.reads_text or self._shares_tokens(m, lm))]
         return [one for m in fitting for one in ([replace(m, name=f"{m.name}[{label}]") for label in m.labels] or [m])]
@@ -154,6 +158,11 @@ class Library:
             raise BadSettings(f"`{name}` was not added by hand.", "", "Models that ship stay; one that was trained here can be deleted.")
         self.forget(name)
 
+    def delete_made(self, name: str) -> None:
+        """Delete a reward that was made here. Raises BadSettings."""
+        self.made.delete(name)
+        self.forget(name)
+
     def forget(self, name: str) -> None:
         """Remove a model from all lists and from memory."""
         self.catalog.remove(name)
@@ -193,8 +202,16 @@ class Library:
         """The reward model of an entry, in memory; of a head with several outputs none is chosen."""
         from rgtg.rewards.kinds import load_reward_model
 
+        if self.made.is_made(info):
+            return self._made_reward(info)
         device_and_dtype = self.settings.device, self.settings.dtype
         return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *device_and_dtype, self._reference)))
+
+    def _made_reward(self, info: ModelInfo) -> "RewardModel":
+        with waiting_for(self._loading):
+            if info.name not in self._in_memory:
+                self._in_memory[info.name] = self.made.load(info, self.base_lm)
+            return self._in_memory[info.name]
 
     def _tuned(self, model: Any) -> Any:
         """Optimise a newly loaded model for this machine; what was done is logged and kept in `notes`."""

@@ -161,3 +161,13 @@ class AddForm(Drawn):
     """A folder or hub id. Event `add_model` {place, kind}; the value says what came of it."""
 
     function, events_sent = "addModel", ("add_model",)
+
+
+# ---- making.js --------------------------------------------------------------------------------------
+
+
+class RewardForm(Drawn):
+    """The fields of a reward that a person makes. Events `make_reward` {reward}, `try_reward` {reward, prompt, response}; the value has
+    the kinds with their fields, or says what came of an event."""
+
+    function, events_sent = "rewardForm", ("make_reward", "try_reward")

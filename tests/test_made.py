@@ -209,7 +209,7 @@ def test_a_made_reward_is_listed_guides_and_is_there_again_at_the_next_start(lib
 
 def test_a_name_that_is_taken_is_refused_and_a_deleted_one_is_free(library):
     library.made.add({"name": "short", "kind": "length", "target": 2})
-    for name, words in (("Short", "delete that reward first"), ("p", "Choose another name."), ("TINY", "It is that of a base lm")):
+    for name, words in (("Short", "delete that reward first"), ("p", "Choose another name."), ("TINY", "It is that of a base LM")):
         with pytest.raises(BadSettings, match="is taken") as refused:
             library.made.add({"name": name, "kind": "length", "target": 3})
         assert words in str(refused.value) and refused.value.field == "name"

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 import threading
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MAX_MADE = 500
 SOURCE = "made here"  # of a card
+KINDS = {"base_lm": "base LM", "reward_model": "reward model", "judge": "judge"}
 
 
 class MadeRewards:
@@ -104,7 +105,7 @@ class MadeRewards:
                 if self.is_made(info) and not info.wrong and read_made(Path(info.folder_or_id)) == made:
                     return info
                 do = "Choose another name" + (", or delete that reward first." if self.is_made(info) else ".")
-                raise BadSettings(f"The name `{made.name}` is taken.", f"It is that of a {info.kind.replace('_', ' ')}.", do, "name")
+                raise BadSettings(f"The name `{made.name}` is taken.", f"It is that of a {KINDS[info.kind]}.", do, "name")
             if made.name.lower() in reserved:
                 raise BadSettings(f"The name `{made.name}` is taken.", "A model with this name was trained here.", "Choose another name.", "name")
             if len(self.infos()) >= MAX_MADE:
@@ -142,11 +143,12 @@ def try_reward(values: object, find_lm: "Callable[[str | None], BaseLM]", prompt
     return rewards_along(reward_model_of(made_of(values), find_lm), lambda: find_lm(None), prompt, response)
 
 
-def describe_kinds() -> list[dict[str, Any]]:
-    """The kinds that can be made, with their fields, as JSON objects for a form."""
+def describe_kinds(base_lms: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The kinds that can be made, with their fields, as JSON objects for a form; `base_lms` can be asked."""
     from dataclasses import fields
 
     from rgtg.docstrings import notes, summary
+    from rgtg.rewards.made.definition import ASKED_MODEL
     from rgtg.rewards.made.kinds import MADE
 
     described = []
@@ -156,6 +158,8 @@ def describe_kinds() -> list[dict[str, Any]]:
             meta = f.metadata
             typed = "choice" if "choices" in meta else "check" if isinstance(f.default, bool) else meta.get("input") or "number"
             more = {name: meta[name] for name in ("min", "max", "choices", "needed") if name in meta}
+            if f.name == ASKED_MODEL:
+                typed, more = "choice", {"choices": [["", "base LM of the run"], *([name, name] for name in base_lms)]}
             default = "" if typed in ("lines", "weights") else f.default
             inputs.append({"name": f.name, "help": meta["help"], "type": typed, "default": default, "whole": type(f.default) is int} | more)
         described.append({"key": key, "title": kind.title, "about": summary(kind), "pitfall": dict(notes(kind)).get("Pitfall", ""), "fields": inputs})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rgtg.rewards.text import TextScorer
 
 MAX_NAME, MAX_TEXT, MAX_ENTRIES = 60, 2_000, 500
+ASKED_MODEL = "model"  # the field that names a language model
 FORBIDDEN = '"\\/'  # in a name: it is quoted in expressions, and no path
 
 
@@ -61,7 +62,7 @@ class Definition:
     @property
     def asks(self) -> str:
         """Name of the language model that it asks, "" for the base LM of the run or none."""
-        return str(getattr(self, "model", "")).strip()
+        return str(getattr(self, ASKED_MODEL, "")).strip()
 
     def scorer(self, lm: "BaseLM") -> "TextScorer":
         """What scores the texts; `lm` is the language model that it names, else the base LM."""

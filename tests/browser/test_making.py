@@ -26,7 +26,8 @@ def test_a_rule_is_tried_made_compared_with_and_deleted(maker, visit):
     page.wait_for_function("document.querySelector('#made-note').textContent.includes('was made')", timeout=30_000)
     page.wait_for_function("document.querySelector('#model-card h2')?.textContent === 'nice <b>words'")
     compare = visit()
-    assert "nice <b>words" in compare.page.locator("#settings-B-reward_model option").all_inner_texts()
+    listed = "[...document.querySelectorAll('#settings-B-reward_model option')].some((option) => option.text === 'nice <b>words')"
+    compare.page.wait_for_function(listed, timeout=30_000)  # the pickers are filled once the page has loaded
     compare.page.locator("#settings-B-reward_model").select_option("nice <b>words")
     compare.generate(max_new_tokens=4)
     assert compare.page.evaluate("rgtg.views.B.head.guide") == "nice <b>words"

@@ -135,7 +135,7 @@ rgtg.columnSettings = (element, props, watch) => {
     const inside = el("div", { class: "popover" }, el("p", {}, chosen.about + " ", el("a", { class: "link", href: `./help#methods-${chosen.key}`, text: "Formula, paper and cost" })));
     for (const p of rest) inside.append(rgtg.labelled(spec(p), rgtg.field(spec(p), value.params?.[p.name] ?? p.default, id(p.name), (now) => putParam(p.name, now))), el("p", { class: "help", text: p.help }));
     if (first) inside.append(el("p", { class: "help", text: `${first.help.startsWith(first.label) ? "" : first.label + ": "}${first.help} (${first.choices.length ? first.choices.join(", ") : `${first.min ?? ""}…${first.max ?? ""}`})` }));
-    if (rows) inside.append(rows.rows);
+    if (rows) inside.prepend(rows.rows); // what is edited most
     if (chosen.uses_reward && model?.about) inside.append(el("p", { class: "help", text: `${model.name}: ${model.about}` }));
     more.append(inside);
     root.append(more);

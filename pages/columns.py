@@ -14,8 +14,9 @@ from pages.reports import name_words
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.guidance.methods import BASE, Parameter, by_group
+from rgtg.guidance.methods import BASE, METHODS, Parameter, by_group
 from rgtg.records import ColumnSpec, ModelCard, Run, plain_params
+from rgtg.workbench.mixes import DEFAULT, describe_combinations, is_mix, read_mix
 from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1
@@ -35,13 +36,13 @@ class Columns:
         assert specs
         self.views: dict[str, TokenView] = {}
         self.settings: dict[str, ColumnSettings] = {}
-        methods, models = describe_methods(workbench), describe_models(workbench)
+        described = {"methods": describe_methods(workbench), "models": describe_models(workbench), "combinations": describe_combinations()}
         defaults = [*specs, *others(workbench, specs)]
         with gr.Row(elem_id=ids.COLUMNS):
             for place, name in enumerate(COLUMN_NAMES):
                 with gr.Column(elem_id=ids.column(name), elem_classes=["rgtg-column"], min_width=0):
                     value = write_spec(defaults[place]) if place < MAX_COLUMNS else "{}"
-                    own = {"methods": methods, "models": models} if place < MAX_COLUMNS else {"branch": "branch"}
+                    own: dict[str, Any] = described if place < MAX_COLUMNS else {"branch": "branch"}
                     self.settings[name] = ColumnSettings(value, column=name, place=place, elem_id=ids.column_settings(name), **own)
                     self.views[name] = TokenView(column=name, elem_id=ids.view(name))
 
@@ -175,12 +176,18 @@ def write_settings(base_lm: str, columns: int, seed: int, generation: Generation
 
 
 def write_spec(spec: ColumnSpec) -> str:
-    return json.dumps({"method": spec.method, "reward_model": spec.reward_model, "params": plain_params(spec.params)}, allow_nan=False)
+    """The value of ColumnSettings, as `read_spec` reads it."""
+    name = spec.reward_model or (spec.guides[0][0] if spec.guides else None)
+    mix = {"guides": spec.guides, "combine": spec.combine} if is_mix(spec.guides, spec.combine) else {}
+    return json.dumps({"method": spec.method, "reward_model": name, "params": plain_params(spec.params)} | mix, allow_nan=False)
 
 
 def spec_of(run: Run) -> ColumnSpec:
     """The column settings that reproduce this run."""
-    return ColumnSpec(run.method, run.params, run.reward_model.name if run.reward_model else None)
+    guides, name = tuple((ref.name, weight) for ref, weight in run.guides), run.reward_model.name if run.reward_model else None
+    if not (run.method in METHODS and METHODS[run.method].roles) and is_mix(guides, run.combine):
+        return ColumnSpec(run.method, run.params, guides=guides, combine=run.combine)
+    return ColumnSpec(run.method, run.params, name)
 
 
 def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | None) -> ColumnSpec:
@@ -196,6 +203,9 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
     if not method.uses_reward:
         return ColumnSpec(method.key, params)
     names, name = [m.name for m in workbench.library.guides(base_lm)], fields.get("reward_model")
+    if fields.get("guides") and not method.roles:
+        guides, combining = read_mix(fields["guides"], fields.get("combine", DEFAULT), names, column)
+        return ColumnSpec(method.key, params, guides=guides, combine=combining)
     if name not in names:
         available = f"Available: {', '.join(names)}." if names else "None is installed."
         wrong = f"Column {column} needs a reward model trained for the base LM" + (f" `{base_lm}`." if base_lm else ".")

@@ -39,8 +39,8 @@ class Settings(Drawn):
 
 
 class ColumnSettings(Drawn):
-    """One column's method, reward model and parameters, as JSON. `branch` is shown instead while the column holds a branch; one without
-    `methods` is for branches alone."""
+    """One column's method, reward models with their weights and parameters, as JSON. `branch` is shown instead while the column holds a
+    branch; one without `methods` is for branches alone."""
 
     function = "columnSettings"
 
@@ -53,9 +53,11 @@ class ColumnSettings(Drawn):
         branch: str = "",
         methods: Sequence[dict] = (),
         models: Sequence[dict] = (),
+        combinations: Sequence[dict] = (),
         **props: Any,
     ):
-        super().__init__(value, column=column, place=place, branch=branch, methods=list(methods), models=list(models), **props)
+        lists = {"methods": list(methods), "models": list(models), "combinations": list(combinations)}
+        super().__init__(value, column=column, place=place, branch=branch, **lists, **props)
 
 
 class ColourBar(Drawn):
@@ -159,3 +161,13 @@ class AddForm(Drawn):
     """A folder or hub id. Event `add_model` {place, kind}; the value says what came of it."""
 
     function, events_sent = "addModel", ("add_model",)
+
+
+# ---- making.js --------------------------------------------------------------------------------------
+
+
+class RewardForm(Drawn):
+    """The fields of a reward that a person makes. Events `make_reward` {reward}, `try_reward` {reward, prompt, response}; the value has
+    the kinds with their fields, or says what came of an event."""
+
+    function, events_sent = "rewardForm", ("make_reward", "try_reward")

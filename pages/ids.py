@@ -37,6 +37,7 @@ ACCURACY = "accuracy-plot"
 
 # Models
 ADD_FORM = "add-form"  # #add-place, #add-kind, #add-model, #add-note
+MADE_FORM = "made-form"  # #made-kind, #made-name, #made-<field>, #made-try-prompt, #made-try-response, #try-reward, #make-reward, #made-note
 MODEL_LIST = "model-list"  # buttons .model with data-model
 MODEL_CARD = "model-card"  # #card-facts, #delete-model, #delete-sure, #delete-not
 MODEL_REPORT = "model-report"

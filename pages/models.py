@@ -14,6 +14,7 @@ from gradio.context import Context
 from pages import ids, theme
 from pages.components import AddForm, Lengths, ModelCardView, ModelList, Report, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, screen_error, warn
+from pages.making import Making
 from pages.reports import accuracy_at_end, accuracy_figure, count, lengths_of, readable, report_words
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.figures import figure_name
@@ -48,6 +49,7 @@ class _Page:
             theme.header(TITLE, pages)
             self.models = Words("", elem_id=ids.MODEL_STATUS)
         self.add = None if workbench.settings.public else AddForm(elem_id=ids.ADD_FORM, elem_classes=["room"])
+        self.making = Making(workbench)
         with gr.Row(elem_classes=["room", "models-grid"]):
             with gr.Column(min_width=0):
                 self.list = ModelList(elem_id=ids.MODEL_LIST)
@@ -63,7 +65,8 @@ class _Page:
     def wire(self, blocks: gr.Blocks) -> None:
         outputs = [self.list, self.card, self.accuracy_box, self.accuracy, self.lengths, self.report_box, self.report]
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-        blocks.load(self._load(), None, [*self._status_parts, *outputs], **options)
+        blocks.load(self._load(), None, [*self._status_parts, *self.making.parts, *outputs], **options)
+        self.making.wire(outputs, self._updates, **options)
         self.timer.tick(guarded("The status")(self._status), None, self._status_parts, **options)
         self.list.open_model(self._open(), None, outputs, trigger_mode="always_last", **options)
         self.card.open_model(self._open(), None, outputs, trigger_mode="always_last", **options)
@@ -78,7 +81,7 @@ class _Page:
             first = wanted if wanted in names else names[0] if names else ""
             if wanted and wanted not in names:
                 warn(f"No model `{wanted:.80}` is installed.")
-            return self._status() | self._updates(first)
+            return self._status() | self.making.kinds() | self._updates(first)
 
         return load
 
@@ -131,11 +134,12 @@ class _Page:
             if name in self.workbench.library.added():
                 self.workbench.library.take_off(name)
                 return self._updates("", f"“{name}” was removed from the list. Its folder was not changed.")
-            if name not in self.trainings.trained():
-                raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained or added here can be deleted.")
+            made = name in self.workbench.library.made.names()
+            if not made and name not in self.trainings.trained():
+                raise BadSettings(f"`{name}` was not trained here.", "", "Only models that were trained, made or added here can be deleted.")
             if sent.get("sure") is not True:
                 raise BadSettings("Deleting a model has to be confirmed.", "", "Press Delete again.")
-            self.trainings.delete_model(name)
+            (self.workbench.library.delete_made if made else self.trainings.delete_model)(name)
             return self._updates("", f"“{name}” was deleted. Answers generated with it are kept.")
 
         return delete
@@ -164,7 +168,8 @@ class _Page:
         if info:
             info = replace(info, card=card)
             trained_row, added = (None, False) if public else (self._trained().get(name), name in self.workbench.library.added())
-            updates[self.card] = json.dumps(card_words(info, models, trained_row, public) | {"added": added})
+            made = not public and self.workbench.library.made.is_made(info)
+            updates[self.card] = json.dumps(card_words(info, models, trained_row, public) | {"added": added} | ({"deletable": True} if made else {}))
         measured_card = card if card and lengths_of(card) else None
         updates |= {self.accuracy_box: gr.update(visible=measured_card is not None), self.report_box: gr.update(visible=bool(card and card.report))}
         updates |= {self.report: report_words(card), self.lengths: report_words(card)}

@@ -80,6 +80,8 @@ class Texts:
             stream.end(trace)
         elif hasattr(event, "note"):
             stream.on_trial(event.note)
+        elif hasattr(event, "run"):
+            stream.standardised(event.run)
 
     def end(self) -> dict[str, str]:
         """All texts with their last line."""

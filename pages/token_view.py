@@ -39,8 +39,11 @@ def header_line(trace: Trace, comparison_id: str = "", title: str = "", parent: 
         return _line(head | {"blind": True})
     run = trace.run
     head |= {"method": run.method, "title": title or run.method, "params": plain_params(run.params), "base_lm": run.base_lm.name}
-    head |= {"guide": run.reward_model.name if run.reward_model else None, "guides": [[ref.name, weight] for ref, weight in run.guides]}
-    head["guides"] = head["guides"] or [[name, 1.0] for name in _measures(run)]
+    head |= {
+        "guide": run.reward_model.name if run.reward_model else None,
+        "guides": [[ref.name, weight] for ref, weight in run.guides] or [[name, 1.0] for name in _measures(run)],
+        "combine": run.combine,
+    }
     head |= {"terms": term_names(run)}
     head |= {"temperature": run.generation.temperature, "max": run.generation.max_new_tokens, "seed": run.seed}
     if (rule := rule_of(run)) and (num_chosen := rule.num_chosen(run.forced_ids)) is not None:
@@ -75,7 +78,7 @@ def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
         "r": _number(_reward(step, guide)),
     }
     fields |= {"m": _number(step.score - top.score) if top else None, "k": [step.rank_before, step.rank_after], "kl": _number(step.kl)}
-    fields |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run) for c in _shown(step)]}
+    fields |= {"rs": {name: _number(value) for name, value in step.rewards}, "c": [_row(c, run, step.position + 1) for c in _shown(step)]}
     left_out = len(step.candidates) - len(fields["c"])
     return _line(fields | ({"n": left_out} if left_out else {}) | _tried(step.tried, run))
 
@@ -114,12 +117,12 @@ def _shown(step: Step) -> list:
     return sorted(required + others, key=lambda c: c.rank_after)
 
 
-def _row(c: Candidate, run: Run | None) -> list:
+def _row(c: Candidate, run: Run | None, num_tokens: int) -> list:
     """[id, text, log p, each guide's reward, score, rank before, rank after, share after, the score's terms]: the terms in the order of
     the header's, null where they cannot be said."""
     rewards = dict(c.rewards)
     by_guide = [_number(rewards.get(name)) for name in _measures(run)] if run and rewards else []
-    terms = [_number(value) for value in terms_of(run, c).values()] if run else []
+    terms = [_number(value) for value in terms_of(run, c, num_tokens).values()] if run else []
     return [c.token_id, c.text, _number(c.log_prob), by_guide, _number(c.score), c.rank_before, c.rank_after, _number(c.prob_after), terms or None]
 
 
@@ -220,6 +223,10 @@ class ColumnStream:
     def step(self, step: Step) -> None:
         self.text += step_line(step, self._run, self._blind)
         self.num_tokens, self._on_trial = self.num_tokens + 1, ""
+
+    def standardised(self, run: Run) -> None:
+        """Take the run with the statistics of its base samples, which its scores are made of."""
+        self._run = run
 
     def on_trial(self, text: str) -> None:
         """Set what is being tried beyond the text, for the next `pace` to show; the next step clears it."""

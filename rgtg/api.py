@@ -80,7 +80,7 @@ def compare(
     models = _with_base_lm(models)
     runs_to_make = [
         make_run(prompt, spec.method, models, spec.params, _mix(spec, models), observer_names, spec.generation or config, seed, (), spec.combine)
-        for spec in (parse_run(run, config) if isinstance(run, str) else run for run in runs)
+        for spec in (parse_run(run, config, models.reward_model) if isinstance(run, str) else run for run in runs)
     ]
     traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs_to_make)]
     comparison = Comparison(new_id(), prompt, tuple(traces), created_at=now())
@@ -97,9 +97,7 @@ def _generation(settings: dict[str, Any]) -> GenerationConfig:
 
 def _mix(spec: ColumnSpec, models: Models) -> tuple[tuple[str, float], ...]:
     """Reward models that guide: those named, else the defaults of the method."""
-    objectives = {
-        m.name: m.loaded.card.objective if m.loaded.card else "" for m in models.reward_models.values() if m.guides and m.name != models.base_lm.name
-    }
+    objectives = {m.name: m.objective for m in models.reward_models.values() if m.guides and m.name != models.base_lm.name}
     return mix_of(spec, method(spec.method).default_guide(objectives), models.base_lm.name)
 
 
@@ -223,7 +221,7 @@ def _settings(config: "TransformersConfig", prompt_length: int) -> GenerationCon
 
 def _written(models: Models, run: str, prompts: Sequence[tuple[int, ...]], config: GenerationConfig, seed: int) -> list[list[int]]:
     """Token ids of each answer. Raises RgtgError where a column fails."""
-    spec = parse_run(run, config)
+    spec = parse_run(run, config, models.reward_model)
     mix, runs = _mix(spec, models), []
     for number, ids in enumerate(prompts):
         text, number_of_its_prompt = str(models.base_lm.loaded.tokenizer.decode(list(ids))), prompts[:number].count(ids)

@@ -110,6 +110,11 @@ class Settings:
         return (self.data_dir / "models").absolute()
 
     @property
+    def rewards_dir(self) -> Path:
+        """Folder of the rewards made here, as an absolute path."""
+        return (self.data_dir / "rewards").absolute()
+
+    @property
     def added_models(self) -> Path:
         """JSON list of the models added by hand."""
         return self.data_dir / "added-models.json"

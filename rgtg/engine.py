@@ -1,7 +1,7 @@
 """The decoding engine: all columns of a comparison advance together and yield a stream of events.
 
-A method is a generator that yields where it needs a model; in a round every model runs once, for all columns that wait for it. Works on
-token ids and growing prefixes. Knows nothing of the screen or the database.
+A method is a generator that yields where it needs a model; in a round every model runs once, for all columns that wait for it. Knows
+nothing of the screen or the database.
 """
 
 import math
@@ -18,18 +18,18 @@ from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, RgtgError, Stopped
 from rgtg.guidance.methods import method
+from rgtg.guidance.mixes.standards import Measured, measured
 from rgtg.guidance.proposals import propose
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
-from rgtg.guidance.steps import Ended, Event, Working, step_of
+from rgtg.guidance.steps import Ended, Event, Standardised, Working, step_of, tried_of
 from rgtg.models.lm import BaseLM
-from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
-from rgtg.prompts import TextStream, check_fits, pieces
-from rgtg.records import Params, Run, Step, Tried
-from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards, TranslatedEnd, check_guides, not_finite
-from rgtg.rewards.combine import combine
+from rgtg.prompts import TextStream, check_fits
+from rgtg.records import Params, Run, Step
+from rgtg.rewards.base import Opening, Reader, RewardModel, RewardPrefixes, SlotRewards, check_guides, not_finite
+from rgtg.rewards.combine import combine, mixed
 from rgtg.system.stopping import check_stopped, stoppable
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
@@ -49,6 +49,10 @@ class Models:
         if name not in self.reward_models:
             raise BadSettings(f"There is no reward model `{name}`.", f"Loaded: {', '.join(self.reward_models) or 'none'}.")
         return self.reward_models[name]
+
+    def reader(self, name: str) -> Reader:
+        """That reward model as a reader of the base LM. Raises TokenizerMismatch."""
+        return self.reward_model(name).reads(self.base_lm)
 
 
 def make_run(
@@ -83,21 +87,19 @@ def make_run(
     # defaults are stored too: another default in a later version must not change an old run
     values = tuple((p.name, getattr(rule, p.name)) for p in chosen.parameters)
     run = Run(
-        prompt, method_name, lm.loaded.ref, values, tuple((guide.loaded.ref, weight) for guide, weight in guiding), combining,
-        tuple(m.loaded.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids),
-        VERSIONS,
+        prompt, method_name, lm.loaded.ref, values, tuple((guide.ref, weight) for guide, weight in guiding), combining,
+        tuple(m.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids), VERSIONS,
     )  # fmt: skip
     for ids in row_prompts(run, lm)[1:]:
         check_fits(len(ids), generation.max_new_tokens, lm.name, lm.context)
     for model in (*(guide for guide, _ in guiding), *observing):
-        check_same_tokens(model.loaded, lm.loaded)
-        check_fits(len(read_prompt(model, run, lm)), generation.max_new_tokens, model.name, model.context)
+        model.reads(lm).check_fits(opening(run), generation.max_new_tokens)
     return run
 
 
-def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
-    """Prompt ids of a run for a reward model: in the template of its card, or the run's own ids if the base LM has the same template."""
-    return run.prompt_ids if model.loaded.template == lm.loaded.template else model.loaded.encode_prompt(run.prompt)
+def opening(run: Run) -> Opening:
+    """The prompt of a run, for the reader of a reward model."""
+    return Opening(run.prompt, run.prompt_ids)
 
 
 def row_prompts(run: Run, lm: BaseLM) -> list[tuple[int, ...]]:
@@ -137,6 +139,13 @@ class _Column:
             self.request = None
         except RgtgError as error:
             self.fail(error)
+
+    def charge(self, samples: Measured) -> None:
+        """Account for the base samples that its rewards are standardised by."""
+        self.cost += Counter({LM: samples.lm_forwards, next(iter(self.guides), LM): samples.reward_forwards})
+        self.notes += samples.notes
+        if samples.error:
+            self.fail(samples.error)
 
     def fail(self, error: RgtgError) -> None:
         self.error = str(error)
@@ -200,17 +209,16 @@ class _Column:
                 self._resume_with_rewards()
 
     def _resume_with_rewards(self) -> None:
-        mix, weights = combine(self.run.combine), list(self.guides.values())
         if self.proposals is None:
             rows = [[rewards[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, rewards in self._by_guide()]
             if not all(math.isfinite(reward) for row in rows for reward in row):
                 self.fail(not_finite(next(iter(self.guides)), "at the end of an answer"))
             else:
-                self.resume(mix(torch.tensor(rows, dtype=torch.float64).unbind(), weights).tolist())
+                self.resume(mixed(self.run, torch.tensor(rows, dtype=torch.float64).unbind(), self.rows.lengths).tolist())
             return
         for row, proposal in self._to_score():
             proposal.components = {name: rewards[self.slots[name][row]].candidates for name, rewards in self._by_guide()}
-            proposal.rewards = mix([torch.as_tensor(rewards) for rewards in proposal.components.values()], weights)
+            proposal.rewards = mixed(self.run, [torch.as_tensor(rewards) for rewards in proposal.components.values()], self.rows.num_tokens(row) + 1)
         self.resume(self.proposals)
 
     def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
@@ -238,14 +246,10 @@ class _Column:
 
     def _step(self, draft: Draft, given_up: Sequence[GivenUp]) -> Step:
         text = self.text.push(draft.token_id) + (self.text.finish() if draft.is_last else "")
-        position, tried = self.rows.num_given + self.num_shown, tuple(map(self._tried, given_up))
-        return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
-
-    def _tried(self, given_up: GivenUp) -> Tried:
-        ids = tuple(draft.token_id for draft in given_up.drafts)
         before = (*self.run.prompt_ids, *self.run.forced_ids[:-1], *(draft.token_id for draft in self.rows.settled[: self.num_shown]))
-        text = "".join(pieces(self.lm.loaded.tokenizer, before, ids, self.lm.loaded.closing))
-        return Tried(text, ids, given_up.reward, given_up.threshold, given_up.weight)
+        position = self.rows.num_given + self.num_shown
+        tried = tuple(tried_of(one, before, self.lm.loaded.tokenizer, self.lm.loaded.closing) for one in given_up)
+        return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
 
     def end(self, started: float, check_forwards: int) -> Ended:
         ids = [draft.token_id for draft in self.rows.settled]
@@ -271,25 +275,21 @@ class _Round:
         rules = [method(run.method).make(run.params) for run in runs]
         guides = dict.fromkeys(ref.name for run in runs for ref, _ in run.guides)  # guides first: the next token depends on them
         names = [LM, *(guides | dict.fromkeys(ref.name for run in runs for ref in run.observers))]
-        prompts: dict[str, list[Sequence[int]]] = {name: [] for name in names}
+        openings: dict[str, list[Opening]] = {name: [] for name in names}
         given: dict[str, list[Sequence[int]]] = {name: [] for name in names}
         slots: list[dict[str, range]] = [{} for _ in runs]
         for run, rule, own in zip(runs, rules, slots, strict=True):
             wanted = [(LM, rule.num_rows), *((ref.name, rule.num_rows) for ref, _ in run.guides), *((ref.name, 1) for ref in run.observers)]
             for name, num_rows in wanted:
-                own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
-                of_lm = name == LM
-                prompts[name] += (
-                    row_prompts(run, models.base_lm) if of_lm else [read_prompt(models.reward_model(name), run, models.base_lm)] * num_rows
-                )
+                own[name] = range(len(openings[name]), len(openings[name]) + num_rows)
+                openings[name] += [Opening(run.prompt, ids) for ids in row_prompts(run, models.base_lm)] if name == LM else [opening(run)] * num_rows
                 given[name] += [run.forced_ids[:-1]] * num_rows
         check_stopped()
-        self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
+        self.lm = models.base_lm.start([of_slot.ids for of_slot in openings[LM]], given[LM], longest + 2)
         self.batches: dict[str, RewardPrefixes] = {}
         for name in names[1:]:
             check_stopped()
-            batch = (model := models.reward_model(name)).start(prompts[name], given[name], longest + 2 * widest)
-            self.batches[name] = TranslatedEnd(batch, ends) if (ends := model.loaded.end_ids(models.base_lm.loaded)) else batch
+            self.batches[name] = models.reader(name).start(openings[name], given[name], longest + 2 * widest)
         checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items()} | {LM: (models.base_lm, self.lm)}
         self.checks = {name: SpotCheck(model.name, batch, record_of(model), partial(self._note, name)) for name, (model, batch) in checked.items()}
         for run, rule, own in zip(runs, rules, slots, strict=True):
@@ -325,6 +325,7 @@ class _Round:
 
     def end(self, column: _Column, started: float) -> Ended:
         column.ended = True
+        column.notes += [remark for name in column.slots.keys() - {LM} if (remark := self.batches[name].remark) not in ("", *column.notes)]
         return column.end(started, sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots))
 
     def _note(self, name: str, text: str) -> None:
@@ -373,11 +374,15 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     started = time.perf_counter()
     try:
         with stoppable(stop):
-            models_at_work = _Round(runs, models)
+            of_samples = [measured(run, models.base_lm, models.reward_model, partial(generate, models=models, stop=stop)) for run in runs]
+            models_at_work = _Round([one.run for one in of_samples], models)
     except Stopped:
         yield from ((number, Ended("stopped", seconds=time.perf_counter() - started)) for number in range(len(runs)))
         return
     alive = dict(enumerate(models_at_work.columns))
+    for number, one in enumerate(of_samples):
+        alive[number].charge(one)
+        yield from ((number, Standardised(one.run)) for _ in one.notes)
     while alive:
         use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
         stopped = False

@@ -54,6 +54,10 @@ class ModelRefused(RgtgError):
     """The model exists but cannot be used: no head, remote code, pickled weights, a wrong kind."""
 
 
+class NotADecoder(ModelRefused):
+    """The model sees later tokens, or has no head that reads every position."""
+
+
 class TokenizerMismatch(RgtgError):
     """Reward model and base LM have different token ids."""
 

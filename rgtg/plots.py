@@ -25,18 +25,22 @@ OWN_GUIDE = "own guide"  # in place of the name of a reward model: the guide of 
 
 def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, str] | None = None) -> go.Figure:
     """Reward of every prefix, one line per trace. `measure` is the name of a reward model, "" is `default_measure`; with OWN_GUIDE each
-    reward model has its own axis. `titles` are method names by column. The customdata of a point is (column, token index, reward as text)."""
+    reward model has its own axis. `titles` are method names by column. The customdata of a point is (column, token index, reward as text).
+
+    Where a run holds the statistics of a reward over base samples, the offset of each length is removed, and axis and points say so."""
     measure = measure or default_measure(traces)
     lines = {t.column: (t, name, points) for t in traces if (points := curve_points(t, name := measure_of(t, measure)))}
     models = list(dict.fromkeys(name for _, name, _ in lines.values()))
-    figure = go.Figure(layout=_layout(models[0] if len(models) == 1 else ""))
+    offsets = {name: means for t in traces for name, means, _ in t.run.standards if name in models}
+    figure = go.Figure(layout=_layout(axis_title(models[0], models[0] in offsets) if len(models) == 1 else "reward"))
     axes = {name: f"y{number if number > 1 else ''}" for number, name in enumerate(models, 1)}
     for column, (trace, name, points) in lines.items():
-        _add_line(figure, trace, points, (titles or {}).get(column, trace.run.method), name, axes[name])
+        _add_line(figure, trace, points, (titles or {}).get(column, trace.run.method), name, axes[name], offsets.get(name, ()))
     for model in models:
-        _add_letters(figure, {column: points for column, (_, name, points) in lines.items() if name == model}, axes[model])
+        shown = {column: without_offsets(points, offsets.get(name, ())) for column, (_, name, points) in lines.items() if name == model}
+        _add_letters(figure, shown, axes[model])
     if len(models) > 1:
-        _stack(figure, axes)
+        _stack(figure, axes, offsets)
     if not figure.data:
         return _with_message(figure, "No rewards were measured." if traces else "The curve appears with the first answer.")
     figure.update_xaxes(**_integer_ticks(max(len(trace.steps) for trace, _, _ in lines.values())))
@@ -68,12 +72,28 @@ def curve_points(trace: Trace, name: str) -> list[tuple[int, float]]:
     return [(i, value) for i, step in enumerate(trace.steps) if i >= first and (value := step.reward(name)) is not None]
 
 
-def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], title: str, name: str, axis: str) -> None:
-    colour = COLUMN_COLOURS[trace.column]
+def without_offsets(points: Sequence[tuple[int, float]], means: Sequence[float]) -> list[tuple[int, float]]:
+    """Points less the mean reward of base samples at their length; as they are without means. Beyond the longest sample its last mean counts.
+
+    >>> without_offsets([(0, 1.0), (1, 2.0), (2, 4.0)], (0.5, 1.5))
+    [(0, 0.5), (1, 0.5), (2, 2.5)]
+    """
+    return [(i, value - means[min(i, len(means) - 1)]) for i, value in points] if means else list(points)
+
+
+def axis_title(name: str, removed: bool) -> str:
+    """What an axis shows: "reward (partial)", and that offsets between lengths are removed."""
+    return f"reward ({_plain(name)})" + (" less the base LM's mean at each length" if removed else "")
+
+
+def _add_line(
+    figure: go.Figure, trace: Trace, points: list[tuple[int, float]], title: str, name: str, axis: str, means: Sequence[float] = ()
+) -> None:
+    colour, removed = COLUMN_COLOURS[trace.column], "; offset of this length removed" if means else ""
     figure.add_trace(
         go.Scatter(
             x=[i + 1 for i, _ in points],
-            y=[value for _, value in points],
+            y=[value for _, value in without_offsets(points, means)],
             customdata=[
                 (trace.column, i, f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")) for i, value in points
             ],  # plotly ignores the sign in a format
@@ -83,7 +103,7 @@ def _add_line(figure: go.Figure, trace: Trace, points: list[tuple[int, float]], 
             name=trace.column,
             line={"color": colour, "width": 1.6, "dash": DASHES[trace.column]},
             marker={"size": 5, "symbol": COLUMN_SYMBOLS[trace.column]},
-            hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{customdata[2]}} by {_plain(name)}<extra></extra>",
+            hovertemplate=f"{trace.column} {title}, token %{{x}}<br>%{{text}}<br>reward %{{customdata[2]}} by {_plain(name)}{removed}<extra></extra>",
         )
     )
 
@@ -108,7 +128,7 @@ def _add_letters(figure: go.Figure, lines: Mapping[str, Sequence[tuple[int, floa
         )
 
 
-def _stack(figure: go.Figure, axes: Mapping[str, str]) -> None:
+def _stack(figure: go.Figure, axes: Mapping[str, str], offsets: Mapping[str, Sequence[float]]) -> None:
     """Give each reward model its own axis, one above the other, with name and range: their units differ."""
     share = 1 / len(axes)
     for number, (name, axis) in enumerate(axes.items()):
@@ -116,7 +136,15 @@ def _stack(figure: go.Figure, axes: Mapping[str, str]) -> None:
         side = figure.layout.yaxis.to_plotly_json() | {"domain": domain, "title": None, "nticks": 4, "anchor": "x"}
         figure.update_layout({f"yaxis{axis[1:]}": side})
         font = {"color": MID_GREY, "size": 11}
-        title = {"text": f"reward ({_plain(name)})", "x": 0, "y": domain[1], "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        title = {
+            "text": axis_title(name, name in offsets),
+            "x": 0,
+            "y": domain[1],
+            "xref": "paper",
+            "yref": "paper",
+            "xanchor": "left",
+            "yanchor": "bottom",
+        }
         figure.add_annotation(**title, showarrow=False, font=font)
     figure.update_xaxes(anchor=list(axes.values())[-1])
 
@@ -127,7 +155,7 @@ def _integer_ticks(highest: int) -> dict[str, int]:
     return {"tick0": 0, "dtick": step}
 
 
-def _layout(measure: str) -> go.Layout:
+def _layout(title: str) -> go.Layout:
     axis = {"gridcolor": "rgba(136,136,136,0.18)", "zerolinecolor": "rgba(136,136,136,0.55)", "linecolor": "rgba(136,136,136,0.4)", "color": MID_GREY}
     return go.Layout(
         height=HEIGHT,
@@ -138,7 +166,7 @@ def _layout(measure: str) -> go.Layout:
         showlegend=False,
         hovermode="closest",
         xaxis=axis | {"title": {"text": "token", "standoff": 4}, "zeroline": False, "tickformat": "d"},
-        yaxis=axis | {"title": {"text": f"reward ({_plain(measure)})" if measure else "reward", "standoff": 4}},
+        yaxis=axis | {"title": {"text": title, "standoff": 4}},
     )
 
 

@@ -4,6 +4,7 @@ Works on tokenizers alone. Knows nothing of models, methods or the screen.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +181,18 @@ def _closing_of_turn(tokenizer: "PreTrainedTokenizerBase", system_prompt: str) -
     return ()
 
 
+def next_turn(tokenizer: "PreTrainedTokenizerBase", template: str = "plain", system_prompt: str = "") -> tuple[int, ...]:
+    """Ids between an answer and what the user says next: in a chat template the end of the turn and the beginning of the user's, where
+    the template shows them; () for plain text."""
+    if template != "chat":
+        return ()
+    turns = [{"role": role, "content": content} for role, content in (("user", ASKED), ("assistant", ANSWERED), ("user", ASKED_AGAIN))]
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    outcome, text = render(tokenizer, [*system, *turns], False)
+    between = text.partition(ANSWERED)[2].partition(ASKED_AGAIN)[0] if outcome == "text" else ""
+    return tuple(_ids_behind(tokenizer, ANSWERED, between)) or closing(tokenizer, template, system_prompt)
+
+
 def _ids_behind(tokenizer: "PreTrainedTokenizerBase", before: str, text: str) -> list[int]:
     """Ids of a text with its special tokens, in the context of the text before it."""
     both, alone, own = (list(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (before + text, before, text))
@@ -246,6 +259,12 @@ class TextStream:
                 return
         self._window = window
         self._done = self._decode()
+
+    def copy(self) -> "TextStream":
+        """A decoder at the same place, which continues by itself."""
+        other = copy(self)
+        other._window = list(self._window)
+        return other
 
     def push(self, token_id: int) -> str:
         """Text that this token adds; "" while a character is incomplete."""

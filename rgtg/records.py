@@ -22,6 +22,7 @@ MODEL_KINDS = ("base_lm", "reward_model", "judge")
 NAMES, MAX_NAME = ("name", "objective", "base_lm", "template", "license", "parent", "reference", "reward_kind"), 200  # of a card: one line each
 ANSWERS = ("best", "tie", "all_bad", "skip")  # verdicts of a vote
 STATES = ("open", "closed", "expired", "abandoned")
+MINUS_INFINITY = "-inf"  # how JSON holds a threshold that accepts everything
 Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
 Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))
 
@@ -125,6 +126,7 @@ class Run:
 
     `guides` are the reward models that guide, with their weights, `combine` how their rewards are combined; `observers` score every prefix and
     never guide. `forced_ids` are given response tokens: a branch repeats those of its parent up to the branch and takes another one there.
+    `standards`: where rewards are standardised, each guide's means and standard deviations over base samples, by length from 1.
     """
 
     prompt: str
@@ -139,6 +141,7 @@ class Run:
     prompt_ids: tuple[int, ...] = ()
     forced_ids: tuple[int, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
+    standards: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...] = ()
 
     @property
     def reward_model(self) -> ModelRef | None:
@@ -161,9 +164,6 @@ class Run:
         if "reward_model" not in stored or "guides" in stored:
             return stored
         return stored | {"guides": [[stored["reward_model"], 1.0]] if stored["reward_model"] else []}
-
-
-MINUS_INFINITY = "-inf"  # how JSON holds a threshold that accepts everything
 
 
 def plain_params(params: Params) -> dict[str, float | int | str | bool]:

@@ -69,7 +69,7 @@ class _Batch:
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         return [asks]
 
-    caches = ()
+    caches, remark = (), ""
 
     def append(self, slot: int, token_id: int) -> None:
         self.texts[slot] += (token_id,)
@@ -118,7 +118,10 @@ class ToyReward(_Model):
         super().__init__(name)
         self.rewards = rewards
 
-    def start(self, prompts: Sequence, responses: Sequence, reserve: int) -> "_Batch":
+    def reads(self, lm: ToyLM) -> "ToyReward":
+        return self
+
+    def start(self, openings: Sequence, responses: Sequence, reserve: int) -> "_Batch":
         batch, rewards = _Batch(responses), self.rewards
 
         def forward(asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:

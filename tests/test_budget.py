@@ -56,6 +56,13 @@ def test_an_observer_reads_one_row():
     assert module._loads([a_run("best-of-n", n=8, observers=("two",))], models())["two"] == Load(1, PROMPT + 10, 10, 1, PROMPT + 12)
 
 
+def test_base_samples_of_a_standardised_mix_count_until_they_are_known():
+    asked = replace(a_run("pargs"), combine="standardised")
+    assert module._loads([asked], models())[""].rows == 33 and module._loads([asked], models())["one"].positions == 33 * PROMPT + 32 * 10 + 110
+    known = replace(asked, standards=(("one", (0.0,), (1.0,)),))
+    assert module._loads([known], models()) == module._loads([a_run("pargs")], models())
+
+
 def test_every_method_says_whether_it_scores_candidates():
     scoring = {key for key, m in METHODS.items() if m.make(()).scores_candidates}
     assert scoring == {key for key, m in METHODS.items() if m.uses_reward and m.make(()).rescores} - {"transfer-q"}  # which scores rollouts

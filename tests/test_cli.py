@@ -7,7 +7,7 @@ import pytest
 from rgtg.cli.main import main
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
-from rgtg.guidance.methods import parse_mix, parse_run
+from rgtg.guidance.methods import parse_run
 from rgtg.records import ColumnSpec
 
 
@@ -115,15 +115,22 @@ def test_sweep_writes_its_table_and_goes_on_where_it_was(here, capsys, folders, 
     assert capsys.readouterr().out == table
 
 
-def test_a_mix_is_written_with_weights_and_a_bad_one_is_refused_with_its_place():
-    assert parse_mix("partial*2+full*-0.5+judge") == (("partial", 2.0), ("full", -0.5), ("judge", 1.0))
-    spec = parse_run("pargs:beta=2,guides=partial*2+full,combine=sum", GenerationConfig())
-    assert spec.mix == (("partial", 2.0), ("full", 1.0)) and spec.combine == "sum"
-    assert parse_run("pargs:reward_model=full", GenerationConfig()).mix == (("full", 1.0),)
-    with pytest.raises(BadSettings, match=r"At character 11: `full\*x`"):
-        parse_mix("partial*2+full*x")
-    with pytest.raises(BadSettings, match="At character 3: ``"):
-        parse_mix("a++b")
+@pytest.mark.parametrize(
+    ("run", "place"),
+    [
+        ("pargs:guides=p*2+*0.5", "of `p*2+*0.5`: a reward model is missing before `*`."),
+        ("pargs:guides=p*2+nothing*0.5", "of `p*2+nothing*0.5`: Installed: p."),
+        ("pargs:guides=p*x", "of `p*x`: the weight `x` is not a number."),
+        ("pargs:guides=p*2,combine=product", "of `pargs:guides=p*2,combine=product`: Known: sum, standardised,"),
+        ("pargs:reward_model=nothing", "of `pargs:reward_model=nothing`: Installed:"),
+    ],
+)
+def test_a_bad_mix_is_refused_with_its_place_before_a_model_is_loaded(here, capsys, folders, monkeypatch, run, place):
+    monkeypatch.setattr("rgtg.workbench.library.Library._load", lambda *_: pytest.fail("a model was loaded"))
+    arguments = ["--base-lm", folders["lm"], "--run", f"args:reward_model={folders['partial']}", "--run", run]
+    assert main(["generate", "--prompt", "x", *arguments]) == 2
+    error = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert error["found"].startswith("At character ") and place in error["found"]
 
 
 def test_a_model_that_cannot_be_used_is_listed_with_what_is_wrong(here, capsys):

@@ -29,6 +29,7 @@ GOOD_AND_BAD = [torch.tensor([2.0, -4.0]), torch.tensor([1.0, 3.0])]  # two guid
         ("min", [1.0, 4.0], [2.0, -4.0]),
         ("mean-var", [1.0, 1.0], [1.5 - 0.5 * 0.25, -0.5 - 0.5 * 12.25]),
         ("mean-var(0)", [1.0, 1.0], [1.5, -0.5]),
+        ("centred", [1.0, 2.0], [0.380797 + 2 * 0.231059, -0.482014 + 2 * 0.452574]),
         ("clamped", [1.0, 1.0], [3.0, -1.0]),
         ("clamped(1.5)", [2.0, 1.0], [4.0, -1.5]),
     ],
@@ -48,6 +49,14 @@ def test_one_guide_of_weight_one_keeps_the_order_of_its_candidates(way):
 def test_a_way_that_there_is_not_is_refused(way):
     with pytest.raises(BadSettings):
         combine(way)
+
+
+@pytest.mark.parametrize("key", COMBINE)
+def test_every_way_says_its_formula_and_its_number(key):
+    assert "_j" in COMBINE[key].about and COMBINE[key].title
+    assert (COMBINE[key].symbol in COMBINE[key].about) and combine(key)([torch.ones(1)], [1.0]).shape == (1,)
+    if COMBINE[key].number:
+        assert combine(f"{key}({COMBINE[key].default})")(GOOD_AND_BAD, [1.0, 2.0]).tolist() == combine(key)(GOOD_AND_BAD, [1.0, 2.0]).tolist()
 
 
 def test_a_way_is_asked_for_by_name():

@@ -11,6 +11,7 @@ from rgtg.docstrings import LABELS, notes, summary
 from rgtg.guidance.base import BASELINE, GROUPS, TOKENS
 from rgtg.guidance.methods import METHODS, Parameter, by_group
 from rgtg.rewards.kinds import KINDS
+from rgtg.rewards.made.kinds import MADE
 from rgtg.training.objectives import OBJECTIVES
 
 
@@ -41,7 +42,7 @@ def test_a_docstring_is_a_summary_and_labelled_notes_and_a_missing_label_loses_n
     assert (summary(Plain), notes(Plain)) == ("Only a sentence.", ())
 
 
-@pytest.mark.parametrize(("chapter", "registry"), [("methods", METHODS), ("rewards", KINDS), ("objectives", OBJECTIVES)], ids=["m", "r", "o"])
+@pytest.mark.parametrize(("chapter", "registry"), [("methods", METHODS), ("rewards", KINDS | MADE), ("objectives", OBJECTIVES)], ids=["m", "r", "o"])
 def test_every_entry_of_the_registry_is_there_with_a_sentence(chapter, registry):
     found = entries(chapter)
     assert set(registry) == set(found) - {""}

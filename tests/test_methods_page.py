@@ -2,12 +2,15 @@
 
 import inspect
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from rgtg.guidance.methods import METHODS
+from rgtg.rewards.combine import COMBINE
 from rgtg.rewards.kinds import KINDS
+from rgtg.rewards.made.kinds import MADE
 from rgtg.rewards.next_token import AutoregressiveRewardModel, VocabularyRewardModel
 from rgtg.rewards.scalar import ScalarRewardModel
 from rgtg.training.objectives import OBJECTIVES
@@ -23,7 +26,9 @@ def sections(chapter: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("chapter", "registry"), [("Methods", METHODS), ("Reward kinds", KINDS), ("Training objectives", OBJECTIVES)], ids=lambda value: str(value)[:12]
+    ("chapter", "registry"),
+    [("Methods", METHODS), ("Reward kinds", KINDS), ("Made rewards", MADE), ("Training objectives", OBJECTIVES)],
+    ids=lambda value: str(value)[:12],
 )
 def test_the_page_has_a_section_for_every_key_and_for_no_other(chapter, registry):
     assert list(sections(chapter)) == list(registry)
@@ -38,10 +43,22 @@ def test_a_method_has_its_formula_paper_parameters_with_defaults_cost_and_pitfal
         assert f"`{parameter.name}={default}`" in text
 
 
-@pytest.mark.parametrize("chapter", ["Reward kinds", "Training objectives"])
+@pytest.mark.parametrize("chapter", ["Reward kinds", "Made rewards", "Training objectives"])
 def test_kinds_and_objectives_have_formula_paper_and_pitfalls(chapter):
     for text in sections(chapter).values():
         assert {"What", "Formula", "Paper", "Pitfalls"} <= set(re.findall(r"^- \*\*(\w+)\*\* \S", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("key", MADE)
+def test_a_made_reward_has_its_fields_with_their_defaults(key):
+    for f in fields(MADE[key]):
+        default = f"{f.default:g}" if isinstance(f.default, float) else f.default
+        assert (f"`{f.name}={default}`" if default and f.metadata.get("input") != "area" else f"`{f.name}`") in sections("Made rewards")[key]
+
+
+@pytest.mark.parametrize("key", COMBINE)
+def test_every_combination_is_in_the_table(key):
+    assert re.search(rf"^\| `{key}(\(.\))?` \| ", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("key", OBJECTIVES)
@@ -52,7 +69,7 @@ def test_an_objective_has_the_paper_of_its_class(key):
 
 @pytest.mark.parametrize(
     "kind",
-    [*dict.fromkeys(method.rule for method in METHODS.values()), ScalarRewardModel, VocabularyRewardModel, AutoregressiveRewardModel],
+    [*dict.fromkeys(method.rule for method in METHODS.values()), ScalarRewardModel, VocabularyRewardModel, AutoregressiveRewardModel, *MADE.values()],
     ids=lambda c: c.__name__,
 )
 def test_every_method_class_and_reward_kind_says_formula_paper_cost_and_pitfall(kind):

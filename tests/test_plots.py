@@ -1,5 +1,7 @@
 """Figures from records: which points, which names, and that no colour is borrowed from the sign of a reward."""
 
+from dataclasses import replace
+
 import pytest
 
 from rgtg.plots import COLUMN_COLOURS, OWN_GUIDE, accuracy_by_length, curve_points, default_measure, measure_of, reward_curve, training_curve
@@ -30,6 +32,19 @@ def test_a_named_reward_model_is_drawn_for_every_column():
     figure = reward_curve(traces, "judge")
     assert [list(line.y) for line in figure.data] == [[0.25], [0.5]]
     assert figure.layout.yaxis.title.text == "reward (judge)"
+
+
+def test_offsets_between_lengths_are_removed_where_a_run_knows_them_and_the_plot_says_so():
+    traces = [trace("A", None, (step(0, partial=1.0, judge=2.0), step(1, partial=3.0, judge=2.0), step(2, partial=4.0, judge=2.0)))]
+    traces.append(trace("B", "partial", (step(0, partial=2.0, judge=1.0),)))
+    traces[1] = replace(traces[1], run=replace(traces[1].run, standards=(("partial", (0.5, 2.5), (1.0, 1.0)),)))
+    figure = reward_curve(traces, "partial")
+    assert [list(line.y) for line in figure.data] == [[0.5, 0.5, 1.5], [1.5]], "the last mean counts beyond the longest sample"
+    assert figure.layout.yaxis.title.text == "reward (partial) less the base LM's mean at each length"
+    assert all("offset of this length removed" in line.hovertemplate for line in figure.data) and figure.data[0].customdata[0][2] == "+1.000"
+    assert sorted(a.y for a in figure.layout.annotations) == [1.5, 1.5], "letters stand at the ends of the lines"
+    judged = reward_curve(traces, "judge")
+    assert list(judged.data[0].y) == [2.0] * 3 and judged.layout.yaxis.title.text == "reward (judge)"
 
 
 def test_the_measure_is_the_judge_which_guides_no_column():

@@ -122,6 +122,12 @@ def test_a_cell_says_what_the_judge_the_guide_and_the_base_said(tmp_path):
         assert len(cell.token_ids) <= 5 and cell.log_prob < 0
 
 
+def test_a_mix_is_combined_as_its_column_says_and_named_so():
+    column = ColumnSpec("pargs", (("beta", 2.0),), guides=(("one", 1.0), ("two", 0.5)), combine="min")
+    ((_, run),) = sweep._runs(MODELS, column, ["a"], GENERATION, [0], MODELS.reward_models["one"])
+    assert run.combine == "min" and label(run) == "pargs · one + two*0.5 · min · beta 2"
+
+
 def test_two_settings_that_differ_have_two_names():
     def named(column: ColumnSpec) -> str:
         return label(sweep.make_run("a", column.method, MODELS, column.params, column.reward_model, (), column.generation or GENERATION, 0))

@@ -99,12 +99,12 @@ rgtg.columnSettings = (element, props, watch) => {
     const model = fitting().find((m) => m.name === value.reward_model);
     return next.uses_reward && model && model.name !== fit(method()) && (!next.language_models || next.objectives.includes(model.objective)) ? model.name : null;
   };
-  const misfit = () => method().uses_reward && !fitting().some((m) => m.name === value.reward_model);
+  const misfit = () => method().uses_reward && !(rgtg.mix(value) ?? [[value.reward_model]]).every(([name]) => fitting().some((m) => m.name === name));
   const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });
   function change(key) {
     const next = props.methods.find((m) => m.key === key);
     const params = Object.fromEntries(next.parameters.map((p) => [p.name, value.params?.[p.name] !== undefined && p.min !== null ? value.params[p.name] : p.default]));
-    put({ method: key, params, reward_model: kept(next) ?? fit(next) });
+    put(rgtg.mix(value) && next.uses_reward && !next.language_models ? { method: key, params } : { method: key, params, reward_model: kept(next) ?? fit(next), ...rgtg.NO_MIX });
     draw(true);
     document.getElementById(id("method"))?.focus();
   }
@@ -121,7 +121,9 @@ rgtg.columnSettings = (element, props, watch) => {
     methodPicker.setAttribute("aria-description", chosen.about);
     rgtg.tip.of(methodPicker, [chosen.title, chosen.about]);
     root.append(methodPicker);
-    if (chosen.uses_reward) {
+    const rows = chosen.uses_reward && !chosen.language_models && fitting().length && rgtg.mixRows({ column: props.column, value, models: fitting(), combinations: props.combinations, put, redraw });
+    if (rows && rgtg.mix(value)) root.append(rows.summary);
+    else if (chosen.uses_reward) {
       const models = fitting().map((m) => [m.name, m.label]), wrong = misfit();
       if (wrong) models.unshift([value.reward_model ?? "no reward model", value.reward_model ?? "no reward model"]);
       const picker = rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, value.reward_model, id("reward_model"), (now) => { put({ reward_model: now }); draw(true); document.getElementById(id("reward_model"))?.focus(); });
@@ -141,10 +143,16 @@ rgtg.columnSettings = (element, props, watch) => {
     const inside = el("div", { class: "popover" }, el("p", {}, chosen.about + " ", el("a", { class: "link", href: `./help#methods-${chosen.key}`, text: "Formula, paper and cost" })));
     for (const p of rest) inside.append(rgtg.labelled(spec(p), rgtg.field(spec(p), value.params?.[p.name] ?? p.default, id(p.name), (now) => putParam(p.name, now))), el("p", { class: "help", text: p.help }));
     if (first) inside.append(el("p", { class: "help", text: `${first.help.startsWith(first.label) ? "" : first.label + ": "}${first.help} (${first.choices.length ? first.choices.join(", ") : `${first.min ?? ""}…${first.max ?? ""}`})` }));
+    if (rows) inside.prepend(rows.rows); // what is edited most
     if (chosen.uses_reward && model?.about) inside.append(el("p", { class: "help", text: `${model.name}: ${model.about}` }));
     more.append(inside);
     root.append(more);
   }
+  const redraw = (focus) => setTimeout(() => { // after the click, which would close what it no longer finds
+    draw(true);
+    root.querySelector(".more").open = true;
+    document.getElementById(focus)?.focus();
+  });
   function show() {
     const home = element.closest(".rgtg-column"), head = rgtg.views[props.column]?.head;
     if (!home) return;
@@ -156,13 +164,13 @@ rgtg.columnSettings = (element, props, watch) => {
   }
   // whether the text below was made with what the head shows now
   const same = (head) =>
-    head.method === value.method && (head.guide ?? null) === (value.reward_model ?? null) &&
+    head.method === value.method && (head.guide ?? null) === (value.reward_model ?? null) && (method().language_models || rgtg.sameMix(head, value)) &&
     Object.entries(value.params ?? {}).every(([name, now]) => head.params[name] === undefined || head.params[name] === now);
   (rgtg.currentColumns ??= {})[props.column] = () => value;
   rgtg.hear(element, "settings", () => { if (lm() !== drawnFor) draw(true); show(); });
   rgtg.hear(element, "base_lm", () => { // another was chosen by hand: so is what can guide it
     if (!props.methods.length || !misfit()) return;
-    put({ reward_model: fit(method()) });
+    put({ reward_model: fit(method()), ...rgtg.NO_MIX });
     draw(true);
   });
   rgtg.hear(element, "column", show);

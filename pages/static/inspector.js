@@ -26,7 +26,9 @@ rgtg.inspector = (element, trigger) => {
       if (before === 1) return `${word} is the base LM's top token, ${percent(Math.exp(step.lp))}.`;
       return `${word} was sampled: rank ${before} under the base LM, ${percent(Math.exp(step.lp))}.`;
     }
-    const facts = head.guide ? `${base}, reward ${step.r === null ? "not scored" : signed(step.r)} by ${head.guide}` : base;
+    const score = (number) => (number === null || number === undefined ? "not scored" : signed(number));
+    const rewards = head.guides?.length > 1 ? `rewards ${head.guides.map(([name]) => `${score(step.rs?.[name])} by ${name}`).join(", ")}` : `reward ${score(step.r)} by ${head.guide}`;
+    const facts = head.guide ? `${base}, ${rewards}` : base;
     const judged = step.c?.some((row) => row[3].length);
     if (!judged) return `${word}: rank ${before} under the base LM, ${facts}. ${head.title} samples tokens from the base LM and scores longer segments.`;
     const drawn = after > 1 && head.params?.pick !== "greedy" ? ` It was sampled with probability ${percent(step.g)}.` : "";

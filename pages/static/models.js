@@ -33,7 +33,7 @@ rgtg.modelCard = (element, props, trigger, watch, openModel, deleteModel) => {
         el("button", { type: "button", id: "delete-not", text: "Cancel", onclick: rest }));
       ask.querySelector("#delete-not").focus();
     };
-    const rest = () => rgtg.put(ask, el("button", { type: "button", id: "delete-model", title: "Delete this model and its folder", text: "Delete …", onclick: first }));
+    const rest = () => rgtg.put(ask, el("button", { type: "button", id: "delete-model", title: "Delete this model and its files", text: "Delete …", onclick: first }));
     if (card.deletable) rest();
     if (card.added) rgtg.put(ask, el("button", { type: "button", id: "take-off", title: "Remove this model from the list; its folder is not changed", text: "Remove from list", onclick: (event) => { rgtg.once(event.target); trigger(deleteModel, { model: card.name }); } }));
     const facts = rgtg.facts(card.facts ?? [], "card-facts");

@@ -20,7 +20,7 @@ from rgtg.cli import train as training_command
 from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
 from rgtg.errors import BadSettings, OverBudget, door
 from rgtg.guidance.methods import METHODS, parse_run
-from rgtg.models.catalog import is_folder
+from rgtg.models.catalog import is_folder, split_label
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--json", action="store_true", help="print one JSON object per answer and line, with every token and its candidates")
 
     score = _command(commands, "score", _score, "compute the reward of every prefix of a response")
-    score.add_argument("--reward-model", required=True, metavar="NAME|PATH", help="an installed reward model, a folder or a Hub id")
+    score.add_argument("--reward-model", metavar="NAME|PATH", help="an installed reward model, a folder or a Hub id (that of --reward)")
+    _reward_option(score)
     score.add_argument("--prompt", default="", help="the prompt that the response answers (none)")
     score.add_argument("--response", required=True, help="the response to score, prefix by prefix")
     score.add_argument("--complete", action="store_true", help="treat the response as complete: append its end-of-sequence token and score that too")
@@ -143,7 +144,13 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _reward_option(parser: argparse.ArgumentParser) -> None:
+    help = "a JSON file that defines a reward by `name`, `kind` and fields; it is kept in the data folder and named like a model; may be repeated"
+    parser.add_argument("--reward", type=Path, action="append", default=[], metavar="FILE", help=help)
+
+
 def _run_options(parser: argparse.ArgumentParser) -> None:
+    _reward_option(parser)
     parser.add_argument("--yes", action="store_true", help="run even if the estimated time or memory exceeds the limits")
     parser.add_argument(
         "--run",
@@ -178,21 +185,28 @@ def _workbench(options: argparse.Namespace) -> "Workbench":
     workbench = Workbench(settings)
     if base_lm and base_lm not in [m.name for m in workbench.library.base_lms()]:
         options.base_lm = workbench.library.catalog.add(base_lm, "base_lm").name
+    options.made = [workbench.library.made.add_file(path).name for path in getattr(options, "reward", ())]
     return workbench
 
 
 def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[ColumnSpec], GenerationConfig]:
     generation = GenerationConfig(**{f.name: getattr(options, f.name) for f in fields(GenerationConfig)})
-    columns = [parse_run(text, generation) for text in options.run] or workbench.default_columns()
-    for column in columns:
-        for name, _ in column.mix:
-            _list_folder(workbench, name, bool(METHODS[column.method].roles))
-    return columns, generation
+
+    def parsed(text: str) -> ColumnSpec:
+        chosen = METHODS.get(text.partition(":")[0])
+
+        def check(name: str) -> None:
+            _list_folder(workbench, name, bool(chosen and chosen.roles))
+            workbench.library.scorer(name)
+
+        return parse_run(text, generation, check)
+
+    return [parsed(text) for text in options.run] or workbench.default_columns(), generation
 
 
 def _list_folder(workbench: "Workbench", name: str | None, language_model: bool = False) -> None:
     """Add a reward model, judge or language model that is named by its folder to the catalog."""
-    if name and is_folder(name):
+    if name and (is_folder(name) or is_folder(split_label(name)[0])):
         workbench.library.list_scorer(name, language_model)
 
 
@@ -264,6 +278,7 @@ def trace_json(trace: Trace, column: str) -> dict:
         "base_lm": run.base_lm.name,
         "reward_models": [ref.name for ref, _ in run.guides],
         "weights": [weight for _, weight in run.guides],
+        "combine": run.combine,
         "observers": [o.name for o in run.observers],
         "seed": run.seed,
         "text": trace.response,
@@ -284,6 +299,7 @@ def trace_json(trace: Trace, column: str) -> dict:
 def trace_text(trace: Trace, column: str) -> str:
     """One column as the lines that `generate` prints."""
     guide = f" · {mix_words(trace.run.guides)}" if trace.run.guides else ""
+    guide += f" ({trace.run.combine})" if len(trace.run.guides) > 1 else ""
     params = "".join(f" {k}={v:g}" if isinstance(v, float) else f" {k}={v}" for k, v in trace.run.params)
     rewards = "  ".join(f"{name} {value:+.2f}" for name, value in (trace.steps[-1].rewards if trace.steps else ()))
     lines = [f"{column}  {trace.run.method}{guide}{params}", f"   {trace.run.prompt}|{trace.response}"]
@@ -294,8 +310,11 @@ def trace_text(trace: Trace, column: str) -> str:
 
 def _score(options: argparse.Namespace) -> None:
     workbench = _workbench(options)
-    _list_folder(workbench, options.reward_model)
-    print(_json(workbench.score(options.reward_model, options.prompt, options.response, options.complete)))
+    name = options.reward_model or next(reversed(options.made), None)
+    if name is None:
+        raise BadSettings("There is no reward model to score with.", "", "Add `--reward-model NAME` or `--reward FILE`.")
+    _list_folder(workbench, name)
+    print(_json(workbench.score(name, options.prompt, options.response, options.complete, options.base_lm)))
 
 
 def _sweep(options: argparse.Namespace) -> None:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from rgtg import __version__
 from rgtg.config import GenerationConfig
-from rgtg.engine import Ended, Models, generate, make_run, read_prompt
+from rgtg.engine import Ended, Models, Standardised, generate, make_run, opening
 from rgtg.errors import BadData
 from rgtg.evaluation.metrics import distinct_n, mean_interval
 from rgtg.guidance.methods import method
 from rgtg.guidance.steps import AnswerProgress
 from rgtg.records import ColumnSpec, Run, Step, mix_words
 from rgtg.rewards.base import RewardModel, not_finite
-from rgtg.rewards.combine import combined
+from rgtg.rewards.combine import SUM, combined
 from rgtg.system.serialization import from_json, to_json
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _runs(
         (cell_key(run, judge), run)
         for seed in seeds
         for number, prompt in enumerate(prompts)
-        for run in [make_run(prompt, column.method, models, column.params, column.mix, (), settings, seed * 100_003 + number)]
+        for run in [make_run(prompt, column.method, models, column.params, column.mix, (), settings, seed * 100_003 + number, (), column.combine)]
     ]
 
 
@@ -126,14 +126,14 @@ def _read(path: Path) -> Iterator[Cell]:
 
 def cell_key(run: Run, judge: RewardModel) -> str:
     """Hash of everything a cell depends on: the run, the judge's weights, the version of rgtg and the definitions of the metrics."""
-    content = to_json(replace(run, versions=())) + judge.loaded.ref.revision + __version__ + DEFINITIONS
+    content = to_json(replace(run, versions=(), standards=())) + judge.ref.revision + __version__ + DEFINITIONS
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
 def label(run: Run) -> str:
     """Name of a setting in the table: `pargs · partial · beta 2`."""
     params = dict(run.params)
-    parts = [run.method] + ([mix_words(run.guides)] if run.guides else [])
+    parts = [run.method] + ([mix_words(run.guides)] if run.guides else []) + ([run.combine] if run.combine != SUM.key else [])
     choices = {p.name: p.default for p in method(run.method).parameters if p.choices}  # their defaults are implied by the method's name
     parts += [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items() if k not in choices or v != choices[k]]
     default = GenerationConfig(max_new_tokens=run.generation.max_new_tokens)
@@ -147,10 +147,13 @@ def _cells(
     steps: list[list[Step]] = [[] for _ in batch]
     ends: list[Ended | None] = [None] * len(batch)
     progress = AnswerProgress([run for _, run in batch])
+    batch = list(batch)
     for index, event in generate([run for _, run in batch], models):
         listen(progress.after(index, event))
         if isinstance(event, Step):
             steps[index].append(event)
+        elif isinstance(event, Standardised):
+            batch[index] = (batch[index][0], event.run)
         elif isinstance(event, Ended):
             ends[index] = event
     for (key, run), steps_of_run, end in zip(batch, steps, ends, strict=True):
@@ -159,15 +162,14 @@ def _cells(
             raise BadData(f"`{label(run)}` failed on {run.prompt!r}.", end.error)
         ids = tuple(s.token_id for s in steps_of_run)
         kl, truncation = (_total([getattr(s, name) for s in steps_of_run]) for name in ("kl", "truncation"))
-        rewards = [(reward, weight) for ref, weight in run.guides if (reward := steps_of_run[-1].reward(ref.name)) is not None]
-        guide = combined(run.combine, *zip(*rewards, strict=True)) if rewards and len(rewards) == len(run.guides) else None
-        zero = judge.loaded.card.zero if judge.loaded.card else 0.0
-        judge_reward = judge.along(read_prompt(judge, run, models.base_lm), [judge.loaded.closed(ids, models.base_lm.loaded)])[0][-1]
+        rewards = dict(steps_of_run[-1].rewards)
+        guide = combined(run, rewards, len(ids)) if run.guides and all(ref.name in rewards for ref, _ in run.guides) else None
+        judge_reward = judge.reads(models.base_lm).score(opening(run), ids)
         if not math.isfinite(judge_reward):
             raise not_finite(judge.name, f"at the end of an answer to {run.prompt!r:.80}")
         yield Cell(
             key, label(run), run.prompt, run.seed, "".join(s.text for s in steps_of_run), ids, end.stop_reason,
-            judge_reward - zero, guide, statistics.fmean(s.log_prob for s in steps_of_run), kl, truncation,
+            judge_reward - judge.zero, guide, statistics.fmean(s.log_prob for s in steps_of_run), kl, truncation,
         )  # fmt: skip
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from rgtg.config import GenerationConfig
 from rgtg.docstrings import summary
-from rgtg.errors import BadSettings
+from rgtg.errors import BadSettings, RgtgError
 from rgtg.guidance.base import GROUPS, GuidanceMethod
+from rgtg.guidance.mixes.expressions import Check, located, parse_mix, settings_in
 from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
 from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
@@ -20,6 +21,7 @@ from rgtg.guidance.token_rules.by_hand import ByHand
 from rgtg.guidance.token_rules.contrast import AlignmentAware, Contrast, ContrastivePrompt
 from rgtg.guidance.token_rules.nudging import Nudging
 from rgtg.records import Candidate, ColumnSpec, Params, Run
+from rgtg.rewards.combine import combine, combined, needs_standards
 
 
 @dataclass(frozen=True)
@@ -183,11 +185,11 @@ def by_group(methods: Iterable[Method]) -> dict[str, list[Method]]:
     return {group: members for group, members in groups.items() if members}
 
 
-def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
+def parse_run(text: str, generation: GenerationConfig, check: Check | None = None) -> ColumnSpec:
     """Column settings from text such as `pargs:beta=2,reward_model=partial,top_k=10`: method parameters, reward models, generation settings.
 
     Several reward models: `pargs:guides=partial*2+full*0.5,combine=sum`; language models by their role: `experts:expert=a,anti_expert=b`.
-    Raises BadSettings that lists the known settings.
+    Raises BadSettings that lists the known settings, and what `check` raises for the name of a model; both say where in the text.
     """
     name, _, rest = text.partition(":")
     known = {p.name: type(p.default) for p in method(name).parameters}
@@ -197,24 +199,32 @@ def parse_run(text: str, generation: GenerationConfig) -> ColumnSpec:
     models: dict[str, Any] = {}
     texts = {p.name for p in method(name).parameters if p.is_text}
     in_roles = {role.name: "" for role in method(name).roles}
-    for item in filter(None, rest.split(",")):
+    for item, at in settings_in(rest):
         key, equals, value = item.partition("=")
         if params and params[-1][0] in texts and not (equals and key.isidentifier()):
             params[-1] = params[-1][0], f"{params[-1][1]},{item}"  # a comma within the text
             continue
-        if key in ("reward_model", "combine") and equals:
-            models[key] = value
-        elif key == "guides" and equals:
-            models[key] = parse_mix(value)
-        elif key in in_roles and equals:
-            in_roles[key] = value
-        elif key in known and equals:
-            params.append((key, _number(known[key], key, value)))
-        elif key in shared and equals:
-            changes[key] = _number(shared[key], key, value)
-        else:
-            settings = [*known, *in_roles, "reward_model", "guides", "combine", *shared]
-            raise BadSettings(f"The run `{text}` cannot be read.", f"`{item}` is not a setting of `{name}`.", f"It has: {', '.join(settings)}.")
+        try:
+            if key in ("reward_model", *in_roles) and value and check is not None:
+                check(value)
+            if key == "reward_model" and equals:
+                models[key] = value
+            elif key == "combine" and equals:
+                combine(value)
+                models[key] = value
+            elif key in in_roles and equals:
+                in_roles[key] = value
+            elif key in known and equals:
+                params.append((key, _number(known[key], key, value)))
+            elif key in shared and equals:
+                changes[key] = _number(shared[key], key, value)
+            elif key != "guides" or not equals:
+                settings = [*known, *in_roles, "reward_model", "guides", "combine", *shared]
+                raise BadSettings(f"The run `{text}` cannot be read.", f"`{item}` is not a setting of `{name}`.", f"It has: {', '.join(settings)}.")
+        except RgtgError as error:
+            raise located(error, text, len(name) + 1 + at + (len(key) + 1 if equals else 0)) from error
+        if key == "guides":
+            models[key] = parse_mix(value, check)
     if any(in_roles.values()):
         if twice := models.keys() - {"combine"}:
             raise BadSettings(f"The run `{text}` names its models twice.", f"Found `{min(twice)}` beside a role.", "Name each model once.")
@@ -233,25 +243,6 @@ def mix_of(spec: ColumnSpec, default: str | None, base_lm: str) -> tuple[tuple[s
     stand_ins = [base_lm if role.base_lm else default or "" for role in chosen.roles] + [""] * len(named)
     mix = tuple((name or stand_in, weight) for (name, weight), stand_in in zip(named, stand_ins, strict=False))
     return mix if all(name for name, _ in mix) else ()
-
-
-def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
-    """Reward models with their weights: `partial*2+full*-0.5` -> (("partial", 2.0), ("full", -0.5)); the default weight is 1.
-
-    Raises BadSettings with the position of what cannot be read.
-    """
-    guides, at = [], 0
-    for part in text.split("+"):
-        name, _, weight = part.partition("*")
-        try:
-            guides.append((name.strip(), float(weight or 1.0)))
-        except ValueError:
-            name = ""
-        if not name.strip():
-            do = "Write reward models with their weights: `partial*2+full*0.5`."
-            raise BadSettings(f"`{text}` is not a mix of reward models.", f"At character {at + 1}: `{part}`.", do)
-        at += len(part) + 1
-    return tuple(guides)
 
 
 def _number(kind: type, key: str, value: str) -> float | int | str:
@@ -280,22 +271,20 @@ def term_names(run: Run) -> tuple[str, ...]:
     return tuple(rule.terms(0.0, 0.0)) if rule else ()
 
 
-def _combined(run: Run, rewards: Mapping[str, float]) -> float:
-    from rgtg.rewards.combine import combined  # loads torch, and the list of methods is read to draw the page before that
+def terms_of(run: Run, candidate: Candidate, num_tokens: int = 1) -> dict[str, float]:
+    """Summands of a candidate's score by name: {"log p": -2.1, "β·r": 3.0} adds up to its score. `num_tokens` is the length of the
+    response with the candidate.
 
-    return combined(run.combine, [rewards[ref.name] for ref, _ in run.guides], [weight for _, weight in run.guides])
-
-
-def terms_of(run: Run, candidate: Candidate) -> dict[str, float]:
-    """Summands of a candidate's score by name: {"log p": -2.1, "β·r": 3.0} adds up to its score.
-
-    {} if they are not known: the method no longer exists, the reward of a guide was not stored, or the summands do not add up to the
-    stored score.
+    {} if they are not known: the method no longer exists, the reward of a guide or what it is standardised by was not stored, or the
+    summands do not add up to the stored score.
     """
     rule, rewards = rule_of(run), dict(candidate.rewards)
     known = all(ref.name in rewards for ref, _ in run.guides)
     if rule is None or (not known and rule.uses_reward and rule.rescores and not rule.skips):
         return {}
-    reward = _combined(run, rewards) if known and run.guides else rewards.get(rule.measure, None if rule.skips else 0.0)
+    if needs_standards(run):
+        return {}
+    own = rewards.get(rule.measure, None if rule.skips else 0.0)
+    reward = combined(run, rewards, num_tokens) if known and run.guides else own
     terms = {name: float(value) for name, value in rule.terms(candidate.log_prob, reward).items()}
     return terms if math.isclose(sum(terms.values()), candidate.score, rel_tol=1e-4, abs_tol=1e-3) else {}

@@ -15,6 +15,7 @@ from rgtg.errors import BadReward, BadSettings
 from rgtg.guidance.noise import derived_seed, gumbel, uniform
 from rgtg.guidance.requests import Proposal
 from rgtg.records import Run
+from rgtg.rewards.combine import combined
 
 
 class Follower(Protocol):
@@ -84,6 +85,11 @@ class Rows:
         return self.num_given + len(self.drafts[row])
 
     @property
+    def lengths(self) -> list[int]:
+        """Number of tokens of each row's answer."""
+        return [self.num_tokens(row) for row in range(len(self.drafts))]
+
+    @property
     def max_new_tokens(self) -> int:
         """Maximum number of tokens of an answer."""
         return self.run.generation.max_new_tokens
@@ -94,7 +100,7 @@ class Rows:
 
     def uniform(self, purpose: str) -> float:
         """Uniform number in (0, 1) for acceptance and resampling: a pure function of random seed, position, attempt and purpose."""
-        return uniform(self._seed(0), max(map(self.num_tokens, range(len(self.drafts)))), purpose)
+        return uniform(self._seed(0), max(self.lengths), purpose)
 
     def _seed(self, row: int) -> int:
         return derived_seed(self.run.seed, row + self.attempt * self.num_rows)
@@ -160,9 +166,8 @@ class Rows:
             follower.append(slots[row], draft.token_id)
 
     def early_gains(self, row: int) -> float:
-        """sum over its tokens of (r_i - r_(i-1)) / i, r_i the guides' weighted reward of the first i tokens; what all rows share is left out."""
-        weights = [(ref.name, weight) for ref, weight in self.run.guides]
-        values = [0.0, *(sum(weight * draft.rewards[name] for name, weight in weights) for draft in self.drafts[row])]
+        """sum over its tokens of (r_i - r_(i-1)) / i, r_i the guides' combined reward of the first i tokens; what all rows share is left out."""
+        values = [0.0, *(combined(self.run, draft.rewards, i) for i, draft in enumerate(self.drafts[row], self.num_given + 1))]
         return sum((after - before) / i for i, (before, after) in enumerate(pairwise(values), self.num_given + 1))
 
     def spread(self) -> None:

@@ -6,9 +6,14 @@ Pure functions of drafts. Knows nothing of models, the engine or the screen.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rgtg.guidance.rows import Draft
+from rgtg.guidance.rows import Draft, GivenUp
+from rgtg.prompts import pieces
 from rgtg.records import Candidate, Run, Step, Tried
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,14 @@ class Working:
     note: str
 
 
-Event = Step | Ended | Working
+@dataclass(frozen=True)
+class Standardised:
+    """Event before the first token of a column whose rewards are standardised: its run, which holds the statistics from now on."""
+
+    run: Run
+
+
+Event = Step | Ended | Working | Standardised
 
 
 class AnswerProgress:
@@ -85,6 +97,13 @@ def step_of(
         position, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index], math.exp(log_probs[index]), after[index],
         kl, observed, candidates, tried, truncation,
     )  # fmt: skip
+
+
+def tried_of(given_up: GivenUp, before: Sequence[int], tokenizer: "PreTrainedTokenizerBase", closing: Sequence[int]) -> Tried:
+    """Record of rejected drafts behind the tokens `before` of a base LM."""
+    ids = tuple(draft.token_id for draft in given_up.drafts)
+    text = "".join(pieces(tokenizer, before, ids, closing))
+    return Tried(text, ids, given_up.reward, given_up.threshold, given_up.weight)
 
 
 def log_shares(scores: Sequence[float], ids: Sequence[int], temperature: float) -> list[float]:

@@ -5,11 +5,14 @@ Knows nothing of torch or transformers, so that a page can list models at once.
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from rgtg.errors import BadData, ModelNotFound, ModelRefused, RgtgError, door, in_words, printable
 from rgtg.records import MODEL_KINDS, ModelCard
@@ -17,13 +20,22 @@ from rgtg.system.files import write_json
 from rgtg.system.serialization import read_json
 
 logger = logging.getLogger(__name__)
+OWN_HEADS = (  # of sequence classifiers in transformers
+    "score.weight", "classifier.weight", "classifier.out_proj.weight", "classification_head.out_proj.weight", "logits_proj.weight",
+)  # fmt: skip
+OTHER_HEADS = re.compile(  # names of a head in TRL, OpenRLHF, InternLM, Eurus, PKU
+    r"(?:value_head|v_head|v_head\.summary|regression_head|regression_layer|reward_head|rm_head|score_head|scalar_head|classifier)\.weight"
+)
+MAX_LABELS = 1000
 
 
 @dataclass(frozen=True)
 class ModelInfo:
     """Installed model: its name on screen, kind, card, and folder or Hub id.
 
-    `wrong` says why it cannot be used, "" if it can; an unusable model is listed and cannot be chosen.
+    `wrong` says why it cannot be used, "" if it can; an unusable model is listed and cannot be chosen. `labels` are the outputs of its head,
+    if it has several: as a reward model it is then chosen as `NAME[label]`. One with such a head `reads_text` of any base LM; else it needs the
+    base LM's token ids.
     """
 
     name: str
@@ -31,6 +43,8 @@ class ModelInfo:
     folder_or_id: str
     card: ModelCard | None = None
     wrong: str = ""
+    labels: tuple[str, ...] = ()
+    reads_text: bool = False
 
     def fits(self, base_lm: str) -> bool:
         """Whether it was trained for this base LM, by its card; True without a card (tokenizers are compared when it is used)."""
@@ -122,8 +136,17 @@ class Catalog:
                     return info
                 del self._models[info.name]  # it may be usable now
             name = self._free_name((card.name.strip() if card else "") or (folder.resolve().name if folder else "") or folder_or_id)
-            info = ModelInfo(name, kind or ("reward_model" if has_scalar_head(config) else "base_lm"), folder_or_id, card)
+            kind = kind or ("reward_model" if has_scalar_head(config) else "base_lm")
+            reads_text = kind != "base_lm" and (card is None or has_scalar_head(config))
+            info = ModelInfo(name, kind, folder_or_id, card, "", labels_in(folder) if folder and config and reads_text else (), reads_text)
             self._models[name] = info
+            return info
+
+    def insert(self, info: ModelInfo) -> ModelInfo:
+        """List a model that is described already, under a name that is free."""
+        with self._lock:
+            info = replace(info, name=self._free_name(info.name))
+            self._models[info.name] = info
             return info
 
     def _free_name(self, base: str) -> str:
@@ -231,3 +254,32 @@ def config_in(path: Path, name: str) -> dict[str, Any]:
 def has_scalar_head(config: Mapping[str, Any]) -> bool:
     """Whether a config is that of a sequence-classification model, which has a head for rewards or classes."""
     return "SequenceClassification" in (config.get("architectures") or [""])[0]
+
+
+def labels_in(folder: Path) -> tuple[str, ...]:
+    """Names of the outputs of a head, by the config or else by the weights; () if it has one or none. Raises ModelRefused."""
+    config = read_config(folder)
+    names = config.get("id2label") or {}
+    if not names:  # transformers does not store its default of two labels
+        num = config.get("num_labels") or _head_rows(folder)
+        names = {number: f"LABEL_{number}" for number in range(num if isinstance(num, int) and num <= MAX_LABELS else 0)}
+    return tuple(str(names[number]) for number in sorted(names, key=lambda key: int(key) if str(key).isdigit() else 0)) if len(names) > 1 else ()
+
+
+def _head_rows(folder: Path) -> int:
+    """Number of outputs of the head among the weights; 0 if there is none or the weights cannot be read."""
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "np") as weights:
+                for key in weights.keys():  # noqa: SIM118
+                    if (key in OWN_HEADS or OTHER_HEADS.fullmatch(key)) and (shape := weights.get_slice(key).get_shape()):
+                        return shape[0]
+    except (OSError, SafetensorError):
+        pass
+    return 0
+
+
+def split_label(name: str) -> tuple[str, str]:
+    """("model", "joy") of "model[joy]"; ("model", "") of a name without a label."""
+    match = re.fullmatch(r"(.+)\[([^\[\]]+)\]", name)
+    return (match[1], match[2]) if match else (name, "")

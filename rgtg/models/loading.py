@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch, door, printable, words_of
 from rgtg.models.admission.admit import admit
 from rgtg.models.artifacts import revision_of
-from rgtg.models.catalog import config_in, is_folder, read_config
+from rgtg.models.catalog import config_in, is_folder, labels_in, read_config
 from rgtg.models.weights import (
     BIAS,
     HEAD,
@@ -29,7 +29,6 @@ from rgtg.models.weights import (
     check_shapes,
     check_sizes,
     choose_attention,
-    head_rows,
     loading_problem,
     other_heads,
     read_bias,
@@ -61,6 +60,7 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     card: ModelCard | None
     remark: str = ""  # what differs from the checkpoint, e.g. the name of its head
+    output: int | None = None  # of a head with several, the one that was chosen by its label
 
     @property
     def template(self) -> tuple[str, str]:
@@ -85,6 +85,22 @@ class Loaded:
         config = self.model.config.get_text_config()
         limits = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"))
         return next((n for n in limits if isinstance(n, int) and n > 0), 2048)  # XLNet has -1 for no limit
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the outputs of its head; () if it has none or one."""
+        names: dict[Any, Any] = (self.model.config.id2label or {}) if hasattr(self.model, "num_labels") else {}
+        return tuple(str(names[number]) for number in sorted(names)) if len(names) > 1 else ()
+
+    def with_label(self, label: str) -> "Loaded":
+        """These weights under the name `MODEL[label]`, with the output of this name or number. Raises BadSettings."""
+        numbers = [*map(str, range(len(self.labels)))]
+        if label not in (*self.labels, *numbers):
+            known = f"Its outputs: {', '.join(self.labels)}." if self.labels else "It has one output."
+            do = f"Write one of these, or its number from 0 on: `{self.ref.name}[{self.labels[0]}]`." if self.labels else "Leave the label out."
+            raise BadSettings(f"`{self.ref.name}` has no output `{printable(label):.80}`.", known, do)
+        number = self.labels.index(label) if label in self.labels else int(label)
+        return replace(self, ref=replace(self.ref, name=f"{self.ref.name}[{self.labels[number]}]"), output=number)
 
     @cached_property
     def pad_id(self) -> int:
@@ -258,13 +274,8 @@ def load_causal_lm(name: str, title: str | None = None, device: str = "auto", dt
 
 
 def load_classifier(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:
-    """Load a decoder with a trained scalar head (`num_labels=1`) from a folder or Hub id. Raises ModelNotFound or ModelRefused."""
-    folder, _ = resolve(name)
-    config = read_config(folder)
-    labels = len(config.get("id2label") or {}) or config.get("num_labels") or head_rows(folder)  # a config does not store the default of two labels
-    if labels not in (None, 1):
-        raise ModelRefused(f"`{title or name}` has no scalar head.", f"Its head has {labels} labels.", "A reward model needs `num_labels=1`.")
-    return _frozen(*_load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=1))
+    """Load a model with a trained head for one reward or several labels from a folder or Hub id. Raises ModelNotFound or ModelRefused."""
+    return _frozen(*_load(AutoModelForSequenceClassification, name, title, device, dtype, num_labels=len(labels_in(resolve(name)[0])) or 1))
 
 
 def load_to_train(name: str, scalar: bool, device: str = "auto", dtype: str = "float32") -> tuple[Loaded, bool]:
@@ -352,12 +363,20 @@ def _check_complete(loaded: Loaded, missing: Sequence[str]) -> None:
         raise ModelRefused(wrong, f"The checkpoint holds no {', '.join(missing[:3])}{beside}.", do)
 
 
+def share_tokens(reward_model: Loaded, base_lm: Loaded) -> bool:
+    """Whether the reward model has every token of the base LM under the same id; it may have further tokens and rows."""
+    return reward_model.token_ids_sha256 == base_lm.token_ids_sha256 or base_lm.token_ids.items() <= reward_model.token_ids.items()
+
+
 def check_same_tokens(reward_model: Loaded, base_lm: Loaded) -> None:
-    """Raise TokenizerMismatch unless the reward model has every token of the base LM under the same id; further tokens and rows are allowed."""
-    rm_ids, lm_ids = reward_model.token_ids, base_lm.token_ids
-    if reward_model.token_ids_sha256 == base_lm.token_ids_sha256 or lm_ids.items() <= rm_ids.items():
+    """Raise TokenizerMismatch unless they `share_tokens`."""
+    if share_tokens(reward_model, base_lm):
         return
-    do, names = "Choose a reward model trained for this base LM.", f"Reward model `{reward_model.ref.name}` and base LM `{base_lm.ref.name}`"
+    rm_ids, lm_ids = reward_model.token_ids, base_lm.token_ids
+    do, names = (
+        "Choose one trained for this base LM, or a reward model with a scalar head, which reads text.",
+        f"Reward model `{reward_model.ref.name}` and base LM `{base_lm.ref.name}`",
+    )
     missing = sorted((i, token) for token, i in lm_ids.items() - rm_ids.items())
     (first, token), vocabulary = missing[0], reward_model.tokenizer.get_vocab()
     if all(vocabulary.get(token) == i for i, token in missing):

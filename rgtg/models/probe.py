@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rgtg.errors import ModelRefused, RgtgError, Stopped
+from rgtg.errors import ModelRefused, NotADecoder, RgtgError, Stopped
 from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import Backbone, close, encode_all, tolerance
 from rgtg.models.prefixes.strategy import choose_strategy, grow
@@ -27,7 +27,7 @@ AFFORDABLE = {"cpu": 2e11}  # parameters × positions of one test; about ten sec
 
 @torch.inference_mode()
 def check_reads(loaded: Loaded, run: Callable[..., Tensor]) -> None:
-    """Raise ModelRefused unless `run` returns finite outputs for two texts, and later tokens leave earlier positions unchanged.
+    """Raise ModelRefused unless `run` returns finite outputs for two texts, and NotADecoder unless later tokens leave earlier positions unchanged.
 
     `run(input_ids, use_cache)` returns hidden states, logits or rewards of every position, (rows, length, width).
     """
@@ -46,7 +46,7 @@ def check_reads(loaded: Loaded, run: Callable[..., Tensor]) -> None:
     before = outputs[:, :half]
     difference = float((before[0] - before[1]).abs().max())
     if difference > tolerance(model.dtype) / 10 * float(before.abs().max()):
-        raise ModelRefused(
+        raise NotADecoder(
             f"`{name}` is not a decoder: its attention sees later tokens.",
             f"Other tokens after position {half} change the outputs before it by {difference:.2g}.",
             "Choose a decoder; an encoder such as BERT needs `is_decoder` and weights trained as a decoder.",

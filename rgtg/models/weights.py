@@ -5,7 +5,6 @@ Knows nothing of tokenizers, prefixes or rewards.
 """
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from rgtg.errors import ModelRefused, door
-from rgtg.models.catalog import has_scalar_head, read_config
+from rgtg.models.catalog import OTHER_HEADS, has_scalar_head, read_config
 from rgtg.records import ModelCard
 
 HEADS = ("score", "v_head", "value_head", "regression_head", "reward_head", "classifier")  # a head may have layers of its own
 HEAD, BIAS = "score.weight", "score.bias"  # of a scalar head
-OTHER_HEADS = re.compile(  # its names in TRL, OpenRLHF, InternLM, Eurus, PKU
-    r"(?:value_head|v_head|v_head\.summary|regression_head|regression_layer|reward_head|rm_head|score_head|scalar_head|classifier)\.weight"
-)
 MAX_HEAD = 64  # outputs of a weight that may be a head
 ATTENTION = ("eager", "sdpa")  # implementations that accept the masks of growing prefixes
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
@@ -38,14 +34,6 @@ def shapes(folder: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as weights:
             yield from [(path, key, tuple(weights.get_slice(key).get_shape())) for key in weights.keys()]  # noqa: SIM118
-
-
-def head_rows(folder: Path) -> int | None:
-    """Number of outputs of the head among the weights; None if there is no head or the weights cannot be read."""
-    try:
-        return next((shape[0] for _, key, shape in shapes(folder) if key in (HEAD, "classifier.weight") and shape), None)
-    except (OSError, SafetensorError):
-        return None
 
 
 def is_language_model(folder: Path) -> bool:
@@ -139,11 +127,13 @@ def other_heads(model: Any, folder: Path) -> dict[str, tuple[Path, tuple[int, ..
 
 
 def read_other_head(model: Any, folder: Path, title: str) -> str:
-    """Load a scalar head that the checkpoint has under a name in OTHER_HEADS into `score`.
+    """Load a head that the checkpoint has under a name in OTHER_HEADS into `score`, if it has as many outputs.
 
     Returns a remark that names it, or "" if there is none or more than one. Raises ModelRefused if it cannot be read.
     """
-    named = {key: path for key, (path, shape) in other_heads(model, folder).items() if OTHER_HEADS.fullmatch(key) and shape[0] == 1}
+    named = {
+        key: path for key, (path, shape) in other_heads(model, folder).items() if OTHER_HEADS.fullmatch(key) and shape[0] == model.score.out_features
+    }
     if len(named) != 1:
         return ""
     key, path = next(iter(named.items()))
@@ -158,7 +148,7 @@ def read_bias(model: Any, folder: Path, title: str, key: str = BIAS) -> None:
     with door(f"The head of `{title}` cannot be read.", kind=ModelRefused):
         for path in [path for path, name, _ in shapes(folder) if name == key]:
             with safe_open(path, "pt") as weights:
-                model.score.bias = torch.nn.Parameter(weights.get_tensor(key).to(model.score.weight).reshape(1))
+                model.score.bias = torch.nn.Parameter(weights.get_tensor(key).to(model.score.weight).reshape(-1))
 
 
 # --- attention and quantisation in a config -----------------------------------------------------------------------------

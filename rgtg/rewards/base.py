@@ -1,6 +1,6 @@
 """The interface of reward models: rewards of complete responses and of growing prefixes.
 
-Knows nothing of methods, text or the screen.
+A reward model is asked through a reader, which binds it to the base LM that writes. Knows nothing of methods or the screen.
 """
 
 import math
@@ -9,8 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rgtg.errors import BadReward, BadSettings, ModelRefused
-from rgtg.models.loading import HasWeights
+from rgtg.models.lm import BaseLM
+from rgtg.models.loading import HasWeights, check_same_tokens
 from rgtg.models.prefixes.growing import GrowingRows
+from rgtg.prompts import check_fits
+from rgtg.records import ModelRef
+
+
+class Opening(NamedTuple):
+    """What a response follows: the prompt as it was asked, and its ids in the base LM."""
+
+    prompt: str
+    ids: Sequence[int]
+
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +81,11 @@ class RewardPrefixes(ABC):
         """Cached prefixes of each of its networks, for the spot check; () for a kind without a cache."""
         return ()
 
+    @property
+    def remark(self) -> str:
+        """What the reader of an answer should know of its rewards, as a sentence, e.g. that texts were cut; "" if nothing."""
+        return ""
+
     def disable_cache(self) -> None:  # noqa: B027
         """Disable the cache from here on; rewards so far are discarded and computed again."""
 
@@ -128,16 +144,59 @@ def check_guides(guides: Sequence[tuple["RewardModel", float]], language_models:
         raise BadSettings("A mix names each reward model once.", f"Found {', '.join(names)}.")
 
 
-class RewardModel(HasWeights, ABC):
+class Reader(ABC):
+    """A reward model together with the base LM whose responses it reads: these are token ids of the base LM."""
+
+    @abstractmethod
+    def check_fits(self, opening: Opening, max_new_tokens: int) -> None:
+        """Raise PromptTooLong if prompt and response do not fit the model's context."""
+
+    @abstractmethod
+    def num_prompt_tokens(self, opening: Opening) -> int:
+        """Number of tokens that the model reads of the prompt."""
+
+    @abstractmethod
+    def start(self, openings: Sequence[Opening], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> RewardPrefixes:
+        """Growing responses, one slot per opening, that begin with `responses` if given. `reserve`: number of tokens expected to come."""
+
+    @abstractmethod
+    def along(self, opening: Opening, response: Sequence[int]) -> list[float]:
+        """Reward of every prefix of a response, one for each of its tokens."""
+
+    @abstractmethod
+    def score(self, opening: Opening, response: Sequence[int]) -> float:
+        """Reward of a response as it stands; one that ends with an end token of the base LM is complete."""
+
+
+class RewardModel(ABC):
     """A model that gives a reward to every prefix of a response.
 
     The first line of a kind's docstring says what it is; the lines after it name formula, paper, cost and pitfall.
     """
 
     @property
+    @abstractmethod
+    def ref(self) -> ModelRef:
+        """Its name and what identifies its rewards: another revision may score differently."""
+
+    @property
+    def name(self) -> str:
+        return self.ref.name
+
+    @property
+    def objective(self) -> str:
+        """Training objective by its card, "" if unknown."""
+        return ""
+
+    @property
+    def zero(self) -> float:
+        """The reward from which on a response counts as positive."""
+        return 0.0
+
+    @property
     def guides(self) -> bool:
         """Whether it may guide; a judge only observes."""
-        return self.loaded.card is None or self.loaded.card.kind != "judge"
+        return True
 
     @property
     def has_log_probs(self) -> bool:
@@ -155,9 +214,82 @@ class RewardModel(HasWeights, ABC):
         """Cost of a guided token in forwards, as text for the screen."""
 
     @abstractmethod
+    def reads(self, lm: BaseLM) -> Reader:
+        """Reader of the responses of a base LM. Raises TokenizerMismatch if it cannot read them."""
+
+
+class WithWeights(HasWeights, RewardModel):
+    """A reward model with weights and a tokenizer of its own."""
+
+    @property
+    def ref(self) -> ModelRef:
+        return self.loaded.ref
+
+    def of_label(self, label: str) -> "WithWeights":
+        """The same weights with one of the outputs of its head, by name or number, as the reward. Raises BadSettings."""
+        loaded = self.loaded.with_label(label)
+        raise BadSettings(f"`{loaded.ref.name}` cannot be read alone.", "Its outputs are one reward.", "Leave the label out.")
+
+    def check_one_output(self) -> None:
+        """Raise BadSettings if its head has several outputs and none is chosen."""
+        labels, name = self.loaded.labels, self.name
+        if labels and self.loaded.output is None:
+            do = f"Choose one: `{name}[{labels[0]}]`; a mix of several: `guides={name}[{labels[0]}]+{name}[{labels[1]}]*-0.5`."
+            raise BadSettings(f"`{name}` has {len(labels)} outputs, and a reward is one number.", f"Its outputs: {', '.join(labels)}.", do)
+
+    @property
+    def objective(self) -> str:
+        return self.loaded.card.objective if self.loaded.card else ""
+
+    @property
+    def zero(self) -> float:
+        return self.loaded.card.zero if self.loaded.card else 0.0
+
+    @property
+    def guides(self) -> bool:
+        return self.loaded.card is None or self.loaded.card.kind != "judge"
+
+
+class IdRewardModel(WithWeights):
+    """A reward model that reads token ids of its own vocabulary, which it shares with the base LM."""
+
+    def reads(self, lm: BaseLM) -> Reader:
+        check_same_tokens(self.loaded, lm.loaded)
+        return IdReader(self, lm)
+
+    @abstractmethod
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> RewardPrefixes:
         """Growing responses, one slot per prompt, that begin with `responses` if given. `reserve`: number of tokens expected to come."""
 
     @abstractmethod
     def along(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[list[float]]:
         """Reward of every prefix of each response, from one forward: entry t is that of the first t + 1 response tokens."""
+
+
+class IdReader(Reader):
+    """Reads the base LM's ids as they are: the prompt in its own template, and a finished response ends as in that."""
+
+    def __init__(self, model: IdRewardModel, lm: BaseLM):
+        self.model, self.lm = model, lm
+
+    def prompt_ids(self, opening: Opening) -> tuple[int, ...]:
+        """Prompt ids in the template of its card; the base LM's own if that has the same template."""
+        loaded = self.model.loaded
+        return tuple(opening.ids) if loaded.template == self.lm.loaded.template else loaded.encode_prompt(opening.prompt)
+
+    def check_fits(self, opening: Opening, max_new_tokens: int) -> None:
+        check_fits(len(self.prompt_ids(opening)), max_new_tokens, self.model.name, self.model.context)
+
+    def num_prompt_tokens(self, opening: Opening) -> int:
+        return len(self.prompt_ids(opening))
+
+    def start(self, openings: Sequence[Opening], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> RewardPrefixes:
+        batch = self.model.start([self.prompt_ids(opening) for opening in openings], responses, reserve)
+        return TranslatedEnd(batch, ends) if (ends := self.model.loaded.end_ids(self.lm.loaded)) else batch
+
+    def along(self, opening: Opening, response: Sequence[int]) -> list[float]:
+        ends = self.model.loaded.end_ids(self.lm.loaded)
+        return self.model.along(self.prompt_ids(opening), [[ends.get(token_id, token_id) for token_id in response]])[0]
+
+    def score(self, opening: Opening, response: Sequence[int]) -> float:
+        return self.model.along(self.prompt_ids(opening), [self.model.loaded.closed(response, self.lm.loaded)])[0][-1]

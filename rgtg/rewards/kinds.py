@@ -5,11 +5,12 @@ A new kind needs its class, its loader and one line in KINDS. Knows nothing of m
 
 from collections.abc import Callable
 
-from rgtg.errors import ModelRefused
+from rgtg.errors import ModelRefused, NotADecoder
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import load_causal_lm, load_classifier, resolve
 from rgtg.records import ModelCard, ModelRef
 from rgtg.rewards.base import RewardModel
+from rgtg.rewards.encoder import EncoderRewardModel
 from rgtg.rewards.next_token import AutoregressiveRewardModel, VocabularyRewardModel
 from rgtg.rewards.scalar import ScalarRewardModel
 
@@ -40,8 +41,18 @@ def kind_of(card: ModelCard | None) -> str:
     return kind if kind in KINDS else next(iter(KINDS))
 
 
-def _scalar(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> ScalarRewardModel:
-    return ScalarRewardModel.of(load_classifier(name, title, device, dtype))
+def _scalar(
+    name: str, title: str | None, device: str, dtype: str, find_reference: FindReference
+) -> ScalarRewardModel | EncoderRewardModel:  # the first is what it is for
+    loaded = load_classifier(name, title, device, dtype)
+    try:
+        return ScalarRewardModel.of(loaded)
+    except NotADecoder:  # by its outputs; what a family is called tells little
+        return EncoderRewardModel.of(loaded)
+
+
+def _encoder(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> EncoderRewardModel:
+    return EncoderRewardModel.of(load_classifier(name, title, device, dtype))
 
 
 def _vocabulary(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> VocabularyRewardModel:
@@ -70,6 +81,7 @@ def _implicit(name: str, title: str | None, device: str, dtype: str, find_refere
 
 KINDS: dict[str, Loader] = {  # the first is the default, for a model whose card names no kind
     "scalar": _scalar,
+    "encoder": _encoder,
     "vocabulary": _vocabulary,
     "autoregressive": _autoregressive,
     "implicit": _implicit,

@@ -16,7 +16,7 @@ from rgtg.models.lm import BaseLM, LMPrefixes
 from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import encode_all
 from rgtg.models.prefixes.growing import GrowingRows
-from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards
+from rgtg.rewards.base import IdRewardModel, RewardPrefixes, SlotRewards
 
 
 class TokenPrefixes(RewardPrefixes):
@@ -169,7 +169,7 @@ class TokenPrefixes(RewardPrefixes):
 
 
 @dataclass(frozen=True, eq=False)
-class TokenRewardModel(RewardModel):
+class TokenRewardModel(IdRewardModel):
     """Base class of causal LMs that give the reward of every next token in one forward; `reference` is that of an implicit reward."""
 
     lm: BaseLM

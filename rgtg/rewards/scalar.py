@@ -6,19 +6,22 @@ candidate equal to pad. Knows nothing of methods, text or the screen.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rgtg.errors import ModelRefused
-from rgtg.models.loading import Loaded
+from rgtg.errors import NotADecoder
+from rgtg.models.lm import BaseLM
+from rgtg.models.loading import Loaded, share_tokens
 from rgtg.models.prefixes.backbone import Backbone, encode_all
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.strategy import grow
 from rgtg.models.probe import check_reads, with_strategy
-from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards
+from rgtg.rewards.base import IdRewardModel, Reader, RewardPrefixes, SlotRewards
+from rgtg.rewards.retokenized import Retokenized
+from rgtg.rewards.text import TextReader
 
 
 class ScalarPrefixes(RewardPrefixes):
@@ -98,7 +101,7 @@ class ScalarPrefixes(RewardPrefixes):
 
 
 @dataclass(frozen=True, eq=False)
-class ScalarRewardModel(RewardModel):
+class ScalarRewardModel(IdRewardModel):
     """A decoder with a scalar head.
 
     Formula: r(x, y_{≤t}) = wᵀ·h_t + b, where h_t is the last hidden state at token t of the response.
@@ -110,7 +113,7 @@ class ScalarRewardModel(RewardModel):
 
     loaded: Loaded
     backbone: Backbone
-    head: torch.nn.Module
+    head: torch.nn.Linear
 
     @property
     def cost(self) -> str:
@@ -124,18 +127,32 @@ class ScalarRewardModel(RewardModel):
 
     @classmethod
     def of(cls, loaded: Loaded) -> "ScalarRewardModel":
-        """Reward model from loaded weights. Raises ModelRefused if it has no scalar head or is not a decoder."""
+        """Reward model from loaded weights. Raises NotADecoder if it has no `score` layer or sees later tokens, and ModelRefused."""
         model: Any = loaded.model
         head = getattr(model, "score", None)
-        if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
-            do = "Use a decoder saved with AutoModelForSequenceClassification and num_labels=1."
-            raise ModelRefused(f"`{loaded.ref.name}` cannot score prefixes.", f"`{type(model).__name__}` has no `score` layer with one output.", do)
+        if not isinstance(head, torch.nn.Linear):
+            do = "Use a decoder saved with AutoModelForSequenceClassification."
+            raise NotADecoder(f"`{loaded.ref.name}` cannot score prefixes.", f"`{type(model).__name__}` has no `score` layer.", do)
 
         def hidden(**inputs: Any) -> Tensor:
             return model.base_model(**inputs).last_hidden_state
 
         check_reads(loaded, lambda **inputs: head(hidden(**inputs)))
         return cls(loaded, with_strategy(loaded, Backbone.of(model, hidden, loaded.pad_id)), head)
+
+    def of_label(self, label: str) -> "ScalarRewardModel":
+        loaded, head = self.loaded.with_label(label), torch.nn.Linear(1, 1, bias=self.head.bias is not None)
+        number = slice(loaded.output, (loaded.output or 0) + 1)
+        head.weight = torch.nn.Parameter(self.head.weight[number], requires_grad=False)
+        if self.head.bias is not None:
+            head.bias = torch.nn.Parameter(self.head.bias[number], requires_grad=False)
+        return replace(self, loaded=loaded, head=head)
+
+    def reads(self, lm: BaseLM) -> Reader:
+        self.check_one_output()
+        if share_tokens(self.loaded, lm.loaded):
+            return super().reads(lm)
+        return TextReader(Retokenized(self.loaded, self.backbone, self.head), lm)
 
     def start(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> ScalarPrefixes:
         texts = [[*prompt, *response] for prompt, response in zip(prompts, responses or [()] * len(prompts), strict=True)]

@@ -16,6 +16,7 @@ from transformers import DynamicCache, GPT2Model, StoppingCriteria, StoppingCrit
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from rgtg.engine import Models
+from rgtg.rewards.base import WithWeights
 from rgtg.tools import bench_engine
 
 CACHE = "cache" if "cache" in inspect.signature(GPT2Model.forward).parameters else "past_key_values"  # renamed in transformers 5.24
@@ -68,7 +69,7 @@ class BareForwards:
 
     def __init__(self, models: Models, guided: bool, capacity: int):
         lm: Any = models.base_lm.loaded.model
-        guide: Any = models.reward_models["guide"].loaded.model
+        guide: Any = cast(WithWeights, models.reward_models["guide"]).loaded.model
         self.backbones: list[Any] = [lm.base_model, *([guide.base_model] if guided else [])]
         self.heads: list[Any] = [models.base_lm.head, *([guide.score] if guided else [])]
         self.caches = [SlotCache(module.config.num_hidden_layers, capacity) for module in self.backbones]
@@ -143,7 +144,7 @@ class KFold:
     @torch.inference_mode()
     def __init__(self, models: Models, prompts: Sequence[Sequence[int]], k: int):
         self.lm: Any = models.base_lm.loaded.model
-        self.reward: Any = models.reward_models["guide"].loaded.model
+        self.reward: Any = cast(WithWeights, models.reward_models["guide"]).loaded.model
         self.k = k
         ids = torch.tensor(prompts, device=self.lm.device)
         self.lm_cache = DynamicCache()
@@ -174,7 +175,7 @@ class Uncached:
 
     def __init__(self, models: Models, prompts: Sequence[Sequence[int]], k: int):
         self.lm: Any = models.base_lm.loaded.model
-        self.reward: Any = models.reward_models["guide"].loaded.model
+        self.reward: Any = cast(WithWeights, models.reward_models["guide"]).loaded.model
         self.k = k
         self.ids = torch.tensor(prompts, device=self.lm.device)
         self.first = self.ids.shape[1]

@@ -17,6 +17,7 @@ from rgtg.models.lm import BaseLM
 from rgtg.models.loading import HasWeights, Loaded, load_causal_lm, load_to_train, resolve
 from rgtg.models.probe import check_reads
 from rgtg.records import ModelCard
+from rgtg.rewards.base import IdRewardModel
 from rgtg.rewards.kinds import load_reward_model
 from rgtg.training.base import Objective
 from rgtg.training.config import TrainingConfig
@@ -115,6 +116,7 @@ def check_model(folder: Path, base: str = "") -> list[float]:
     Raises ModelRefused where the folder cannot be loaded, BadReward where a reward is not finite.
     """
     model = load_reward_model(str(folder), device="cpu", find_reference=lambda ref: BaseLM.of(load_causal_lm(base, ref.name, "cpu")))
+    assert isinstance(model, IdRewardModel)  # as all that are trained here
     rewards = []
     for prompt, answer in PROBES:
         prompt_ids = model.loaded.encode_prompt(prompt)

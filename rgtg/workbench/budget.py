@@ -15,6 +15,7 @@ from rgtg.errors import OverBudget
 from rgtg.guidance.methods import method
 from rgtg.guidance.spot_check import record_of
 from rgtg.records import Run
+from rgtg.rewards.combine import needs_standards
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
@@ -109,7 +110,8 @@ class Budget:
 
 def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
     """Work by the name of the model, "" for the base LM, summed over the runs."""
-    from rgtg.engine import read_prompt, row_prompts
+    from rgtg.engine import opening, row_prompts
+    from rgtg.guidance.mixes.standards import sample_runs
 
     loads: dict[str, Load] = {}
 
@@ -119,15 +121,15 @@ def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
         longest = max(before.length, prompt + tokens + 2 * width)
         loads[name] = Load(before.rows + rows, positions, max(before.rounds, tokens * tries), max(before.width, width), longest)
 
-    for run in runs:
+    samples = [sample for run in runs if needs_standards(run) for sample in sample_runs(run, [ref for ref, _ in run.guides])]
+    for run in (*samples, *runs):
         rule, tokens = method(run.method).make(run.params), run.generation.max_new_tokens
         width = 1 + run.generation.top_k if rule.scores_candidates else 1
         add("", sum(map(len, dict.fromkeys(row_prompts(run, models.base_lm)))), tokens, rule.num_rows, rule.tries_a_token, 1)
         for ref, _ in run.guides:
-            prompt = len(read_prompt(models.reward_model(ref.name), run, models.base_lm))
-            add(ref.name, prompt, tokens, rule.num_rows, rule.tries_a_token, width)
+            add(ref.name, models.reader(ref.name).num_prompt_tokens(opening(run)), tokens, rule.num_rows, rule.tries_a_token, width)
         for ref in run.observers:
-            add(ref.name, len(read_prompt(models.reward_model(ref.name), run, models.base_lm)), tokens, 1, 1, 1)
+            add(ref.name, models.reader(ref.name).num_prompt_tokens(opening(run)), tokens, 1, 1, 1)
     return loads
 
 

@@ -4,7 +4,7 @@ Knows nothing of the screen. Loads torch only for the kinds of reward.
 """
 
 from dataclasses import dataclass, fields
-from typing import get_type_hints
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from rgtg.config import GenerationConfig
 from rgtg.docstrings import notes, summary
@@ -12,6 +12,11 @@ from rgtg.guidance.base import GROUPS
 from rgtg.guidance.methods import METHODS, Parameter, by_group
 from rgtg.training.config import shared_fields
 from rgtg.training.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    from rgtg.rewards.made.definition import Definition
+
+MADE_ABOUT = "Rewards from a few fields, without training: the page Models has a form for them, and the terminal reads a JSON file with `--reward`."
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,19 @@ def methods() -> tuple[Group, ...]:
 def reward_kinds() -> tuple[Group, ...]:
     """The kinds of reward model, by what a model's card names."""
     from rgtg.rewards.kinds import KINDS  # loads torch
+    from rgtg.rewards.made.kinds import MADE
 
     entries = []
     for key, load in KINDS.items():
-        kind = get_type_hints(load)["return"]
+        hint = get_type_hints(load)["return"]
+        kind = next(iter(get_args(hint)), hint)  # the first of several
         entries.append(Entry(key, key.replace("-", " ").capitalize(), summary(load) or summary(kind), notes(kind)))
-    return (Group("", "", tuple(entries)),)
+    return Group("", "", tuple(entries)), Group("Made by hand", MADE_ABOUT, tuple(_made(key, kind) for key, kind in MADE.items()))
+
+
+def _made(key: str, kind: "type[Definition]") -> Entry:
+    empty = {f.name: "" for f in fields(kind) if f.default == ()}
+    return Entry(key, kind.title, summary(kind), notes(kind), tuple(Parameter.of(f, empty) for f in fields(kind)))
 
 
 def objectives() -> tuple[Group, ...]:

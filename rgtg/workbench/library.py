@@ -8,16 +8,18 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.config import STARTER_DIR, Settings
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, StoreError, TokenizerMismatch, door
 from rgtg.guidance.methods import method
-from rgtg.models.catalog import Catalog, ModelInfo, is_folder
+from rgtg.models.catalog import Catalog, ModelInfo, is_folder, split_label
 from rgtg.models.vocabulary import check_family
 from rgtg.records import ModelRef
 from rgtg.system.stopping import waiting_for
+from rgtg.workbench.made import MadeRewards
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from rgtg.engine import Models
     from rgtg.models.lm import BaseLM
     from rgtg.models.loading import Loaded
-    from rgtg.rewards.base import RewardModel
+    from rgtg.rewards.base import IdRewardModel, RewardModel
 
 logger = logging.getLogger(__name__)
 SCORERS = ("reward_model", "judge")  # kinds of models that give rewards
@@ -37,7 +39,9 @@ class Library:
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
         self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
+        self.made = MadeRewards(settings.rewards_dir, self.catalog, settings.public)
         self._in_memory: dict[str, Any] = {}
+        self._chosen: dict[tuple[str, str], RewardModel] = {}  # by reward model and label
         self._families: dict[tuple[str, str], bool] = {}  # by the folders of a reward model and a base LM: whether their tokens are the same
         self._threads: dict[str, int] = {}  # by base LM, as measured when it was loaded
         self.notes: dict[str, str] = {}  # by model: how its matrices lie, or what int8 costs, in words
@@ -47,6 +51,7 @@ class Library:
 
     def models(self) -> list[ModelInfo]:
         """Installed base LMs, reward models and judges."""
+        self.made.scan()
         return self.catalog.of_kind("base_lm", "reward_model", "judge")
 
     def unusable(self) -> list[ModelInfo]:
@@ -65,8 +70,10 @@ class Library:
         return self._fitting("judge", base_lm)
 
     def _fitting(self, kind: str, base_lm: str | None) -> list[ModelInfo]:
+        self.made.scan()
         lm = next((m for m in self.base_lms() if base_lm in (None, m.name)), None)
-        return [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and self._shares_tokens(m, lm)]
+        fitting = [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and (m.reads_text or self._shares_tokens(m, lm))]
+        return [one for m in fitting for one in ([replace(m, name=f"{m.name}[{label}]") for label in m.labels] or [m])]
 
     def _shares_tokens(self, info: ModelInfo, lm: ModelInfo) -> bool:
         """Whether the two models have the same tokens, as far as their files show."""
@@ -92,19 +99,26 @@ class Library:
 
     def scorer(self, name: str) -> ModelInfo:
         """The reward model or judge of that name, folder or hub id, or else the base LM, whose log probabilities can be rewards."""
+        name, _ = self._split_label(name)
         base_lm = self.catalog.find(name, ("base_lm",)) if self.catalog.find(name, SCORERS) is None else None
         return base_lm or self.catalog.get(name, SCORERS)
+
+    def _split_label(self, name: str) -> tuple[str, str]:
+        """("model", "joy") of "model[joy]"; a model or folder that is really called so goes first."""
+        return (name, "") if self.catalog.find(name) or is_folder(name) else split_label(name)
 
     def list_scorer(self, folder_or_id: str, language_model: bool = False) -> str:
         """Name of the model in a folder or of a Hub id that is to give rewards, listed if it is new: as a reward model, or, where a
         `language_model` is wanted and it has no scalar head, as a base LM."""
+        folder_or_id, label = self._split_label(folder_or_id)
+        behind = f"[{label}]" if label else ""
         if (known := self.catalog.find(folder_or_id, (*SCORERS, "base_lm"))) is not None:
-            return known.name
+            return known.name + behind
         from rgtg.models.weights import is_language_model
 
         folder = Path(folder_or_id).expanduser()
         kind = "base_lm" if language_model and is_folder(folder) and is_language_model(folder) else SCORERS[0]
-        return self.catalog.add(folder_or_id, kind).name
+        return self.catalog.add(folder_or_id, kind).name + behind
 
     def add(self, folder_or_id: str, kind: str, reserved: Set[str] = frozenset()) -> ModelInfo:
         """Add a folder or Hub id to the installed models, permanently, and load it, so that an unusable model is refused at once.
@@ -144,11 +158,17 @@ class Library:
             raise BadSettings(f"`{name}` was not added by hand.", "", "Models that ship stay; one that was trained here can be deleted.")
         self.forget(name)
 
+    def delete_made(self, name: str) -> None:
+        """Delete a reward that was made here. Raises BadSettings."""
+        self.made.delete(name)
+        self.forget(name)
+
     def forget(self, name: str) -> None:
         """Remove a model from all lists and from memory."""
         self.catalog.remove(name)
         for by_name in (self._in_memory, self._threads, self.notes):
             by_name.pop(name, None)
+        self._chosen = {key: model for key, model in self._chosen.items() if key[0] != name}
 
     # --- in memory ------------------------------------------------------------------------------------------------
 
@@ -167,21 +187,40 @@ class Library:
 
     def reward_model(self, name: str) -> "RewardModel":
         """The reward model or judge of that name, folder or hub id, in memory; a base LM as a next-token reward. Raises RgtgError."""
-        from rgtg.rewards.kinds import load_reward_model
+        from rgtg.rewards.base import WithWeights
         from rgtg.rewards.next_token import AutoregressiveRewardModel
 
-        if (info := self.scorer(name)).kind == "base_lm":
-            return AutoregressiveRewardModel(self.base_lm(info.name))  # the same weights
+        info, (_, label) = self.scorer(name), self._split_label(name)
+        model = AutoregressiveRewardModel(self.base_lm(info.name)) if info.kind == "base_lm" else self._reward_weights(info)  # the same weights
+        if isinstance(model, WithWeights):
+            if label:
+                return self._chosen.setdefault((info.name, label), model.of_label(label))  # the same object, so that what is measured of it stays
+            model.check_one_output()
+        return model
+
+    def _reward_weights(self, info: ModelInfo) -> "RewardModel":
+        """The reward model of an entry, in memory; of a head with several outputs none is chosen."""
+        from rgtg.rewards.kinds import load_reward_model
+
+        if self.made.is_made(info):
+            return self._made_reward(info)
         device_and_dtype = self.settings.device, self.settings.dtype
         return self._load(info, lambda: self._tuned(load_reward_model(info.folder_or_id, info.name, *device_and_dtype, self._reference)))
+
+    def _made_reward(self, info: ModelInfo) -> "RewardModel":
+        with waiting_for(self._loading):
+            if info.name not in self._in_memory:
+                self._in_memory[info.name] = self.made.load(info, self.base_lm)
+            return self._in_memory[info.name]
 
     def _tuned(self, model: Any) -> Any:
         """Optimise a newly loaded model for this machine; what was done is logged and kept in `notes`."""
         from rgtg.models import tuning
         from rgtg.models.lm import BaseLM
+        from rgtg.rewards.base import IdRewardModel
 
         name, weights = model.name, model.loaded.model
-        if not isinstance(model, BaseLM) and self.settings.reward_dtype == "int8":
+        if isinstance(model, IdRewardModel) and self.settings.reward_dtype == "int8":
             self.notes[name] = str(tuning.quantise(weights, weights.base_model, name, lambda: sample_rewards(model)))
         else:
             tokens = tuning.LM_TOKENS if isinstance(model, BaseLM) else tuning.REWARD_TOKENS
@@ -205,7 +244,7 @@ class Library:
 
     def load(self, info: ModelInfo) -> Any:
         """The BaseLM or reward model behind an entry of the catalog, in memory; raises RgtgError where it is refused."""
-        return self.base_lm(info.name) if info.kind == "base_lm" else self.reward_model(info.name)
+        return self.base_lm(info.name) if info.kind == "base_lm" else self._reward_weights(info)
 
     def loaded(self, info: ModelInfo) -> "Loaded":
         """Weights and tokenizer of a model."""
@@ -224,7 +263,7 @@ class Library:
         """Check the tokenizers before weights are loaded. Raises TokenizerMismatch where the files show different tokens."""
         lm = self.catalog.get(base_lm, ("base_lm",))
         for info in map(self.scorer, dict.fromkeys(reward_models)):
-            if info.name not in self._in_memory or lm.name not in self._in_memory:
+            if not info.reads_text and (info.name not in self._in_memory or lm.name not in self._in_memory):
                 check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
 
     def _load(self, info: ModelInfo, load: Callable[[], Any]) -> Any:
@@ -249,7 +288,7 @@ class Library:
             return model
 
 
-def sample_rewards(model: "RewardModel") -> "Tensor":
+def sample_rewards(model: "IdRewardModel") -> "Tensor":
     """Rewards of every prefix of four fixed texts, to measure the error of int8: (prefixes,)."""
     import torch
 

@@ -97,11 +97,13 @@ class RunningComparison:
             logger.warning("%s", self.not_stored)
 
     def _note(self, index: int, event: "Event") -> None:
-        from rgtg.engine import Ended
+        from rgtg.engine import Ended, Standardised
 
         trace = self._traces[index]
         if isinstance(event, Step):
             self._traces[index] = replace(trace, steps=(*trace.steps, event), response=trace.response + event.text)
+        elif isinstance(event, Standardised):
+            self._traces[index] = replace(trace, run=event.run)
         elif isinstance(event, Ended):
             self._ended[index] = True
             self._traces[index] = replace(

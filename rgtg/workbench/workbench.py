@@ -4,7 +4,6 @@ Knows nothing of Gradio or of what a page looks like. Loads no model and no torc
 """
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -132,32 +131,13 @@ class Workbench:
         guides = {key: self.library.guide_for(key) for key in LINE_UP}
         return [ColumnSpec(key, METHODS[key].line_up, guide) for key, guide in guides.items() if guide or not METHODS[key].uses_reward]
 
-    def score(self, reward_model: str, prompt: str, response: str, complete: bool = False) -> dict[str, list]:
-        """Rewards of every prefix of a response: {"tokens": [text, …], "rewards": [float, …]}, one for each of its tokens.
-
-        The last entry is that of the text; of a `complete` answer, that with the tokens that end it, which add no text. Raises
-        BadSettings where there is nothing to score, or no token to end it.
-        """
-        from rgtg.prompts import check_fits, pieces
-        from rgtg.rewards.base import not_finite
+    def score(self, reward_model: str, prompt: str, response: str, complete: bool = False, base_lm: str | None = None) -> dict[str, list]:
+        """Rewards of every prefix of a response, see `scoring.rewards_along`; `base_lm` gives the tokens to a reward model that reads text."""
+        from rgtg.workbench.scoring import rewards_along
 
         check_text(prompt, "prompt")
         check_text(response, "response")
-
-        model = self.library.reward_model(reward_model)
-        tokenizer = model.loaded.tokenizer
-        prompt_ids = model.loaded.encode_prompt(prompt)
-        ids = model.loaded.encode_response(prompt, prompt_ids, response)
-        if complete and not model.loaded.closing:
-            raise BadSettings(f"`{model.name}` cannot score a complete answer.", "Its tokenizer has no end token.", "Score the text alone.")
-        ids += model.loaded.closing if complete else ()
-        if not ids:
-            raise BadSettings("The response is empty.", "", "Give a text to score.")
-        check_fits(len(prompt_ids), len(ids), model.name, model.context)
-        rewards = model.along(prompt_ids, [ids])[0]
-        if wrong := [number for number, reward in enumerate(rewards, 1) if not math.isfinite(reward)]:
-            raise not_finite(model.name, f"at token {wrong[0]}")
-        return {"tokens": pieces(tokenizer, prompt_ids, ids, model.loaded.closing), "rewards": rewards}
+        return rewards_along(self.library.reward_model(reward_model), lambda: self.library.base_lm(base_lm), prompt, response, complete)
 
     def sweep(
         self,
@@ -184,7 +164,7 @@ class Workbench:
         judge = self.library.reward_model(observe)
 
         def check(batches: Sequence[Sequence[Run]]) -> None:
-            read = [[replace(run, observers=(judge.loaded.ref,)) for run in batch] for batch in batches]  # the judge reads each answer
+            read = [[replace(run, observers=(judge.ref,)) for run in batch] for batch in batches]  # the judge reads each answer
             self.budget.check_batches(read, models, confirmed)
 
         return run_sweep(models, full, prompts, generation, seeds, judge, out, check, listen)
@@ -290,7 +270,7 @@ class Workbench:
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:
         refs = (run.base_lm, *run.models)
-        current = {models.base_lm.name: models.base_lm.loaded.ref} | {name: m.loaded.ref for name, m in models.reward_models.items()}
+        current = {models.base_lm.name: models.base_lm.loaded.ref} | {name: m.ref for name, m in models.reward_models.items()}
         for ref in refs:
             if current[ref.name].revision != ref.revision:
                 change = f"`{ref.name}` was {ref.revision} and is {current[ref.name].revision} now."

@@ -1,0 +1,1 @@
+"""Mixes of rewards: how one is written, and the base samples that a standardised one is measured against."""

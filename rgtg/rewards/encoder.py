@@ -1,0 +1,150 @@
+"""Encoder reward models: classifiers such as DeBERTa, BERT or RoBERTa, which read a complete text both ways.
+
+Knows nothing of methods, token ids of the base LM or the screen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rgtg.errors import ModelRefused
+from rgtg.models.lm import BaseLM
+from rgtg.models.loading import Loaded
+from rgtg.models.prefixes.backbone import close
+from rgtg.models.prefixes.growing import PART, PART_ON_CPU
+from rgtg.models.probe import refused
+from rgtg.rewards.base import Opening, WithWeights
+from rgtg.rewards.text import Answer, TextRewardModel, TextScorer
+from rgtg.system.stopping import check_stopped
+
+PAIR = "pair"  # template of a card: prompt and response are the two segments of an input
+SAMPLES = (Answer("How was it?", "Good.", False), Answer("How was the food there on Sunday?", "It was good, and so was the service.", False))
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderRewardModel(WithWeights, TextRewardModel):
+    """An encoder with a classification head: DeBERTa, BERT, RoBERTa, ELECTRA and kin.
+
+    Formula: r(x, y_{≤t}) = logit of the label for the text of y_{≤t} behind x; one of several labels is chosen by its name, `MODEL[label]`.
+    Paper: the reward models of many studies of RLHF, and every classifier of texts.
+    Cost: every candidate is encoded from its first token, in batches: its attention sees both ways, so that no cache is valid.
+    Pitfall: it was trained on complete texts. Of a text longer than its context the beginning of the prompt is left out, and the answer says so.
+    """
+
+    loaded: Loaded
+    num_positions: int  # tokens that it reads
+
+    @property
+    def context(self) -> int:
+        return self.num_positions
+
+    @property
+    def cost(self) -> str:
+        return "no cache: every candidate is encoded from its first token, in batches"
+
+    @property
+    def template(self) -> str:
+        """How it reads prompt and response: by its card; without one as two segments, or as one text if its outputs are labels."""
+        return self.loaded.card.template if self.loaded.card else PAIR if len(self.loaded.labels) < 2 else self.loaded.template[0]
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> "EncoderRewardModel":
+        """Reward model from loaded weights. Raises ModelRefused if a padded batch has other rewards than its texts alone."""
+        model = cls(loaded, min(_num_positions(loaded), loaded.tokenizer.model_max_length))
+        inputs = list(map(model.encode, SAMPLES))
+        try:
+            together, alone = model.logits(inputs), torch.cat([model.logits([one]) for one in inputs])
+        except Exception as error:  # the code of a model family can raise anything
+            raise refused(loaded.ref.name, error) from error
+        if not bool(torch.isfinite(together).all()):
+            raise ModelRefused(f"`{model.name}` returns outputs that are not finite.", "", "Its weights are damaged, or too large for this dtype.")
+        if not close(together, alone):
+            difference = f"They differ by {float((together - alone).abs().max()):.2g} between one text alone and a padded batch."
+            raise ModelRefused(f"`{model.name}` has rewards that depend on padding.", difference, "Choose another model family.")
+        return model
+
+    def of_label(self, label: str) -> "EncoderRewardModel":
+        return replace(self, loaded=self.loaded.with_label(label))
+
+    def scorer(self, lm: BaseLM) -> "EncoderScorer":
+        self.check_one_output()
+        return EncoderScorer(self)
+
+    def num_prompt_tokens(self, opening: Opening) -> int:
+        return min(self.context, len(self.encode(Answer(opening.prompt, "", False))["input_ids"]))
+
+    def encode(self, answer: Answer) -> dict[str, list[int]]:
+        """Inputs of a text, cut to the context: tokens are left out at the beginning of the prompt, and then of the response. The end of an
+        answer adds nothing: the classifier's own special tokens follow every text."""
+        tokenizer = self.loaded.tokenizer
+        if self.template == "chat":
+            prompt_ids = self.loaded.encode_prompt(answer.prompt)
+            ids = [*prompt_ids, *self.loaded.encode_response(answer.prompt, prompt_ids, answer.response)]
+            inputs = {"input_ids": ids, "special_tokens_mask": [0] * len(ids)}
+        else:
+            texts = (answer.prompt, answer.response.lstrip()) if self.template == PAIR and answer.prompt else (answer.prompt + answer.response,)
+            inputs = dict(tokenizer(*texts, split_special_tokens=True, return_special_tokens_mask=True))
+            inputs.pop("attention_mask", None)
+        over = len(inputs["input_ids"]) - self.context
+        left_out = {i for i, special in enumerate(inputs.pop("special_tokens_mask")) if not special} if over > 0 else set()
+        left_out = set(sorted(left_out)[:over])
+        return {name: [value for i, value in enumerate(values) if i not in left_out] for name, values in inputs.items()}
+
+    @torch.inference_mode()
+    def logits(self, inputs: Sequence[Mapping[str, Sequence[int]]]) -> Tensor:
+        """Outputs of the head, (texts, labels) float32, in one forward."""
+        model: Any = self.loaded.model
+        longest, pads = max(len(one["input_ids"]) for one in inputs), {"input_ids": self.loaded.pad_id}
+        padded = {
+            name: torch.tensor([[*one[name], *[pads.get(name, 0)] * (longest - len(one[name]))] for one in inputs], device=model.device)
+            for name in inputs[0]
+        }
+        mask = [[1] * len(one["input_ids"]) + [0] * (longest - len(one["input_ids"])) for one in inputs]
+        return model(**padded, attention_mask=torch.tensor(mask, device=model.device)).logits.float()
+
+
+class EncoderScorer(TextScorer):
+    """Batches of texts, sorted by length so that little is padded."""
+
+    def __init__(self, model: EncoderRewardModel):
+        self.model = model
+        self._was_cut = False
+
+    @property
+    def remark(self) -> str:
+        cut = f"`{self.model.name}` reads {self.model.context} tokens: of longer texts it was not given the beginning of the prompt."
+        return cut if self._was_cut else ""
+
+    def score_texts(self, answers: Sequence[Answer]) -> list[float]:
+        inputs = list(map(self.model.encode, answers))
+        lengths = [len(one["input_ids"]) for one in inputs]
+        self._was_cut |= max(lengths) == self.model.context
+        limit = PART_ON_CPU if self.model.loaded.model.device.type == "cpu" else PART
+        rewards, batch = [0.0] * len(answers), list[int]()
+        for i in sorted(range(len(answers)), key=lengths.__getitem__):
+            if batch and lengths[i] * (len(batch) + 1) > limit:
+                self._score(inputs, batch, rewards)
+                batch = []
+            batch.append(i)
+        self._score(inputs, batch, rewards)
+        return rewards
+
+    def _score(self, inputs: Sequence[Mapping[str, Sequence[int]]], batch: Sequence[int], rewards: list[float]) -> None:
+        check_stopped()
+        values = self.model.logits([inputs[i] for i in batch])[:, self.model.loaded.output or 0].tolist()
+        self.num_forwards += 1
+        for i, reward in zip(batch, values, strict=True):
+            rewards[i] = reward
+
+
+def _num_positions(loaded: Loaded) -> int:
+    """Number of tokens that it reads: RoBERTa and kin keep the positions up to that of padding for themselves."""
+    reserved = [
+        module.padding_idx + 1
+        for name, module in loaded.model.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding) and module.padding_idx is not None
+    ]
+    return loaded.context - max(reserved, default=0)

@@ -56,7 +56,7 @@ def test_an_encoder_guides_and_observes_and_its_remark_ends_the_answer():
     model, prompt = EncoderRewardModel.of(encoder("electra")), "a b " * 28
     found = Models(tiny_lm(), {"electra": model})
     settings = {"reward_model": "electra", "observers": ("electra",), "tokens": 8}
-    runs = [run(found, "pargs", beta=beta, **settings) for beta in (0.0, 10.0)] + [run(found, "base", observers=("electra",), tokens=8)]
+    runs = [run(found, "pargs", beta=beta, **settings) for beta in (0.0, 20.0)] + [run(found, "base", observers=("electra",), tokens=8)]
     runs.append(run(found, "pargs", prompt=prompt, **settings))
     (neutral, guided, base, long), ends = collect(runs, found)
     assert ids(neutral) == ids(base) != ids(guided) and not any(end.error for end in ends)

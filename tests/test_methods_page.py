@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rgtg.guidance.methods import METHODS
+from rgtg.rewards.encoder import EncoderRewardModel
 from rgtg.rewards.kinds import KINDS
 from rgtg.rewards.next_token import AutoregressiveRewardModel, VocabularyRewardModel
 from rgtg.rewards.scalar import ScalarRewardModel
@@ -52,7 +53,13 @@ def test_an_objective_has_the_paper_of_its_class(key):
 
 @pytest.mark.parametrize(
     "kind",
-    [*dict.fromkeys(method.rule for method in METHODS.values()), ScalarRewardModel, VocabularyRewardModel, AutoregressiveRewardModel],
+    [
+        *dict.fromkeys(method.rule for method in METHODS.values()),
+        ScalarRewardModel,
+        EncoderRewardModel,
+        VocabularyRewardModel,
+        AutoregressiveRewardModel,
+    ],
     ids=lambda c: c.__name__,
 )
 def test_every_method_class_and_reward_kind_says_formula_paper_cost_and_pitfall(kind):

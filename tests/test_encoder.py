@@ -6,6 +6,7 @@ from test_engine import collect, ids, run
 from text_models import ENCODERS, POSITIONS, encoder, saved
 from tiny_models import tiny_lm
 
+from rgtg.config import Settings
 from rgtg.engine import Models, make_run
 from rgtg.errors import BadSettings, ModelRefused
 from rgtg.records import ModelCard
@@ -14,6 +15,7 @@ from rgtg.rewards.encoder import EncoderRewardModel
 from rgtg.rewards.kinds import load_reward_model
 from rgtg.rewards.scalar import ScalarRewardModel
 from rgtg.rewards.text import Answer
+from rgtg.workbench.budget import Budget
 
 LABELS = ("anger", "joy", "fear")
 TEXTS = ["good", "the food was good and so was THE service !", "x", "so so"]
@@ -66,6 +68,14 @@ def test_an_encoder_guides_and_observes_and_its_remark_ends_the_answer():
     (alone,), (end,) = collect(runs[1:2], found)
     assert ids(alone) == ids(guided) and end.note == ""
     assert "`electra` reads 64 tokens" in ends[-1].note
+
+
+def test_its_time_counts_in_the_estimate_and_grows_with_the_square_of_the_length(tmp_path):
+    model = EncoderRewardModel.of(encoder("bert"))
+    found, budget = Models(tiny_lm(), {"bert": model}), Budget(Settings(data_dir=tmp_path))
+    seconds = [budget.estimate([run(found, "pargs", reward_model="bert", tokens=n)], found).seconds for n in (10, 40)]
+    base = [budget.estimate([run(found, "base", tokens=n)], found).seconds for n in (10, 40)]
+    assert seconds[0] > base[0] and seconds[1] - base[1] > 4 * (seconds[0] - base[0])
 
 
 def test_one_output_of_several_is_chosen_by_name_or_number_and_read_in_one_text(tmp_path):

@@ -188,7 +188,8 @@ def test_one_output_of_a_classifier_is_chosen_by_name_beside_the_others_with_the
     models = library.load_models(None, ["emotions[joy]", "emotions[0]"])
     joy, anger = models.reward_models.values()
     assert list(models.reward_models) == ["emotions[joy]", "emotions[anger]"] and joy.loaded.model is anger.loaded.model
-    assert library.reward_model("emotions[joy]") is joy and library.in_memory() == ["emotions", "tiny"]
+    assert library.reward_model("emotions[joy]") is joy and library.reward_model("emotions[1]") is joy
+    assert library.in_memory() == ["tiny", "emotions"]
     assert library.list_scorer(f"{folder}[joy]") == "emotions[joy]"
     with pytest.raises(BadSettings, match=r"`emotions` has 2 outputs, .* Choose one: `emotions\[anger\]`"):
         library.reward_model("emotions")

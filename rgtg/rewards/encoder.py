@@ -5,6 +5,7 @@ Knows nothing of methods, token ids of the base LM or the screen.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from rgtg.errors import ModelRefused
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
-from rgtg.models.prefixes.backbone import close
+from rgtg.models.prefixes.backbone import Backbone, close
 from rgtg.models.prefixes.growing import PART, PART_ON_CPU
 from rgtg.models.probe import refused
 from rgtg.rewards.base import Opening, WithWeights
@@ -40,6 +41,21 @@ class EncoderRewardModel(WithWeights, TextRewardModel):
     @property
     def context(self) -> int:
         return self.num_positions
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """Its network as one without a cache, for estimates of its time and memory."""
+
+        def run(input_ids: Tensor, **_: Any) -> Tensor:
+            return self.logits([{"input_ids": ids} for ids in input_ids.tolist()])[:, None]
+
+        model = self.loaded.model
+        layers = getattr(model.config, "num_hidden_layers", 1)
+        return Backbone(run, layers, (), model.device, model.dtype, self.loaded.pad_id, "reencode")
+
+    @property
+    def head(self) -> torch.nn.Module:
+        return torch.nn.Identity()
 
     @property
     def cost(self) -> str:

@@ -39,7 +39,7 @@ class Library:
         self.settings = settings
         self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
         self._in_memory: dict[str, Any] = {}
-        self._chosen: dict[tuple[str, str], RewardModel] = {}  # by reward model and label
+        self._chosen: dict[tuple[str, str], RewardModel] = {}  # by the names of the reward model and of its output
         self._families: dict[tuple[str, str], bool] = {}  # by the folders of a reward model and a base LM: whether their tokens are the same
         self._threads: dict[str, int] = {}  # by base LM, as measured when it was loaded
         self.notes: dict[str, str] = {}  # by model: how its matrices lie, or what int8 costs, in words
@@ -190,7 +190,8 @@ class Library:
         model = AutoregressiveRewardModel(self.base_lm(info.name)) if info.kind == "base_lm" else self._reward_weights(info)  # the same weights
         if isinstance(model, WithWeights):
             if label:
-                return self._chosen.setdefault((info.name, label), model.of_label(label))  # the same object, so that what is measured of it stays
+                chosen = model.of_label(label)
+                return self._chosen.setdefault((info.name, chosen.name), chosen)  # the same object, so that what is measured of it stays
             model.check_one_output()
         return model
 

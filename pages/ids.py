@@ -18,7 +18,7 @@ COLUMNS = "columns"  # the strip of columns
 INSPECTOR = "inspector"  # #inspector-sentence, table, .branch (one a candidate), #inspector-close
 CURVE = "reward-curve"
 CURVE_BRIDGE = "curve-bridge"
-VOTE = "vote"  # #vote-A … #vote-H, #vote-tie, #vote-all_bad, #vote-skip, #vote-undo, #vote-note, #vote-go-on, #copy-link, #export
+VOTE = "vote"  # #vote-A … #vote-L, #vote-tie, #vote-all_bad, #vote-skip, #vote-undo, #vote-note, #vote-go-on, #copy-link, #export
 EXPORT_FILE = "export-file"
 TIMER = "model-timer"
 

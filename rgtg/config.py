@@ -17,7 +17,7 @@ DATA_DIR = ROOT / "data" if CHECKOUT else Path(__file__).resolve().parent / "dat
 STARTER_DIR, PROMPTS_DIR = DATA_DIR / "starter", DATA_DIR / "prompts"
 LOCAL_DIR = DATA_DIR / "local" if CHECKOUT else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "rgtg"
 MAX_COLUMNS = 6
-COLUMN_NAMES = "ABCDEFGH"
+COLUMN_NAMES = "ABCDEFGHIJKL"
 
 
 def setting(default: float | int, help: str, low: float, high: float, unit: str = "") -> Any:

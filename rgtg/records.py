@@ -124,8 +124,7 @@ class Run:
     """Everything needed to reproduce an answer in another process.
 
     `guides` are the reward models that guide, with their weights, `combine` how their rewards are combined; `observers` score every prefix and
-    never guide. `forced_ids` are given response tokens: a branch repeats those of its parent up to the branch and takes another one there.
-    """
+    never guide. `forced_ids` are given response tokens: a branch repeats those of its parent up to the branch and takes another one there."""
 
     prompt: str
     method: str
@@ -182,12 +181,11 @@ def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
 
 @dataclass(frozen=True)
 class Trace:
-    """A run and its result. `column` is A to H; `place` is its position on screen, from 0.
+    """A run and its result. `column` is A to L; `place` is its position on screen, from 0.
 
-    `parent_trace_id` is the trace it branched off from at token `branch_position`; with the same column it continues that stopped trace, all
-    of whose tokens it has. `seconds` count from the start of the comparison to the column's end; forwards are those that served it. `note` names
-    models whose cache was found wrong, and `check_forwards` counts the forwards of that check.
-    """
+    `parent_trace_id` is the trace it branched off from at token `branch_position`; with the same column it continues that stopped trace, all of
+    whose tokens it has. `seconds` count from the start of the comparison to the column's end; forwards and positions are as in `guidance.steps.Cost`
+    (older traces have no positions). `note` names models whose cache was wrong, and `check_forwards` counts the forwards of that check."""
 
     id: str
     column: str
@@ -205,6 +203,8 @@ class Trace:
     created_at: str = ""
     note: str = ""
     check_forwards: int = 0
+    lm_positions: int = 0
+    reward_positions: int = 0
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -239,8 +239,7 @@ class Vote:
     """A rater's verdict on the traces in `seen_trace_ids`. It is never edited: a change of mind is a new vote.
 
     `best_trace_id` is set only with `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1. The client makes the `id`: the same id with the
-    same content is one vote. `revision` counts a rater's votes on the comparison.
-    """
+    same content is one vote. `revision` counts a rater's votes on the comparison."""
 
     id: str
     comparison_id: str

@@ -80,7 +80,8 @@ rgtg.voteBar = (element, props, trigger, watch) => {
   }
   const link = el("button", { id: "copy-link", type: "button", class: "plain", title: "Copy the address of this comparison", onclick: copy, text: "Copy link" });
   root.append(el("span", { class: "ask", text: "Which is best?" }));
-  [...props.letters].forEach((letter, i) => root.append(button(letter, String(i + 1), letter, `${letter} is best (key ${i + 1})`, () => cast("best", value.traces.find(([l]) => l === letter)?.[1]))));
+  const keyOf = (i) => (i < 9 ? String(i + 1) : ""); // one press is one key
+  [...props.letters].forEach((letter, i) => root.append(button(letter, keyOf(i), letter, `${letter} is best` + (keyOf(i) && ` (key ${keyOf(i)})`), () => cast("best", value.traces.find(([l]) => l === letter)?.[1]))));
   root.append(
     button("tie", "T", "Tie", "Equally good (key T)", () => cast("tie", null)),
     button("all_bad", "N", "All bad", "None is good (key N)", () => cast("all_bad", null)),

@@ -24,6 +24,7 @@ from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
 from rgtg.system.files import make_folder
+from rgtg.workbench.meter import cost_of
 
 if TYPE_CHECKING:
     from rgtg.training.reward_trainer import Progress
@@ -267,11 +268,7 @@ def trace_json(trace: Trace, column: str) -> dict:
         "stop_reason": trace.stop_reason,
         "error": trace.error,
         "num_tokens": len(trace.steps),
-        "seconds": round(trace.seconds, 4),
-        "tokens_per_second": round(trace.tokens_per_second, 2),
-        "lm_forwards": trace.lm_forwards,
-        "reward_forwards": trace.reward_forwards,
-        "check_forwards": trace.check_forwards,
+        **cost_of(trace),
         "note": trace.note,
     }
 

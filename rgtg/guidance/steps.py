@@ -11,17 +11,26 @@ from rgtg.guidance.rows import Draft
 from rgtg.records import Candidate, Run, Step, Tried
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Event of a column: what it has cost so far, observers included. Forwards are those that served it, with other columns or alone;
+    positions are the tokens fed for it, the prompt and candidates included, as if it were alone (0 for a kind of reward without a cache)."""
+
+    lm_forwards: int = 0
+    reward_forwards: int = 0
+    lm_positions: int = 0
+    reward_positions: int = 0
+
+
 @dataclass(frozen=True)
-class Ended:
-    """Last event of a column. Forwards are those that served it; seconds count from the start of `generate`.
+class Ended(Cost):
+    """Last event of a column; seconds count from the start of `generate`.
 
     `note` names models whose cache was found wrong, `check_forwards` is the number of forwards of that check (`guidance.spot_check`).
     """
 
     stop_reason: str
     error: str = ""
-    lm_forwards: int = 0
-    reward_forwards: int = 0
     seconds: float = 0.0
     note: str = ""
     check_forwards: int = 0
@@ -34,7 +43,7 @@ class Working:
     note: str
 
 
-Event = Step | Ended | Working
+Event = Step | Cost | Ended | Working
 
 
 class AnswerProgress:

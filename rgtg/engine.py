@@ -22,7 +22,7 @@ from rgtg.guidance.proposals import candidates, entropy
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
-from rgtg.guidance.steps import Cost, Ended, Event, Working, step_of
+from rgtg.guidance.steps import Cost, Ended, Event, Working, cost_of, step_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens
 from rgtg.models.tuning import use_threads
@@ -316,10 +316,8 @@ class _Round:
         return column.end(started, checks, self.cost(column))
 
     def cost(self, column: _Column) -> Cost:
-        caches = {name: (self.batches.get(name) or self.lm).caches for name in column.slots}
-        positions = {name: sum(cache.positions_of(column.slots[name]) for cache in caches[name]) for name in caches}
-        lm, lm_positions, rest = column.cost[LM], positions.pop(LM), sum(positions.values())
-        return Cost(lm_forwards=lm, reward_forwards=column.cost.total() - lm, lm_positions=lm_positions, reward_positions=rest)
+        positions = {name: sum(cache.positions_of(own) for cache in self.checks[name].batch.caches) for name, own in column.slots.items()}
+        return cost_of(column.run, column.cost, positions, LM)
 
     def _note(self, name: str, text: str) -> None:
         for column in self.columns:

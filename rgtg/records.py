@@ -49,8 +49,7 @@ class Candidate:
     """Candidate token of a step. Its log probability is in nats over the complete vocabulary; ranks begin at 1.
 
     `rewards` are each guide's reward of prefix + token, () without a guide; `score` is what the selection compared; `prob_after` is its
-    probability among the candidates after guidance, at the run's temperature.
-    """
+    probability among the candidates after guidance, at the run's temperature."""
 
     token_id: int
     text: str
@@ -79,8 +78,7 @@ class Step:
 
     `text` is what the token adds to the response, "" while a character is incomplete; `rewards` are those of the prefix that ends here; `kl` is
     in nats, to the base LM with the same candidates and temperature, and `truncation` the KL of the latter to the complete base LM (older
-    traces have none: their `kl` is to the complete one); both are None for methods without a distribution over tokens; `tried` was rejected.
-    """
+    traces have none: their `kl` is to the complete one); both are None for methods without a distribution over tokens; `tried` was rejected."""
 
     position: int
     token_id: int
@@ -203,8 +201,10 @@ class Trace:
     created_at: str = ""
     note: str = ""
     check_forwards: int = 0
+    observer_forwards: int = 0
     lm_positions: int = 0
     reward_positions: int = 0
+    observer_positions: int = 0
 
     @property
     def token_ids(self) -> tuple[int, ...]:

@@ -51,7 +51,9 @@ def test_positions_are_those_of_the_closed_form(models):
 
 def test_a_column_costs_the_same_positions_alone_as_among_others(models):
     columns = (("pargs", (), ("two",)), ("base", (), ("two",)), ("best-of-n", (("n", 3),), ("two",)), ("cards", (), ()))
-    together = [(end.lm_positions, end.reward_positions) for end in costs(models, *columns)]
+    ends = costs(models, *columns)
+    assert 0 < ends[0].observer_forwards < ends[0].reward_forwards and 0 < ends[0].observer_positions < ends[0].reward_positions
+    together = [(end.lm_positions, end.reward_positions) for end in ends]
     assert together == [(end.lm_positions, end.reward_positions) for column in columns for end in costs(models, column)]
 
 
@@ -69,11 +71,21 @@ def test_the_share_that_was_guided_is_counted_for_a_method_that_skips():
 
 
 def test_the_cost_is_said_in_short_and_in_full():
-    trace = a_trace(lm_forwards=4, reward_forwards=1, lm_positions=1200, reward_positions=15, check_forwards=1, seconds=0.5)
-    assert cost_in_short(trace, 8.2) == "8 tok/s · 4 LM + 1 reward forwards · 25 % guided"
+    trace = a_trace(
+        lm_forwards=4,
+        reward_forwards=4,
+        observer_forwards=3,
+        lm_positions=1200,
+        reward_positions=45,
+        observer_positions=30,
+        check_forwards=1,
+        seconds=0.5,
+    )
+    assert cost_in_short(trace, 8.2) == "25 % guided · 8 tok/s · 4 LM + 1 reward forwards"
     assert cost_in_full(trace) == [
         "base LM: 4 forwards, 1,200 positions (1.00 forwards a token)",
-        "reward models: 1 forward, 15 positions (0.25 forwards a token)",
+        "guides: 1 forward, 15 positions (0.25 forwards a token)",
+        "observers: 3 forwards, 30 positions (0.75 forwards a token)",
         "0.50 s · 8.0 tok/s",
         "1 forward to check caches, not counted above",
         "25 % guided",

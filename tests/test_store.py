@@ -425,7 +425,9 @@ def test_a_database_of_the_first_schema_takes_twelve_columns_and_keeps_its_answe
     shutil.copy(Path(__file__).parent / "golden" / "store-schema-1.sqlite3", path)
     with Store(path) as store:
         before, counted = store.comparisons(), make_comparison("new", "ABCDEFGHIJKL")
-        counted = replace(counted, traces=tuple(replace(t, lm_positions=30, reward_positions=70) for t in counted.traces))
+        counted = replace(
+            counted, traces=tuple(replace(t, observer_forwards=1, lm_positions=30, reward_positions=70, observer_positions=9) for t in counted.traces)
+        )
         assert {(t.lm_positions, t.reward_positions) for c in before for t in c.traces} == {(0, 0)}
         store.add_comparison(counted)
         assert store.comparison("new") == counted

@@ -60,7 +60,7 @@ def m004_continuations(db: Database) -> None:
 
 @migrations()
 def m005_twelve_columns_and_positions(db: Database) -> None:
-    """Branches have letters up to L; the positions that were fed to the models, NULL where they were not counted."""
+    """Branches have letters up to L; what observing took and the positions that were fed to the models, NULL where not counted."""
     for statement in _M005.split(";;"):
         db.execute(statement)
     _refuse_changes(db, "traces")
@@ -274,7 +274,7 @@ END;;
 UPDATE meta SET value = (SELECT count(*) FROM current_votes WHERE verdict <> 'skip') WHERE key = 'num_votes'
 """
 
-# letters to L instead of H, and two columns more
+# letters to L instead of H, and four columns more
 _M005 = """
 CREATE TABLE new_traces (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
@@ -294,13 +294,15 @@ CREATE TABLE new_traces (
     row_sha256 TEXT NOT NULL,
     note TEXT,
     check_forwards INTEGER CHECK (check_forwards >= 0),
+    observer_forwards INTEGER CHECK (observer_forwards >= 0),
     lm_positions INTEGER CHECK (lm_positions >= 0),
     reward_positions INTEGER CHECK (reward_positions >= 0),
+    observer_positions INTEGER CHECK (observer_positions >= 0),
     CHECK ((parent_trace_id IS NULL) = (branch_position IS NULL)),
     UNIQUE (id, comparison_id),
     FOREIGN KEY (parent_trace_id, comparison_id) REFERENCES traces (id, comparison_id) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;;
-INSERT INTO new_traces SELECT *, NULL, NULL FROM traces;;
+INSERT INTO new_traces SELECT *, NULL, NULL, NULL, NULL FROM traces;;
 DROP TABLE traces;;
 ALTER TABLE new_traces RENAME TO traces;;
 CREATE UNIQUE INDEX traces_column ON traces (comparison_id, "column", ifnull(parent_trace_id, ''))

@@ -32,17 +32,20 @@ def cost_of(trace: Trace) -> dict[str, Any]:
         "lm_positions": trace.lm_positions,
         "reward_forwards": trace.reward_forwards,
         "reward_positions": trace.reward_positions,
+        "observer_forwards": trace.observer_forwards,
+        "observer_positions": trace.observer_positions,
         "check_forwards": trace.check_forwards,
         "share_guided": None if share is None else round(share, 4),
     }
 
 
 def cost_in_short(trace: Trace, tokens_per_second: float) -> str:
-    """ "31 tok/s · 24 LM + 48 reward forwards · 38 % guided", as far as there is something to say."""
-    forwards = [f"{number} {name}" for number, name in ((trace.lm_forwards, "LM"), (trace.reward_forwards, "reward")) if number]
+    """ "38 % guided · 31 tok/s · 24 LM + 48 reward forwards", as far as there is something to say; observers are not counted."""
+    guiding = trace.reward_forwards - trace.observer_forwards
+    forwards = [f"{number} {name}" for number, name in ((trace.lm_forwards, "LM"), (guiding, "reward")) if number]
     of_models = " + ".join(forwards) + (" forward" if forwards == ["1 LM"] else " forwards") if forwards else ""
     speed = f"{tokens_per_second:.0f} tok/s" if tokens_per_second else ""
-    return " · ".join(filter(None, [speed, of_models, guided_words(trace)]))
+    return " · ".join(filter(None, [guided_words(trace), speed, of_models]))
 
 
 def guided_words(trace: Trace) -> str:
@@ -53,9 +56,12 @@ def guided_words(trace: Trace) -> str:
 
 def cost_in_full(trace: Trace) -> list[str]:
     """The cost in full, a line each."""
+    guiding = trace.reward_forwards - trace.observer_forwards, trace.reward_positions - trace.observer_positions
+    apart = bool(trace.lm_positions)  # earlier versions counted guides and observers together
     lines = [
         _model("base LM", trace.lm_forwards, trace.lm_positions, trace),
-        _model("reward models", trace.reward_forwards, trace.reward_positions, trace),
+        _model("guides" if apart else "reward models", *guiding, trace),
+        *([_model("observers", trace.observer_forwards, trace.observer_positions, trace)] if trace.observer_forwards else []),
         f"{trace.seconds:.2f} s · {trace.tokens_per_second:.1f} tok/s",
     ]
     if trace.check_forwards:

@@ -24,6 +24,7 @@ from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
 from rgtg.system.files import make_folder
+from rgtg.workbench.line_ups import line_up_columns
 from rgtg.workbench.meter import cost_of
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         metavar="METHOD[:key=value,…]",
         help=f"a column: one of {', '.join(METHODS)}, with its settings; may be repeated",
     )
+    parser.add_argument("--line-up", metavar="NAME|FILE", help="the columns of a line-up, by its name or from its JSON file; --run adds more")
     for f in fields(GenerationConfig):
         parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f"{f.metadata['help']} ({f.default})")
     _model_options(parser)
@@ -180,7 +182,8 @@ def _workbench(options: argparse.Namespace) -> "Workbench":
 
 def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[ColumnSpec], GenerationConfig]:
     generation = GenerationConfig(**{f.name: getattr(options, f.name) for f in fields(GenerationConfig)})
-    columns = [parse_run(text, generation) for text in options.run] or workbench.default_columns()
+    columns = line_up_columns(workbench, options.line_up, generation) if options.line_up else []
+    columns = columns + [parse_run(text, generation) for text in options.run] or workbench.default_columns()
     for column in columns:
         for name, _ in column.mix:
             _list_folder(workbench, name, bool(METHODS[column.method].roles))

@@ -11,11 +11,12 @@ from pages import ids
 from pages.components import ColumnSettings
 from pages.handlers import quoted, read_json, read_number
 from pages.reports import name_words
+from pages.roles import describe_roles, guides_of, read_combine, read_guides
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.guidance.methods import BASE, Parameter, by_group
-from rgtg.records import ColumnSpec, ModelCard, Run, plain_params
+from rgtg.guidance.methods import BASE, METHODS, Parameter, by_group
+from rgtg.records import ColumnSpec, ModelCard, plain_params
 from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1
@@ -63,7 +64,7 @@ def describe_methods(workbench: Workbench) -> list[dict]:
             "about": m.about,
             "uses_reward": m.uses_reward,
             "objectives": m.objectives,
-            "language_models": bool(m.roles),
+            "roles": describe_roles(m),
             "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in m.parameters],
         }
         for group, methods in by_group(workbench.methods().values()).items()
@@ -80,12 +81,13 @@ def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
 
 
 def describe_models(workbench: Workbench) -> list[dict]:
-    """The reward models that can guide, each with its label, objective, training signal and the base LMs it fits."""
+    """The models that can guide, each with its label, objective, training signal and the base LMs it fits; base LMs only in a role."""
     by_name: dict[str, dict] = {}
     for lm in workbench.library.base_lms():
-        for m in workbench.library.guides(lm.name):
+        for m in [*workbench.library.guides(lm.name), *workbench.library.language_models(lm.name)]:
             card = m.card or ModelCard("reward_model", m.name)
             description = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.trained_on or card.source, "fits": []}
+            description |= {"only_role": m.kind == "base_lm"}
             by_name.setdefault(m.name, description)["fits"].append(lm.name)
     return list(by_name.values())
 
@@ -169,12 +171,10 @@ def write_settings(base_lm: str, columns: int, seed: int, generation: Generation
 
 
 def write_spec(spec: ColumnSpec) -> str:
-    return json.dumps({"method": spec.method, "reward_model": spec.reward_model, "params": plain_params(spec.params)}, allow_nan=False)
-
-
-def spec_of(run: Run) -> ColumnSpec:
-    """The column settings that reproduce this run."""
-    return ColumnSpec(run.method, run.params, run.reward_model.name if run.reward_model else None)
+    value = {"method": spec.method, "reward_model": spec.reward_model, "params": plain_params(spec.params)}
+    if guides := guides_of(spec, METHODS.get(spec.method)):
+        value |= {"reward_model": None, "guides": [list(guide) for guide in guides], "combine": spec.combine}
+    return json.dumps(value, allow_nan=False)
 
 
 def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | None) -> ColumnSpec:
@@ -189,7 +189,11 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
     params = tuple((p.name, _read_parameter(params_sent[p.name], p, column)) for p in method.parameters if p.name in params_sent)
     if not method.uses_reward:
         return ColumnSpec(method.key, params)
+    if guides := read_guides(fields.get("guides"), method, column, workbench, base_lm):
+        return ColumnSpec(method.key, params, guides=guides, combine=read_combine(fields.get("combine", "sum"), column))
     names, name = [m.name for m in workbench.library.guides(base_lm)], fields.get("reward_model")
+    if method.roles and name is None and workbench.library.guide_for(method.key, base_lm):
+        return ColumnSpec(method.key, params)
     if name not in names:
         available = f"Available: {', '.join(names)}." if names else "None is installed."
         wrong = f"Column {column} needs a reward model trained for the base LM" + (f" `{base_lm}`." if base_lm else ".")

@@ -95,6 +95,20 @@ class Words(Drawn):
         super().__init__(value, live=live, **props)
 
 
+# ---- presets.js -------------------------------------------------------------------------------------
+
+
+class LineUpBar(Drawn):
+    """The picker of line-ups; `own`: whether one may save one's own.
+
+    Events `choose` {key}, `save` {title}, `write_out` {key}, `take_in` {name, text}, `delete` {key}."""
+
+    function, events_sent = "lineUps", ("choose", "save", "write_out", "take_in", "delete")
+
+    def __init__(self, value: str = "{}", *, own: bool = True, **props: Any):
+        super().__init__(value, own=own, **props)
+
+
 # ---- places.js --------------------------------------------------------------------------------------
 
 
@@ -111,12 +125,13 @@ class Address(Drawn):
 class VoteBar(Drawn):
     """`letters` are those of all columns that there may be.
 
-    Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison, vote_id}, `go_on` {comparison}, `export`."""
+    Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison, vote_id}, `go_on` {comparison}, `export`,
+    `copy_as` {comparison, form}, one of `forms`."""
 
-    function, events_sent = "voteBar", ("vote", "undo", "go_on", "export")
+    function, events_sent = "voteBar", ("vote", "undo", "go_on", "export", "copy_as")
 
-    def __init__(self, value: str = "{}", *, letters: str = "", **props: Any):
-        super().__init__(value, letters=letters, **props)
+    def __init__(self, value: str = "{}", *, letters: str = "", forms: Sequence[str] = (), **props: Any):
+        super().__init__(value, letters=letters, forms=list(forms), **props)
 
 
 # ---- help.js ----------------------------------------------------------------------------------------

@@ -65,6 +65,10 @@ rgtg.settings = (element, props, watch) => {
     rgtg.tell("settings", value);
   }
   rgtg.currentSettings = () => value;
+  rgtg.putSettings = (changes) => {
+    put(changes);
+    for (const name of Object.keys(changes)) if (inputs[name]) inputs[name].value = changes[name];
+  };
   watch("value", fill);
   watch("fields", build);
   build();
@@ -85,23 +89,35 @@ rgtg.columnSettings = (element, props, watch) => {
     show();
   };
   const lm = () => rgtg.currentSettings?.().base_lm ?? null;
-  const fitting = () => props.models.filter((m) => m.fits.includes(lm()));
+  const installed = () => props.models.filter((m) => m.fits.includes(lm()));
+  const fitting = () => installed().filter((m) => !m.only_role);
   const fit = (method) => {
-    if (!method.uses_reward) return null;
+    if (!method.uses_reward || method.roles.length) return null;
     const models = fitting(), best = method.objectives.map((wanted) => models.find((m) => m.objective === wanted)).find(Boolean);
-    return (best ?? (method.language_models ? null : models[0]))?.name ?? null; // as Method.default_guide
+    return (best ?? models[0])?.name ?? null; // as Method.default_guide
   };
-  const misfit = () => method().uses_reward && !fitting().some((m) => m.name === value.reward_model);
+  const several = () => value.guides?.length > 0;
+  // the models that the column names and cannot have; null stands for one that it leaves open
+  const unfit = () => (!method().uses_reward ? [] : several() ? rgtg.roles.unfit(value, method(), installed(), lm()) : fitting().some((m) => m.name === value.reward_model) ? [] : [value.reward_model]);
+  const misfit = () => unfit().length > 0;
   const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });
   function change(key) {
     const next = props.methods.find((m) => m.key === key);
     const params = Object.fromEntries(next.parameters.map((p) => [p.name, value.params?.[p.name] !== undefined && p.min !== null ? value.params[p.name] : p.default]));
-    put({ method: key, params, reward_model: fit(next) });
+    put({ method: key, params, reward_model: fit(next), guides: rgtg.roles.none(next), combine: "sum" });
     draw(true);
     document.getElementById(id("method"))?.focus();
   }
   const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null, unit: p.unit });
 
+  function modelPicker(wrong) {
+    const models = fitting().map((m) => [m.name, m.label]), mix = several() && rgtg.roles.words(value.guides), now = mix || (value.reward_model ?? "no reward model");
+    if (wrong.length || mix) models.unshift([now, now]);
+    const choose = (name) => { if (name !== mix) { put({ reward_model: name, guides: [] }); draw(true); document.getElementById(id("reward_model"))?.focus(); } };
+    const picker = rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: mix || props.models.find((m) => m.name === value.reward_model)?.about }, now, id("reward_model"), choose);
+    picker.toggleAttribute("aria-invalid", wrong.length > 0);
+    return picker;
+  }
   function draw(force) {
     if (!force && value && props.value === JSON.stringify(value)) return;
     value = JSON.parse(props.value || "{}");
@@ -114,16 +130,17 @@ rgtg.columnSettings = (element, props, watch) => {
     rgtg.tip.of(methodPicker, [chosen.title, chosen.about]);
     root.append(methodPicker);
     if (chosen.uses_reward) {
-      const models = fitting().map((m) => [m.name, m.label]), wrong = misfit();
-      if (wrong) models.unshift([value.reward_model ?? "no reward model", value.reward_model ?? "no reward model"]);
-      const picker = rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, value.reward_model, id("reward_model"), (now) => { put({ reward_model: now }); draw(true); document.getElementById(id("reward_model"))?.focus(); });
-      picker.toggleAttribute("aria-invalid", wrong);
+      const wrong = unfit();
+      const picker = chosen.roles.length
+        ? rgtg.roles.pickers({ value, method: chosen, models: installed(), lm: lm(), id, column: props.column, put: (guides) => { put({ guides, reward_model: null }); draw(true); } })
+        : modelPicker(wrong);
       root.append(picker);
-      if (wrong) {
-        const name = value.reward_model ? `“${value.reward_model}” was not trained for ${lm()}` : `No reward model for ${lm()} is installed`;
-        const next = fitting().length ? "choose another reward model" : "train a reward model on the Train page, or choose Base LM";
+      if (wrong.length) {
+        const what = chosen.roles.length ? "model" : "reward model", [gone] = wrong;
+        const name = !gone ? `No ${what} for ${lm()} is installed` : props.models.some((m) => m.name === gone) ? `“${gone}” was not trained for ${lm()}` : `“${gone}” is not installed`;
+        const next = fitting().length ? `choose another ${what}` : "train a reward model on the Train page, or choose Base LM";
         root.append(el("p", { class: "misfit", id: id("misfit"), role: "alert", text: `${name}: ${next}.` }));
-        picker.setAttribute("aria-describedby", id("misfit"));
+        for (const input of picker.matches("select") ? [picker] : picker.querySelectorAll("[aria-invalid]")) input.setAttribute("aria-describedby", id("misfit"));
       }
     }
     const [first, ...rest] = chosen.parameters;
@@ -134,6 +151,7 @@ rgtg.columnSettings = (element, props, watch) => {
     for (const p of rest) inside.append(rgtg.labelled(spec(p), rgtg.field(spec(p), value.params?.[p.name] ?? p.default, id(p.name), (now) => putParam(p.name, now))), el("p", { class: "help", text: p.help }));
     if (first) inside.append(el("p", { class: "help", text: `${first.help.startsWith(first.label) ? "" : first.label + ": "}${first.help} (${first.choices.length ? first.choices.join(", ") : `${first.min ?? ""}…${first.max ?? ""}`})` }));
     if (chosen.uses_reward && model?.about) inside.append(el("p", { class: "help", text: `${model.name}: ${model.about}` }));
+    inside.append(rgtg.others.buttons({ column: props.column, id, parameters: chosen.parameters.filter((p) => p.min !== null || p.choices.length), read: (p) => value.params?.[p.name] ?? p.default }));
     more.append(inside);
     root.append(more);
   }
@@ -146,15 +164,25 @@ rgtg.columnSettings = (element, props, watch) => {
     home.classList.toggle("narrow", home.clientWidth < NARROW);
     home.classList.toggle("changed", !!head?.params && !props.branch && !same(head));
   }
+  const models = () => (several() ? rgtg.roles.named(value, method(), installed(), lm()) : value.reward_model ? [[value.reward_model, 1]] : []);
   // whether the text below was made with what the head shows now
   const same = (head) =>
-    head.method === value.method && (head.guide ?? null) === (value.reward_model ?? null) &&
+    head.method === value.method && JSON.stringify(head.guides ?? []) === JSON.stringify(models()) &&
     Object.entries(value.params ?? {}).every(([name, now]) => head.params[name] === undefined || head.params[name] === now);
   (rgtg.currentColumns ??= {})[props.column] = () => value;
+  if (props.methods.length) {
+    const set = (now) => { put(now); draw(true); };
+    const take = (name, now) => {
+      const own = method().parameters.find((p) => p.name === name), fits = own && (own.choices.length ? own.choices.includes(now) : now === "-inf" ? own.default === now : now >= own.min && now <= own.max && (!own.whole || Number.isInteger(now)));
+      if (fits) set({ params: { ...value.params, [name]: now } });
+      return !!fits;
+    };
+    rgtg.others.setters[props.column] = { value: () => structuredClone(value), set, take };
+  }
   rgtg.hear(element, "settings", () => { if (lm() !== drawnFor) draw(true); show(); });
   rgtg.hear(element, "base_lm", () => { // another was chosen by hand: so is what can guide it
     if (!props.methods.length || !misfit()) return;
-    put({ reward_model: fit(method()) });
+    put({ reward_model: fit(method()), guides: rgtg.roles.none(method()) });
     draw(true);
   });
   rgtg.hear(element, "column", show);

@@ -60,6 +60,10 @@ class Library:
         """Reward models that may guide this base LM; never a judge. None where no base LM is installed."""
         return self._fitting("reward_model", base_lm)
 
+    def language_models(self, base_lm: str | None = None) -> list[ModelInfo]:
+        """Base LMs with the tokens of this one, itself among them: what may have a role in a method."""
+        return self._fitting("base_lm", base_lm)
+
     def judges(self, base_lm: str | None = None) -> list[ModelInfo]:
         """Reward models that only observe."""
         return self._fitting("judge", base_lm)

@@ -55,10 +55,9 @@ class LineUp:
         check_types(cls, content)
         if unknown := content.keys() - {"title", "about", "models", "columns"}:
             raise ValueError(f"`{min(unknown):.40}` is not a part of a line-up, which has title, about, models and columns")
-        title, about, columns, models = (
-            content.get(name, default) for name, default in (("title", ""), ("about", ""), ("columns", ()), ("models", {}))
-        )
-        check_title(title)
+        title, about, columns, models = content.get("title", ""), content.get("about", ""), content.get("columns", ()), content.get("models", {})
+        if not _is_title(title):
+            raise ValueError(f"`title` has to be one line of 1 to {MAX_TITLE} characters")
         if len(about) > MAX_ABOUT or (about and not about.isprintable()):
             raise ValueError(f"`about` has to be one line of at most {MAX_ABOUT} characters")
         if not 1 <= len(columns) <= MAX_COLUMNS:

@@ -151,7 +151,7 @@ rgtg.columnSettings = (element, props, watch) => {
     for (const p of rest) inside.append(rgtg.labelled(spec(p), rgtg.field(spec(p), value.params?.[p.name] ?? p.default, id(p.name), (now) => putParam(p.name, now))), el("p", { class: "help", text: p.help }));
     if (first) inside.append(el("p", { class: "help", text: `${first.help.startsWith(first.label) ? "" : first.label + ": "}${first.help} (${first.choices.length ? first.choices.join(", ") : `${first.min ?? ""}…${first.max ?? ""}`})` }));
     if (chosen.uses_reward && model?.about) inside.append(el("p", { class: "help", text: `${model.name}: ${model.about}` }));
-    inside.append(rgtg.others.buttons({ column: props.column, id, parameters: chosen.parameters.filter((p) => p.min !== null || p.choices.length), read: (p) => value.params?.[p.name] ?? p.default }));
+    inside.prepend(rgtg.others.buttons({ column: props.column, id, parameters: chosen.parameters.filter((p) => p.min !== null || p.choices.length), read: (p) => value.params?.[p.name] ?? p.default }));
     more.append(inside);
     root.append(more);
   }

@@ -33,7 +33,7 @@ rgtg.lineUps = (element, props, trigger, watch) => {
     });
     const inside = el("div", { class: "popover" },
       chosen()?.about && el("p", { text: chosen().about }),
-      props.own && el("div", { class: "field" }, title, el("button", { id: "line-up-save", type: "button", class: "small", title: "Save the columns as a line-up of your own", onclick: save, text: "Save columns" })),
+      props.own && el("div", { class: "field save" }, title, el("button", { id: "line-up-save", type: "button", class: "small", title: "Save the columns as a line-up of your own", onclick: save, text: "Save columns" })),
       el("div", { class: "others" },
         el("button", { id: "line-up-export", type: "button", class: "small", title: "Download the columns as a file", onclick: () => trigger("write_out", { key: value.chosen ?? "" }), text: "Export" }),
         el("button", { id: "line-up-open", type: "button", class: "small", title: "Open a line-up from a file", onclick: () => file.click(), text: "Open file …" }),

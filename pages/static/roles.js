@@ -45,6 +45,7 @@ rgtg.others = (() => {
     setters[next].set(setters[column].value());
     rgtg.putSettings({ columns: count() + 1 });
     rgtg.say(`column ${next} is a copy of column ${column}`);
+    for (const open of document.querySelectorAll(".rgtg-column details[open]")) open.open = false;
     document.getElementById(`settings-${next}-method`)?.focus();
   }
   function applyToAll(column, parameter, value) {
@@ -52,10 +53,16 @@ rgtg.others = (() => {
     rgtg.say(changed.length ? `${parameter.label} ${value} in column${changed.length > 1 ? "s" : ""} ${[column, ...changed].sort().join(", ")}` : `no other column has ${parameter.label}`);
   }
   function buttons({ column, id, parameters, read }) {
-    const next = letters()[count()];
-    return rgtg.el("div", { class: "others" },
-      rgtg.el("button", { type: "button", id: id("duplicate"), class: "small", disabled: !next, title: next ? null : "There are six columns already", onclick: () => duplicate(column), text: next ? `Duplicate as column ${next}` : "Duplicate" }),
-      ...parameters.map((p) => rgtg.el("button", { type: "button", id: id("all-" + p.name), class: "small", title: `Set ${p.label} to the value of this column in every column that has it`, onclick: () => applyToAll(column, p, read(p)), text: `${p.label} to all columns` })));
+    const copy = rgtg.el("button", { type: "button", id: id("duplicate"), class: "small", onclick: () => duplicate(column) });
+    const offer = () => {
+      const next = letters()[count()];
+      copy.disabled = !next;
+      copy.textContent = next ? `Duplicate as column ${next}` : "Duplicate: there are six columns";
+    };
+    rgtg.hear(copy, "settings", offer);
+    setTimeout(offer); // once all columns are there
+    return rgtg.el("div", { class: "others" }, copy,
+      ...parameters.map((p) => rgtg.el("button", { type: "button", id: id("all-" + p.name), class: "small", title: `Set ${p.label} to the value of this column in every column that has it`, onclick: () => applyToAll(column, p, read(p)), text: `Set ${p.label} in all columns` })));
   }
   return { setters, buttons };
 })();

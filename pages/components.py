@@ -143,6 +143,15 @@ class HelpView(Drawn):
     function = "help"
 
 
+# ---- theory.js --------------------------------------------------------------------------------------
+
+
+class ToyView(Drawn):
+    """The toy of the Help page. Event `drag` {values, number}."""
+
+    function, events_sent = "toy", ("drag",)
+
+
 # ---- train.js and models.js -------------------------------------------------------------------------
 
 

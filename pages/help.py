@@ -1,4 +1,4 @@
-"""The Help page: every method, kind of reward and training objective from its class, a glossary, and the keys.
+"""The Help page: every method, kind of reward and training objective from its class, a glossary, the keys, and a toy.
 
 Talks to the workbench; knows nothing of how a method works.
 """
@@ -16,6 +16,7 @@ from gradio.context import Context
 from pages import ids, theme
 from pages.components import HelpView, Words
 from pages.handlers import Handler, guarded
+from pages.theory import ToyPanel
 from rgtg.guidance.methods import Parameter
 from rgtg.workbench import handbook
 from rgtg.workbench.workbench import Workbench
@@ -66,17 +67,18 @@ def build(workbench: Workbench, pages: theme.Links) -> None:
     with gr.Row(elem_classes=["topline"]):
         theme.header(TITLE, pages)
         models = Words("", elem_id=ids.MODEL_STATUS)
-    view = HelpView("{}", elem_id=ids.HELP, elem_classes=["room"])
+    view, toy = HelpView("{}", elem_id=ids.HELP, elem_classes=["room"]), ToyPanel()
     assert Context.root_block is not None
-    Context.root_block.load(
-        _load(workbench), None, [models, view], show_progress="hidden", concurrency_limit=None, api_visibility="private"
-    )  # fmt: skip
+    options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    Context.root_block.load(_load(workbench, toy), None, [models, view, toy.view], **options)
+    toy.wire(**options)
 
 
-def _load(workbench: Workbench) -> Handler:
+def _load(workbench: Workbench, toy: ToyPanel) -> Handler:
     @guarded("Opening the page")
-    def load() -> tuple[str, str]:
-        return workbench.status().text, json.dumps({"chapters": chapters()}, allow_nan=False)
+    def load() -> tuple[str, str, str]:
+        contents = [*chapters(), {"id": "theory", "title": "Prefix rewards on a toy", "below": True}]
+        return workbench.status().text, json.dumps({"chapters": contents}, allow_nan=False), toy.value()
 
     return load
 

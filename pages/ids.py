@@ -47,6 +47,7 @@ MODEL_ACCURACY = "model-accuracy-plot"
 
 # Help, and the foot of every page
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on
+TOY = "toy"  # #theory, #toy-now, #toy-loss, #toy-<prefix>
 FOOT = "foot"
 
 

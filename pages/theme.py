@@ -11,7 +11,7 @@ Links = tuple[tuple[str, str], ...]  # title and address of each page
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
     "stream.js", "core.js", "tokens.js", "inspector.js", "errors.js", "roles.js", "forms.js", "presets.js", "places.js", "outbox.js", "vote.js",
-    "train.js", "models.js", "help.js",
+    "train.js", "models.js", "help.js", "theory.js",
 )  # fmt: skip
 STYLES = ("style.css", "errors.css", "rooms.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]

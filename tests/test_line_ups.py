@@ -103,6 +103,5 @@ def test_what_is_not_installed_is_named_with_its_columns(own):
     assert missing_words(missing) == "`partial` (columns C, D, F)"
     assert missing_models([ColumnSpec("pargs")], library()) == {"A": ("a reward model",)}
     assert missing_models(own.get("training-free").specs(), library("full"))["B"] == ("autoregressive",)
-    workbench = SimpleNamespace(line_ups=own, library=library("full"))
     with pytest.raises(BadSettings, match=r"Missing: `partial` \(columns C, D, F\)"):
-        line_up_columns(workbench, "pargs-and-its-rivals", specs[0].generation)
+        line_up_columns(own, library("full"), "pargs-and-its-rivals", specs[0].generation)

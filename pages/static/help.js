@@ -34,7 +34,7 @@ rgtg.help = (element, props, watch) => {
   }
   function draw() {
     const { chapters = [] } = JSON.parse(props.value || "{}");
-    root.replaceChildren(...(chapters.length ? [contents(chapters), el("div", { class: "chapters" }, ...chapters.map(chapter))] : []));
+    root.replaceChildren(...(chapters.length ? [contents(chapters), el("div", { class: "chapters" }, ...chapters.filter((c) => !c.below).map(chapter))] : [])); // the others have parts of their own, below
     go();
   }
   document.title = "rgtg · Help";

@@ -20,7 +20,6 @@ from rgtg.workbench.copying import run_text
 
 if TYPE_CHECKING:
     from rgtg.workbench.library import Library
-    from rgtg.workbench.workbench import Workbench
 
 MAX_TITLE, MAX_ABOUT, MAX_RUN, MAX_OWN = 60, 300, 2_000, 200
 PLACE = re.compile(r"\{(\w+)\}")  # of a model that `models` names
@@ -183,11 +182,11 @@ def line_up_of(specs: Sequence[ColumnSpec], title: str) -> LineUp:
     return LineUp(title.strip(), tuple(run_text(spec) for spec in specs))
 
 
-def line_up_columns(workbench: "Workbench", name: str, generation: GenerationConfig) -> list[ColumnSpec]:
+def line_up_columns(line_ups: LineUps, library: "Library", name: str, generation: GenerationConfig) -> list[ColumnSpec]:
     """Columns of a line-up by its name or file. Raises RgtgError, also where models that it names are not installed."""
-    line_up = workbench.line_ups.get(name)
+    line_up = line_ups.get(name)
     specs = line_up.specs(generation)
-    if missing := missing_models(specs, workbench.library):
+    if missing := missing_models(specs, library):
         do = "Add them with `app.py --reward-model DIR` or on the Models page, or edit the line-up's file."
         raise BadSettings(f"The line-up “{line_up.title}” needs models that are not installed.", f"Missing: {missing_words(missing)}.", do)
     return specs

@@ -61,7 +61,7 @@ class LineUpPicker:
         current = read_settings(settings, self.workbench)
         specs = line_up.specs(current["generation"])
         missing = missing_words(missing_models(specs, self.workbench.library, current["base_lm"]), "“{}”".format)
-        words = f"not installed: {missing}" if missing else said or f"{len(specs)} columns"
+        words = f"missing for {current['base_lm']}: {missing}" if missing else said or f"{len(specs)} columns"
         return self.shown(specs, write_settings(**current)) | {self.bar: self.value(line_up.key), self.status: f"line-up “{line_up.title}”: {words}"}
 
     # ---- handlers -----------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from rgtg.workbench.demonstration import Choice
 HEAD = ("prefix rewards", "E[r]", "KL", "J", "TV to π*", "greedy r", "partial loss")
 ABOUT = (
     "Three tokens a, b, c, answers of four tokens, β = 1.3: few enough to go through all 81 answers, so every number is exact. "
-    "The rewards of complete answers are fixed. Choose the rewards of unfinished ones, or drag them, and see what guidance makes of them."
+    "The rewards of complete answers are fixed. Choose the rewards of unfinished ones, or drag them, and see what guidance makes of them. "
+    "Why prefixes need rewards of their own: PARGS, arXiv 2406.07780."
 )
 POINTS = (
     (

@@ -16,8 +16,9 @@ NAMES = ("full", "partial", "vocabulary", "autoregressive")
 
 
 def library(*names: str) -> SimpleNamespace:
-    models = [ModelInfo("starter", "base_lm", "starter"), *(ModelInfo(name, "reward_model", name) for name in names)]
-    return SimpleNamespace(models=lambda: models, guide_for=lambda key, base_lm=None: names[0] if names else None)
+    guides, lms = [ModelInfo(name, "reward_model", name) for name in names], [ModelInfo("starter", "base_lm", "starter")]
+    guide_for = lambda key, base_lm=None: names[0] if names else None  # noqa: E731
+    return SimpleNamespace(guides=lambda base_lm=None: guides, language_models=lambda base_lm=None: lms, guide_for=guide_for)
 
 
 @pytest.fixture
@@ -77,9 +78,9 @@ def test_a_title_that_cannot_be_is_refused(own, title):
     [
         ("[]", "not a JSON object"), ("{", "not JSON"), ('{"columns": ["base"]}', "`title` has to be one line"), ('{"title": "A"}', "lists 0"),
         ('{"title": "A", "columns": ["base"], "colums": 1}', "`colums` is not a part"), ('{"title": "A", "columns": "base"}', "has to be a list"),
-        ('{"title": "A", "columns": ["base", "nothing"]}', "column B, `nothing`: There is no method"),
-        ('{"title": "A", "columns": ["pargs:beta=99"]}', "column A, `pargs:beta=99`: `beta` has to be between"),
-        ('{"title": "A", "columns": ["pargs:reward_model={x}"]}', "names `{x}`"), ('{"title": "A", "columns": [7]}', "column A has to be text"),
+        ('{"title": "A", "columns": ["base", "nothing"]}', "Column B, `nothing`: There is no method"),
+        ('{"title": "A", "columns": ["pargs:beta=99"]}', "Column A, `pargs:beta=99`: `beta` has to be between"),
+        ('{"title": "A", "columns": ["pargs:reward_model={x}"]}', "names `{x}`"), ('{"title": "A", "columns": [7]}', "Column A has to be text"),
         ('{"title": "A", "columns": ["base","base","base","base","base","base","base"]}', "lists 7"),
         ('{"title": "A", "columns": ["base"], "models": {"x": 7}}', "names of models as text"),
     ],

@@ -57,7 +57,7 @@ def test_a_line_up_fills_the_columns_and_names_what_is_missing(bench):
     assert (settings["columns"], settings["seed"], settings["lock"]) == (6, 5, True)
     assert updates[page.status] == "line-up “PARGS and its rivals”: 6 columns" and bar_of(page, updates)["chosen"] == "pargs-and-its-rivals"
     one_call = page.line_ups.choose()(settings_of(bench), event(key="one-call-rewards"))
-    assert one_call[page.status] == "line-up “One-call rewards”: not installed: “vocabulary” (column B), “autoregressive” (column C)"
+    assert one_call[page.status] == "line-up “One-call rewards”: missing for starter: “vocabulary” (column B), “autoregressive” (column C)"
     assert specs_in(page, one_call)[1]["reward_model"] == "vocabulary", "its head shows it, marked"
     with pytest.raises(gr.Error, match="no longer exists"):
         page.line_ups.choose()(settings_of(bench), event(key="nothing"))

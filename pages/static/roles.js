@@ -50,7 +50,7 @@ rgtg.others = (() => {
   }
   function applyToAll(column, parameter, value) {
     const changed = letters().slice(0, count()).filter((letter) => letter !== column && setters[letter].take(parameter.name, value));
-    rgtg.say(changed.length ? `${parameter.label} ${value} in column${changed.length > 1 ? "s" : ""} ${[column, ...changed].sort().join(", ")}` : `no other column has ${parameter.label}`);
+    rgtg.say(changed.length ? `${parameter.label} ${value} in columns ${[column, ...changed].sort().join(", ")}` : `no other column has ${parameter.label}`);
   }
   function buttons({ column, id, parameters, read }) {
     const copy = rgtg.el("button", { type: "button", id: id("duplicate"), class: "small", onclick: () => duplicate(column) });

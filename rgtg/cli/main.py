@@ -182,7 +182,7 @@ def _workbench(options: argparse.Namespace) -> "Workbench":
 
 def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[ColumnSpec], GenerationConfig]:
     generation = GenerationConfig(**{f.name: getattr(options, f.name) for f in fields(GenerationConfig)})
-    columns = line_up_columns(workbench.line_ups, workbench.library, options.line_up, generation) if options.line_up else []
+    columns = line_up_columns(workbench.line_ups, workbench.library, options.line_up, generation, options.base_lm) if options.line_up else []
     columns = columns + [parse_run(text, generation) for text in options.run] or workbench.default_columns()
     for column in columns:
         for name, _ in column.mix:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PRESETS_DIR, GenerationConfig
 from rgtg.errors import BadData, BadSettings, RgtgError, StoreError, door
 from rgtg.guidance.methods import METHODS, parse_run
+from rgtg.models.catalog import is_folder
 from rgtg.records import ColumnSpec
 from rgtg.system.files import write_json
 from rgtg.system.serialization import check_types, parse_json, read_json
@@ -81,14 +82,14 @@ def check_title(title: object) -> None:
 
 def _check_column(letter: str, text: object, models: Mapping[str, str]) -> None:
     if not isinstance(text, str) or len(text) > MAX_RUN:
-        raise ValueError(f"column {letter} has to be text as for `--run`, such as `pargs:beta=2`")
+        raise ValueError(f"Column {letter} has to be text as for `--run`, such as `pargs:beta=2`")
     if unknown := [name for name in PLACE.findall(text) if name not in models]:
-        raise ValueError(f"column {letter} names `{{{unknown[0]:.40}}}`, which `models` does not give")
+        raise ValueError(f"Column {letter} names `{{{unknown[0]:.40}}}`, which `models` does not give")
     try:
         spec = parse_run(PLACE.sub(lambda place: models[place[1]], text), GenerationConfig())
         METHODS[spec.method].make(spec.params)
     except RgtgError as error:
-        raise ValueError(f"column {letter}, `{text:.80}`: {error}") from error
+        raise ValueError(f"Column {letter}, `{text:.80}`: {error}") from error
 
 
 class LineUps:
@@ -182,26 +183,29 @@ def line_up_of(specs: Sequence[ColumnSpec], title: str) -> LineUp:
     return LineUp(title.strip(), tuple(run_text(spec) for spec in specs))
 
 
-def line_up_columns(line_ups: LineUps, library: "Library", name: str, generation: GenerationConfig) -> list[ColumnSpec]:
-    """Columns of a line-up by its name or file. Raises RgtgError, also where models that it names are not installed."""
+def line_up_columns(line_ups: LineUps, library: "Library", name: str, generation: GenerationConfig, base_lm: str | None = None) -> list[ColumnSpec]:
+    """Columns of a line-up by its name or file, whose models may be folders. Raises RgtgError, also where models that it names are missing."""
     line_up = line_ups.get(name)
     specs = line_up.specs(generation)
-    if missing := missing_models(specs, library):
-        do = "Add them with `app.py --reward-model DIR` or on the Models page, or edit the line-up's file."
-        raise BadSettings(f"The line-up “{line_up.title}” needs models that are not installed.", f"Missing: {missing_words(missing)}.", do)
+    folders = [model for spec in specs for model, _ in spec.mix if model and is_folder(model)]
+    if missing := missing_models(specs, library, base_lm, folders):
+        wrong = f"The line-up “{line_up.title}” needs models that are not installed, or do not fit the base LM."
+        raise BadSettings(wrong, f"Missing: {missing_words(missing)}.", "Add them on the Models page, or edit the line-up's file.")
     return specs
 
 
-def missing_models(specs: Sequence[ColumnSpec], library: "Library", base_lm: str | None = None) -> dict[str, tuple[str, ...]]:
-    """Column -> what it needs and is not installed: names of models, or "a reward model" where it leaves the choice and there is none."""
-    names = {m.name for m in library.models()}
+def missing_models(
+    specs: Sequence[ColumnSpec], library: "Library", base_lm: str | None = None, others: Sequence[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Column -> what it needs and is not installed for this base LM: names of models, or "a reward model" where it leaves the choice and
+    there is none. `others` count as installed."""
+    names = {m.name for m in (*library.guides(base_lm), *library.language_models(base_lm))} | set(others)
     missing = {}
     for letter, spec in zip(COLUMN_NAMES, specs, strict=False):
         gone = tuple(name for name, _ in spec.mix if name and name not in names)
         chosen = METHODS[spec.method]
         leaves_it = not spec.mix or any(not name and not role.base_lm for (name, _), role in zip(spec.mix, chosen.roles, strict=False))
-        needs = chosen.uses_reward and leaves_it
-        if needs and not library.guide_for(spec.method, base_lm):
+        if chosen.uses_reward and leaves_it and not library.guide_for(spec.method, base_lm):
             gone += ("a reward model",)
         if gone:
             missing[letter] = gone

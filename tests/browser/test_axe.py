@@ -7,6 +7,7 @@ import pytest
 from browser_app import Visitor
 
 import app
+from rgtg.guidance.methods import METHODS
 
 RUN = """(rules) => axe.run(document, { rules, resultTypes: ["violations"] }).then(({ violations }) =>
   violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target} ${node.html.slice(0, 120)}`)))"""
@@ -25,6 +26,9 @@ def compare(person: Visitor) -> Callable[[], None]:
     page.wait_for_selector("#reward-curve .js-plotly-plot")  # until its script is there Gradio shows a box of its own
 
     def use() -> None:
+        page.locator("#settings-columns").select_option("4")
+        page.locator("#settings-D-method").select_option(next(key for key, m in METHODS.items() if len(m.roles) == 1))
+        page.locator("#settings-D .roles select").select_option("tiny-lm")
         person.generate(max_new_tokens=12)
         page.locator("#view-B .tok").nth(2).click()
         page.locator("#vote-B").click()
@@ -33,6 +37,7 @@ def compare(person: Visitor) -> Callable[[], None]:
         person.set("temperature", 99)
         page.locator("#generate").click()
         page.wait_for_selector(".error-note")
+        page.evaluate("document.querySelectorAll('#line-up-bar details, #settings-C details').forEach((node) => { node.open = true; })")
 
     return use
 

@@ -86,7 +86,13 @@ def describe_models(workbench: Workbench) -> list[dict]:
     for lm in workbench.library.base_lms():
         for m in [*workbench.library.guides(lm.name), *workbench.library.language_models(lm.name)]:
             card = m.card or ModelCard("reward_model", m.name)
-            description = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.trained_on or card.source, "fits": []}
+            description: dict[str, Any] = {
+                "name": m.name,
+                "label": name_words(m),
+                "objective": card.objective,
+                "about": card.trained_on or card.source,
+                "fits": [],
+            }
             description |= {"only_role": m.kind == "base_lm"}
             by_name.setdefault(m.name, description)["fits"].append(lm.name)
     return list(by_name.values())
@@ -171,7 +177,7 @@ def write_settings(base_lm: str, columns: int, seed: int, generation: Generation
 
 
 def write_spec(spec: ColumnSpec) -> str:
-    value = {"method": spec.method, "reward_model": spec.reward_model, "params": plain_params(spec.params)}
+    value: dict[str, Any] = {"method": spec.method, "reward_model": spec.reward_model, "params": plain_params(spec.params)}
     if guides := guides_of(spec, METHODS.get(spec.method)):
         value |= {"reward_model": None, "guides": [list(guide) for guide in guides], "combine": spec.combine}
     return json.dumps(value, allow_nan=False)

@@ -51,8 +51,8 @@ class LineUpPicker:
     def shown(self, specs: Sequence[ColumnSpec], settings: dict) -> dict:
         """Updates that put these columns into the page, with the settings that all of them share."""
         models = describe_models(self.workbench)
-        fields = {"value": json.dumps(settings | {"columns": len(specs)}), "fields": setting_fields(self.workbench)}
-        return {self.settings: gr.update(**fields)} | {
+        value = json.dumps(settings | {"columns": len(specs)})
+        return {self.settings: gr.update(value=value, fields=setting_fields(self.workbench))} | {
             self.columns.settings[name]: gr.update(value=write_spec(spec), models=models, branch="")
             for name, spec in zip(COLUMN_NAMES, specs, strict=False)
         }

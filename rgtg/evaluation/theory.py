@@ -85,7 +85,8 @@ class Toy:
 
     def figures(self, values: Values) -> Figures:
         """Of the token-wise rule with these values of the prefixes."""
-        policy, answer = self.policy(values), ()
+        policy = self.policy(values)
+        answer: Prefix = ()
         reward, kl = float(policy @ self._r), float((policy * np.log(policy / self.base)).sum())
         for _ in range(LENGTH):
             answer = max(((*answer, v) for v in range(SIZE)), key=lambda prefix: self._value(values, prefix))

@@ -11,11 +11,12 @@ from pages import ids
 from pages.components import ColumnSettings
 from pages.handlers import quoted, read_json, read_number, read_text
 from pages.reports import name_words
+from pages.roles import describe_roles, guides_of, read_combine, read_guides
 from pages.token_view import TokenView
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.guidance.methods import BASE, METHODS, Parameter, by_group
-from rgtg.records import ColumnSpec, ModelCard, Run, plain_params
+from rgtg.records import ColumnSpec, ModelCard, plain_params
 from rgtg.workbench.mixes import DEFAULT, describe_combinations, is_mix, read_mix
 from rgtg.workbench.workbench import Workbench
 
@@ -65,7 +66,7 @@ def describe_methods(workbench: Workbench) -> list[dict]:
             "about": m.about,
             "uses_reward": m.uses_reward,
             "objectives": m.objectives,
-            "language_models": bool(m.roles),
+            "roles": describe_roles(m),
             "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in _texts_early(m.parameters)],
         }
         for group, methods in by_group(workbench.methods().values()).items()
@@ -87,12 +88,19 @@ def _describe(parameter: Parameter, default: float | int | str | bool) -> dict:
 
 
 def describe_models(workbench: Workbench) -> list[dict]:
-    """The reward models that can guide, each with its label, objective, training signal and the base LMs it fits."""
+    """The models that can guide, each with its label, objective, training signal and the base LMs it fits; base LMs only in a role."""
     by_name: dict[str, dict] = {}
     for lm in workbench.library.base_lms():
-        for m in workbench.library.guides(lm.name):
+        for m in [*workbench.library.guides(lm.name), *workbench.library.language_models(lm.name)]:
             card = m.card or ModelCard("reward_model", m.name)
-            description = {"name": m.name, "label": name_words(m), "objective": card.objective, "about": card.trained_on or card.source, "fits": []}
+            description: dict[str, Any] = {
+                "name": m.name,
+                "label": name_words(m),
+                "objective": card.objective,
+                "about": card.trained_on or card.source,
+                "fits": [],
+            }
+            description |= {"only_role": m.kind == "base_lm"}
             by_name.setdefault(m.name, description)["fits"].append(lm.name)
     return list(by_name.values())
 
@@ -177,17 +185,14 @@ def write_settings(base_lm: str, columns: int, seed: int, generation: Generation
 
 def write_spec(spec: ColumnSpec) -> str:
     """The value of ColumnSettings, as `read_spec` reads it."""
-    name = spec.reward_model or (spec.guides[0][0] if spec.guides else None)
-    mix = {"guides": spec.guides, "combine": spec.combine} if is_mix(spec.guides, spec.combine) else {}
-    return json.dumps({"method": spec.method, "reward_model": name, "params": plain_params(spec.params)} | mix, allow_nan=False)
-
-
-def spec_of(run: Run) -> ColumnSpec:
-    """The column settings that reproduce this run."""
-    guides, name = tuple((ref.name, weight) for ref, weight in run.guides), run.reward_model.name if run.reward_model else None
-    if not (run.method in METHODS and METHODS[run.method].roles) and is_mix(guides, run.combine):
-        return ColumnSpec(run.method, run.params, guides=guides, combine=run.combine)
-    return ColumnSpec(run.method, run.params, name)
+    value: dict[str, Any] = {"method": spec.method, "reward_model": spec.reward_model, "params": plain_params(spec.params)}
+    if roles := guides_of(spec, METHODS.get(spec.method)):
+        value |= {"reward_model": None, "guides": [list(guide) for guide in roles], "combine": spec.combine}
+    elif is_mix(spec.guides, spec.combine):
+        value |= {"reward_model": spec.reward_model or spec.guides[0][0], "guides": [list(guide) for guide in spec.mix], "combine": spec.combine}
+    elif spec.guides:
+        value["reward_model"] = spec.guides[0][0]
+    return json.dumps(value, allow_nan=False)
 
 
 def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | None) -> ColumnSpec:
@@ -202,7 +207,11 @@ def read_spec(text: object, column: str, workbench: Workbench, base_lm: str | No
     params = tuple((p.name, _read_parameter(params_sent[p.name], p, column)) for p in method.parameters if p.name in params_sent)
     if not method.uses_reward:
         return ColumnSpec(method.key, params)
+    if method.roles and (guides := read_guides(fields.get("guides"), method, column, workbench, base_lm)):
+        return ColumnSpec(method.key, params, guides=guides, combine=read_combine(fields.get("combine", DEFAULT), column))
     names, name = [m.name for m in workbench.library.guides(base_lm)], fields.get("reward_model")
+    if method.roles and name is None and workbench.library.guide_for(method.key, base_lm):
+        return ColumnSpec(method.key, params)
     if fields.get("guides") and not method.roles:
         guides, combining = read_mix(fields["guides"], fields.get("combine", DEFAULT), names, column)
         return ColumnSpec(method.key, params, guides=guides, combine=combining)

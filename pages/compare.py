@@ -25,12 +25,12 @@ from pages.columns import (
     read_spec,
     reward_labels,
     setting_fields,
-    spec_of,
     write_settings,
     write_spec,
 )
 from pages.components import Address, ColourBar, Openings, PromptBox, Settings, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, screen_error, warn
+from pages.presets import LineUpPicker
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
@@ -40,6 +40,7 @@ from rgtg.config import COLUMN_NAMES, MAX_COLUMNS
 from rgtg.errors import BadSettings, OverBudget, RgtgError
 from rgtg.plots import reward_curve
 from rgtg.records import Comparison
+from rgtg.workbench.copying import spec_of
 from rgtg.workbench.further import on_screen, stopped_of
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.workbench import Workbench
@@ -88,8 +89,11 @@ class _Page:
                     self.again = gr.Button("Run again", elem_id=ids.RUN_AGAIN, min_width=0, visible=False)
                     self.status = Words(HINT, live=True, elem_id=ids.STATUS)
                 self.openings = Openings(workbench.openings(), elem_id=ids.OPENINGS)
-        self.colour = ColourBar(CHANNELS, labels=reward_labels(workbench), elem_id=ids.COLOUR)
+        with gr.Row(elem_classes=["show-row"]):
+            self.line_ups = LineUpPicker(workbench)
+            self.colour = ColourBar(CHANNELS, labels=reward_labels(workbench), elem_id=ids.COLOUR)
         self.columns = Columns(workbench, specs)
+        self.line_ups.of(self.settings, self.columns, self.status)
         with gr.Row(elem_classes=["why-row"]):
             self.inspector = Inspector(elem_id=ids.INSPECTOR)
             with gr.Column(min_width=0, elem_classes=["curve-column"]):
@@ -115,6 +119,7 @@ class _Page:
         self.inspector.branch(self._branch(), self.colour, outputs, trigger_mode="multiple", **options)
         self.by_hand.wire(self.workbench, self._extend, outputs, **options)
         self.voting.wire(**options)
+        self.line_ups.wire(**options)
         self.voting.bar.go_on(self._go_on(), self.colour, outputs, trigger_mode="multiple", **options)
         self.address.open(self._open(), None, outputs, trigger_mode="always_last", **options)
         self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **options)
@@ -334,13 +339,10 @@ class _Page:
     def _line_up(self, job_id: str) -> dict:
         """Columns that compare a trained model with the model it was trained from."""
         job = self.workbench.trainings.jobs.job(job_id)
-        specs, models = self.workbench.trainings.line_up(job), describe_models(self.workbench)
+        specs = self.workbench.trainings.line_up(job)
         settings = default_settings(self.workbench, len(specs)) | {"base_lm": job.config["base_lm"]}
-        updates: dict[Any, Any] = {self.settings: gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))}
-        updates |= {
-            self.columns.settings[name]: gr.update(value=write_spec(spec), models=models) for name, spec in zip(COLUMN_NAMES, specs, strict=False)
-        }
-        return updates | {self.status: f"{job.reward_model} next to the model it was trained from: {HINT[0].lower()}{HINT[1:]}"}
+        status = f"{job.reward_model} next to the model it was trained from: {HINT[0].lower()}{HINT[1:]}"
+        return self.line_ups.shown(specs, settings) | {self.status: status}
 
     def _reopened(self, comparison: Comparison) -> dict:
         """Updates that show a stored comparison in every component."""

@@ -97,6 +97,20 @@ class Words(Drawn):
         super().__init__(value, live=live, **props)
 
 
+# ---- presets.js -------------------------------------------------------------------------------------
+
+
+class LineUpBar(Drawn):
+    """The picker of line-ups; `own`: whether one may save one's own.
+
+    Events `choose` {key}, `save` {title}, `write_out` {key}, `take_in` {name, text}, `delete` {key}."""
+
+    function, events_sent = "lineUps", ("choose", "save", "write_out", "take_in", "delete")
+
+    def __init__(self, value: str = "{}", *, own: bool = True, **props: Any):
+        super().__init__(value, own=own, **props)
+
+
 # ---- places.js --------------------------------------------------------------------------------------
 
 
@@ -113,12 +127,13 @@ class Address(Drawn):
 class VoteBar(Drawn):
     """`letters` are those of all columns that there may be.
 
-    Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison, vote_id}, `go_on` {comparison}, `export`."""
+    Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison, vote_id}, `go_on` {comparison}, `export`,
+    `copy_as` {comparison, form}, one of `forms`."""
 
-    function, events_sent = "voteBar", ("vote", "undo", "go_on", "export")
+    function, events_sent = "voteBar", ("vote", "undo", "go_on", "export", "copy_as")
 
-    def __init__(self, value: str = "{}", *, letters: str = "", **props: Any):
-        super().__init__(value, letters=letters, **props)
+    def __init__(self, value: str = "{}", *, letters: str = "", forms: Sequence[str] = (), **props: Any):
+        super().__init__(value, letters=letters, forms=list(forms), **props)
 
 
 # ---- help.js ----------------------------------------------------------------------------------------
@@ -128,6 +143,15 @@ class HelpView(Drawn):
     """The chapters of the Help page; the value is the JSON of `help.chapters`."""
 
     function = "help"
+
+
+# ---- theory.js --------------------------------------------------------------------------------------
+
+
+class ToyView(Drawn):
+    """The toy of the Help page. Event `drag` {values, number}."""
+
+    function, events_sent = "toy", ("drag",)
 
 
 # ---- train.js and models.js -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The Help page: every method, kind of reward and training objective from its class, a glossary, and the keys.
+"""The Help page: every method, kind of reward and training objective from its class, a glossary, the keys, and a toy.
 
 Talks to the workbench; knows nothing of how a method works.
 """
@@ -16,6 +16,7 @@ from gradio.context import Context
 from pages import ids, theme
 from pages.components import HelpView, Words
 from pages.handlers import Handler, guarded
+from pages.theory import ToyPanel
 from rgtg.guidance.methods import Parameter
 from rgtg.workbench import handbook
 from rgtg.workbench.workbench import Workbench
@@ -29,6 +30,10 @@ GLOSSARY = (
     ("Beta (β)", "The weight of the reward in log p + β·r. 0 is the base LM; larger values follow the reward model more closely."),
     ("Branch", "A second answer that continues from one token of another answer with a different candidate."),
     ("Candidates", "The most probable next tokens under the base LM, limited by top k and top p. Methods that work token by token score only these."),
+    (
+        "Forward",
+        "One run of a model over the tokens that are new to it, for several columns at once; positions are one column's tokens in it.",
+    ),
     ("Gain in reward", "The reward of the prefix with a token, minus the reward before it."),
     ("Guide", "The reward model that a column's method follows."),
     ("Held-out accuracy", "The share of pairs, on prompts that training never saw, whose chosen answer gets the higher reward."),
@@ -37,12 +42,14 @@ GLOSSARY = (
         "KL",
         "Kullback–Leibler divergence, in nats: how far the guided distribution of the next tokens is from that of the base LM, over the answer.",
     ),
+    ("Line-up", "A named set of columns: methods with their models and parameters, chosen beside the prompt, saved, and exchanged as a file."),
     ("Log probability (log p)", "The natural logarithm of a token's probability under the base LM, at most 0."),
     ("Margin", "The reward of the selected token minus the reward of the base LM's most probable token, at the same position."),
     ("Pair", "Two answers to one prompt, of which one was chosen and the other rejected. Votes become pairs, and reward models are trained on them."),
     ("Prefix", "The prompt and the answer so far. Guidance needs rewards of prefixes, because the answer is not yet complete."),
     ("Prefix reward", "The reward of an unfinished answer. Only differences between prefixes of one length are comparable."),
     ("Random seed", "Columns with one seed share their random numbers, so that they differ only where guidance made them differ."),
+    ("Role", "What a second language model is to a method: its expert, its reference. Where none is named, the model in the picker stands in."),
     ("Score", "What a method selects a token by, such as log p + β·r."),
     ("Surprisal", "−log p of a token, in nats: the larger, the less the base LM expected it."),
     ("Temperature", "Divides the score before sampling. 0 always selects the highest score; larger values make selection more random."),
@@ -51,7 +58,7 @@ GLOSSARY = (
 KEYS = (
     ("Ctrl Enter", "Generate, also while typing in the prompt"),
     ("Esc", "Stop while an answer is written; otherwise close what is open"),
-    ("1 … 6", "Vote: column A … F is best; branches have the next numbers"),
+    ("1 … 6", "Vote: column A … F is best; branches have the next numbers, up to 9"),
     ("T", "Vote: tie"),
     ("N", "Vote: none is good"),
     ("S", "Skip: no opinion"),
@@ -66,17 +73,18 @@ def build(workbench: Workbench, pages: theme.Links) -> None:
     with gr.Row(elem_classes=["topline"]):
         theme.header(TITLE, pages)
         models = Words("", elem_id=ids.MODEL_STATUS)
-    view = HelpView("{}", elem_id=ids.HELP, elem_classes=["room"])
+    view, toy = HelpView("{}", elem_id=ids.HELP, elem_classes=["room"]), ToyPanel()
     assert Context.root_block is not None
-    Context.root_block.load(
-        _load(workbench), None, [models, view], show_progress="hidden", concurrency_limit=None, api_visibility="private"
-    )  # fmt: skip
+    options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    Context.root_block.load(_load(workbench, toy), None, [models, view, toy.view], **options)
+    toy.wire(**options)
 
 
-def _load(workbench: Workbench) -> Handler:
+def _load(workbench: Workbench, toy: ToyPanel) -> Handler:
     @guarded("Opening the page")
-    def load() -> tuple[str, str]:
-        return workbench.status().text, json.dumps({"chapters": chapters()}, allow_nan=False)
+    def load() -> tuple[str, str, str]:
+        contents = [*chapters(), {"id": "theory", "title": "Prefix rewards on a toy", "below": True}]
+        return workbench.status().text, json.dumps({"chapters": contents}, allow_nan=False), toy.value()
 
     return load
 

@@ -14,11 +14,13 @@ STOP = "stop"
 RUN_AGAIN = "run-again"
 STATUS = "status"  # the one live region
 COLOUR = "colour"  # #colour-channel, #colour-measure, .legend
+LINE_UP = "line-up-bar"  # #line-up, #line-up-title, -save, -export, -open, -delete
+COPIED = "copied"  # nothing to be seen
 COLUMNS = "columns"  # the strip of columns
 INSPECTOR = "inspector"  # #inspector-sentence, table, .branch (one a candidate), #inspector-close
 CURVE = "reward-curve"
 CURVE_BRIDGE = "curve-bridge"
-VOTE = "vote"  # #vote-A … #vote-H, #vote-tie, #vote-all_bad, #vote-skip, #vote-undo, #vote-note, #vote-go-on, #copy-link, #export
+VOTE = "vote"  # #vote-A … #vote-L, #vote-tie, #vote-all_bad, #vote-skip, #vote-undo, #vote-note, #vote-go-on, #copy-link, #copy-as, #export
 EXPORT_FILE = "export-file"
 TIMER = "model-timer"
 
@@ -48,6 +50,7 @@ BY_HAND = "choices"
 
 # Help, and the foot of every page
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on
+TOY = "toy"  # #theory, #toy-now, #toy-loss, #toy-<prefix>
 FOOT = "foot"
 
 
@@ -57,7 +60,7 @@ def column(name: str) -> str:
 
 
 def column_settings(name: str) -> str:
-    """Its method and parameters: #settings-A; inside #settings-A-method, -reward_model, -<parameter>."""
+    """Its method and parameters: #settings-A; inside #settings-A-method, -reward_model, -<role>, -<parameter>, -duplicate, -all-<parameter>."""
     return f"settings-{name}"
 
 

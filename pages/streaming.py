@@ -63,8 +63,9 @@ class Texts:
             changed_columns.add(name)
             if time.monotonic() - sent_at >= self._interval():
                 sent_at = time.monotonic()
-                for column in changed_columns:
-                    self._streams[column].pace(sent_at - started_at)
+                for column, trace in zip(self.columns, self.running.traces, strict=True):
+                    if column in changed_columns:
+                        self._streams[column].pace(sent_at - started_at, trace)
                 yield self.now()
                 changed_columns = set()
 

@@ -15,6 +15,7 @@ from gradio.events import EventListener
 from rgtg.guidance.base import ANSWERS
 from rgtg.guidance.methods import rule_of, term_names, terms_of
 from rgtg.records import Candidate, Run, Step, Trace, Tried, plain_params
+from rgtg.workbench.meter import cost_in_full, cost_in_short
 
 SHOWN_DECIMALS = 4  # one more than the table prints; every byte of a step is paid for again at each update
 MAX_CANDIDATES = 10
@@ -132,18 +133,19 @@ def _measures(run: Run) -> list[str]:
     return [ref.name for ref, _ in run.guides] or ([rule.measure] if rule and rule.measure else [])
 
 
-def note_line(text: str) -> str:
-    """A line that sets the column's footer: "token 12 of 24 · 31 tok/s"."""
-    return _line({"note": text})
+def note_line(text: str, cost: str = "") -> str:
+    """A line that sets the column's footer: "token 12 of 24", and below it what that cost: "31 tok/s · 12 LM + 24 reward forwards"."""
+    return _line({"note": text} | ({"cost": cost} if cost else {}))
 
 
 def end_line(trace: Trace, blind: bool = False) -> str:
     """The last line: stop reason, the answer's figures in short form, and all of them for the tooltip."""
-    return _line({"end": trace.stop_reason, "note": end_note(trace, blind), "more": "" if blind else all_facts(trace)})
+    end = {"end": trace.stop_reason, "note": end_note(trace, blind)}
+    return _line(end | ({} if blind else {"cost": cost_in_short(trace, trace.tokens_per_second), "more": all_facts(trace)}))
 
 
 def end_note(trace: Trace, blind: bool = False) -> str:
-    """ "24 tok · 310 tok/s · r +3.10 · judge +0.80 · KL 5.8": r is the guide's reward of the whole answer, the other the last observer's."""
+    """ "24 tok · r +3.10 · judge +0.80 · KL 5.8": r is the guide's reward of the whole answer, the other the last observer's."""
     count = len(trace.steps)
     if trace.stop_reason == "error":
         return f"failed at token {count + 1}: {trace.error or 'see the log'}"
@@ -153,8 +155,7 @@ def end_note(trace: Trace, blind: bool = False) -> str:
     guides, rewards = [ref.name for ref, _ in trace.run.guides], trace.steps[-1].rewards
     rewards_shown = [(name if len(guides) > 1 else "r", value) for name, value in rewards if name in guides]
     rewards_shown += [pair for pair in rewards[-1:] if pair[0] not in guides]
-    speed = [f"{trace.tokens_per_second:.0f} tok/s"] if trace.tokens_per_second else []
-    parts = [length, *_unscored(trace), *speed, *(f"{name} {_signed(value)}" for name, value in rewards_shown), *_kl_fact(trace.steps)]
+    parts = [length, *_unscored(trace), *(f"{name} {_signed(value)}" for name, value in rewards_shown), *_kl_fact(trace.steps)]
     return " · ".join(parts)
 
 
@@ -168,14 +169,12 @@ def _unscored(trace: Trace) -> list[str]:
 
 
 def all_facts(trace: Trace) -> str:
-    """Every reward by name, KL and what it is to, negative log likelihood in nats, forwards."""
+    """Every reward by name, KL and what it is to, negative log likelihood in nats, and the cost; a line each."""
     if not trace.steps:
         return ""
     rewards = [f"{name} {_signed(value)}" for name, value in trace.steps[-1].rewards]
     nll = f"NLL {-sum(step.log_prob for step in trace.steps):.1f} nats"
-    forwards = f"{trace.lm_forwards} LM forward passes, {trace.reward_forwards} reward model forward passes"
-    forwards += f", {trace.check_forwards} to check acceptance" if trace.check_forwards else ""
-    return " · ".join([*rewards, *_kl_facts(trace.steps), nll, forwards, *([trace.note] if trace.note else [])])
+    return "\n".join([" · ".join(rewards), *_kl_facts(trace.steps), nll, *cost_in_full(trace), *([trace.note] if trace.note else [])])
 
 
 def _signed(value: float) -> str:
@@ -232,17 +231,16 @@ class ColumnStream:
         """Set what is being tried beyond the text, for the next `pace` to show; the next step clears it."""
         self._on_trial = text
 
-    def pace(self, seconds: float) -> None:
-        """The line under a column that still grows: "token 12 of 24 · 31 tok/s · on trial: token 15"."""
+    def pace(self, seconds: float, trace: Trace) -> None:
+        """The lines under a column that still grows: "token 12 of 24 · on trial: token 15", and what the trace has cost."""
         parts = []
         if self.num_tokens:
             parts.append(f"token {self.num_tokens} of {self._run.generation.max_new_tokens}")
-            if not self._blind and seconds > 0.2 and self.num_tokens > self.num_given:
-                parts.append(f"{(self.num_tokens - self.num_given) / seconds:.0f} tok/s")
         if self._on_trial:  # how many answers grow would give a blind column away
             parts.append("on trial" if self._blind else self._on_trial)
         if parts and not self.ended:
-            self.text += note_line(" · ".join(parts))
+            speed = max(0, self.num_tokens - self.num_given) / seconds if seconds > 0.2 else 0.0
+            self.text += note_line(" · ".join(parts), "" if self._blind else cost_in_short(trace, speed))
 
     def fail(self, message: str) -> None:
         """End a column after an exception."""

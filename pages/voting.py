@@ -11,12 +11,14 @@ import gradio as gr
 
 from pages import ids, temporary
 from pages.components import VoteBar
+from pages.copying import Copying
 from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
 from pages.reports import count
 from pages.streaming import stopped_words
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, Vote, new_id
+from rgtg.workbench.copying import FORMS
 from rgtg.workbench.further import on_screen
 from rgtg.workbench.workbench import Workbench
 
@@ -29,17 +31,19 @@ DOWNLOAD = """(file) => {
 
 
 class Voting:
-    """The vote bar and the file that Export downloads."""
+    """The vote bar, with the file that Export downloads and the text that Copy as copies."""
 
     def __init__(self, workbench: Workbench):
         self.workbench = workbench
-        self.bar = VoteBar(letters=COLUMN_NAMES, elem_id=ids.VOTE)
+        self.bar = VoteBar(letters=COLUMN_NAMES, forms=tuple(FORMS), elem_id=ids.VOTE)
+        self.copying = Copying(workbench)
         self.export_file = gr.File(visible="hidden", elem_id=ids.EXPORT_FILE)
 
     def wire(self, **options: Any) -> None:
         """Connect the bar's own events but `go_on`, whose text the page shows; `own` is passed to each listener."""
         self.bar.vote(self.vote(), None, self.bar, trigger_mode="multiple", **options)
         self.bar.undo(self.undo(), None, self.bar, trigger_mode="multiple", **options)
+        self.copying.wire(self.bar, **options)
         exported = self.bar.export(self.export(), self.bar, [self.export_file, self.bar], **options)
         exported.success(None, self.export_file, None, js=DOWNLOAD)
 

@@ -14,10 +14,10 @@ from rgtg.errors import BadSettings
 ROOT = Path(__file__).resolve().parent.parent
 CHECKOUT = (ROOT / "app.py").is_file()  # else it is installed, and what ships lies in the package
 DATA_DIR = ROOT / "data" if CHECKOUT else Path(__file__).resolve().parent / "data"
-STARTER_DIR, PROMPTS_DIR = DATA_DIR / "starter", DATA_DIR / "prompts"
+STARTER_DIR, PROMPTS_DIR, PRESETS_DIR = DATA_DIR / "starter", DATA_DIR / "prompts", DATA_DIR / "presets"
 LOCAL_DIR = DATA_DIR / "local" if CHECKOUT else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "rgtg"
 MAX_COLUMNS = 6
-COLUMN_NAMES = "ABCDEFGH"
+COLUMN_NAMES = "ABCDEFGHIJKL"
 
 
 def setting(default: float | int, help: str, low: float, high: float, unit: str = "") -> Any:
@@ -118,6 +118,11 @@ class Settings:
     def added_models(self) -> Path:
         """JSON list of the models added by hand."""
         return self.data_dir / "added-models.json"
+
+    @property
+    def presets_dir(self) -> Path:
+        """Folder of the line-ups saved here."""
+        return self.data_dir / "presets"
 
     @classmethod
     def from_environment(cls, **changes: Any) -> "Settings":

@@ -23,7 +23,7 @@ from rgtg.guidance.proposals import propose
 from rgtg.guidance.requests import Proposal, Propose, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
-from rgtg.guidance.steps import Ended, Event, Standardised, Working, step_of, tried_of
+from rgtg.guidance.steps import Cost, Ended, Event, Standardised, Working, cost_of, step_of, tried_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream, check_fits
@@ -251,7 +251,7 @@ class _Column:
         tried = tuple(tried_of(one, before, self.lm.loaded.tokenizer, self.lm.loaded.closing) for one in given_up)
         return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
 
-    def end(self, started: float, check_forwards: int) -> Ended:
+    def end(self, started: float, check_forwards: int, cost: Cost) -> Ended:
         ids = [draft.token_id for draft in self.rows.settled]
         if self.error:
             reason = "error"
@@ -260,9 +260,7 @@ class _Column:
         else:
             full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
             reason = "max_new_tokens" if full else "stopped"
-        lm_forwards = self.cost.pop(LM, 0)
-        seconds = time.perf_counter() - started
-        return Ended(reason, self.error, lm_forwards, self.cost.total(), seconds, " ".join(self.notes), check_forwards)
+        return Ended(reason, self.error, time.perf_counter() - started, " ".join(self.notes), check_forwards, **vars(cost))
 
 
 class _Round:
@@ -326,7 +324,12 @@ class _Round:
     def end(self, column: _Column, started: float) -> Ended:
         column.ended = True
         column.notes += [remark for name in column.slots.keys() - {LM} if (remark := self.batches[name].remark) not in ("", *column.notes)]
-        return column.end(started, sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots))
+        checks = sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots)
+        return column.end(started, checks, self.cost(column))
+
+    def cost(self, column: _Column) -> Cost:
+        positions = {name: sum(cache.positions_of(own) for cache in self.checks[name].batch.caches) for name, own in column.slots.items()}
+        return cost_of(column.run, column.cost, positions, LM)
 
     def _note(self, name: str, text: str) -> None:
         for column in self.columns:
@@ -366,7 +369,7 @@ class _Round:
 
 @torch.inference_mode()
 def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False) -> Generator[tuple[int, Event], None, None]:
-    """Run all columns together and yield (column index, Step | Working | Ended); the last event of every column is `Ended`.
+    """Run all columns together and yield (column index, Step | Cost | Working | Ended); the last event of every column is `Ended`.
 
     A column whose reward model returns NaN, or whose method fails, ends with stop_reason "error" and its message; the others continue. `stop`
     is called before each forward (large ones are split): once it returns True no model runs any more; of several answers the first is kept.
@@ -395,7 +398,9 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
                 column.stop()
         for number, column in list(alive.items()):
             yield from ((number, event) for event in column.events())
-            if column.is_done:
+            if not column.is_done:
+                yield number, models_at_work.cost(column)
+            else:
                 if len(alive) == 1 and not stopped and not column.error:
                     models_at_work.check_last(column)
                 yield number, models_at_work.end(column, started)

@@ -50,8 +50,7 @@ class Candidate:
     """Candidate token of a step. Its log probability is in nats over the complete vocabulary; ranks begin at 1.
 
     `rewards` are each guide's reward of prefix + token, () without a guide; `score` is what the selection compared; `prob_after` is its
-    probability among the candidates after guidance, at the run's temperature.
-    """
+    probability among the candidates after guidance, at the run's temperature."""
 
     token_id: int
     text: str
@@ -80,8 +79,7 @@ class Step:
 
     `text` is what the token adds to the response, "" while a character is incomplete; `rewards` are those of the prefix that ends here; `kl` is
     in nats, to the base LM with the same candidates and temperature, and `truncation` the KL of the latter to the complete base LM (older
-    traces have none: their `kl` is to the complete one); both are None for methods without a distribution over tokens; `tried` was rejected.
-    """
+    traces have none: their `kl` is to the complete one); both are None for methods without a distribution over tokens; `tried` was rejected."""
 
     position: int
     token_id: int
@@ -182,12 +180,11 @@ def mix_words(guides: Sequence[tuple[ModelRef, float]]) -> str:
 
 @dataclass(frozen=True)
 class Trace:
-    """A run and its result. `column` is A to H; `place` is its position on screen, from 0.
+    """A run and its result. `column` is A to L; `place` is its position on screen, from 0.
 
-    `parent_trace_id` is the trace it branched off from at token `branch_position`; with the same column it continues that stopped trace, all
-    of whose tokens it has. `seconds` count from the start of the comparison to the column's end; forwards are those that served it. `note` names
-    models whose cache was found wrong, and `check_forwards` counts the forwards of that check.
-    """
+    `parent_trace_id` is the trace it branched off from at token `branch_position`; with the same column it continues that stopped trace, all of
+    whose tokens it has. `seconds` count from the start of the comparison to the column's end; forwards and positions are as in `guidance.steps.Cost`
+    (older traces have no positions). `note` names models whose cache was wrong, and `check_forwards` counts the forwards of that check."""
 
     id: str
     column: str
@@ -205,6 +202,10 @@ class Trace:
     created_at: str = ""
     note: str = ""
     check_forwards: int = 0
+    observer_forwards: int = 0
+    lm_positions: int = 0
+    reward_positions: int = 0
+    observer_positions: int = 0
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -239,8 +240,7 @@ class Vote:
     """A rater's verdict on the traces in `seen_trace_ids`. It is never edited: a change of mind is a new vote.
 
     `best_trace_id` is set only with `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1. The client makes the `id`: the same id with the
-    same content is one vote. `revision` counts a rater's votes on the comparison.
-    """
+    same content is one vote. `revision` counts a rater's votes on the comparison."""
 
     id: str
     comparison_id: str

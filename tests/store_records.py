@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rgtg.config import GenerationConfig
+from rgtg.config import COLUMN_NAMES, GenerationConfig
 from rgtg.records import Candidate, Comparison, ModelRef, Run, Step, Trace, Tried, Vote
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ def make_trace(name: str, column: str, response: str = "", num_steps: int = 2, *
         versions=(("rgtg", "0.1.0"),),
     )
     steps = tuple(make_step(i, 10 + i) for i in range(num_steps))
-    known = {"run": run, "steps": steps, "response": response or f" answer {name}", "stop_reason": "eos", "place": "ABCDEFGH".index(column)}
+    known = {"run": run, "steps": steps, "response": response or f" answer {name}", "stop_reason": "eos", "place": COLUMN_NAMES.index(column)}
     return Trace(name, column, **known | {"seconds": 0.25, "lm_forwards": 3, "reward_forwards": 2, "created_at": AT} | changes)
 
 

@@ -54,7 +54,7 @@ def test_the_base_lm_has_its_role_in_a_method_without_being_loaded_as_a_reward_m
 def test_what_cannot_be_compared_is_said(models):
     with pytest.raises(BadSettings, match="max_tokens"):
         rgtg.compare("ab", ["base"], models, max_tokens=3)
-    with pytest.raises(BadSettings, match="1 to 8 columns"):
+    with pytest.raises(BadSettings, match="1 to 12 columns"):
         rgtg.compare("ab", [], models)
     with pytest.raises(BadSettings, match="The run `pargs:gamma=2` cannot be read"):
         rgtg.compare("ab", ["pargs:gamma=2"], models)

@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -18,6 +19,7 @@ from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import Candidate, ColumnSpec, Comparison, ModelCard, ModelRef, Run, Step, Trace, Vote, new_id
 from rgtg.store.queries import check_vote
+from rgtg.workbench.line_ups import LineUps
 from rgtg.workbench.workbench import ModelStatus
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning outside of an app
@@ -63,7 +65,7 @@ class StubWorkbench:
     def __init__(self, state: str = "ready", fails_at: int | None = None):
         self.settings, self.guide_for = Settings(), lambda key, base_lm=None: METHODS[key].objective or None
         self.library, self.trainings = self, SimpleNamespace(fields=lambda: (), options=dict)
-        self.state, self.fails_at = state, fails_at
+        self.state, self.fails_at, self.line_ups = state, fails_at, LineUps(Path("nowhere"))
         self.asked: list[tuple] = []
         self.votes: list[Vote] = []
         self.comparisons: dict[str, Comparison] = {}
@@ -88,6 +90,9 @@ class StubWorkbench:
 
     def guides(self, base_lm=None):
         return [ModelInfo(n, "reward_model", n, ModelCard("reward_model", n, objective=n)) for n in ("full", "partial")]
+
+    def language_models(self, base_lm=None):
+        return StubWorkbench.base_lms(self)
 
     def default_columns(self):
         return [ColumnSpec("base"), ColumnSpec("args", (("beta", 2.0),), "full"), ColumnSpec("pargs", (("beta", 2.0),), "partial")]
@@ -143,7 +148,7 @@ def a_page(workbench: StubWorkbench) -> compare._Page:
         with gr.Blocks():
             BUILT.append(compare._Page(workbench, Line(), (("Compare", "./"),)))
     (page,) = BUILT
-    page.line, page.workbench, page.voting.workbench = Line(), workbench, workbench
+    page.line, page.workbench, page.voting.workbench, page.line_ups.workbench = Line(), workbench, workbench, workbench
     return page
 
 
@@ -329,7 +334,8 @@ def test_every_method_can_be_written_and_read_back():
     workbench = StubWorkbench()
     for method in METHODS.values():
         params = tuple((p.name, p.default) for p in method.parameters)
-        spec = ColumnSpec(method.key, params, "full" if method.uses_reward else None)
+        in_roles = tuple(("starter" if i == 0 else "", role.weight) for i, role in enumerate(method.roles))
+        spec = ColumnSpec(method.key, params, "full" if method.uses_reward and not in_roles else None, guides=in_roles)
         assert read_spec(write_spec(spec), "A", workbench, "starter") == spec
 
 

@@ -5,10 +5,11 @@ import json
 import pytest
 from test_compare_page import StubWorkbench
 
-from pages.columns import read_spec, spec_of, write_spec
+from pages.columns import read_spec, write_spec
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ColumnSpec, ModelRef, Run
 from rgtg.rewards.combine import COMBINE
+from rgtg.workbench.copying import spec_of
 from rgtg.workbench.mixes import MAX_GUIDES, describe_combinations, read_mix
 
 MIX = (("partial", 2.0), ("full", -0.5))

@@ -1,5 +1,6 @@
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from sqlite_utils import Migrations
@@ -9,7 +10,16 @@ from rgtg.errors import StoreError
 from rgtg.records import Span
 from rgtg.store.connection import back_up, identify, open_store
 from rgtg.store.queries import count
-from rgtg.store.schema import APPLICATION_ID, TABLES, m001_first_schema, m002_counts, m003_notes, m004_continuations, migrate
+from rgtg.store.schema import (
+    APPLICATION_ID,
+    TABLES,
+    m001_first_schema,
+    m002_counts,
+    m003_notes,
+    m004_continuations,
+    m005_twelve_columns_and_positions,
+    migrate,
+)
 from rgtg.store.store import Store
 
 
@@ -33,9 +43,10 @@ def next_schema(raising: bool = False) -> Migrations:
     known(name="m002_counts")(m002_counts)
     known(name="m003_notes")(m003_notes)
     known(name="m004_continuations")(m004_continuations)
+    known(name="m005_twelve_columns_and_positions")(m005_twelve_columns_and_positions)
 
     @known()
-    def m005_add_mood(db):
+    def m006_add_mood(db):
         db.execute("ALTER TABLE votes ADD COLUMN mood TEXT")
         if raising:
             raise RuntimeError("half way")
@@ -62,7 +73,7 @@ def test_every_table_is_strict_and_has_seq_id_and_time(conn):
 
 def test_file_says_whose_it_is(conn):
     assert conn.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-    assert conn.execute("PRAGMA user_version").fetchone() == (4,)
+    assert conn.execute("PRAGMA user_version").fetchone() == (5,)
     assert conn.execute("SELECT value FROM meta WHERE key = 'genesis'").fetchone() == ('{"app": "rgtg", "schema": 1}',)
 
 
@@ -118,6 +129,13 @@ def test_one_active_job_a_device(conn):
         conn.execute(sql, ("j4", "cancelling", "cpu"))
 
 
+def test_letters_go_to_l_and_no_further(store):
+    store.add_comparison(make_comparison(columns="ABL"))
+    beyond = replace(make_comparison().traces[0], id="m", column="M")
+    with pytest.raises(StoreError):
+        store.add_comparison(make_comparison("c2", traces=(beyond,)))
+
+
 def test_older_database_is_backed_up_and_migrated(tmp_path):
     path = tmp_path / "rgtg.db"
     with Store(path) as store:
@@ -127,9 +145,9 @@ def test_older_database_is_backed_up_and_migrated(tmp_path):
     assert opened.conn.execute("PRAGMA foreign_keys").fetchone()[0] == 1
     opened.conn.close()
     opened.lock.release()
-    assert identify(path, next_schema()) == 5
-    (backup,) = tmp_path.glob("rgtg.v4.*.db")
-    assert identify(backup) == 4
+    assert identify(path, next_schema()) == 6
+    (backup,) = tmp_path.glob("rgtg.v5.*.db")
+    assert identify(backup) == 5
     with Store(backup) as before:
         assert before.num_votes() == 1
 
@@ -148,7 +166,7 @@ def test_rows_written_before_a_migration_keep_their_hash(tmp_path):
 def test_migration_that_raises_halfway_changes_nothing(tmp_path):
     path = tmp_path / "rgtg.db"
     Store(path).close()
-    with pytest.raises(StoreError, match=r"could not be brought to schema 5\. Found: half way\. It is as before; a copy is `rgtg\.v4\."):
+    with pytest.raises(StoreError, match=r"could not be brought to schema 6\. Found: half way\. It is as before; a copy is `rgtg\.v5\."):
         open_store(path, next_schema(raising=True))
     with Store(path) as store, closing(sqlite3.connect(path)) as conn:
         assert store.read_only == ""
@@ -160,7 +178,7 @@ def test_migrating_twice_is_migrating_once(tmp_path):
         migrate(conn)
         migrate(conn)
         found = [name for (name,) in conn.execute("SELECT name FROM _sqlite_migrations")]
-        assert found == ["m001_first_schema", "m002_counts", "m003_notes", "m004_continuations"]
+        assert found == ["m001_first_schema", "m002_counts", "m003_notes", "m004_continuations", "m005_twelve_columns_and_positions"]
 
 
 def first_schema(path):

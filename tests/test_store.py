@@ -420,6 +420,20 @@ def test_the_note_on_an_answer_is_kept_with_what_the_check_took(tmp_path):
         store.add_comparison(noted)  # the same fact again
 
 
+def test_a_database_of_the_first_schema_takes_twelve_columns_and_keeps_its_answers(tmp_path):
+    path = tmp_path / "rgtg.db"
+    shutil.copy(Path(__file__).parent / "golden" / "store-schema-1.sqlite3", path)
+    with Store(path) as store:
+        before, counted = store.comparisons(), make_comparison("new", "ABCDEFGHIJKL")
+        counted = replace(
+            counted, traces=tuple(replace(t, observer_forwards=1, lm_positions=30, reward_positions=70, observer_positions=9) for t in counted.traces)
+        )
+        assert {(t.lm_positions, t.reward_positions) for c in before for t in c.traces} == {(0, 0)}
+        store.add_comparison(counted)
+        assert store.comparison("new") == counted
+        assert all(c in [stored for stored, _ in store.facts()] for c in before), "facts are read with their hashes, which are as they were"
+
+
 def test_a_database_of_an_earlier_schema_that_may_only_be_read_has_no_notes(tmp_path):
     path = tmp_path / "rgtg.db"
     shutil.copy(Path(__file__).parent / "golden" / "store-schema-1.sqlite3", path)

@@ -132,12 +132,12 @@ def test_a_stream_only_grows_and_comes_to_the_same_as_the_whole():
     stream, seen = ColumnStream(a_trace(), "comparison1", "PARGS"), ""
     for i, step in enumerate(steps):
         stream.step(step)
-        stream.pace(0.1 * i)
+        stream.pace(0.1 * i, a_trace(steps[: i + 1]))
         assert stream.text.startswith(seen)
         seen = stream.text
     stream.end(a_trace(steps))
     stream.end(a_trace(steps))  # once
-    kept = [line for line in lines(stream.text) if set(line) != {"note"}]
+    kept = [line for line in lines(stream.text) if not set(line) <= {"note", "cost"}]
     assert kept == lines(trace_text(a_trace(steps), "comparison1", "PARGS"))
 
 
@@ -146,9 +146,9 @@ def test_a_branch_begins_with_the_steps_it_copies():
     assert stream.num_tokens == 2 and len(lines(stream.text)) == 3
 
 
-def test_the_foot_says_length_pace_rewards_and_divergence():
+def test_the_foot_says_length_rewards_and_divergence():
     steps = (a_step(0), a_step(1))
-    assert end_note(a_trace(steps, seconds=0.5)) == "2 tok · 4 tok/s · r +3.00 · judge +0.50 · KL 0.5"
+    assert end_note(a_trace(steps, seconds=0.5)) == "2 tok · r +3.00 · judge +0.50 · KL 0.5"
     generation = GenerationConfig()
     assert end_note(a_trace(steps, stop_reason="stopped")).startswith(f"stopped at 2 of {generation.max_new_tokens}")
     assert end_note(a_trace(steps, stop_reason="error", error="`partial` gave NaN.")) == "failed at token 3: `partial` gave NaN."
@@ -268,20 +268,30 @@ def foot(stream: ColumnStream) -> str:
 def test_what_is_on_trial_is_said_until_a_step_comes():
     stream = ColumnStream(a_trace(), "comparison1")
     stream.on_trial("4 answers, token 12")
-    stream.pace(1.0)
+    stream.pace(1.0, a_trace())
     assert foot(stream) == "4 answers, token 12"
     stream.step(a_step())
-    stream.pace(1.0)
-    assert foot(stream) == "token 1 of 24 · 1 tok/s"
+    stream.pace(1.0, a_trace())
+    assert foot(stream) == "token 1 of 24"
     stream.on_trial("on trial: token 5")
-    stream.pace(1.0)
-    assert foot(stream) == "token 1 of 24 · 1 tok/s · on trial: token 5"
+    stream.pace(1.0, a_trace())
+    assert foot(stream) == "token 1 of 24 · on trial: token 5"
+
+
+def test_a_growing_column_says_what_it_has_cost_and_a_blind_one_does_not():
+    for blind, words in ((False, ["1 tok/s · 7 LM + 9 reward forwards"]), (True, [])):
+        stream = ColumnStream(a_trace(), "comparison1", blind=blind)
+        stream.step(a_step())
+        stream.pace(1.0, a_trace(lm_forwards=7, reward_forwards=9))
+        stream.end(a_trace((a_step(),)))
+        said = [line["cost"] for line in lines(stream.text) if "cost" in line]
+        assert said[:1] == words
 
 
 def test_a_blind_column_tells_not_how_many_answers_grow():
     stream = ColumnStream(a_trace(), "comparison1", blind=True)
     stream.on_trial("4 answers, token 12")
-    stream.pace(1.0)
+    stream.pace(1.0, a_trace())
     assert foot(stream) == "on trial"
 
 

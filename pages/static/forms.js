@@ -68,6 +68,10 @@ rgtg.settings = (element, props, watch) => {
     rgtg.tell("settings", value);
   }
   rgtg.currentSettings = () => value;
+  rgtg.putSettings = (changes) => {
+    put(changes);
+    for (const name of Object.keys(changes)) if (inputs[name]) inputs[name].value = changes[name];
+  };
   watch("value", fill);
   watch("fields", build);
   build();
@@ -88,28 +92,47 @@ rgtg.columnSettings = (element, props, watch) => {
     show();
   };
   const lm = () => rgtg.currentSettings?.().base_lm ?? null;
-  const fitting = () => props.models.filter((m) => m.fits.includes(lm()));
+  const installed = () => props.models.filter((m) => m.fits.includes(lm()));
+  const fitting = () => installed().filter((m) => !m.only_role);
   const fit = (method) => {
-    if (!method.uses_reward) return null;
+    if (!method.uses_reward || method.roles.length) return null;
     const models = fitting(), best = method.objectives.map((wanted) => models.find((m) => m.objective === wanted)).find(Boolean);
-    return (best ?? (method.language_models ? null : models[0]))?.name ?? null; // as Method.default_guide
+    return (best ?? models[0])?.name ?? null; // as Method.default_guide
   };
+  const hasRoles = () => method().roles.length > 0;
+  const mix = () => (hasRoles() ? null : rgtg.mix(value));
   // the reward model that a person picked, if the next method can read it; what a method took by default goes with it
   const kept = (next) => {
     const model = fitting().find((m) => m.name === value.reward_model);
-    return next.uses_reward && model && model.name !== fit(method()) && (!next.language_models || next.objectives.includes(model.objective)) ? model.name : null;
+    return next.uses_reward && model && model.name !== fit(method()) && (!next.roles.length || next.objectives.includes(model.objective)) ? model.name : null;
   };
-  const misfit = () => method().uses_reward && !(rgtg.mix(value) ?? [[value.reward_model]]).every(([name]) => fitting().some((m) => m.name === name));
+  // the models that the column names and cannot have; null stands for one that it leaves open
+  const unfit = () => {
+    if (!method().uses_reward) return [];
+    if (hasRoles()) return rgtg.roles.unfit(value, method(), installed(), lm());
+    return (mix() ?? [[value.reward_model]]).map(([name]) => name).filter((name) => !fitting().some((m) => m.name === name));
+  };
+  const misfit = () => unfit().length > 0;
+  // the models of a method that nobody chose: in its roles those that stand in, the first one being `name` if there is one
+  const modelsOf = (next, name) => (next.roles.length ? { reward_model: null, guides: rgtg.roles.none(next).map(([one, w], i) => [i === 0 && name ? name : one, w]), combine: undefined } : { reward_model: name ?? fit(next), ...rgtg.NO_MIX });
   const putParam = (name, now) => put({ params: { ...value.params, [name]: now } });
   function change(key) {
     const next = props.methods.find((m) => m.key === key);
     const params = Object.fromEntries(next.parameters.map((p) => [p.name, value.params?.[p.name] !== undefined && p.min !== null ? value.params[p.name] : p.default]));
-    put(rgtg.mix(value) && next.uses_reward && !next.language_models ? { method: key, params } : { method: key, params, reward_model: kept(next) ?? fit(next), ...rgtg.NO_MIX });
+    put({ method: key, params, ...(mix() && next.uses_reward && !next.roles.length ? {} : modelsOf(next, kept(next))) });
     draw(true);
     document.getElementById(id("method"))?.focus();
   }
   const spec = (p) => ({ label: p.label, help: p.help, min: p.min, max: p.max, kind: p.text ? "text" : null, step: p.whole ? 1 : "any", choices: p.choices.length ? p.choices : null, unit: p.unit });
 
+  function modelPicker(wrong) {
+    const models = fitting().map((m) => [m.name, m.label]), now = value.reward_model ?? "no reward model";
+    if (wrong.length) models.unshift([now, now]);
+    const choose = (name) => { put({ reward_model: name }); draw(true); document.getElementById(id("reward_model"))?.focus(); };
+    const picker = rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, now, id("reward_model"), choose);
+    picker.toggleAttribute("aria-invalid", wrong.length > 0);
+    return picker;
+  }
   function draw(force) {
     if (!force && value && props.value === JSON.stringify(value)) return;
     value = JSON.parse(props.value || "{}");
@@ -121,19 +144,19 @@ rgtg.columnSettings = (element, props, watch) => {
     methodPicker.setAttribute("aria-description", chosen.about);
     rgtg.tip.of(methodPicker, [chosen.title, chosen.about]);
     root.append(methodPicker);
-    const rows = chosen.uses_reward && !chosen.language_models && fitting().length && rgtg.mixRows({ column: props.column, value, models: fitting(), combinations: props.combinations, put, redraw });
-    if (rows && rgtg.mix(value)) root.append(rows.summary);
-    else if (chosen.uses_reward) {
-      const models = fitting().map((m) => [m.name, m.label]), wrong = misfit();
-      if (wrong) models.unshift([value.reward_model ?? "no reward model", value.reward_model ?? "no reward model"]);
-      const picker = rgtg.field({ label: `Reward model of column ${props.column}`, choices: models, help: props.models.find((m) => m.name === value.reward_model)?.about }, value.reward_model, id("reward_model"), (now) => { put({ reward_model: now }); draw(true); document.getElementById(id("reward_model"))?.focus(); });
-      picker.toggleAttribute("aria-invalid", wrong);
+    const rows = chosen.uses_reward && !hasRoles() && fitting().length && rgtg.mixRows({ column: props.column, value, models: fitting(), combinations: props.combinations, put, redraw });
+    if (chosen.uses_reward) {
+      const wrong = unfit();
+      const picker = hasRoles()
+        ? rgtg.roles.pickers({ value, method: chosen, models: installed(), lm: lm(), id, column: props.column, put: (guides) => { put({ guides, reward_model: null }); draw(true); } })
+        : rows && mix() ? rows.summary : modelPicker(wrong);
       root.append(picker);
-      if (wrong) {
-        const name = value.reward_model ? `“${value.reward_model}” was not trained for ${lm()}` : `No reward model for ${lm()} is installed`;
-        const next = fitting().length ? "choose another reward model" : "train a reward model on the Train page, or choose Base LM";
+      if (wrong.length) {
+        const what = chosen.roles.length ? "model" : "reward model", [gone] = wrong;
+        const name = !gone ? `No ${what} for ${lm()} is installed` : props.models.some((m) => m.name === gone) ? `“${gone}” was not trained for ${lm()}` : `“${gone}” is not installed`;
+        const next = fitting().length ? `choose another ${what}` : "train a reward model on the Train page, or choose Base LM";
         root.append(el("p", { class: "misfit", id: id("misfit"), role: "alert", text: `${name}: ${next}.` }));
-        picker.setAttribute("aria-describedby", id("misfit"));
+        for (const input of picker.matches("select") ? [picker] : picker.querySelectorAll("[aria-invalid]")) input.setAttribute("aria-describedby", id("misfit"));
       }
     }
     const [first, ...rest] = chosen.parameters;
@@ -145,6 +168,7 @@ rgtg.columnSettings = (element, props, watch) => {
     if (first) inside.append(el("p", { class: "help", text: `${first.help.startsWith(first.label) ? "" : first.label + ": "}${first.help} (${first.choices.length ? first.choices.join(", ") : `${first.min ?? ""}…${first.max ?? ""}`})` }));
     if (rows) inside.prepend(rows.rows); // what is edited most
     if (chosen.uses_reward && model?.about) inside.append(el("p", { class: "help", text: `${model.name}: ${model.about}` }));
+    inside.prepend(rgtg.others.buttons({ column: props.column, id, parameters: chosen.parameters.filter((p) => p.min !== null || p.choices.length), read: (p) => value.params?.[p.name] ?? p.default }));
     more.append(inside);
     root.append(more);
   }
@@ -162,15 +186,25 @@ rgtg.columnSettings = (element, props, watch) => {
     home.classList.toggle("narrow", home.clientWidth < NARROW);
     home.classList.toggle("changed", !!head?.params && !props.branch && !same(head));
   }
+  const sameModels = (head) => !method().uses_reward || (hasRoles() ? JSON.stringify(head.guides ?? []) === JSON.stringify(rgtg.roles.named(value, method(), installed(), lm())) : rgtg.sameMix(head, value));
   // whether the text below was made with what the head shows now
   const same = (head) =>
-    head.method === value.method && (head.guide ?? null) === (value.reward_model ?? null) && (method().language_models || rgtg.sameMix(head, value)) &&
+    head.method === value.method && sameModels(head) &&
     Object.entries(value.params ?? {}).every(([name, now]) => head.params[name] === undefined || head.params[name] === now);
   (rgtg.currentColumns ??= {})[props.column] = () => value;
+  if (props.methods.length) {
+    const set = (now) => { put(now); draw(true); };
+    const take = (name, now) => {
+      const own = method().parameters.find((p) => p.name === name), fits = own && (own.choices.length ? own.choices.includes(now) : now === "-inf" ? own.default === now : now >= own.min && now <= own.max && (!own.whole || Number.isInteger(now)));
+      if (fits) set({ params: { ...value.params, [name]: now } });
+      return !!fits;
+    };
+    rgtg.others.setters[props.column] = { value: () => structuredClone(value), set, take };
+  }
   rgtg.hear(element, "settings", () => { if (lm() !== drawnFor) draw(true); show(); });
   rgtg.hear(element, "base_lm", () => { // another was chosen by hand: so is what can guide it
     if (!props.methods.length || !misfit()) return;
-    put({ reward_model: fit(method()), ...rgtg.NO_MIX });
+    put(modelsOf(method()));
     draw(true);
   });
   rgtg.hear(element, "column", show);

@@ -9,7 +9,7 @@ rgtg.help = (element, props, watch) => {
     return href ? el("a", { class: "link", href, target: "_blank", rel: "noopener noreferrer", text }) : el("code", { text });
   });
   const here = (id) => location.pathname + location.search + "#" + id; // Gradio sets <base>, so "#id" alone is another page
-  const parameters = (list) => el("div", { class: "table" }, el("table", { class: "figures parameters" },
+  const parameters = (list, title) => rgtg.scrolling(`Parameters of ${title}`, el("table", { class: "figures parameters" },
     el("thead", {}, el("tr", {}, ...["parameter", "default", "values", "meaning"].map((text) => el("th", { scope: "col", text })))),
     el("tbody", {}, ...list.map((p) => el("tr", {}, el("th", { scope: "row" }, el("code", { text: p.name })), el("td", { text: p.default }), el("td", { text: p.range }), el("td", { text: p.help }))))));
   const entry = (e, level) => el("article", { id: e.id, tabindex: "-1" },
@@ -17,7 +17,7 @@ rgtg.help = (element, props, watch) => {
     el("p", {}, ...linked(e.about)),
     el("dl", { class: "facts-list" }, ...e.notes.flatMap(([label, pieces]) => [el("dt", { text: label || "Details" }), el("dd", {}, ...linked(pieces))]),
       ...(e.objective ? [el("dt", { text: "Reward model" }), el("dd", {}, "trained with the objective ", el("a", { class: "link", href: here("objectives-" + e.objective), text: e.objective }))] : [])),
-    e.parameters.length > 0 && parameters(e.parameters));
+    e.parameters.length > 0 && parameters(e.parameters, e.title));
   const group = (g) => el("div", { class: "group" }, g.title && el("h3", { text: g.title }), g.about && el("p", { class: "quiet", text: g.about }), ...g.entries.map((e) => entry(e, g.title ? "h4" : "h3")));
   const terms = (list) => el("dl", { class: "terms" }, ...list.flatMap(([term, text]) => [el("dt", { text: term }), el("dd", { text })]));
   const chapter = (c) => el("section", { id: c.id, tabindex: "-1", "aria-labelledby": `${c.id}-title` },
@@ -34,7 +34,7 @@ rgtg.help = (element, props, watch) => {
   }
   function draw() {
     const { chapters = [] } = JSON.parse(props.value || "{}");
-    root.replaceChildren(...(chapters.length ? [contents(chapters), el("div", { class: "chapters" }, ...chapters.map(chapter))] : []));
+    root.replaceChildren(...(chapters.length ? [contents(chapters), el("div", { class: "chapters" }, ...chapters.filter((c) => !c.below).map(chapter))] : [])); // the others have parts of their own, below
     go();
   }
   document.title = "rgtg · Help";

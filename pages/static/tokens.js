@@ -35,17 +35,17 @@ rgtg.tokenView = (element, props, watch) => {
   const box = el("div", { class: "text", dir: "auto" });
   const prompt = el("span", { class: "prompt" });
   const tokens = el("span", { class: "tokens", role: "group", "aria-label": "Answer of column " + props.column });
-  const foot = el("div", { class: "facts" });
+  const foot = el("div", { class: "facts" }), cost = el("div", { class: "cost" });
   box.append(prompt, tokens);
-  root.append(box, foot);
+  root.append(box, foot, cost);
   const view = (views[props.column] = { column: props.column, head: null, steps: [], done: true, box, paint, focus });
   let first = null, read = 0, grown = false, follow = true;
 
   function clear(head) {
     Object.assign(view, { head, steps: [], done: !head });
     tokens.replaceChildren();
-    foot.textContent = "";
-    foot.title = "";
+    foot.textContent = cost.textContent = "";
+    foot.title = cost.title = "";
     const text = head?.prompt ?? "";
     prompt.textContent = text.length > 160 ? "…" + text.slice(-150) : text;
     follow = true;
@@ -65,6 +65,7 @@ rgtg.tokenView = (element, props, watch) => {
     for (let end; (end = text.indexOf("\n", read)) >= 0; read = end + 1) {
       const line = JSON.parse(text.slice(read, end));
       if (line.note !== undefined) foot.textContent = line.note;
+      if (line.cost !== undefined) cost.textContent = line.cost;
       if (line.end !== undefined) finish(line);
       if (line.t === undefined) continue;
       added.append(token(line, view.steps.length));
@@ -93,7 +94,7 @@ rgtg.tokenView = (element, props, watch) => {
   }
   function finish(line) {
     view.done = true;
-    foot.title = line.more || foot.textContent;
+    foot.title = cost.title = line.more || foot.textContent;
     root.dataset.end = line.end;
     rgtg.tell("end", { column: props.column, reason: line.end });
   }

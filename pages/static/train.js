@@ -5,6 +5,12 @@ rgtg.facts = (pairs, id) => rgtg.el("dl", { class: "facts-list", id }, ...pairs.
 rgtg.table = (head, rows, id) => rgtg.el("table", { class: "figures", id },
   rgtg.el("thead", {}, rgtg.el("tr", {}, ...head.map((text) => rgtg.el("th", { text, scope: "col" })))),
   rgtg.el("tbody", {}, ...rows.map((row) => rgtg.el("tr", {}, ...row.map((text) => rgtg.el("td", { text }))))));
+// A table that scrolls sideways where it does not fit, and then for the keyboard, too.
+rgtg.scrolling = (label, table) => {
+  const box = rgtg.el("div", { class: "table", role: "group", "aria-label": label }, table);
+  new ResizeObserver(() => (box.scrollWidth > box.clientWidth ? box.setAttribute("tabindex", "0") : box.removeAttribute("tabindex"))).observe(box);
+  return box;
+};
 // For a moment a second press does nothing; what is refused can be pressed again.
 rgtg.once = (button) => {
   button.disabled = true;
@@ -180,7 +186,7 @@ rgtg.report = (element, props, watch) => {
       report.sentence ? el("p", { id: "verdict-sentence", text: report.sentence }) : null,
       report.facts?.length ? rgtg.facts(report.facts, "report-facts") : null,
       report.calibration ? el("h3", { text: "Calibration: predicted probability against accuracy" }) : null,
-      report.calibration ? el("div", { class: "table" }, rgtg.table(report.calibration.head, report.calibration.rows, "calibration-table")) : null);
+      report.calibration ? rgtg.scrolling("Calibration", rgtg.table(report.calibration.head, report.calibration.rows, "calibration-table")) : null);
   }
   watch("value", draw);
   draw();
@@ -189,7 +195,7 @@ rgtg.lengths = (element, props, watch) => {
   const root = element.querySelector(".drawn");
   function draw() {
     const { lengths } = JSON.parse(props.value || "{}");
-    rgtg.put(root, lengths ? rgtg.el("div", { class: "table" }, rgtg.table(lengths.head, lengths.rows, "accuracy-table")) : null);
+    rgtg.put(root, lengths ? rgtg.scrolling("Accuracy by length of the prefix", rgtg.table(lengths.head, lengths.rows, "accuracy-table")) : null);
   }
   watch("value", draw);
   draw();

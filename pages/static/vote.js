@@ -45,7 +45,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     }
     offer();
     for (const name of ["tie", "all_bad", "skip", "undo"]) buttons[name].disabled = !value.comparison;
-    link.disabled = !value.comparison;
+    link.disabled = copyAs.disabled = !value.comparison;
     show();
     if (other) rgtg.tell("comparison", { comparison: value.comparison ?? "" });
     if (value.comparison) outbox.resume();
@@ -67,20 +67,29 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     note.textContent = last ? kept : word || value.note || "";
     more.hidden = !value.stopped || !!last;
   }
-  async function copy() {
+  function copy() {
     const address = new URL(location.href);
     address.search = "?comparison=" + encodeURIComponent(value.comparison);
+    put(address.href, "link copied", "Link to this comparison");
+  }
+  async function put(text, done, title) {
     try {
-      await navigator.clipboard.writeText(address.href);
-      word = "link copied";
+      await navigator.clipboard.writeText(text);
+      word = done;
       show();
     } catch {
-      window.prompt("Link to this comparison", address.href);
+      window.prompt(title, text);
     }
   }
   const link = el("button", { id: "copy-link", type: "button", class: "plain", title: "Copy the address of this comparison", onclick: copy, text: "Copy link" });
   root.append(el("span", { class: "ask", text: "Which is best?" }));
-  [...props.letters].forEach((letter, i) => root.append(button(letter, String(i + 1), letter, `${letter} is best (key ${i + 1})`, () => cast("best", value.traces.find(([l]) => l === letter)?.[1]))));
+  const keyOf = (i) => (i < 9 ? String(i + 1) : ""); // one press is one key
+  [...props.letters].forEach((letter, i) => root.append(button(letter, keyOf(i), letter, `${letter} is best` + (keyOf(i) && ` (key ${keyOf(i)})`), () => cast("best", value.traces.find(([l]) => l === letter)?.[1]))));
+  const copyAs = rgtg.field({ label: "Copy as", choices: [["", "Copy as …"], ...props.forms.map((form) => [form, form])], help: "Copy what makes this comparison again: a command, a Python script or JSON" }, "", "copy-as", (form) => {
+    if (form) trigger("copy_as", { comparison: value.comparison, form });
+    copyAs.value = "";
+  });
+  rgtg.copied = (text) => put(text, "copied", "What makes this comparison again");
   root.append(
     button("tie", "T", "Tie", "Equally good (key T)", () => cast("tie", null)),
     button("all_bad", "N", "All bad", "None is good (key N)", () => cast("all_bad", null)),
@@ -89,6 +98,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     note,
     more,
     link,
+    copyAs,
     el("button", { id: "export", type: "button", class: "plain", title: "Download the votes as preference pairs (JSONL)", onclick: () => trigger("export", {}), text: "Export" }),
   );
   watch("value", draw);

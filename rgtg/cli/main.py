@@ -25,6 +25,8 @@ from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
 from rgtg.system.files import make_folder
+from rgtg.workbench.line_ups import line_up_columns
+from rgtg.workbench.meter import cost_of
 from rgtg.workbench.others import other_answers_json
 
 if TYPE_CHECKING:
@@ -159,6 +161,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         metavar="METHOD[:key=value,…]",
         help=f"a column: one of {', '.join(METHODS)}, with its settings; may be repeated",
     )
+    parser.add_argument("--line-up", metavar="NAME|FILE", help="the columns of a line-up, by its name or from its JSON file; --run adds more")
     for f in fields(GenerationConfig):
         parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), default=f.default, help=f"{f.metadata['help']} ({f.default})")
     _model_options(parser)
@@ -201,7 +204,11 @@ def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[
 
         return parse_run(text, generation, check)
 
-    return [parsed(text) for text in options.run] or workbench.default_columns(), generation
+    columns = line_up_columns(workbench.line_ups, workbench.library, options.line_up, generation, options.base_lm) if options.line_up else []
+    for column in columns:
+        for name, _ in column.mix:
+            _list_folder(workbench, name, bool(METHODS[column.method].roles))
+    return columns + [parsed(text) for text in options.run] or workbench.default_columns(), generation
 
 
 def _list_folder(workbench: "Workbench", name: str | None, language_model: bool = False) -> None:
@@ -287,11 +294,7 @@ def trace_json(trace: Trace, column: str) -> dict:
         "stop_reason": trace.stop_reason,
         "error": trace.error,
         "num_tokens": len(trace.steps),
-        "seconds": round(trace.seconds, 4),
-        "tokens_per_second": round(trace.tokens_per_second, 2),
-        "lm_forwards": trace.lm_forwards,
-        "reward_forwards": trace.reward_forwards,
-        "check_forwards": trace.check_forwards,
+        **cost_of(trace),
         "note": trace.note,
     }
 

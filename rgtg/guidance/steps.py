@@ -4,7 +4,7 @@ Pure functions of drafts. Knows nothing of models, the engine or the screen.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,17 +16,40 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Event of a column: what it has cost so far. Forwards are those that served it, with other columns or alone; positions are the tokens fed
+    for it, the prompt and candidates included, as if it were alone (0 for a kind of reward without a cache). Those of reward models include
+    the share of models that only observe, `observer_`."""
+
+    lm_forwards: int = 0
+    reward_forwards: int = 0
+    observer_forwards: int = 0
+    lm_positions: int = 0
+    reward_positions: int = 0
+    observer_positions: int = 0
+
+
+def cost_of(run: Run, forwards: Mapping[str, int], positions: Mapping[str, int], base_lm: str) -> Cost:
+    """The cost of a run from the forwards and positions of each model; `base_lm` is the key of the base LM."""
+    observing = [ref.name for ref in run.observers]
+
+    def parts(counts: Mapping[str, int], unit: str) -> dict[str, int]:
+        lm, observed = counts.get(base_lm, 0), sum(counts.get(name, 0) for name in observing)
+        return {f"lm_{unit}": lm, f"reward_{unit}": sum(counts.values()) - lm, f"observer_{unit}": observed}
+
+    return Cost(**parts(forwards, "forwards"), **parts(positions, "positions"))
+
+
 @dataclass(frozen=True)
-class Ended:
-    """Last event of a column. Forwards are those that served it; seconds count from the start of `generate`.
+class Ended(Cost):
+    """Last event of a column; seconds count from the start of `generate`.
 
     `note` names models whose cache was found wrong, `check_forwards` is the number of forwards of that check (`guidance.spot_check`).
     """
 
     stop_reason: str
     error: str = ""
-    lm_forwards: int = 0
-    reward_forwards: int = 0
     seconds: float = 0.0
     note: str = ""
     check_forwards: int = 0
@@ -46,7 +69,7 @@ class Standardised:
     run: Run
 
 
-Event = Step | Ended | Working | Standardised
+Event = Step | Cost | Ended | Working | Standardised
 
 
 class AnswerProgress:

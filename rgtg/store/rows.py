@@ -132,6 +132,10 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
         # "" and 0 are NULL, so that an answer of an earlier schema is the same fact
         "note": mended(trace.note, "The note") or None,
         "check_forwards": whole(trace.check_forwards, "The number of check forwards") or None,
+        "observer_forwards": whole(trace.observer_forwards, "The number of observer forwards") or None,
+        "lm_positions": whole(trace.lm_positions, "The number of LM positions") or None,
+        "reward_positions": whole(trace.reward_positions, "The number of reward positions") or None,
+        "observer_positions": whole(trace.observer_positions, "The number of observer positions") or None,
     }
     return row | {"row_sha256": row_hash(row)}
 

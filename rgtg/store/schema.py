@@ -58,6 +58,14 @@ def m004_continuations(db: Database) -> None:
     _refuse_changes(db, "traces")
 
 
+@migrations()
+def m005_twelve_columns_and_positions(db: Database) -> None:
+    """Branches have letters up to L; what observing took and the positions that were fed to the models, NULL where not counted."""
+    for statement in _M005.split(";;"):
+        db.execute(statement)
+    _refuse_changes(db, "traces")
+
+
 def _refuse_changes(db: Database, table: str) -> None:
     for event in ("UPDATE", "DELETE"):
         db.execute(
@@ -264,6 +272,40 @@ WHEN NOT EXISTS (
     ), 0) WHERE key = 'num_votes';
 END;;
 UPDATE meta SET value = (SELECT count(*) FROM current_votes WHERE verdict <> 'skip') WHERE key = 'num_votes'
+"""
+
+# letters to L instead of H, and four columns more
+_M005 = """
+CREATE TABLE new_traces (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
+    comparison_id TEXT NOT NULL REFERENCES comparisons (id),
+    "column" TEXT NOT NULL CHECK ("column" GLOB '[A-L]'),
+    place INTEGER NOT NULL CHECK (place >= 0),
+    run TEXT NOT NULL CHECK (json_valid(run)),
+    response TEXT NOT NULL,
+    steps TEXT NOT NULL CHECK (json_valid(steps)),
+    stop_reason TEXT NOT NULL CHECK (stop_reason IN ('eos', 'max_new_tokens', 'stopped', 'error')),
+    error TEXT NOT NULL DEFAULT '',
+    parent_trace_id TEXT,
+    branch_position INTEGER CHECK (branch_position >= 0),
+    seconds REAL NOT NULL CHECK (abs(seconds) < 1e300),
+    lm_forwards INTEGER NOT NULL CHECK (lm_forwards >= 0),
+    reward_forwards INTEGER NOT NULL CHECK (reward_forwards >= 0),
+    row_sha256 TEXT NOT NULL,
+    note TEXT,
+    check_forwards INTEGER CHECK (check_forwards >= 0),
+    observer_forwards INTEGER CHECK (observer_forwards >= 0),
+    lm_positions INTEGER CHECK (lm_positions >= 0),
+    reward_positions INTEGER CHECK (reward_positions >= 0),
+    observer_positions INTEGER CHECK (observer_positions >= 0),
+    CHECK ((parent_trace_id IS NULL) = (branch_position IS NULL)),
+    UNIQUE (id, comparison_id),
+    FOREIGN KEY (parent_trace_id, comparison_id) REFERENCES traces (id, comparison_id) DEFERRABLE INITIALLY DEFERRED
+) STRICT;;
+INSERT INTO new_traces SELECT *, NULL, NULL, NULL, NULL FROM traces;;
+DROP TABLE traces;;
+ALTER TABLE new_traces RENAME TO traces;;
+CREATE UNIQUE INDEX traces_column ON traces (comparison_id, "column", ifnull(parent_trace_id, ''))
 """
 
 

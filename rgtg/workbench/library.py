@@ -69,6 +69,10 @@ class Library:
         others = [m for m in self.catalog.of_kind("reward_model") if installed and m.reads_text and m not in fitting]
         return [one for m in (*fitting, *others) for one in ([replace(m, name=f"{m.name}[{label}]") for label in m.labels] or [m])]
 
+    def language_models(self, base_lm: str | None = None) -> list[ModelInfo]:
+        """Base LMs with the tokens of this one, itself among them: what may have a role in a method."""
+        return self._fitting("base_lm", base_lm)
+
     def judges(self, base_lm: str | None = None) -> list[ModelInfo]:
         """Reward models that only observe."""
         return self._fitting("judge", base_lm)

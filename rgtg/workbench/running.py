@@ -63,7 +63,7 @@ class RunningComparison:
         self._stop.set()
 
     def __iter__(self) -> Iterator[tuple[int, "Event"]]:
-        from rgtg.engine import generate
+        from rgtg.engine import Cost, generate
 
         self._started = time.perf_counter()
         stream = generate([t.run for t in self._traces], self._models, stop=self._stop.is_set)
@@ -75,7 +75,8 @@ class RunningComparison:
                     if isinstance(event, Step) and event.position < len(self._traces[index].steps):
                         continue  # the last token of a text that goes on is given to the engine, which says it again
                     self._note(index, event)
-                yield index, event
+                if type(event) is not Cost:  # it is in the traces
+                    yield index, event
         except Exception as error:
             self._fail(error)
             raise
@@ -97,19 +98,16 @@ class RunningComparison:
             logger.warning("%s", self.not_stored)
 
     def _note(self, index: int, event: "Event") -> None:
-        from rgtg.engine import Ended, Standardised
+        from rgtg.engine import Cost, Ended, Standardised
 
         trace = self._traces[index]
         if isinstance(event, Step):
             self._traces[index] = replace(trace, steps=(*trace.steps, event), response=trace.response + event.text)
         elif isinstance(event, Standardised):
             self._traces[index] = replace(trace, run=event.run)
-        elif isinstance(event, Ended):
-            self._ended[index] = True
-            self._traces[index] = replace(
-                trace, stop_reason=event.stop_reason, error=event.error, seconds=event.seconds,
-                lm_forwards=event.lm_forwards, reward_forwards=event.reward_forwards, check_forwards=event.check_forwards, note=event.note,
-            )  # fmt: skip
+        elif isinstance(event, Cost):
+            self._ended[index] = isinstance(event, Ended)
+            self._traces[index] = replace(trace, **vars(event))
 
     def _fail(self, error: Exception) -> None:
         message = str(error) if isinstance(error, RgtgError) else "Generation failed. The traceback is in the log."

@@ -20,6 +20,7 @@ from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
+from rgtg.workbench.line_ups import LineUps
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.trainings import Trainings
 
@@ -48,6 +49,7 @@ class Workbench:
         self.settings = settings
         self.library = Library(settings, base_lms, reward_models)
         self.budget = Budget(settings)
+        self.line_ups = LineUps(settings.presets_dir)
         self.trainings = Trainings(self.library, lambda: self.store, settings)
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None

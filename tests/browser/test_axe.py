@@ -1,11 +1,17 @@
-"""axe-core finds nothing on any page, in either theme, empty and in use."""
+"""axe-core finds nothing on any page, in either theme and at the width of a telephone, empty and in use."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from browser_app import Visitor
 
-RUN = """() => axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
+import app
+from rgtg.guidance.methods import METHODS
+
+RUN = """(rules) => axe.run(document, { rules, resultTypes: ["violations"] }).then(({ violations }) =>
   violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target} ${node.html.slice(0, 120)}`)))"""
+THEMES = {"light": "?__theme=light", "dark": "?__theme=dark"}
 
 
 @pytest.fixture(scope="module")
@@ -15,18 +21,14 @@ def axe() -> str:
     return (Path(axe_playwright_python.__path__[0]) / "axe.min.js").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("page_name", ["", "train", "models", "help"])
-def test_axe_finds_nothing(visit, axe, page_name: str, theme: str):
-    person = visit(query=f"{page_name}?__theme={theme}")
+def compare(person: Visitor) -> Callable[[], None]:
     page = person.page
-    page.evaluate(axe)
-    if page_name == "":
-        page.wait_for_selector("#reward-curve .js-plotly-plot")  # until its script is there Gradio shows a box of its own
-    elif page_name == "help":
-        page.wait_for_selector("#methods")
-    assert page.evaluate(RUN) == []
-    if page_name == "":
+    page.wait_for_selector("#reward-curve .js-plotly-plot")  # until its script is there Gradio shows a box of its own
+
+    def use() -> None:
+        page.locator("#settings-columns").select_option("4")
+        page.locator("#settings-D-method").select_option(next(key for key, m in METHODS.items() if len(m.roles) == 1))
+        page.locator("#settings-D .roles select").select_option("tiny-lm")
         person.generate(max_new_tokens=12)
         page.locator("#view-B .tok").nth(2).click()
         page.locator("#vote-B").click()
@@ -34,14 +36,58 @@ def test_axe_finds_nothing(visit, axe, page_name: str, theme: str):
         page.locator("#settings-C .more summary").click()
         person.set("temperature", 99)
         page.locator("#generate").click()
-    elif page_name == "train":
+        page.wait_for_selector(".error-note")
+        page.evaluate("document.querySelectorAll('#line-up-bar details, #settings-C details').forEach((node) => { node.open = true; })")
+
+    return use
+
+
+def train(person: Visitor) -> Callable[[], None]:
+    page = person.page
+
+    def use() -> None:
         page.locator("#train-more summary").click()
         page.locator("#train-learning_rate").fill("7")
         page.locator("#train-start").click()
-    elif page_name == "help":
-        return  # nothing there can go wrong
-    else:
+        page.wait_for_selector(".error-note")
+
+    return use
+
+
+def models(person: Visitor) -> Callable[[], None]:
+    page = person.page
+    page.wait_for_selector("#model-list .model")
+
+    def use() -> None:
+        page.locator("#model-list .model").first.click()
+        page.wait_for_selector("#card-facts")
         page.locator("#add-place").fill("nothing/at-all/here")
         page.locator("#add-model").click()
-    page.wait_for_selector(".error-note")
-    assert page.evaluate(RUN) == []
+        page.wait_for_selector(".error-note")
+
+    return use
+
+
+def help(person: Visitor) -> None:
+    person.page.wait_for_selector("#methods")
+
+
+PREPARED = {page.__name__: page for page in (compare, train, models, help)}
+
+
+def test_every_page_is_here():
+    assert set(PREPARED) == {page.TITLE.lower() for page in app.PAGES}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("page_name", PREPARED)
+def test_axe_finds_nothing(visit, axe, page_name: str, theme: str):
+    person = visit(query=("" if page_name == "compare" else page_name) + THEMES[theme])
+    use = PREPARED[page_name](person)
+    person.page.evaluate(axe)
+    assert person.page.evaluate(RUN, {}) == []
+    if use:
+        use()
+        assert person.page.evaluate(RUN, {}) == []
+    person.page.set_viewport_size({"width": 390, "height": 844})
+    assert person.page.evaluate(RUN, {"color-contrast": {"enabled": False}}) == [], "at 390 px, where colours are the same"

@@ -160,7 +160,7 @@ def test_a_road_that_is_taken_is_not_offered_again(person):
 
 def test_a_branch_that_is_refused_is_not_said_to_go_on(person, workbench, monkeypatch):
     def refused(*_):
-        raise BadSettings("A comparison has at most 8 columns.")
+        raise BadSettings("A comparison has at most 12 columns.")
 
     person.generate(max_new_tokens=4)
     monkeypatch.setattr(workbench, "branch", refused)

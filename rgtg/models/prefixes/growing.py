@@ -4,7 +4,7 @@ The token ids are authoritative and the cache follows them: tokens not yet in th
 Works on token ids and hidden states. Knows nothing of heads, rewards, methods or text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -51,6 +51,8 @@ class GrowingRows:
         if not self.texts or not all(self.texts):
             raise ValueError("every row needs at least one token to start from")
         self.num_forwards = self.num_positions = self.num_check_forwards = 0
+        self._fed = [0] * len(self.texts)  # positions that were fed for each slot, without padding
+        self._read_as = list(zip(range(len(self.texts)), map(len, self.texts), strict=True))  # slot that encoded its first text, and its length
         self._cached = [0] * len(self.texts)  # tokens of each text that are in the cache
         self._place = list(range(len(self.texts)))  # row of each slot in the cache
         self._cache = RowCache(backbone.num_layers, len(self.texts), max(map(len, self.texts)) + reserve)
@@ -65,6 +67,7 @@ class GrowingRows:
         first: dict[tuple[int, ...], int] = {}
         source = [first.setdefault(tuple(text), slot) for slot, text in enumerate(self.texts)]
         if len(first) < len(self.texts):
+            self._read_as = [(of, length) for of, (_, length) in zip(source, self._read_as, strict=True)]
             self.forward(dict.fromkeys(first.values(), NONE))
             others = [slot for slot, of in enumerate(source) if of != slot]
             self.copy([source[slot] for slot in others], others)
@@ -127,6 +130,11 @@ class GrowingRows:
         """Whether a slot has no pending token."""
         return self._cached[slot] == len(self.texts[slot])
 
+    def positions_of(self, slots: Iterable[int]) -> int:
+        """Positions fed for these slots, candidates included, as if they were alone here: a text shared with others counts."""
+        slots = set(slots)
+        return sum(self._fed[slot] for slot in slots) + sum(length for of, length in {self._read_as[slot] for slot in slots} if of not in slots)
+
     # --- states of the text ---------------------------------------------------------------------------------------
 
     @property
@@ -174,10 +182,10 @@ class GrowingRows:
         """Whether the cached state of the slot's last token equals that of a forward without a cache, which is counted separately."""
         if self.backbone.strategy == "reencode" or (self.is_fed(slot) and slot not in self._last):
             return True
-        counts = self.num_forwards, self.num_positions
+        counts, fed = (self.num_forwards, self.num_positions), list(self._fed)
         cached = self.last([slot])[0]
         self.num_check_forwards += self.num_forwards - counts[0] + 1
-        self.num_forwards, self.num_positions = counts
+        (self.num_forwards, self.num_positions), self._fed = counts, fed
         return close(cached, encode(self.backbone, [self.texts[slot]])[0])
 
     def disable_cache(self) -> None:
@@ -259,6 +267,7 @@ class GrowingRows:
             cache.keep(moves)
         for row, (slot, num, siblings) in enumerate(zip(slots, pending, candidates, strict=True)):
             self._cached[slot] += num
+            self._fed[slot] += num + len(siblings)
             if num and self.is_fed(slot):
                 self._last[slot] = (hidden, row, num - 1) if num <= KEPT_LENGTH else (hidden[row : row + 1, num - 1 : num].clone(), 0, 0)
             if siblings:
@@ -327,6 +336,7 @@ class GrowingRows:
         hidden = hidden.view(len(slots), k, -1)
         for row, slot in enumerate(slots):
             self._siblings[slot] = Siblings(asks[slot], row * k, hidden, row, 0)
+            self._fed[slot] += len(asks[slot])
         return hidden
 
     def _reencode(self, slots: list[int], asks: Mapping[int, Sequence[int]]) -> Fed:
@@ -342,6 +352,7 @@ class GrowingRows:
                 candidates[slot] = states[row : row + k, length]
             self._last[slot] = states[row : row + 1, length - 1 : length].clone(), 0, 0
             self._cached[slot] = length
+            self._fed[slot] += (length + 1) * k or length
             row += max(1, k)
         return self._table(slots, new, candidates)
 

@@ -110,6 +110,7 @@ class GrowingStates(GrowingRows):
             last = (hidden, row, 0) if length - start == 1 else (hidden[row : row + 1, -1:].clone(), 0, 0)
             self._states[slot] = state = State(cache, row, length, last)
             self._last[slot], self._cached[slot] = last, length
+            self._fed[slot] += length - start
             if length - start > 1:
                 self._marks[slot].append(state)
                 del self._marks[slot][1 : 1 - MAX_MARKS]
@@ -126,6 +127,7 @@ class GrowingStates(GrowingRows):
             self._siblings[slot], self._wide[slot] = Siblings(asks[slot], first, hidden, 0, first), cache
             of_slots[slot] = hidden[0, first : first + len(asks[slot])]
             first += len(asks[slot])
+            self._fed[slot] += len(asks[slot])
         return of_slots
 
 

@@ -30,6 +30,7 @@ from rgtg.prompts import TextStream, check_fits, pieces
 from rgtg.records import Params, Run, Step, Tried
 from rgtg.rewards.base import RewardModel, RewardPrefixes, SlotRewards, TranslatedEnd, check_guides, not_finite
 from rgtg.rewards.combine import combine
+from rgtg.system.room import next_to_begin
 from rgtg.system.stopping import check_stopped, stoppable
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
@@ -111,7 +112,7 @@ class _Column:
         for token in run.forced_ids[:-1]:
             self.text.push(token)
         self.cost: Counter[str] = Counter()
-        self.num_shown, self.error, self.ended = 0, "", False
+        self.num_shown, self.error, self.ended, self.started = 0, "", False, 0.0
         self.notes: list[str] = []  # which caches were found wrong
         self.has_unread = False  # whether an observer returned no rewards for new tokens: they are not waited for any longer
         self.request: Propose | Score | None = None
@@ -138,8 +139,6 @@ class _Column:
         self.request = self.proposals = None
         self.generator.close()
         self.rows.stop()
-
-    # --- requests and answers -----------------------------------------------------------------------------------------
 
     def waits_for(self, name: str) -> bool:
         scoring = isinstance(self.request, Score) or self.proposals is not None
@@ -207,8 +206,6 @@ class _Column:
     def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
         return [(name, self.rewards[name]) for name in self.guides]
 
-    # --- events -------------------------------------------------------------------------------------------------------
-
     def events(self) -> Iterator[Step | Working]:
         """New steps that all reward models have scored, then a note while newer tokens may still be discarded."""
         closing = self.rows.stopped or self.has_unread
@@ -238,7 +235,7 @@ class _Column:
         text = "".join(pieces(self.lm.loaded.tokenizer, before, ids, self.lm.loaded.closing))
         return Tried(text, ids, given_up.reward, given_up.threshold, given_up.weight)
 
-    def end(self, started: float, check_forwards: int) -> Ended:
+    def end(self, check_forwards: int) -> Ended:
         ids = [draft.token_id for draft in self.rows.settled]
         if self.error:
             reason = "error"
@@ -248,7 +245,7 @@ class _Column:
             full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
             reason = "max_new_tokens" if full else "stopped"
         lm_forwards = self.cost.pop(LM, 0)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - self.started
         return Ended(reason, self.error, lm_forwards, self.cost.total(), seconds, " ".join(self.notes), check_forwards)
 
 
@@ -312,9 +309,9 @@ class _Round:
         for name, slots in column.slots.items():
             self.checks[name].holds(slots[0])
 
-    def end(self, column: _Column, started: float) -> Ended:
+    def end(self, column: _Column) -> Ended:
         column.ended = True
-        return column.end(started, sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots))
+        return column.end(sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots))
 
     def _note(self, name: str, text: str) -> None:
         for column in self.columns:
@@ -360,11 +357,14 @@ class _Round:
 
 
 @torch.inference_mode()
-def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False) -> Generator[tuple[int, Event], None, None]:
-    """Run all columns together and yield (column index, Step | Working | Ended); the last event of every column is `Ended`.
+def generate(
+    runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False, at_once: int | None = None
+) -> Generator[tuple[int, Event], None, None]:
+    """Run all columns together, on one prompt or several, and yield (column index, Step | Working | Ended), `Ended` last for each of them.
 
-    A column whose reward model returns NaN, or whose method fails, ends with stop_reason "error" and its message; the others continue. `stop`
-    is called before each forward (large ones are split): once it returns True no model runs any more; of several answers the first is kept.
+    With `at_once` so many answers grow at a time; where some have ended, the next columns begin. A column whose reward model returns NaN, or
+    whose method fails, ends with stop_reason "error" and its message; the others continue. `stop` is called before each forward (large ones
+    are split): once it returns True no model runs any more; of several answers the first is kept.
     """
     started = time.perf_counter()
     try:
@@ -373,21 +373,28 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     except Stopped:
         yield from ((number, Ended("stopped", seconds=time.perf_counter() - started)) for number in range(len(runs)))
         return
-    alive = dict(enumerate(models_at_work.columns))
-    while alive:
+    waiting, alive = dict(enumerate(models_at_work.columns)), dict[int, _Column]()
+    while alive or waiting:
         use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
-        stopped = False
+        sizes, busy = ({n: column.rows.num_rows for n, column in columns.items()} for columns in (waiting, alive))
+        stopped, fresh = False, {n: waiting.pop(n) for n in next_to_begin(sizes, sum(busy.values()), at_once)}
+        for column in fresh.values():
+            column.started = started
         try:
             with stoppable(stop):
+                if alive and fresh:  # else the others would be padded to the length of their prompts
+                    models_at_work.advance(list(fresh.values()))
+                alive |= fresh
                 models_at_work.advance(list(alive.values()))
         except Stopped:
-            stopped = True
+            stopped, alive, waiting = True, alive | fresh | waiting, dict[int, _Column]()
             for column in alive.values():
                 column.stop()
         for number, column in list(alive.items()):
             yield from ((number, event) for event in column.events())
             if column.is_done:
-                if len(alive) == 1 and not stopped and not column.error:
+                if len(alive) == 1 and not waiting and not stopped and not column.error:
                     models_at_work.check_last(column)
-                yield number, models_at_work.end(column, started)
+                yield number, models_at_work.end(column)
                 del alive[number]
+        started = time.perf_counter()  # of the columns that begin next

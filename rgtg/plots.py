@@ -38,7 +38,7 @@ def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, s
     if len(models) > 1:
         _stack(figure, axes)
     if not figure.data:
-        return _with_message(figure, "No rewards were measured." if traces else "The curve appears with the first answer.")
+        return with_message(figure, "No rewards were measured." if traces else "The curve appears with the first answer.")
     figure.update_xaxes(**_integer_ticks(max(len(trace.steps) for trace, _, _ in lines.values())))
     return figure
 
@@ -155,7 +155,7 @@ def training_curve(progress: Sequence[Mapping[str, Any]]) -> go.Figure:
     accuracy = [(line["step"], 100 * line["held_out_accuracy"]) for line in lines if line.get("held_out_accuracy") is not None]
     figure = go.Figure(layout=_plain_layout(TRAINING_HEIGHT, "step", "loss, nats", right=48))
     if not loss:
-        return _with_message(figure, "The curve appears with the first steps.")
+        return with_message(figure, "The curve appears with the first steps.")
     _add_series(figure, loss, "loss", OLD, "step %{x}<br>loss %{y:.4f} nats")
     steps = next((line["num_steps"] for line in reversed(lines) if line.get("num_steps")), loss[-1][0])
     figure.update_xaxes(range=[0, steps * 1.02], **_integer_ticks(steps))
@@ -178,7 +178,7 @@ def accuracy_by_length(
     lengths = sorted({*accuracy, *(other or {})}, key=lambda length: float("inf") if length == "end" else int(length))
     figure = go.Figure(layout=_plain_layout(ACCURACY_HEIGHT, "prefix length, tokens", "accuracy, %", right=16))
     if not lengths:
-        return _with_message(figure, "There are no held-out pairs to evaluate on.")
+        return with_message(figure, "There are no held-out pairs to evaluate on.")
     for title, model, colour, symbol in ((name, other, OLD, "circle"), ("this model", accuracy, NEW, "diamond")):
         points = [(length, 100 * model[length]["accuracy"], model[length].get("n", 0)) for length in lengths if length in model] if model else []
         if points:
@@ -208,11 +208,18 @@ def _add_series(figure: go.Figure, points: Sequence[tuple], name: str, colour: s
     )
 
 
-def _with_message(figure: go.Figure, text: str) -> go.Figure:
+def with_message(figure: go.Figure, text: str) -> go.Figure:
     """The figure with a message in place of data that is not there yet."""
     figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
     figure.add_annotation(text=text, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
     return figure
+
+
+def frontier_layout(x_title: str, y_title: str) -> go.Layout:
+    """Layout of a plot of many lines: large, with a legend beside it."""
+    layout = _plain_layout(560, x_title, y_title, right=16)
+    layout.update(showlegend=True, width=980, paper_bgcolor="#ffffff", legend={"font": {"size": 10}})
+    return layout
 
 
 def _plain_layout(height: int, x_title: str, y_title: str, right: int) -> go.Layout:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg.cli import sweep as sweep_command
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
@@ -23,7 +24,6 @@ from rgtg.models.catalog import is_folder
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
-from rgtg.system.files import make_folder
 
 if TYPE_CHECKING:
     from rgtg.training.reward_trainer import Progress
@@ -82,20 +82,8 @@ def _parser() -> argparse.ArgumentParser:
 
     training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
 
-    sweep = _command(commands, "sweep", _sweep, "evaluate methods and weights on many prompts: a table with confidence intervals")
-    sweep.add_argument("--prompts", required=True, type=Path, action="append", help=f"{PROMPT_FILES}; may be repeated")
-    sweep.add_argument("--limit", type=int, metavar="N", help="use only the first N prompts of each file")
-    sweep.add_argument("--first-words", type=int, metavar="N", help="use only the first N words of each prompt")
-    sweep.add_argument("--seeds", type=int, default=1, metavar="N", help="random seeds per prompt (1); more narrow the intervals")
-    sweep.add_argument(
-        "--observe",
-        default="judge",
-        metavar="NAME",
-        help="the reward model that judges the answers; above its zero an answer counts as positive (judge)",
-    )
-    sweep.add_argument(
-        "--out", type=Path, required=True, help="folder for cells.jsonl, table.json and table.md; an interrupted sweep resumes from it"
-    )
+    sweep = _command(commands, "sweep", _sweep, sweep_command.ABOUT)
+    sweep_command.add_options(sweep, PROMPT_FILES)
     _run_options(sweep)
 
     export = _command(commands, "export", _export, "export votes as preference data")
@@ -294,20 +282,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from rgtg.evaluation.sweep import write_table
-
-    make_folder(options.out)  # before any model is loaded
-    workbench = _workbench(options)
-    columns, generation = _columns(workbench, options)
-    _list_folder(workbench, options.observe)
-    prompts = []
-    for path in options.prompts:
-        prompts += [" ".join(prompt.split()[: options.first_words]) for prompt in read_prompts(path, options.limit)]
-    with _offering_yes(options), terminal.ProgressBar(options, "answers", digits=1) as bar:
-        seeds = range(options.seeds)
-        cells = workbench.sweep(columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes, bar)
-    print(write_table(cells, options.out))
-    workbench.close()
+    sweep_command.sweep(options, partial(_workbench, options), partial(_columns, options=options), _list_folder, partial(_offering_yes, options))
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -31,6 +31,7 @@ from pages.columns import (
 from pages.components import Address, ColourBar, Openings, PromptBox, Settings, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, screen_error, warn
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
+from pages.sweeping import Sweeping
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
 from pages.voting import Voting
@@ -94,6 +95,7 @@ class _Page:
             with gr.Column(min_width=0, elem_classes=["curve-column"]):
                 self.curve = gr.Plot(reward_curve([]), show_label=False, container=False, elem_id=ids.CURVE)
                 CurveBridge(ids.CURVE, elem_id=ids.CURVE_BRIDGE)
+        self.sweeping = Sweeping(workbench, self.line)
         self.voting = Voting(workbench)
         self.timer = gr.Timer(0.5)
         self.address = Address(elem_id=ids.ADDRESS)
@@ -113,6 +115,7 @@ class _Page:
         self.stop.click(self._stop(), None, self.status, **options)
         self.inspector.branch(self._branch(), self.colour, outputs, trigger_mode="multiple", **options)
         self.voting.wire(**options)
+        self.sweeping.wire(self.prompt, self.settings, self.columns.inputs, **options)
         self.voting.bar.go_on(self._go_on(), self.colour, outputs, trigger_mode="multiple", **options)
         self.address.open(self._open(), None, outputs, trigger_mode="always_last", **options)
         self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **options)

@@ -108,15 +108,23 @@ def _add_letters(figure: go.Figure, lines: Mapping[str, Sequence[tuple[int, floa
         )
 
 
-def _stack(figure: go.Figure, axes: Mapping[str, str]) -> None:
-    """Give each reward model its own axis, one above the other, with name and range: their units differ."""
+def _stack(figure: go.Figure, axes: Mapping[str, str], titles: Mapping[str, str] | None = None) -> None:
+    """Give each reward model its own axis, one above the other, with name and range: their units differ. `titles` replace "reward (name)"."""
     share = 1 / len(axes)
     for number, (name, axis) in enumerate(axes.items()):
         domain = [max(0.0, 1 - (number + 1) * share), 1 - (number + 0.18) * share]
         side = figure.layout.yaxis.to_plotly_json() | {"domain": domain, "title": None, "nticks": 4, "anchor": "x"}
         figure.update_layout({f"yaxis{axis[1:]}": side})
         font = {"color": MID_GREY, "size": 11}
-        title = {"text": f"reward ({_plain(name)})", "x": 0, "y": domain[1], "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        title = {
+            "text": _plain((titles or {}).get(name, f"reward ({name})")),
+            "x": 0,
+            "y": domain[1],
+            "xref": "paper",
+            "yref": "paper",
+            "xanchor": "left",
+            "yanchor": "bottom",
+        }
         figure.add_annotation(**title, showarrow=False, font=font)
     figure.update_xaxes(anchor=list(axes.values())[-1])
 
@@ -140,6 +148,45 @@ def _layout(measure: str) -> go.Layout:
         xaxis=axis | {"title": {"text": "token", "standoff": 4}, "zeroline": False, "tickformat": "d"},
         yaxis=axis | {"title": {"text": f"reward ({_plain(measure)})" if measure else "reward", "standoff": 4}},
     )
+
+
+# ---- weights -----------------------------------------------------------------------------------------
+
+AXIS_HEIGHT = 128  # px of one axis of `weight_curves`
+Interval = tuple[float, float, float]  # mean, low, high
+
+
+def weight_curves(
+    weights: Sequence[float], measures: Mapping[str, str], lines: Sequence[tuple[str, str, Mapping[str, Sequence[Interval | None]]]]
+) -> go.Figure:
+    """Curves against the weight, an axis for each measure ({key: title with unit}), one above the other; bars are intervals over seeds.
+
+    A line is (letter of its column, title, {measure: values by weight}). Weights are at equal distances. The customdata of a point is
+    (line, weight) by index.
+    """
+    figure = go.Figure(layout=_plain_layout(max(1, len(measures)) * AXIS_HEIGHT + 40, "weight", "", right=28))
+    if not any(value for _, _, values in lines for of_measure in values.values() for value in of_measure):
+        return with_message(figure, "The curves appear with the first answers.")
+    axes = {key: f"y{number if number > 1 else ''}" for number, key in enumerate(measures, 1)}
+    for number, (letter, title, values) in enumerate(lines):
+        for key, axis in axes.items():
+            points = [(i, value) for i, value in enumerate(values.get(key, ())) if value]
+            if not points:
+                continue
+            up, down = ([abs(value[side] - value[0]) for _, value in points] for side in (2, 1))
+            colour = COLUMN_COLOURS[letter]
+            figure.add_trace(
+                go.Scatter(
+                    x=[i for i, _ in points], y=[value[0] for _, value in points], yaxis=axis, name=letter, mode="lines+markers",
+                    customdata=[(number, i) for i, _ in points], text=[f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]" for _, value in points],
+                    error_y={"type": "data", "array": up, "arrayminus": down, "thickness": 0.8, "width": 2},
+                    line={"color": colour, "width": 1.6, "dash": DASHES[letter]}, marker={"size": 6, "symbol": COLUMN_SYMBOLS[letter]},
+                    hovertemplate=f"{letter} {_plain(title)}, weight %{{x}}<br>{_plain(measures[key])} %{{text}}<extra></extra>",
+                )
+            )  # fmt: skip
+    _stack(figure, axes, measures)
+    figure.update_xaxes(tickvals=list(range(len(weights))), ticktext=[f"{weight:g}" for weight in weights], range=[-0.3, len(weights) - 0.7])
+    return figure
 
 
 # ---- trainings ----------------------------------------------------------------------------------------

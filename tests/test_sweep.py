@@ -298,7 +298,7 @@ def test_a_column_that_fails_is_named(tmp_path):
 def test_a_sweep_that_is_killed_again_and_again_equals_one_that_is_not(tmp_path, folders):
     (tmp_path / "prompts.txt").write_text("".join(f"the food number {'and again ' * (i % 5)}{i}\n" for i in range(60)))
     arguments = ["--prompts", str(tmp_path / "prompts.txt"), "--base-lm", folders["lm"], "--observe", folders["judge"], "--max-new-tokens", "24"]
-    for guided in ("pargs:beta=2", "pargs:beta=4", "best-of-n:n=4", "particles:m=4", "cards"):
+    for guided in ("pargs:beta=2", "pargs:beta=4", "best-of-n:n=4", "particles:m=4", "cards:tries=3"):
         arguments += ["--run", f"{guided},reward_model={folders['partial']}"]
     command = [sys.executable, "-m", "rgtg", "sweep", *arguments, "--run", "base", "--seeds", "4", "--yes", "--out"]
     env = os.environ | {"RGTG_DATA_DIR": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"}

@@ -151,6 +151,13 @@ rgtg.columnSettings = (element, props, watch) => {
     head.method === value.method && (head.guide ?? null) === (value.reward_model ?? null) &&
     Object.entries(value.params ?? {}).every(([name, now]) => head.params[name] === undefined || head.params[name] === now);
   (rgtg.currentColumns ??= {})[props.column] = () => value;
+  // sets a parameter from elsewhere on the page; false where the column has another method by now, or holds a branch
+  (rgtg.setParameter ??= {})[props.column] = (key, name, now) => {
+    if (props.branch || value.method !== key) return false;
+    putParam(name, now);
+    draw(true);
+    return true;
+  };
   rgtg.hear(element, "settings", () => { if (lm() !== drawnFor) draw(true); show(); });
   rgtg.hear(element, "base_lm", () => { // another was chosen by hand: so is what can guide it
     if (!props.methods.length || !misfit()) return;

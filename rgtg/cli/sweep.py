@@ -27,9 +27,11 @@ ABOUT = "evaluate methods and weights on many prompts: a table with confidence i
 
 def add_options(parser: argparse.ArgumentParser, prompt_files: str) -> None:
     parser.add_argument("--prompts", type=Path, action="append", default=[], help=f"{prompt_files}; may be repeated")
+    parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="one prompt; may be repeated")
     parser.add_argument("--limit", type=int, metavar="N", help="use only the first N prompts of each file")
     parser.add_argument("--first-words", type=int, metavar="N", help="use only the first N words of each prompt")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="random seeds per prompt (1); more narrow the intervals")
+    parser.add_argument("--seed", type=int, default=0, help="the first random seed, that of the first prompt (0)")
     parser.add_argument(
         "--observe",
         metavar="NAME",
@@ -85,16 +87,16 @@ def _run(
     plan = _plan_to_go_on(SweepFolder(options.out).plan, options)
     workbench = open_workbench()
     columns, generation = read_columns(workbench)
-    prompts: Sequence[str] = [
-        " ".join(prompt.split()[: options.first_words]) for path in options.prompts for prompt in read_prompts(path, options.limit)
-    ]
+    prompts: Sequence[str] = [*options.prompt, *(prompt for path in options.prompts for prompt in read_prompts(path, options.limit))]
+    if options.first_words is not None:
+        prompts = [" ".join(prompt.split()[: options.first_words]) for prompt in prompts]
     seeds: Sequence[int] = range(options.seeds)
     if plan is not None:
         columns, prompts, seeds = columns if options.run else list(plan.columns), plan.prompts, plan.seeds
     list_model(workbench, options.observe)
     with offering_yes(), terminal.ProgressBar(options, "answers", digits=1) as bar:
         cells = workbench.sweeps.run(
-            columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes, bar, options.keep
+            columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes, bar, options.keep, options.seed,
         )  # fmt: skip
     workbench.close()
     return cells
@@ -102,13 +104,13 @@ def _run(
 
 def _plan_to_go_on(plan: "Plan | None", options: argparse.Namespace) -> "Plan | None":
     """The plan of the sweep in `--out` where no prompts are given, its settings taken into the options; None where they are."""
-    if options.prompts:
+    if options.prompts or options.prompt:
         options.observe = options.observe or JUDGE
         return None
     if plan is None:
-        raise BadSettings("A sweep needs prompts.", f"`{options.out}` holds no sweep to go on with.", "Add `--prompts FILE`.")
+        raise BadSettings("A sweep needs prompts.", f"`{options.out}` holds no sweep to go on with.", "Add `--prompts FILE` or `--prompt TEXT`.")
     options.base_lm, options.observe = options.base_lm or plan.base_lm, options.observe or plan.judge
-    vars(options).update(vars(plan.generation))
+    vars(options).update(vars(plan.generation), seed=plan.first_seed)
     return plan
 
 

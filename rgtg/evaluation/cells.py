@@ -59,9 +59,15 @@ def code_version() -> str:
 
 
 def planned(
-    models: Models, column: ColumnSpec, prompts: Sequence[str], generation: GenerationConfig, seeds: Sequence[int], judge: RewardModel
+    models: Models,
+    column: ColumnSpec,
+    prompts: Sequence[str],
+    generation: GenerationConfig,
+    seeds: Sequence[int],
+    judge: RewardModel,
+    first_seed: int = 0,
 ) -> list[tuple[str, Run]]:
-    """Runs of a column with their cell keys. Each prompt has its own random seed, the same for all settings: comparisons are paired."""
+    """Runs of a column with their cell keys. Each prompt has its own random seeds, the same for all settings: comparisons are paired."""
     settings = column.generation or generation
     return [
         (cell_key(run, judge), run)
@@ -69,10 +75,15 @@ def planned(
         for number, prompt in enumerate(prompts)
         for run in [
             make_run(
-                prompt, column.method, models, column.params, column.mix, (), settings, seed * 100_003 + number, combining=column.combine
+                prompt, column.method, models, column.params, column.mix, (), settings, run_seed(first_seed, seed, number), combining=column.combine
             )
         ]
     ]  # fmt: skip
+
+
+def run_seed(first_seed: int, seed: int, number: int = 0) -> int:
+    """Random seed of an answer: of the sweep's `seed`th seed, for its prompt of this number."""
+    return first_seed + seed * 100_003 + number
 
 
 def cell_key(run: Run, judge: RewardModel) -> str:
@@ -97,7 +108,7 @@ def cell_of(key: str, run: Run, steps: Sequence[Step], end: Ended, models: Model
     if end.stop_reason == "error":
         raise BadData(f"`{label(run)}` failed on {run.prompt!r}.", end.error)
     ids = tuple(s.token_id for s in steps)
-    kl, truncation = (_total([getattr(s, name) for s in steps]) for name in ("kl", "truncation"))
+    kl, truncation = (total([getattr(s, name) for s in steps]) for name in ("kl", "truncation"))
     return Cell(
         key, label(run), run.prompt, run.seed, "".join(s.text for s in steps), ids, end.stop_reason,
         judged(run, ids, models, judge), guided(run, steps), statistics.fmean(s.log_prob for s in steps), kl, truncation,
@@ -120,6 +131,7 @@ def guided(run: Run, steps: Sequence[Step]) -> float | None:
     return combined(run.combine, *zip(*rewards, strict=True)) if rewards and len(rewards) == len(run.guides) else None
 
 
-def _total(values: Sequence[float | None]) -> float | None:
+def total(values: Sequence[float | None]) -> float | None:
+    """Sum over the tokens of an answer; None where one has no value."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None

@@ -39,6 +39,7 @@ class Plan:
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     generation: GenerationConfig
+    first_seed: int = 0
 
     def plain(self) -> dict[str, Any]:
         """Fields as JSON can hold them: see `plain_params`."""
@@ -75,6 +76,8 @@ class Plan:
         for name, value in asdict(self.generation).items():
             if value != (theirs := getattr(other.generation, name)):
                 yield f"`{name}` is {value:g}, not {theirs:g}"
+        if self.first_seed != other.first_seed:
+            yield f"its first random seed is {self.first_seed}, not {other.first_seed}"
         for name in ("prompts", "seeds"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if theirs[: len(mine)] != mine:

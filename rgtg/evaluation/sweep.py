@@ -26,11 +26,17 @@ Keyed = tuple[str, Run]
 
 
 def plan_of(
-    models: Models, columns: Sequence[ColumnSpec], prompts: Sequence[str], generation: GenerationConfig, seeds: Sequence[int], judge: RewardModel
+    models: Models,
+    columns: Sequence[ColumnSpec],
+    prompts: Sequence[str],
+    generation: GenerationConfig,
+    seeds: Sequence[int],
+    judge: RewardModel,
+    first_seed: int = 0,
 ) -> Plan:
     """The plan of a sweep with these models."""
     refs = (models.base_lm.loaded.ref, *(model.loaded.ref for model in models.reward_models.values()), judge.loaded.ref)
-    return Plan(models.base_lm.name, judge.name, tuple(dict.fromkeys(refs)), tuple(columns), tuple(prompts), tuple(seeds), generation)
+    return Plan(models.base_lm.name, judge.name, tuple(dict.fromkeys(refs)), tuple(columns), tuple(prompts), tuple(seeds), generation, first_seed)
 
 
 def run_sweep(
@@ -44,6 +50,7 @@ def run_sweep(
     check: Callable[[Sequence[Sequence[Run]]], None] = lambda batches: None,
     listen: Callable[[float, int], None] = lambda done, total: None,
     keep: bool = False,
+    first_seed: int = 0,
 ) -> list[Cell]:
     """All cells of the sweep in `out`, in order, also in `out/results.jsonl`; those in its shards are not made again.
 
@@ -52,8 +59,8 @@ def run_sweep(
     first of them; what it raises ends the sweep. `listen` is given the number of cells done, with the share of those in work, and of all.
     """
     folder = SweepFolder(out)
-    plan = folder.extended(plan_of(models, columns, prompts, generation, seeds, judge))
-    runs = [planned(models, column, plan.prompts, plan.generation, plan.seeds, judge) for column in plan.columns]
+    plan = folder.extended(plan_of(models, columns, prompts, generation, seeds, judge, first_seed))
+    runs = [planned(models, column, plan.prompts, plan.generation, plan.seeds, judge, plan.first_seed) for column in plan.columns]
     wanted = dict(pair for of_column in runs for pair in of_column)
     cells = _kept(folder, wanted, keep)
     shards = list(_shards(runs, set(cells)))

@@ -285,9 +285,9 @@ class _Round:
             ]
             observers = [(self.batches[ref.name], own[ref.name][0]) for ref in run.observers]
             column = _Column(run, Rows(run, rule.num_rows, followers, observers, models.base_lm.loaded.eos_ids), own, models.base_lm)
-            for name in own.keys() - {LM}:
-                column.cost[name] = self.batches[name].num_forwards  # equal prompts were encoded at the start
-            column.cost[LM] = self.lm.num_forwards
+            for name, (_, prefixes) in checked.items():
+                if any(cache.is_fed(slot) for cache in prefixes.caches for slot in own.get(name, ())):
+                    column.cost[name] = prefixes.num_forwards  # equal prompts were encoded at the start
             self.columns.append(column)
         for check in self.checks.values():
             check.begin()

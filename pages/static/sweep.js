@@ -3,7 +3,7 @@
 rgtg.sweepPanel = (element, props, trigger, watch, start, stop) => {
   const { el, signed, plain, shown } = rgtg;
   const root = element.querySelector(".drawn"), panel = () => document.getElementById("sweep");
-  let head = null, answers = [], peaks = [], read = 0, state = "", running = false, at = 0, seed = 0, nextStop = null;
+  let head = null, answers = [], peaks = [], read = 0, state = "", at = 0, seed = 0;
 
   // ---- the parts that stay ------------------------------------------------------------------------
   const weights = el("input", { type: "text", id: "sweep-weights", "aria-label": "Weights", title: `Weights, separated by commas, 2 to ${props.max_weights}`, autocomplete: "off", spellcheck: "false" });
@@ -41,10 +41,11 @@ rgtg.sweepPanel = (element, props, trigger, watch, start, stop) => {
     trigger(start, { weights: weights.value, seeds: Number(seeds.value) });
   }
   function work(yes) {
-    running = yes;
-    startButton.disabled = yes;
+    const focused = [startButton, stopButton].includes(document.activeElement);
     stopButton.hidden = bar.hidden = !yes;
+    startButton.disabled = yes;
     if (!yes) bar.value = 0;
+    if (focused) (yes ? stopButton : startButton).focus({ preventScroll: true });
   }
   rgtg.sweepRefused = () => { work(false); line.textContent = state || "not started"; };
 

@@ -93,11 +93,12 @@ def cell_key(run: Run, judge: RewardModel) -> str:
 
 
 def label(run: Run) -> str:
-    """Name of a setting in the table: `pargs · partial · beta 2`."""
-    params = dict(run.params)
+    """Name of a setting in the table: `pargs · partial · beta 2`; of the parameters the first number and those that are not at their default."""
+    params, parameters = dict(run.params), method(run.method).parameters
     parts = [run.method] + ([mix_words(run.guides)] if run.guides else []) + ([run.combine] if run.combine != ColumnSpec.combine else [])
-    choices = {p.name: p.default for p in method(run.method).parameters if p.choices}  # their defaults are implied by the method's name
-    parts += [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items() if k not in choices or v != choices[k]]
+    first = next((p.name for p in parameters if not p.choices), "")
+    shown = {p.name: params[p.name] for p in parameters if p.name in params and (p.name == first or params[p.name] != p.default)}
+    parts += [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()]
     default = GenerationConfig(max_new_tokens=run.generation.max_new_tokens)
     parts += [f"{k} {v:g}" for k, v in asdict(run.generation).items() if v != getattr(default, k)]
     return " · ".join(parts)

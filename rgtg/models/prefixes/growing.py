@@ -64,9 +64,9 @@ class GrowingRows:
     def _read_equal_texts_once(self) -> None:
         first: dict[tuple[int, ...], int] = {}
         source = [first.setdefault(tuple(text), slot) for slot, text in enumerate(self.texts)]
-        if len(first) < len(self.texts):
-            self.forward(dict.fromkeys(first.values(), NONE))
-            others = [slot for slot, of in enumerate(source) if of != slot]
+        others = [slot for slot, of in enumerate(source) if of != slot]
+        if others:
+            self.forward(dict.fromkeys((source[slot] for slot in others), NONE))
             self.copy([source[slot] for slot in others], others)
 
     # --- the text -------------------------------------------------------------------------------------------------

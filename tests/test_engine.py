@@ -69,12 +69,7 @@ def test_weight_zero_is_the_base_token_for_token_with_the_reward_model_at_work(f
 
 def test_an_answer_costs_what_it_costs_alone_beside_others_and_after_them():
     loaded_models = models()
-    runs = [
-        run(loaded_models, method, prompt=prompt, seed=i)
-        for i, prompt in enumerate(("a", "the food was", "my wife and i"))
-        for method in ("base", "pargs")
-    ]
-    runs = [r for r in runs if (r.method == "pargs") == (len(r.prompt) > 1)]  # three different prompts
+    runs = [run(loaded_models, m, prompt=prompt) for m, prompt in (("base", "a"), ("pargs", "the food was"), ("pargs", "my wife and i"))]
     for at_once in (None, 1, 2):
         _, ends = collect(runs, loaded_models, at_once=at_once)
         alone = [collect([r], loaded_models)[1][0] for r in runs]

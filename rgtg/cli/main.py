@@ -142,7 +142,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("decode", "train", "start", "store"), help="decoding, training, start of the app, or the database")
+    parser.add_argument(
+        "what", choices=("decode", "sweep", "train", "start", "store"), help="decoding, sweeps, training, start of the app, or the database"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--seconds", type=float, default=300.0, help="approximate time limit in seconds (300)")
     parser.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
@@ -150,7 +152,9 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="DIR", help="decode: compare with another checkout of rgtg")
     parser.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps (cpu)")
     parser.add_argument(
-        "--cpu-time", action="store_true", help="decode: measure processor time instead of wall time, for a busy machine; set OMP_NUM_THREADS=1"
+        "--cpu-time",
+        action="store_true",
+        help="decode, sweep: measure processor time instead of wall time, for a busy machine; set OMP_NUM_THREADS=1",
     )
 
 
@@ -318,12 +322,13 @@ def _starter(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from rgtg.tools import bench_app, bench_decoding, bench_training
+    from rgtg.tools import bench_app, bench_decoding, bench_sweep, bench_training
 
     benches: dict[str, Callable[..., Iterator[dict]]] = {
         "decode": partial(
             bench_decoding.decode, models=options.models, only=options.only, against=options.against, cpu_time=options.cpu_time, device=options.device
         ),
+        "sweep": partial(bench_sweep.sweep, cpu_time=options.cpu_time),
         "train": bench_training.train,
         "start": bench_app.start,
         "store": bench_app.store,

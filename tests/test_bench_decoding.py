@@ -42,14 +42,16 @@ def test_a_line_of_ours_says_the_limit_and_what_is_not_the_forwards(models):
     assert "guided_over_unguided" in lines["guided", 40] and "limit_guided_over_unguided" in lines["guided", 10]
 
 
+@pytest.mark.slow
 def test_one_call_rewards_and_the_share_guided_have_lines_of_their_own(models, monkeypatch):
     monkeypatch.setattr(bench_decoding, "ENTROPIES", (0.0, 4.3))
+    monkeypatch.setattr(bench_decoding, "SPARSE_ROUNDS", 2)
     endless = tiny("gpt2", AutoModelForCausalLM, 0)
     with torch.no_grad():
         endless.lm_head.weight[1] = 0.0  # the end token is never among the candidates
     loaded = replace(models.base_lm.loaded, model=endless)
     both = bench_engine._with_one_call(replace(models, base_lm=BaseLM.of(loaded)), loaded)
-    found = list(bench_decoding.DecodeCase("starter", both, 64, 2, {}).lines([bench_engine.ONE_CALL, bench_decoding.SPARSE]))
+    found = list(bench_decoding.DecodeCase("starter", both, 64, 1, {}).lines([bench_engine.ONE_CALL, bench_decoding.SPARSE]))
     lines = {line["what"]: line for line in found}
     assert list(lines) == ["unguided", "guided", "one-call", "sparse, entropy 0", "sparse, entropy 4.3"] and len(found) == 5
     assert all(line["limit_ms"] > 0 and line["of_limit"] > 0 for line in found)

@@ -46,6 +46,9 @@ def add_options(parser: argparse.ArgumentParser, prompt_files: str) -> None:
         "and each further --run is added to it",
     )
     folder.add_argument("--table", type=Path, metavar="DIR", help="generate nothing; print the table of that folder with tokens per second")
+    parser.add_argument(
+        "--at-kl", type=float, action="append", default=[], metavar="NATS", help="also print the judge at this KL, for methods with several weights"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also write the plot of judge against KL as HTML")
     parser.add_argument("--keep", action="store_true", help="keep answers of --out that another version of the code made")
 
@@ -70,6 +73,10 @@ def sweep(
     else:
         cells = _run(options, open_workbench, read_columns, list_model, offering_yes)
         print(write_table(cells, options.out))
+    if options.at_kl:
+        from rgtg.evaluation.frontier import matched_table
+
+        print(matched_table(cells, options.at_kl))
     if options.plot is not None:
         _plot(cells, options.plot)
 

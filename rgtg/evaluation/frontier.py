@@ -4,6 +4,7 @@ Weights of different reward models are in different units, so that "at one weigh
 prompts and seeds, it does. Knows nothing of files or the screen.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from rgtg.evaluation.cells import Cell
-from rgtg.evaluation.table import Interval, by_setting, mean_of
+from rgtg.evaluation.table import Interval, by_setting, mean_of, words
 from rgtg.plots import COLOURS, SYMBOLS, frontier_layout, with_message
 
 NEAR = 1.15  # a point within this factor of the KL counts as one at that KL, where no other lies beyond it
@@ -75,6 +76,16 @@ def at_kl(cells: Sequence[Cell], kl: float, seed: int = 0) -> dict[str, Interval
         if len(values) >= 0.9 * DRAWS:  # else this KL is at the very end of what it reaches
             found[name] = (value, values[int(0.025 * len(values))], values[int(0.975 * len(values)) - 1])
     return found
+
+
+def matched_table(cells: Sequence[Cell], kls: Sequence[float]) -> str:
+    """The judge's reward of each family at these KLs as a Markdown table, the highest at the first one on top; "–" where it does not reach."""
+    found = [at_kl(cells, kl) for kl in kls]
+    names = list(dict.fromkeys(name for at_one in found for name in at_one))
+    names.sort(key=lambda name: [-at_one[name][0] if name in at_one else math.inf for at_one in found])
+    lines = ["| judge at equal KL | " + " | ".join(f"{kl:g} nats" for kl in kls) + " |", "|---|" + "---|" * len(kls)]
+    lines += [f"| {name} | " + " | ".join(words(at_one.get(name), 1, 2) for at_one in found) + " |" for name in names]
+    return "\n".join(lines) + "\n"
 
 
 def _by_prompt(cells: Sequence[Cell]) -> dict[str, tuple[float, float, int]]:

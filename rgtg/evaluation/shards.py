@@ -85,6 +85,15 @@ class Plan:
                 yield f"it has {len(mine):,} {name}, not {len(theirs):,}" if shorter else f"its {name} are other ones"
 
 
+@dataclass(frozen=True)
+class Head:
+    """First line of a shard: the version of the code that made its cells, their number, and the seconds they took together."""
+
+    code: str
+    num_cells: int
+    seconds: float
+
+
 class SweepFolder:
     """The files of a sweep in `path`, read and written. Several processes may write shards of the same sweep."""
 
@@ -121,15 +130,15 @@ class SweepFolder:
         """Cells of all shards by key, each with the version of the code that made it; of equal ones that of the first shard by name."""
         found: dict[str, tuple[Cell, str]] = {}
         for path in sorted((self.path / SHARDS).glob("*.jsonl")):
-            code, cells = _read(path)
+            head, cells = _read(path)
             for cell in cells:
-                found.setdefault(cell.key, (cell, code))
+                found.setdefault(cell.key, (cell, head.code))
         return found
 
     def write(self, cells: Sequence[Cell], code: str, seconds: float) -> None:
         """Write cells as one shard, whole or not at all. The same cells have the same name."""
         name = hashlib.sha256("".join(cell.key for cell in cells).encode()).hexdigest()[:16]
-        head = json.dumps({"code": code, "num_cells": len(cells), "seconds": round(seconds, 3)})
+        head = to_json(Head(code, len(cells), round(seconds, 3)))
         with replacing(self.path / SHARDS / f"{name}.jsonl") as part:
             part.write_text("\n".join([head, *map(to_json, cells)]) + "\n", encoding="utf-8")
 
@@ -150,9 +159,9 @@ class SweepFolder:
         """Seconds of processing by setting, summed over the shards: what their answers took, many at once."""
         seconds: dict[str, float] = {}
         for path in sorted((self.path / SHARDS).glob("*.jsonl")):
-            head, first, *_ = _lines(path)
-            setting = from_json(Cell, first.decode()).setting
-            seconds[setting] = seconds.get(setting, 0.0) + float(json.loads(head)["seconds"])
+            head, cells = _read(path)
+            setting = cells[0].setting if cells else ""
+            seconds[setting] = seconds.get(setting, 0.0) + head.seconds
         return seconds
 
 
@@ -160,12 +169,12 @@ def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1]  # not splitlines: a text may hold U+2028
 
 
-def _read(path: Path) -> tuple[str, list[Cell]]:
-    """Code version and cells of a shard. Raises BadData where it is damaged, which a crash cannot have done."""
+def _read(path: Path) -> tuple[Head, list[Cell]]:
+    """Head and cells of a shard. Raises BadData where it is damaged, which a crash cannot have done."""
     with door(f"{path} is damaged.", "Delete it; its answers are made again.", BadData):
         first, *lines = _lines(path) or [b""]
-        head = json.loads(first)
+        head = from_json(Head, first.decode())
         cells = [from_json(Cell, line.decode()) for line in lines]
-        if not isinstance(head, dict) or head.get("num_cells") != len(cells) or not isinstance(head.get("code"), str):
+        if head.num_cells != len(cells):
             raise ValueError(f"{len(cells)} cells were read")
-        return head["code"], cells
+        return head, cells

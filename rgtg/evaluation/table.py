@@ -101,7 +101,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], speed: Mapping[str, float] | Non
     titles = ["setting", "n", *(title for _, title, _, _ in COLUMNS), *(["tokens/s"] if speed else [])]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for row in rows:
-        parts = [row["setting"], str(row["n"]), *(_words(row[key], factor, digits) for key, _, factor, digits in COLUMNS)]
+        parts = [row["setting"], str(row["n"]), *(words(row[key], factor, digits) for key, _, factor, digits in COLUMNS)]
         lines.append("| " + " | ".join(parts + ([f"{speed[row['setting']]:.0f}"] if speed else [])) + " |")
     return "\n".join(lines) + "\n"
 
@@ -144,7 +144,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _words(value: Interval | float | None, factor: float, digits: int) -> str:
+def words(value: Interval | float | None, factor: float, digits: int) -> str:
     """ "64 [57, 70]", "0.62"; "–" for None."""
     if value is None:
         return "–"

@@ -36,6 +36,7 @@ CPU_PARTS = ("tuned", "int8")
 SPARSE = "sparse"
 PARTS = ("unguided", "guided", ONE_CALL, SPARSE, "generate", "k-fold", "uncached", *CPU_PARTS)
 ENTROPIES = (0.0, 1.0, 2.0, 3.0, 4.0)  # nats, from which the sparse rule guides: all tokens, …, few
+SPARSE_ROUNDS = 8  # a turn: its tokens come in bursts, each with the next one that is guided
 REST = 16  # tokens that room is kept for, beyond those that are timed
 
 
@@ -197,8 +198,11 @@ class DecodeCase:
         n = self.turns * few
         if ONE_CALL in parts and self.prompt == 64 and ONE_CALL in models.reward_models:
             contestants[ONE_CALL, 10] = few, lambda: _Engine(models, prompts, 10, True, n, ONE_CALL)
-        for entropy in ENTROPIES if SPARSE in parts and self.small and self.prompt == 64 else ():
-            contestants[f"{SPARSE}, entropy {entropy:g}", 10] = few, lambda h=entropy: _Engine(models, prompts, 10, True, n, "guide", h)  # type: ignore[misc]
+        for entropy in ENTROPIES if SPARSE in parts and self.small and self.prompt == 64 and self.columns == 1 else ():
+            contestants[f"{SPARSE}, entropy {entropy:g}", 10] = (
+                SPARSE_ROUNDS,
+                lambda h=entropy: _Engine(models, prompts, 10, True, self.turns * SPARSE_ROUNDS, "guide", h),  # type: ignore[misc]
+            )
         for part, (other, _) in self.variants.items():
             contestants[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, self.turns * few)  # type: ignore[misc]
         return contestants
@@ -212,7 +216,7 @@ class DecodeCase:
 
     def _line(self, what: str, k: int) -> dict:
         times, ours = self.times[what, k], ("unguided" if what == "model.generate" else "guided", k)
-        # tokens of the sparse rule come together with the next one that is guided: a turn says little, and all of them what it costs
+        # of bursts a turn says little, and all turns what they cost
         average, ratio = (statistics.fmean, _ratio_of_sums) if what.startswith(SPARSE) else (statistics.median, _ratio)
         seconds = average(times)
         line: dict = {"model": self.name, "prompt": self.prompt, "k": k, "columns": self.columns, "what": what}

@@ -32,6 +32,7 @@ from pages.components import Address, ColourBar, Openings, PromptBox, Settings, 
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, screen_error, warn
 from pages.presets import LineUpPicker
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
+from pages.sweeping import Sweeping
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
 from pages.voting import Voting
@@ -99,6 +100,7 @@ class _Page:
             with gr.Column(min_width=0, elem_classes=["curve-column"]):
                 self.curve = gr.Plot(reward_curve([]), show_label=False, container=False, elem_id=ids.CURVE)
                 CurveBridge(ids.CURVE, elem_id=ids.CURVE_BRIDGE)
+        self.sweeping = Sweeping(workbench, self.line)
         self.voting = Voting(workbench)
         self.timer = gr.Timer(0.5)
         self.address, self.by_hand = Address(elem_id=ids.ADDRESS), ByHand(elem_id=ids.BY_HAND)
@@ -120,6 +122,7 @@ class _Page:
         self.by_hand.wire(self.workbench, self._extend, outputs, **options)
         self.voting.wire(**options)
         self.line_ups.wire(**options)
+        self.sweeping.wire(self.prompt, self.settings, self.columns.inputs, **options)
         self.voting.bar.go_on(self._go_on(), self.colour, outputs, trigger_mode="multiple", **options)
         self.address.open(self._open(), None, outputs, trigger_mode="always_last", **options)
         self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **options)

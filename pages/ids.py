@@ -23,6 +23,9 @@ CURVE_BRIDGE = "curve-bridge"
 VOTE = "vote"  # #vote-A … #vote-L, #vote-tie, #vote-all_bad, #vote-skip, #vote-undo, #vote-note, #vote-go-on, #copy-link, #copy-as, #export
 EXPORT_FILE = "export-file"
 TIMER = "model-timer"
+SWEEP = "sweep"  # hidden until #sweep-this is pressed
+SWEEP_PANEL = "sweep-panel"  # #sweep-weights, -seeds, -start, -stop, -close, -state, -slider, -seed, -csv, -png, -command; .sweep-text, .use-weight
+SWEEP_CURVES = "sweep-curves"
 
 # Train
 TRAIN_FORM = "train-form"  # #train-source, -path, -file, -upload, -start-model, -name, -more, and #train-<option>

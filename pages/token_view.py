@@ -64,8 +64,7 @@ def step_line(step: Step, run: Run | None = None, blind: bool = False) -> str:
     >>> step_line(Step(0, 5, " ok", -0.5, -0.5, 1, 1, 0.6, 0.6), blind=True)
     '{"t":" ok"}\\n'
     """
-    selected = next((c for c in step.candidates if c.token_id == step.token_id), None)
-    label = {} if step.text else {"x": _label(selected.text if selected else "")}
+    label = {} if step.text else {"x": token_label(step)}
     if blind:
         return _line({"t": step.text} | label)
     guide = run.reward_model.name if run and run.reward_model else None
@@ -98,8 +97,9 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_TRIED_TEXT else text[: MAX_TRIED_TEXT - 1] + "…"
 
 
-def _label(text: str) -> str:
+def token_label(step: Step) -> str:
     """The label of a token without text: "⟨</s>⟩", "⟨â⟩"."""
+    text = next((c.text for c in step.candidates if c.token_id == step.token_id), "")
     return text if text.startswith("⟨") else f"⟨{text or '…'}⟩"
 
 

@@ -30,6 +30,7 @@ from rgtg.prompts import TextStream, check_fits
 from rgtg.records import Params, Run, Step
 from rgtg.rewards.base import Opening, Reader, RewardModel, RewardPrefixes, SlotRewards, check_guides, not_finite
 from rgtg.rewards.combine import combine, mixed
+from rgtg.system.room import next_to_begin
 from rgtg.system.stopping import check_stopped, stoppable
 
 VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
@@ -122,7 +123,7 @@ class _Column:
         for token in run.forced_ids[:-1]:
             self.text.push(token)
         self.cost: Counter[str] = Counter()
-        self.num_shown, self.error, self.ended = 0, "", False
+        self.num_shown, self.error, self.ended, self.started = 0, "", False, 0.0
         self.notes: list[str] = []  # which caches were found wrong
         self.has_unread = False  # whether an observer returned no rewards for new tokens: they are not waited for any longer
         self.request: Propose | Score | None = None
@@ -156,8 +157,6 @@ class _Column:
         self.request = self.proposals = None
         self.generator.close()
         self.rows.stop()
-
-    # --- requests and answers -----------------------------------------------------------------------------------------
 
     def waits_for(self, name: str) -> bool:
         scoring = isinstance(self.request, Score) or self.proposals is not None
@@ -224,8 +223,6 @@ class _Column:
     def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
         return [(name, self.rewards[name]) for name in self.guides]
 
-    # --- events -------------------------------------------------------------------------------------------------------
-
     def events(self) -> Iterator[Step | Working]:
         """New steps that all reward models have scored, then a note while newer tokens may still be discarded."""
         closing = self.rows.stopped or self.has_unread
@@ -251,7 +248,7 @@ class _Column:
         tried = tuple(tried_of(one, before, self.lm.loaded.tokenizer, self.lm.loaded.closing) for one in given_up)
         return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
 
-    def end(self, started: float, check_forwards: int, cost: Cost) -> Ended:
+    def end(self, check_forwards: int, cost: Cost) -> Ended:
         ids = [draft.token_id for draft in self.rows.settled]
         if self.error:
             reason = "error"
@@ -260,7 +257,7 @@ class _Column:
         else:
             full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
             reason = "max_new_tokens" if full else "stopped"
-        return Ended(reason, self.error, time.perf_counter() - started, " ".join(self.notes), check_forwards, **vars(cost))
+        return Ended(reason, self.error, time.perf_counter() - self.started, " ".join(self.notes), check_forwards, **vars(cost))
 
 
 class _Round:
@@ -297,9 +294,9 @@ class _Round:
             ]
             observers = [(self.batches[ref.name], own[ref.name][0]) for ref in run.observers]
             column = _Column(run, Rows(run, rule.num_rows, followers, observers, models.base_lm.loaded.eos_ids), own, models.base_lm)
-            for name in own.keys() - {LM}:
-                column.cost[name] = self.batches[name].num_forwards  # equal prompts were encoded at the start
-            column.cost[LM] = self.lm.num_forwards
+            for name, (_, prefixes) in checked.items():
+                if any(cache.is_fed(slot) for cache in prefixes.caches for slot in own.get(name, ())):
+                    column.cost[name] = prefixes.num_forwards  # equal prompts were encoded at the start
             self.columns.append(column)
         for check in self.checks.values():
             check.begin()
@@ -321,11 +318,11 @@ class _Round:
         for name, slots in column.slots.items():
             self.checks[name].holds(slots[0])
 
-    def end(self, column: _Column, started: float) -> Ended:
+    def end(self, column: _Column) -> Ended:
         column.ended = True
         column.notes += [remark for name in column.slots.keys() - {LM} if (remark := self.batches[name].remark) not in ("", *column.notes)]
         checks = sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots)
-        return column.end(started, checks, self.cost(column))
+        return column.end(checks, self.cost(column))
 
     def cost(self, column: _Column) -> Cost:
         positions = {name: sum(cache.positions_of(own) for cache in self.checks[name].batch.caches) for name, own in column.slots.items()}
@@ -368,11 +365,14 @@ class _Round:
 
 
 @torch.inference_mode()
-def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False) -> Generator[tuple[int, Event], None, None]:
-    """Run all columns together and yield (column index, Step | Cost | Working | Ended); the last event of every column is `Ended`.
+def generate(
+    runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lambda: False, at_once: int | None = None
+) -> Generator[tuple[int, Event], None, None]:
+    """Run all columns together, on one prompt or several, and yield (column index, Step | Cost | Working | Ended), `Ended` last for each of them.
 
-    A column whose reward model returns NaN, or whose method fails, ends with stop_reason "error" and its message; the others continue. `stop`
-    is called before each forward (large ones are split): once it returns True no model runs any more; of several answers the first is kept.
+    With `at_once` so many answers grow at a time; where some have ended, the next columns begin. A column whose reward model returns NaN, or
+    whose method fails, ends with stop_reason "error" and its message; the others continue. `stop` is called before each forward (large ones
+    are split): once it returns True no model runs any more; of several answers the first is kept.
     """
     started = time.perf_counter()
     try:
@@ -382,18 +382,24 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
     except Stopped:
         yield from ((number, Ended("stopped", seconds=time.perf_counter() - started)) for number in range(len(runs)))
         return
-    alive = dict(enumerate(models_at_work.columns))
+    waiting, alive = dict(enumerate(models_at_work.columns)), dict[int, _Column]()
     for number, one in enumerate(of_samples):
-        alive[number].charge(one)
+        waiting[number].charge(one)
         yield from ((number, Standardised(one.run)) for _ in one.notes)
-    while alive:
+    while alive or waiting:
         use_threads(models.num_threads)  # each thread has its own, and the next round may run in another
-        stopped = False
+        sizes, busy = ({n: column.rows.num_rows for n, column in columns.items()} for columns in (waiting, alive))
+        stopped, fresh = False, {n: waiting.pop(n) for n in next_to_begin(sizes, sum(busy.values()), at_once)}
+        for column in fresh.values():
+            column.started = started
         try:
             with stoppable(stop):
+                if alive and fresh:  # else the others would be padded to the length of their prompts
+                    models_at_work.advance(list(fresh.values()))
+                alive |= fresh
                 models_at_work.advance(list(alive.values()))
         except Stopped:
-            stopped = True
+            stopped, alive, waiting = True, alive | fresh | waiting, dict[int, _Column]()
             for column in alive.values():
                 column.stop()
         for number, column in list(alive.items()):
@@ -401,7 +407,8 @@ def generate(runs: Sequence[Run], models: Models, stop: Callable[[], bool] = lam
             if not column.is_done:
                 yield number, models_at_work.cost(column)
             else:
-                if len(alive) == 1 and not stopped and not column.error:
+                if len(alive) == 1 and not waiting and not stopped and not column.error:
                     models_at_work.check_last(column)
-                yield number, models_at_work.end(column, started)
+                yield number, models_at_work.end(column)
                 del alive[number]
+        started = time.perf_counter()  # of the columns that begin next

@@ -40,9 +40,9 @@ def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, s
         shown = {column: without_offsets(points, offsets.get(name, ())) for column, (_, name, points) in lines.items() if name == model}
         _add_letters(figure, shown, axes[model])
     if len(models) > 1:
-        _stack(figure, axes, offsets)
+        _stack(figure, axes, {name: axis_title(name, name in offsets) for name in axes})
     if not figure.data:
-        return _with_message(figure, "No rewards were measured." if traces else "The curve appears with the first answer.")
+        return with_message(figure, "No rewards were measured." if traces else "The curve appears with the first answer.")
     figure.update_xaxes(**_integer_ticks(max(len(trace.steps) for trace, _, _ in lines.values())))
     return figure
 
@@ -128,8 +128,8 @@ def _add_letters(figure: go.Figure, lines: Mapping[str, Sequence[tuple[int, floa
         )
 
 
-def _stack(figure: go.Figure, axes: Mapping[str, str], offsets: Mapping[str, Sequence[float]]) -> None:
-    """Give each reward model its own axis, one above the other, with name and range: their units differ."""
+def _stack(figure: go.Figure, axes: Mapping[str, str], titles: Mapping[str, str]) -> None:
+    """Give each of `axes` its part of the height, one above the other, with title and range: their units differ."""
     share = 1 / len(axes)
     for number, (name, axis) in enumerate(axes.items()):
         domain = [max(0.0, 1 - (number + 1) * share), 1 - (number + 0.18) * share]
@@ -137,7 +137,7 @@ def _stack(figure: go.Figure, axes: Mapping[str, str], offsets: Mapping[str, Seq
         figure.update_layout({f"yaxis{axis[1:]}": side})
         font = {"color": MID_GREY, "size": 11}
         title = {
-            "text": axis_title(name, name in offsets),
+            "text": titles[name],
             "x": 0,
             "y": domain[1],
             "xref": "paper",
@@ -170,6 +170,45 @@ def _layout(title: str) -> go.Layout:
     )
 
 
+# ---- weights -----------------------------------------------------------------------------------------
+
+AXIS_HEIGHT = 128  # px of one axis of `weight_curves`
+Interval = tuple[float, float, float]  # mean, low, high
+
+
+def weight_curves(
+    weights: Sequence[float], measures: Mapping[str, str], lines: Sequence[tuple[str, str, Mapping[str, Sequence[Interval | None]]]]
+) -> go.Figure:
+    """Curves against the weight, an axis for each measure ({key: title with unit}), one above the other; bars are intervals over seeds.
+
+    A line is (letter of its column, title, {measure: values by weight}). Weights are at equal distances. The customdata of a point is
+    (line, weight) by index.
+    """
+    figure = go.Figure(layout=_plain_layout(max(1, len(measures)) * AXIS_HEIGHT + 40, "weight", "", right=28))
+    if not any(value for _, _, values in lines for of_measure in values.values() for value in of_measure):
+        return with_message(figure, "The curves appear with the first answers.")
+    axes = {key: f"y{number if number > 1 else ''}" for number, key in enumerate(measures, 1)}
+    for number, (letter, title, values) in enumerate(lines):
+        for key, axis in axes.items():
+            points = [(i, value) for i, value in enumerate(values.get(key, ())) if value]
+            if not points:
+                continue
+            up, down = ([abs(value[side] - value[0]) for _, value in points] for side in (2, 1))
+            colour = COLUMN_COLOURS[letter]
+            figure.add_trace(
+                go.Scatter(
+                    x=[i for i, _ in points], y=[value[0] for _, value in points], yaxis=axis, name=letter, mode="lines+markers",
+                    customdata=[(number, i) for i, _ in points], text=[f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]" for _, value in points],
+                    error_y={"type": "data", "array": up, "arrayminus": down, "thickness": 0.8, "width": 2},
+                    line={"color": colour, "width": 1.6, "dash": DASHES[letter]}, marker={"size": 6, "symbol": COLUMN_SYMBOLS[letter]},
+                    hovertemplate=f"{letter} {_plain(title)}, weight %{{x}}<br>{_plain(measures[key])} %{{text}}<extra></extra>",
+                )
+            )  # fmt: skip
+    _stack(figure, axes, {name: _plain(title) for name, title in measures.items()})
+    figure.update_xaxes(tickvals=list(range(len(weights))), ticktext=[f"{weight:g}" for weight in weights], range=[-0.3, len(weights) - 0.7])
+    return figure
+
+
 # ---- trainings ----------------------------------------------------------------------------------------
 
 NEW, OLD = COLOURS[2], COLOURS[0]  # a new model and its baseline
@@ -183,7 +222,7 @@ def training_curve(progress: Sequence[Mapping[str, Any]]) -> go.Figure:
     accuracy = [(line["step"], 100 * line["held_out_accuracy"]) for line in lines if line.get("held_out_accuracy") is not None]
     figure = go.Figure(layout=_plain_layout(TRAINING_HEIGHT, "step", "loss, nats", right=48))
     if not loss:
-        return _with_message(figure, "The curve appears with the first steps.")
+        return with_message(figure, "The curve appears with the first steps.")
     _add_series(figure, loss, "loss", OLD, "step %{x}<br>loss %{y:.4f} nats")
     steps = next((line["num_steps"] for line in reversed(lines) if line.get("num_steps")), loss[-1][0])
     figure.update_xaxes(range=[0, steps * 1.02], **_integer_ticks(steps))
@@ -206,7 +245,7 @@ def accuracy_by_length(
     lengths = sorted({*accuracy, *(other or {})}, key=lambda length: float("inf") if length == "end" else int(length))
     figure = go.Figure(layout=_plain_layout(ACCURACY_HEIGHT, "prefix length, tokens", "accuracy, %", right=16))
     if not lengths:
-        return _with_message(figure, "There are no held-out pairs to evaluate on.")
+        return with_message(figure, "There are no held-out pairs to evaluate on.")
     for title, model, colour, symbol in ((name, other, OLD, "circle"), ("this model", accuracy, NEW, "diamond")):
         points = [(length, 100 * model[length]["accuracy"], model[length].get("n", 0)) for length in lengths if length in model] if model else []
         if points:
@@ -236,11 +275,18 @@ def _add_series(figure: go.Figure, points: Sequence[tuple], name: str, colour: s
     )
 
 
-def _with_message(figure: go.Figure, text: str) -> go.Figure:
+def with_message(figure: go.Figure, text: str) -> go.Figure:
     """The figure with a message in place of data that is not there yet."""
     figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
     figure.add_annotation(text=text, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": MID_GREY})
     return figure
+
+
+def frontier_layout(x_title: str, y_title: str) -> go.Layout:
+    """Layout of a plot of many lines: large, with a legend beside it."""
+    layout = _plain_layout(560, x_title, y_title, right=16)
+    layout.update(showlegend=True, width=980, paper_bgcolor="#ffffff", legend={"font": {"size": 10}})
+    return layout
 
 
 def _plain_layout(height: int, x_title: str, y_title: str, right: int) -> go.Layout:

@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import tiny_lm, tiny_reward
+from tiny_models import tiny, tiny_lm, tiny_reward
+from transformers import AutoModelForCausalLM
 
 from rgtg.config import ROOT
 from rgtg.engine import Models
 from rgtg.errors import BadSettings
+from rgtg.models.lm import BaseLM
 from rgtg.tools import bench_decoding, bench_engine, bench_training
 from rgtg.tools.bench_yardsticks import BareForwards
 
@@ -39,6 +42,23 @@ def test_a_line_of_ours_says_the_limit_and_what_is_not_the_forwards(models):
     assert "guided_over_unguided" in lines["guided", 40] and "limit_guided_over_unguided" in lines["guided", 10]
 
 
+@pytest.mark.slow
+def test_one_call_rewards_and_the_share_guided_have_lines_of_their_own(models, monkeypatch):
+    monkeypatch.setattr(bench_decoding, "ENTROPIES", (0.0, 4.3))
+    monkeypatch.setattr(bench_decoding, "SPARSE_ROUNDS", 2)
+    endless = tiny("gpt2", AutoModelForCausalLM, 0)
+    with torch.no_grad():
+        endless.lm_head.weight[1] = 0.0  # the end token is never among the candidates
+    loaded = replace(models.base_lm.loaded, model=endless)
+    both = bench_engine._with_one_call(replace(models, base_lm=BaseLM.of(loaded)), loaded)
+    found = list(bench_decoding.DecodeCase("starter", both, 64, 1, {}).lines([bench_engine.ONE_CALL, bench_decoding.SPARSE]))
+    lines = {line["what"]: line for line in found}
+    assert list(lines) == ["unguided", "guided", "one-call", "sparse, entropy 0", "sparse, entropy 4.3"] and len(found) == 5
+    assert all(line["limit_ms"] > 0 and line["of_limit"] > 0 for line in found)
+    shares = [lines[f"sparse, entropy {entropy}"]["share_guided"] for entropy in (0, 4.3)]
+    assert shares[0] == 1.0 > shares[1] > 0.0 and lines["sparse, entropy 0"]["over_guided"] > 0 and lines["one-call"]["guided_over_unguided"] > 0
+
+
 def test_where_the_time_is_up_three_turns_are_enough_and_the_line_says_so(models):
     lines = list(bench_decoding.DecodeCase("starter", models, 20, 1, {}).lines(["unguided", "uncached"], until=0.0))
     assert [line["what"] for line in lines if line["turns"] == 3] == ["unguided", "guided", "guided"] == [line["what"] for line in lines]
@@ -46,7 +66,7 @@ def test_where_the_time_is_up_three_turns_are_enough_and_the_line_says_so(models
 
 def test_bare_forwards_are_the_forwards_of_the_engine_in_shape_and_number(models):
     engine = bench_engine.EngineRounds(models, bench_engine.prompt_ids(models, 20, 2), 10, True, 12)
-    bare = BareForwards(models, True, 64)
+    bare = BareForwards(models, "guide", 64)
     with bare:
         engine.advance(1)
     with bare:

@@ -105,14 +105,32 @@ def test_sweep_writes_its_table_and_goes_on_where_it_was(here, capsys, folders, 
     table = capsys.readouterr().out
     assert "| base | 4 |" in table and "| pargs · p · beta 2 | 4 |" in table
     assert (here / "out" / "table.md").read_text() == table.rstrip("\n") + "\n"
-    assert len((here / "out" / "cells.jsonl").read_text().splitlines()) == 8
+    assert len((here / "out" / "results.jsonl").read_text().splitlines()) == 8
 
     def never(*a, **kw):
         raise AssertionError("every cell is kept")
 
     monkeypatch.setattr("rgtg.evaluation.sweep.generate", never)
-    assert main([*arguments, "--out", str(here / "out")]) == 0
-    assert capsys.readouterr().out == table
+    unprompted = ["sweep", *arguments[1:3], *arguments[9:-2]]  # a folder knows what its sweep is
+    assert "--prompts" not in unprompted and "--seeds" not in unprompted
+    for given in (arguments, unprompted):
+        assert main([*given, "--out", str(here / "out")]) == 0
+        assert capsys.readouterr().out == table
+    assert main(["sweep", "--table", str(here / "out"), "--plot", str(here / "plot.html")]) == 0
+    head, _, base, *_ = capsys.readouterr().out.splitlines()
+    assert head.endswith("| tokens/s |") and float(base.strip("| ").split("|")[-1]) > 0
+    assert "Plotly.newPlot" in (here / "plot.html").read_text(encoding="utf-8")
+
+
+def test_a_sweep_says_what_it_lacks(here, capsys):
+    for arguments, words in (
+        (["--out", str(here / "new")], "A sweep needs prompts."),
+        (["--table", str(here)], "holds no results of a sweep"),
+        (["--table", str(here), "--out", str(here)], "not allowed with"),
+    ):
+        assert main(["sweep", *arguments]) == 2
+        error = json.loads(capsys.readouterr().err.splitlines()[-1])
+        assert words in error["error"] + error["found"] and error["do"]
 
 
 @pytest.mark.parametrize(

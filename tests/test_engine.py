@@ -67,6 +67,15 @@ def test_weight_zero_is_the_base_token_for_token_with_the_reward_model_at_work(f
     assert [s.log_prob for s in steps[0]] == pytest.approx([s.log_prob for s in steps[2]], abs=1e-4)
 
 
+def test_an_answer_costs_what_it_costs_alone_beside_others_and_after_them():
+    loaded_models = models()
+    runs = [run(loaded_models, m, prompt=prompt) for m, prompt in (("base", "a"), ("pargs", "the food was"), ("pargs", "my wife and i"))]
+    for at_once in (None, 1, 2):
+        _, ends = collect(runs, loaded_models, at_once=at_once)
+        alone = [collect([r], loaded_models)[1][0] for r in runs]
+        assert [(e.lm_forwards, e.reward_forwards) for e in ends] == [(e.lm_forwards, e.reward_forwards) for e in alone]
+
+
 def test_greedy_pick_with_weight_zero_is_the_greedy_base():
     loaded_models = models()
     steps, _ = collect([run(loaded_models, "pargs-greedy", beta=0.0), run(loaded_models, "base", temperature=0.0)], loaded_models)

@@ -12,7 +12,7 @@ from test_engine import models as scalar_models
 from test_engine import run as run_with
 from tiny_models import tiny_token_reward
 
-from rgtg.engine import Models, Working, generate, make_run
+from rgtg.engine import Ended, Models, Working, generate, make_run
 from rgtg.errors import BadReward, ModelRefused
 from rgtg.guidance.methods import BASE, METHODS
 from rgtg.guidance.requests import Propose
@@ -105,6 +105,24 @@ def test_every_column_together_is_what_it_is_alone():
         for name in (ref.name for ref in r.models):
             along = found.reward_models[name].along(r.prompt_ids, [ids(steps)])[0]
             assert [s.reward(name) for s in steps] == pytest.approx(along, abs=1e-4), (r.method, name)
+
+
+def test_columns_on_prompts_of_different_lengths_begin_where_others_end_and_are_what_they_are_together():
+    found, at_once, prompts = models(), 7, ("the food", "my wife and i went there again", "a")
+    runs = [run(found, key, prompt=prompts[i % 3], seed=i, tokens=8, **ACTIVE[key]) for i, key in enumerate(METHODS)]
+    assert len({len(r.prompt_ids) for r in runs}) == 3
+    steps: list[list[int]] = [[] for _ in runs]
+    begun, ended = set(), set()
+    for column, event in generate(runs, found, at_once=at_once):
+        begun.add(column)
+        if isinstance(event, Ended):
+            assert not event.error
+            ended.add(column)
+        elif not isinstance(event, Working):
+            steps[column].append(event.token_id)
+        rows = sum(METHODS[runs[c].method].make(runs[c].params).num_rows for c in begun - ended)
+        assert rows <= at_once or len(begun - ended) == 1, "no column begins before there is room"
+    assert len(ended) == len(runs) and steps == list(map(ids, collect(runs, found)[0]))
 
 
 def test_a_branch_begins_with_its_parents_tokens_and_with_the_one_that_is_chosen():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rgtg.evaluation.metrics import distinct_n, equal_error_threshold, mean_interval, prefix_accuracy
+from rgtg.evaluation.metrics import distinct_n, equal_error_threshold, grouped_interval, prefix_accuracy
 
 CHOSEN = torch.tensor([[1.0, 2.0, 3.0], [0.0, 5.0, 9.0], [1.0, 1.0, 1.0]])
 REJECTED = torch.tensor([[0.0, 2.0, 4.0], [1.0, 4.0, 2.0], [1.0, 0.0, 2.0]])
@@ -69,15 +69,26 @@ def test_grams_do_not_reach_over_the_border_of_two_texts():
     assert distinct_n([[1, 2], [1, 2]], 2) == 0.5
 
 
+def each(values: list[float]) -> list[tuple[str, float, float]]:
+    """Every value a group of its own, with weight 1."""
+    return [(str(number), value, 1.0) for number, value in enumerate(values)]
+
+
 def test_the_interval_is_about_the_mean_and_the_same_each_time():
-    mean, low, high = mean_interval([0.0, 1.0] * 50)
+    mean, low, high = grouped_interval(each([0.0, 1.0] * 50))
     assert mean == 0.5 and (low, high) == pytest.approx((0.402, 0.598), abs=0.02)  # 0.5 ± 1.96 * 0.5 / 10
-    assert mean_interval([0.0, 1.0] * 50) == (mean, low, high)
+    assert grouped_interval(each([0.0, 1.0] * 50)) == (mean, low, high)
 
 
 def test_one_value_or_none_has_an_interval_too():
-    assert mean_interval([3.0]) == (3.0, 3.0, 3.0)
-    assert all(map(math.isnan, mean_interval([])))
+    assert grouped_interval(each([3.0])) == (3.0, 3.0, 3.0)
+    assert all(map(math.isnan, grouped_interval([])))
+
+
+def test_a_group_is_drawn_as_one_and_weights_make_a_ratio():
+    once = grouped_interval([("a", 0.0, 1.0), ("b", 1.0, 1.0), ("c", 5.0, 1.0)])
+    assert once == pytest.approx(grouped_interval([(group, value, 1.0) for group, value in (("a", 0.0), ("b", 1.0), ("c", 5.0)) for _ in range(9)]))
+    assert grouped_interval([("a", 6.0, 2.0), ("b", 0.0, 4.0)])[0] == 1.0, "6 nats over 6 tokens, not the mean of 3 and 0"
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -86,6 +97,6 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     luck = random.Random(0)
     inside = 0
     for _ in range(200):
-        _, low, high = mean_interval([luck.gauss(1.0, 2.0) for _ in range(30)], draws=200)
+        _, low, high = grouped_interval(each([luck.gauss(1.0, 2.0) for _ in range(30)]), draws=200)
         inside += low <= 1.0 <= high
     assert 175 <= inside <= 199  # 95 % of 200 is 190; the bootstrap of 30 values is a little narrow

@@ -201,6 +201,13 @@ rgtg.columnSettings = (element, props, watch) => {
     };
     rgtg.others.setters[props.column] = { value: () => structuredClone(value), set, take };
   }
+  // sets a parameter from elsewhere on the page; false where the column has another method by now, or holds a branch
+  (rgtg.setParameter ??= {})[props.column] = (key, name, now) => {
+    if (props.branch || value.method !== key) return false;
+    putParam(name, now);
+    draw(true);
+    return true;
+  };
   rgtg.hear(element, "settings", () => { if (lm() !== drawnFor) draw(true); show(); });
   rgtg.hear(element, "base_lm", () => { // another was chosen by hand: so is what can guide it
     if (!props.methods.length || !misfit()) return;

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import results as results_command
+from rgtg.cli import sweep as sweep_command
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
@@ -24,7 +25,6 @@ from rgtg.models.catalog import is_folder, split_label
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
-from rgtg.system.files import make_folder
 from rgtg.workbench.line_ups import line_up_columns
 from rgtg.workbench.meter import cost_of
 from rgtg.workbench.others import other_answers_json
@@ -87,20 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 
     training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
 
-    sweep = _command(commands, "sweep", _sweep, "evaluate methods and weights on many prompts: a table with confidence intervals")
-    sweep.add_argument("--prompts", required=True, type=Path, action="append", help=f"{PROMPT_FILES}; may be repeated")
-    sweep.add_argument("--limit", type=int, metavar="N", help="use only the first N prompts of each file")
-    sweep.add_argument("--first-words", type=int, metavar="N", help="use only the first N words of each prompt")
-    sweep.add_argument("--seeds", type=int, default=1, metavar="N", help="random seeds per prompt (1); more narrow the intervals")
-    sweep.add_argument(
-        "--observe",
-        default="judge",
-        metavar="NAME",
-        help="the reward model that judges the answers; above its zero an answer counts as positive (judge)",
-    )
-    sweep.add_argument(
-        "--out", type=Path, required=True, help="folder for cells.jsonl, table.json and table.md; an interrupted sweep resumes from it"
-    )
+    sweep = _command(commands, "sweep", _sweep, sweep_command.ABOUT)
+    sweep_command.add_options(sweep, PROMPT_FILES)
     _run_options(sweep)
 
     export = _command(commands, "export", _export, "export votes as preference data")
@@ -168,7 +156,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("decode", "train", "start", "store"), help="decoding, training, start of the app, or the database")
+    parser.add_argument(
+        "what", choices=("decode", "sweep", "train", "start", "store"), help="decoding, sweeps, training, start of the app, or the database"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--seconds", type=float, default=300.0, help="approximate time limit in seconds (300)")
     parser.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
@@ -176,7 +166,9 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="DIR", help="decode: compare with another checkout of rgtg")
     parser.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps (cpu)")
     parser.add_argument(
-        "--cpu-time", action="store_true", help="decode: measure processor time instead of wall time, for a busy machine; set OMP_NUM_THREADS=1"
+        "--cpu-time",
+        action="store_true",
+        help="decode, sweep: measure processor time instead of wall time, for a busy machine; set OMP_NUM_THREADS=1",
     )
 
 
@@ -321,20 +313,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from rgtg.evaluation.sweep import write_table
-
-    make_folder(options.out)  # before any model is loaded
-    workbench = _workbench(options)
-    columns, generation = _columns(workbench, options)
-    _list_folder(workbench, options.observe)
-    prompts = []
-    for path in options.prompts:
-        prompts += [" ".join(prompt.split()[: options.first_words]) for prompt in read_prompts(path, options.limit)]
-    with _offering_yes(options), terminal.ProgressBar(options, "answers", digits=1) as bar:
-        seeds = range(options.seeds)
-        cells = workbench.sweep(columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes, bar)
-    print(write_table(cells, options.out))
-    workbench.close()
+    sweep_command.sweep(options, partial(_workbench, options), partial(_columns, options=options), _list_folder, partial(_offering_yes, options))
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -370,12 +349,13 @@ def _starter(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from rgtg.tools import bench_app, bench_decoding, bench_training
+    from rgtg.tools import bench_app, bench_decoding, bench_sweep, bench_training
 
     benches: dict[str, Callable[..., Iterator[dict]]] = {
         "decode": partial(
             bench_decoding.decode, models=options.models, only=options.only, against=options.against, cpu_time=options.cpu_time, device=options.device
         ),
+        "sweep": partial(bench_sweep.sweep, cpu_time=options.cpu_time),
         "train": bench_training.train,
         "start": bench_app.start,
         "store": bench_app.store,

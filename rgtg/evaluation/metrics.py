@@ -4,7 +4,6 @@ Pure functions of tensors, lists and strings. Knows nothing of models, files or 
 """
 
 import math
-import random
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -87,14 +86,23 @@ def calibration(gaps: Tensor, num_bins: int = 5) -> tuple[float, list[dict[str, 
     return error, bins
 
 
-def mean_interval(values: Sequence[float], seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
-    """(mean, low, high): mean of the values, one per prompt, with its 95 % bootstrap interval; NaN for no values."""
-    if not values:
+def grouped_interval(rows: Sequence[tuple[str, float, float]], seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
+    """(value, low, high) of sum(value) / sum(weight) over rows (group, value, weight), with its 95 % bootstrap interval over groups.
+
+    A group, such as all answers to one prompt, is drawn as one; with weights of 1 this is the mean. NaN for no rows.
+    """
+    sums: dict[str, list[float]] = {}
+    for group, value, weight in rows:
+        total = sums.setdefault(group, [0.0, 0.0])
+        total[0], total[1] = total[0] + value, total[1] + weight
+    if not sums:
         return math.nan, math.nan, math.nan
-    rng = random.Random(seed)
-    n = len(values)
-    means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(draws))
-    return sum(values) / n, means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
+    values = torch.tensor(list(sums.values()), dtype=torch.float64)  # (groups, 2)
+    picked = torch.randint(len(sums), (draws, len(sums)), generator=torch.Generator().manual_seed(seed))
+    totals = torch.stack([column[picked].sum(1) for column in values.T])  # (2, draws)
+    ratios = (totals[0] / totals[1]).sort().values
+    value, weight = values.sum(0).tolist()
+    return value / weight, float(ratios[int(0.025 * draws)]), float(ratios[int(0.975 * draws) - 1])
 
 
 def distinct_n(texts: Sequence[Sequence[int]], n: int = 2) -> float:

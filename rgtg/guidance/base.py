@@ -36,6 +36,8 @@ class GuidanceMethod:
     measure: ClassVar[str] = ""  # name of a reward of each candidate that the method computes itself, without a reward model
     rescores: ClassVar[bool] = False  # whether the method has a distribution over single tokens of its own, so that its KL is known
 
+    weighs: ClassVar[str] = "beta"  # the parameter that weighs the reward, where the method has it; at 0 it is the base LM
+
     @property
     def num_rows(self) -> int:
         """Number of answers that grow at once."""

@@ -110,6 +110,11 @@ class Method:
         """Fields of the method class, with this method's defaults."""
         return tuple(Parameter.of(f, self.settings) for f in fields(self.rule))  # type: ignore[arg-type]  # each is a dataclass
 
+    @property
+    def weight(self) -> Parameter | None:
+        """The parameter that weighs the reward; None for a method without one."""
+        return next((p for p in self.parameters if p.name == self.rule.weighs), None)
+
     def make(self, params: Params = ()) -> GuidanceMethod:
         """The method object with these parameters. Raises BadSettings for an unknown parameter or a value outside its range."""
         known = {p.name: p for p in self.parameters}

@@ -178,6 +178,8 @@ class FUDGE(TokenRule):
     name: ClassVar[str] = "FUDGE"
     uses_reward: ClassVar[bool] = True
 
+    weighs: ClassVar[str] = "weight"
+
     weight: float = setting(
         1.0, "λ, the weight of the log probability of the attribute, log σ(r); 1 is Bayes' rule: larger values insist on it more",
         0.0, 20.0, "× log σ(r)",

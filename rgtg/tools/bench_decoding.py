@@ -22,7 +22,7 @@ from rgtg.errors import BadSettings
 from rgtg.models.loading import pick_device
 from rgtg.models.tuning import LM_TOKENS, quantise, tune_matrices
 from rgtg.tools import bench_engine
-from rgtg.tools.bench_engine import EngineRounds, load, prompt_ids
+from rgtg.tools.bench_engine import ONE_CALL, EngineRounds, load, prompt_ids
 from rgtg.tools.bench_yardsticks import BareForwards, KFold, TransformersGenerate, Uncached
 
 TURNS = 8  # the first reads the prompts and is not counted
@@ -33,7 +33,10 @@ CASES = {  # prompt tokens and columns
     "llama": ((64, 1), (64, 4)),
 }
 CPU_PARTS = ("tuned", "int8")
-PARTS = ("unguided", "guided", "generate", "k-fold", "uncached", *CPU_PARTS)
+SPARSE = "sparse"
+PARTS = ("unguided", "guided", ONE_CALL, SPARSE, "generate", "k-fold", "uncached", *CPU_PARTS)
+ENTROPIES = (0.0, 1.0, 2.0, 3.0, 4.0)  # nats, from which the sparse rule guides: all tokens, …, few
+SPARSE_ROUNDS = 8  # a turn: its tokens come in bursts, each with the next one that is guided
 REST = 16  # tokens that room is kept for, beyond those that are timed
 
 
@@ -100,7 +103,7 @@ def num_turns(name: str, checkouts: bool = False) -> int:
 
 def _decode_models(names: Sequence[str], parts: Sequence[str], until: float, device: str, turn: Callable[[], None]) -> Iterator[dict]:
     for name in names:
-        models = load(name, device)
+        models = load(name, device, ONE_CALL in parts)
         if models is None:
             yield {"model": name, "skipped": "data/starter is not there"}
             continue
@@ -147,13 +150,14 @@ class DecodeCase:
         self.times: dict[tuple[str, int], list[float]] = {}
         self.limits: dict[tuple[str, int], list[float]] = {}
         self.tokens: dict[tuple[str, int], list[list[int]]] = {}
+        self.guided: dict[tuple[str, int], int] = {}  # tokens
 
     def lines(self, parts: Sequence[str], until: float = float("inf"), taken: Callable[[], None] = lambda: None) -> Iterator[dict]:
         """A line for each contestant. Once `until` is past, by `time.perf_counter`, the turns that were taken are enough, from three on;
         `taken` is called after each."""
         contestants = {key: (rounds, make()) for key, (rounds, make) in self._contestants(parts).items()}
         bare = {
-            key: BareForwards(contestant.models, key[0] != "unguided", self.prompt + self.turns * rounds + 2 * key[1] + REST)
+            key: BareForwards(contestant.models, contestant.guide, 2 * self.prompt + self.turns * rounds + 2 * key[1] + REST)
             for key, (rounds, contestant) in contestants.items()
             if isinstance(contestant, _Engine)
         }
@@ -172,6 +176,7 @@ class DecodeCase:
                     self.times.setdefault(key, []).append(took)
             taken()
         self.tokens = {key: contestant.tokens for key, (_, contestant) in contestants.items()}
+        self.guided = {key: contestant.num_guided for key, (_, contestant) in contestants.items() if isinstance(contestant, _Engine)}
         if "uncached" in parts and self.columns == 1 and time.perf_counter() < until:
             self._run_uncached()
         for key in self.times:
@@ -186,10 +191,18 @@ class DecodeCase:
         if "generate" in parts:
             contestants["model.generate", 10] = 4, lambda: TransformersGenerate(models, prompts)
         for k in (10, 40):
-            if set(parts) - {"unguided", "generate"} and (k == 10 or {"guided", "k-fold", "uncached"} & set(parts)):
+            if set(parts) - {"unguided", "generate", ONE_CALL} and (k == 10 or {"guided", "k-fold", "uncached"} & set(parts)):
                 contestants["guided", k] = few, lambda k=k: _Engine(models, prompts, k, True, self.turns * few)  # type: ignore[misc]
             if "k-fold" in parts and (self.small or (self.columns == 1 and (self.prompt == 256 or k == 10))):
                 contestants["k-fold cached ARGS", k] = 2 if self.small else 1, lambda k=k: KFold(models, prompts, k)  # type: ignore[misc]
+        n = self.turns * few
+        if ONE_CALL in parts and self.prompt == 64 and ONE_CALL in models.reward_models:
+            contestants[ONE_CALL, 10] = few, lambda: _Engine(models, prompts, 10, True, n, ONE_CALL)
+        for entropy in ENTROPIES if SPARSE in parts and self.small and self.prompt == 64 and self.columns == 1 else ():
+            contestants[f"{SPARSE}, entropy {entropy:g}", 10] = (
+                SPARSE_ROUNDS,
+                lambda h=entropy: _Engine(models, prompts, 10, True, self.turns * SPARSE_ROUNDS, "guide", h),  # type: ignore[misc]
+            )
         for part, (other, _) in self.variants.items():
             contestants[f"guided, {part}", 10] = few, lambda other=other: _Engine(other, prompts, 10, True, self.turns * few)  # type: ignore[misc]
         return contestants
@@ -203,17 +216,24 @@ class DecodeCase:
 
     def _line(self, what: str, k: int) -> dict:
         times, ours = self.times[what, k], ("unguided" if what == "model.generate" else "guided", k)
-        seconds = statistics.median(times)
+        # of bursts a turn says little, and all turns what they cost
+        average, ratio = (statistics.fmean, _ratio_of_sums) if what.startswith(SPARSE) else (statistics.median, _ratio)
+        seconds = average(times)
         line: dict = {"model": self.name, "prompt": self.prompt, "k": k, "columns": self.columns, "what": what}
         line |= {"tokens_per_second": round(self.columns / seconds, 1), "ms_per_round": round(1000 * seconds, 2)}
         if 1 < len(times) < self.turns - 1:
             line["turns"] = len(times)
         if limits := self.limits.get((what, k)):
-            of_limit = _ratio(limits, times)
-            line |= {"limit_ms": round(1000 * statistics.median(limits), 2), "of_limit": round(of_limit, 3), "overhead": round(1 - of_limit, 3)}
+            of_limit = ratio(limits, times)
+            line |= {"limit_ms": round(1000 * average(limits), 2), "of_limit": round(of_limit, 3), "overhead": round(1 - of_limit, 3)}
         if what == "guided":
             line["guided_over_unguided"] = round(_ratio(self.times["unguided", 10], times), 3)
             line["limit_guided_over_unguided"] = round(_ratio(self.limits["unguided", 10], self.limits[what, k]), 3)
+        elif what == ONE_CALL:
+            line["guided_over_unguided"] = round(_ratio(self.times["unguided", 10], times), 3)
+        elif what.startswith(SPARSE):
+            share = self.guided[what, k] / sum(map(len, self.tokens[what, k]))
+            line |= {"share_guided": round(share, 3), "over_guided": round(ratio(self.times[ours], times), 3)}
         elif what == "model.generate":
             line |= {"ours_over_this": round(_ratio(times, self.times[ours]), 3), "same_tokens": self._share(what, k, ours) == 1}
         elif what.startswith("guided, "):
@@ -230,11 +250,20 @@ class DecodeCase:
 
 
 class _Engine(EngineRounds):
-    """Ours; knows its models, whose forwards are recorded."""
+    """Ours; knows its models and its guide, whose forwards are recorded."""
 
-    def __init__(self, models: Models, prompts: Sequence[Sequence[int]], k: int, guided: bool, num_tokens: int):
-        super().__init__(models, prompts, k, guided, num_tokens + REST)
-        self.models = models
+    def __init__(
+        self,
+        models: Models,
+        prompts: Sequence[Sequence[int]],
+        k: int,
+        guided: bool,
+        num_tokens: int,
+        guide: str = "guide",
+        entropy: float | None = None,
+    ):
+        super().__init__(models, prompts, k, guided, num_tokens + REST, guide, entropy)
+        self.models, self.guide = models, guide if guided else None
 
 
 def _ratio(over: Sequence[float], under: Sequence[float]) -> float:
@@ -242,6 +271,10 @@ def _ratio(over: Sequence[float], under: Sequence[float]) -> float:
     if len(over) != len(under):
         return statistics.median(over) / statistics.median(under)
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
+
+
+def _ratio_of_sums(over: Sequence[float], under: Sequence[float]) -> float:
+    return sum(over) / sum(under)
 
 
 # --- two checkouts ------------------------------------------------------------------------------------------------------

@@ -18,10 +18,23 @@ POSITIONS = 2048
 clock = time.perf_counter  # or another, see `bench_decoding.decode`
 
 
-def load(name: str, device: str = "cpu") -> Any:
-    """`Models` of a base LM and the reward model `guide`: `starter` from data/starter (None where it is not there), `gpt2` at the size
-    of GPT-2 small and `llama` with 85 million weights in its layers, both of random weights."""
-    return _starter(device) if name == "starter" else _random(name, device)
+ONE_CALL = "one-call"  # a reward model that gives the rewards of all next tokens in one forward
+
+
+def load(name: str, device: str = "cpu", one_call: bool = False, ends: bool = False) -> Any:
+    """`Models` of a base LM and the reward model `guide`, with `one_call` one of that kind beside it: `starter` from data/starter (None where
+    it is not there; with `ends` its answers end), `gpt2` at the size of GPT-2 small and `llama` with 85 million weights in its layers, both
+    of random weights."""
+    return _starter(device, one_call, ends) if name == "starter" else _random(name, device, one_call)
+
+
+def _with_one_call(models: Any, loaded: Any) -> Any:
+    """The models with a vocabulary reward model of these weights."""
+    from rgtg.models.lm import BaseLM
+    from rgtg.rewards.next_token import VocabularyRewardModel
+
+    named = replace(loaded, ref=replace(loaded.ref, name=ONE_CALL))
+    return replace(models, reward_models={**models.reward_models, ONE_CALL: VocabularyRewardModel(BaseLM.of(named))})
 
 
 def guided_method() -> str:
@@ -31,7 +44,14 @@ def guided_method() -> str:
     return next(key for key, method in METHODS.items() if method.settings.get("pick") == "greedy")
 
 
-def _starter(device: str) -> Any:
+def sparse_method() -> str:
+    """The token rule that leaves some tokens unguided."""
+    from rgtg.guidance.methods import METHODS
+
+    return next(key for key, method in METHODS.items() if method.rule.skips and method.weight)
+
+
+def _starter(device: str, one_call: bool = False, ends: bool = False) -> Any:
     from rgtg.config import STARTER_DIR
     from rgtg.engine import Models
     from rgtg.guidance.methods import METHODS
@@ -44,12 +64,17 @@ def _starter(device: str) -> Any:
         return None
     loaded = load_causal_lm(str(STARTER_DIR / "base-lm"), device=device)
     sources: tuple[Any, ...] = (loaded.model.generation_config, loaded.model.config, loaded.tokenizer)
-    for source in sources:
+    for source in () if ends else sources:
         source.eos_token_id = None  # an answer that ends after two tokens measures nothing
-    return Models(BaseLM.of(loaded), {"guide": ScalarRewardModel.of(load_classifier(str(guide), "guide", device=device))})
+    models = Models(BaseLM.of(loaded), {"guide": ScalarRewardModel.of(load_classifier(str(guide), "guide", device=device))})
+    if not one_call:
+        return models
+    from rgtg.training.objectives import Vocabulary
+
+    return _with_one_call(models, load_causal_lm(str(STARTER_DIR / Vocabulary.key), device=device))
 
 
-def _random(name: str, device: str) -> Any:
+def _random(name: str, device: str, one_call: bool = False) -> Any:
     """Weights from seed 0, with a tokenizer that has a token for every row, since rows without one are never candidates."""
     import torch
     from tokenizers import Tokenizer
@@ -74,11 +99,13 @@ def _random(name: str, device: str) -> Any:
     words = {"<s>": 0, "</s>": 1} | {f"w{i}": i for i in range(2, config.vocab_size)}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, "<s>")), bos_token="<s>")
     torch.manual_seed(0)
+    kinds = [(name, AutoModelForCausalLM), ("guide", AutoModelForSequenceClassification), *([(ONE_CALL, AutoModelForCausalLM)] if one_call else [])]
     loaded = [
         Loaded(ModelRef(title, "random"), Path(), kind.from_config(config).to(device).eval().requires_grad_(False), tokenizer, None)
-        for title, kind in ((name, AutoModelForCausalLM), ("guide", AutoModelForSequenceClassification))
+        for title, kind in kinds
     ]
-    return Models(BaseLM.of(loaded[0]), {"guide": ScalarRewardModel.of(loaded[1])})
+    models = Models(BaseLM.of(loaded[0]), {"guide": ScalarRewardModel.of(loaded[1])})
+    return _with_one_call(models, loaded[2]) if one_call else models
 
 
 def prompt_ids(models: Any, num_tokens: int, columns: int) -> list[list[int]]:
@@ -91,18 +118,24 @@ def prompt_ids(models: Any, num_tokens: int, columns: int) -> list[list[int]]:
 
 
 class EngineRounds:
-    """Greedy columns of the engine, round by round: base, or PARGS-G with beta 1."""
+    """Greedy columns of the engine, round by round: base, or PARGS-G with beta 1, or with `entropy` the sparse rule that guides from there on."""
 
-    def __init__(self, models: Any, prompts: Sequence[Sequence[int]], k: int, guided: bool, num_tokens: int):
+    def __init__(
+        self, models: Any, prompts: Sequence[Sequence[int]], k: int, guided: bool, num_tokens: int, guide: str = "guide", entropy: float | None = None
+    ):
         from rgtg.config import GenerationConfig
         from rgtg.engine import generate, make_run
         from rgtg.guidance.methods import METHODS
 
-        method, params = (guided_method(), (("beta", 1.0),)) if guided else (next(k for k, m in METHODS.items() if not m.uses_reward), ())
+        params: tuple[tuple[str, Any], ...] = (("beta", 1.0),) if guided else ()
+        method = guided_method() if guided else next(k for k, m in METHODS.items() if not m.uses_reward)
+        if entropy is not None:
+            method, params = sparse_method(), (*params, ("entropy", entropy), ("pick", "greedy"))
         config = GenerationConfig(max_new_tokens=num_tokens, temperature=0.0, top_k=k)
-        run = make_run("a", method, models, params, "guide" if guided else None, (), config, 0)
+        run = make_run("a", method, models, params, guide if guided else None, (), config, 0)
         self._events = generate([replace(run, prompt_ids=tuple(ids)) for ids in prompts], models)
         self.tokens: list[list[int]] = [[] for _ in prompts]
+        self.num_guided = 0  # tokens whose candidates were scored
 
     def advance(self, num_rounds: int) -> float:
         """Decode `num_rounds` tokens in every column; seconds per round. The first call encodes the prompts."""
@@ -112,6 +145,7 @@ class EngineRounds:
             column, event = next(self._events)
             if hasattr(event, "token_id"):
                 self.tokens[column].append(event.token_id)
+                self.num_guided += any(candidate.rewards for candidate in getattr(event, "candidates", ()))
             elif error := getattr(event, "error", ""):
                 raise RuntimeError(error)
         return (clock() - begun) / num_rounds

@@ -38,10 +38,12 @@ class _Slots(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        start, stop = self.owner.high, self.owner.high + key_states.shape[2]
+        rows, start, stop = key_states.shape[0], self.owner.high, self.owner.high + key_states.shape[2]
         assert self.keys is not None and self.values is not None
-        self.keys[:, :, start:stop], self.values[:, :, start:stop] = key_states, value_states
-        return self.keys[:, :, :stop], self.values[:, :, :stop]
+        if rows > self.keys.shape[0]:  # not all columns ask in each round
+            self.lazy_initialization(key_states, value_states)
+        self.keys[:rows, :, start:stop], self.values[:rows, :, start:stop] = key_states, value_states
+        return self.keys[:rows, :, :stop], self.values[:rows, :, :stop]
 
     def get_seq_length(self) -> int:
         return self.owner.high
@@ -67,11 +69,10 @@ class BareForwards:
     Same inputs, masks and cache lengths, in the same order; the cache holds other numbers. The limit of this machine.
     """
 
-    def __init__(self, models: Models, guided: bool, capacity: int):
-        lm: Any = models.base_lm.loaded.model
-        guide: Any = cast(WithWeights, models.reward_models["guide"]).loaded.model
-        self.backbones: list[Any] = [lm.base_model, *([guide.base_model] if guided else [])]
-        self.heads: list[Any] = [models.base_lm.head, *([guide.score] if guided else [])]
+    def __init__(self, models: Models, guide: str | None, capacity: int):
+        used: list[Any] = [models.base_lm, *([models.reward_models[guide]] if guide else [])]
+        self.backbones: list[Any] = [model.loaded.model.base_model for model in used]
+        self.heads: list[Any] = [getattr(model, "lm", model).head for model in used]
         self.caches = [SlotCache(module.config.num_hidden_layers, capacity) for module in self.backbones]
         self.calls: list[tuple[str, int, dict | Tensor]] = []
         self.hooks: list = []

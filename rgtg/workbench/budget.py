@@ -73,11 +73,11 @@ class Budget:
         """Raise OverBudget, naming estimate, limit and what to lower, unless `confirmed`; a public server ignores `confirmed`."""
         self.check_batches([runs], models, confirmed)
 
-    def check_batches(self, batches: Sequence[Sequence[Run]], models: "Models", confirmed: bool = False) -> None:
-        """Check runs that are generated batch after batch: times add up, and the largest memory counts."""
+    def check_batches(self, batches: Sequence[Sequence[Run]], models: "Models", confirmed: bool = False, at_once: int | None = None) -> None:
+        """Check runs that are generated batch after batch, `at_once` answers at a time: times add up, and the largest memory counts."""
         if (confirmed and not self.settings.public) or not batches:
             return
-        estimates, limits = [self.estimate(runs, models) for runs in batches], self.settings
+        estimates, limits = [self.estimate(runs, models, at_once) for runs in batches], self.settings
         gigabytes, seconds = max(estimate.gigabytes for estimate in estimates), sum(estimate.seconds for estimate in estimates)
         reasons = []
         if gigabytes > limits.memory_budget_gb:
@@ -85,10 +85,10 @@ class Budget:
         if seconds > limits.time_budget_s:
             reasons.append(f"take up to {_duration(seconds)}, and the limit is {_duration(limits.time_budget_s)}")
         if reasons:
-            raise OverBudget(f"This would {'; it would '.join(reasons)}.", _request(batches), f"Lower {_listed(_to_lower(batches))}.")
+            raise OverBudget(f"This would {'; it would '.join(reasons)}.", _request(batches, at_once), f"Lower {_listed(_to_lower(batches))}.")
 
-    def estimate(self, runs: Sequence[Run], models: "Models") -> Estimate:
-        """Estimate of runs that are generated together. Measures each model once, with forwards of a few positions."""
+    def estimate(self, runs: Sequence[Run], models: "Models", at_once: int | None = None) -> Estimate:
+        """Estimate of runs that are generated together, `at_once` answers at a time. Measures each model once, with forwards of a few positions."""
         from rgtg.models.tuning import use_threads
 
         use_threads(models.num_threads)
@@ -99,7 +99,7 @@ class Budget:
             if model not in self._paces:
                 self._paces[model] = [_pace(network) for network in networks]
             for network, pace in zip(networks, self._paces[model], strict=True):
-                seconds += _positions(network, load) * pace.more + load.rounds * pace.first
+                seconds += _positions(network, load) * pace.more + load.rounds * (-(-load.rows // at_once) if at_once else 1) * pace.first
                 kept_bytes += _kept_bytes(network, load)
                 passing_bytes = max(passing_bytes, _passing_bytes(network, load))
         return Estimate(seconds, (kept_bytes + passing_bytes) / GB)
@@ -228,10 +228,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} hours"
 
 
-def _request(batches: Sequence[Sequence[Run]]) -> str:
+def _request(batches: Sequence[Sequence[Run]], at_once: int | None = None) -> str:
     """ "Asked for: 4 columns, 256 answers at once, 1,024 tokens, 10 candidates." Of several batches "800 columns in 20 batches, …"."""
     runs = [run for batch in batches for run in batch]
-    rows = max(sum(method(run.method).make(run.params).num_rows for run in batch) for batch in batches)
+    num_rows = [[method(run.method).make(run.params).num_rows for run in batch] for batch in batches]
+    rows = max(min(sum(of_batch), max(at_once or sum(of_batch), *of_batch)) for of_batch in num_rows)
     tokens, k = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
     columns = f"{len(runs):,} column{'s' if len(runs) > 1 else ''}" + (f" in {len(batches):,} batches" if len(batches) > 1 else "")
     return f"Asked for: {columns}, {rows:,} answer{'s' if rows > 1 else ''} at once, {tokens:,} tokens, {k} candidates."

@@ -22,11 +22,11 @@ from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
 from rgtg.workbench.line_ups import LineUps
 from rgtg.workbench.running import RunningComparison
+from rgtg.workbench.sweeps import Sweeps
 from rgtg.workbench.trainings import Trainings
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
-    from rgtg.evaluation.sweep import Cell
     from rgtg.store.export import ExportReport
     from rgtg.store.store import Store
 
@@ -51,6 +51,7 @@ class Workbench:
         self.budget = Budget(settings)
         self.line_ups = LineUps(settings.presets_dir)
         self.trainings = Trainings(self.library, lambda: self.store, settings)
+        self.sweeps = Sweeps(self.library, self.budget, lambda column, lm: self._own_names(self._mix(column, lm)))
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None
         self._closed = False
@@ -140,36 +141,6 @@ class Workbench:
         check_text(prompt, "prompt")
         check_text(response, "response")
         return rewards_along(self.library.reward_model(reward_model), lambda: self.library.base_lm(base_lm), prompt, response, complete)
-
-    def sweep(
-        self,
-        columns: Sequence[ColumnSpec],
-        prompts: Sequence[str],
-        generation: GenerationConfig,
-        seeds: Sequence[int],
-        observe: str,
-        out: Path,
-        base_lm: str | None = None,
-        confirmed: bool = False,
-        listen: Callable[[float, int], None] = lambda done, total: None,
-    ) -> "list[Cell]":
-        """Generate every column for every prompt and seed and score it with a judge; cells are kept in `out`, so that an interrupted sweep
-        resumes. Raises OverBudget as `compare` does, for the missing cells. `listen` is given the number of cells done, with shares, and of all."""
-        from rgtg.evaluation.sweep import run_sweep
-
-        for number, prompt in enumerate(prompts, 1):
-            check_text(prompt, f"prompt number {number}")
-        lm = self.library.base_lm(base_lm).name
-        mixes = [self._mix(c, lm) for c in columns]
-        models = self.library.load_models(lm, [*(name for mix in mixes for name, _ in mix), observe])
-        full = [replace(c, guides=self._own_names(mix)) for c, mix in zip(columns, mixes, strict=True)]
-        judge = self.library.reward_model(observe)
-
-        def check(batches: Sequence[Sequence[Run]]) -> None:
-            read = [[replace(run, observers=(judge.ref,)) for run in batch] for batch in batches]  # the judge reads each answer
-            self.budget.check_batches(read, models, confirmed)
-
-        return run_sweep(models, full, prompts, generation, seeds, judge, out, check, listen)
 
     def openings(self) -> list[str]:
         """Example prompts that ship with rgtg."""

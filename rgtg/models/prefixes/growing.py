@@ -66,10 +66,10 @@ class GrowingRows:
     def _read_equal_texts_once(self) -> None:
         first: dict[tuple[int, ...], int] = {}
         source = [first.setdefault(tuple(text), slot) for slot, text in enumerate(self.texts)]
-        if len(first) < len(self.texts):
+        others = [slot for slot, of in enumerate(source) if of != slot]
+        if others:
             self._read_as = [(of, length) for of, (_, length) in zip(source, self._read_as, strict=True)]
-            self.forward(dict.fromkeys(first.values(), NONE))
-            others = [slot for slot, of in enumerate(source) if of != slot]
+            self.forward(dict.fromkeys((source[slot] for slot in others), NONE))
             self.copy([source[slot] for slot in others], others)
 
     # --- the text -------------------------------------------------------------------------------------------------

@@ -112,6 +112,8 @@ def test_a_prompted_reward_is_that_of_a_plain_forward():
     question = "the {response}| was|it is ok.?"
     yes, no = (math.exp(sum(mean_log_prob(word, question)[1])) for word in (" yes", " no"))
     assert reward == pytest.approx(yes - no, abs=1e-6) and reward != 0.0
+    (relative,) = model("prompted", relative=True).scorer(tiny_lm()).score_texts([Answer("the {response}", " was", True)])
+    assert relative == pytest.approx((yes - no) / (yes + no), abs=1e-4)
 
 
 def test_many_texts_are_scored_as_each_alone_in_several_forwards(monkeypatch):

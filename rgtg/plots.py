@@ -134,17 +134,7 @@ def _stack(figure: go.Figure, axes: Mapping[str, str], offsets: Mapping[str, Seq
         domain = [max(0.0, 1 - (number + 1) * share), 1 - (number + 0.18) * share]
         side = figure.layout.yaxis.to_plotly_json() | {"domain": domain, "title": None, "nticks": 4, "anchor": "x"}
         figure.update_layout({f"yaxis{axis[1:]}": side})
-        font = {"color": MID_GREY, "size": 11}
-        title = {
-            "text": axis_title(name, name in offsets),
-            "x": 0,
-            "y": domain[1],
-            "xref": "paper",
-            "yref": "paper",
-            "xanchor": "left",
-            "yanchor": "bottom",
-        }
-        figure.add_annotation(**title, showarrow=False, font=font)
+        _add_note(figure, f"reward ({_plain(name)})" + (f": {REMOVED}" if name in offsets else ""), domain[1])
     figure.update_xaxes(anchor=list(axes.values())[-1])
 
 

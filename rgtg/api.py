@@ -224,7 +224,7 @@ def _written(models: Models, run: str, prompts: Sequence[tuple[int, ...]], confi
     spec = parse_run(run, config, models.reward_model)
     mix, runs = _mix(spec, models), []
     for number, ids in enumerate(prompts):
-        text, number_of_its_prompt = str(models.base_lm.loaded.tokenizer.decode(list(ids))), prompts[:number].count(ids)
+        text, number_of_its_prompt = str(models.base_lm.loaded.tokenizer.decode(list(ids), skip_special_tokens=True)), prompts[:number].count(ids)
         runs.append(
             make_run(text, spec.method, models, spec.params, mix, (), spec.generation or config, seed + number_of_its_prompt, (), spec.combine, ids)
         )

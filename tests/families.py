@@ -1,10 +1,12 @@
-"""Every causal LM family that transformers registers, as a tiny random model: which strategy it gets, and how far that is from plain reading.
+"""Every causal LM and sequence classifier that transformers registers, as a tiny random model: which strategy it gets, and how far that is from
+plain reading.
 
 `python tests/families.py [NAME …]` prints a line a family and ends with status 1 where a kept cache is wrong: as base LM and as reward
 model, for short texts and for texts longer than every window that the config names; and, of families that are encoders or decoders by
-their config, as the encoder, which no base LM is.
+their config, as the encoder, which no base LM is. `--table docs/families.md` writes the table of them all.
 """
 
+import argparse
 import inspect
 import sys
 import warnings
@@ -16,15 +18,18 @@ from typing import Any
 import torch
 from tiny_models import byte_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import __version__ as version
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from rgtg.errors import RgtgError
+from rgtg.errors import NotADecoder, RgtgError
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
 from rgtg.models.prefixes.backbone import Backbone, encode
 from rgtg.models.prefixes.strategy import grow
 from rgtg.records import ModelRef
+from rgtg.rewards.encoder import EncoderRewardModel, EncoderScorer
 from rgtg.rewards.scalar import ScalarRewardModel
+from rgtg.rewards.text import Answer
 
 VOCABULARY, WINDOW, SHORT, LONG = 99, 24, 6, 48  # the window is longer than the check at load, unless that knows of it
 TOLERANCE = 1e-3
@@ -136,6 +141,16 @@ PER_FAMILY: dict[str, dict[str, Any]] = {
     "dots3_note_text": DOTS3,
     "zaya": {"layer_types": ["hybrid", "hybrid_sliding"] * 2, "router_hidden_size": 16, "num_experts_per_tok": 1},
 }
+# Further settings of a family that change how it is read: another kind of positions, full and sliding layers in turn.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "falcon (alibi)": ("falcon", {"alibi": True}),
+    "falcon (new decoder)": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "qwen2 (sliding layers)": (
+        "qwen2",
+        {"use_sliding_window": True, "max_window_layers": 2, "layer_types": ["full_attention", "sliding_attention"] * 2},
+    ),
+}
+REGISTERED = sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, *VARIANTS})
 MAX_WEIGHTS = 20_000_000  # a config that stays large is skipped, with its size
 
 
@@ -157,6 +172,7 @@ class Found:
 
 
 def tiny_config(family: str, is_decoder: bool = True) -> Any:
+    family, variant = VARIANTS.get(family, (family, {}))
     default = AutoConfig.for_model(family)
     text = default.get_text_config(decoder=True)
     kind = type(text)
@@ -164,15 +180,17 @@ def tiny_config(family: str, is_decoder: bool = True) -> Any:
     settings = {name: value for name, value in SMALL.items() if name in known and not isinstance(text.to_dict().get(name), (list, dict))}
     if "qk_rope_head_dim" in known:  # latent attention: rotated are these dimensions alone, and there are no groups
         settings |= {"head_dim": SMALL["qk_rope_head_dim"], "num_key_value_heads": SMALL["num_attention_heads"]}
-    config = kind(**settings | PER_FAMILY.get(family, {}))
+    config = kind(**settings | PER_FAMILY.get(family, {}) | variant)
     config.is_decoder = is_decoder
+    if config.is_encoder_decoder:
+        config.decoder_start_token_id = SMALL["bos_token_id"]
     return config
 
 
 def kinds(family: str) -> list[str]:
     """Base LM, reward model, and base LM as it is without `is_decoder` where a config says by that whether it is an encoder."""
     try:
-        config = AutoConfig.for_model(family).get_text_config(decoder=True)
+        config = AutoConfig.for_model(VARIANTS.get(family, (family,))[0]).get_text_config(decoder=True)
     except Exception:  # it cannot be made at all: both lines say so
         return ["base LM", "reward model"]
     declared = "is_decoder" in inspect.signature(type(config).__init__).parameters
@@ -209,6 +227,14 @@ def difference(backbone: Backbone, length: int) -> float:
     return worst
 
 
+def batch_difference(model: EncoderRewardModel, length: int) -> float:
+    """The largest difference between the rewards of texts in one padded batch and alone, relative to the largest value."""
+    answers = [Answer("what is it", "ab cde " * (n // 7 + 1), False) for n in (length, length - 3, 2 * length)]
+    wanted = [float(model.loaded.model(torch.tensor([model.encode(answer)[0]["input_ids"]])).logits[0, 0]) for answer in answers]
+    together = EncoderScorer(model).score_texts(answers)
+    return max(abs(a - b) for a, b in zip(together, wanted, strict=True)) / (1 + max(map(abs, wanted)))
+
+
 @torch.inference_mode()
 def look_at(family: str, kind: str) -> Found:
     auto = AutoModelForSequenceClassification if kind == "reward model" else AutoModelForCausalLM
@@ -224,7 +250,13 @@ def look_at(family: str, kind: str) -> Found:
         return Found(family, kind, "skipped", reason=f"the tiny config does not run: {' '.join(str(error).split())}"[:150])
     try:
         loaded = Loaded(ModelRef(family, "tiny"), Path(), weights, byte_tokenizer(), None)
-        backbone = (ScalarRewardModel if kind == "reward model" else BaseLM).of(loaded).backbone
+        try:
+            backbone = (ScalarRewardModel if kind == "reward model" else BaseLM).of(loaded).backbone
+        except NotADecoder:
+            if kind != "reward model":
+                raise
+            short, long = (batch_difference(EncoderRewardModel.of(loaded), length) for length in (SHORT, LONG))
+            return Found(family, kind, "ok" if max(short, long) < TOLERANCE else "wrong", "text", short, long)
         short, long = difference(backbone, SHORT), difference(backbone, LONG)
     except RgtgError as error:
         return Found(family, kind, "refused", reason=str(error)[:150])
@@ -234,18 +266,65 @@ def look_at(family: str, kind: str) -> Found:
     return Found(family, kind, outcome, backbone.strategy, short, long)
 
 
-def main(names: list[str]) -> int:
+HEAD = """# Families
+
+Every family of transformers {version} that is registered as a causal LM or a sequence classifier, as a tiny random model in float32: the strategy
+that the check at load chose, and the largest difference to a forward without a cache, relative to the largest value, over texts of {short} and
+{long} tokens (a window, where there is one, has {window}). Made by `PYTHONPATH=. python tests/families.py --table docs/families.md` (minutes); a
+test compares lines with what they are now.
+
+- `siblings`: all candidates in one forward behind the cached prefix. `rows`: one row each over the cache. `states`, `steps`: copies of a
+  recurrent state. `reencode`: no cache.
+- `text`: an encoder as reward model, which reads every text from its first token; the difference is that of a padded batch to texts alone.
+- no encoder: the family reads both ways unless its config says `is_decoder`; without that it is refused as base LM.
+- —: transformers has no such model of it, or, as the note says, none of this size could be built.
+
+| family | base LM | difference | reward model | difference | note |
+|---|---|---|---|---|---|
+"""
+
+
+def table(found: list[Found]) -> str:
+    """The document: one row a family."""
+    rows: dict[str, dict[str, Found]] = {}
+    for one in found:
+        rows.setdefault(one.family, {})[one.kind] = one
+    lines = []
+    for family, of_kind in sorted(rows.items()):
+        cells, notes = [], []
+        for kind in ("base LM", "reward model"):
+            one = of_kind.get(kind)
+            exact = one is not None and one.outcome in ("ok", "wrong")
+            cells += [
+                one.strategy if exact else "refused" if one and one.outcome == "refused" else "—",
+                f"{max(one.short, one.long):.0e}" if exact else "",
+            ]
+            if one is not None and not exact and not one.reason.startswith("transformers has no"):
+                notes.append(f"{kind}: {one.reason}".replace("|", "/"))
+        if "encoder" in of_kind and of_kind["encoder"].outcome == "refused":
+            notes.insert(0, "no encoder")
+        lines.append(f"| {family} | {' | '.join(cells)} | {'; '.join(dict.fromkeys(notes))} |")
+    return HEAD.format(version=version, short=SHORT, long=LONG, window=WINDOW) + "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table to this file")
+    options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    families = names or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    counts: Counter[str] = Counter()
-    for family in families:
+    results, counts = list[Found](), Counter[str]()
+    for family in options.names or REGISTERED:
         for kind in kinds(family):
             found = look_at(family, kind)
+            results.append(found)
             counts[f"{kind} {found.outcome}"] += 1
             counts[found.outcome] += 1
             print(found.line(), flush=True)
-    print(f"{len(families)} of {len(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)} registered families:", dict(counts))
+    print(f"{len(options.names or REGISTERED)} of {len(REGISTERED)} registered families:", dict(counts))
+    if options.table is not None:
+        options.table.write_text(table(results), encoding="utf-8")
     return 1 if counts["wrong"] or counts["escaped"] else 0
 
 

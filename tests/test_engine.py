@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import FAMILIES, byte_tokenizer, tiny_lm, tiny_reward
+from tiny_models import FAMILIES, byte_tokenizer, tiny_lm, tiny_reward, tiny_token_reward
 
 from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, Working, generate, make_run
@@ -319,9 +319,10 @@ def test_what_cannot_run_is_refused_before_the_first_forward():
         run(Models(loaded_models.base_lm, {"one": judge}), "args")
     tokenizer, table = byte_tokenizer(), byte_tokenizer().get_vocab()
     tokenizer.get_vocab = lambda: table | {"a": table["b"], "b": table["a"]}
-    bigger = replace(tiny_reward("gpt2", 1, "one"), loaded=replace(tiny_reward("gpt2", 1, "one").loaded, tokenizer=tokenizer))
+    next_token = tiny_token_reward("vocabulary")
+    other = replace(next_token, lm=replace(next_token.lm, loaded=replace(next_token.lm.loaded, tokenizer=tokenizer)))
     with pytest.raises(TokenizerMismatch, match="do not share a tokenizer"):
-        run(Models(loaded_models.base_lm, {"one": bigger}), "args")
+        run(Models(loaded_models.base_lm, {"one": other}), "args")
 
 
 CHILD = """

@@ -43,7 +43,7 @@ def test_a_card_without_a_kind_is_read_by_its_objective(kind):
 
 
 def test_a_kind_that_is_misspelt_is_refused_with_those_there_are():
-    with pytest.raises(ModelRefused, match="`mine` is of a kind .* Its card names `scaler`; known: scalar, vocabulary"):
+    with pytest.raises(ModelRefused, match="`mine` is of a kind .* Its card names `scaler`; known: scalar, encoder, vocabulary"):
         kind_of(replace(CARD, reward_kind="scaler"))
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from text_models import encoder, saved
 
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, RgtgError, TokenizerMismatch
 from rgtg.models.artifacts import revision_of
+from rgtg.records import ModelCard
 from rgtg.workbench.library import Library, size
 
 
@@ -34,7 +36,7 @@ def test_a_method_takes_the_guide_that_was_trained_for_it(library):
     assert library.guide_for("pargs") == "f"
 
 
-def test_a_model_without_a_card_guides_no_base_lm_whose_tokens_it_cannot_read(library, folders, tmp_path):
+def test_a_model_with_other_tokens_can_be_chosen_and_is_no_methods_default(library, folders, tmp_path):
     stray, foreign = tmp_path / "stray", tmp_path / "foreign"
     for place in (stray, foreign):
         shutil.copytree(folders["partial"], place)
@@ -43,7 +45,8 @@ def test_a_model_without_a_card_guides_no_base_lm_whose_tokens_it_cannot_read(li
     tokens["model"]["vocab"] = {token: number + 1 for token, number in tokens["model"]["vocab"].items()}
     (foreign / "tokenizer.json").write_text(json.dumps(tokens))
     found = Library(library.settings, [folders["lm"]], [str(stray), str(foreign)])
-    assert [m.name for m in found.guides()] == ["stray"] and found.guide_for("pargs") == "stray"
+    assert [m.name for m in found.guides()] == ["stray", "foreign"] and found.guide_for("pargs") == "stray"
+    assert Library(library.settings, [folders["lm"]], [str(foreign)]).guide_for("pargs") is None
 
 
 def test_the_stand_in_for_a_model_that_is_not_installed_judges_every_prefix_whichever_is_listed_first(library, folders):
@@ -166,16 +169,34 @@ def test_a_folder_that_disappears_while_it_is_loaded_is_named(folders, tmp_path,
         library.reward_model("p")
 
 
-def test_a_reward_model_of_another_family_is_refused_before_any_weight_is_read(folders, tmp_path, monkeypatch):
-    other = Path(shutil.copytree(folders["partial"], tmp_path / "other"))
+def test_a_next_token_reward_of_another_family_is_refused_before_any_weight_is_read(folders, tmp_path, monkeypatch):
+    other = Path(shutil.copytree(folders["lm"], tmp_path / "other"))
     table = json.loads((other / "tokenizer.json").read_text())
     table["model"]["vocab"] = {token: len(table["model"]["vocab"]) - 1 - number for token, number in table["model"]["vocab"].items()}
     (other / "tokenizer.json").write_text(json.dumps(table))
-    (other / "card.json").unlink()
+    ModelCard("reward_model", "other", reward_kind="vocabulary").write(other)
     library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(other)])
     monkeypatch.setattr(library, "_load", lambda *_: pytest.fail("weights were read"))
     with pytest.raises(TokenizerMismatch, match="Reward model `other` and base LM `tiny` do not share a tokenizer"):
         library.load_models("tiny", ["other"])
+
+
+def test_one_output_of_a_classifier_is_chosen_by_name_beside_the_others_with_the_same_weights(folders, tmp_path):
+    folder = saved(encoder("bert", ("anger", "joy")), tmp_path / "emotions")
+    library = Library(Settings(data_dir=tmp_path / "data"), [folders["lm"]], [str(folder)])
+    assert [m.name for m in library.guides() if m.labels] == ["emotions[anger]", "emotions[joy]"] and library.guide_for("pargs") is None
+    models = library.load_models(None, ["emotions[joy]", "emotions[0]"])
+    joy, anger = models.reward_models.values()
+    assert list(models.reward_models) == ["emotions[joy]", "emotions[anger]"] and joy.loaded.model is anger.loaded.model
+    assert library.reward_model("emotions[joy]") is joy and library.reward_model("emotions[1]") is joy
+    assert library.in_memory() == ["tiny", "emotions"]
+    assert library.list_scorer(f"{folder}[joy]") == "emotions[joy]"
+    with pytest.raises(BadSettings, match=r"`emotions` has 2 outputs, .* Choose one: `emotions\[anger\]`"):
+        library.reward_model("emotions")
+    assert library.load(library.catalog.get("emotions")).loaded.labels == ("anger", "joy"), "it can be added"
+    library.forget("emotions")
+    with pytest.raises(ModelNotFound):
+        library.reward_model("emotions[joy]")
 
 
 def test_what_a_library_raises_while_a_model_is_made_is_a_refusal(library, monkeypatch):

@@ -13,13 +13,16 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
-from tiny_models import FAMILIES, REAL_MODELS, byte_tokenizer, save_tiny, save_with_head, tiny
+from tiny_models import FAMILIES, REAL_MODELS, byte_tokenizer, save, save_tiny, save_with_head, tiny
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rgtg.errors import BadData, BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch
 from rgtg.models.artifacts import revision_of
+from rgtg.models.catalog import labels_in
+from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens, load_causal_lm, load_classifier, pick_device, resolve
 from rgtg.records import ModelCard
+from rgtg.rewards.scalar import ScalarRewardModel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -94,13 +97,19 @@ def test_an_untrained_head_is_refused(saved):
 
 
 @pytest.mark.parametrize("labels", [2, 3])
-def test_a_head_with_several_labels_is_refused(tmp_path, labels):
+def test_a_head_with_several_labels_has_their_names_and_gives_one_of_them(tmp_path, labels):
     config = FAMILIES["llama"]()
     config.num_labels = labels
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "many")
     byte_tokenizer().save_pretrained(tmp_path / "many")
-    with pytest.raises(ModelRefused, match=rf"has no scalar head\. Its head has {labels} labels\. A reward model needs `num_labels=1`"):
-        load_classifier(str(tmp_path / "many"), device="cpu")
+    assert labels_in(tmp_path / "many") == tuple(f"LABEL_{i}" for i in range(labels))
+    model = ScalarRewardModel.of(load_classifier(str(tmp_path / "many"), device="cpu"))
+    one, prompt, response = model.of_label("LABEL_1"), [0, 5], [40, 8, 61]
+    hidden = model.loaded.model.base_model(torch.tensor([prompt + response]), use_cache=False).last_hidden_state
+    assert one.along(prompt, [response])[0] == pytest.approx(model.loaded.model.score(hidden)[0, 2:, 1].tolist(), abs=1e-4)
+    assert one.name == "many[LABEL_1]" and model.of_label("0").name == "many[LABEL_0]"
+    with pytest.raises(BadSettings, match=f"`many` has {labels} outputs"):
+        model.reads(BaseLM.of(load_causal_lm(save(tmp_path / "lm", AutoModelForCausalLM, 0), device="cpu")))
 
 
 def test_a_reward_model_is_no_base_lm(saved):

@@ -9,6 +9,7 @@ import pytest
 
 from rgtg.guidance.methods import METHODS
 from rgtg.rewards.combine import COMBINE
+from rgtg.rewards.encoder import EncoderRewardModel
 from rgtg.rewards.kinds import KINDS
 from rgtg.rewards.made.kinds import MADE
 from rgtg.rewards.next_token import AutoregressiveRewardModel, VocabularyRewardModel
@@ -69,7 +70,14 @@ def test_an_objective_has_the_paper_of_its_class(key):
 
 @pytest.mark.parametrize(
     "kind",
-    [*dict.fromkeys(method.rule for method in METHODS.values()), ScalarRewardModel, VocabularyRewardModel, AutoregressiveRewardModel, *MADE.values()],
+    [
+        *dict.fromkeys(method.rule for method in METHODS.values()),
+        ScalarRewardModel,
+        EncoderRewardModel,
+        VocabularyRewardModel,
+        AutoregressiveRewardModel,
+        *MADE.values(),
+    ],
     ids=lambda c: c.__name__,
 )
 def test_every_method_class_and_reward_kind_says_formula_paper_cost_and_pitfall(kind):

@@ -5,6 +5,7 @@ Knows nothing of methods, token ids of the base LM or the screen.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,11 +14,11 @@ from torch import Tensor
 from rgtg.errors import ModelRefused
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
-from rgtg.models.prefixes.backbone import close
+from rgtg.models.prefixes.backbone import Backbone, close
 from rgtg.models.prefixes.growing import PART, PART_ON_CPU
 from rgtg.models.probe import refused
 from rgtg.rewards.base import Opening, WithWeights
-from rgtg.rewards.text import Answer, TextRewardModel, TextScorer
+from rgtg.rewards.text import Answer, TextReader, TextRewardModel, TextScorer
 from rgtg.system.stopping import check_stopped
 
 PAIR = "pair"  # template of a card: prompt and response are the two segments of an input
@@ -41,6 +42,21 @@ class EncoderRewardModel(WithWeights, TextRewardModel):
     def context(self) -> int:
         return self.num_positions
 
+    @cached_property
+    def backbone(self) -> Backbone:
+        """Its network as one without a cache, for estimates of its time and memory."""
+
+        def run(input_ids: Tensor, **_: Any) -> Tensor:
+            return self.logits([{"input_ids": ids} for ids in input_ids.tolist()])[:, None]
+
+        model = self.loaded.model
+        layers = getattr(model.config, "num_hidden_layers", 1)
+        return Backbone(run, layers, (), model.device, model.dtype, self.loaded.pad_id, "reencode")
+
+    @property
+    def head(self) -> torch.nn.Module:
+        return torch.nn.Identity()
+
     @property
     def cost(self) -> str:
         return "no cache: every candidate is encoded from its first token, in batches"
@@ -54,7 +70,7 @@ class EncoderRewardModel(WithWeights, TextRewardModel):
     def of(cls, loaded: Loaded) -> "EncoderRewardModel":
         """Reward model from loaded weights. Raises ModelRefused if a padded batch has other rewards than its texts alone."""
         model = cls(loaded, min(_num_positions(loaded), loaded.tokenizer.model_max_length))
-        inputs = list(map(model.encode, SAMPLES))
+        inputs = [model.encode(sample)[0] for sample in SAMPLES]
         try:
             together, alone = model.logits(inputs), torch.cat([model.logits([one]) for one in inputs])
         except Exception as error:  # the code of a model family can raise anything
@@ -69,16 +85,21 @@ class EncoderRewardModel(WithWeights, TextRewardModel):
     def of_label(self, label: str) -> "EncoderRewardModel":
         return replace(self, loaded=self.loaded.with_label(label))
 
-    def scorer(self, lm: BaseLM) -> "EncoderScorer":
+    def reads(self, lm: BaseLM) -> TextReader:
         self.check_one_output()
+        return super().reads(lm)
+
+    def scorer(self, lm: BaseLM) -> "EncoderScorer":
         return EncoderScorer(self)
 
     def num_prompt_tokens(self, opening: Opening) -> int:
-        return min(self.context, len(self.encode(Answer(opening.prompt, "", False))["input_ids"]))
+        return len(self.encode(Answer(opening.prompt, "", False))[0]["input_ids"])
 
-    def encode(self, answer: Answer) -> dict[str, list[int]]:
-        """Inputs of a text, cut to the context: tokens are left out at the beginning of the prompt, and then of the response. The end of an
-        answer adds nothing: the classifier's own special tokens follow every text."""
+    def encode(self, answer: Answer) -> tuple[dict[str, list[int]], bool]:
+        """Inputs of a text, and whether it was cut to the context: tokens are left out at the beginning of the prompt, and then of the response.
+
+        The end of an answer adds nothing: the classifier's own special tokens follow every text.
+        """
         tokenizer = self.loaded.tokenizer
         if self.template == "chat":
             prompt_ids = self.loaded.encode_prompt(answer.prompt)
@@ -87,11 +108,10 @@ class EncoderRewardModel(WithWeights, TextRewardModel):
         else:
             texts = (answer.prompt, answer.response.lstrip()) if self.template == PAIR and answer.prompt else (answer.prompt + answer.response,)
             inputs = dict(tokenizer(*texts, split_special_tokens=True, return_special_tokens_mask=True))
-            inputs.pop("attention_mask", None)
-        over = len(inputs["input_ids"]) - self.context
-        left_out = {i for i, special in enumerate(inputs.pop("special_tokens_mask")) if not special} if over > 0 else set()
-        left_out = set(sorted(left_out)[:over])
-        return {name: [value for i, value in enumerate(values) if i not in left_out] for name, values in inputs.items()}
+        text = [i for i, special in enumerate(inputs["special_tokens_mask"]) if not special]
+        left_out = set(text[: max(0, len(inputs["input_ids"]) - self.context)])
+        kept = [name for name in ("input_ids", "token_type_ids") if name in inputs]
+        return {name: [value for i, value in enumerate(inputs[name]) if i not in left_out] for name in kept}, bool(left_out)
 
     @torch.inference_mode()
     def logits(self, inputs: Sequence[Mapping[str, Sequence[int]]]) -> Tensor:
@@ -119,9 +139,10 @@ class EncoderScorer(TextScorer):
         return cut if self._was_cut else ""
 
     def score_texts(self, answers: Sequence[Answer]) -> list[float]:
-        inputs = list(map(self.model.encode, answers))
+        encoded = list(map(self.model.encode, answers))
+        inputs = [one for one, _ in encoded]
         lengths = [len(one["input_ids"]) for one in inputs]
-        self._was_cut |= max(lengths) == self.model.context
+        self._was_cut |= any(was_cut for _, was_cut in encoded)
         limit = PART_ON_CPU if self.model.loaded.model.device.type == "cpu" else PART
         rewards, batch = [0.0] * len(answers), list[int]()
         for i in sorted(range(len(answers)), key=lengths.__getitem__):

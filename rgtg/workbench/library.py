@@ -41,7 +41,7 @@ class Library:
         self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
         self.made = MadeRewards(settings.rewards_dir, self.catalog, settings.public)
         self._in_memory: dict[str, Any] = {}
-        self._chosen: dict[tuple[str, str], RewardModel] = {}  # by reward model and label
+        self._chosen: dict[tuple[str, str], RewardModel] = {}  # by the names of the reward model and of its output
         self._families: dict[tuple[str, str], bool] = {}  # by the folders of a reward model and a base LM: whether their tokens are the same
         self._threads: dict[str, int] = {}  # by base LM, as measured when it was loaded
         self.notes: dict[str, str] = {}  # by model: how its matrices lie, or what int8 costs, in words
@@ -62,18 +62,22 @@ class Library:
         return self.catalog.of_kind("base_lm")
 
     def guides(self, base_lm: str | None = None) -> list[ModelInfo]:
-        """Reward models that may guide this base LM; never a judge. None where no base LM is installed."""
-        return self._fitting("reward_model", base_lm)
+        """Reward models that may guide this base LM, never a judge: those that were trained for it first, then those that can read its text. One
+        with several outputs is there once for each. None where the base LM is not installed."""
+        fitting = self._fitting("reward_model", base_lm)
+        installed = any(base_lm in (None, m.name) for m in self.base_lms())
+        others = [m for m in self.catalog.of_kind("reward_model") if installed and m.reads_text and m not in fitting]
+        return [one for m in (*fitting, *others) for one in ([replace(m, name=f"{m.name}[{label}]") for label in m.labels] or [m])]
 
     def judges(self, base_lm: str | None = None) -> list[ModelInfo]:
         """Reward models that only observe."""
         return self._fitting("judge", base_lm)
 
     def _fitting(self, kind: str, base_lm: str | None) -> list[ModelInfo]:
+        """Models of a kind that were trained for a base LM, as far as card and tokens show."""
         self.made.scan()
         lm = next((m for m in self.base_lms() if base_lm in (None, m.name)), None)
-        fitting = [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and (m.reads_text or self._shares_tokens(m, lm))]
-        return [one for m in fitting for one in ([replace(m, name=f"{m.name}[{label}]") for label in m.labels] or [m])]
+        return [m for m in self.catalog.of_kind(kind) if lm and m.fits(lm.name) and self._shares_tokens(m, lm)]
 
     def _shares_tokens(self, info: ModelInfo, lm: ModelInfo) -> bool:
         """Whether the two models have the same tokens, as far as their files show."""
@@ -95,7 +99,8 @@ class Library:
 
     def guide_for(self, method_name: str, base_lm: str | None = None) -> str | None:
         """Default reward model of a method, see `Method.default_guide`."""
-        return method(method_name).default_guide({m.name: m.card.objective if m.card else "" for m in self.guides(base_lm)})
+        fitting = self._fitting("reward_model", base_lm)
+        return method(method_name).default_guide({m.name: m.card.objective if m.card else "" for m in fitting if not m.labels})
 
     def scorer(self, name: str) -> ModelInfo:
         """The reward model or judge of that name, folder or hub id, or else the base LM, whose log probabilities can be rewards."""
@@ -194,7 +199,8 @@ class Library:
         model = AutoregressiveRewardModel(self.base_lm(info.name)) if info.kind == "base_lm" else self._reward_weights(info)  # the same weights
         if isinstance(model, WithWeights):
             if label:
-                return self._chosen.setdefault((info.name, label), model.of_label(label))  # the same object, so that what is measured of it stays
+                chosen = model.of_label(label)
+                return self._chosen.setdefault((info.name, chosen.name), chosen)  # the same object, so that what is measured of it stays
             model.check_one_output()
         return model
 

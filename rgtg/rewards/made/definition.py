@@ -64,6 +64,11 @@ class Definition:
         """Name of the language model that it asks, "" for the base LM of the run or none."""
         return str(getattr(self, ASKED_MODEL, "")).strip()
 
+    @property
+    def num_readings(self) -> int:
+        """How often a language model reads each text."""
+        return 0
+
     def scorer(self, lm: "BaseLM") -> "TextScorer":
         """What scores the texts; `lm` is the language model that it names, else the base LM."""
         raise NotImplementedError

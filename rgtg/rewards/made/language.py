@@ -81,6 +81,10 @@ class FollowUp(Definition):
     bad: tuple[str, ...] = texts("What somebody says after a bad answer, such as “That is wrong.”; one per line")
     model: str = text(MODEL_HELP, needed=False)
 
+    @property
+    def num_readings(self) -> int:
+        return len(self.good) + len(self.bad)
+
     def scorer(self, lm: BaseLM) -> TextScorer:
         return FollowUpScorer(lm, self.good, self.bad)
 
@@ -146,6 +150,10 @@ class Prompted(Definition):
             name, brace, rest = part.partition("}")
             filled.append(texts[name] + rest if brace and name in texts else "{" + part)
         return "".join(filled)
+
+    @property
+    def num_readings(self) -> int:
+        return 2
 
     def scorer(self, lm: BaseLM) -> TextScorer:
         return PromptedScorer(lm, self)

@@ -20,6 +20,7 @@ COLUMN_SYMBOLS = dict(zip(COLUMN_NAMES, SYMBOLS + tuple(f"{s}-open" for s in SYM
 MID_GREY = "#888888"
 MOST_MARKERS = 100  # per line: more would touch, and drawing 900 of them blocks a browser for half a second
 HEIGHT = 300
+REMOVED = "less the base LM's mean at each length"  # where offsets between lengths are removed
 OWN_GUIDE = "own guide"  # in place of the name of a reward model: the guide of each column
 
 
@@ -32,7 +33,7 @@ def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, s
     lines = {t.column: (t, name, points) for t in traces if (points := curve_points(t, name := measure_of(t, measure)))}
     models = list(dict.fromkeys(name for _, name, _ in lines.values()))
     offsets = {name: means for t in traces for name, means, _ in t.run.standards if name in models}
-    figure = go.Figure(layout=_layout(axis_title(models[0], models[0] in offsets) if len(models) == 1 else "reward"))
+    figure = go.Figure(layout=_layout(f"reward ({_plain(models[0])})" if len(models) == 1 else "reward"))
     axes = {name: f"y{number if number > 1 else ''}" for number, name in enumerate(models, 1)}
     for column, (trace, name, points) in lines.items():
         _add_line(figure, trace, points, (titles or {}).get(column, trace.run.method), name, axes[name], offsets.get(name, ()))
@@ -40,7 +41,10 @@ def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, s
         shown = {column: without_offsets(points, offsets.get(name, ())) for column, (_, name, points) in lines.items() if name == model}
         _add_letters(figure, shown, axes[model])
     if len(models) > 1:
-        _stack(figure, axes, {name: axis_title(name, name in offsets) for name in axes})
+        _stack(figure, axes, {name: f"reward ({_plain(name)})" + (f": {REMOVED}" if name in offsets else "") for name in axes})
+    elif offsets:
+        figure.update_layout(margin={"t": 22})
+        _add_note(figure, REMOVED, 1.0)
     if not figure.data:
         return with_message(figure, "No rewards were measured." if traces else "The curve appears with the first answer.")
     figure.update_xaxes(**_integer_ticks(max(len(trace.steps) for trace, _, _ in lines.values())))
@@ -79,11 +83,6 @@ def without_offsets(points: Sequence[tuple[int, float]], means: Sequence[float])
     [(0, 0.5), (1, 0.5), (2, 2.5)]
     """
     return [(i, value - means[min(i, len(means) - 1)]) for i, value in points] if means else list(points)
-
-
-def axis_title(name: str, removed: bool) -> str:
-    """What an axis shows: "reward (partial)", and that offsets between lengths are removed."""
-    return f"reward ({_plain(name)})" + (" less the base LM's mean at each length" if removed else "")
 
 
 def _add_line(
@@ -135,18 +134,14 @@ def _stack(figure: go.Figure, axes: Mapping[str, str], titles: Mapping[str, str]
         domain = [max(0.0, 1 - (number + 1) * share), 1 - (number + 0.18) * share]
         side = figure.layout.yaxis.to_plotly_json() | {"domain": domain, "title": None, "nticks": 4, "anchor": "x"}
         figure.update_layout({f"yaxis{axis[1:]}": side})
-        font = {"color": MID_GREY, "size": 11}
-        title = {
-            "text": titles[name],
-            "x": 0,
-            "y": domain[1],
-            "xref": "paper",
-            "yref": "paper",
-            "xanchor": "left",
-            "yanchor": "bottom",
-        }
-        figure.add_annotation(**title, showarrow=False, font=font)
+        _add_note(figure, titles[name], domain[1])
     figure.update_xaxes(anchor=list(axes.values())[-1])
+
+
+def _add_note(figure: go.Figure, text: str, y: float) -> None:
+    """Add a line of words above the axes that end at this height, from 0 to 1."""
+    place = {"x": 0, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    figure.add_annotation(text=text, **place, showarrow=False, font={"color": MID_GREY, "size": 11})
 
 
 def _integer_ticks(highest: int) -> dict[str, int]:

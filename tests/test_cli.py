@@ -151,6 +151,30 @@ def test_a_bad_mix_is_refused_with_its_place_before_a_model_is_loaded(here, caps
     assert error["found"].startswith("At character ") and place in error["found"]
 
 
+def test_a_reward_from_a_file_is_kept_scores_guides_and_is_refused_in_words(here, capsys, folders):
+    path = here / "short.json"
+    path.write_text('{"name": "short", "kind": "length", "target": 0, "spread": 1, "unit": "characters"}')
+    common = ["--base-lm", folders["lm"], "--reward", str(path)]
+    assert main(["score", *common, "--prompt", "ab", "--response", "cd"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"tokens": ["c", "d"], "rewards": [-1.0, -2.0]}
+    run = f"pargs:guides=short*2+{folders['partial']}*0.5"
+    assert main(["generate", *common, "--prompt", "ab", "--run", run, "--max-new-tokens", "2", "--json", "--save"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["reward_models"] == ["short", "p"] and made["weights"] == [2.0, 0.5] and set(made["tokens"][0]["rewards"]) == {"short", "p"}
+    assert main(["models", "--json", "--base-lm", folders["lm"]]) == 0, "it is there without the file"
+    assert "short" in [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    for content, words in (
+        ("{", "it is not JSON"),
+        ('{"name": "q", "kind": "x"}', "Known: length"),
+        ('{"name": "tiny", "kind": "length"}', "is taken"),
+    ):
+        path.write_text(content)
+        assert main(["score", *common, "--response", "cd"]) == 2
+        error = json.loads(capsys.readouterr().err.splitlines()[-1])
+        assert words in error["error"] + error["found"] and str(path) in error["error"]
+    assert main(["score", "--response", "cd"]) == 2 and "no reward model to score with" in capsys.readouterr().err
+
+
 def test_a_model_that_cannot_be_used_is_listed_with_what_is_wrong(here, capsys):
     (here / "data" / "models" / "bad").mkdir(parents=True)
     (here / "data" / "models" / "bad" / "config.json").write_text("[]")

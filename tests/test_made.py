@@ -18,6 +18,7 @@ from rgtg.rewards.made import language, rules
 from rgtg.rewards.made.kinds import MADE, made_of, read_made, reward_model_of
 from rgtg.rewards.made.rules import LengthRule, PatternRule, RepetitionRule, WordListRule
 from rgtg.rewards.text import Answer
+from rgtg.workbench.budget import Budget, Pace
 from rgtg.workbench.library import Library
 from rgtg.workbench.made import describe_kinds, file_name, try_reward
 
@@ -112,6 +113,8 @@ def test_a_prompted_reward_is_that_of_a_plain_forward():
     question = "the {response}| was|it is ok.?"
     yes, no = (math.exp(sum(mean_log_prob(word, question)[1])) for word in (" yes", " no"))
     assert reward == pytest.approx(yes - no, abs=1e-6) and reward != 0.0
+    (relative,) = model("prompted", relative=True).scorer(tiny_lm()).score_texts([Answer("the {response}", " was", True)])
+    assert relative == pytest.approx((yes - no) / (yes + no), abs=1e-4)
 
 
 def test_many_texts_are_scored_as_each_alone_in_several_forwards(monkeypatch):
@@ -151,6 +154,18 @@ def test_a_definition_comes_back_from_json_and_its_hash_is_that_of_its_content(k
     assert model(kind).ref == model(kind).ref and model(kind, name="other").ref.revision == model(kind).ref.revision
     changed = replace(first, definition=replace(first.definition, **{"length": {"target": 4}, "repetition": {"size": 3}}.get(kind, {})))
     assert changed == first or reward_model_of(changed, lambda _: tiny_lm()).ref.revision != model(kind).ref.revision
+
+
+def test_the_estimate_counts_a_language_model_for_every_text_that_it_reads():
+    def seconds(kind: str) -> float:
+        found = Models(models().base_lm, {"mine": model(kind)})
+        budget = Budget(Settings())
+        budget._paces[found.base_lm] = [Pace(0.0, 0.0)]
+        budget._paces[found.reward_models["mine"]] = [Pace(0.0, 1.0)] * model(kind).num_readings
+        return budget.estimate([make_run("the food", "pargs", found, (), "mine", (), GenerationConfig(6))], found).seconds
+
+    assert [model(kind).num_readings for kind in ("words", "follow-up", "prompted")] == [0, 3, 2]
+    assert seconds("words") == 0.0 < seconds("prompted") and seconds("follow-up") == pytest.approx(1.5 * seconds("prompted"))
 
 
 def test_a_named_language_model_is_asked_in_place_of_the_base_lm_and_part_of_the_hash():

@@ -40,11 +40,14 @@ def test_offsets_between_lengths_are_removed_where_a_run_knows_them_and_the_plot
     traces[1] = replace(traces[1], run=replace(traces[1].run, standards=(("partial", (0.5, 2.5), (1.0, 1.0)),)))
     figure = reward_curve(traces, "partial")
     assert [list(line.y) for line in figure.data] == [[0.5, 0.5, 1.5], [1.5]], "the last mean counts beyond the longest sample"
-    assert figure.layout.yaxis.title.text == "reward (partial) less the base LM's mean at each length"
+    assert figure.layout.yaxis.title.text == "reward (partial)"
+    assert "less the base LM's mean at each length" in [a.text for a in figure.layout.annotations]
     assert all("offset of this length removed" in line.hovertemplate for line in figure.data) and figure.data[0].customdata[0][2] == "+1.000"
-    assert sorted(a.y for a in figure.layout.annotations) == [1.5, 1.5], "letters stand at the ends of the lines"
+    assert [a.y for a in figure.layout.annotations if a.text in "AB"] == [1.5, 1.5], "letters stand at the ends of the lines"
     judged = reward_curve(traces, "judge")
-    assert list(judged.data[0].y) == [2.0] * 3 and judged.layout.yaxis.title.text == "reward (judge)"
+    assert list(judged.data[0].y) == [2.0] * 3 and {a.text for a in judged.layout.annotations} == {"A", "B"}
+    both = reward_curve([*traces, trace("C", "full", (step(0, full=3.0),))], OWN_GUIDE)
+    assert "reward (partial): less the base LM's mean at each length" in [a.text for a in both.layout.annotations]
 
 
 def test_the_measure_is_the_judge_which_guides_no_column():

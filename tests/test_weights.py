@@ -14,7 +14,8 @@ from rgtg.evaluation.cells import planned
 from rgtg.evaluation.weights import Answer, guide_name, lines_of, peak
 from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.records import ColumnSpec
-from rgtg.workbench.sweeps import Sweeps, WeightSweep, run_text
+from rgtg.workbench.copying import run_text
+from rgtg.workbench.sweeps import Sweeps, WeightSweep
 
 GENERATION = GenerationConfig(max_new_tokens=6, temperature=0.8)
 COLUMNS = {
@@ -127,7 +128,7 @@ def test_the_command_makes_the_same_answers(finished):
     ],
 )
 def test_a_column_as_text_is_read_as_the_same_column(spec):
-    read = parse_run(run_text(spec, GENERATION), GENERATION)
+    read = parse_run(run_text(spec), GENERATION)
     assert (read.method, read.params, read.mix, read.combine, read.generation) == (spec.method, spec.params, spec.mix, spec.combine, spec.generation)
 
 

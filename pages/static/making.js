@@ -62,10 +62,11 @@ rgtg.rewardForm = (element, props, trigger, watch, makeReward, tryReward) => {
       el("div", { class: "made-line" }, el("span", { class: "label", text: "Try it" }), prompt, response, tryIt), result));
     choose(picker.value);
   }
+  const digits = (reward) => rgtg.signed(reward, reward && Math.abs(reward) < 0.1 ? 4 : 2); // a probability may be small
   // every token with the reward of the text up to it
   function tried(pairs) {
-    const parts = pairs.map(([text, reward]) => el("span", { class: "made-token" }, el("span", { text: rgtg.shown(text) || "…" }), el("small", { text: rgtg.signed(reward) })));
-    result.replaceChildren(el("p", {}, `Reward of the text: ${rgtg.signed(pairs.at(-1)?.[1])}. After each token:`), el("div", { class: "made-tokens" }, ...parts));
+    const parts = pairs.map(([text, reward]) => el("span", { class: "made-token" }, el("span", { text: rgtg.shown(text) || "…" }), el("small", { text: digits(reward) })));
+    result.replaceChildren(el("p", {}, `Reward of the text: ${digits(pairs.at(-1)?.[1])}. After each token:`), el("div", { class: "made-tokens" }, ...parts));
   }
   rgtg.hear(element, "error", () => rest());
   function draw() {

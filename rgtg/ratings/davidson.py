@@ -31,7 +31,7 @@ class Cells:
 
     def counts(self, weights: Floats) -> Floats:
         """Sum of the weights of the battles by cell and outcome: (battles,) -> (cells, 3)."""
-        return np.bincount(self.cell * 3 + self.outcome, weights, minlength=3 * len(self.left)).reshape(-1, 3)
+        return np.bincount(self.cell * 3 + self.outcome, weights, minlength=3 * len(self.left)).reshape(-1, 3).astype(np.float64, copy=False)
 
     @property
     def design(self) -> Floats:

@@ -50,7 +50,7 @@ AGAIN = replace(BASE, num_train_epochs=1, muon_learning_rate=0.01)  # of the sma
 REWARD = TrainingConfig(max_steps=800, batch_size=64, learning_rate=4e-4, dropout=0.1, logging_steps=50)
 FEWER: dict[str, Any] = {"max_steps": 400, "batch_size": 32}  # logits of the whole vocabulary cost several times a scalar head
 JUDGE = "judge"
-LARGE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 8}  # the base LM and what starts from it
+LARGE: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 8}
 SMALL = LARGE | {"intermediate_size": 256, "num_hidden_layers": 1}
 SMALL_LM = ".small-lm"  # what small models start from: the first layer of the base LM, trained on; deleted when they are there
 LIVELY = frozenset((
@@ -89,8 +89,8 @@ def make_starter(corpus: Path, out: Path, only: Sequence[str] = (), listen: List
     lines = read_corpus(corpus)
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "base-lm").exists() and (not only or "base-lm" in only):
-        tokenizer = train_tokenizer(lines["train.positive"] + lines["train.negative"])
-        _make_lm(lines, tokenizer, new_model(LARGE), BASE, out / "base-lm", listen)
+        trained = train_tokenizer(lines["train.positive"] + lines["train.negative"])
+        _make_lm(lines, trained, new_model(LARGE), BASE, out / "base-lm", listen)
     missing = {name: recipe for name, recipe in GUIDES.items() if not (out / name).exists() and (not only or name in only)}
     if any(recipe.small for recipe in missing.values()) and not (out / SMALL_LM).exists():
         tokenizer = AutoTokenizer.from_pretrained(out / "base-lm")
@@ -143,7 +143,7 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int = VOCABULARY) -> PreTr
     )  # fmt: skip
 
 
-def new_model(size: dict[str, int]) -> LlamaForCausalLM:
+def new_model(size: dict[str, Any]) -> LlamaForCausalLM:
     """A causal LM with random weights, the same ones each time."""
     torch.manual_seed(0)
     return LlamaForCausalLM(

@@ -95,7 +95,7 @@ class Budget:
         seconds, kept_bytes, passing_bytes = 0.0, _drafts(runs), 0.0
         for name, load in _loads(runs, models).items():
             model = models.reward_model(name) if name else models.base_lm
-            networks = list(_networks(model))
+            networks = list(_networks(model, models.base_lm))
             if model not in self._paces:
                 self._paces[model] = [_pace(network) for network in networks]
             for network, pace in zip(networks, self._paces[model], strict=True):
@@ -147,8 +147,14 @@ def _drafts(runs: Sequence[Run]) -> float:
 # --- memory and time of a network ---------------------------------------------------------------------------------------------
 
 
-def _networks(model: Any) -> Iterator[Network]:
-    """Networks of a base LM or a reward model; a model without a causal network has none and is not counted."""
+def _networks(model: Any, base_lm: Any = None) -> Iterator[Network]:
+    """Networks of a base LM or a reward model; a model without a causal network has none and is not counted. One that asks a language model
+    has that model once for each text that it adds to a response."""
+    if (num_readings := getattr(model, "num_readings", None)) is not None:
+        lm = model.lm or base_lm
+        backbone = replace(lm.backbone, strategy="reencode")
+        yield from [Network(backbone, lm.head, lm.loaded.model.config.get_text_config(), lm.loaded.vocabulary_size)] * num_readings
+        return
     reference = getattr(model, "reference", None)
     for part in (getattr(model, "lm", model), *([reference] if reference is not None else [])):
         if not hasattr(part, "backbone"):

@@ -64,7 +64,7 @@ class MadeRewards:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("%s", in_words(error, f"{path} is not a reward."))
             name, card, wrong = path.stem, None, str(in_words(error))
-        return self._catalog.insert(ModelInfo(name, "reward_model", str(path), card, wrong))
+        return self._catalog.insert(ModelInfo(name, "reward_model", str(path), card, wrong, reads_text=True))
 
     def infos(self) -> list[ModelInfo]:
         """The made rewards in the catalog, also those that cannot be used."""

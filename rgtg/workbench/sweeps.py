@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
 from rgtg.prompts import check_text
-from rgtg.records import ColumnSpec, Run, plain_params
+from rgtg.records import ColumnSpec, Run
 from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
-from rgtg.workbench.copying import run_text
+from rgtg.workbench.copying import number_text, run_text
 from rgtg.workbench.library import Library
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class WeightSweep:
         words = ["rgtg", "sweep", "--prompt", self.prompt, "--base-lm", run.base_lm.name, *(["--observe", self.judge.name] if self.judge else [])]
         words += ["--seeds", str(self.num_seeds), "--seed", str(run.seed)]
         for name, value in asdict(run.generation).items():
-            words += ["--" + name.replace("_", "-"), _digits(value)]
+            words += ["--" + name.replace("_", "-"), number_text(value)]
         runs = [run_text(line.at(weight)) for line in self.lines for weight in self.weights]
         return shlex.join([*words, *(word for text in runs for word in ("--run", text)), "--out", "weights"])
 

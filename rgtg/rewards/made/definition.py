@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_NAME, MAX_TEXT, MAX_ENTRIES = 60, 2_000, 500
 ASKED_MODEL = "model"  # the field that names a language model
-FORBIDDEN = '"\\/'  # in a name: it is quoted in expressions, and no path
+FORBIDDEN = '"\\/[]'  # in a name: it is quoted in expressions, and neither a path nor one output of several
 
 
 def text(help: str, default: str = "", needed: bool = True, long: bool = False) -> Any:
@@ -64,6 +64,11 @@ class Definition:
         """Name of the language model that it asks, "" for the base LM of the run or none."""
         return str(getattr(self, ASKED_MODEL, "")).strip()
 
+    @property
+    def num_readings(self) -> int:
+        """How often a language model reads each text."""
+        return 0
+
     def scorer(self, lm: "BaseLM") -> "TextScorer":
         """What scores the texts; `lm` is the language model that it names, else the base LM."""
         raise NotImplementedError
@@ -93,7 +98,7 @@ def check_name(name: object) -> str:
         raise BadSettings("`name` is empty.", "", "Give the reward a name.", "name")
     name = name.strip()
     if len(name) > MAX_NAME or not name.isprintable() or any(letter in FORBIDDEN for letter in name):
-        do = f"Use at most {MAX_NAME} characters, without quotation marks and slashes."
+        do = f"Use at most {MAX_NAME} characters, without quotation marks, slashes and brackets."
         raise BadSettings("The name cannot be used.", f"Found `{name[:80]!a}`.", do, "name")
     return name
 

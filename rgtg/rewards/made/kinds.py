@@ -74,6 +74,11 @@ class MadeRewardModel(TextRewardModel):
     def cost(self) -> str:
         return self.made.definition.cost
 
+    @property
+    def num_readings(self) -> int:
+        """How often a language model reads each text."""
+        return self.made.definition.num_readings
+
     def scorer(self, lm: BaseLM) -> TextScorer:
         return self.made.definition.scorer(self.lm or lm)
 

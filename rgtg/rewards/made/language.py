@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 
+from rgtg.config import other
 from rgtg.errors import BadSettings, PromptTooLong
 from rgtg.models.lm import BaseLM
 from rgtg.models.prefixes.backbone import encode_all
@@ -80,6 +81,10 @@ class FollowUp(Definition):
     bad: tuple[str, ...] = texts("What somebody says after a bad answer, such as “That is wrong.”; one per line")
     model: str = text(MODEL_HELP, needed=False)
 
+    @property
+    def num_readings(self) -> int:
+        return len(self.good) + len(self.bad)
+
     def scorer(self, lm: BaseLM) -> TextScorer:
         return FollowUpScorer(lm, self.good, self.bad)
 
@@ -112,7 +117,8 @@ class FollowUpScorer(LMScorer):
 class Prompted(Definition):
     """Answers to which a language model says yes when it is asked in words.
 
-    Formula: P(yes | question) − P(no | question), between −1 and 1; the question holds the prompt, the answer and the principles.
+    Formula: P(yes | question) − P(no | question), between −1 and 1; the question holds the prompt, the answer and the principles. With
+    `relative` the difference is divided by P(yes) + P(no).
     Paper: none in this form; principles that a model judges by are those of Constitutional AI (arXiv 2212.08073).
     Cost: every text is read again from its first token, for the yes and for the no, all of a token's texts in one batch.
     Pitfall: a small language model that was not trained to answer says yes or no to anything; look at the scores of a few texts first.
@@ -124,6 +130,7 @@ class Prompted(Definition):
     question: str = text("The question, with {prompt}, {response} and {principles} where these belong", QUESTION, long=True)
     yes: str = text("The word for yes", "yes")
     no: str = text("The word for no", "no")
+    relative: bool = other(False, "Count these two words alone, for a model that seldom answers with one of them")
     model: str = text(MODEL_HELP, needed=False)
 
     def check(self) -> None:
@@ -144,6 +151,10 @@ class Prompted(Definition):
             filled.append(texts[name] + rest if brace and name in texts else "{" + part)
         return "".join(filled)
 
+    @property
+    def num_readings(self) -> int:
+        return 2
+
     def scorer(self, lm: BaseLM) -> TextScorer:
         return PromptedScorer(lm, self)
 
@@ -162,5 +173,8 @@ class PromptedScorer(LMScorer):
             ids = self.lm.loaded.encode_prompt(question)
             space = "" if self.lm.loaded.template[0] == "chat" or question[-1:].isspace() else " "
             pairs += [(ids, self.lm.loaded.encode_response(question, ids, space + word)) for word in (self.definition.yes, self.definition.no)]
-        probabilities = [math.exp(math.fsum(row)) for row in self.log_probs(pairs)]
-        return [yes - no for yes, no in zip(probabilities[::2], probabilities[1::2], strict=True)]
+        sums = [math.fsum(row) for row in self.log_probs(pairs)]
+        both = list(zip(sums[::2], sums[1::2], strict=True))
+        if self.definition.relative:  # (e^a − e^b) / (e^a + e^b), which does not underflow
+            return [math.tanh((yes - no) / 2) for yes, no in both]
+        return [math.exp(yes) - math.exp(no) for yes, no in both]

@@ -33,7 +33,9 @@ def test_batched_rewards_are_those_of_a_plain_forward_of_each_text(family, monke
     scorer, answers = model.scorer(tiny_lm()), [Answer("how was it ?", text, False) for text in TEXTS]
     wanted = [float(plain(loaded, "how was it ?", text)[0]) for text in TEXTS]
     assert scorer.score_texts(answers) == pytest.approx(wanted, abs=1e-5) and scorer.num_forwards == 1
+    assert scorer.score_texts(answers) == pytest.approx(wanted, abs=1e-5) and scorer.num_forwards == 1, "it remembers"
     monkeypatch.setattr(module, "PART_ON_CPU", 40)
+    model.recent.clear()
     assert scorer.score_texts(answers) == pytest.approx(wanted, abs=1e-5) and scorer.num_forwards > 2, "in several forwards"
     assert scorer.score_texts([Answer("", "good", True)]) == pytest.approx([float(plain(loaded, "good")[0])], abs=1e-5)
 
@@ -78,7 +80,7 @@ def test_its_time_counts_in_the_estimate_and_grows_with_the_square_of_the_length
     assert seconds[0] > base[0] and seconds[1] - base[1] > 4 * (seconds[0] - base[0])
 
 
-def test_one_output_of_several_is_chosen_by_name_or_number_and_read_in_one_text(tmp_path):
+def test_one_output_of_several_is_chosen_by_name_or_number_and_read_in_one_text(tmp_path, monkeypatch):
     loaded = encoder("bert", LABELS)
     model = load_reward_model(str(saved(loaded, tmp_path / "emotions")), device="cpu")
     assert isinstance(model, EncoderRewardModel) and model.loaded.labels == LABELS
@@ -94,7 +96,10 @@ def test_one_output_of_several_is_chosen_by_name_or_number_and_read_in_one_text(
     with pytest.raises(BadSettings, match=r"`emotions` has 3 outputs, and a reward is one number"):
         make_run("a", "pargs", found, guides="emotions")
     mixed = Models(tiny_lm(), {joy.name: joy, fear.name: fear})
-    (steps,), _ = collect([make_run("a", "pargs", mixed, (), [(joy.name, 1.0), (fear.name, -0.5)])], mixed)
+    forward, calls = model.loaded.model.forward, []
+    monkeypatch.setattr(model.loaded.model, "forward", lambda **inputs: calls.append(1) or forward(**inputs))
+    (steps,), (end,) = collect([make_run("a", "pargs", mixed, (), [(joy.name, 1.0), (fear.name, -0.5)])], mixed)
+    assert len(calls) == end.reward_forwards <= len(steps) + 1, "both labels from one forward"
     assert {name for name, _ in steps[0].rewards} == {joy.name, fear.name}
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from rgtg.errors import BadReward, BadSettings, ModelRefused
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import HasWeights, check_same_tokens
-from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.prompts import check_fits
 from rgtg.records import ModelRef
+from rgtg.rewards.cached import CachedTexts
 
 
 class Opening(NamedTuple):
@@ -70,7 +70,7 @@ class RewardPrefixes(ABC):
         """Rewards of each slot in `asks` (slot -> candidate ids, () for the current prefix alone). Slots with nothing new cost no forward."""
 
     @property
-    def caches(self) -> Sequence[GrowingRows]:
+    def caches(self) -> Sequence[CachedTexts]:
         """Cached prefixes of each of its networks, for the spot check; () for a kind without a cache."""
         return ()
 
@@ -94,7 +94,7 @@ class TranslatedEnd(RewardPrefixes):
         return self._batch.num_forwards
 
     @property
-    def caches(self) -> Sequence[GrowingRows]:
+    def caches(self) -> Sequence[CachedTexts]:
         return self._batch.caches
 
     def append(self, slot: int, token_id: int) -> None:

@@ -15,7 +15,7 @@ from rgtg.rewards.encoder import EncoderRewardModel
 from rgtg.rewards.kinds import load_reward_model
 from rgtg.rewards.scalar import ScalarRewardModel
 from rgtg.rewards.text import Answer
-from rgtg.workbench.budget import Budget
+from rgtg.workbench.budget import Budget, Pace, _networks
 
 LABELS = ("anger", "joy", "fear")
 TEXTS = ["good", "the food was good and so was THE service !", "x", "so so"]
@@ -33,7 +33,9 @@ def test_batched_rewards_are_those_of_a_plain_forward_of_each_text(family, monke
     scorer, answers = model.scorer(tiny_lm()), [Answer("how was it ?", text, False) for text in TEXTS]
     wanted = [float(plain(loaded, "how was it ?", text)[0]) for text in TEXTS]
     assert scorer.score_texts(answers) == pytest.approx(wanted, abs=1e-5) and scorer.num_forwards == 1
+    assert scorer.score_texts(answers) == pytest.approx(wanted, abs=1e-5) and scorer.num_forwards == 1, "it remembers"
     monkeypatch.setattr(module, "PART_ON_CPU", 40)
+    model.recent.clear()
     assert scorer.score_texts(answers) == pytest.approx(wanted, abs=1e-5) and scorer.num_forwards > 2, "in several forwards"
     assert scorer.score_texts([Answer("", "good", True)]) == pytest.approx([float(plain(loaded, "good")[0])], abs=1e-5)
 
@@ -70,15 +72,19 @@ def test_an_encoder_guides_and_observes_and_its_remark_ends_the_answer():
     assert "`electra` reads 64 tokens" in ends[-1].note
 
 
-def test_its_time_counts_in_the_estimate_and_grows_with_the_square_of_the_length(tmp_path):
-    model = EncoderRewardModel.of(encoder("bert"))
-    found, budget = Models(tiny_lm(), {"bert": model}), Budget(Settings(data_dir=tmp_path))
-    seconds = [budget.estimate([run(found, "pargs", reward_model="bert", tokens=n)], found).seconds for n in (10, 40)]
-    base = [budget.estimate([run(found, "base", tokens=n)], found).seconds for n in (10, 40)]
-    assert seconds[0] > base[0] and seconds[1] - base[1] > 4 * (seconds[0] - base[0])
+def test_its_time_counts_in_the_estimate_and_grows_with_the_square_of_the_length(tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.budget._pace", lambda network: Pace(0.0, float(network.backbone.strategy == "reencode")))  # of encoders alone
+    found, budget = Models(tiny_lm(), {"bert": EncoderRewardModel.of(encoder("bert"))}), Budget(Settings(data_dir=tmp_path))
+    base, short, long = (
+        budget.estimate([run(found, method, reward_model="bert", tokens=n)], found).seconds
+        for method, n in (("base", 10), ("pargs", 10), ("pargs", 40))
+    )
+    assert base == 0 and long > 4 * short > 0
+    (network,) = _networks(found.reward_models["bert"])
+    assert network.head(network.backbone.forward(torch.tensor([[2, 9, 3]]), None, None, None)).shape == (1, 1, 1), "it can be measured"
 
 
-def test_one_output_of_several_is_chosen_by_name_or_number_and_read_in_one_text(tmp_path):
+def test_one_output_of_several_is_chosen_by_name_or_number_and_read_in_one_text(tmp_path, monkeypatch):
     loaded = encoder("bert", LABELS)
     model = load_reward_model(str(saved(loaded, tmp_path / "emotions")), device="cpu")
     assert isinstance(model, EncoderRewardModel) and model.loaded.labels == LABELS
@@ -94,7 +100,10 @@ def test_one_output_of_several_is_chosen_by_name_or_number_and_read_in_one_text(
     with pytest.raises(BadSettings, match=r"`emotions` has 3 outputs, and a reward is one number"):
         make_run("a", "pargs", found, guides="emotions")
     mixed = Models(tiny_lm(), {joy.name: joy, fear.name: fear})
-    (steps,), _ = collect([make_run("a", "pargs", mixed, (), [(joy.name, 1.0), (fear.name, -0.5)])], mixed)
+    forward, calls = model.loaded.model.forward, []
+    monkeypatch.setattr(model.loaded.model, "forward", lambda **inputs: calls.append(1) or forward(**inputs))
+    (steps,), (end,) = collect([make_run("a", "pargs", mixed, (), [(joy.name, 1.0), (fear.name, -0.5)])], mixed)
+    assert len(calls) == end.reward_forwards <= len(steps) + 1, "both labels from one forward"
     assert {name for name, _ in steps[0].rewards} == {joy.name, fear.name}
 
 

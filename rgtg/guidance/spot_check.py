@@ -17,23 +17,13 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
+from rgtg.rewards.cached import CachedTexts
+
 EVERY = 16  # forwards between two tests of whether a check is due
 SPARED = 50  # forwards, and positions per position of a check, between two checks
 GROWTH, GROWTH_AT_END = 2.0, 1.25  # a text this many times as long as any checked before is due
 
 Answer = TypeVar("Answer")
-
-
-class CachedTexts(Protocol):
-    """The cache of one network: growing texts and what was computed of them."""
-
-    texts: list[list[int]]
-    num_forwards: int
-    num_positions: int
-    num_check_forwards: int
-
-    def holds(self, slot: int) -> bool: ...
-    def positions_of(self, slots: Iterable[int]) -> int: ...
 
 
 class Prefixes(Protocol):

@@ -24,7 +24,7 @@ def check_family(reward_model: tuple[str, Path], base_lm: tuple[str, Path]) -> N
     if rm_ids and lm_ids and 2 * (shared := len(rm_ids.items() & lm_ids.items())) < len(lm_ids):
         counts = f"`{name}` has {len(rm_ids):,} tokens, `{lm_name}` has {len(lm_ids):,}; {shared:,} have the same id in both."
         wrong = f"Reward model `{name}` and base LM `{lm_name}` do not share a tokenizer."
-        raise TokenizerMismatch(wrong, counts, "Choose a reward model trained for this base LM.")
+        raise TokenizerMismatch(wrong, counts, "Choose one trained for this base LM, or a reward model with a scalar head, which reads text.")
 
 
 def token_ids(folder: Path) -> dict[str, int]:

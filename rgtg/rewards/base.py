@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from rgtg.errors import BadReward, BadSettings, ModelRefused
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import HasWeights, check_same_tokens
-from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.prompts import check_fits
 from rgtg.records import ModelRef
+from rgtg.rewards.cached import CachedTexts
 
 
 class Opening(NamedTuple):
@@ -77,7 +77,7 @@ class RewardPrefixes(ABC):
         """
 
     @property
-    def caches(self) -> Sequence[GrowingRows]:
+    def caches(self) -> Sequence[CachedTexts]:
         """Cached prefixes of each of its networks, for the spot check; () for a kind without a cache."""
         return ()
 
@@ -101,7 +101,7 @@ class TranslatedEnd(RewardPrefixes):
         return self._batch.num_forwards
 
     @property
-    def caches(self) -> Sequence[GrowingRows]:
+    def caches(self) -> Sequence[CachedTexts]:
         return self._batch.caches
 
     def append(self, slot: int, token_id: int) -> None:

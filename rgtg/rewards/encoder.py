@@ -4,7 +4,7 @@ Knows nothing of methods, token ids of the base LM or the screen.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,8 @@ from rgtg.rewards.base import Opening, WithWeights
 from rgtg.rewards.text import Answer, TextReader, TextRewardModel, TextScorer
 from rgtg.system.stopping import check_stopped
 
+Key = tuple[tuple[int, ...], ...]  # the inputs of a text
+MOST_RECENT = 1000  # texts whose outputs are kept
 PAIR = "pair"  # template of a card: prompt and response are the two segments of an input
 SAMPLES = (Answer("How was it?", "Good.", False), Answer("How was the food there on Sunday?", "It was good, and so was the service.", False))
 
@@ -37,6 +39,7 @@ class EncoderRewardModel(WithWeights, TextRewardModel):
 
     loaded: Loaded
     num_positions: int  # tokens that it reads
+    recent: dict[Key, list[float]] = field(default_factory=dict)  # all outputs of texts; labels of a mix share them
 
     @property
     def context(self) -> int:
@@ -140,25 +143,27 @@ class EncoderScorer(TextScorer):
 
     def score_texts(self, answers: Sequence[Answer]) -> list[float]:
         encoded = list(map(self.model.encode, answers))
-        inputs = [one for one, _ in encoded]
-        lengths = [len(one["input_ids"]) for one in inputs]
         self._was_cut |= any(was_cut for _, was_cut in encoded)
+        inputs = {tuple(map(tuple, one.values())): one for one, _ in encoded}
+        outputs = {key: self.model.recent[key] for key in inputs if key in self.model.recent}
         limit = PART_ON_CPU if self.model.loaded.model.device.type == "cpu" else PART
-        rewards, batch = [0.0] * len(answers), list[int]()
-        for i in sorted(range(len(answers)), key=lengths.__getitem__):
-            if batch and lengths[i] * (len(batch) + 1) > limit:
-                self._score(inputs, batch, rewards)
+        batch = list[Key]()
+        for key in sorted(inputs.keys() - outputs.keys(), key=lambda key: (len(key[0]), key)):
+            if batch and len(key[0]) * (len(batch) + 1) > limit:
+                outputs |= self._read(inputs, batch)
                 batch = []
-            batch.append(i)
-        self._score(inputs, batch, rewards)
-        return rewards
+            batch.append(key)
+        if batch:
+            outputs |= self._read(inputs, batch)
+        if len(self.model.recent) > MOST_RECENT:
+            self.model.recent.clear()
+        self.model.recent.update(outputs)
+        return [outputs[tuple(map(tuple, one.values()))][self.model.loaded.output or 0] for one, _ in encoded]
 
-    def _score(self, inputs: Sequence[Mapping[str, Sequence[int]]], batch: Sequence[int], rewards: list[float]) -> None:
+    def _read(self, inputs: Mapping[Key, Mapping[str, Sequence[int]]], batch: Sequence[Key]) -> dict[Key, list[float]]:
         check_stopped()
-        values = self.model.logits([inputs[i] for i in batch])[:, self.model.loaded.output or 0].tolist()
         self.num_forwards += 1
-        for i, reward in zip(batch, values, strict=True):
-            rewards[i] = reward
+        return dict(zip(batch, self.model.logits([inputs[key] for key in batch]).tolist(), strict=True))
 
 
 def _num_positions(loaded: Loaded) -> int:

@@ -4,7 +4,7 @@ The text is encoded anew each time, since a new word may merge with the tokens b
 the cache. Knows nothing of methods, token ids of the base LM or the screen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.strategy import grow
 from rgtg.prompts import check_fits
 from rgtg.rewards.base import Opening, WithWeights
+from rgtg.rewards.cached import CachedTexts
 from rgtg.rewards.text import Answer, TextRewardModel, TextScorer
 from rgtg.system.stopping import check_stopped
 
@@ -120,10 +121,35 @@ class CachedScorer(TextScorer):
         self._order = [slot for slot in self._order if slot not in slots.values()] + list(slots.values())
         return [slots[i] for i in range(len(texts))]
 
+    def caches(self, num_slots: int) -> Sequence[CachedTexts]:
+        return [Sample(self._rows, num_slots)] if self._rows is not None else ()
+
     def disable_cache(self) -> None:
         if self._rows is not None:
             self._rows.disable_cache()
             self._backbone = self._rows.backbone
+
+
+class Sample:
+    """The rows of a pool as the texts of slots, for the spot check: any of them will do."""
+
+    def __init__(self, rows: GrowingRows, num_slots: int):
+        self._rows = rows
+        self.texts = [rows.texts[slot % len(rows.texts)] for slot in range(num_slots)]
+        self.num_forwards, self.num_positions = rows.num_forwards, rows.num_positions
+
+    @property
+    def num_check_forwards(self) -> int:
+        return self._rows.num_check_forwards
+
+    def holds(self, slot: int) -> bool:
+        return self._rows.holds(slot % len(self._rows.texts))
+
+    def is_fed(self, slot: int) -> bool:
+        return self._rows.is_fed(slot % len(self._rows.texts))
+
+    def positions_of(self, slots: Iterable[int]) -> int:
+        return 0  # a row is read for whichever slot comes next
 
 
 def num_shared(a: Sequence[int], b: Sequence[int]) -> int:

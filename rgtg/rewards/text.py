@@ -14,6 +14,7 @@ from typing import NamedTuple
 from rgtg.models.lm import BaseLM
 from rgtg.prompts import TextStream
 from rgtg.rewards.base import Opening, Reader, RewardModel, RewardPrefixes, SlotRewards
+from rgtg.rewards.cached import CachedTexts
 
 AT_ONCE = 64  # beyond this many texts the rewards of earlier prefixes wait until they are asked for again: most answers of best-of-n are dropped
 
@@ -39,6 +40,10 @@ class TextScorer(ABC):
     def remark(self) -> str:
         """What the reader of an answer should know of its rewards, as a sentence, e.g. that texts were cut; "" if nothing."""
         return ""
+
+    def caches(self, num_slots: int) -> Sequence[CachedTexts]:
+        """Its caches for the spot check, with a text for each of this many slots; () for one without a cache."""
+        return ()
 
     def disable_cache(self) -> None:  # noqa: B027
         """Disable the cache from here on."""
@@ -96,6 +101,10 @@ class TextPrefixes(RewardPrefixes):
     @property
     def num_forwards(self) -> int:
         return self.scorer.num_forwards
+
+    @property
+    def caches(self) -> Sequence[CachedTexts]:
+        return self.scorer.caches(len(self._grown))
 
     @property
     def remark(self) -> str:

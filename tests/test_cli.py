@@ -44,12 +44,15 @@ def test_a_run_that_cannot_be_read_is_refused(text, words):
 def test_generate_prints_a_json_line_a_column(here, capsys, folders):
     lm, guide = folders["lm"], folders["partial"]
     arguments = ["generate", "--base-lm", lm, "--prompt", "the food", "--json", "--max-new-tokens", "6", "--seed", "3"]
-    assert main([*arguments, "--run", "base", "--run", f"pargs:beta=0,reward_model={guide}"]) == 0
+    (here / "mine.json").write_text(json.dumps({"title": "Mine", "columns": ["base", f"pargs:beta=0,reward_model={guide}"]}))
+    assert main([*arguments, "--line-up", str(here / "mine.json")]) == 0
     base, guided = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (base["column"], guided["column"], base["method"], guided["reward_models"]) == ("A", "B", "base", ["p"])
     assert [t["id"] for t in base["tokens"]] == [t["id"] for t in guided["tokens"]]
     assert guided["reward_forwards"] > 0 and base["num_tokens"] == len(base["tokens"]) and len(base["tokens"][0]["candidates"]) == 10
     assert "".join(t["text"] for t in base["tokens"]) == base["text"] and base["stop_reason"] in ("eos", "max_new_tokens")
+    assert guided["reward_positions"] > guided["observer_positions"] == 0 < base["observer_positions"] == base["reward_positions"]
+    assert guided["share_guided"] is None and guided["lm_positions"] == base["lm_positions"] > guided["num_tokens"]
     assert guided["note"] == "" and guided["check_forwards"] >= 0
     assert guided["tokens"][0]["rewards"].keys() == {"p"} and base["tokens"][0]["rewards"].keys() == {"p"}
     assert not (here / "data" / "rgtg.db").exists()
@@ -69,6 +72,7 @@ def test_an_error_is_one_json_line_on_stderr_and_status_2(here, capsys, folders)
         (["--base-lm", str(here / "nothing"), "--run", "base"], "There is no model"),
         (["--base-lm", folders["lm"], "--run", "args:reward_model=missing"], "no reward model `missing`"),
         (["--base-lm", folders["lm"], "--run", f"args:reward_model={headless}"], "no trained head"),
+        (["--base-lm", folders["lm"], "--run", "base", "--line-up", "weights"], "needs models that are not installed"),
         (["--base-lm", folders["lm"], "--run", "base", "--max-new-tokens", "128"], "reads 128 and 128 are kept"),
     ):
         assert main(["generate", "--prompt", "x", *arguments]) == 2

@@ -286,6 +286,12 @@ def test_six_columns_scroll_within_their_strip_with_names_in_full_and_the_sixth_
     assert [t.run.method for t in comparison.traces] == methods
     another.page.locator("#vote-F[aria-pressed=true]").wait_for()
     assert another.page.locator("#vote-G").is_hidden()
+    another.page.locator("#view-A .tok").nth(1).click()
+    another.page.locator("#inspector .branch").first.click()
+    another.page.wait_for_selector("#view-G .tok")
+    another.wait_status("done")
+    another.page.keyboard.press("7")
+    another.wait_note("saved: G is best")
     another.page.reload()
     another.opened()
     another.page.wait_for_function("document.querySelectorAll('#view-F .tok').length > 0")

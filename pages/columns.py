@@ -17,7 +17,7 @@ from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, GenerationConfig
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.guidance.methods import BASE, METHODS, Parameter, by_group
 from rgtg.records import ColumnSpec, ModelCard, plain_params
-from rgtg.workbench.mixes import DEFAULT, describe_combinations, is_mix, read_mix
+from rgtg.workbench.columns.mixes import DEFAULT, describe_combinations, is_mix, read_mix
 from rgtg.workbench.workbench import Workbench
 
 MAX_SEED = 2**31 - 1

@@ -7,7 +7,6 @@ import json
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 import gradio as gr
@@ -31,6 +30,7 @@ from pages.columns import (
 from pages.components import Address, ColourBar, Openings, PromptBox, Settings, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, screen_error, warn
 from pages.presets import LineUpPicker
+from pages.reports import day_words
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.sweeping import Sweeping
 from pages.theme import Links
@@ -41,7 +41,7 @@ from rgtg.config import COLUMN_NAMES, MAX_COLUMNS
 from rgtg.errors import BadSettings, OverBudget, RgtgError
 from rgtg.plots import reward_curve
 from rgtg.records import Comparison
-from rgtg.workbench.copying import spec_of
+from rgtg.workbench.columns.copying import spec_of
 from rgtg.workbench.further import on_screen, stopped_of
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.workbench import Workbench
@@ -362,7 +362,7 @@ class _Page:
             run = unbranched[0].run
             settings = write_settings(run.base_lm.name, len(unbranched), run.seed, run.generation)
             updates[self.settings] = gr.update(value=json.dumps(settings), fields=setting_fields(self.workbench))
-        updates[self.status] = f"saved comparison from {_day(comparison.created_at)}; “Run again” regenerates it"
+        updates[self.status] = f"saved comparison from {day_words(comparison.created_at)}; “Run again” regenerates it"
         return updates
 
     def _model_pickers(self) -> dict:
@@ -395,10 +395,3 @@ class _Page:
 def _read_measure(value: object) -> str:
     """The name of the reward model whose rewards the curve shows; "" for the default."""
     return read_text(value, "name of the reward model", MAX_NAME, "Choose one.") if value else ""
-
-
-def _day(created_at: str) -> str:
-    try:
-        return datetime.fromisoformat(created_at).strftime("%-d %B %Y, %H:%M UTC")
-    except ValueError:
-        return "an unknown date"

@@ -8,7 +8,7 @@ from pages import ids
 from pages.components import VoteBar, Words
 from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id
 from rgtg.errors import BadSettings
-from rgtg.workbench.copying import FORMS, address_in
+from rgtg.workbench.columns.copying import FORMS, address_in
 from rgtg.workbench.workbench import Workbench
 
 COPY = "(text) => rgtg.copied(text)"

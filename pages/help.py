@@ -18,7 +18,7 @@ from pages.components import HelpView, Words
 from pages.handlers import Handler, guarded
 from pages.theory import ToyPanel
 from rgtg.guidance.methods import Parameter
-from rgtg.workbench import handbook
+from rgtg.workbench.report import handbook
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Help"

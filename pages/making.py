@@ -15,7 +15,7 @@ from pages.components import RewardForm
 from pages.handlers import NO_EVENT, Handler, guarded, payload
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import new_id
-from rgtg.workbench.made import describe_kinds, try_reward
+from rgtg.workbench.columns.made import describe_kinds, try_reward
 from rgtg.workbench.workbench import Workbench
 
 MAX_TRIED = 4_000  # characters of the texts of a trial

@@ -16,7 +16,7 @@ from pages.handlers import NO_EVENT, Handler, guarded, payload, read_text
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ColumnSpec, new_id
-from rgtg.workbench.line_ups import MAX_TITLE, LineUp, line_up_of, missing_models, missing_words, parse_line_up
+from rgtg.workbench.columns.line_ups import MAX_TITLE, LineUp, line_up_of, missing_models, missing_words, parse_line_up
 from rgtg.workbench.workbench import Workbench
 
 MAX_FILE, MAX_KEY = 20_000, 200  # characters

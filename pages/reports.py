@@ -5,6 +5,7 @@ Reads cards only; knows nothing of how their figures were computed.
 
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import plotly.graph_objects as go
 
@@ -166,3 +167,11 @@ def count(number: int, thing: str) -> str:
 
 def _sentence_case(words: str) -> str:
     return words[:1].upper() + words[1:]
+
+
+def day_words(created_at: str) -> str:
+    """When something was stored, as text: "4 May 2026, 10:31 UTC"."""
+    try:
+        return datetime.fromisoformat(created_at).strftime("%-d %B %Y, %H:%M UTC")
+    except ValueError:
+        return "an unknown date"

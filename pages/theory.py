@@ -12,8 +12,8 @@ from pages import ids
 from pages.components import ToyView
 from pages.handlers import NO_EVENT, Handler, guarded, payload
 from rgtg.errors import BadSettings
-from rgtg.workbench import demonstration
-from rgtg.workbench.demonstration import Choice
+from rgtg.workbench.report import demonstration
+from rgtg.workbench.report.demonstration import Choice
 
 HEAD = ("prefix rewards", "E[r]", "KL", "J", "TV to π*", "greedy r", "partial loss")
 ABOUT = (

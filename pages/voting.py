@@ -18,7 +18,7 @@ from pages.streaming import stopped_words
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, Vote, new_id
-from rgtg.workbench.copying import FORMS
+from rgtg.workbench.columns.copying import FORMS
 from rgtg.workbench.further import on_screen
 from rgtg.workbench.workbench import Workbench
 

@@ -8,15 +8,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 
 import torch
 
-from rgtg import __version__
-from rgtg.config import GenerationConfig
-from rgtg.errors import BadReward, BadSettings, RgtgError, Stopped
+from rgtg.errors import BadReward, RgtgError, Stopped
 from rgtg.guidance.methods import method
 from rgtg.guidance.mixes.standards import Measured, measured
 from rgtg.guidance.proposals import propose
@@ -26,88 +22,16 @@ from rgtg.guidance.spot_check import SpotCheck, record_of
 from rgtg.guidance.steps import Cost, Ended, Event, Standardised, Working, cost_of, step_of, tried_of
 from rgtg.models.lm import BaseLM
 from rgtg.models.tuning import use_threads
-from rgtg.prompts import TextStream, check_fits
-from rgtg.records import Params, Run, Step
-from rgtg.rewards.base import Opening, Reader, RewardModel, RewardPrefixes, SlotRewards, check_guides, not_finite
-from rgtg.rewards.combine import combine, mixed
+from rgtg.prompts import TextStream
+from rgtg.records import Run, Step
+from rgtg.rewards.base import Opening, RewardPrefixes, SlotRewards, not_finite
+from rgtg.rewards.combine import mixed
+from rgtg.runs import Models, make_run, opening, row_prompts
 from rgtg.system.room import next_to_begin
 from rgtg.system.stopping import check_stopped, stoppable
 
-VERSIONS = (("rgtg", __version__), ("torch", torch.__version__), ("transformers", version("transformers")))
+__all__ = ["Cost", "Ended", "Event", "Models", "Standardised", "Working", "generate", "make_run", "opening", "row_prompts"]
 LM = ""  # key of the base LM among the models; no reward model has this name
-Guides = str | Sequence[tuple[str, float]] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Models:
-    """Loaded models of a comparison: one base LM and the reward models by name."""
-
-    base_lm: BaseLM
-    reward_models: Mapping[str, RewardModel] = field(default_factory=dict)
-    num_threads: int = 0  # the measured optimum for these models; 0 leaves the number to torch
-
-    def reward_model(self, name: str) -> RewardModel:
-        if name not in self.reward_models:
-            raise BadSettings(f"There is no reward model `{name}`.", f"Loaded: {', '.join(self.reward_models) or 'none'}.")
-        return self.reward_models[name]
-
-    def reader(self, name: str) -> Reader:
-        """That reward model as a reader of the base LM. Raises TokenizerMismatch."""
-        return self.reward_model(name).reads(self.base_lm)
-
-
-def make_run(
-    prompt: str,
-    method_name: str,
-    models: Models,
-    params: Params = (),
-    guides: Guides = None,
-    observers: Sequence[str] = (),
-    generation: GenerationConfig = GenerationConfig(),
-    seed: int = 0,
-    forced_ids: Sequence[int] = (),
-    combining: str = "sum",
-    prompt_ids: Sequence[int] | None = None,
-) -> Run:
-    """Run record, checked as far as possible before the first forward. Raises RgtgError.
-
-    `guides` are names of reward models with their weights; a name alone has weight 1. `prompt_ids` replace the encoded prompt for the base LM.
-    """
-    chosen = method(method_name)
-    rule, lm = chosen.make(params), models.base_lm
-    combine(combining)
-    mix = [(guides, 1.0)] if isinstance(guides, str) else guides or []
-    guiding = [(models.reward_model(name), float(weight)) for name, weight in mix] if rule.uses_reward else []
-    if rule.uses_reward and not guiding:
-        raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", f"Add `{chosen.model_setting}=NAME`.")
-    check_guides(guiding, bool(chosen.roles), rule.reads_vocabulary)
-    names = [guide.name for guide, _ in guiding]
-    observing = [model for model in map(models.reward_model, dict.fromkeys(observers)) if model.name not in names]
-    prompt_ids = lm.loaded.encode_prompt(prompt) if prompt_ids is None else tuple(prompt_ids)
-    check_fits(len(prompt_ids), generation.max_new_tokens, lm.name, lm.context)
-    # defaults are stored too: another default in a later version must not change an old run
-    values = tuple((p.name, getattr(rule, p.name)) for p in chosen.parameters)
-    run = Run(
-        prompt, method_name, lm.loaded.ref, values, tuple((guide.ref, weight) for guide, weight in guiding), combining,
-        tuple(m.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids), VERSIONS,
-    )  # fmt: skip
-    for ids in row_prompts(run, lm)[1:]:
-        check_fits(len(ids), generation.max_new_tokens, lm.name, lm.context)
-    for model in (*(guide for guide, _ in guiding), *observing):
-        model.reads(lm).check_fits(opening(run), generation.max_new_tokens)
-    return run
-
-
-def opening(run: Run) -> Opening:
-    """The prompt of a run, for the reader of a reward model."""
-    return Opening(run.prompt, run.prompt_ids)
-
-
-def row_prompts(run: Run, lm: BaseLM) -> list[tuple[int, ...]]:
-    """Prompt ids of each row of a run for the base LM."""
-    rule = method(run.method).make(run.params)
-    others = [lm.loaded.encode_prompt(text) for text in rule.prompts(run.prompt)]
-    return [run.prompt_ids, *others] if others else [run.prompt_ids] * rule.num_rows
 
 
 class _Column:

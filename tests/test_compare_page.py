@@ -19,7 +19,7 @@ from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import Candidate, ColumnSpec, Comparison, ModelCard, ModelRef, Run, Step, Trace, Vote, new_id
 from rgtg.store.queries import check_vote
-from rgtg.workbench.line_ups import LineUps
+from rgtg.workbench.columns.line_ups import LineUps
 from rgtg.workbench.workbench import ModelStatus
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning outside of an app

@@ -12,7 +12,7 @@ from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadSettings
 from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.records import ColumnSpec, ModelRef, Run
-from rgtg.workbench.copying import FORMS, number_text, run_text, spec_of
+from rgtg.workbench.columns.copying import FORMS, number_text, run_text, spec_of
 from rgtg.workbench.workbench import Workbench
 
 

@@ -19,7 +19,7 @@ LEVELS = (
     ("pages",),
     ("__main__", "cli", "api", "workbench"),
     ("jobs", "tools"),
-    ("engine", "training", "evaluation"),
+    ("engine", "runs", "training", "evaluation"),
     ("guidance", "models", "rewards", "store", "ratings"),
     ("preferences", "prompts", "plots", "figures", "docstrings"),
     ("records", "config", "errors", "system"),
@@ -33,6 +33,7 @@ WITHIN = {
     "cli": ("rgtg.workbench",),
     "api": ("rgtg.workbench",),
     "rgtg": ("rgtg.api",),  # at first use
+    "engine": ("rgtg.runs",),
     "evaluation": ("rgtg.engine",),
     "training": ("rgtg.evaluation.metrics",),
     "rewards": ("rgtg.models",),

@@ -9,7 +9,7 @@ from rgtg.errors import BadData, BadSettings
 from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec
-from rgtg.workbench.line_ups import LineUp, LineUps, line_up_columns, line_up_of, missing_models, missing_words, parse_line_up
+from rgtg.workbench.columns.line_ups import LineUp, LineUps, line_up_columns, line_up_of, missing_models, missing_words, parse_line_up
 
 TITLES = {"PARGS and its rivals", "Weights 0.5–8", "One-call rewards", "Segments", "Two rewards traded", "Training-free"}
 NAMES = ("full", "partial", "vocabulary", "autoregressive")

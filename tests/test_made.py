@@ -19,8 +19,8 @@ from rgtg.rewards.made.kinds import MADE, made_of, read_made, reward_model_of
 from rgtg.rewards.made.rules import LengthRule, PatternRule, RepetitionRule, WordListRule
 from rgtg.rewards.text import Answer
 from rgtg.workbench.budget import Budget, Pace
+from rgtg.workbench.columns.made import describe_kinds, file_name, try_reward
 from rgtg.workbench.library import Library
-from rgtg.workbench.made import describe_kinds, file_name, try_reward
 
 EXAMPLES = {
     "length": {"target": 3, "spread": 2.0},

@@ -10,7 +10,7 @@ from rgtg.config import GenerationConfig
 from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.guidance.spot_check import SpotCheck
 from rgtg.guidance.steps import Cost
-from rgtg.workbench.meter import cost_in_full, cost_in_short, cost_of, share_guided
+from rgtg.workbench.report.meter import cost_in_full, cost_in_short, cost_of, share_guided
 
 K, TOKENS = 5, 6
 

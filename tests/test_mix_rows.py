@@ -9,8 +9,8 @@ from pages.columns import read_spec, write_spec
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import ColumnSpec, ModelRef, Run
 from rgtg.rewards.combine import COMBINE
-from rgtg.workbench.copying import spec_of
-from rgtg.workbench.mixes import MAX_GUIDES, describe_combinations, read_mix
+from rgtg.workbench.columns.copying import spec_of
+from rgtg.workbench.columns.mixes import MAX_GUIDES, describe_combinations, read_mix
 
 MIX = (("partial", 2.0), ("full", -0.5))
 

@@ -15,8 +15,8 @@ from rgtg.errors import BadSettings
 from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, ModelCard
-from rgtg.workbench.copying import FORMS
-from rgtg.workbench.line_ups import LineUps
+from rgtg.workbench.columns.copying import FORMS
+from rgtg.workbench.columns.line_ups import LineUps
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

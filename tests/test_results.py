@@ -12,7 +12,7 @@ from rgtg.errors import BadSettings
 from rgtg.records import ModelRef
 from rgtg.store import rows
 from rgtg.store.store import Store
-from rgtg.workbench.results import results_of, sentences, table
+from rgtg.workbench.report.results import results_of, sentences, table
 from tests.store_records import make_comparison, make_vote
 
 METHODS = {"A": ("base", ()), "B": ("args", ((ModelRef("full", "1"), 1.0),)), "C": ("pargs", ((ModelRef("partial", "2"), 2.0),))}

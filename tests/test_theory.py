@@ -11,7 +11,7 @@ import pytest
 from pages.theory import ToyPanel, now
 from rgtg.errors import BadSettings
 from rgtg.evaluation.theory import INNER, Toy, soft_value
-from rgtg.workbench import demonstration
+from rgtg.workbench.report import demonstration
 
 
 @pytest.fixture(scope="module")

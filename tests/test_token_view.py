@@ -11,7 +11,7 @@ from pages.token_view import MAX_TRIED_TEXT, ColumnStream, all_facts, end_note, 
 from rgtg.config import GenerationConfig
 from rgtg.guidance.methods import METHODS, term_names, terms_of
 from rgtg.records import Candidate, ColumnSpec, ModelRef, Params, Run, Step, Trace, Tried
-from rgtg.workbench.others import OtherAnswer, other_answers
+from rgtg.workbench.report.others import OtherAnswer, other_answers
 
 HOSTILE = '` ${alert(1)} <img src=x onerror=alert(2)> </script> {{value}} "\\n\n\u2028 e\u0301 🧭'
 

@@ -14,7 +14,7 @@ from rgtg.evaluation.cells import planned
 from rgtg.evaluation.weights import Answer, guide_name, lines_of, peak
 from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.records import ColumnSpec
-from rgtg.workbench.copying import run_text
+from rgtg.workbench.columns.copying import run_text
 from rgtg.workbench.sweeps import Sweeps, WeightSweep
 
 GENERATION = GenerationConfig(max_new_tokens=6, temperature=0.8)

@@ -25,9 +25,9 @@ from rgtg.models.catalog import is_folder, split_label
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.store.export import FORMATS
-from rgtg.workbench.line_ups import line_up_columns
-from rgtg.workbench.meter import cost_of
-from rgtg.workbench.others import other_answers_json
+from rgtg.workbench.columns.line_ups import line_up_columns
+from rgtg.workbench.report.meter import cost_of
+from rgtg.workbench.report.others import other_answers_json
 
 if TYPE_CHECKING:
     from rgtg.training.reward_trainer import Progress

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from rgtg.config import Settings
-from rgtg.workbench.results import BY, TABLE_FORMATS, results_of, table
+from rgtg.workbench.report.results import BY, TABLE_FORMATS, results_of, table
 
 ABOUT = "rank methods by the votes in the database, with confidence intervals"
 

@@ -22,7 +22,16 @@ from rgtg.rewards.combine import SUM, combined
 from rgtg.system.serialization import to_json
 
 DEFINITIONS = "KL to the base LM with the same candidates"  # to be changed with the meaning of a metric: stored cells are then computed again
-MADE_BY = ("engine.py", "prompts.py", "records.py", "evaluation/cells.py", "guidance", "models", "rewards")  # sources that a cell depends on
+MADE_BY = (
+    "engine.py",
+    "runs.py",
+    "prompts.py",
+    "records.py",
+    "evaluation/cells.py",
+    "guidance",
+    "models",
+    "rewards",
+)  # sources that a cell depends on
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from rgtg.config import GenerationConfig
 from rgtg.docstrings import summary
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.guidance.base import GROUPS, GuidanceMethod
+from rgtg.guidance.base import ANSWERS, GROUPS, GuidanceMethod
 from rgtg.guidance.mixes.expressions import Check, located, parse_mix, settings_in
 from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
@@ -274,6 +274,11 @@ def term_names(run: Run) -> tuple[str, ...]:
     """Names of the summands of a candidate's score: ("log p", "β·r"); () if the method no longer exists."""
     rule = rule_of(run)
     return tuple(rule.terms(0.0, 0.0)) if rule else ()
+
+
+def gives_up_answers(rule: GuidanceMethod) -> bool:
+    """Whether what a rule gives up are complete answers, rather than pieces of one."""
+    return rule.group == ANSWERS
 
 
 def terms_of(run: Run, candidate: Candidate, num_tokens: int = 1) -> dict[str, float]:

@@ -19,7 +19,7 @@ from rgtg.models.catalog import Catalog, ModelInfo, is_folder, split_label
 from rgtg.models.vocabulary import check_family
 from rgtg.records import ModelRef
 from rgtg.system.stopping import waiting_for
-from rgtg.workbench.made import MadeRewards
+from rgtg.workbench.columns.made import MadeRewards
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Run
 from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
-from rgtg.workbench.copying import number_text, run_text
+from rgtg.workbench.columns.copying import number_text, run_text
 from rgtg.workbench.library import Library
 
 if TYPE_CHECKING:

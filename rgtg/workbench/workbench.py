@@ -18,9 +18,9 @@ from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
 from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
+from rgtg.workbench.columns.line_ups import LineUps
 from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
-from rgtg.workbench.line_ups import LineUps
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.sweeps import Sweeps
 from rgtg.workbench.trainings import Trainings

@@ -17,7 +17,7 @@ from rgtg.models.catalog import is_folder
 from rgtg.records import ColumnSpec
 from rgtg.system.files import write_json
 from rgtg.system.serialization import check_types, parse_json, read_json
-from rgtg.workbench.copying import run_text
+from rgtg.workbench.columns.copying import run_text
 
 if TYPE_CHECKING:
     from rgtg.workbench.library import Library

@@ -75,10 +75,8 @@ def test_an_encoder_guides_and_observes_and_its_remark_ends_the_answer():
 def test_its_time_counts_in_the_estimate_and_grows_with_the_square_of_the_length(tmp_path, monkeypatch):
     monkeypatch.setattr("rgtg.workbench.budget._pace", lambda network: Pace(0.0, float(network.backbone.strategy == "reencode")))  # of encoders alone
     found, budget = Models(tiny_lm(), {"bert": EncoderRewardModel.of(encoder("bert"))}), Budget(Settings(data_dir=tmp_path))
-    base, short, long = (
-        budget.estimate([run(found, method, reward_model="bert", tokens=n)], found).seconds
-        for method, n in (("base", 10), ("pargs", 10), ("pargs", 40))
-    )
+    runs = [run(found, "base", tokens=10), *(run(found, "pargs", reward_model="bert", tokens=n) for n in (10, 40))]
+    base, short, long = (budget.estimate([one], found).seconds for one in runs)
     assert base == 0 and long > 4 * short > 0
     (network,) = _networks(found.reward_models["bert"])
     assert network.head(network.backbone.forward(torch.tensor([[2, 9, 3]]), None, None, None)).shape == (1, 1, 1), "it can be measured"

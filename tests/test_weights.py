@@ -65,6 +65,13 @@ def test_a_scalar_head_of_another_name_is_read_and_said(rm, saved, name):
     assert load_classifier(folder, device="cpu").remark == f"its head is `{name}.weight` of the checkpoint"
 
 
+def test_a_head_of_another_name_may_have_several_outputs(rm, saved):
+    rename_head(rm, "v_head", rows=3)
+    model = load_reward_model(edit(rm, id2label={"0": "kind", "1": "brief", "2": "true"}), device="cpu")
+    assert model.loaded.labels == ("kind", "brief", "true") and model.loaded.remark == "its head is `v_head.weight` of the checkpoint"
+    assert model.of_label("brief").along((0, 5, 17), [IDS])[0] == rewards(saved / "rm"), "each output is the same head here"
+
+
 def test_its_bias_is_read_too_and_stays_when_the_model_is_saved_again(rm, saved, tmp_path):
     folder = rename_head(rm, "v_head.summary", bias=2.5)
     wanted = [pytest.approx(reward + 2.5, abs=1e-5) for reward in rewards(saved / "rm")]

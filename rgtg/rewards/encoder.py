@@ -144,7 +144,7 @@ class EncoderScorer(TextScorer):
         encoded = list(map(self.model.encode, answers))
         self._was_cut |= any(was_cut for _, was_cut in encoded)
         inputs = {tuple(map(tuple, one.values())): one for one, _ in encoded}
-        outputs = {key: self.model.recent[key] for key in inputs if key in self.model.recent}
+        outputs = {key: kept for key in inputs if (kept := self.model.recent.get(key)) is not None}  # other comparisons write too
         limit = PART_ON_CPU if self.model.loaded.model.device.type == "cpu" else PART
         batch = list[Key]()
         for key in sorted(inputs.keys() - outputs.keys(), key=lambda key: (len(key[0]), key)):

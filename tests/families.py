@@ -275,7 +275,7 @@ test compares lines with what they are now.
 
 - `siblings`: all candidates in one forward behind the cached prefix. `rows`: one row each over the cache. `states`, `steps`: copies of a
   recurrent state. `reencode`: no cache.
-- `text`: an encoder as reward model, which reads every text from its first token; the difference is that of a padded batch to texts alone.
+- `text`: an encoder as reward model, which reads every text from its first token; the difference is that of a batch to texts alone.
 - no encoder: the family reads both ways unless its config says `is_decoder`; without that it is refused as base LM.
 - —: transformers has no such model of it, or, as the note says, none of this size could be built.
 

@@ -75,10 +75,8 @@ def test_an_encoder_guides_and_observes_and_its_remark_ends_the_answer():
 def test_its_time_counts_in_the_estimate_and_grows_with_the_square_of_the_length(tmp_path, monkeypatch):
     monkeypatch.setattr("rgtg.workbench.budget._pace", lambda network: Pace(0.0, float(network.backbone.strategy == "reencode")))  # of encoders alone
     found, budget = Models(tiny_lm(), {"bert": EncoderRewardModel.of(encoder("bert"))}), Budget(Settings(data_dir=tmp_path))
-    base, short, long = (
-        budget.estimate([run(found, method, reward_model="bert", tokens=n)], found).seconds
-        for method, n in (("base", 10), ("pargs", 10), ("pargs", 40))
-    )
+    runs = [run(found, "base", tokens=10), *(run(found, "pargs", reward_model="bert", tokens=n) for n in (10, 40))]
+    base, short, long = (budget.estimate([one], found).seconds for one in runs)
     assert base == 0 and long > 4 * short > 0
     (network,) = _networks(found.reward_models["bert"])
     assert network.head(network.backbone.forward(torch.tensor([[2, 9, 3]]), None, None, None)).shape == (1, 1, 1), "it can be measured"
@@ -116,11 +114,21 @@ def test_the_template_of_a_card_says_whether_prompt_and_response_are_two_segment
         assert model.scorer(tiny_lm()).score_texts([answer]) == pytest.approx([float(plain(encoder("bert"), *texts[template])[0])], abs=1e-5)
 
 
-def test_an_encoder_whose_rewards_depend_on_padding_is_refused(monkeypatch):
+def test_where_padding_changes_the_outputs_only_texts_of_equal_length_share_a_forward(monkeypatch):
     loaded = encoder("bert", seed=9)
     forward = loaded.model.forward
     monkeypatch.setattr(loaded.model, "forward", lambda attention_mask=None, **inputs: forward(**inputs))
-    with pytest.raises(ModelRefused, match="depend on padding"):
-        EncoderRewardModel.of(loaded)
+    model = EncoderRewardModel.of(loaded)
+    assert not model.pads and EncoderRewardModel.of(encoder("bert")).pads
+    scorer, texts = model.scorer(tiny_lm()), ["good", "the food was good", "food"]
+    wanted = [float(plain(loaded, text)[0]) for text in texts]
+    assert scorer.score_texts([Answer("", text, False) for text in texts]) == pytest.approx(wanted, abs=1e-5) and scorer.num_forwards == 2
+
+
+def test_outputs_that_are_not_finite_are_refused_and_a_head_at_the_first_token_is_no_scalar_head(monkeypatch):
+    loaded = encoder("bert", seed=10)
     with pytest.raises(ModelRefused, match="no `score` layer"):
         ScalarRewardModel.of(loaded)
+    loaded.model.classifier.weight.fill_(float("nan"))
+    with pytest.raises(ModelRefused, match="not finite"):
+        EncoderRewardModel.of(loaded)

@@ -11,7 +11,7 @@ from test_weights import COLUMNS, GENERATION, sweeps
 
 from pages.sweeping import Texts, peak_words, read_weights
 from rgtg.errors import BadSettings, OverBudget
-from rgtg.evaluation.weights import Peak
+from rgtg.evaluation.weight_grid import Peak
 from rgtg.workbench.sweeps import WeightSweep
 
 OVER = OverBudget("This would take up to 9 minutes, and the limit is 120 s.", "Asked for: 60 columns.", "Lower `max_new_tokens`.")

@@ -22,7 +22,7 @@ from rgtg.workbench.library import Library
 if TYPE_CHECKING:
     from rgtg.engine import Models
     from rgtg.evaluation.cells import Cell
-    from rgtg.evaluation.weights import Answer, Interval, Line, Peak
+    from rgtg.evaluation.weight_grid import Answer, Interval, Line, Peak
     from rgtg.rewards.base import RewardModel
 
 Mix = tuple[tuple[str, float], ...]
@@ -61,7 +61,7 @@ class WeightSweep:
         self._stop.set()
 
     def __iter__(self) -> "Iterator[Answer | float]":
-        from rgtg.evaluation.weights import grid_answers
+        from rgtg.evaluation.weight_grid import grid_answers
 
         return grid_answers(self.runs, len(self.weights), self.num_seeds, self.models, self.judge, self._stop.is_set)
 
@@ -71,7 +71,7 @@ class WeightSweep:
 
     def described(self) -> list[DescribedLine]:
         """The lines, for a page."""
-        from rgtg.evaluation.weights import guide_name, line_name
+        from rgtg.evaluation.weight_grid import guide_name, line_name
 
         first = [self.runs[number * len(self.weights) * self.num_seeds] for number in range(len(self.lines))]
         return [
@@ -81,13 +81,13 @@ class WeightSweep:
 
     def curve(self, line: int, figure: str) -> "list[Interval | None]":
         """Mean of `judge`, `guide` or `kl` over the seeds so far, for each weight, with its interval; None where there is none."""
-        from rgtg.evaluation.weights import over_seeds
+        from rgtg.evaluation.weight_grid import over_seeds
 
         return [over_seeds(list(self._values(line, weight, figure).values())) for weight in range(len(self.weights))]
 
     def peak(self, line: int) -> "Peak | None":
-        """The weight at which the judge's mean is highest, see `evaluation.weights.peak`; None without a judge or answers."""
-        from rgtg.evaluation.weights import peak
+        """The weight at which the judge's mean is highest, see `evaluation.weight_grid.peak`; None without a judge or answers."""
+        from rgtg.evaluation.weight_grid import peak
 
         values = {weight: self._values(line, number, "judge") for number, weight in enumerate(self.weights)}
         shared = set.intersection(*(set(of_weight) for of_weight in values.values()))  # of a stopped grid the seeds that every weight has
@@ -164,7 +164,7 @@ class Sweeps:
         `Workbench.compare` does.
         """
         from rgtg.evaluation.sweep import AT_ONCE
-        from rgtg.evaluation.weights import grid_runs, lines_of
+        from rgtg.evaluation.weight_grid import grid_runs, lines_of
 
         check_text(prompt, "prompt")
         if not 2 <= len(set(weights)) == len(weights) <= MAX_WEIGHTS:

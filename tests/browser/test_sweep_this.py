@@ -120,7 +120,7 @@ def test_what_is_downloaded_is_what_was_made(visit, judged):
 def test_a_wrong_list_is_said_beside_it_and_a_long_grid_can_be_stopped(visit, judged, slow_engine, monkeypatch):
     import time
 
-    import rgtg.evaluation.weights as weights
+    import rgtg.evaluation.weight_grid as weights
 
     whole = weights.generate
 

@@ -11,7 +11,7 @@ from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
 from rgtg.evaluation import weights as weights_module
 from rgtg.evaluation.cells import planned
-from rgtg.evaluation.weights import Answer, guide_name, lines_of, peak
+from rgtg.evaluation.weight_grid import Answer, guide_name, lines_of, peak
 from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.records import ColumnSpec
 from rgtg.workbench.columns.copying import run_text

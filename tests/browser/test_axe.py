@@ -61,6 +61,7 @@ def models(person: Visitor) -> Callable[[], None]:
     def use() -> None:
         page.locator("#model-list .model").first.click()
         page.wait_for_selector("#card-facts")
+        page.locator("#made-form summary").click()
         page.locator("#add-place").fill("nothing/at-all/here")
         page.locator("#add-model").click()
         page.wait_for_selector(".error-note")

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, processors
 from transformers import PreTrainedTokenizerFast
 
 from rgtg.config import DataConfig, GenerationConfig
-from rgtg.engine import Models, Working, generate, make_run
+from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.evaluation.sweep import run_sweep
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import Loaded
@@ -140,7 +140,8 @@ def closing_with(token: str, name: str | None = None) -> PreTrainedTokenizerFast
 
 def generated(lm: BaseLM) -> tuple[list[Step], str]:
     models = Models(lm, {})
-    *steps, end = (event for _, event in generate([make_run("ab", "base", models, generation=GENERATION)], models))
+    events = generate([make_run("ab", "base", models, generation=GENERATION)], models)
+    *steps, end = (event for _, event in events if isinstance(event, Step | Ended))
     return steps, end.stop_reason
 
 
@@ -190,7 +191,7 @@ def test_a_guide_and_an_observer_of_another_template_read_the_complete_answer_wi
         readers[name] = replace(found, loaded=replace(found.loaded, card=card, tokenizer=closing_with("!")))
     params = (("beta", 0.0),) if method == "pargs" else (("n", 2),)
     run = make_run("ab", method, Models(lm, readers), params, "guide", ("observer",), GENERATION, forced_ids=tuple(s.token_id for s in steps[:3]))
-    (*taken, end) = (event for _, event in generate([run], Models(lm, readers)) if not isinstance(event, Working))
+    (*taken, end) = (event for _, event in generate([run], Models(lm, readers)) if isinstance(event, Step | Ended))
     assert end.stop_reason == "eos" and [s.token_id for s in taken] == [steps[2].token_id]
     for name, reader in readers.items():
         prompt_ids, ends = reader.loaded.encode_prompt("ab"), reader.loaded.closing

@@ -64,7 +64,7 @@ def describe_methods(workbench: Workbench) -> list[dict]:
             "about": m.about,
             "uses_reward": m.uses_reward,
             "objectives": m.objectives,
-            "language_models": bool(m.roles),
+            "language_models": m.reads_log_probs,
             "parameters": [_describe(p, dict(m.line_up).get(p.name, p.default)) for p in _texts_early(m.parameters)],
         }
         for group, methods in by_group(workbench.methods().values()).items()

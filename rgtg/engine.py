@@ -17,9 +17,9 @@ import torch
 from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadReward, BadSettings, RgtgError, Stopped
-from rgtg.guidance.methods import method
+from rgtg.guidance.methods import method, row_prompts
 from rgtg.guidance.proposals import propose
-from rgtg.guidance.requests import Proposal, Propose, Score
+from rgtg.guidance.requests import Proposal, Propose, Read, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
 from rgtg.guidance.steps import Ended, Event, Working, step_of
@@ -75,7 +75,7 @@ def make_run(
     guiding = [(models.reward_model(name), float(weight)) for name, weight in mix] if rule.uses_reward else []
     if rule.uses_reward and not guiding:
         raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", f"Add `{chosen.model_setting}=NAME`.")
-    check_guides(guiding, bool(chosen.roles), rule.reads_vocabulary)
+    check_guides(guiding, [role.language_model for role in chosen.roles], rule.reads_vocabulary)
     names = [guide.name for guide, _ in guiding]
     observing = [model for model in map(models.reward_model, dict.fromkeys(observers)) if model.name not in names]
     prompt_ids = lm.loaded.encode_prompt(prompt) if prompt_ids is None else tuple(prompt_ids)
@@ -87,7 +87,7 @@ def make_run(
         tuple(m.loaded.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids),
         VERSIONS,
     )  # fmt: skip
-    for ids in row_prompts(run, lm)[1:]:
+    for ids in row_prompts(run, lm.loaded.encode_prompt)[1:]:
         check_fits(len(ids), generation.max_new_tokens, lm.name, lm.context)
     for model in (*(guide for guide, _ in guiding), *observing):
         check_same_tokens(model.loaded, lm.loaded)
@@ -98,13 +98,6 @@ def make_run(
 def read_prompt(model: RewardModel, run: Run, lm: BaseLM) -> tuple[int, ...]:
     """Prompt ids of a run for a reward model: in the template of its card, or the run's own ids if the base LM has the same template."""
     return run.prompt_ids if model.loaded.template == lm.loaded.template else model.loaded.encode_prompt(run.prompt)
-
-
-def row_prompts(run: Run, lm: BaseLM) -> list[tuple[int, ...]]:
-    """Prompt ids of each row of a run for the base LM."""
-    rule = method(run.method).make(run.params)
-    others = [lm.loaded.encode_prompt(text) for text in rule.prompts(run.prompt)]
-    return [run.prompt_ids, *others] if others else [run.prompt_ids] * rule.num_rows
 
 
 class _Column:
@@ -123,7 +116,7 @@ class _Column:
         self.num_shown, self.error, self.ended = 0, "", False
         self.notes: list[str] = []  # which caches were found wrong
         self.has_unread = False  # whether an observer returned no rewards for new tokens: they are not waited for any longer
-        self.request: Propose | Score | None = None
+        self.request: Propose | Score | Read | None = None
         self.proposals: list[Proposal | None] | None = None  # of a request whose rewards are still to come
         self.rewards: dict[str, dict[int, SlotRewards]] = {}  # of the current request, by guide and slot
         self.generator = self.rule.generate(rows)
@@ -133,6 +126,8 @@ class _Column:
         self.proposals, self.rewards = None, {}
         try:
             self.request = self.generator.send(answer)
+            if isinstance(self.request, Propose) and self.request.guide is not None:
+                self.proposals = self.rows.every_token(self.lm.loaded.num_tokens)
         except StopIteration:
             self.request = None
         except RgtgError as error:
@@ -152,11 +147,16 @@ class _Column:
 
     def waits_for(self, name: str) -> bool:
         scoring = isinstance(self.request, Score) or self.proposals is not None
-        return scoring and name in self.guides and name not in self.rewards
+        return scoring and name in self.asked and name not in self.rewards
+
+    @property
+    def asked(self) -> list[str]:
+        """Guides that the current request asks."""
+        return list(self.guides) if (only := getattr(self.request, "guide", None)) is None else [list(self.guides)[only]]
 
     def asks_lm(self) -> list[int]:
         """Rows that wait for candidates of the base LM."""
-        return self.rows.active if isinstance(self.request, Propose) else []
+        return self.rows.active if isinstance(self.request, Propose) and self.request.guide is None else []
 
     def asks(self, name: str) -> dict[int, Sequence[int]]:
         """Slots to be scored by a reward model, each with its candidates; () for the current prefix alone."""
@@ -196,25 +196,23 @@ class _Column:
                 return
         if self.waits_for(name):
             self.rewards[name] = dict(answers)
-            if len(self.rewards) == len(self.guides):
+            if len(self.rewards) == len(self.asked):
                 self._resume_with_rewards()
 
     def _resume_with_rewards(self) -> None:
-        mix, weights = combine(self.run.combine), list(self.guides.values())
+        mix, weights = combine(self.run.combine), [self.guides[name] for name in self.asked]
+        by_guide = [(name, self.rewards[name]) for name in self.asked]
         if self.proposals is None:
-            rows = [[rewards[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, rewards in self._by_guide()]
+            rows = [[rewards[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, rewards in by_guide]
             if not all(math.isfinite(reward) for row in rows for reward in row):
                 self.fail(not_finite(next(iter(self.guides)), "at the end of an answer"))
             else:
                 self.resume(mix(torch.tensor(rows, dtype=torch.float64).unbind(), weights).tolist())
             return
         for row, proposal in self._to_score():
-            proposal.components = {name: rewards[self.slots[name][row]].candidates for name, rewards in self._by_guide()}
+            proposal.components = {name: rewards[self.slots[name][row]].candidates for name, rewards in by_guide}
             proposal.rewards = mix([torch.as_tensor(rewards) for rewards in proposal.components.values()], weights)
         self.resume(self.proposals)
-
-    def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
-        return [(name, self.rewards[name]) for name in self.guides]
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -248,14 +246,7 @@ class _Column:
         return Tried(text, ids, given_up.reward, given_up.threshold, given_up.weight)
 
     def end(self, started: float, check_forwards: int) -> Ended:
-        ids = [draft.token_id for draft in self.rows.settled]
-        if self.error:
-            reason = "error"
-        elif ids and ids[-1] in self.lm.loaded.eos_ids:
-            reason = "eos"
-        else:
-            full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
-            reason = "max_new_tokens" if full else "stopped"
+        reason = "error" if self.error else self.rows.stop_reason
         lm_forwards = self.cost.pop(LM, 0)
         seconds = time.perf_counter() - started
         return Ended(reason, self.error, lm_forwards, self.cost.total(), seconds, " ".join(self.notes), check_forwards)
@@ -265,7 +256,7 @@ class _Round:
     """The batches of all models and the columns they serve. Construction and each round may raise `Stopped`, before a forward."""
 
     def __init__(self, runs: Sequence[Run], models: Models):
-        self.models = models
+        self.models, lm = models, models.base_lm
         self.columns: list[_Column] = []
         longest, widest = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
         rules = [method(run.method).make(run.params) for run in runs]
@@ -278,10 +269,8 @@ class _Round:
             wanted = [(LM, rule.num_rows), *((ref.name, rule.num_rows) for ref, _ in run.guides), *((ref.name, 1) for ref in run.observers)]
             for name, num_rows in wanted:
                 own[name] = range(len(prompts[name]), len(prompts[name]) + num_rows)
-                of_lm = name == LM
-                prompts[name] += (
-                    row_prompts(run, models.base_lm) if of_lm else [read_prompt(models.reward_model(name), run, models.base_lm)] * num_rows
-                )
+                reads = row_prompts(run, lm.loaded.encode_prompt) if name == LM else [read_prompt(models.reward_model(name), run, lm)] * num_rows
+                prompts[name] += reads
                 given[name] += [run.forced_ids[:-1]] * num_rows
         check_stopped()
         self.lm = models.base_lm.start(prompts[LM], given[LM], longest + 2)
@@ -346,7 +335,18 @@ class _Round:
         for column, asks in asking:
             column.receive(name, {slot: answers[slot] for slot in asks})
 
+    def _read(self, column: _Column, num_tokens: int) -> None:
+        """Let the base LM read what another model wrote in a column."""
+        check_stopped()
+        before, asks = self.lm.num_forwards, dict.fromkeys(column.slots[LM][: len(column.rows.drafts)], num_tokens)
+        column.rows.take_read(self.checks[LM].served(partial(self.lm.logits_before, asks), list(asks)).values())
+        column.cost[LM] += self.lm.num_forwards - before
+        column.resume()
+
     def _serve_lm(self, alive: Sequence[_Column]) -> None:
+        for column in alive:
+            if isinstance(column.request, Read):
+                self._read(column, column.request.num_tokens)
         asking = [(column, rows) for column in alive if (rows := column.asks_lm())]
         if not asking:
             return

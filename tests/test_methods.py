@@ -120,7 +120,7 @@ def test_a_role_may_have_a_default_of_its_own():
     rsd = METHODS["rsd"]
     assert (rsd.default_guide(installed), rsd.default_roles(installed)) == ("partial", {"draft": "arm"})
     assert mix_of(ColumnSpec("rsd"), "partial", "base", rsd.default_roles(installed)) == (("partial", 1.0), ("arm", 0.0))
-    assert METHODS["experts"].default_roles(installed) == {}
+    assert METHODS["experts"].default_roles(installed | {"unnamed": ""}) == {}
 
 
 def test_a_role_without_a_model_leaves_no_guide():

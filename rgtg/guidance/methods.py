@@ -106,7 +106,7 @@ class Method:
     def default_roles(self, objectives: Mapping[str, str]) -> dict[str, str]:
         """{role: model} for the roles with an objective of their own, as far as such a model is among the installed ones."""
         first = {objective: name for name, objective in reversed(list(objectives.items()))}
-        return {role.name: first[role.objective] for role in self.roles if role.objective in first}
+        return {role.name: first[role.objective] for role in self.roles if role.objective and role.objective in first}
 
     @property
     def about(self) -> str:

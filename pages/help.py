@@ -65,6 +65,7 @@ KEYS = (
     ("U", "Undo the vote"),
     ("← →, Home, End", "Within an answer: the previous or next token, the first, the last"),
     ("Enter", "On a token: why it was selected"),
+    ("1 … 9, 0", "In a column by hand or its table: choose that candidate; Backspace takes the last choice back"),
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import EventListener
 
-from rgtg.guidance.methods import gives_up_answers, rule_of, term_names, terms_of
+from rgtg.guidance.methods import rule_of, term_names, terms_of
 from rgtg.records import Candidate, Run, Step, Trace, Tried, plain_params
 from rgtg.workbench.report.meter import cost_in_full, cost_in_short
 
@@ -87,7 +87,7 @@ def _tried(tried: Sequence[Tried], run: Run | None) -> dict:
     if not tried:
         return {}
     rule = rule_of(run) if run else None
-    limit = MAX_ANSWERS if rule and gives_up_answers(rule) else MAX_TRIED
+    limit = MAX_ANSWERS if rule and rule.num_rows > 1 else MAX_TRIED
     rows = [[_cut(one.text), _number(one.reward), _number(one.threshold), _number(one.weight)] for one in tried[:limit]]
     return {"y": {"rows": rows, "more": len(tried) - len(rows)}}
 

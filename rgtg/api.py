@@ -98,7 +98,8 @@ def _generation(settings: dict[str, Any]) -> GenerationConfig:
 def _mix(spec: ColumnSpec, models: Models) -> tuple[tuple[str, float], ...]:
     """Reward models that guide: those named, else the defaults of the method."""
     objectives = {m.name: m.objective for m in models.reward_models.values() if m.guides and m.name != models.base_lm.name}
-    return mix_of(spec, method(spec.method).default_guide(objectives), models.base_lm.name)
+    chosen = method(spec.method)
+    return mix_of(spec, chosen.default_guide(objectives), models.base_lm.name, chosen.default_roles(objectives))
 
 
 def _with_base_lm(models: Models) -> Models:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from rgtg.errors import BadReward, RgtgError, Stopped
-from rgtg.guidance.methods import method
+from rgtg.guidance.methods import method, row_prompts
 from rgtg.guidance.mixes.standards import Measured, measured
 from rgtg.guidance.proposals import propose
-from rgtg.guidance.requests import Proposal, Propose, Score
+from rgtg.guidance.requests import Proposal, Propose, Read, Score
 from rgtg.guidance.rows import Draft, Follower, GivenUp, Rows
 from rgtg.guidance.spot_check import SpotCheck, record_of
 from rgtg.guidance.steps import Cost, Ended, Event, Standardised, Working, cost_of, step_of, tried_of
@@ -25,12 +26,12 @@ from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream
 from rgtg.records import Run, Step
 from rgtg.rewards.base import Opening, RewardPrefixes, SlotRewards, not_finite
-from rgtg.rewards.combine import mixed
-from rgtg.runs import Models, make_run, opening, row_prompts
+from rgtg.rewards.combine import mixed, weighted_sum
+from rgtg.runs import Models, make_run, opening
 from rgtg.system.room import next_to_begin
 from rgtg.system.stopping import check_stopped, stoppable
 
-__all__ = ["Cost", "Ended", "Event", "Models", "Standardised", "Working", "generate", "make_run", "opening", "row_prompts"]
+__all__ = ["Cost", "Ended", "Event", "Models", "Standardised", "Working", "generate", "make_run", "opening"]
 LM = ""  # key of the base LM among the models; no reward model has this name
 
 
@@ -50,7 +51,7 @@ class _Column:
         self.num_shown, self.error, self.ended, self.started = 0, "", False, 0.0
         self.notes: list[str] = []  # which caches were found wrong
         self.has_unread = False  # whether an observer returned no rewards for new tokens: they are not waited for any longer
-        self.request: Propose | Score | None = None
+        self.request: Propose | Score | Read | None = None
         self.proposals: list[Proposal | None] | None = None  # of a request whose rewards are still to come
         self.rewards: dict[str, dict[int, SlotRewards]] = {}  # of the current request, by guide and slot
         self.generator = self.rule.generate(rows)
@@ -60,6 +61,8 @@ class _Column:
         self.proposals, self.rewards = None, {}
         try:
             self.request = self.generator.send(answer)
+            if isinstance(self.request, Propose) and self.request.guide is not None:
+                self.proposals = self.rows.every_token(self.lm.loaded.num_tokens)
         except StopIteration:
             self.request = None
         except RgtgError as error:
@@ -84,11 +87,16 @@ class _Column:
 
     def waits_for(self, name: str) -> bool:
         scoring = isinstance(self.request, Score) or self.proposals is not None
-        return scoring and name in self.guides and name not in self.rewards
+        return scoring and name in self.asked and name not in self.rewards
+
+    @property
+    def asked(self) -> list[str]:
+        """Guides that the current request asks."""
+        return list(self.guides) if (only := getattr(self.request, "guide", None)) is None else [list(self.guides)[only]]
 
     def asks_lm(self) -> list[int]:
         """Rows that wait for candidates of the base LM."""
-        return self.rows.active if isinstance(self.request, Propose) else []
+        return self.rows.active if isinstance(self.request, Propose) and self.request.guide is None else []
 
     def asks(self, name: str) -> dict[int, Sequence[int]]:
         """Slots to be scored by a reward model, each with its candidates; () for the current prefix alone."""
@@ -128,24 +136,28 @@ class _Column:
                 return
         if self.waits_for(name):
             self.rewards[name] = dict(answers)
-            if len(self.rewards) == len(self.guides):
+            if len(self.rewards) == len(self.asked):
                 self._resume_with_rewards()
 
     def _resume_with_rewards(self) -> None:
+        by_guide = [(name, self.rewards[name]) for name in self.asked]
         if self.proposals is None:
-            rows = [[rewards[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, rewards in self._by_guide()]
+            rows = [[rewards[slot].reward for slot in self.slots[name][: len(self.rows.drafts)]] for name, rewards in by_guide]
             if not all(math.isfinite(reward) for row in rows for reward in row):
                 self.fail(not_finite(next(iter(self.guides)), "at the end of an answer"))
             else:
-                self.resume(mixed(self.run, torch.tensor(rows, dtype=torch.float64).unbind(), self.rows.lengths).tolist())
+                self.resume(self._mixed(torch.tensor(rows, dtype=torch.float64).unbind(), self.rows.lengths).tolist())
             return
         for row, proposal in self._to_score():
-            proposal.components = {name: rewards[self.slots[name][row]].candidates for name, rewards in self._by_guide()}
-            proposal.rewards = mixed(self.run, [torch.as_tensor(rewards) for rewards in proposal.components.values()], self.rows.num_tokens(row) + 1)
+            proposal.components = {name: rewards[self.slots[name][row]].candidates for name, rewards in by_guide}
+            proposal.rewards = self._mixed([torch.as_tensor(rewards) for rewards in proposal.components.values()], self.rows.num_tokens(row) + 1)
         self.resume(self.proposals)
 
-    def _by_guide(self) -> list[tuple[str, dict[int, SlotRewards]]]:
-        return [(name, self.rewards[name]) for name in self.guides]
+    def _mixed(self, rewards: Sequence[Tensor], num_tokens: Sequence[int] | int) -> Tensor:
+        """The rewards of the guides that were asked, combined; a guide that is asked alone has its weight."""
+        if len(rewards) == len(self.guides):
+            return mixed(self.run, rewards, num_tokens)
+        return weighted_sum(rewards, [self.guides[name] for name in self.asked])
 
     def events(self) -> Iterator[Step | Working]:
         """New steps that all reward models have scored, then a note while newer tokens may still be discarded."""
@@ -173,14 +185,7 @@ class _Column:
         return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
 
     def end(self, check_forwards: int, cost: Cost) -> Ended:
-        ids = [draft.token_id for draft in self.rows.settled]
-        if self.error:
-            reason = "error"
-        elif ids and ids[-1] in self.lm.loaded.eos_ids:
-            reason = "eos"
-        else:
-            full = self.rows.num_given + len(ids) >= self.run.generation.max_new_tokens or len(self.run.forced_ids) > self.rows.max_new_tokens
-            reason = "max_new_tokens" if full else "stopped"
+        reason = "error" if self.error else self.rows.stop_reason
         return Ended(reason, self.error, time.perf_counter() - self.started, " ".join(self.notes), check_forwards, **vars(cost))
 
 
@@ -188,7 +193,7 @@ class _Round:
     """The batches of all models and the columns they serve. Construction and each round may raise `Stopped`, before a forward."""
 
     def __init__(self, runs: Sequence[Run], models: Models):
-        self.models = models
+        self.models, lm = models, models.base_lm
         self.columns: list[_Column] = []
         longest, widest = (max(getattr(run.generation, name) for run in runs) for name in ("max_new_tokens", "top_k"))
         rules = [method(run.method).make(run.params) for run in runs]
@@ -201,7 +206,8 @@ class _Round:
             wanted = [(LM, rule.num_rows), *((ref.name, rule.num_rows) for ref, _ in run.guides), *((ref.name, 1) for ref in run.observers)]
             for name, num_rows in wanted:
                 own[name] = range(len(openings[name]), len(openings[name]) + num_rows)
-                openings[name] += [Opening(run.prompt, ids) for ids in row_prompts(run, models.base_lm)] if name == LM else [opening(run)] * num_rows
+                of_lm = [Opening(run.prompt, ids) for ids in row_prompts(run, lm.loaded.encode_prompt)] if name == LM else []
+                openings[name] += of_lm or [opening(run)] * num_rows
                 given[name] += [run.forced_ids[:-1]] * num_rows
         check_stopped()
         self.lm = models.base_lm.start([of_slot.ids for of_slot in openings[LM]], given[LM], longest + 2)
@@ -271,7 +277,18 @@ class _Round:
         for column, asks in asking:
             column.receive(name, {slot: answers[slot] for slot in asks})
 
+    def _read(self, column: _Column, num_tokens: int) -> None:
+        """Let the base LM read what another model wrote in a column."""
+        check_stopped()
+        before, asks = self.lm.num_forwards, dict.fromkeys(column.slots[LM][: len(column.rows.drafts)], num_tokens)
+        column.rows.take_read(self.checks[LM].served(partial(self.lm.logits_before, asks), list(asks)).values())
+        column.cost[LM] += self.lm.num_forwards - before
+        column.resume()
+
     def _serve_lm(self, alive: Sequence[_Column]) -> None:
+        for column in alive:
+            if isinstance(column.request, Read):
+                self._read(column, column.request.num_tokens)
         asking = [(column, rows) for column in alive if (rows := column.asks_lm())]
         if not asking:
             return

@@ -12,7 +12,7 @@ import torch
 from rgtg import __version__
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
-from rgtg.guidance.methods import method
+from rgtg.guidance.methods import method, row_prompts
 from rgtg.models.lm import BaseLM
 from rgtg.prompts import check_fits
 from rgtg.records import Params, Run
@@ -65,7 +65,7 @@ def make_run(
     guiding = [(models.reward_model(name), float(weight)) for name, weight in mix] if rule.uses_reward else []
     if rule.uses_reward and not guiding:
         raise BadSettings(f"Method `{method_name}` needs a reward model.", "None was given.", f"Add `{chosen.model_setting}=NAME`.")
-    check_guides(guiding, bool(chosen.roles), rule.reads_vocabulary)
+    check_guides(guiding, [role.language_model for role in chosen.roles], rule.reads_vocabulary)
     names = [guide.name for guide, _ in guiding]
     observing = [model for model in map(models.reward_model, dict.fromkeys(observers)) if model.name not in names]
     prompt_ids = lm.loaded.encode_prompt(prompt) if prompt_ids is None else tuple(prompt_ids)
@@ -76,7 +76,7 @@ def make_run(
         prompt, method_name, lm.loaded.ref, values, tuple((guide.ref, weight) for guide, weight in guiding), combining,
         tuple(m.ref for m in observing), generation, seed, prompt_ids, tuple(forced_ids), VERSIONS,
     )  # fmt: skip
-    for ids in row_prompts(run, lm)[1:]:
+    for ids in row_prompts(run, lm.loaded.encode_prompt)[1:]:
         check_fits(len(ids), generation.max_new_tokens, lm.name, lm.context)
     for model in (*(guide for guide, _ in guiding), *observing):
         model.reads(lm).check_fits(opening(run), generation.max_new_tokens)
@@ -86,10 +86,3 @@ def make_run(
 def opening(run: Run) -> Opening:
     """The prompt of a run, for the reader of a reward model."""
     return Opening(run.prompt, run.prompt_ids)
-
-
-def row_prompts(run: Run, lm: BaseLM) -> list[tuple[int, ...]]:
-    """Prompt ids of each row of a run for the base LM."""
-    rule = method(run.method).make(run.params)
-    others = [lm.loaded.encode_prompt(text) for text in rule.prompts(run.prompt)]
-    return [run.prompt_ids, *others] if others else [run.prompt_ids] * rule.num_rows

@@ -87,6 +87,7 @@ class _Model:
     def __init__(self, name: str):
         self.name = name
         self.loaded = SimpleNamespace(ref=ModelRef(name), tokenizer=_Tokenizer(), end_ids=lambda writer: {}, template=("plain", ""), num_tokens=SIZE)
+        self.loaded.encode_prompt = lambda text: (0,)
         self.loaded.eos_ids, self.loaded.silent_ids, self.loaded.closing = frozenset({END}), frozenset({END}), (END,)
 
 
@@ -107,7 +108,11 @@ class ToyLM(_Model):
             batch.num_forwards += 1
             return torch.stack([logits[slot][batch.texts[slot]] for slot in slots])
 
-        batch.forward = forward
+        def logits_before(asks: Mapping[int, int]) -> dict[int, torch.Tensor]:
+            batch.num_forwards += 1
+            return {slot: torch.stack([logits[slot][batch.texts[slot][:-i]] for i in range(num, 0, -1)]) for slot, num in asks.items()}
+
+        batch.forward, batch.logits_before = forward, logits_before
         return batch
 
 

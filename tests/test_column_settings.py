@@ -44,9 +44,11 @@ def test_a_further_column_is_no_copy_of_one_that_is_there():
     assert len(others(BENCH, LINE_UP[:1])) >= 3
 
 
-def test_without_a_reward_model_a_further_column_is_the_base_lm():
+def test_without_a_reward_model_a_further_column_has_a_method_that_needs_none():
     library = SimpleNamespace(guide_for=lambda key: None)
-    assert {spec.method for spec in others(SimpleNamespace(library=library, methods=lambda: METHODS), LINE_UP[:1])} == {"base"}
+    assert {spec.method for spec in others(SimpleNamespace(library=library, methods=lambda: METHODS), LINE_UP[:1])} == {
+        key for key, m in METHODS.items() if not m.uses_reward and key != "base"
+    }
 
 
 def test_a_method_chosen_anew_has_the_weight_of_a_line_up():

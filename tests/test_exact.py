@@ -170,9 +170,11 @@ def rejected_at_1_and_2() -> dict[Answer, float]:
     target: Counter[Answer] = Counter()
     longer = {v: completions((v,), 1) for v in range(SIZE)}
     ends = {text: completions(text, LENGTH - 2) for v in range(SIZE) for text in longer[v]}
+    two_best: Counter[tuple[int, int]] = Counter()
     for tokens in itertools.product(range(SIZE), repeat=4):
-        p = math.prod(TOY.next_probs(())[v] for v in tokens)
         first, second = sorted(tokens, key=lambda v: -TOY.rewards[(v,)])[:2]
+        two_best[first, second] += math.prod(TOY.next_probs(())[v] for v in tokens)
+    for (first, second), p in two_best.items():
         for (a, q), (b, r) in itertools.product(longer[first].items(), longer[second].items()):
             for text, share in ends[max(a, b, key=TOY.rewards.__getitem__)].items():
                 target[text] += p * q * r * share

@@ -31,6 +31,7 @@ NEUTRAL = {  # the parameters under which a method is the base LM, under the sam
     "aad": {"beta": 0.0, "plausibility": 0.0, "pick": "sample"},
     "contrastive-prompt": {"beta": 0.0},
     "nudging": {"threshold": 0.0},
+    "rsd": {"threshold": 1e6},
     "mod": {"beta": 0.0},
     "best-of-n": {"n": 1},
     "cards": {"threshold": -math.inf},
@@ -52,6 +53,7 @@ ACTIVE = {key: {"beta": 1.5} for key in ("args", "pargs", "pargs-greedy", "farma
     "aad": {"plausibility": 0.3},
     "contrastive-prompt": {"beta": 1.5, "positive": "good", "negative": "bad"},
     "nudging": {"threshold": 0.5},
+    "rsd": {"threshold": 1.0, "segment": 3},
     "rad": {"beta": 8.0},
     "fudge": {"weight": 3.0},
     "sparse": {"beta": 1.5, "entropy": 1.0},
@@ -79,7 +81,8 @@ def models() -> Models:
 
 
 def run(found: Models, key: str, **settings) -> Run:
-    return run_with(found, key, **({"reward_model": LM} if METHODS[key].roles else {}) | settings)
+    guide = {"reward_model": [("one", 1.0), (LM, 0.0)]} if key == "rsd" else {"reward_model": LM} if METHODS[key].roles else {}
+    return run_with(found, key, **guide | settings)
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.6, "top_k": 5, "top_p": 0.9}, {"temperature": 0.0}], ids=["usual", "cut", "greedy"])
@@ -159,7 +162,7 @@ def test_after_stop_nothing_is_read_or_scored_and_the_first_row_is_kept(key):
     for hook in hooks:
         hook.remove()
     assert reads == counts and end.stop_reason == "stopped" and end.error == ""
-    assert len(steps) in (3, 4) or key in ("cards", "transfer-q")  # one first reads the prompt's reward, one is in its second rollout
+    assert len(steps) in (3, 4) or key in ("cards", "transfer-q", "rsd")  # one first reads the prompt's reward, one is in its second rollout
     if METHODS[key].rule is METHODS["best-of-n"].rule:
         assert all(s.reward("one") is None for s in steps), "kept unscored"
 
@@ -179,7 +182,7 @@ def test_a_reward_that_is_no_number_ends_one_column_with_its_words():
     found = models()
     scalar, lm = found.reward_models["one"], found.reward_models[LM]
     for key in (key for key, m in METHODS.items() if m.uses_reward):
-        num_good = 0 if key in SCORED_ONCE else 2
+        num_good = 0 if key in SCORED_ONCE else 7 if key == "rsd" else 2  # the first segment of a draft model is kept or none
         bad = replace(lm, lm=replace(lm.lm, head=Failing(lm.lm.head, num_good))) if METHODS[key].roles else None
         bad = bad or replace(scalar, head=Failing(scalar.head, num_good))
         broken = replace(found, reward_models=found.reward_models | {bad.name: bad})

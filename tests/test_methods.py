@@ -94,6 +94,9 @@ def test_the_list_is_read_without_loading_torch():
         ("experts:anti_expert=b,beta=2", [("lm", 1.0), ("b", -1.0)]),
         ("experts:reward_model=a", [("a", 1.0), ("base", -1.0)]),
         ("implicit:tuned=a,reference=b", [("a", 1.0), ("b", -1.0)]),
+        ("rsd", [("lm", 1.0), ("base", 0.0)]),
+        ("rsd:draft=a", [("lm", 1.0), ("a", 0.0)]),
+        ("rsd:reward_model=a,threshold=1", [("a", 1.0), ("base", 0.0)]),
         ("aad:tuned=a", [("a", 1.0), ("base", -1.0)]),
         ("nudging:nudger=a", [("a", 1.0)]),
         ("dera:aligned=a", [("a", 1.0)]),
@@ -110,6 +113,14 @@ def test_models_named_by_their_role_are_guides_with_signs_and_others_take_the_de
 def test_a_text_may_have_commas_and_equals_signs():
     text = "contrastive-prompt:positive=so good, a = b,and more,negative=so bad,beta=2"
     assert dict(parse_run(text, GenerationConfig()).params) == {"positive": "so good, a = b,and more", "negative": "so bad", "beta": 2.0}
+
+
+def test_a_role_may_have_a_default_of_its_own():
+    installed = {"partial": "partial", "arm": "autoregressive", "other": "autoregressive"}
+    rsd = METHODS["rsd"]
+    assert (rsd.default_guide(installed), rsd.default_roles(installed)) == ("partial", {"draft": "arm"})
+    assert mix_of(ColumnSpec("rsd"), "partial", "base", rsd.default_roles(installed)) == (("partial", 1.0), ("arm", 0.0))
+    assert METHODS["experts"].default_roles(installed | {"unnamed": ""}) == {}
 
 
 def test_a_role_without_a_model_leaves_no_guide():

@@ -2,14 +2,17 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 import torch
-from enumerable import SIZE, Answer, Toy, ToyLM, distance, log_probs_of
-from test_exact import LMS, OTHERS, TOY, ids_of, log_p, of, signed, step_by_step
+from enumerable import SIZE, Answer, Toy, ToyLM, by_chance, distance, log_probs_of
+from test_exact import LMS, OTHERS, TOY, ids_of, is_complete, log_p, of, signed, step_by_step
+from tiny_models import tiny_lm, tiny_reward, tiny_token_reward
 
-from rgtg.engine import Ended, Models, generate
+from rgtg.config import GenerationConfig
+from rgtg.engine import Ended, Models, generate, make_run
 from rgtg.guidance.methods import terms_of
 from rgtg.records import Step
 
@@ -141,6 +144,82 @@ def test_a_contrastive_prompt_adds_the_log_ratio_behind_its_two_texts_in_one_for
         for c in step.candidates:
             assert dict(c.rewards) == {"contrast": pytest.approx(ratio(ids, c.token_id), abs=1e-5)}
             assert terms_of(run, c) == pytest.approx({"log p": c.log_prob, "β·r": 1.3 * dict(c.rewards)["contrast"]}, abs=1e-5)
+
+
+# --- reward-guided speculative decoding ---------------------------------------------------------------------------------
+
+DRAFTED = [("reward", 1.0), ("one", 0.0)]
+
+
+def rsd(threshold: float, segment: int) -> dict[Answer, float]:
+    """Segment by segment: the draft's where its reward is high enough, else any of the base LM."""
+    target: Counter[Answer] = Counter()
+
+    def segments(ids: Answer, next_probs: Callable[[Answer], list[float]]) -> dict[Answer, float]:
+        ends = {ids: 1.0}
+        for _ in range(segment):
+            longer: Counter[Answer] = Counter()
+            for text, p in ends.items():
+                for v, q in [(None, 1.0)] if is_complete(text) else enumerate(next_probs(text)):
+                    longer[text if v is None else (*text, v)] += p * q
+            ends = dict(longer)
+        return ends
+
+    def extend(ids: Answer, mass: float) -> None:
+        if is_complete(ids):
+            target[ids] += mass
+            return
+        drafted = segments(ids, lambda text: [math.exp(of("one", text, v)) for v in range(SIZE)])
+        kept = {end: p for end, p in drafted.items() if TOY.rewards[end] >= threshold}
+        rejected = 1 - sum(kept.values())
+        for end, p in kept.items():
+            extend(end, mass * p)
+        for end, p in segments(ids, TOY.next_probs).items():
+            extend(end, mass * rejected * p)
+
+    extend((), 1.0)
+    return dict(target)
+
+
+@pytest.mark.parametrize("num", [300, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_rsd_keeps_the_drafts_segment_where_its_reward_is_high_enough(num):
+    shares = LMS.shares("rsd", num, threshold=0.2, segment=2, mix=DRAFTED)
+    target, wrong = rsd(0.2, 2), rsd(1.5, 2)
+    assert distance(shares, target) < by_chance(target, num) < distance(shares, wrong)
+
+
+def test_rsd_asks_the_base_lm_once_for_a_kept_segment_and_for_each_token_of_one_that_it_writes():
+    seen = set()
+    for seed in range(12):
+        events = [e for _, e in generate([LMS.run("rsd", seed, threshold=0.2, segment=2, mix=DRAFTED)], LMS.models)]
+        *steps, end = [event for event in events if isinstance(event, Step | Ended)]
+        ids = tuple(step.token_id for step in steps)
+        segments = [range(start, min(start + 2, len(ids))) for start in range(0, len(ids), 2)]
+        rejected = [bool(steps[s[0]].tried) for s in segments]
+        seen.update(rejected)
+        drafted = sum(len(t.token_ids) for step in steps for t in step.tried) + sum(
+            len(s) for s, no in zip(segments, rejected, strict=True) if not no
+        )
+        assert end.lm_forwards == sum(len(s) if no else 1 for s, no in zip(segments, rejected, strict=True))
+        assert drafted + len(segments) <= end.reward_forwards <= drafted + len(segments) + 2  # and what is read for the record at the end
+        for i, step in enumerate(steps):
+            assert step.log_prob == pytest.approx(log_p(ids[:i], step.token_id), abs=1e-5), "the base LM's, whoever wrote it"
+            assert [c.log_prob for c in step.candidates] == pytest.approx(sorted((log_p(ids[:i], v) for v in range(SIZE)), reverse=True), abs=1e-5)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom", "jamba", "qwen3_5"])
+def test_what_a_draft_wrote_is_read_as_without_a_cache(family):
+    lm, draft = tiny_lm(family), tiny_token_reward("autoregressive", family)
+    models = Models(lm, {"one": tiny_reward("llama", 1, "one"), draft.name: draft})
+    generation = GenerationConfig(max_new_tokens=11)
+    for threshold in (-1e6, 0.0):
+        run = make_run("the food", "rsd", models, (("threshold", threshold),), [("one", 1.0), (draft.name, 0.0)], (), generation, seed=1)
+        steps = [event for _, event in generate([run], models) if isinstance(event, Step)]
+        ids = [*run.prompt_ids, *(step.token_id for step in steps)]
+        plain = lm.loaded.model(torch.tensor([ids])).logits[0, len(run.prompt_ids) - 1 : -1].log_softmax(-1)
+        assert len(steps) > 3 or steps[-1].token_id == 1
+        assert [s.log_prob for s in steps] == pytest.approx([float(row[s.token_id]) for row, s in zip(plain, steps, strict=True)], abs=1e-3)
 
 
 @pytest.mark.slow

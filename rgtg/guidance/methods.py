@@ -4,7 +4,7 @@ Knows nothing of models, the engine or the screen.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
@@ -12,14 +12,15 @@ from typing import Any
 from rgtg.config import GenerationConfig
 from rgtg.docstrings import summary
 from rgtg.errors import BadSettings, RgtgError
-from rgtg.guidance.base import ANSWERS, GROUPS, GuidanceMethod
+from rgtg.guidance.base import GROUPS, GuidanceMethod
 from rgtg.guidance.mixes.expressions import Check, located, parse_mix, settings_in
 from rgtg.guidance.rules import FUDGE, RAD, Base, Interpolation, RewardShift, Sparse
 from rgtg.guidance.segments import CARDS, BlockBestOfK, ChunkBeam, TransferQ
 from rgtg.guidance.sequences import BestOfN, BestOfPoisson, Particles, SoftBestOfN, SpeculativeRejection
-from rgtg.guidance.token_rules.by_hand import ByHand
-from rgtg.guidance.token_rules.contrast import AlignmentAware, Contrast, ContrastivePrompt
-from rgtg.guidance.token_rules.nudging import Nudging
+from rgtg.guidance.several_writers.by_hand import ByHand
+from rgtg.guidance.several_writers.contrast import AlignmentAware, Contrast, ContrastivePrompt
+from rgtg.guidance.several_writers.nudging import Nudging
+from rgtg.guidance.several_writers.rsd import RSD
 from rgtg.records import Candidate, ColumnSpec, Params, Run
 from rgtg.rewards.combine import combine, combined, needs_standards
 
@@ -54,12 +55,15 @@ class Parameter:
 class Role:
     """A language model that a method reads beside the base LM, by what it is to the method; its log probabilities have this weight.
 
-    If a run names none, the base LM itself stands in (`base_lm`), or else the first model trained for the method's objective.
+    If a run names none, the base LM itself stands in (`base_lm`), or else the first model trained for the role's or the method's `objective`.
+    One role may be that of the reward model, which is no `language_model`.
     """
 
     name: str
     weight: float
     base_lm: bool = False
+    objective: str = ""
+    language_model: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,26 @@ class Method:
         return self.roles[0].name if self.roles else "reward_model"
 
     @property
+    def reads_log_probs(self) -> bool:
+        """Whether its first model is a language model, whose log probabilities it reads."""
+        return bool(self.roles) and self.roles[0].language_model
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """Training objectives of the reward models it may take by default, the best first. A role is for a language model alone."""
-        return (self.objective,) if self.roles else tuple(dict.fromkeys((self.objective, STAND_IN)))
+        return (self.objective,) if self.reads_log_probs else tuple(dict.fromkeys((self.objective, STAND_IN)))
 
     def default_guide(self, objectives: Mapping[str, str]) -> str | None:
         """Its default among installed reward models, {name: training objective}: the first of the best objective, else the first at all."""
         if not self.uses_reward:
             return None
         names = [name for wanted in self.objectives for name, objective in objectives.items() if objective == wanted]
-        return next(iter(names if self.roles else [*names, *objectives]), None)
+        return next(iter(names if self.reads_log_probs else [*names, *objectives]), None)
+
+    def default_roles(self, objectives: Mapping[str, str]) -> dict[str, str]:
+        """{role: model} for the roles with an objective of their own, as far as such a model is among the installed ones."""
+        first = {objective: name for name, objective in reversed(list(objectives.items()))}
+        return {role.name: first[role.objective] for role in self.roles if role.objective and role.objective in first}
 
     @property
     def about(self) -> str:
@@ -137,6 +151,7 @@ IMPLICIT = "Add β times the log-ratio of a tuned model to its reference, the im
 MOD = "Draw from the weighted product of several language models' distributions, each tuned for another objective."
 EXPERT_ROLES = (Role("expert", 1.0), Role("anti_expert", -1.0, base_lm=True))
 IMPLICIT_ROLES = (Role("tuned", 1.0), Role("reference", -1.0, base_lm=True))
+RSD_REWARD = Role("reward_model", 1.0, language_model=False)
 MOD_ROLES = (Role("first", 0.5), Role("second", 0.5, base_lm=True))
 METHODS: dict[str, Method] = {
     m.key: m
@@ -154,6 +169,7 @@ METHODS: dict[str, Method] = {
         Method("cards", "CARDS", CARDS, {}, "partial"),
         Method("block-best-of-k", "Block-wise best-of-k", BlockBestOfK, {}, "partial"),
         Method("chunk-beam", "Chunk beam search", ChunkBeam, {}, "partial"),
+        Method("rsd", "RSD", RSD, {}, "partial", (), "", (RSD_REWARD, Role("draft", 0.0, True, "autoregressive"))),
         Method("transfer-q", "Transfer Q*", TransferQ, {}, "full", WEIGHT_2),
         Method("particles", "Particles", Particles, {}, "partial", WEIGHT_2),
         Method("experts", "Experts", Contrast, {"pick": "sample"}, "autoregressive", (), EXPERTS, EXPERT_ROLES),
@@ -212,7 +228,7 @@ def parse_run(text: str, generation: GenerationConfig, check: Check | None = Non
         try:
             if key in ("reward_model", *in_roles) and value and check is not None:
                 check(value)
-            if key == "reward_model" and equals:
+            if key == "reward_model" and equals and key not in in_roles:
                 models[key] = value
             elif key == "combine" and equals:
                 combine(value)
@@ -237,15 +253,16 @@ def parse_run(text: str, generation: GenerationConfig, check: Check | None = Non
     return ColumnSpec(name, tuple(params), generation=GenerationConfig(**asdict(generation) | changes) if changes else None, **models)
 
 
-def mix_of(spec: ColumnSpec, default: str | None, base_lm: str) -> tuple[tuple[str, float], ...]:
-    """Guides of a column with their weights: those it names; where it names none, `default` or in a role the base LM. () if there are none."""
+def mix_of(spec: ColumnSpec, default: str | None, base_lm: str, of_roles: Mapping[str, str] = {}) -> tuple[tuple[str, float], ...]:
+    """Guides of a column with their weights: those it names; where it names none, `default` or in a role that of `of_roles` or the base LM. () if
+    there are none."""
     chosen = method(spec.method)
     if not chosen.uses_reward:
         return ()
     if not chosen.roles:
         return spec.mix or (((default, 1.0),) if default else ())
     named = spec.guides or tuple((spec.reward_model or "" if i == 0 else "", role.weight) for i, role in enumerate(chosen.roles))
-    stand_ins = [base_lm if role.base_lm else default or "" for role in chosen.roles] + [""] * len(named)
+    stand_ins = [of_roles.get(role.name, base_lm if role.base_lm else default or "") for role in chosen.roles] + [""] * len(named)
     mix = tuple((name or stand_in, weight) for (name, weight), stand_in in zip(named, stand_ins, strict=False))
     return mix if all(name for name, _ in mix) else ()
 
@@ -270,15 +287,17 @@ def _rule(key: str, params: Params) -> GuidanceMethod | None:
         return None
 
 
+def row_prompts(run: Run, encode: Callable[[str], tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Prompt ids of each row of a run for the base LM, `encode` being its own."""
+    rule = method(run.method).make(run.params)
+    others = [encode(text) for text in rule.prompts(run.prompt)]
+    return [run.prompt_ids, *others] if others else [run.prompt_ids] * rule.num_rows
+
+
 def term_names(run: Run) -> tuple[str, ...]:
     """Names of the summands of a candidate's score: ("log p", "β·r"); () if the method no longer exists."""
     rule = rule_of(run)
     return tuple(rule.terms(0.0, 0.0)) if rule else ()
-
-
-def gives_up_answers(rule: GuidanceMethod) -> bool:
-    """Whether what a rule gives up are complete answers, rather than pieces of one."""
-    return rule.group == ANSWERS
 
 
 def terms_of(run: Run, candidate: Candidate, num_tokens: int = 1) -> dict[str, float]:

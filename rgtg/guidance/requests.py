@@ -17,21 +17,33 @@ class Propose:
 
     With `rewards` each candidate comes with its reward, with `entropy` each row with the entropy over the complete vocabulary.
     `only_if` says of a proposal whether its rewards are needed; the reward model is not asked about the others. `whole` proposes every token
-    of the vocabulary, in the order of their ids, for a method that makes its own selection of them.
+    of the vocabulary, in the order of their ids, for a method that makes its own selection of them. With the number of a `guide` this language
+    model proposes instead, every token: its rewards are in `components`, and the base LM makes no forward.
     """
 
     rewards: bool = False
     entropy: bool = False
     whole: bool = False
+    guide: int | None = None
     only_if: "Callable[[Proposal], bool] | None" = None
 
 
 @dataclass(frozen=True)
 class Score:
-    """Request for the reward of every row as it is now, answered with a list of numbers, one per row."""
+    """Request for the reward of every row as it is now, by all guides or the one of that number, answered with a list of numbers, one per row."""
+
+    guide: int | None = None
 
 
-Requests = Generator[Propose | Score, Any, None]
+@dataclass(frozen=True)
+class Read:
+    """Request for the base LM to read the last `num_tokens` of every row, which another model wrote, in one forward: their drafts then have its log
+    probabilities. Answered with None."""
+
+    num_tokens: int
+
+
+Requests = Generator[Propose | Score | Read, Any, None]
 
 
 @dataclass

@@ -4,11 +4,12 @@ Works on token ids and on whatever follows them (`append`, `copy`, `truncate` by
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from rgtg.errors import BadReward, BadSettings
@@ -38,6 +39,14 @@ class Draft:
     greedy: bool
     rewards: dict[str, float] = field(default_factory=dict)  # of the prefix that ends here, by reward model
     reward: float | None = None  # the combined reward, if the selection knew it
+
+    def read(self, log_probs: Tensor) -> None:
+        """Give the candidates their log probabilities under the base LM, from those of the vocabulary, and its order; the scores stay."""
+        values = log_probs[list(self.proposal.ids)].cpu()
+        order = values.sort(descending=True, stable=True).indices.tolist()
+        self.proposal = self.proposal.subset(order)
+        self.proposal.log_probs = values[order]
+        self.index, self.scores = order.index(self.index), [self.scores[i] for i in order]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +183,17 @@ class Rows:
         """Begin all rows, each behind the prompt of its own."""
         self.drafts = [[] for _ in range(self.num_rows)]
 
+    def every_token(self, num_tokens: int) -> list[Proposal | None]:
+        """Proposals of the whole vocabulary for the rows that grow, to which another model than the base LM gives its rewards."""
+        active = self.active
+        return [Proposal(range(num_tokens), torch.empty(0)) if row in active else None for row in range(len(self.drafts))]
+
+    def take_read(self, logits: Iterable[Tensor]) -> None:
+        """Give the last drafts of each row what the base LM says in front of them, (tokens, vocabulary) a row."""
+        for drafts, values in zip(self.drafts, logits, strict=True):
+            for draft, log_probs in zip(reversed(drafts), reversed(values.log_softmax(-1)), strict=False):
+                draft.read(log_probs)
+
     # --- choosing --------------------------------------------------------------------------------------------------
 
     def select(self, index: Sequence[int]) -> None:
@@ -205,6 +225,14 @@ class Rows:
             self.settled.append(draft)
             for follower, slot in self._observers:
                 follower.append(slot, draft.token_id)
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the settled answer ends: "eos", "max_new_tokens" or "stopped"."""
+        if self.settled and self.settled[-1].token_id in self._eos_ids:
+            return "eos"
+        is_full = self.num_given + self.num_settled >= self.max_new_tokens or len(self.run.forced_ids) > self.max_new_tokens
+        return "max_new_tokens" if is_full else "stopped"
 
     def stop(self) -> None:
         """End all growth; of several rows only the first is kept, unfinished as it may be."""

@@ -3,7 +3,7 @@
 Knows nothing of rewards, methods, prompt templates or the screen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,24 @@ class LMPrefixes:
         """Logits of the next token, (slots, vocabulary) float32, unnormalised. Slots with nothing new cost no forward."""
         self.rows.forward(dict.fromkeys(slots, ()))
         return self.lm.head(self.rows.last(slots)).float()
+
+    @torch.inference_mode()
+    def logits_before(self, asks: Mapping[int, int]) -> dict[int, Tensor]:
+        """Logits (num, vocabulary) float32 in front of each of the last `num` tokens of each slot in `asks` (slot -> num), in one forward, which
+        reads these tokens and the one before them."""
+        before: dict[int, Tensor] = {}
+        for slot, num in asks.items():
+            tokens = self.rows.texts[slot][-num:]
+            self.rows.truncate(slot, len(self.rows.texts[slot]) - num)
+            if self.rows.is_fed(slot):  # a recurrent model has kept its state there
+                before[slot] = self.rows.last([slot])
+            for token in tokens:
+                self.rows.append(slot, token)
+        fed = self.rows.forward(dict.fromkeys(asks, ()))
+        assert fed is not None
+        new = {slot: fed.hidden[row, : fed.num_new[row]] for row, slot in enumerate(fed.slots)}
+        rows = new | {slot: torch.cat([hidden, new[slot]]) for slot, hidden in before.items()}
+        return {slot: self.lm.head(rows[slot][-num - 1 : -1]).float() for slot, num in asks.items()}
 
     @property
     def caches(self) -> list[GrowingRows]:

@@ -123,13 +123,13 @@ class TranslatedEnd(RewardPrefixes):
         self._batch.disable_cache()
 
 
-def check_guides(guides: Sequence[tuple["RewardModel", float]], language_models: bool, vocabulary: bool = False) -> None:
-    """Raise ModelRefused or BadSettings unless these may guide together; with `language_models` the method reads log probabilities, with
-    `vocabulary` the rewards of all next tokens."""
-    for guide, weight in guides:
+def check_guides(guides: Sequence[tuple["RewardModel", float]], language_models: Sequence[bool], vocabulary: bool = False) -> None:
+    """Raise ModelRefused or BadSettings unless these may guide together. Of `language_models`, one for each role (the last for all further
+    guides), the method reads log probabilities; with `vocabulary` the rewards of all next tokens."""
+    for i, (guide, weight) in enumerate(guides):
         if not guide.guides:
             raise ModelRefused(f"`{guide.name}` is a judge: it observes and never guides.", do="Choose another reward model.")
-        if language_models and not guide.has_log_probs:
+        if language_models and language_models[min(i, len(language_models) - 1)] and not guide.has_log_probs:
             do = "Choose a base LM or an autoregressive reward model."
             raise ModelRefused(f"`{guide.name}` has no log probabilities, which this method needs.", "Its rewards are of another kind.", do)
         if vocabulary and not guide.scores_vocabulary:

@@ -66,6 +66,8 @@ class TokenPrefixes(RewardPrefixes):
         del self._rewards[slot][num_tokens:]
         for prefixes in self._both:
             prefixes.truncate(slot, num_tokens)
+        if slot not in self._next and all(prefixes.rows.is_fed(slot) for prefixes in self._both):  # a recurrent model has kept its state there
+            self._next[slot] = self.reward_model.values(*self._logits([both.forward([slot]) for both in self._both]))[0]
 
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         parts = self.prefixes.rows.in_parts(dict.fromkeys(asks, ()))  # candidates are looked up, not fed

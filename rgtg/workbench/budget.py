@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from rgtg.config import Settings
 from rgtg.errors import OverBudget
-from rgtg.guidance.methods import method
+from rgtg.guidance.methods import method, row_prompts
 from rgtg.guidance.spot_check import record_of
 from rgtg.records import Run
 from rgtg.rewards.combine import needs_standards
@@ -110,7 +110,7 @@ class Budget:
 
 def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
     """Work by the name of the model, "" for the base LM, summed over the runs."""
-    from rgtg.engine import opening, row_prompts
+    from rgtg.engine import opening
     from rgtg.guidance.mixes.standards import sample_runs
 
     loads: dict[str, Load] = {}
@@ -125,7 +125,7 @@ def _loads(runs: Sequence[Run], models: "Models") -> dict[str, Load]:
     for run in (*samples, *runs):
         rule, tokens = method(run.method).make(run.params), run.generation.max_new_tokens
         width = 1 + run.generation.top_k if rule.scores_candidates else 1
-        add("", sum(map(len, dict.fromkeys(row_prompts(run, models.base_lm)))), tokens, rule.num_rows, rule.tries_a_token, 1)
+        add("", sum(map(len, dict.fromkeys(row_prompts(run, models.base_lm.loaded.encode_prompt)))), tokens, rule.num_rows, rule.tries_a_token, 1)
         for ref, _ in run.guides:
             add(ref.name, models.reader(ref.name).num_prompt_tokens(opening(run)), tokens, rule.num_rows, rule.tries_a_token, width)
         for ref in run.observers:

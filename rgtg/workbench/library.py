@@ -106,6 +106,10 @@ class Library:
         fitting = self._fitting("reward_model", base_lm)
         return method(method_name).default_guide({m.name: m.card.objective if m.card else "" for m in fitting if not m.labels})
 
+    def roles_for(self, method_name: str, base_lm: str | None = None) -> dict[str, str]:
+        """Default models of a method's roles, see `Method.default_roles`."""
+        return method(method_name).default_roles({m.name: m.card.objective if m.card else "" for m in self.guides(base_lm)})
+
     def scorer(self, name: str) -> ModelInfo:
         """The reward model or judge of that name, folder or hub id, or else the base LM, whose log probabilities can be rewards."""
         name, _ = self._split_label(name)

@@ -209,7 +209,7 @@ class Workbench:
 
     def _mix(self, column: ColumnSpec, base_lm: str) -> tuple[tuple[str, float], ...]:
         """Reward models that guide a column, with their weights: those it names, else the default one of its method."""
-        return mix_of(column, self.library.guide_for(column.method, base_lm), base_lm)
+        return mix_of(column, self.library.guide_for(column.method, base_lm), base_lm, self.library.roles_for(column.method, base_lm))
 
     def _own_names(self, mix: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
         """Replace folders, as given on the command line, by the models' names."""

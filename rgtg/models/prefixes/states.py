@@ -48,8 +48,8 @@ class GrowingStates(GrowingRows):
         state = self._states[slot]
         if state is not None and state.length > length:
             self._states[slot] = state = self._marks[slot][-1] if self._marks[slot] else None
-            if state is not None and state.length == length:  # no token has to be fed again
-                self._cached[slot], self._last[slot] = length, state.last
+        if state is not None and state.length == length:  # no token has to be fed again
+            self._cached[slot], self._last[slot] = length, state.last
 
     def disable_cache(self) -> None:
         super().disable_cache()

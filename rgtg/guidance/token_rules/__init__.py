@@ -1,1 +1,0 @@
-"""Token rules that compare language models, or let a person choose."""

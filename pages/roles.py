@@ -3,6 +3,7 @@
 Their value in the browser's JSON is `guides`, [[name, weight], …] as in `ColumnSpec`; in a role "" is the model that stands in.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from pages.handlers import quoted, read_number, read_text
@@ -16,8 +17,9 @@ Guides = tuple[tuple[str, float], ...]
 
 
 def describe_roles(method: Method) -> list[dict[str, Any]]:
-    """{"name", "label", "weight", "base_lm"} of each role, for roles.js; `base_lm`: the base LM stands in, else the first that fits."""
-    return [{"name": r.name, "label": r.name.replace("_", "-"), "weight": r.weight, "base_lm": r.base_lm} for r in method.roles]
+    """{"name", "label", "weight", "base_lm", "objective", "language_model"} of each role, for roles.js; `base_lm`: the base LM stands in, else
+    the first model that fits."""
+    return [asdict(role) | {"label": role.name.replace("_", "-")} for role in method.roles]
 
 
 def guides_of(spec: ColumnSpec, method: Method | None) -> Guides:
@@ -38,8 +40,8 @@ def read_guides(sent: object, method: Method, column: str, workbench: Workbench,
     if method.roles and len(sent) != len(method.roles):
         roles = ", ".join(role.name for role in method.roles)
         raise BadSettings(f"Column {column} needs a model for each role: {roles}.", f"Found {len(sent)}.", "Choose the method again.")
-    names = [m.name for m in models_for(method, workbench, base_lm)]
     for number, (name, _) in enumerate(sent):
+        names = [m.name for m in models_for(method, number, workbench, base_lm)]
         field = f"{column}-{method.roles[number].name}" if method.roles else f"{column}-reward_model"
         if name in names or (method.roles and name == "" and (method.roles[number].base_lm or workbench.library.guide_for(method.key, base_lm))):
             continue
@@ -48,12 +50,20 @@ def read_guides(sent: object, method: Method, column: str, workbench: Workbench,
     return tuple((name, weight) for (name, _), weight in zip(sent, weights, strict=True)) if any(name for name, _ in sent) else ()
 
 
-def models_for(method: Method, workbench: Workbench, base_lm: str | None) -> list[Any]:
-    """Installed models that may guide a column with this method: in a role language models alone."""
+def models_for(method: Method, number: int, workbench: Workbench, base_lm: str | None) -> list[Any]:
+    """Installed models that may have the role of this number: language models, or in the role of a reward model those that guide."""
     guides = workbench.library.guides(base_lm)
-    if not method.roles:
+    if not method.roles[number].language_model:
         return guides
-    return [*(m for m in guides if m.card is None or m.card.objective in ("", *method.objectives)), *workbench.library.language_models(base_lm)]
+    return [
+        *(m for m in guides if m.card is None or m.card.objective in ("", *_objectives(method, number))),
+        *workbench.library.language_models(base_lm),
+    ]
+
+
+def _objectives(method: Method, number: int) -> tuple[str, ...]:
+    role = method.roles[number]
+    return (role.objective,) if role.objective else method.objectives
 
 
 def read_combine(sent: object, column: str) -> str:

@@ -2,24 +2,29 @@
 // them as `guides`, [[name, weight], …]; in a role the name "" is the model that stands in (pages/roles.py).
 rgtg.roles = (() => {
   const weight = (w) => (w === 1 ? "" : `*${w}`);
-  const inRole = (model, method) => model.only_role || !model.objective || method.objectives.includes(model.objective);
+  const objectives = (role, method) => (role.objective ? [role.objective] : method.objectives);
+  const inRole = (model, method, role) => (role.language_model ? model.only_role || !model.objective || objectives(role, method).includes(model.objective) : !model.only_role);
   // the model that has a role where none is named: as `mix_of`
-  const standIn = (role, method, models, lm) => (role.base_lm ? lm : (models.find((m) => !m.only_role && method.objectives.includes(m.objective))?.name ?? ""));
+  const standIn = (role, method, models, lm) => {
+    const guides = models.filter((m) => !m.only_role), best = objectives(role, method).map((wanted) => guides.find((m) => m.objective === wanted)).find(Boolean);
+    if (role.objective && best) return best.name;
+    return role.base_lm ? lm : ((best ?? (role.language_model ? null : guides[0]))?.name ?? "");
+  };
   const none = (method) => method.roles.map((role) => ["", role.weight]);
   // every model by name, with those that stand in
   const named = (value, method, models, lm) => (value.guides ?? []).map(([name, w], i) => [name || (method.roles[i] ? standIn(method.roles[i], method, models, lm) : ""), w]);
   const words = (guides) => guides.map(([name, w]) => name + weight(w)).join(" + ");
   // the names that cannot be used with this base LM; `models` are those that fit it
   const unfit = (value, method, models, lm) => {
-    const usable = models.filter((m) => (method.roles.length ? inRole(m, method) : !m.only_role)).map((m) => m.name);
-    return named(value, method, models, lm).filter(([name]) => !usable.includes(name)).map(([name]) => name);
+    const fits = (name, role) => models.some((m) => m.name === name && inRole(m, method, role));
+    return named(value, method, models, lm).filter(([name], i) => !method.roles[i] || !fits(name, method.roles[i])).map(([name]) => name);
   };
   // a picker for each role, in its order
   function pickers({ value, method, models, lm, id, column, put }) {
     const wrong = unfit(value, method, models, lm);
     return rgtg.el("span", { class: "roles" }, ...method.roles.map((role, i) => {
       const own = standIn(role, method, models, lm), name = value.guides?.[i]?.[0] ?? "", help = own ? `${own} stands in where none is chosen` : "No model for this role is installed";
-      const choices = [["", own ? `${own} (stand-in)` : "none installed"], ...models.filter((m) => inRole(m, method)).map((m) => [m.name, m.label])];
+      const choices = [["", own ? `${own} (stand-in)` : "none installed"], ...models.filter((m) => inRole(m, method, role)).map((m) => [m.name, m.label])];
       if (name && !choices.some(([key]) => key === name)) choices.push([name, `${name} (not installed)`]);
       const label = `${role.label[0].toUpperCase()}${role.label.slice(1)} of column ${column}`;
       const picker = rgtg.field({ label, choices, help }, name, id(role.name), (now) => {

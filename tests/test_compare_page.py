@@ -334,7 +334,7 @@ def test_every_method_can_be_written_and_read_back():
     workbench = StubWorkbench()
     for method in METHODS.values():
         params = tuple((p.name, p.default) for p in method.parameters)
-        in_roles = tuple(("starter" if i == 0 else "", role.weight) for i, role in enumerate(method.roles))
+        in_roles = tuple((("starter" if role.language_model else "full") if i == 0 else "", role.weight) for i, role in enumerate(method.roles))
         spec = ColumnSpec(method.key, params, "full" if method.uses_reward and not in_roles else None, guides=in_roles)
         assert read_spec(write_spec(spec), "A", workbench, "starter") == spec
 

@@ -185,7 +185,7 @@ def test_what_was_made_fits_together_and_passes_the_door(made):
 
 
 def test_a_second_call_passes_over_what_is_there(made, corpus, monkeypatch):
-    for stage in ("_make_base_lm", "_make_reward_model"):
+    for stage in ("_make_lm", "_make_reward_model"):
         monkeypatch.setattr(recipe, stage, lambda *args: pytest.fail("made again"))
     make_starter(corpus, made)
 

@@ -66,10 +66,8 @@ def sweep(
 
     if options.table is not None:
         folder = SweepFolder(options.table)
-        cells, seconds = folder.results(), folder.seconds()
-        rows = summary(cells)
-        speed = {row["setting"]: row["n"] * row["num_tokens"] / max(seconds.get(row["setting"], 0.0), 1e-9) for row in rows}
-        print(markdown(rows, speed))
+        cells = folder.results()
+        print(markdown(summary(cells), folder.speed()))
     else:
         cells = _run(options, open_workbench, read_columns, list_model, offering_yes)
         print(write_table(cells, options.out))

@@ -87,11 +87,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Head:
-    """First line of a shard: the version of the code that made its cells, their number, and the seconds they took together."""
+    """First line of a shard: the version of the code that made its cells, their number, and what they took together: seconds, and seconds of
+    the processor, which leave out what else the machine did."""
 
     code: str
     num_cells: int
     seconds: float
+    cpu_seconds: float = 0.0
 
 
 class SweepFolder:
@@ -135,10 +137,10 @@ class SweepFolder:
                 found.setdefault(cell.key, (cell, head.code))
         return found
 
-    def write(self, cells: Sequence[Cell], code: str, seconds: float) -> None:
+    def write(self, cells: Sequence[Cell], code: str, seconds: float, cpu_seconds: float) -> None:
         """Write cells as one shard, whole or not at all. The same cells have the same name."""
         name = hashlib.sha256("".join(cell.key for cell in cells).encode()).hexdigest()[:16]
-        head = to_json(Head(code, len(cells), round(seconds, 3)))
+        head = to_json(Head(code, len(cells), round(seconds, 3), round(cpu_seconds, 3)))
         with replacing(self.path / SHARDS / f"{name}.jsonl") as part:
             part.write_text("\n".join([head, *map(to_json, cells)]) + "\n", encoding="utf-8")
 
@@ -155,14 +157,18 @@ class SweepFolder:
         with door(f"{path} cannot be read.", "Delete it and run the sweep again: it is merged from the shards.", BadData):
             return [from_json(Cell, line.decode()) for line in _lines(path)]
 
-    def seconds(self) -> dict[str, float]:
-        """Seconds of processing by setting, summed over the shards: what their answers took, many at once."""
-        seconds: dict[str, float] = {}
+    def speed(self) -> dict[str, tuple[float, float]]:
+        """Tokens of answers per second, and per second of the processor, by setting: of many answers at once. NaN where it is not known."""
+        totals: dict[str, list[float]] = {}
         for path in sorted((self.path / SHARDS).glob("*.jsonl")):
             head, cells = _read(path)
-            setting = cells[0].setting if cells else ""
-            seconds[setting] = seconds.get(setting, 0.0) + head.seconds
-        return seconds
+            total = totals.setdefault(cells[0].setting if cells else "", [0.0, 0.0, 0.0])
+            for i, value in enumerate((sum(len(cell.token_ids) for cell in cells), head.seconds, head.cpu_seconds)):
+                total[i] += value
+        return {
+            setting: (tokens / seconds if seconds else math.nan, tokens / cpu if cpu else math.nan)
+            for setting, (tokens, seconds, cpu) in totals.items()
+        }
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -69,9 +69,9 @@ def run_sweep(
     done = len(cells)
     listen(done, len(wanted))
     for shard in shards:
-        started, before = time.perf_counter(), done
+        started, cpu, before = time.perf_counter(), time.process_time(), done
         made = list(_made(shard, models, judge, lambda share: listen(before + share, len(wanted))))  # noqa: B023
-        folder.write(made, code_version(), time.perf_counter() - started)
+        folder.write(made, code_version(), time.perf_counter() - started, time.process_time() - cpu)
         cells |= {cell.key: cell for cell in made}
         done += len(shard)
         logger.info("%s: %d cells", label(shard[0][1]), len(shard))

@@ -96,13 +96,15 @@ COLUMNS: tuple[tuple[str, str, float, int], ...] = (  # key, title, factor, digi
 )
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], speed: Mapping[str, float] | None = None) -> str:
-    """The rows as a Markdown table; with `speed`, tokens a second by setting, in one more column."""
-    titles = ["setting", "n", *(title for _, title, _, _ in COLUMNS), *(["tokens/s"] if speed else [])]
+def markdown(rows: Sequence[Mapping[str, Any]], speed: Mapping[str, tuple[float, float]] | None = None) -> str:
+    """The rows as a Markdown table; with `speed` by setting, tokens per second and per processor second in two more columns."""
+    titles = ["setting", "n", *(title for _, title, _, _ in COLUMNS), *(["tokens/s", "tokens/processor s"] if speed else [])]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for row in rows:
         parts = [row["setting"], str(row["n"]), *(words(row[key], factor, digits) for key, _, factor, digits in COLUMNS)]
-        lines.append("| " + " | ".join(parts + ([f"{speed[row['setting']]:.0f}"] if speed else [])) + " |")
+        lines.append(
+            "| " + " | ".join(parts + [f"{value:.0f}" if math.isfinite(value) else "–" for value in (speed[row["setting"]] if speed else ())]) + " |"
+        )
     return "\n".join(lines) + "\n"
 
 

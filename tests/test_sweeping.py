@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 from test_compare_page import VISITOR, StubWorkbench, a_page, columns_of, event, settings_of
-from test_weights import COLUMNS, GENERATION, sweeps
+from test_weight_grid import COLUMNS, GENERATION, sweeps
 
 from pages.sweeping import Texts, peak_words, read_weights
 from rgtg.errors import BadSettings, OverBudget

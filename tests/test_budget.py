@@ -144,7 +144,7 @@ def test_what_is_lowered_first_is_the_largest():
 
 
 def test_of_batches_one_after_another_the_times_add_up_and_the_largest_memory_counts(monkeypatch):
-    monkeypatch.setattr(Budget, "estimate", lambda self, runs, models: module.Estimate(50.0 * len(runs), 3.0))
+    monkeypatch.setattr(Budget, "estimate", lambda self, runs, models, at_once=None, **more: module.Estimate(50.0 * len(runs), 3.0))
     batches = [[a_run("base")], [a_run("base")], [a_run("best-of-n", n=8)]]
     Budget(Settings()).check_batches(batches[:2], models())
     words = (

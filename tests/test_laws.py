@@ -121,7 +121,7 @@ def test_columns_on_prompts_of_different_lengths_begin_where_others_end_and_are_
         if isinstance(event, Ended):
             assert not event.error
             ended.add(column)
-        elif not isinstance(event, Working):
+        elif isinstance(event, Step):
             steps[column].append(event.token_id)
         rows = sum(METHODS[runs[c].method].make(runs[c].params).num_rows for c in begun - ended)
         assert rows <= at_once or len(begun - ended) == 1, "no column begins before there is room"

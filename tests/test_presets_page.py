@@ -11,7 +11,6 @@ from test_compare_page import StubWorkbench, a_page, columns_of, event, run, set
 from pages.columns import describe_models, read_spec, write_spec
 from pages.copying import Copying
 from pages.roles import guides_of
-from rgtg.errors import BadSettings
 from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, ModelCard
@@ -112,12 +111,12 @@ def test_roles_and_mixes_come_back_as_they_were_written(bench):
         ({"guides": [["partial", 1], ["", -1]]}, "B-expert"), ({"guides": [["", 1], ["gone", -1]]}, "B-anti_expert"),
         ({"guides": [["tuned", 1]]}, ""),
         ({"guides": "tuned"}, ""), ({"guides": [["tuned", "1"], ["", 1]]}, "weight in column B"), ({"guides": [[7, 1], ["", 1]]}, "B-expert"),
-        ({"method": "pargs", "guides": [["starter", 1]]}, "B-reward_model"), ({"method": "pargs", "guides": [["full", 1]] * 17}, ""),
+        ({"method": "pargs", "guides": [["starter", 1]]}, "B-guide-0"), ({"method": "pargs", "guides": [["full", 1]] * 17}, "B-guide-0"),
         ({"guides": [["tuned", 1], ["", -1]], "combine": 7}, "combination of rewards in column B"),
     ],
 )  # fmt: skip
 def test_a_model_that_cannot_have_its_role_is_refused_where_it_stands(bench, changes, field):
-    with pytest.raises(BadSettings) as raised:
+    with pytest.raises(RgtgError) as raised:
         read_spec(json.dumps({"method": "experts", "params": {}} | changes), "B", bench, "starter")
     assert raised.value.field == field
 

@@ -9,7 +9,7 @@ from test_sweep import JUDGE, MODELS
 from rgtg.cli.main import _parser
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
-from rgtg.evaluation import weights as weights_module
+from rgtg.evaluation import weight_grid as weights_module
 from rgtg.evaluation.cells import planned
 from rgtg.evaluation.weight_grid import Answer, guide_name, lines_of, peak
 from rgtg.guidance.methods import METHODS, parse_run

@@ -19,12 +19,10 @@ import torch
 
 from rgtg.engine import Models
 from rgtg.errors import BadSettings
-from rgtg.guidance.methods import METHODS
-from rgtg.guidance.rules import Sparse
 from rgtg.models.loading import pick_device
 from rgtg.models.tuning import LM_TOKENS, quantise, tune_matrices
 from rgtg.tools import bench_engine
-from rgtg.tools.bench_engine import ONE_CALL, EngineRounds, load, prompt_ids
+from rgtg.tools.bench_engine import ONE_CALL, EngineRounds, load, prompt_ids, sparse_method
 from rgtg.tools.bench_yardsticks import BareForwards, KFold, TransformersGenerate, Uncached
 
 TURNS = 8  # the first reads the prompts and is not counted
@@ -35,7 +33,7 @@ CASES = {  # prompt tokens and columns
     "llama": ((64, 1), (64, 4)),
 }
 CPU_PARTS = ("tuned", "int8")
-SPARSE = next(key for key, known in METHODS.items() if known.rule is Sparse)
+SPARSE = sparse_method()
 PARTS = ("unguided", "guided", ONE_CALL, SPARSE, "generate", "k-fold", "uncached", *CPU_PARTS)
 ENTROPIES = (0.0, 1.0, 2.0, 3.0, 4.0)  # nats, from which the sparse rule guides: all tokens, …, few
 SPARSE_ROUNDS = 8  # a turn: its tokens come in bursts, each with the next one that is guided

@@ -16,7 +16,7 @@ from rgtg.engine import Ended, Models, Working, generate, make_run
 from rgtg.errors import BadReward, ModelRefused
 from rgtg.guidance.methods import BASE, METHODS
 from rgtg.guidance.requests import Propose
-from rgtg.records import Run
+from rgtg.records import Run, Step
 
 NEUTRAL = {  # the parameters under which a method is the base LM, under the same settings
     "base": {},

@@ -12,7 +12,7 @@ from rgtg.records import ColumnSpec
 from rgtg.workbench.columns.line_ups import LineUp, LineUps, line_up_columns, line_up_of, missing_models, missing_words, parse_line_up
 
 TITLES = {"PARGS and its rivals", "Weights 0.5–8", "One-call rewards", "Segments", "Two rewards traded", "Training-free"}
-NAMES = ("full", "partial", "vocabulary", "autoregressive")
+NAMES = ("full", "partial", "vocabulary", "autoregressive", "plain-partial")
 
 
 def library(*names: str) -> SimpleNamespace:
@@ -103,6 +103,6 @@ def test_what_is_not_installed_is_named_with_its_columns(own):
     assert missing == {"C": ("partial",), "D": ("partial",), "F": ("partial",)}
     assert missing_words(missing) == "`partial` (columns C, D, F)"
     assert missing_models([ColumnSpec("pargs")], library()) == {"A": ("a reward model",)}
-    assert missing_models(own.get("training-free").specs(), library("full"))["B"] == ("autoregressive",)
+    assert missing_models(own.get("training-free").specs(), library("full"))["C"] == ("autoregressive",)
     with pytest.raises(BadSettings, match=r"Missing: `partial` \(columns C, D, F\)"):
         line_up_columns(own, library("full"), "pargs-and-its-rivals", specs[0].generation)

@@ -11,6 +11,7 @@ from test_compare_page import StubWorkbench, a_page, columns_of, event, run, set
 from pages.columns import describe_models, read_spec, write_spec
 from pages.copying import Copying
 from pages.roles import guides_of
+from rgtg.errors import RgtgError
 from rgtg.guidance.methods import METHODS
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, ModelCard

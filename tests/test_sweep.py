@@ -19,7 +19,7 @@ from rgtg.engine import Models, make_run
 from rgtg.errors import BadData, BadSettings
 from rgtg.evaluation import cells as cells_of
 from rgtg.evaluation import sweep
-from rgtg.evaluation.cells import Cell, label
+from rgtg.evaluation.cells import Cell, label, planned
 from rgtg.evaluation.shards import RESULTS, SHARDS, SweepFolder
 from rgtg.evaluation.sweep import run_sweep
 from rgtg.evaluation.table import TABLES, summary, write_table
@@ -202,7 +202,7 @@ def test_a_cell_says_what_the_judge_the_guide_and_the_base_said(tmp_path):
 
 def test_a_mix_is_combined_as_its_column_says_and_named_so():
     column = ColumnSpec("pargs", (("beta", 2.0),), guides=(("one", 1.0), ("two", 0.5)), combine="min")
-    ((_, run),) = sweep._runs(MODELS, column, ["a"], GENERATION, [0], MODELS.reward_models["one"])
+    ((_, run),) = planned(MODELS, column, ["a"], GENERATION, [0], MODELS.reward_models["one"])
     assert run.combine == "min" and label(run) == "pargs · one + two*0.5 · min · beta 2"
 
 

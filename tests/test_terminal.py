@@ -188,10 +188,10 @@ def test_generate_draws_a_bar_on_a_terminal_alone_and_not_with_json(here, prompt
 
 
 def test_an_error_clears_the_bar(here, prompts, capfd):
-    status, text = on_a_terminal(["generate", "--prompt-file", str(here / "prompts.txt"), *prompts, "--run", "args"])
+    status, text = on_a_terminal(["generate", "--prompt-file", str(here / "prompts.txt"), *prompts, "--max-new-tokens", "1024"])
     _, *drawn, last = text.rstrip("\r").split("\r")
-    assert status == 2 and "0.0/9" in drawn[0] and not last.strip()
-    assert "`args` needs a reward model" in json.loads(capfd.readouterr().err)["error"]
+    assert status == 2 and "0.0/6" in drawn[0] and not last.strip()
+    assert "tokens" in json.loads(capfd.readouterr().err)["error"]
 
 
 def test_export_draws_a_bar(here):

@@ -91,6 +91,7 @@ def describe_models(workbench: Workbench) -> list[dict]:
     """The models that can guide, each with its label, objective, training signal and the base LMs it fits; base LMs only in a role."""
     by_name: dict[str, dict] = {}
     for lm in workbench.library.base_lms():
+        own = {m.name.partition("[")[0] for m in workbench.library.trained_for(lm.name)}
         for m in [*workbench.library.guides(lm.name), *workbench.library.language_models(lm.name)]:
             card = m.card or ModelCard("reward_model", m.name)
             description: dict[str, Any] = {
@@ -99,9 +100,12 @@ def describe_models(workbench: Workbench) -> list[dict]:
                 "objective": card.objective,
                 "about": card.trained_on or card.source,
                 "fits": [],
+                "trained_for": [],
+                "only_role": m.kind == "base_lm",
             }
-            description |= {"only_role": m.kind == "base_lm"}
-            by_name.setdefault(m.name, description)["fits"].append(lm.name)
+            description = by_name.setdefault(m.name, description)
+            description["fits"].append(lm.name)
+            description["trained_for"] += [lm.name] if m.name.partition("[")[0] in own else []
     return list(by_name.values())
 
 

@@ -20,6 +20,8 @@ class StubLibrary:
         names = {"one": ("full", "free"), "two": ("partial", "free")}[base_lm or "one"]
         return [ModelInfo(n, "reward_model", n, ModelCard("reward_model", n, objective=OBJECTIVES[n])) for n in names]
 
+    trained_for = guides
+
     def language_models(self, base_lm=None):
         return [ModelInfo(base_lm or "one", "base_lm", "one")]
 

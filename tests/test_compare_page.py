@@ -91,6 +91,8 @@ class StubWorkbench:
     def guides(self, base_lm=None):
         return [ModelInfo(n, "reward_model", n, ModelCard("reward_model", n, objective=n)) for n in ("full", "partial")]
 
+    trained_for = guides
+
     def language_models(self, base_lm=None):
         return StubWorkbench.base_lms(self)
 

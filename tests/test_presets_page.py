@@ -32,6 +32,8 @@ class Bench(StubWorkbench):
         tuned = ModelInfo("tuned", "reward_model", "tuned", ModelCard("reward_model", "tuned", objective=METHODS["experts"].objective))
         return [*super().guides(base_lm), tuned]
 
+    trained_for = guides
+
     def added(self):
         return []
 

@@ -43,6 +43,7 @@
     const error = { field, home, id, note };
     errors.set(key, error);
     put(error);
+    note.scrollIntoView({ block: "nearest" }); // not behind the vote bar
     rgtg.tell("error", { field });
     // a form that draws itself anew takes the words with it
     watching ??= new MutationObserver(() => { for (const one of errors.values()) if (!one.note.isConnected) put(one); });

@@ -93,10 +93,11 @@ rgtg.columnSettings = (element, props, watch) => {
   };
   const lm = () => rgtg.currentSettings?.().base_lm ?? null;
   const installed = () => props.models.filter((m) => m.fits.includes(lm()));
-  const fitting = () => installed().filter((m) => !m.only_role);
+  const isOwn = (model) => model.trained_for.includes(lm()); // the others read its text with their own tokens
+  const fitting = () => installed().filter((m) => !m.only_role).sort((a, b) => isOwn(b) - isOwn(a));
   const fit = (method) => {
     if (!method.uses_reward || method.roles.length) return null;
-    const models = fitting(), best = method.objectives.map((wanted) => models.find((m) => m.objective === wanted)).find(Boolean);
+    const own = fitting().filter(isOwn), models = own.length ? own : fitting(), best = method.objectives.map((wanted) => models.find((m) => m.objective === wanted)).find(Boolean);
     return (best ?? models[0])?.name ?? null; // as Method.default_guide
   };
   const hasRoles = () => method().roles.length > 0;
@@ -194,23 +195,19 @@ rgtg.columnSettings = (element, props, watch) => {
   (rgtg.currentColumns ??= {})[props.column] = () => value;
   if (props.methods.length) {
     const set = (now) => { put(now); draw(true); };
-    const take = (name, now) => {
+    const take = (name, now) => { // false where the column has no such parameter, or holds a branch
+      if (props.branch) return false;
       const own = method().parameters.find((p) => p.name === name), fits = own && (own.choices.length ? own.choices.includes(now) : now === "-inf" ? own.default === now : now >= own.min && now <= own.max && (!own.whole || Number.isInteger(now)));
       if (fits) set({ params: { ...value.params, [name]: now } });
       return !!fits;
     };
     rgtg.others.setters[props.column] = { value: () => structuredClone(value), set, take };
   }
-  // sets a parameter from elsewhere on the page; false where the column has another method by now, or holds a branch
-  (rgtg.setParameter ??= {})[props.column] = (key, name, now) => {
-    if (props.branch || value.method !== key) return false;
-    putParam(name, now);
-    draw(true);
-    return true;
-  };
   rgtg.hear(element, "settings", () => { if (lm() !== drawnFor) draw(true); show(); });
   rgtg.hear(element, "base_lm", () => { // another was chosen by hand: so is what can guide it
-    if (!props.methods.length || !misfit()) return;
+    if (!props.methods.length) return;
+    const model = !hasRoles() && !mix() && props.models.find((m) => m.name === value.reward_model);
+    if (!misfit() && !(model && !isOwn(model) && fitting().some(isOwn))) return;
     put(modelsOf(method()));
     draw(true);
   });

@@ -131,10 +131,10 @@ rgtg.sweepPanel = (element, props, trigger, watch, start, stop) => {
   }
   function use(one, weight) {
     const column = one.letters[0];
-    return el("button", { type: "button", class: "use-weight", "data-column": column, title: `Set ${one.symbol} = ${weight} in column ${column}`, text: `Use ${one.symbol} = ${weight} in ${column}`, onclick: () => take_over(one, weight) });
+    return el("button", { type: "button", class: "use-weight", "data-column": column, title: `Set ${one.symbol} = ${weight} in column ${column}`, text: `Use ${one.symbol} = ${weight} in ${column}`, onclick: () => takeOver(one, weight) });
   }
-  function take_over(one, weight) {
-    const changed = one.letters.filter((column) => rgtg.setParameter?.[column]?.(one.method, one.parameter, weight));
+  function takeOver(one, weight) {
+    const changed = one.letters.filter((column) => rgtg.others.setters[column]?.value().method === one.method && rgtg.others.setters[column].take(one.parameter, weight));
     line.textContent = changed.length ? `${one.symbol} = ${weight} in column ${changed.join(" ")}` : `column ${one.letters.join(" ")} has another method now`;
   }
   function recommended(one, peak) {

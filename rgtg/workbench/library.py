@@ -64,10 +64,14 @@ class Library:
     def guides(self, base_lm: str | None = None) -> list[ModelInfo]:
         """Reward models that may guide this base LM, never a judge: those that were trained for it first, then those that can read its text. One
         with several outputs is there once for each. None where the base LM is not installed."""
-        fitting = self._fitting("reward_model", base_lm)
+        fitting = self.trained_for(base_lm)
         installed = any(base_lm in (None, m.name) for m in self.base_lms())
         others = [m for m in self.catalog.of_kind("reward_model") if installed and m.reads_text and m not in fitting]
         return [one for m in (*fitting, *others) for one in ([replace(m, name=f"{m.name}[{label}]") for label in m.labels] or [m])]
+
+    def trained_for(self, base_lm: str | None = None) -> list[ModelInfo]:
+        """Reward models that were trained for this base LM, as far as card and tokens show."""
+        return self._fitting("reward_model", base_lm)
 
     def language_models(self, base_lm: str | None = None) -> list[ModelInfo]:
         """Base LMs with the tokens of this one, itself among them: what may have a role in a method."""

@@ -21,7 +21,7 @@ def person(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visito
         visitor = Visitor(browser, address)
         visitor.page.locator("#settings-columns").select_option("2")
         visitor.page.locator("#settings-B-method").select_option("by-hand")
-        visitor.generate(end="", max_new_tokens=6)
+        visitor.generate(end="", max_new_tokens=6, seed=17)
         visitor.bench = bench
         shows(visitor, 1)
         yield visitor
@@ -48,8 +48,9 @@ def test_a_click_chooses_a_digit_chooses_and_backspace_takes_back(person: Visito
     page = person.page
     (suggested,) = shows(person, 1)
     assert "is a suggestion" in page.locator("#inspector-sentence").inner_text()
-    third = candidates(person)[2]
-    page.locator("#inspector .candidates tbody tr").nth(2).locator("button.choose").click()
+    at = next(i for i in (2, 3) if candidates(person)[i] != suggested)
+    third = candidates(person)[at]
+    page.locator("#inspector .candidates tbody tr").nth(at).locator("button.choose").click()
     assert shows(person, 2)[0] == third != suggested
     second = candidates(person)[1]
     page.keyboard.press("2")  # the table has the focus

@@ -85,7 +85,8 @@ def test_another_base_lm_takes_reward_models_that_can_guide_it(person, workbench
         pytest.skip("needs data/starter: python -m rgtg starter")
     person.page.locator("#settings-base_lm").select_option("starter")
     assert [person.page.locator(f"#settings-{c}-reward_model").input_value() for c in "BC"] == ["full", "partial"]
-    assert "tiny-full" not in person.page.locator("#settings-B-reward_model option").all_inner_texts()
+    offered = person.page.locator("#settings-B-reward_model option").evaluate_all("nodes => nodes.map((node) => node.value)")
+    assert offered.index("tiny-full") > offered.index("plain-partial"), "what reads its text with other tokens stands behind what was trained for it"
     person.generate(max_new_tokens=3)
     person.page.locator("#settings-base_lm").select_option("tiny-lm")
     assert person.page.locator("#settings-B-reward_model").input_value() == "tiny-partial"

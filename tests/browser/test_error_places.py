@@ -1,7 +1,7 @@
 """An error stands beside what it speaks of, covers nothing, and goes when it is mended or after a success."""
 
 COVERED = """note => [...document.querySelectorAll("button, input, select, textarea")].filter((e) => {
-  if (!e.offsetParent || note.contains(e)) return false;
+  if (!e.checkVisibility() || note.contains(e)) return false; // nor what a closed popover holds
   const a = e.getBoundingClientRect(), b = note.getBoundingClientRect();
   return a.left < b.right && b.left < a.right && a.top < b.bottom - 1 && b.top < a.bottom - 1;
 }).map((e) => e.id)"""

@@ -154,6 +154,6 @@ def test_the_panel_fits_and_axe_finds_nothing(visit, judged, theme, width):
     axe = Path(__import__("axe_playwright_python").__path__[0]) / "axe.min.js"
     page = opened(visit(address=judged, query=f"?__theme={theme}", width=width))
     page.evaluate(axe.read_text(encoding="utf-8"))
-    assert page.evaluate(RUN) == []
+    assert page.evaluate(RUN, {}) == []
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     assert page.evaluate("document.activeElement.id") == "sweep-start", "the focus is where it was"

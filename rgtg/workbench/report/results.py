@@ -47,7 +47,7 @@ def results_of(store: "Store", by: str = "method", control_length: bool = False,
     """The results of all votes that stand. `by`: what counts as one contestant, a key of BY. Raises BadSettings, StoreError."""
     if by not in BY:
         raise BadSettings(f"Results are by {' or '.join(BY)}.", f"Found `{by}`.")
-    from rgtg.evaluation.sweep import label
+    from rgtg.evaluation.cells import label
 
     ballots, same_answers = store.ballots(label if by == "setting" else _method)
     battles, left_out = battles_of(ballots)

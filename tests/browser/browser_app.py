@@ -101,7 +101,8 @@ class Visitor:
 
     def opened(self) -> None:
         """Waits until the page can be used."""
-        self.page.wait_for_selector("#vote-A", timeout=30_000)
+        for part in ("#vote-A", "#generate"):
+            self.page.wait_for_selector(part, timeout=30_000)
         self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")
 
     def tokens(self, column: str) -> int:
@@ -151,6 +152,7 @@ class Visitor:
         self.page.wait_for_function("before => (rgtg.views.A.head?.trace ?? '') !== before", arg=before)
         if end:
             self.wait_status(end)
+            self.page.wait_for_function("!rgtg.running()")  # the columns are drawn with the next frame
 
     def comparison_id(self) -> str:
         self.page.wait_for_function("new URL(location.href).searchParams.get('comparison')")

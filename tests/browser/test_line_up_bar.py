@@ -8,7 +8,7 @@ import pytest
 from rgtg.cli import main
 from rgtg.guidance.methods import METHODS
 
-ONE_ROLE, TWO_ROLES = (next(m for m in METHODS.values() if len(m.roles) == number) for number in (1, 2))
+ONE_ROLE, TWO_ROLES = (next(m for m in METHODS.values() if len(m.roles) == n and all(role.language_model for role in m.roles)) for n in (1, 2))
 CLIPBOARD = "navigator.clipboard.writeText = async (text) => { window.pasted = text; }"
 
 
@@ -23,9 +23,11 @@ def cleaned(workbench):
 def test_a_line_up_is_chosen_saved_exported_deleted_and_opened(visit, workbench, cleaned, tmp_path):
     person = visit()
     page = person.page
+    page.locator("#line-up").select_option("one-call-rewards")
+    person.wait_status("line-up “One-call rewards”: missing for tiny-lm: “vocabulary” (column B), “autoregressive” (column C)")
+    assert page.locator("#settings-B-misfit").inner_text().endswith("“vocabulary” was not trained for tiny-lm: choose another reward model.")
     page.locator("#line-up").select_option("weights")
-    person.wait_status("line-up “Weights 0.5–8”: missing for tiny-lm: “partial” (columns B, C, D, E, F)")
-    assert page.locator("#settings-C-misfit").inner_text().endswith("“partial” was not trained for tiny-lm: choose another reward model.")
+    person.wait_status("line-up “Weights 0.5–8”: 6 columns")
     assert page.locator("#settings-columns").input_value() == "6" and page.locator("#settings-F-beta").input_value() == "8"
     page.locator("#settings-columns").select_option("2")
     page.locator("#settings-B-reward_model").select_option("tiny-partial")

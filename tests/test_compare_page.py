@@ -91,10 +91,7 @@ class StubWorkbench:
     def guides(self, base_lm=None):
         return [ModelInfo(n, "reward_model", n, ModelCard("reward_model", n, objective=n)) for n in ("full", "partial")]
 
-    trained_for = guides
-
-    def language_models(self, base_lm=None):
-        return StubWorkbench.base_lms(self)
+    trained_for, language_models = guides, lambda self, base_lm=None: StubWorkbench.base_lms(self)
 
     def default_columns(self):
         return [ColumnSpec("base"), ColumnSpec("args", (("beta", 2.0),), "full"), ColumnSpec("pargs", (("beta", 2.0),), "partial")]

@@ -260,13 +260,13 @@ def rewards_along(model, rows: list[list[int]], objective: str) -> list[list[flo
 def test_cards_of_the_shipped_starter_are_what_the_weights_give(shipped, dev, name):
     card, tokenizer = ModelCard.read(shipped / name), AutoTokenizer.from_pretrained(shipped / name)
     model = (AutoModelForCausalLM if name in CAUSAL else AutoModelForSequenceClassification).from_pretrained(shipped / name, dtype=torch.float32)
-    model, rewards = model.eval(), {}
-    for side in dev:
-        rows = [[0, *tokenizer(line, add_special_tokens=False)["input_ids"], 1] for line in dev[side]]
-        rewards[side] = [(row[1:], said) for row, said in zip(rows, rewards_along(model, rows, card.objective), strict=True)]
+    model = model.eval()
+    pairs = recipe.GUIDES[name].taste.held_out(tokenizer, {f"dev.{side}": lines for side, lines in dev.items()})
+    sides = [[list(ids) for ids in side] for side in zip(*((pair.chosen_ids, pair.rejected_ids) for pair in pairs), strict=True)]
+    chosen, rejected = (list(zip(side, rewards_along(model, [[0, *ids] for ids in side], card.objective), strict=True)) for side in sides)
     for length in ("4", "end"):
         wins, n = 0.0, 0
-        for (a_ids, a), (b_ids, b) in zip(rewards["positive"], rewards["negative"], strict=True):
+        for (a_ids, a), (b_ids, b) in zip(chosen, rejected, strict=True):
             cut = int(length) if length != "end" else max(len(a_ids), len(b_ids))
             if a_ids[:cut] != b_ids[:cut]:
                 x, y = a[min(cut, len(a)) - 1], b[min(cut, len(b)) - 1]

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from gradio.context import Context
 
 from pages import ids, theme
+from pages.asking_back import AskedBack
 from pages.by_hand import ByHand
 from pages.columns import (
     Columns,
@@ -49,7 +50,6 @@ from rgtg.workbench.workbench import Workbench
 TITLE = "Compare"
 MAX_PROMPT, MAX_NAME = 20_000, 200
 DOUBLE_CLICK = 0.4
-MAX_OVER_BUDGET_REQUESTS = 1_000
 CHANNELS = (
     ("reward", "reward"),
     ("change", "change in reward"),
@@ -74,7 +74,7 @@ class _Page:
 
     def __init__(self, workbench: Workbench, line: Line, pages: Links):
         self.workbench, self.line = workbench, line
-        self.over_budget_requests: dict[str | None, object] = {}  # by visitor: the last request that was over the limits
+        self.asked_back = AskedBack(lambda: self.workbench.settings.public, "Generate")
         specs = default_columns(workbench)
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
@@ -163,13 +163,13 @@ class _Page:
                     return
                 try:
                     request_key = (prompt, tuple(specs), run_settings["generation"], run_settings["base_lm"])
-                    confirmed = self.over_budget_requests.pop(request.session_hash, None) == request_key
+                    confirmed = self.asked_back.confirmed(request.session_hash, request_key)
                     running = self.workbench.compare(
                         prompt, specs, run_settings["generation"], seed, run_settings["base_lm"], confirmed=confirmed, stopped=lambda: ticket.stopped
                     )
                 except OverBudget as error:
                     yield {self.status: "not started"}
-                    raise self._ask_back(error, request.session_hash, request_key) from None
+                    raise self.asked_back.error(error, request.session_hash, request_key) from None
                 except RgtgError:
                     yield {self.status: "not started"}
                     raise
@@ -181,15 +181,6 @@ class _Page:
                 self.line.leave(ticket)
 
         return generate
-
-    def _ask_back(self, error: OverBudget, owner: str | None, request_key: object) -> OverBudget:
-        """The error for a request that is over the limits; on one's own machine, pressing Generate again runs it unchanged."""
-        if self.workbench.settings.public:
-            return error
-        if len(self.over_budget_requests) >= MAX_OVER_BUDGET_REQUESTS:
-            self.over_budget_requests.clear()
-        self.over_budget_requests[owner] = request_key
-        return OverBudget(error.wrong, error.found, f"{error.do} Or press Generate again to run it unchanged.")
 
     def _branch(self) -> Handler:
         @guarded("The branch")

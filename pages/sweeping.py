@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from gradio.components import Component
 
 from pages import ids
+from pages.asking_back import AskedBack
 from pages.columns import SYMBOLS, read_settings, read_spec
 from pages.components import Drawn
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_number, read_text, screen_error
@@ -28,7 +29,7 @@ from rgtg.workbench.sweeps import MAX_SEEDS, MAX_WEIGHTS, WeightSweep
 from rgtg.workbench.workbench import Workbench
 
 WEIGHTS, SEEDS = "0, 0.5, 1, 2, 4, 8", 5  # of a new grid
-MAX_PROMPT, MAX_TEXT, MAX_ASKED = 20_000, 400, 1_000
+MAX_PROMPT, MAX_TEXT = 20_000, 400
 TEXT_EVERY, CURVES_EVERY = 0.25, 1.0  # seconds between updates
 
 
@@ -43,7 +44,7 @@ class Sweeping:
 
     def __init__(self, workbench: Workbench, line: Line):
         self.workbench, self.line = workbench, line
-        self.asked_back: dict[str | None, object] = {}  # by visitor: the last grid that was over the limits
+        self.asked_back = AskedBack(lambda: self.workbench.settings.public, "Start")
         with gr.Column(elem_id=ids.SWEEP, min_width=0):
             self.panel = SweepPanel("", weights=WEIGHTS, seeds=SEEDS, max_weights=MAX_WEIGHTS, max_seeds=MAX_SEEDS, elem_id=ids.SWEEP_PANEL)
             self.curves = gr.Plot(show_label=False, container=False, elem_id=ids.SWEEP_CURVES)
@@ -85,28 +86,19 @@ class Sweeping:
                     yield {self.panel: progress_text(words)}
                 if not waiting.turn:
                     return
-                confirmed = self.asked_back.pop(request.session_hash, None) == key
+                confirmed = self.asked_back.confirmed(request.session_hash, key)
                 try:
                     sweep = self.workbench.sweeps.weights(
                         prompt, specs, weights, int(seeds), run_settings["generation"], run_settings["seed"], run_settings["base_lm"], confirmed,
                         lambda: ticket.stopped,
                     )  # fmt: skip
                 except OverBudget as error:
-                    raise self._ask_back(error, request.session_hash, key) from None
+                    raise self.asked_back.error(error, request.session_hash, key) from None
                 yield from self._stream(sweep, ticket)
             finally:
                 self.line.leave(ticket)
 
         return start
-
-    def _ask_back(self, error: OverBudget, owner: str | None, key: object) -> OverBudget:
-        """The error for a grid that is over the limits; on one's own machine pressing Start again runs it unchanged."""
-        if self.workbench.settings.public:
-            return error
-        if len(self.asked_back) >= MAX_ASKED:
-            self.asked_back.clear()
-        self.asked_back[owner] = key
-        return OverBudget(error.wrong, error.found, f"{error.do} Or press Start again to run it unchanged.")
 
     def _stream(self, sweep: WeightSweep, ticket: Ticket) -> Iterator[dict]:
         """Run the grid and stream its answers; the curves are drawn anew now and then."""

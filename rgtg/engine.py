@@ -24,7 +24,7 @@ from rgtg.guidance.steps import Cost, Ended, Event, Standardised, Working, cost_
 from rgtg.models.lm import BaseLM
 from rgtg.models.tuning import use_threads
 from rgtg.prompts import TextStream
-from rgtg.records import Run, Step
+from rgtg.records import Run, Step, Tried
 from rgtg.rewards.base import Opening, RewardPrefixes, SlotRewards, not_finite
 from rgtg.rewards.combine import mixed, weighted_sum
 from rgtg.runs import Models, make_run, opening
@@ -179,9 +179,10 @@ class _Column:
 
     def _step(self, draft: Draft, given_up: Sequence[GivenUp]) -> Step:
         text = self.text.push(draft.token_id) + (self.text.finish() if draft.is_last else "")
-        before = (*self.run.prompt_ids, *self.run.forced_ids[:-1], *(draft.token_id for draft in self.rows.settled[: self.num_shown]))
-        position = self.rows.num_given + self.num_shown
-        tried = tuple(tried_of(one, before, self.lm.loaded.tokenizer, self.lm.loaded.closing) for one in given_up)
+        position, tried = self.rows.num_given + self.num_shown, tuple[Tried, ...]()
+        if given_up:
+            before = (*self.run.prompt_ids, *self.run.forced_ids[:-1], *(draft.token_id for draft in self.rows.settled[: self.num_shown]))
+            tried = tuple(tried_of(one, before, self.lm.loaded.tokenizer, self.lm.loaded.closing) for one in given_up)
         return step_of(draft, position, text, self.lm.token_texts.text, self.rows.temperature, self.watched, self.rule.rescores, tried)
 
     def end(self, check_forwards: int, cost: Cost) -> Ended:

@@ -4,6 +4,7 @@ import inspect
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny_models import tiny_lm, tiny_reward
 
 from rgtg.config import GenerationConfig, Settings
@@ -12,6 +13,7 @@ from rgtg.guidance import spot_check
 from rgtg.models.lm import BaseLM
 from rgtg.models.prefixes.growing import GrowingRows
 from rgtg.models.prefixes.strategy import choose_strategy
+from rgtg.models.tuning import quantise
 from rgtg.records import Step
 from rgtg.workbench.budget import Budget
 
@@ -53,6 +55,18 @@ def test_a_guide_whose_cache_goes_wrong_is_read_plainly_from_there_on_and_the_co
     assert [s.token_id for s in steps] == [s.token_id for s in wanted]
     differ = [a.position for a, b in zip(steps, wanted, strict=True) if abs(a.reward("one") - b.reward("one")) > 1e-4]
     assert differ == [WRONG_BEYOND - len("the food")]  # the one candidate that was valued before the prefix itself was wrong
+
+
+def test_a_guide_in_int8_keeps_its_cache(always):
+    """Its states depend on what is scored in the same forward: a comparison to 1e-3 would find every cache wrong."""
+    guide = tiny_reward("llama", 71, "one")  # a seed of its own: models of one seed are shared by all tests
+    weights = guide.loaded.model
+    quantise(weights, weights.base_model, "one", lambda: torch.tensor(guide.along([5, 17], [[42, 8, 63], [2, 71, 50]])))
+    models = Models(tiny_lm(), {"one": guide})
+    for _ in range(2):  # a failure would be remembered
+        steps, end = ran(models, 24)
+        assert end.note == ""
+        assert end.reward_positions == len("the food") + 1 + 24 * 10
 
 
 def test_a_base_lm_whose_cache_goes_wrong_writes_what_plain_reading_writes(always):

@@ -34,11 +34,15 @@ def cost_of(run: Run, forwards: Mapping[str, int], positions: Mapping[str, int],
     """The cost of a run from the forwards and positions of each model; `base_lm` is the key of the base LM."""
     observing = [ref.name for ref in run.observers]
 
-    def parts(counts: Mapping[str, int], unit: str) -> dict[str, int]:
-        lm, observed = counts.get(base_lm, 0), sum(counts.get(name, 0) for name in observing)
-        return {f"lm_{unit}": lm, f"reward_{unit}": sum(counts.values()) - lm, f"observer_{unit}": observed}
+    def parts(counts: Mapping[str, int]) -> tuple[int, int, int]:
+        lm = counts.get(base_lm, 0)
+        return lm, sum(counts.values()) - lm, sum([counts.get(name, 0) for name in observing])
 
-    return Cost(**parts(forwards, "forwards"), **parts(positions, "positions"))
+    (lm, reward, observer), (lm_read, reward_read, observer_read) = parts(forwards), parts(positions)
+    return Cost(
+        lm_forwards=lm, reward_forwards=reward, observer_forwards=observer,
+        lm_positions=lm_read, reward_positions=reward_read, observer_positions=observer_read,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,9 @@ def step_of(
     rewards = [tuple(zip(components, row, strict=True)) for row in zip(*components.values(), strict=True)] or [()] * len(ids)
     before = range(1, len(ids) + 1)
     candidates = tuple(map(Candidate, ids, map(text_of, ids), log_probs, values, before, ranks, after, rewards))
-    base = log_shares(log_probs, ids, temperature)
-    kl, truncation = (divergence(guided, base), divergence(base, log_probs)) if rescores else (None, None)
+    unguided = values == log_probs and draft.greedy == (temperature == 0)
+    base = guided if unguided else log_shares(log_probs, ids, temperature)
+    kl, truncation = (0.0 if unguided else divergence(guided, base), divergence(base, log_probs)) if rescores else (None, None)
     observed = tuple((name, draft.rewards[name]) for name in watched if math.isfinite(draft.rewards.get(name, math.nan)))
     return Step(
         position, draft.token_id, text, log_probs[index], values[index], index + 1, ranks[index], math.exp(log_probs[index]), after[index],

@@ -183,6 +183,11 @@ class Int8Linear(nn.Module):
         return torch.ops.quantized.linear_dynamic(x, self.packed, reduce_range=True)  # without it int16 sums overflow on CPUs before VNNI
 
 
+def is_int8(model: nn.Module | None) -> bool:
+    """Whether a model was quantised by `quantise`."""
+    return model is not None and any(isinstance(module, Int8Linear) for module in model.modules())
+
+
 @dataclass(frozen=True)
 class Int8:
     """Effect of int8 on a reward model: `error` is the mean absolute difference of rewards to float32, `spread` their standard deviation."""

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, get_layer_types_and_kwargs
 
+from rgtg.models.tuning import is_int8
+
 STRATEGIES = ("siblings", "rows", "states", "steps", "reencode")
 
 
@@ -37,7 +39,7 @@ class Backbone:
     cache_name: str = "past_key_values"
     reach: int | None = None
     switch: int | None = None
-    config: Any = None  # for a cache of the library's own
+    model: Any = None  # the module that `run` belongs to
 
     @classmethod
     def of(cls, model: Any, run: Callable[..., Tensor], pad_id: int, strategy: str = "siblings") -> "Backbone":
@@ -45,7 +47,7 @@ class Backbone:
         types, kwargs = get_layer_types_and_kwargs(config)  # undocumented; works without `layer_types` in the config too
         windows = {t: k.get("sliding_window") for t, k in zip(types, kwargs, strict=True)}
         name = "cache" if "cache" in inspect.signature(model.base_model.forward).parameters else "past_key_values"
-        return cls(run, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy, name, config=config)
+        return cls(run, len(types), tuple(windows.items()), model.device, model.dtype, pad_id, strategy, name, model=model)
 
     def forward(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, positions: Tensor | None, cache: Cache | None) -> Tensor:
         """Hidden states (rows, length, width) of ids (rows, length), with or without a cache."""
@@ -54,7 +56,12 @@ class Backbone:
 
     def new_cache(self) -> Cache:
         """An empty cache of the library's own."""
-        return DynamicCache(config=self.config)
+        return DynamicCache(config=self.model.config.get_text_config())
+
+    @property
+    def rounds(self) -> bool:
+        """Whether its states depend on what else is in a forward, as in int8: two computations then differ by more than any tolerance."""
+        return is_int8(self.model)
 
     @cached_property
     def shortest_window(self) -> float:

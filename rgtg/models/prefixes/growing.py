@@ -133,7 +133,7 @@ class GrowingRows:
     def positions_of(self, slots: Iterable[int]) -> int:
         """Positions fed for these slots, candidates included, as if they were alone here: a text shared with others counts."""
         slots = set(slots)
-        return sum(self._fed[slot] for slot in slots) + sum(length for of, length in {self._read_as[slot] for slot in slots} if of not in slots)
+        return sum([self._fed[slot] for slot in slots]) + sum([length for of, length in {self._read_as[slot] for slot in slots} if of not in slots])
 
     # --- states of the text ---------------------------------------------------------------------------------------
 
@@ -179,8 +179,9 @@ class GrowingRows:
 
     @torch.inference_mode()
     def holds(self, slot: int) -> bool:
-        """Whether the cached state of the slot's last token equals that of a forward without a cache, which is counted separately."""
-        if self.backbone.strategy == "reencode" or (self.is_fed(slot) and slot not in self._last):
+        """Whether the cached state of the slot's last token equals that of a forward without a cache, which is counted separately. Nothing is
+        compared in int8, whose cache was checked before it was quantised."""
+        if self.backbone.strategy == "reencode" or self.backbone.rounds or (self.is_fed(slot) and slot not in self._last):
             return True
         counts, fed = (self.num_forwards, self.num_positions), list(self._fed)
         cached = self.last([slot])[0]

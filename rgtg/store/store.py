@@ -136,9 +136,35 @@ class Store:
 
     def rater(self, kind: str = "local", subject: str = "") -> str:
         """Id of a rater (`local`, `anonymous`, `oauth`), the same for the same subject; only a keyed hash of the subject is stored."""
+        return self.known_rater(kind, subject) or self._write(lambda conn: self._keep_rater(conn, kind, subject))
+
+    def known_rater(self, kind: str = "local", subject: str = "") -> str | None:
+        """Id of a rater that the database has; None without one."""
         with self._reading() as conn:
             row = queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac(kind, subject))
-        return row["id"] if row else self._write(lambda conn: self._keep_rater(conn, kind, subject))
+        return row["id"] if row else None
+
+    def adopt(self, kind: str, subject: str) -> str | None:
+        """Make the local rater this one, if the database knows no other; its id, or None.
+
+        Up to schema 5 everybody was the local rater: what the first browser finds there are its own votes.
+        """
+
+        only_local = "SELECT max(id) AS id FROM raters HAVING count(*) = 1 AND max(kind) = 'local'"
+
+        def task(conn: sqlite3.Connection) -> str | None:
+            row = queries.one(conn, only_local)
+            if row:
+                conn.execute("UPDATE raters SET kind = ?, subject_hmac = ?", (kind, self._hmac(kind, subject)))
+            return row["id"] if row else None
+
+        with self._reading() as conn:
+            due = queries.one(conn, only_local)
+        return self._write(task) if due and not self.read_only else None
+
+    def token(self, comparison_id: str) -> str:
+        """Token of the link that shares a comparison: it cannot be computed without the database's key."""
+        return self._hmac("link", comparison_id)[:32]
 
     def add_event(self, kind: str, actor: str = "", detail: Mapping[str, Any] | None = None) -> str:
         """Log an event (an export, a model load, a setting); its id."""
@@ -172,9 +198,9 @@ class Store:
 
     def vote_of(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
         """The rater's current vote; None where there is none or it was withdrawn."""
+        rater = rater_id or self.known_rater() or ""
         with self._reading() as conn:
-            local = None if rater_id else queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac("local", ""))
-            return queries.current(conn, comparison_id, rater_id or (local["id"] if local else ""))
+            return queries.current(conn, comparison_id, rater)
 
     def current_votes(self) -> tuple[Vote, ...]:
         """Current votes, one for each rater and comparison, in order of arrival."""

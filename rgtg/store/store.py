@@ -18,6 +18,7 @@ from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.ballots import Setting, read_ballots
 from rgtg.store.connection import InPlace, open_store, reading
+from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history
 from rgtg.store.jobs import JobRows
 from rgtg.store.writer import Writer
 
@@ -186,6 +187,16 @@ class Store:
             last = queries.need(conn, "comparisons", before, "comparison")["seq"] if before else None
             sql = "SELECT * FROM comparisons WHERE (?1 IS NULL OR seq < ?1) AND (?2 IS NULL OR state = ?2) ORDER BY seq DESC LIMIT ?3"
             return tuple(queries.comparison(conn, row) for row in conn.execute(sql, (last, state, limit)).fetchall())
+
+    def history(self, wanted: HistoryFilter = EVERYTHING, limit: int = 50, before: str | None = None) -> tuple[HistoryEntry, ...]:
+        """A page of the list of comparisons, newest first, without steps; `before` is the id of the last entry on the previous page."""
+        with self._reading() as conn:
+            return history(conn, wanted, limit, before)
+
+    def facet_names(self) -> dict[str, tuple[str, ...]]:
+        """The methods and models that `history` can be filtered by."""
+        with self._reading() as conn:
+            return facet_names(conn)
 
     def num_comparisons(self) -> int:
         with self._reading() as conn:

@@ -31,6 +31,7 @@ ACCESS = {
     "compare.tick": Row("see which models are loaded", EVERYONE, EVERYONE),
     "copying.copy": Row("copy a comparison as a command", EVERYONE, OWNERS),
     "help.load": Row("open the page", EVERYONE, EVERYONE),
+    "history.find": Row("list comparisons", EVERYONE, OWNERS),
     "making.make": Row("make a reward from rules or words", EVERYONE, ADMINS),
     "making.try_it": Row("try a reward on a text", EVERYONE, ADMINS),
     "models.add": Row("add a model by its folder or id", EVERYONE, ADMINS),

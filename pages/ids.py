@@ -51,6 +51,9 @@ MODEL_ACCURACY = "model-accuracy-plot"
 
 BY_HAND = "choices"
 
+# History, a drawer on Compare and the list on Data
+HISTORY = "history"  # #history-search, -method, -model, -voted, -since, -until; links with data-comparison
+
 # Help, and the foot of every page
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on
 TOY = "toy"  # #theory, #toy-now, #toy-loss, #toy-<prefix>

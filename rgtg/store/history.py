@@ -169,3 +169,9 @@ def _models(stored: str) -> tuple[str, ...]:
     base_lm, old, guides = json.loads(stored)
     refs: Sequence[Any] = [base_lm, old, *(guide for guide, _ in guides or [])]
     return tuple(dict.fromkeys(ref["name"] for ref in refs if ref and ref["name"]))
+
+
+def voters(conn: sqlite3.Connection, limit: int = 50) -> tuple[tuple[str, int], ...]:
+    """Raters with the number of comparisons on which a vote of theirs stands, the most active first."""
+    sql = "SELECT name, count(*) FROM comparison_facets WHERE kind = 'voted' AND name <> '' GROUP BY name ORDER BY 2 DESC, 1 LIMIT ?"
+    return tuple((row[0], row[1]) for row in conn.execute(sql, (limit,)))

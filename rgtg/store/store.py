@@ -18,7 +18,7 @@ from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.ballots import Setting, read_ballots
 from rgtg.store.connection import InPlace, open_store, reading
-from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history
+from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
 from rgtg.store.jobs import JobRows
 from rgtg.store.writer import Writer
 
@@ -197,6 +197,11 @@ class Store:
         """The methods and models that `history` can be filtered by."""
         with self._reading() as conn:
             return facet_names(conn)
+
+    def voters(self) -> tuple[tuple[str, int], ...]:
+        """Ids of raters with the number of comparisons they voted on, the most active first."""
+        with self._reading() as conn:
+            return voters(conn)
 
     def num_comparisons(self) -> int:
         with self._reading() as conn:

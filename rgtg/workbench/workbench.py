@@ -21,6 +21,7 @@ from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.line_ups import LineUps
 from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
+from rgtg.workbench.past import Past
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.sweeps import Sweeps
 from rgtg.workbench.trainings import Trainings
@@ -54,6 +55,7 @@ class Workbench:
         self.trainings = Trainings(self.library, lambda: self.store, settings)
         self.sweeps = Sweeps(self.library, self.budget, lambda column, lm: self._own_names(self._mix(column, lm)))
         self.raters = Raters(lambda: self.store, settings.public)
+        self.past = Past(lambda: self.store, self.raters)
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None
         self._closed = False

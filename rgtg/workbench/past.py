@@ -1,0 +1,51 @@
+"""What was compared before: the list that a visitor sees, and the names by which he can filter it.
+
+Knows nothing of how the list is stored or drawn.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from rgtg.workbench.visitors import LOCAL, Raters, Visitor
+
+if TYPE_CHECKING:
+    from rgtg.store.history import HistoryEntry, HistoryFilter
+    from rgtg.store.store import Store
+
+ME = "me"  # in a filter, in place of the id of the visitor's rater
+
+
+class FilterNames(NamedTuple):
+    """The names to filter by: methods, models (base LMs and guides), and raters as (id, number of comparisons they voted on)."""
+
+    methods: tuple[str, ...]
+    models: tuple[str, ...]
+    raters: tuple[tuple[str, int], ...]
+    me: str | None
+
+
+class Past:
+    """The comparisons of one installation, newest first. On a public server a visitor's list has his own alone."""
+
+    def __init__(self, store: "Callable[[], Store]", raters: Raters):
+        self._store, self._raters = store, raters
+
+    def list(self, wanted: "HistoryFilter", visitor: Visitor = LOCAL, limit: int = 50, before: str | None = None) -> "tuple[HistoryEntry, ...]":
+        """A page of the list; `before` is the id of the last entry on the page before. Raises BadSettings, UnknownRecord, StoreError."""
+        me = self._raters.find(visitor)
+        if wanted.rater == ME:
+            wanted = replace(wanted, rater=me or "nobody")
+        if not visitor.reads_all:
+            wanted = replace(wanted, made_by=me or "nobody")
+        return self._store().history(wanted, limit, before)
+
+    def filters(self, visitor: Visitor = LOCAL) -> FilterNames:
+        """The names to filter by; on a public server no other raters."""
+        store, me = self._store(), self._raters.find(visitor)
+        names = store.facet_names()
+        return FilterNames(names["method"], names["model"], store.voters() if visitor.reads_all else (), me)
+
+    def num(self) -> int:
+        """Number of comparisons in the database."""
+        return self._store().num_comparisons()

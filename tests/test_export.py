@@ -26,10 +26,12 @@ def lines(path):
 
 
 def flip(path, marker):
-    """Turn one bit in the text after `marker`, as a failing disk would."""
+    """Turn one bit where the text `marker` begins, as a failing disk would; in its copy for the search too."""
     content = bytearray(path.read_bytes())
     at = content.index(marker.encode())
-    content[at] ^= 0x01
+    while at >= 0:
+        content[at] ^= 0x01
+        at = content.find(marker.encode(), at)
     path.write_bytes(bytes(content))
 
 

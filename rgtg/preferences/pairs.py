@@ -97,6 +97,11 @@ def _says(vote: Vote) -> tuple:
     return vote.verdict, vote.best_trace_id, frozenset(vote.seen_trace_ids), vote.strength, vote.reasons, vote.comment
 
 
+def num_tokens(trace: Trace) -> int:
+    """Number of tokens of an answer, also of one whose steps are not here."""
+    return int(getattr(trace.steps, "num_tokens", len(trace.steps)))
+
+
 def num_common(a: Trace, b: Trace, comparison: Comparison) -> int:
     """Number of leading tokens that two traces share by construction: up to where one branched off the other, or the smaller of
     the positions at which they left a common ancestor; 0 for independent answers."""
@@ -106,7 +111,7 @@ def num_common(a: Trace, b: Trace, comparison: Comparison) -> int:
 
 def _kept(trace: Trace, comparison: Comparison) -> dict[str, int]:
     """{id of the trace or an ancestor: number of its leading tokens that the trace has}."""
-    num_kept = len(trace.steps)
+    num_kept = num_tokens(trace)
     shared = {trace.id: num_kept}
     while trace.parent_trace_id is not None and trace.parent_trace_id not in shared:
         num_kept = min(num_kept, trace.branch_position or 0)
@@ -130,7 +135,7 @@ def _cause(best: Trace, other: Trace) -> str | None:
     """Why two answers give no pair; None where they give one."""
     if "error" in (best.stop_reason, other.stop_reason):
         return "error"
-    if not best.steps or not other.steps:
+    if any(num_tokens(trace) == 0 and not trace.response for trace in (best, other)):  # one from elsewhere has a text and no tokens
         return "no_tokens"
     return "equal_texts" if best.response == other.response else None
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from sqlite_utils import Database, Migrations
 
+from rgtg.store import rows
 from rgtg.store.statements import first, history
 
 APPLICATION_ID = 0x52475447  # "RGTG" in the file's header: whose database it is
@@ -71,7 +72,14 @@ def m005_twelve_columns_and_positions(db: Database) -> None:
 
 @migrations()
 def m006_history(db: Database) -> None:
-    """What the list of comparisons is searched and filtered by, kept by triggers, so that no list reads an answer's steps."""
+    """Lists, searches and exports read no steps of an answer: these stand last in its row, and an index is kept by triggers."""
+    for statement in history.REBUILD.split(";;"):
+        db.execute(statement)
+    for seq in [seq for (seq,) in db.execute("SELECT seq FROM traces")]:
+        row = next(db.query("SELECT * FROM traces WHERE seq = ?", (seq,)))
+        if rows.row_hash(row) == row["row_sha256"]:  # else an export reads the complete row, and names it
+            db.execute("UPDATE traces SET text_sha256 = ? WHERE seq = ?", (rows.text_hash(row), seq))
+    _refuse_changes(db, "traces")
     for statement in history.STATEMENTS.split(";;"):
         db.execute(statement)
 

@@ -30,6 +30,8 @@ ACCESS = {
     "compare.stop": Row("stop one's own generation", EVERYONE, EVERYONE),
     "compare.tick": Row("see which models are loaded", EVERYONE, EVERYONE),
     "copying.copy": Row("copy a comparison as a command", EVERYONE, OWNERS),
+    "data.exclude": Row("exclude votes", EVERYONE, ADMINS),
+    "data.look": Row("inspect a comparison", EVERYONE, OWNERS),
     "help.load": Row("open the page", EVERYONE, EVERYONE),
     "history.find": Row("list comparisons", EVERYONE, OWNERS),
     "making.make": Row("make a reward from rules or words", EVERYONE, ADMINS),

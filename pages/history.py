@@ -69,7 +69,7 @@ class History:
             )
             before = sent.get("before")
             after = visitors.asked(self.workbench, request, before)[0] if before else None
-            entries = self.workbench.past.list(wanted, visitor, PAGE + 1, after)
+            entries = self.workbench.past.page(wanted, visitor, PAGE + 1, after)
             value: dict[str, Any] = {"entries": [self._words(entry) for entry in entries[:PAGE]], "more": len(entries) > PAGE, "append": bool(before)}
             if not before:
                 value["filters"] = self._filters(visitor)

@@ -51,8 +51,12 @@ MODEL_ACCURACY = "model-accuracy-plot"
 
 BY_HAND = "choices"
 
+# Data
+INSPECTED = "inspected"  # #inspected-open, buttons .exclude and .include with data-vote and data-rejected
+
 # History, a drawer on Compare and the list on Data
 HISTORY = "history"  # #history-search, -method, -model, -voted, -since, -until; links with data-comparison
+COMPARISONS = "comparisons"  # the same inside
 
 # Help, and the foot of every page
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on

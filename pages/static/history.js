@@ -4,7 +4,7 @@ rgtg.historyList = (element, props, trigger, watch, find, choose) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   const NOBODY = [["", "all"], ["yes", "voted on"], ["no", "not voted on"], ["me", "voted on by me"]];
-  let entries = [], more = false, chosen = "", asked = false, timer = 0, filters = {};
+  let entries = [], more = false, chosen = "", timer = 0, filters = {};
 
   const value = (node) => node.value;
   const search = el("input", { type: "search", id: props.name + "-search", placeholder: "search prompts and answers", "aria-label": "Search prompts and answers", autocomplete: "off", spellcheck: "false" });
@@ -22,7 +22,6 @@ rgtg.historyList = (element, props, trigger, watch, find, choose) => {
 
   function ask(next = false) {
     clearTimeout(timer);
-    asked = true;
     list.setAttribute("aria-busy", "true");
     const sent = { search: value(search).trim(), method: value(method), model: value(model), voted: value(voted), since: value(since), until: value(until) };
     trigger(find, next ? { ...sent, before: entries.at(-1)?.comparison } : sent);
@@ -82,7 +81,8 @@ rgtg.historyList = (element, props, trigger, watch, find, choose) => {
   new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting) && more && !list.hasAttribute("aria-busy")) ask(true); }).observe(further);
   watch("value", draw);
   draw();
-  return { ask: () => ask(), ready: () => asked, search, mark };
+  if (!props.links) setTimeout(ask, 0); // a list on a page; the drawer asks when it is opened
+  return { ask: () => ask(), search, mark };
 };
 
 rgtg.age = (at) => {
@@ -101,6 +101,7 @@ rgtg.historyDrawer = (element, props, trigger, watch, find, choose) => {
   const list = rgtg.historyList(element, props, trigger, watch, find, choose);
   const close = el("button", { type: "button", class: "plain", "aria-label": "Close the history", title: "Close (Esc)", text: "×", onclick: () => show(false) });
   root.prepend(el("div", { class: "drawer-head" }, el("h2", { text: "History" }), el("a", { href: "./data", text: "all data" }), close));
+  root.classList.add("drawer");
   Object.entries({ role: "dialog", "aria-label": "History", hidden: "" }).forEach(([name, word]) => root.setAttribute(name, word));
   let from = null;
   function show(open) {

@@ -5,7 +5,7 @@ Knows nothing of how a row looks (`rows`), of files and locks (`connection`), of
 
 import hmac
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from rgtg.store.ballots import Setting, read_ballots
 from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
 from rgtg.store.jobs import JobRows
+from rgtg.store.statements import exclusions
 from rgtg.store.writer import Writer
 
 LABELS = ("good", "bad", "goes_wrong", "withdrawn")
@@ -113,6 +114,15 @@ class Store:
             return self._keep_vote(conn, before, undo=True) if before else None
 
         return self._write(task)
+
+    def exclude(self, vote_id: str, reason: str | None, rejected: str = "") -> None:
+        """Take a vote, or its pair with one rejected answer, out of exports and results for a reason; None takes it in again."""
+        self._write(lambda conn: exclusions.flag(conn, vote_id, reason, rejected))
+
+    def exclusions(self, vote_ids: Collection[str] | None = None) -> dict[str, dict[str, str]]:
+        """Excluded votes: vote -> rejected answer of a pair, "" for the complete vote -> reason."""
+        with self._reading() as conn:
+            return exclusions.exclusions(conn, vote_ids)
 
     def set_state(self, comparison_id: str, state: str) -> None:
         """Close, expire or abandon an open comparison."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from rgtg.preferences.pairs import derive_pairs, last_votes
+from rgtg.records import Comparison, Pair, Vote
 from rgtg.workbench.visitors import LOCAL, Raters, Visitor
 
 if TYPE_CHECKING:
@@ -25,13 +27,22 @@ class FilterNames(NamedTuple):
     me: str | None
 
 
+class Looked(NamedTuple):
+    """A comparison with the votes that stand, the pairs they give, and what of both is excluded (vote -> rejected answer or "" -> reason)."""
+
+    comparison: Comparison
+    votes: tuple[Vote, ...]
+    pairs: tuple[Pair, ...]
+    exclusions: dict[str, dict[str, str]]
+
+
 class Past:
     """The comparisons of one installation, newest first. On a public server a visitor's list has his own alone."""
 
     def __init__(self, store: "Callable[[], Store]", raters: Raters):
         self._store, self._raters = store, raters
 
-    def list(self, wanted: "HistoryFilter", visitor: Visitor = LOCAL, limit: int = 50, before: str | None = None) -> "tuple[HistoryEntry, ...]":
+    def page(self, wanted: "HistoryFilter", visitor: Visitor = LOCAL, limit: int = 50, before: str | None = None) -> "tuple[HistoryEntry, ...]":
         """A page of the list; `before` is the id of the last entry on the page before. Raises BadSettings, UnknownRecord, StoreError."""
         me = self._raters.find(visitor)
         if wanted.rater == ME:
@@ -49,3 +60,13 @@ class Past:
     def num(self) -> int:
         """Number of comparisons in the database."""
         return self._store().num_comparisons()
+
+    def look(self, comparison: Comparison) -> Looked:
+        """What a comparison, which its visitor may read, gives for training."""
+        votes = tuple(vote for vote in last_votes(self._store().votes(comparison.id)) if vote.verdict != "withdrawn")
+        pairs, _ = derive_pairs(comparison, votes)
+        return Looked(comparison, votes, pairs, self._store().exclusions([vote.id for vote in votes]))
+
+    def exclude(self, vote_id: str, reason: str | None, rejected: str = "") -> None:
+        """Take a vote, or its pair with one rejected answer, out of exports and results for a reason; None takes it in again."""
+        self._store().exclude(vote_id, reason, rejected)

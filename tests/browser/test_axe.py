@@ -37,6 +37,8 @@ def compare(person: Visitor) -> Callable[[], None]:
         person.set("temperature", 99)
         page.locator("#generate").click()
         page.wait_for_selector(".error-note")
+        page.locator("#history-open").click()
+        page.wait_for_selector("#history a.prompt")
         page.evaluate("document.querySelectorAll('#line-up-bar details, #settings-C details').forEach((node) => { node.open = true; })")
 
     return use
@@ -69,11 +71,22 @@ def models(person: Visitor) -> Callable[[], None]:
     return use
 
 
+def data(person: Visitor) -> Callable[[], None]:
+    page = person.page
+    page.wait_for_selector("#comparisons .find")
+
+    def use() -> None:
+        page.locator("#comparisons a.prompt").first.click()
+        page.wait_for_selector("#inspected-open")
+
+    return use
+
+
 def help(person: Visitor) -> None:
     person.page.wait_for_selector("#methods")
 
 
-PREPARED = {page.__name__: page for page in (compare, train, models, help)}
+PREPARED = {page.__name__: page for page in (compare, train, models, data, help)}
 
 
 def test_every_page_is_here():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser_app import Visitor
+from store_records import make_comparison, make_vote
 
 import app
 from rgtg.guidance.methods import METHODS
@@ -19,6 +20,12 @@ def axe() -> str:
     import axe_playwright_python
 
     return (Path(axe_playwright_python.__path__[0]) / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def voted_on(workbench) -> None:
+    """For the pages that show what was stored."""
+    workbench.store.add_comparison(make_comparison("axe", "AB"), make_vote("axe-vote", "axe", "B", "AB"))
 
 
 def compare(person: Visitor) -> Callable[[], None]:

@@ -22,6 +22,7 @@ from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_na
 from rgtg.store.jobs import JobRows
 from rgtg.store.writer import Writer
 
+CHANGING = ("comparisons", "traces", "marks", "vote_flags", "raters", "votes")
 LABELS = ("good", "bad", "goes_wrong", "withdrawn")
 
 
@@ -196,6 +197,11 @@ class Store:
         """Current votes as the leaderboard reads them, and a key of each comparison that repeats of it share (`rgtg.store.ballots`)."""
         with self._reading() as conn:
             return read_ballots(conn, setting)
+
+    def last_rows(self) -> tuple[int, ...]:
+        """The newest row's number in each table of what people made, votes last: it changes with every one that is stored."""
+        with self._reading() as conn:
+            return tuple(queries.value(conn, f"SELECT coalesce(max(seq), 0) FROM {table}") for table in CHANGING)
 
     def num_votes(self) -> int:
         """Number of current votes, one for each rater and comparison, without withdrawn ones and skips."""

@@ -223,14 +223,13 @@ class Store:
                 marks.setdefault(span.trace_id, []).append(span)
         return {trace_id: queries.standing(spans) for trace_id, spans in marks.items()}
 
-    def facts(self, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
-        """Every comparison with all its votes, oldest first, in one transaction; `for_pairs` reads the answers only of comparisons that
-        give pairs.
+    def facts(self) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+        """Every comparison with all its votes, oldest first, in one transaction.
 
         Raises StoreError naming the row whose content does not match its hash: nothing else detects flipped bits.
         """
         with self._reading() as conn:
-            yield from queries.checked_facts(conn, for_pairs)
+            yield from queries.checked_facts(conn)
 
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
         self._file.check()

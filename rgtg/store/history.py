@@ -79,6 +79,12 @@ def history(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, limit:
     return tuple(_entry(conn, row, wanted.rater) for row in found)
 
 
+def matching(conn: sqlite3.Connection, wanted: HistoryFilter) -> set[str]:
+    """The ids of all comparisons that the filter lets through."""
+    sql, values = _query(conn, wanted, None)
+    return {row["id"] for row in conn.execute(f"SELECT id FROM ({sql})", values)}
+
+
 def facet_names(conn: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
     """The methods and models that the list can be filtered by: {"method": (…), "model": (…)}."""
     return {kind: _names(conn, kind) for kind in ("method", "model")}

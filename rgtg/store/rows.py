@@ -251,6 +251,21 @@ class StoredSteps(Sequence[Step]):
         return repr(self._steps)
 
 
+class Unread(Sequence[Step]):
+    """Steps that were not read: only their number is known."""
+
+    token_ids: tuple[int, ...] = ()
+
+    def __init__(self, num_tokens: int):
+        self.num_tokens = num_tokens
+
+    def __len__(self) -> int:
+        return self.num_tokens
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError("these steps were not read")
+
+
 def steps_json(steps: Sequence[Step]) -> str:
     """The steps as arrays under one list of names: {"token_ids": [id, …], "step": [names], "candidate": [names], "tried": [names],
     "rewards": [names], "steps": [[…], …]}.

@@ -23,6 +23,7 @@ from rgtg.store.jobs import JobRows
 from rgtg.store.statements import exclusions
 from rgtg.store.writer import Writer
 
+CHANGING = ("comparisons", "traces", "marks", "vote_flags", "raters", "votes")
 LABELS = ("good", "bad", "goes_wrong", "withdrawn")
 
 
@@ -238,6 +239,11 @@ class Store:
         with self._reading() as conn:
             return read_ballots(conn, setting)
 
+    def last_rows(self) -> tuple[int, ...]:
+        """The newest row's number in each table of what people made, votes last: it changes with every one that is stored."""
+        with self._reading() as conn:
+            return tuple(queries.value(conn, f"SELECT coalesce(max(seq), 0) FROM {table}") for table in CHANGING)
+
     def num_votes(self) -> int:
         """Number of current votes, one for each rater and comparison, without withdrawn ones and skips."""
         with self._reading() as conn:
@@ -258,14 +264,13 @@ class Store:
                 marks.setdefault(span.trace_id, []).append(span)
         return {trace_id: queries.standing(spans) for trace_id, spans in marks.items()}
 
-    def facts(self, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
-        """Every comparison with all its votes, oldest first, in one transaction; `for_pairs` reads the answers only of comparisons that
-        give pairs.
+    def facts(self) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+        """Every comparison with all its votes, oldest first, in one transaction.
 
         Raises StoreError naming the row whose content does not match its hash: nothing else detects flipped bits.
         """
         with self._reading() as conn:
-            yield from queries.checked_facts(conn, for_pairs)
+            yield from queries.checked_facts(conn)
 
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
         self._file.check()

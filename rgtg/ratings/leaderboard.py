@@ -15,6 +15,8 @@ LEAST_BATTLES = 20  # of a setting that gets a rank
 LEAST_VOTES_OF_RATER = 8  # to tell whether a rater votes by chance
 RESAMPLES = 1000
 ROUNDS, SETTLED = 50, 1e-3  # of telling careful raters from careless ones
+CLOSE_ENOUGH = 1e-3  # last step of a resample's fit; Newton's next one would be of the order of its square
+GAP_STEP = 0.05  # log of the ratio of lengths: battles of nearly equal ratios are counted together
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def posterior(battles: Sequence[Battle], settings: Sequence[str]) -> Fit:
 def _cells(battles: Sequence[Battle], settings: Sequence[str], with_length: bool) -> Cells:
     index = {name: i for i, name in enumerate(settings)}
     left, right = (np.array([index[getattr(battle, side)] for battle in battles], dtype=int) for side in ("left", "right"))
-    gap = np.array([battle.length_gap for battle in battles]) if with_length else None
+    gap = np.round(np.array([battle.length_gap for battle in battles]) / GAP_STEP) * GAP_STEP if with_length else None
     return cells_of(left, right, np.array([battle.outcome for battle in battles], dtype=int), gap, len(settings))
 
 
@@ -141,9 +143,9 @@ def _bootstrap(
 ) -> list[Fit]:
     number = {name: i for i, name in enumerate(comparisons)}
     of = np.array([number[battle.comparison_id] for battle in battles])
-    rng, design = np.random.default_rng(seed), cells.design
-    even = np.full(len(comparisons), 1 / len(comparisons))
-    return [fit(cells, weight * rng.multinomial(len(comparisons), even)[of], fitted, design) for _ in range(resamples)]
+    rng, design, num = np.random.default_rng(seed), cells.design, len(comparisons)
+    drawn = (np.bincount(rng.integers(num, size=num), minlength=num) for _ in range(resamples))
+    return [fit(cells, weight * times[of], fitted, design, CLOSE_ENOUGH) for times in drawn]
 
 
 def _place(i: int, name: str, fitted: Fit, low: Floats, high: Floats, battles: Sequence[Battle]) -> Place:

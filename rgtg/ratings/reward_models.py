@@ -5,7 +5,7 @@ Knows nothing of the store or the screen; rewards are those that were recorded w
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,12 +30,14 @@ class Scored:
     rewards: dict[ModelRef, tuple[float | None, ...]]
     guides: frozenset[ModelRef] = frozenset()
 
-    def at(self, model: ModelRef, length: int | None = None) -> float | None:
-        """The reward of the first `length` tokens, of the complete answer where that is shorter, or without a length."""
-        values = self.rewards.get(model)
-        if values is None or not self.lengths:
-            return None
-        return values[-1] if length is None or length >= self.lengths[-1] else values[self.lengths.index(length)]
+    def of(self, model: ModelRef) -> dict[int, float]:
+        """The rewards of this model by prefix length, as far as there are any."""
+        values = self.rewards.get(model, ())
+        return {length: value for length, value in zip(self.lengths, values, strict=False) if value is not None}
+
+    @property
+    def num_tokens(self) -> int:
+        return self.lengths[-1] if self.lengths else 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def against_people(preferred: Sequence[Preferred], scored: Mapping[str, Scored])
     return sorted((one for one in found if one is not None), key=lambda one: (-one.accuracy.n, one.model.name, one.model.revision))
 
 
-def share_of(right: Sequence[float] | Floats, groups: Sequence[str]) -> Share:
+def share_of(right: Sequence[float] | Floats, groups: Sequence[int]) -> Share:
     """The mean of `right` (1, 0, or ½ where rewards are equal) with its interval. Groups of dependent values count as fewer ones:
     the number is divided by the design effect, the variance of the mean over groups by that of independent values."""
     values, n = np.asarray(right, dtype=float), len(right)
@@ -151,14 +153,14 @@ def share_of(right: Sequence[float] | Floats, groups: Sequence[str]) -> Share:
     return Share(value, *wilson_interval(value * num_worth, num_worth), n)
 
 
-def calibration_of(gaps: Floats, groups: Sequence[str]) -> tuple[Bin, ...]:
+def calibration_of(gaps: Floats, groups: Sequence[int]) -> tuple[Bin, ...]:
     """Bins of equal size by the difference in reward, from small to large, of PAIRS_A_BIN pairs at least if there are as many."""
     size, right = np.abs(gaps), _right(gaps)
     parts = np.array_split(np.argsort(size, kind="stable"), max(1, min(MOST_BINS, len(gaps) // PAIRS_A_BIN)))
     return tuple(Bin(float(size[part].mean()), share_of(right[part], [groups[i] for i in part])) for part in parts if len(part))
 
 
-def slope_of(gaps: Floats, groups: Sequence[str]) -> tuple[float, float, float] | None:
+def slope_of(gaps: Floats, groups: Sequence[int]) -> tuple[float, float, float] | None:
     """Slope of a logistic regression of the preference on the difference in reward, with a 95 % interval that is robust to groups; None
     where all differences have one sign, or none has any."""
     if not ((gaps > 0).any() and (gaps < 0).any()):
@@ -182,53 +184,62 @@ def _right(gaps: Floats) -> Floats:
     return (gaps > 0) + 0.5 * (gaps == 0)
 
 
+Gaps = list[tuple[float, int]]  # differences in reward, chosen less rejected, each with the number of its group
+
+
 def _against(model: ModelRef, pairs: Sequence[Preferred], scored: Mapping[str, Scored]) -> Against | None:
-    sides = [(scored[one.chosen.trace_id], scored[one.rejected.trace_id]) for one in pairs]
-    ends = [(chosen.at(model), rejected.at(model)) for chosen, rejected in sides]
-    kept = [i for i, (chosen, rejected) in enumerate(ends) if chosen is not None and rejected is not None]
+    """Prefixes are compared where they differ and one of the answers is that long; the shorter one keeps its final reward."""
+    groups: dict[str, int] = {}
+    kept: list[tuple[Preferred, float, float]] = []
+    of_all, apart, at_branch = Gaps(), Gaps(), Gaps()
+    by_length: dict[int, Gaps] = {}
+    of_branches: dict[int, Gaps] = {}
+    for one in pairs:
+        sides = scored[one.chosen.trace_id], scored[one.rejected.trace_id]
+        (chosen, rejected), (last, other_last) = [side.of(model) for side in sides], [side.num_tokens for side in sides]
+        if last not in chosen or other_last not in rejected:
+            continue
+        group = groups.setdefault(one.group, len(groups))
+        kept.append((one, chosen[last], rejected[other_last]))
+        of_all.append((chosen[last] - rejected[other_last], group))
+        if not any(model in side.guides for side in sides):
+            apart.append(of_all[-1])
+        for length in {*LENGTHS, one.num_common + 1}:
+            of_chosen, of_rejected = chosen.get(min(length, last)), rejected.get(min(length, other_last))
+            if not one.num_common < length <= max(last, other_last) or of_chosen is None or of_rejected is None:
+                continue
+            gap = (of_chosen - of_rejected, group)
+            if length in LENGTHS:
+                by_length.setdefault(length, []).append(gap)
+            if length in LENGTHS and one.num_common:
+                of_branches.setdefault(length, []).append(gap)
+            if length == one.num_common + 1 and one.num_common:
+                at_branch.append(gap)
     if not kept:
         return None
-    gaps, groups = np.array([ends[i][0] - ends[i][1] for i in kept]), [pairs[i].group for i in kept]  # type: ignore[operator]  # both were read
-    apart = [place for place, i in enumerate(kept) if not any(model in side.guides for side in sides[i])]
-    branches = [i for i in kept if pairs[i].num_common]
-
-    def at(i: int, length: int) -> float | None:
-        """Difference in reward of the prefixes; None where they do not differ or were not scored."""
-        if length <= pairs[i].num_common or length > max(side.lengths[-1] for side in sides[i]):
-            return None
-        chosen, rejected = (side.at(model, length) for side in sides[i])
-        return None if chosen is None or rejected is None else chosen - rejected
-
-    def at_lengths(numbers: Sequence[int]) -> dict[int, Share]:
-        found = {}
-        for length in LENGTHS:
-            known = [(gap, pairs[i].group) for i in numbers if (gap := at(i, length)) is not None]
-            if known:
-                found[length] = share_of(_right(np.array([gap for gap, _ in known])), [group for _, group in known])
-        return found
-
-    first = [(gap, pairs[i].group) for i in branches if (gap := at(i, pairs[i].num_common + 1)) is not None]
+    gaps, numbers = np.array([gap for gap, _ in of_all]), [group for _, group in of_all]
     return Against(
-        model,
-        share_of(_right(gaps), groups),
-        share_of(_right(gaps[apart]), [groups[place] for place in apart]) if apart else None,
-        at_lengths(kept),
-        at_lengths(branches),
-        share_of(_right(np.array([gap for gap, _ in first])), [group for _, group in first]) if first else None,
-        calibration_of(gaps, groups),
-        slope_of(gaps, groups),
-        _disagreements([pairs[i] for i in kept], [ends[i] for i in kept]),
-        len(pairs) - len(kept),
-    )
+        model, _share(of_all), _share(apart) if apart else None,
+        {length: _share(known) for length, known in sorted(by_length.items())},
+        {length: _share(known) for length, known in sorted(of_branches.items())},
+        _share(at_branch) if at_branch else None,
+        calibration_of(gaps, numbers), slope_of(gaps, numbers), _disagreements(kept), len(pairs) - len(kept),
+    )  # fmt: skip
 
 
-def _disagreements(pairs: Sequence[Preferred], ends: Sequence[tuple[float | None, float | None]]) -> tuple[Disagreement, ...]:
+def _share(gaps: Gaps) -> Share:
+    return share_of(_right(np.array([gap for gap, _ in gaps])), [group for _, group in gaps])
+
+
+def _disagreements(pairs: Sequence[tuple[Preferred, float, float]]) -> tuple[Disagreement, ...]:
     """The largest first, equal votes counted together."""
-    times = Counter((one.comparison_id, one.chosen.trace_id, one.rejected.trace_id) for one in pairs)
-    found = {}
-    for one, (chosen, rejected) in zip(pairs, ends, strict=True):
-        assert chosen is not None and rejected is not None
-        key = (one.comparison_id, one.chosen.trace_id, one.rejected.trace_id)
-        if rejected > chosen:
-            found[key] = Disagreement(one.comparison_id, one.chosen, one.rejected, chosen, rejected, times[key])
-    return tuple(sorted(found.values(), key=lambda one: -one.gap)[:MOST_DISAGREEMENTS])
+    times = Counter((one.comparison_id, one.chosen.trace_id, one.rejected.trace_id) for one, _, _ in pairs)
+    found = {
+        (one.comparison_id, one.chosen.trace_id, one.rejected.trace_id): Disagreement(
+            one.comparison_id, one.chosen, one.rejected, chosen, rejected, 0
+        )
+        for one, chosen, rejected in pairs
+        if rejected > chosen
+    }
+    largest = sorted(found.items(), key=lambda item: -item[1].gap)[:MOST_DISAGREEMENTS]
+    return tuple(replace(one, num_votes=times[key]) for key, one in largest)

@@ -21,6 +21,7 @@ Point = tuple[float, float]
 RAW, ADJUSTED = COLOURS[2], COLOURS[1]
 MORE, LESS = COLOURS[3], COLOURS[1]  # won more than half, less than half
 MAX_LABEL = 34  # characters
+MOST_SETTINGS = 16  # of one drawing, the best; tables have all of them
 TEXT, SMALL = 12, 11
 GREY = "0.62"  # opacity of words beside the data
 
@@ -34,7 +35,7 @@ def markup(node: Node) -> str:
 
 def forest(results: Results) -> Node:
     """Strengths with their intervals, the best first; below each the strength at equal length."""
-    places = results.board.places
+    places = results.board.places[:MOST_SETTINGS]
     adjusted = [results.at_equal_length(place.setting) for place in places]
     left, width, step = 210, 620, 30
     low, high = _rounded([v for place in (*places, *adjusted) for v in (place.low, place.high)] + [0.0])
@@ -69,7 +70,7 @@ def _interval(x: Any, place: Place, y: float, colour: str, name: str, sign: str)
 def win_matrix(results: Results) -> Node:
     """Share of battles that the row's setting won against the column's, ties half, with the number of battles."""
     board = results.board
-    order = [board.settings.index(place.setting) for place in board.places]
+    order = [board.settings.index(place.setting) for place in board.places[:MOST_SETTINGS]]
     left, cell, height = 210, 58, 36
     nodes = []
     for row, i in enumerate(order):

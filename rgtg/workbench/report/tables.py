@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rgtg.errors import BadSettings
@@ -19,13 +20,15 @@ SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasc
 SPECIAL |= {"|": r"\textbar{}", "–": "--", "−": "$-$", "·": r"$\cdot$", "σ": r"$\sigma$"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
 
-def table(results: Results, format: str, part: str = "board") -> str:
+def table(results: Results, format: str, part: str = "board", with_texts: bool = True) -> str:
     """A part of the results as `csv` (cells that a spreadsheet would run are quoted) or `latex` (for the package booktabs); all of them as
-    `markdown` or `json`. Raises BadSettings."""
+    `markdown` or `json`; without texts these have no disagreements. Raises BadSettings."""
     if format not in TABLE_FORMATS:
         raise BadSettings(f"There is no table format `{format}`.", f"Known: {', '.join(TABLE_FORMATS)}.")
     if part not in PARTS:
         raise BadSettings(f"There is no table `{part}`.", f"Known: {', '.join(PARTS)}.")
+    if not with_texts:
+        results = replace(results, reward_models=tuple(replace(one, disagreements=()) for one in results.reward_models or ()))
     if format == "json":
         return json.dumps(as_json(results), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     if format == "csv":

@@ -49,6 +49,11 @@ MODEL_REPORT = "model-report"
 MODEL_LENGTHS = "model-lengths"
 MODEL_ACCURACY = "model-accuracy-plot"
 
+# Results
+RESULTS = "results"  # #results-by, -length, -format, -table, -save, #leaderboard, #results-facts, #against-people; .reward-model; .disagreement
+RESULTS_STATUS = "results-status"
+RESULTS_FILE = "results-file"  # nothing to be seen
+
 BY_HAND = "choices"
 
 # Data

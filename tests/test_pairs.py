@@ -133,8 +133,8 @@ FAMILY = with_traces(
     ],
 )
 def test_branches_share_the_tokens_up_to_where_they_part(a, b, expected):
-    assert num_common(FAMILY.trace(a), FAMILY.trace(b), FAMILY) == expected
-    assert num_common(FAMILY.trace(b), FAMILY.trace(a), FAMILY) == expected
+    assert num_common(FAMILY.trace(a), FAMILY.trace(b), FAMILY.trace) == expected
+    assert num_common(FAMILY.trace(b), FAMILY.trace(a), FAMILY.trace) == expected
 
 
 def test_pair_of_a_branch_and_its_parent_carries_the_branch_position():

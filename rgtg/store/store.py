@@ -14,9 +14,10 @@ from typing import Any
 from rgtg.errors import StoreError
 from rgtg.preferences.pairs import stack_of
 from rgtg.ratings.battles import Ballot
+from rgtg.ratings.reward_models import Scored
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
-from rgtg.store.ballots import Setting, read_ballots
+from rgtg.store.ballots import Setting, read_ballots, read_prompts, read_rewards, read_stamp
 from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
 from rgtg.store.jobs import JobRows
@@ -243,6 +244,20 @@ class Store:
         """The newest row's number in each table of what people made, votes last: it changes with every one that is stored."""
         with self._reading() as conn:
             return tuple(queries.value(conn, f"SELECT coalesce(max(seq), 0) FROM {table}") for table in CHANGING)
+    def rewards(self, wanted: Mapping[str, Collection[int]]) -> Iterator[tuple[str, Scored]]:
+        """Rewards of answers at prefix lengths, {trace id: lengths}, and at their end (`rgtg.store.ballots`)."""
+        with self._reading() as conn:
+            yield from read_rewards(conn, wanted)
+
+    def votes_stamp(self) -> tuple[int, ...]:
+        """Numbers that change whenever what the current votes say may have changed: what is computed from them is kept by it."""
+        with self._reading() as conn:
+            return read_stamp(conn)
+
+    def prompts(self, comparison_ids: Collection[str], limit: int) -> dict[str, str]:
+        """The ends of the prompts of these comparisons, of `limit` characters at most."""
+        with self._reading() as conn:
+            return read_prompts(conn, comparison_ids, limit)
 
     def num_votes(self) -> int:
         """Number of current votes, one for each rater and comparison, without withdrawn ones and skips."""

@@ -283,10 +283,10 @@ class _Round:
         batch, host, answers = self.batches[name], self.hosts[name], dict[int, SlotRewards]()
         for part in batch.in_parts({slot: ids for _, asks in asking for slot, ids in asks.items()}):
             check_stopped()
-            before = batch.num_forwards
+            before, unread = batch.num_forwards, batch.unread(part).keys()
             answers |= self.checks[host].served(partial(batch.forward, part), list(part))
-            for column, _ in asking:
-                column.cost[host] += batch.num_forwards - before
+            for column, asks in asking:
+                column.cost[host] += (batch.num_forwards - before) * (not unread.isdisjoint(asks))
         for column, asks in asking:
             column.receive(name, {slot: answers[slot] for slot in asks})
 

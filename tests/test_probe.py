@@ -135,7 +135,13 @@ def test_a_guided_token_costs_one_forward_in_all(monkeypatch):
     num, prompt, *costs = cost("best-of-n", reward_model="probe", n=1)
     assert costs == [num + 1, prompt + num, 0, 0]
     hook.remove()
-    columns = [run_with(found, "pargs", reward_model="probe", top_k=k), run_with(found, BASE)]
+    seen = {"observers": ("probe",)}
+    columns = [
+        run_with(found, "pargs", reward_model="probe", top_k=k),
+        run_with(found, BASE),
+        run_with(found, BASE, **seen),
+        run_with(found, "pargs", **seen),
+    ]
     together = [(end.lm_forwards, end.lm_positions) for end in collect(columns, found)[1]]
     assert together == [(end.lm_forwards, end.lm_positions) for r in columns for end in collect([r], found)[1]]
 

@@ -69,6 +69,10 @@ class RewardPrefixes(ABC):
         """`asks` split by slots into forwards of moderate size, so that generation can stop between two of them."""
         return [asks]
 
+    def unread(self, asks: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[int]]:
+        """The part of `asks` for which a forward is made; where the rows are another model's, it may have read the others already."""
+        return asks
+
     @abstractmethod
     def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
         """Rewards of each slot in `asks` (slot -> candidate ids, () for the current prefix alone). Slots with nothing new cost no forward.

@@ -105,13 +105,16 @@ class SharedPrefixes(RewardPrefixes):
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         return self.prefixes.rows.in_parts(asks)
 
+    def unread(self, asks: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[int]]:
+        rows, known = self.prefixes.rows, self.readings.candidates
+        return {slot: ids for slot, ids in asks.items() if not rows.is_fed(slot) or (ids and known.get(slot, ((),))[0] != ids)}
+
     @torch.inference_mode()
     def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
-        rows, known = self.prefixes.rows, self.readings.candidates
         if self._num_restarts < self.readings.num_restarts:
             self._num_restarts, self._told = self.readings.num_restarts, list(self._starts)
-        if unread := {slot: ids for slot, ids in asks.items() if not rows.is_fed(slot) or (ids and known.get(slot, ((),))[0] != ids)}:
-            rows.forward(unread)
+        if unread := self.unread(asks):
+            self.prefixes.rows.forward(unread)
         return {slot: self._answer(slot, ids) for slot, ids in asks.items()}
 
     def _answer(self, slot: int, ids: Sequence[int]) -> SlotRewards:

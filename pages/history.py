@@ -52,13 +52,11 @@ class History:
     def find(self) -> Handler:
         @guarded("The history", self.workbench)
         def find(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
-            from rgtg.store.history import HistoryFilter
-
             sent, visitor = payload(event), visitor_of(self.workbench, request)
             voted = sent.get("voted", "")
             if not isinstance(voted, str) or not (voted in VOTED or ID.fullmatch(voted)):
                 raise BadSettings("The filter of votes is unknown.", "", "Choose one from the list.")
-            wanted = HistoryFilter(
+            wanted: dict[str, Any] = dict(
                 search=_read(sent, "search", MAX_SEARCH),
                 method=_read(sent, "method", MAX_NAME),
                 model=_read(sent, "model", MAX_NAME),
@@ -69,7 +67,7 @@ class History:
             )
             before = sent.get("before")
             after = visitors.asked(self.workbench, request, before)[0] if before else None
-            entries = self.workbench.past.page(wanted, visitor, PAGE + 1, after)
+            entries = self.workbench.past.page(visitor, PAGE + 1, after, **wanted)
             value: dict[str, Any] = {"entries": [self._words(entry) for entry in entries[:PAGE]], "more": len(entries) > PAGE, "append": bool(before)}
             if not before:
                 value["filters"] = self._filters(visitor)

@@ -128,6 +128,21 @@ def test_one_comparison_is_shown_with_its_votes_and_pairs_and_pairs_are_excluded
     assert bench.store.exclusions() == {"v1": {"c3-A": "both are wrong"}} and bench.num_votes() == 2, "nothing is deleted"
 
 
+def test_what_is_excluded_is_in_no_export_and_on_no_board(bench, tmp_path):
+    def counts() -> tuple[int, int, dict]:
+        report = bench.export(tmp_path / "out.jsonl", "preference")
+        return report.num_pairs, len(bench.store.ballots(lambda run: run.method)[0]), report.skipped
+
+    assert counts() == (4, 2, {})
+    bench.store.exclude("v1", "both are wrong", "c3-A")
+    assert counts() == (3, 2, {"excluded_pairs": 1})
+    bench.store.exclude("v1", "careless")
+    assert counts() == (2, 1, {"excluded": 1})
+    bench.store.exclude("v1", None)
+    bench.store.exclude("v1", None, "c3-A")
+    assert counts() == (4, 2, {})
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("sent", [{"vote": "v9"}, {"reason": " "}, {"reason": 5}, {"reason": "x" * 301}, {"rejected": "c1-A"}, {"comparison": "c1"}])
 def test_an_exclusion_that_is_none_is_refused(bench, sent: dict):

@@ -244,6 +244,7 @@ class Store:
         """The newest row's number in each table of what people made, votes last: it changes with every one that is stored."""
         with self._reading() as conn:
             return tuple(queries.value(conn, f"SELECT coalesce(max(seq), 0) FROM {table}") for table in CHANGING)
+
     def rewards(self, wanted: Mapping[str, Collection[int]]) -> Iterator[tuple[str, Scored]]:
         """Rewards of answers at prefix lengths, {trace id: lengths}, and at their end (`rgtg.store.ballots`)."""
         with self._reading() as conn:

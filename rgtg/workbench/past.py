@@ -4,15 +4,14 @@ Knows nothing of how the list is stored or drawn.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rgtg.preferences.pairs import derive_pairs, last_votes
 from rgtg.records import Comparison, Pair, Vote
 from rgtg.workbench.visitors import LOCAL, Raters, Visitor
 
 if TYPE_CHECKING:
-    from rgtg.store.history import HistoryEntry, HistoryFilter
+    from rgtg.store.history import HistoryEntry
     from rgtg.store.store import Store
 
 ME = "me"  # in a filter, in place of the id of the visitor's rater
@@ -42,14 +41,17 @@ class Past:
     def __init__(self, store: "Callable[[], Store]", raters: Raters):
         self._store, self._raters = store, raters
 
-    def page(self, wanted: "HistoryFilter", visitor: Visitor = LOCAL, limit: int = 50, before: str | None = None) -> "tuple[HistoryEntry, ...]":
-        """A page of the list; `before` is the id of the last entry on the page before. Raises BadSettings, UnknownRecord, StoreError."""
+    def page(self, visitor: Visitor = LOCAL, limit: int = 50, before: str | None = None, **wanted: Any) -> "tuple[HistoryEntry, ...]":
+        """A page of the list; `before` is the id of the last entry on the page before, `wanted` the fields of `store.history.HistoryFilter`,
+        where the rater may be ME. Raises BadSettings, UnknownRecord, StoreError."""
+        from rgtg.store.history import HistoryFilter
+
         me = self._raters.find(visitor)
-        if wanted.rater == ME:
-            wanted = replace(wanted, rater=me or "nobody")
+        if wanted.get("rater") == ME:
+            wanted["rater"] = me or "nobody"
         if not visitor.reads_all:
-            wanted = replace(wanted, made_by=me or "nobody")
-        return self._store().history(wanted, limit, before)
+            wanted["made_by"] = me or "nobody"
+        return self._store().history(HistoryFilter(**wanted), limit, before)
 
     def filters(self, visitor: Visitor = LOCAL) -> FilterNames:
         """The names to filter by; on a public server no other raters."""

@@ -16,14 +16,16 @@ from rgtg.preferences.pairs import derive_pairs, is_repeat, last_votes, num_toke
 from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
 from rgtg.store.exchange.sentences import labelled_steps
 from rgtg.store.exchange.voted import Voted
+from rgtg.store.statements.exclusions import is_excluded
 
 Row = dict[str, Any]  # of texts, numbers, flags, and lists that are never empty
 Rows = Callable[[Iterable[Voted], Counter[str]], Iterator[Row]]
-NO_TOKEN_IDS, EXCLUDED = "no_token_ids", "excluded"
+NO_TOKEN_IDS, EXCLUDED, EXCLUDED_PAIRS = "no_token_ids", "excluded", "excluded_pairs"
 NO_BRANCH, NO_CONTINUATION, UNREAD = "no_branch", "no_continuation", "unread"
 WORDS = {  # beside `preferences.pairs.CAUSES`
     NO_TOKEN_IDS: "pairs without token ids of one tokenizer",
     EXCLUDED: "votes excluded",
+    EXCLUDED_PAIRS: "pairs excluded",
     NO_BRANCH: "pairs of answers that share no token",
     NO_CONTINUATION: "marks “goes wrong” without another continuation from that token",
     UNREAD: "marked answers of which a part is neither good nor bad",
@@ -64,7 +66,11 @@ def _pairs(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[tuple[Vote
         pairs, causes = derive_pairs(each.comparison, each.counted)
         skipped.update(causes)
         by_id = {vote.id: vote for vote in each.votes}
-        yield from ((each, by_id[pair.vote_id], pair) for pair in pairs)
+        for pair in pairs:
+            if is_excluded(each.excluded, pair.vote_id, pair.rejected_trace_id):
+                skipped[EXCLUDED_PAIRS] += 1
+            else:
+                yield each, by_id[pair.vote_id], pair
 
 
 def preference(pair: Pair, vote: Vote, each: Voted) -> Row:
@@ -223,7 +229,7 @@ def votes(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
         for vote in each.votes:
             row: Row = {"prompt": each.comparison.prompt, "verdict": vote.verdict, "best_trace_id": vote.best_trace_id or ""}
             row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
-            row |= {"revision": vote.revision, "is_current": vote.id in current, "excluded": each.excluded.get(vote.id, "")}
+            row |= {"revision": vote.revision, "is_current": vote.id in current, "excluded": each.excluded.get(vote.id, {}).get("", "")}
             row |= {"strength": vote.strength or 0, "reasons": to_json(vote.reasons), "comment": vote.comment, "dwell_ms": vote.dwell_ms or 0}
             row |= {"guideline_version": vote.guideline_version, "seen_trace_ids": to_json(vote.seen_trace_ids), "blind": each.comparison.blind}
             row |= {"pair_rule": each.comparison.pair_rule, "compared_at": each.comparison.created_at}

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, fields, replace
 from rgtg.records import Comparison, Run, Span, Trace, Vote
 from rgtg.store import queries, rows
 from rgtg.store.history import EVERYTHING, HistoryFilter, matching
+from rgtg.store.statements.exclusions import Exclusions, exclusions, is_excluded
 from rgtg.system.serialization import from_dict
 
 AT_ONCE = 500
-EXCLUDED, INCLUDED = "excluded", "included"  # flags of a vote; the last one holds
 SETTINGS = "json_remove(run, '$.prompt', '$.prompt_ids', '$.forced_ids', '$.seed')"  # thousands of answers share a few
 OWN = "'$.prompt', '$.seed'"
 TEXT = (  # what is read of an answer without its steps
@@ -27,7 +27,7 @@ PLAIN = tuple(f.name for f in fields(Trace) if f.name not in ("run", "steps"))
 
 @dataclass(frozen=True)
 class Voted:
-    """A comparison with all its votes in order of arrival, the current marks by the id of their answer, and why votes are excluded, by id.
+    """A comparison with all its votes in order of arrival, the current marks by the id of their answer, and what of the votes is excluded.
 
     `stored` are the rows of the answers.
     """
@@ -35,13 +35,13 @@ class Voted:
     comparison: Comparison
     votes: tuple[Vote, ...]
     marks: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
-    excluded: Mapping[str, str] = field(default_factory=dict)
+    excluded: Exclusions = field(default_factory=dict)
     stored: Mapping[str, sqlite3.Row] = field(default_factory=dict, repr=False)
 
     @property
     def counted(self) -> tuple[Vote, ...]:
         """The votes without excluded ones."""
-        return tuple(vote for vote in self.votes if vote.id not in self.excluded)
+        return tuple(vote for vote in self.votes if not is_excluded(self.excluded, vote.id))
 
 
 def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: bool = False) -> Iterator[Voted]:
@@ -49,7 +49,7 @@ def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: b
     row that does not fit its hash."""
     conn.text_factory = lambda content: content.decode("utf-8", "surrogateescape")  # damaged text is named, it does not stop the query
     queries.check_indexes(conn)
-    reasons = excluded(conn)
+    reasons = exclusions(conn)
     names: dict[str, Run] = {}
     for ids in _chunks(_ids(conn, wanted)):
         found = _where(conn, "SELECT * FROM comparisons WHERE id IN", ids, "ORDER BY seq")
@@ -69,12 +69,6 @@ def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: b
                 {trace_id: standing for trace_id, spans in own.items() if (standing := queries.standing(spans))},
                 {vote.id: reasons[vote.id] for vote in cast if vote.id in reasons}, {trace["id"]: trace for trace in answers},
             )  # fmt: skip
-
-
-def excluded(conn: sqlite3.Connection) -> dict[str, str]:
-    """{id of an excluded vote: the reason}."""
-    last = {row["vote_id"]: row for row in conn.execute("SELECT * FROM vote_flags WHERE flag IN (?, ?) ORDER BY seq", (EXCLUDED, INCLUDED))}
-    return {vote_id: row["detail"] for vote_id, row in last.items() if row["flag"] == EXCLUDED}
 
 
 def _ids(conn: sqlite3.Connection, wanted: HistoryFilter) -> list[str]:

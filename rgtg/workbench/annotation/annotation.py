@@ -15,9 +15,11 @@ import numpy as np
 from rgtg.config import COLUMN_NAMES, Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
 from rgtg.guidance.methods import parse_run
+from rgtg.preferences.prompt_rows import read_prompts
+from rgtg.ratings.next_pair import RULES
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.workbench.annotation.rounds import Pair, Plan, Round
-from rgtg.workbench.annotation.tasks import Guidelines, Task, Tasks
+from rgtg.workbench.annotation.tasks import MAX_PROMPTS, Guidelines, Task, Tasks
 from rgtg.workbench.columns.copying import run_text
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.visitors import Raters, Visitor
@@ -69,9 +71,19 @@ class Annotation:
 
     # --- tasks ----------------------------------------------------------------------------------------------------
 
-    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]") -> Task:
+    @staticmethod
+    def rules() -> tuple[str, ...]:
+        """The rules by which pairs of columns can be chosen."""
+        return tuple(RULES)
+
+    @staticmethod
+    def prompts_in(source: str) -> tuple[str, ...]:
+        """The prompts of a file or data set. Raises BadData naming the line or row."""
+        return tuple(read_prompts(source, MAX_PROMPTS + 1))
+
+    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "") -> Task:
         """Store a task with these columns; returns it with its id. Raises RgtgError."""
-        return self.tasks.add(replace(task, columns=tuple(run_text(spec) for spec in columns)))
+        return self.tasks.add(replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up))
 
     def _round(self, task_id: str) -> Round:
         """The round of a task, read from the database at first use."""
@@ -88,6 +100,10 @@ class Annotation:
         if pair is None or rater not in pair.raters:
             raise UnknownRecord("That pair is not one of yours.", "", "Reload the page.")
         return current, pair, rater
+
+    def pair(self, task_id: str, comparison_id: str, visitor: Visitor) -> Pair:
+        """A pair that the visitor was shown. Raises UnknownRecord."""
+        return self._mine(task_id, comparison_id, visitor)[1]
 
     # --- pairs ----------------------------------------------------------------------------------------------------
 

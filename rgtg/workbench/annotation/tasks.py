@@ -135,15 +135,15 @@ class Guidelines:
             return content
 
     def change(self, text: str) -> str:
-        """Store a new text as the next version, unless it is the current one; its version. Raises BadSettings, StoreError."""
+        """Store a new text as the next version, unless it is the current one; the version that is current then. Raises BadSettings, StoreError."""
         if len(text) > MAX_GUIDELINES:
             wrong = f"Guidelines have up to {MAX_GUIDELINES:,} characters."
             raise BadSettings(wrong, f"Found {len(text):,}.", "Shorten them.", "guidelines-text")
         check_text(text, "guidelines")
         with self._lock:
             versions = self.versions()
-            if versions and versions[-1]["text"] == text:
-                return versions[-1]["version"]
+            if text == (versions[-1]["text"] if versions else ""):
+                return versions[-1]["version"] if versions else ""
             version = str(len(versions) + 1)
             with door("The guidelines were not saved.", kind=StoreError):
                 write_json(self._path, [*versions, {"version": version, "text": text, "created_at": now()}])

@@ -20,6 +20,16 @@ class Row(NamedTuple):
 
 
 ACCESS = {
+    "annotate.branch": Row("ask for two continuations of an answer that one was shown", EVERYONE, OWNERS),
+    "annotate.consent": Row("agree that one's votes are stored", EVERYONE, EVERYONE),
+    "annotate.erase": Row("delete one's own votes", EVERYONE, EVERYONE),
+    "annotate.guidelines": Row("change the guidelines", EVERYONE, ADMINS),
+    "annotate.load": Row("open the page", EVERYONE, EVERYONE),
+    "annotate.mark": Row("mark tokens of an answer that one was shown", EVERYONE, OWNERS),
+    "annotate.more": Row("get pairs of a task by its link", EVERYONE, EVERYONE),
+    "annotate.start": Row("make an annotation task", EVERYONE, ADMINS),
+    "annotate.undo": Row("undo one's own vote", EVERYONE, OWNERS),
+    "annotate.vote": Row("vote on a pair that one was shown", EVERYONE, OWNERS),
     "by_hand.chosen": Row("continue an answer by hand", EVERYONE, OWNERS),
     "compare.branch": Row("add a branch to a comparison", EVERYONE, OWNERS),
     "compare.generate": Row("make a comparison", EVERYONE, EVERYONE),

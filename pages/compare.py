@@ -40,7 +40,7 @@ from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
 from pages.visitors import asked, opened, visitor_of
 from pages.voting import Voting
-from pages.waiting_line import Line, Ticket
+from pages.waiting_line import Line, Ticket, line_of
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS
 from rgtg.errors import BadSettings, OverBudget, RgtgError
 from rgtg.plots import reward_curve
@@ -68,7 +68,7 @@ HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 
 def build(workbench: Workbench, pages: Links) -> None:
     """Lay out the page in the open Blocks and connect its events."""
-    page = _Page(workbench, Line(), pages)
+    page = _Page(workbench, line_of(workbench), pages)
     assert Context.root_block is not None
     page.wire(Context.root_block)
 

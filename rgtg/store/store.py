@@ -17,6 +17,7 @@ from rgtg.ratings.battles import Ballot
 from rgtg.ratings.reward_models import Scored
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
+from rgtg.store.annotation.rounds import AnnotationRows
 from rgtg.store.ballots import Setting, read_ballots, read_prompts, read_rewards, read_stamp
 from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
@@ -43,6 +44,7 @@ class Store:
         self._file = InPlace(self.path, opened.conn is not None)
         self._lock, self._writer = opened.lock, Writer(opened.conn, self._file.check, self._file.checkpoint) if opened.conn else None
         self.jobs = JobRows(self._write, self._reading)
+        self.annotation = AnnotationRows(self._write, self._reading)
         with self._reading() as conn:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
 

@@ -17,6 +17,7 @@ from rgtg.models.catalog import ModelInfo
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
 from rgtg.system.stopping import stoppable
+from rgtg.workbench.annotation.annotation import Annotation
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.line_ups import LineUps
 from rgtg.workbench.further import branch_of, continuations, on_screen
@@ -56,6 +57,7 @@ class Workbench:
         self.sweeps = Sweeps(self.library, self.budget, lambda column, lm: self._own_names(self._mix(column, lm)))
         self.raters = Raters(lambda: self.store, settings.public)
         self.past = Past(lambda: self.store, self.raters)
+        self.annotation = Annotation(settings, lambda: self.store, self.raters, self.compare, self.branch)
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None
         self._closed = False
@@ -299,6 +301,8 @@ class Workbench:
             found = running.comparison if running is not None else self.store.comparison(comparison_id)
         except UnknownRecord:
             raise unknown(comparison_id) from None
+        if self.annotation.hides(found, visitor):
+            raise BadSettings("What made these answers is shown after your vote.", "", "Vote on them on the Annotate page.")
         return self.raters.check_reads(found, visitor)
 
     def vote(

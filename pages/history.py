@@ -56,15 +56,15 @@ class History:
             voted = sent.get("voted", "")
             if not isinstance(voted, str) or not (voted in VOTED or ID.fullmatch(voted)):
                 raise BadSettings("The filter of votes is unknown.", "", "Choose one from the list.")
-            wanted: dict[str, Any] = dict(
-                search=_read(sent, "search", MAX_SEARCH),
-                method=_read(sent, "method", MAX_NAME),
-                model=_read(sent, "model", MAX_NAME),
-                voted=VOTED.get(voted, True),
-                rater=voted if voted not in ("", "yes", "no") else None,
-                since=_read(sent, "since", 40),
-                until=_read(sent, "until", 40),
-            )
+            wanted: dict[str, Any] = {
+                "search": _read(sent, "search", MAX_SEARCH),
+                "method": _read(sent, "method", MAX_NAME),
+                "model": _read(sent, "model", MAX_NAME),
+                "voted": VOTED.get(voted, True),
+                "rater": voted if voted not in ("", "yes", "no") else None,
+                "since": _read(sent, "since", 40),
+                "until": _read(sent, "until", 40),
+            }
             before = sent.get("before")
             after = visitors.asked(self.workbench, request, before)[0] if before else None
             entries = self.workbench.past.page(visitor, PAGE + 1, after, **wanted)

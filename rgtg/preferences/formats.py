@@ -156,7 +156,7 @@ class _Reader:
     """Reads row after row, and counts what is kept and left out."""
 
     def __init__(self, name: str, columns: str, max_bad_rows: int, judgements: bool = False):
-        self._judgements, self._scores = judgements, set[str]()
+        self._judgements, self._scores, self._flags = judgements, set[str](), 0
         self._name, self._max_bad_rows, self._chosen = name, max_bad_rows, chosen_layout(Columns.of(columns)) if columns.strip() else None
         named = {path.split(".")[0] for path in self._chosen.columns.paths} | set(self._chosen.columns.paths) if self._chosen else set()
         self.known = KNOWN | named
@@ -223,8 +223,9 @@ class _Reader:
             example, how = part.pair(columns)
             self._keep(example, how if not self._chosen else layout.words)
         elif form[0] == "a":
-            for example in part.battles(columns):
+            for example in (examples := part.battles(columns)):
                 self._judge(example, layout.words)
+            self._flags += part.num_flags // max(1, len(examples))
         elif form == ("answers", "labels"):
             for step in [part.stepped(columns)] if self._judgements else part.steps(columns):
                 self._keep(step, layout.words)
@@ -310,7 +311,9 @@ class _Reader:
                 counts = sorted(self._numbers.get(layout, {0}))
                 many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
                 words.append((layout.replace("{n}", many), number))
-        return "; ".join(f"{layout} ({number:,})" if len(words) > 1 else layout for layout, number in words)
+        words = [(layout.replace(", ties left out", ""), number) for layout, number in words] if self._judgements else words
+        layouts = [f"{layout} ({number:,})" if len(words) > 1 else layout for layout, number in words]
+        return "; ".join(layouts + ([f"true or false as the text of an answer ({self._flags:,})"] if self._flags else []))
 
 
 def _no_layout(row: Row) -> BadRow:

@@ -3,6 +3,7 @@
 Takes the roles of columns from `columns`. Knows nothing of files, other rows or tokenizers.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -44,6 +45,7 @@ class RowParts:
     def __init__(self, number: int, row: Row, cells: bool, given: Columns = DEFAULT):
         """`given` are the columns that the user names."""
         self.number, self.row, self.used, self._cells, self._given = number, row, set[str](), cells, given
+        self.num_flags = 0  # answers that are true or false
 
     def get(self, path: str) -> Any:
         """The value at a path; JSON in a cell is parsed."""
@@ -155,11 +157,18 @@ class RowParts:
         paths = (columns.b, columns.a) if winner == "b" else (columns.a, columns.b)
         of_lists = self._turns_of_lists(columns, paths) if columns.prompt or self.row.get("prompt") is not None else None
         prompt = "" if of_lists else self.prompt(columns)
-        sides = of_lists or [answered(prompt, value_of(self.get(path), path), path) for path in paths]
+        sides = of_lists or [answered(prompt, value_of(value, path), path) for path, value in zip(paths, self._two_texts(paths), strict=True)]
         named = [self._name(columns.model_a or "model_a"), self._name(columns.model_b or "model_b")]
         example = self._example(sides, first="rejected" if winner == "b" else "chosen", tie="" if winner in "ab" else winner)
         models = tuple(named[::-1] if winner == "b" else named) if any(named) else ()
         return self._with_spans(replace(example, models=models, rater=rater or example.rater), columns)
+
+    def _two_texts(self, paths: tuple[str, str]) -> list[Any]:
+        """Two answers; true or false beside a text is what JSON made of such an answer."""
+        values = [self.get(path) for path in paths]
+        flags = [isinstance(value, bool) for value in values]
+        self.num_flags += any(flags) and not all(flags)
+        return [json.dumps(value) if flag and not all(flags) else value for value, flag in zip(values, flags, strict=True)]
 
     def _name(self, path: str) -> str:
         value = self.get(path) if has(self.row, path) else ""

@@ -73,12 +73,15 @@ def m005_twelve_columns_and_positions(db: Database) -> None:
 @migrations()
 def m006_history(db: Database) -> None:
     """Lists, searches and exports read no steps of an answer: these stand last in its row, and an index is kept by triggers."""
-    for statement in history.REBUILD.split(";;"):
-        db.execute(statement)
-    for seq in [seq for (seq,) in db.execute("SELECT seq FROM traces")]:
+    db.execute(history.REBUILD)
+    for (seq,) in db.execute("SELECT seq FROM traces ORDER BY seq").fetchall():
         row = next(db.query("SELECT * FROM traces WHERE seq = ?", (seq,)))
-        if rows.row_hash(row) == row["row_sha256"]:  # else an export reads the complete row, and names it
-            db.execute("UPDATE traces SET text_sha256 = ? WHERE seq = ?", (rows.text_hash(row), seq))
+        is_sound = rows.row_hash(row) == row["row_sha256"]  # else an export reads the complete row, and names it
+        row |= {"num_tokens": len(rows.StoredSteps(row["steps"])), "text_sha256": rows.text_hash(row) if is_sound else None}
+        names = ", ".join(f'"{name}"' for name in row)
+        db.execute(f"INSERT INTO new_traces ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+    for statement in history.REPLACE.split(";;"):
+        db.execute(statement)
     _refuse_changes(db, "traces")
     for statement in history.STATEMENTS.split(";;"):
         db.execute(statement)

@@ -13,7 +13,7 @@ from rgtg.system.files import replacing
 
 Row = dict[str, Any]
 ROWS_AT_ONCE = 1024  # of a Parquet file
-FORMULA = re.compile(r"[=+\-@\t\r]")  # a spreadsheet runs a cell that begins so
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # a spreadsheet runs a cell that begins so
 
 
 @contextmanager
@@ -87,6 +87,15 @@ def cell(value: Any) -> Any:
     if isinstance(value, list):
         value = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def text_of_cell(cell: str) -> str:
+    """The text that `cell` made this of.
+
+    >>> text_of_cell(cell("=SUM(A1)")), text_of_cell(cell("'-1")), text_of_cell("it's")
+    ('=SUM(A1)', "'-1", "it's")
+    """
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def write_rows(rows: Iterable[Row], paths: Iterable[Path]) -> tuple[int, dict[Path, str]]:

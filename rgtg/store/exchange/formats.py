@@ -183,25 +183,32 @@ def unpaired(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
     for each in found:
         skipped[EXCLUDED] += len(each.votes) - len(each.counted)
         for vote in last_votes(each.counted):
+            seen = [trace for trace in each.comparison.traces if trace.id in vote.seen_trace_ids]
+            best = next((trace for trace in seen if trace.id == vote.best_trace_id), None)
+            same = (vote.rater_id, each.comparison.prompt, best and best.response, *sorted(trace.response for trace in seen))
             if vote.verdict not in ("best", "all_bad"):
                 skipped[vote.verdict] += 1
-                continue
-            for trace in each.comparison.traces:
-                if trace.id not in vote.seen_trace_ids:
-                    continue
-                if trace.stop_reason == "error" or (not num_tokens(trace) and not trace.response):
-                    skipped["error" if trace.stop_reason == "error" else "no_tokens"] += 1
-                    continue
-                label = trace.id == vote.best_trace_id
-                same = (vote.rater_id, each.comparison.prompt, trace.response, label)
-                skipped["repeat"] += same in known
-                if same in known or known.add(same):
-                    continue
-                row: Row = {"prompt": each.comparison.prompt, "completion": trace.response, "label": label}
-                row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
-                row |= {"verdict": vote.verdict, "strength": vote.strength or 0, "guideline_version": vote.guideline_version}
-                row |= {"num_seen": len(vote.seen_trace_ids), "blind": each.comparison.blind, "pair_rule": each.comparison.pair_rule}
-                yield row | provenance(trace)
+            elif best and (cause := _unusable(best)):
+                skipped[cause] += 1
+            elif same in known:
+                skipped["repeat"] += 1
+            else:
+                known.add(same)
+                skipped.update(cause for trace in seen if (cause := _unusable(trace)))
+                yield from (_single(each, vote, trace) for trace in seen if not _unusable(trace))
+
+
+def _unusable(trace: Trace) -> str:
+    """Why an answer is no example; "" where it is one."""
+    return "error" if trace.stop_reason == "error" else "no_tokens" if not num_tokens(trace) and not trace.response else ""
+
+
+def _single(each: Voted, vote: Vote, trace: Trace) -> Row:
+    row: Row = {"prompt": each.comparison.prompt, "completion": trace.response, "label": trace.id == vote.best_trace_id}
+    row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
+    row |= {"verdict": vote.verdict, "strength": vote.strength or 0, "guideline_version": vote.guideline_version}
+    row |= {"num_seen": len(vote.seen_trace_ids), "blind": each.comparison.blind, "pair_rule": each.comparison.pair_rule}
+    return row | provenance(trace)
 
 
 def stepwise(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
@@ -225,7 +232,8 @@ def votes(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
     for each in found:
         current = {vote.id for vote in last_votes(each.votes) if vote.verdict != "withdrawn"}
         answers = to_json([{name: row[name] for name in ANSWER} for row in each.stored.values()])
-        marks = to_json([vars(mark) for spans in each.marks.values() for mark in spans])
+        traces = {trace.id: trace for trace in each.comparison.traces}
+        marks = to_json([_in_characters(traces[trace_id], mark) for trace_id, spans in each.marks.items() for mark in spans])
         for vote in each.votes:
             row: Row = {"prompt": each.comparison.prompt, "verdict": vote.verdict, "best_trace_id": vote.best_trace_id or ""}
             row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
@@ -234,6 +242,11 @@ def votes(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
             row |= {"guideline_version": vote.guideline_version, "seen_trace_ids": to_json(vote.seen_trace_ids), "blind": each.comparison.blind}
             row |= {"pair_rule": each.comparison.pair_rule, "compared_at": each.comparison.created_at}
             yield row | {"answers": answers, "marks": marks}
+
+
+def _in_characters(trace: Trace, mark: Span) -> Row:
+    start, end = characters(trace, mark)
+    return vars(mark) | {"start": start, "end": end}
 
 
 ANSWER = (

@@ -62,7 +62,7 @@ def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: b
                 raise queries.damaged("comparisons", row)
             cast = tuple(rows.vote_of(queries.checked("votes", vote)) for vote in votes.get(row["id"], ()))
             answers = traces.get(row["id"], [])
-            made = [_complete(trace) if steps else _light(conn, trace, names) for trace in answers]
+            made = [_light(conn, trace, names) if not steps and trace["id"] not in marks else _complete(conn, trace) for trace in answers]
             own = {trace["id"]: [m for m in marks.get(trace["id"], ()) if wanted.rater in (None, m.rater_id)] for trace in answers}
             yield Voted(
                 rows.comparison_of(row, made), tuple(vote for vote in cast if wanted.rater in (None, vote.rater_id)),
@@ -108,7 +108,10 @@ def _marks(conn: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, list
     return marks
 
 
-def _complete(row: sqlite3.Row) -> Trace:
+def _complete(conn: sqlite3.Connection, row: sqlite3.Row) -> Trace:
+    """An answer with its steps: marks count its tokens."""
+    if "steps" not in row.keys():  # noqa: SIM118, a sqlite3.Row iterates over values
+        row = queries.need(conn, "traces", row["id"], "trace")
     return rows.trace_of(queries.checked("traces", row))
 
 
@@ -116,7 +119,7 @@ def _light(conn: sqlite3.Connection, row: sqlite3.Row, settings: dict[str, Run])
     """An answer without its steps and ids; its run has neither."""
     plain = {name: row[name] for name in row.keys() if name not in ("settings", "own")}  # noqa: SIM118, a sqlite3.Row iterates over values
     if row["text_sha256"] is None:
-        _complete(queries.need(conn, "traces", row["id"], "trace"))
+        _complete(conn, row)
     elif rows.row_hash(plain) != row["text_sha256"]:
         raise queries.damaged("traces", row)
     if row["settings"] not in settings:

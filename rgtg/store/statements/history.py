@@ -40,12 +40,9 @@ CREATE TABLE new_traces (
     CHECK ((parent_trace_id IS NULL) = (branch_position IS NULL)),
     UNIQUE (id, comparison_id),
     FOREIGN KEY (parent_trace_id, comparison_id) REFERENCES traces (id, comparison_id) DEFERRABLE INITIALLY DEFERRED
-) STRICT;;
-INSERT INTO new_traces
-    SELECT seq, id, created_at, comparison_id, "column", place, run, response, stop_reason, error, parent_trace_id, branch_position, seconds,
-           lm_forwards, reward_forwards, note, check_forwards, observer_forwards, lm_positions, reward_positions, observer_positions,
-           json_array_length(steps, '$.steps'), NULL, row_sha256, steps
-    FROM traces ORDER BY seq;;
+) STRICT
+"""
+REPLACE = """
 DROP TABLE traces;;
 ALTER TABLE new_traces RENAME TO traces;;
 CREATE UNIQUE INDEX traces_column ON traces (comparison_id, "column", ifnull(parent_trace_id, ''))

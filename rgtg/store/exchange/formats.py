@@ -238,6 +238,7 @@ def votes(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
             row: Row = {"prompt": each.comparison.prompt, "verdict": vote.verdict, "best_trace_id": vote.best_trace_id or ""}
             row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
             row |= {"revision": vote.revision, "is_current": vote.id in current, "excluded": each.excluded.get(vote.id, {}).get("", "")}
+            row |= {"excluded_pairs": to_json({rejected: why for rejected, why in each.excluded.get(vote.id, {}).items() if rejected})}
             row |= {"strength": vote.strength or 0, "reasons": to_json(vote.reasons), "comment": vote.comment, "dwell_ms": vote.dwell_ms or 0}
             row |= {"guideline_version": vote.guideline_version, "seen_trace_ids": to_json(vote.seen_trace_ids), "blind": each.comparison.blind}
             row |= {"pair_rule": each.comparison.pair_rule, "compared_at": each.comparison.created_at}

@@ -9,7 +9,7 @@ from rgtg.errors import BadData, StoreError
 from rgtg.records import Comparison, Span, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.exchange.records import ImportReport, Plan
-from rgtg.store.exchange.voted import EXCLUDED
+from rgtg.store.statements.exclusions import flag
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store
@@ -70,9 +70,8 @@ class _Import:
         revision = queries.value(self._conn, sql, vote.comparison_id, rater_id) + 1
         queries.insert(self._conn, "votes", rows.vote_row(replace(vote, rater_id=rater_id, revision=max(revision, vote.revision)), self._at))
         self._new["votes"] += 1
-        if vote.id in self._plan.excluded:
-            flag = {"id": new_id(), "created_at": self._at, "vote_id": vote.id, "flag": EXCLUDED, "detail": self._plan.excluded[vote.id]}
-            queries.insert(self._conn, "vote_flags", flag)
+        for rejected, reason in self._plan.excluded.get(vote.id, {}).items():
+            flag(self._conn, vote.id, reason, rejected)
 
     def _mark(self, mark: Span) -> None:
         if queries.one(self._conn, "SELECT 1 FROM marks WHERE id = ?", mark.id) or (self._plan.known_raters and mark.trace_id in self._were_there):

@@ -42,7 +42,7 @@ class Plan:
     votes: list[Vote] = field(default_factory=list)
     marks: list[Span] = field(default_factory=list)
     known_raters: bool = False
-    excluded: dict[str, str] = field(default_factory=dict)
+    excluded: dict[str, dict[str, str]] = field(default_factory=dict)  # as `statements.exclusions` has them
 
 
 def content_id(*parts: object) -> str:

@@ -25,7 +25,7 @@ from rgtg.system.serialization import from_dict
 Row = Mapping[str, Any]
 NAMES = (  # of all columns that are read, for tables
     "prompt", "comparison_id", "vote_id", "rater_id", "voted_at", "strength", "guideline_version", "num_seen", "blind", "pair_rule", "num_common",
-    "chosen", "rejected", "verdict", "best_trace_id", "revision", "is_current", "excluded", "reasons", "comment", "dwell_ms", "seen_trace_ids",
+    "chosen", "rejected", "verdict", "best_trace_id", "revision", "is_current", "excluded", "excluded_pairs", "reasons", "comment", "dwell_ms", "seen_trace_ids",
     "compared_at", "answers", "marks", "completion", "label", "completions", "labels", "marked_at", "margin", "mark_id", "source", "chosen_ids",
 )  # fmt: skip
 OF_ANSWER = (
@@ -155,7 +155,7 @@ class _Restored:
         self._votes: dict[str, Vote] = {}
         self._num_seen: dict[str, int] = {}
         self._marks: dict[str, Span] = {}
-        self._excluded: dict[str, str] = {}
+        self._excluded: dict[str, dict[str, str]] = {}
 
     def add(self, row: _Fields) -> None:
         self._num_rows += 1
@@ -200,8 +200,7 @@ class _Restored:
             row.number("strength") or None, tuple(row.json("reasons")), row.text("comment"), row.text("guideline_version"),
             row.number("dwell_ms") or None, row.number("revision"), row.text("voted_at"),
         )  # fmt: skip
-        if row.text("excluded"):
-            self._excluded[vote_id] = row.text("excluded")
+        self._excluded[vote_id] = ({"": row.text("excluded")} if row.text("excluded") else {}) | dict(row.json("excluded_pairs"))
 
     # --- parts
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from pages import ids, theme
 from pages.components import Drawn, Words
+from pages.exchanging import Exchanging
 from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id
 from pages.history import VERDICTS, History, HistoryList
 from pages.streaming import column_title
@@ -45,6 +46,7 @@ class _Page:
             Words(workbench.status().text, elem_id=ids.MODEL_STATUS)
         with gr.Row(elem_classes=["data-row"]):
             with gr.Column(min_width=0, elem_classes=["data-list"]):
+                self.exchanging = Exchanging(workbench)
                 self.history = History(workbench, HistoryList(links=False, elem_id=ids.COMPARISONS))
             with gr.Column(min_width=0, elem_classes=["data-one"]):
                 self.inspected = Inspected(elem_id=ids.INSPECTED)
@@ -52,6 +54,7 @@ class _Page:
     def wire(self) -> None:
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         self.history.wire(**options)
+        self.exchanging.wire(**options)
         self.history.list.choose(self.look(), None, self.inspected, trigger_mode="always_last", **options)
         self.inspected.exclude(self.exclude(), None, self.inspected, **options)
 

@@ -62,6 +62,8 @@ RESULTS_FILE = "results-file"  # nothing to be seen
 BY_HAND = "choices"
 
 # Data
+EXCHANGE = "exchange"  # #import, #import-path, -upload, -columns, -ties, -store, -note; #export-panel, #export-formats, -types, -write
+EXPORT_FOLDER = "export-folder"
 INSPECTED = "inspected"  # #inspected-open, buttons .exclude and .include with data-vote and data-rejected
 
 # History, a drawer on Compare and the list on Data

@@ -1,6 +1,8 @@
 """The list of comparisons and the Data page without a browser: what is found, what is shown of one, what is excluded."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,9 +10,13 @@ import gradio as gr
 import pytest
 from store_records import make_comparison, make_vote
 
-from pages import data, visitors
+from pages import data, temporary, visitors
+from pages.exchanging import Exchanging
 from pages.history import PAGE, History, HistoryList
 from rgtg.config import Settings
+from rgtg.errors import BadData
+from rgtg.store.exchange import apart
+from rgtg.store.exchange.plan import plan
 from rgtg.workbench.visitors import Visitor
 from rgtg.workbench.workbench import Workbench
 
@@ -151,3 +157,73 @@ def test_an_exclusion_that_is_none_is_refused(bench, sent: dict):
     with pytest.raises(gr.Error):
         page.exclude()(ANN, event(**({"comparison": "c3", "vote": "v1", "reason": "why"} | sent)))
     assert bench.store.exclusions() == {}
+
+
+# --- import and export --------------------------------------------------------------------------------------------------
+
+CSV = "prompt,a,b,winner,rater\nthe food was, good, bad,a,ann\nthe food was, good, bad,b,bob\nmy wife and i, left, stayed,tie,ann\n"
+
+
+@pytest.fixture
+def forms(bench, monkeypatch):
+    """The forms, which read files in this process."""
+    monkeypatch.setattr(apart, "plan_apart", plan)
+    with gr.Blocks():
+        return Exchanging(bench)
+
+
+def test_a_file_is_read_first_and_stored_on_the_second_press_once(bench, forms, tmp_path):
+    (file := tmp_path / "pairs.csv").write_text(CSV)
+    shown = json.loads(forms.look_in()(event(path=str(file))))
+    facts = dict(shown["facts"])
+    assert (facts["comparisons"], facts["votes"], facts["raters"], facts["ties"]) == ("2", "3", "2", "1") and not shown["done"]
+    assert bench.store.num_comparisons() == 3, "nothing is stored yet"
+    stored = json.loads(forms.take_in()(event(path=str(file))))
+    assert stored["words"] == "imported: 2 comparisons, 3 votes" and bench.store.num_comparisons() == 5 and bench.num_votes() == 5
+    assert json.loads(forms.take_in()(event(path=str(file))))["words"] == "Nothing new: all of it was there already."
+    assert names(found(bench, search="left"))
+
+
+def test_what_a_file_leaves_open_is_asked(forms, tmp_path):
+    row = {"prompt": "p", "responses": [{"text": "a", "helpful": 3, "honest": 1}, {"text": "b", "helpful": 1, "honest": 2}]}
+    (file := tmp_path / "scored.jsonl").write_text(json.dumps(row) + "\n")
+    asked = json.loads(forms.look_in()(event(path=str(file))))
+    assert asked["open"] == "columns" and "helpful" in asked["words"] and "facts" not in asked
+    named = "prompt=prompt,response=responses.text,score=responses.helpful"
+    answer = json.loads(forms.look_in()(event(path=str(file), columns=named)))
+    assert dict(answer.get("facts", [])).get("votes") == "1", answer
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("sent", [{}, {"path": ""}, {"path": 7}, {"path": "no/such/file.csv"}, {"path": "/"}, {"path": "x", "columns": "x" * 2001}])
+def test_an_import_of_nothing_is_refused_in_words(forms, sent: dict):
+    with pytest.raises(gr.Error):
+        forms.look_in()(event(**sent))
+
+
+def test_an_export_is_one_archive_with_a_manifest_and_the_same_bytes_again(forms):
+    def export(**sent) -> tuple[bytes, dict]:
+        updates = forms.write_out()(event(**sent))
+        archive = Path(updates[forms.file])
+        content = archive.read_bytes()
+        temporary.fetched(str(archive))
+        return content, json.loads(updates[forms.form])
+
+    content, told = export(formats=["votes", "preference"], types=[".jsonl", ".csv"])
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        assert packed.namelist() == ["manifest.json", "preference.csv", "preference.jsonl", "votes.csv", "votes.jsonl"]
+        assert len(packed.read("preference.jsonl").splitlines()) == 4
+    assert told["exported"] == [["preference", "4 rows"], ["votes", "2 rows"]]
+    assert export(formats=["votes", "preference"], types=[".jsonl", ".csv"])[0] == content
+    for wrong in ({"formats": [], "types": [".csv"]}, {"formats": ["pickle"], "types": [".csv"]}, {"formats": ["votes"], "types": "csv"}, {}):
+        with pytest.raises(gr.Error):
+            export(**wrong)
+
+
+@pytest.mark.slow
+def test_a_file_is_planned_in_a_process_of_its_own(tmp_path):
+    (file := tmp_path / "pairs.csv").write_text(CSV)
+    assert apart.plan_apart(file) == plan(file)
+    with pytest.raises(BadData, match="line 2|row 1|Row 1"):
+        (tmp_path / "bad.csv").write_text("prompt,chosen,rejected\np,a,b,c\n")
+        apart.plan_apart(tmp_path / "bad.csv")

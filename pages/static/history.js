@@ -81,6 +81,7 @@ rgtg.historyList = (element, props, trigger, watch, find, choose) => {
   new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting) && more && !list.hasAttribute("aria-busy")) ask(true); }).observe(further);
   watch("value", draw);
   draw();
+  rgtg.hear(element, "imported", () => ask());
   if (!props.links) setTimeout(ask, 0); // a list on a page; the drawer asks when it is opened
   return { ask: () => ask(), search, mark };
 };

@@ -25,8 +25,9 @@ from rgtg.system.serialization import from_dict
 Row = Mapping[str, Any]
 NAMES = (  # of all columns that are read, for tables
     "prompt", "comparison_id", "vote_id", "rater_id", "voted_at", "strength", "guideline_version", "num_seen", "blind", "pair_rule", "num_common",
-    "chosen", "rejected", "verdict", "best_trace_id", "revision", "is_current", "excluded", "excluded_pairs", "reasons", "comment", "dwell_ms", "seen_trace_ids",
-    "compared_at", "answers", "marks", "completion", "label", "completions", "labels", "marked_at", "margin", "mark_id", "source", "chosen_ids",
+    "chosen", "rejected", "verdict", "best_trace_id", "revision", "is_current", "excluded", "excluded_pairs", "reasons", "comment", "dwell_ms",
+    "seen_trace_ids", "compared_at", "answers", "marks", "completion", "label", "completions", "labels", "marked_at", "margin", "mark_id", "source",
+    "chosen_ids",
 )  # fmt: skip
 OF_ANSWER = (
     "trace_id", "column", "place", "stop_reason", "num_tokens", "method", "params", "seed", "generation", "base_lm", "reward_model", "combine",

@@ -16,6 +16,7 @@ from rgtg.preferences.pairs import stack_of
 from rgtg.ratings.battles import Ballot
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
+from rgtg.store.backups import Backups
 from rgtg.store.ballots import Setting, read_ballots
 from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history
@@ -32,9 +33,10 @@ class Store:
     An empty `created_at` is filled in; a vote or mark without a rater is the local rater's. Storing the same record again (same id, same
     content) changes nothing; other content raises StoreError, and so does every method once the file was deleted, replaced or
     overwritten. Steps are parsed on first access. `secret` keys the hashes of raters' names; the default is the database's own key.
+    With `backups` a thread makes copies from time to time, where this process may write (`rgtg.store.backups`).
     """
 
-    def __init__(self, path: Path, secret: str = ""):
+    def __init__(self, path: Path, secret: str = "", backups: bool = False):
         self.path = Path(path)
         opened = open_store(self.path)
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
@@ -43,9 +45,12 @@ class Store:
         self.jobs = JobRows(self._write, self._reading)
         with self._reading() as conn:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
+        self.backups = Backups(self.path, self.last_rows) if backups and not self.read_only else None
 
     def close(self) -> None:
         """Finish the accepted writes and release the file."""
+        if self.backups:
+            self.backups.close()
         if self._writer:
             self._writer.close()
         if self._lock:

@@ -128,7 +128,7 @@ def test_rotation_keeps_12_of_five_minutes_24_of_an_hour_and_14_of_a_day():
 
 def test_a_backup_every_five_minutes_if_something_changed_and_every_hundred_votes(path, monkeypatch):
     with Store(path) as store:
-        kept = Backups(store, poll_s=1000)
+        kept = Backups(path, store.last_rows, poll_s=1000)
         now = time.monotonic()
         assert not kept.is_due(now + 10_000)  # nothing has changed
         vote(store, "c1")
@@ -145,11 +145,12 @@ def test_a_backup_every_five_minutes_if_something_changed_and_every_hundred_vote
 
 def test_backups_are_made_in_the_background(path, monkeypatch):
     monkeypatch.setattr(module, "EVERY_VOTES", 1)
-    with Store(path) as store:
-        kept = Backups(store, poll_s=0.01)
+    monkeypatch.setattr(module, "POLL_S", 0.01)
+    with Store(path, backups=True) as store:
+        kept = store.backups
         vote(store, "c1")
         while kept.last is None:
             assert kept.error == ""
             time.sleep(0.01)
-        kept.close()
+    assert not kept._thread.is_alive()
     assert [backup.path for backup in backups(path.parent / "backups")] == [kept.last.path]

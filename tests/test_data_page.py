@@ -161,6 +161,7 @@ def test_an_exclusion_that_is_none_is_refused(bench, sent: dict):
 
 # --- import and export --------------------------------------------------------------------------------------------------
 
+NAMED = "prompt=prompt,a=a,b=b,winner=winner,rater=rater"
 CSV = "prompt,a,b,winner,rater\nthe food was, good, bad,a,ann\nthe food was, good, bad,b,bob\nmy wife and i, left, stayed,tie,ann\n"
 
 
@@ -174,24 +175,26 @@ def forms(bench, monkeypatch):
 
 def test_a_file_is_read_first_and_stored_on_the_second_press_once(bench, forms, tmp_path):
     (file := tmp_path / "pairs.csv").write_text(CSV)
-    shown = json.loads(forms.look_in()(event(path=str(file))))
+    shown = json.loads(forms.look_in()(event(path=str(file), columns=NAMED)))
     facts = dict(shown["facts"])
     assert (facts["comparisons"], facts["votes"], facts["raters"], facts["ties"]) == ("2", "3", "2", "1") and not shown["done"]
     assert bench.store.num_comparisons() == 3, "nothing is stored yet"
-    stored = json.loads(forms.take_in()(event(path=str(file))))
+    stored = json.loads(forms.take_in()(event(path=str(file), columns=NAMED)))
     assert stored["words"] == "imported: 2 comparisons, 3 votes" and bench.store.num_comparisons() == 5 and bench.num_votes() == 5
-    assert json.loads(forms.take_in()(event(path=str(file))))["words"] == "Nothing new: all of it was there already."
+    assert json.loads(forms.take_in()(event(path=str(file), columns=NAMED)))["words"] == "Nothing new: all of it was there already."
     assert names(found(bench, search="left"))
 
 
 def test_what_a_file_leaves_open_is_asked(forms, tmp_path):
-    row = {"prompt": "p", "responses": [{"text": "a", "helpful": 3, "honest": 1}, {"text": "b", "helpful": 1, "honest": 2}]}
-    (file := tmp_path / "scored.jsonl").write_text(json.dumps(row) + "\n")
-    asked = json.loads(forms.look_in()(event(path=str(file))))
-    assert asked["open"] == "columns" and "helpful" in asked["words"] and "facts" not in asked
-    named = "prompt=prompt,response=responses.text,score=responses.helpful"
-    answer = json.loads(forms.look_in()(event(path=str(file), columns=named)))
-    assert dict(answer.get("facts", [])).get("votes") == "1", answer
+    rows = [{"prompt": "p", "responses": ["a", "b", "c"], "scores": [1, 1, 2], "ratings": [3, 2, 1]}]
+    (file := tmp_path / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sent = {"path": str(file)}
+    asked = json.loads(forms.look_in()(event(**sent)))
+    assert asked["open"] == "columns" and "`ratings`, `scores`" in asked["words"] and "facts" not in asked
+    sent |= {"columns": "prompt=prompt,answers=responses,scores=scores"}
+    assert json.loads(forms.look_in()(event(**sent)))["open"] == "ties"
+    facts = dict(json.loads(forms.look_in()(event(**sent | {"ties": "keep"})))["facts"])
+    assert (facts["votes"], facts["ties"]) == ("3", "1")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -223,7 +226,7 @@ def test_an_export_is_one_archive_with_a_manifest_and_the_same_bytes_again(forms
 @pytest.mark.slow
 def test_a_file_is_planned_in_a_process_of_its_own(tmp_path):
     (file := tmp_path / "pairs.csv").write_text(CSV)
-    assert apart.plan_apart(file) == plan(file)
+    assert apart.plan_apart(file, NAMED) == plan(file, NAMED)
     with pytest.raises(BadData, match="line 2|row 1|Row 1"):
         (tmp_path / "bad.csv").write_text("prompt,chosen,rejected\np,a,b,c\n")
         apart.plan_apart(tmp_path / "bad.csv")

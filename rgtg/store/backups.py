@@ -9,11 +9,10 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -21,9 +20,6 @@ from rgtg.errors import RgtgError, StoreError, door
 from rgtg.store.connection import back_up, identify, verify
 from rgtg.store.schema import newest
 from rgtg.system.files import replacing, sync
-
-if TYPE_CHECKING:
-    from rgtg.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -132,23 +128,22 @@ def _move_aside(database: Path) -> Path | None:
 class Backups:
     """Makes a backup every 5 minutes if something changed, and after every 100 votes, until it is closed.
 
-    `last` is the newest backup made by it, `error` why the last attempt failed ("" where it did not).
+    `state` gives numbers that change with whatever is stored, that of votes last. `last` is the newest backup made by it, `error` why the last
+    attempt failed ("" where it did not).
     """
 
-    def __init__(self, store: "Store", folder: Path | None = None, poll_s: float = POLL_S):
+    def __init__(self, database: Path, state: Callable[[], tuple[int, ...]], folder: Path | None = None, poll_s: float | None = None):
         self.last: Backup | None = None
         self.error = ""
-        self._store, self._folder, self._poll_s = store, folder, poll_s
+        self._database, self._state, self._folder, self._poll_s = database, state, folder, poll_s or POLL_S
         self._closed = threading.Event()
         self._saved, self._saved_at, self._resting_until = self._state(), time.monotonic(), 0.0
         self._thread = threading.Thread(target=self._run, name="backups", daemon=True)
-        if not store.read_only:
-            self._thread.start()
+        self._thread.start()
 
     def close(self) -> None:
         self._closed.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
 
     def is_due(self, now: float) -> bool:
         """Whether a backup is to be made: `now` is on the clock of `time.monotonic`."""
@@ -170,9 +165,6 @@ class Backups:
 
     def _back_up(self) -> None:
         state, start = self._state(), time.monotonic()
-        self.last, self.error = make_backup(self._store.path, self._folder), ""
+        self.last, self.error = make_backup(self._database, self._folder), ""
         self._saved, self._saved_at = state, time.monotonic()
         self._resting_until = self._saved_at + REST * (self._saved_at - start)  # a large database is not copied all the time
-
-    def _state(self) -> tuple[int, ...]:
-        return self._store.last_rows()

@@ -20,6 +20,12 @@ from rgtg.system.serialization import from_dict
 Row = dict[str, Any]  # of text, whole and real numbers, and None
 
 
+TEXT_COLUMNS = (  # of an answer, in order: all but its steps and what is derived
+    "id", "created_at", "comparison_id", "column", "place", "run", "response", "stop_reason", "error", "parent_trace_id", "branch_position",
+    "seconds", "lm_forwards", "reward_forwards", "note", "check_forwards", "observer_forwards", "lm_positions", "reward_positions",
+    "observer_positions",
+)  # fmt: skip
+CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 DERIVED = ("num_tokens", "text_sha256")  # of an answer, from the other columns
 UNHASHED = ("seq", "row_sha256", *DERIVED)
 IDS_FIRST, NO_STEPS = '{"token_ids":[', '"steps":[]}'  # how the steps begin; how they end where there are none
@@ -75,12 +81,12 @@ def json_text(value: object, label: str) -> str:
 def row_hash(row: Stored) -> str:
     """SHA-256 of the row's canonical JSON. NULL is left out, so that a column added later does not change older hashes."""
     values = {name: row[name] for name in row.keys() if name not in UNHASHED and row[name] is not None}  # noqa: SIM118, a sqlite3.Row iterates over values
-    return sha256(json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
+    return sha256(CANONICAL.encode(values))
 
 
-def text_hash(row: Stored) -> str:
-    """The hash of an answer's row without its steps, which can be checked without reading them."""
-    return row_hash({name: row[name] for name in row.keys() if name != "steps"})  # noqa: SIM118, a sqlite3.Row iterates over values
+def text_hash(values: Sequence[Any]) -> str:
+    """The hash of an answer's row without its steps, which is checked without reading them; `values` are those of TEXT_COLUMNS."""
+    return sha256("\0".join(map(str, values)))  # no text has a NUL
 
 
 def sha256(content: str) -> str:
@@ -144,7 +150,11 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
         "reward_positions": whole(trace.reward_positions, "The number of reward positions") or None,
         "observer_positions": whole(trace.observer_positions, "The number of observer positions") or None,
     }
-    return row | {"row_sha256": row_hash(row), "text_sha256": text_hash(row), "num_tokens": whole(num_tokens(trace), "The number of tokens")}
+    return row | {
+        "row_sha256": row_hash(row),
+        "text_sha256": text_hash([row[name] for name in TEXT_COLUMNS]),
+        "num_tokens": whole(num_tokens(trace), "The number of tokens"),
+    }
 
 
 def trace_of(row: Stored) -> Trace:
@@ -175,8 +185,11 @@ def vote_row(vote: Vote, created_at: str) -> Row:
 
 
 def vote_of(row: Stored) -> Vote:
-    plain = {f.name: row[f.name] for f in fields(Vote) if f.name not in ("seen_trace_ids", "reasons")}
+    plain = {name: row[name] for name in PLAIN_OF_VOTE}
     return Vote(seen_trace_ids=tuple(json.loads(row["seen_trace_ids"])), reasons=tuple(json.loads(row["reasons"])), **plain)
+
+
+PLAIN_OF_VOTE = tuple(f.name for f in fields(Vote) if f.name not in ("seen_trace_ids", "reasons"))
 
 
 def mark_row(span: Span, created_at: str) -> Row:

@@ -77,7 +77,8 @@ def m006_history(db: Database) -> None:
     for (seq,) in db.execute("SELECT seq FROM traces ORDER BY seq").fetchall():
         row = next(db.query("SELECT * FROM traces WHERE seq = ?", (seq,)))
         is_sound = rows.row_hash(row) == row["row_sha256"]  # else an export reads the complete row, and names it
-        row |= {"num_tokens": len(rows.StoredSteps(row["steps"])), "text_sha256": rows.text_hash(row) if is_sound else None}
+        row |= {"num_tokens": len(rows.StoredSteps(row["steps"])), "text_sha256": None}
+        row["text_sha256"] = rows.text_hash([row[name] for name in rows.TEXT_COLUMNS]) if is_sound else None
         names = ", ".join(f'"{name}"' for name in row)
         db.execute(f"INSERT INTO new_traces ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
     for statement in history.REPLACE.split(";;"):

@@ -18,6 +18,7 @@ from rgtg.ratings.reward_models import Scored
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.annotation.rounds import AnnotationRows
+from rgtg.store.backups import Backups
 from rgtg.store.ballots import Setting, read_ballots, read_prompts, read_rewards, read_stamp
 from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
@@ -35,9 +36,10 @@ class Store:
     An empty `created_at` is filled in; a vote or mark without a rater is the local rater's. Storing the same record again (same id, same
     content) changes nothing; other content raises StoreError, and so does every method once the file was deleted, replaced or
     overwritten. Steps are parsed on first access. `secret` keys the hashes of raters' names; the default is the database's own key.
+    With `backups` a thread makes copies from time to time, where this process may write (`rgtg.store.backups`).
     """
 
-    def __init__(self, path: Path, secret: str = ""):
+    def __init__(self, path: Path, secret: str = "", backups: bool = False):
         self.path = Path(path)
         opened = open_store(self.path)
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
@@ -47,9 +49,12 @@ class Store:
         self.annotation = AnnotationRows(self._write, self._reading)
         with self._reading() as conn:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
+        self.backups = Backups(self.path, self.last_rows) if backups and not self.read_only else None
 
     def close(self) -> None:
         """Finish the accepted writes and release the file."""
+        if self.backups:
+            self.backups.close()
         if self._writer:
             self._writer.close()
         if self._lock:

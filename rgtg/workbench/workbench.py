@@ -284,7 +284,7 @@ class Workbench:
             if self._store is None:
                 from rgtg.store.store import Store
 
-                self._store = Store(self.settings.database)
+                self._store = Store(self.settings.database, backups=True)
             return self._store
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from rgtg.system.files import replacing
 
 Row = dict[str, Any]
+LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 ROWS_AT_ONCE = 1024  # of a Parquet file
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # a spreadsheet runs a cell that begins so
 
@@ -21,7 +22,7 @@ def json_lines(path: Path) -> Iterator[Callable[[Row], None]]:
     with path.open("w", encoding="utf-8", newline="\n") as file:
 
         def write(row: Row) -> None:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(LINE.encode(row) + "\n")
 
         yield write
 

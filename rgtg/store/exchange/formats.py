@@ -8,16 +8,18 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any
 
+from rgtg.config import GenerationConfig
 from rgtg.preferences.pairs import derive_pairs, is_repeat, last_votes, num_tokens
-from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
+from rgtg.records import Comparison, ModelRef, Pair, Params, Span, Trace, Vote, plain_params
 from rgtg.store.exchange.sentences import labelled_steps
 from rgtg.store.exchange.voted import Voted
 from rgtg.store.statements.exclusions import is_excluded
 
+Guides = tuple[tuple[ModelRef, float], ...]
 Row = dict[str, Any]  # of texts, numbers, flags, and lists that are never empty
 Rows = Callable[[Iterable[Voted], Counter[str]], Iterator[Row]]
 NO_TOKEN_IDS, EXCLUDED, EXCLUDED_PAIRS = "no_token_ids", "excluded", "excluded_pairs"
@@ -278,9 +280,16 @@ def provenance(trace: Trace) -> Row:
     """What made an answer, as columns."""
     run = trace.run
     row: Row = {"trace_id": trace.id, "column": trace.column, "place": trace.place, "stop_reason": trace.stop_reason, "num_tokens": num_tokens(trace)}
-    row |= {"method": run.method, "params": to_json(plain_params(run.params)), "seed": run.seed, "generation": to_json(vars(run.generation))}
-    row |= {"base_lm": _model(run.base_lm), "reward_model": _guides(run), "combine": run.combine if len(run.guides) > 1 else ""}
-    return row | {"versions": to_json(dict(run.versions))}
+    return row | {"seed": run.seed} | _settings(run.method, run.params, run.generation, run.base_lm, run.guides, run.combine, run.versions)
+
+
+@lru_cache(maxsize=1024)  # thousands of answers share a few
+def _settings(
+    method: str, params: Params, generation: GenerationConfig, base_lm: ModelRef, guides: Guides, combine: str, versions: tuple[tuple[str, str], ...]
+) -> Row:
+    row: Row = {"method": method, "params": to_json(plain_params(params)), "generation": to_json(vars(generation)), "base_lm": _model(base_lm)}
+    row["reward_model"] = " + ".join(_model(ref) + (f"*{weight:g}" if weight != 1 else "") for ref, weight in guides)
+    return row | {"combine": combine if len(guides) > 1 else "", "versions": to_json(dict(versions))}
 
 
 def characters(trace: Trace, mark: Span) -> tuple[int, int]:
@@ -296,11 +305,6 @@ def _marks(side: str, trace: Trace, marks: Sequence[Span], rater_id: str | None)
     own = [mark for mark in marks if mark.rater_id in (None, rater_id)]
     in_tokens = [[mark.start, mark.end, mark.label] for mark in own if trace.steps]
     return {f"{side}_marks": to_json(in_tokens), f"{side}_spans": to_json([[*characters(trace, mark), mark.label] for mark in own])}
-
-
-def _guides(run: Run) -> str:
-    """`name@revision`, of several with their weights: `a@1f*2 + b@2c*0.5`."""
-    return " + ".join(_model(ref) + (f"*{weight:g}" if weight != 1 else "") for ref, weight in run.guides)
 
 
 def _model(model: ModelRef | None) -> str:

@@ -17,12 +17,10 @@ from rgtg.system.serialization import from_dict
 AT_ONCE = 500
 SETTINGS = "json_remove(run, '$.prompt', '$.prompt_ids', '$.forced_ids', '$.seed')"  # thousands of answers share a few
 OWN = "'$.prompt', '$.seed'"
-TEXT = (  # what is read of an answer without its steps
-    'seq, id, created_at, comparison_id, "column", place, run, response, stop_reason, error, parent_trace_id, branch_position, seconds, lm_forwards, '
-    "reward_forwards, note, check_forwards, observer_forwards, lm_positions, reward_positions, observer_positions, num_tokens, text_sha256, "
-    "row_sha256"
-)
-PLAIN = tuple(f.name for f in fields(Trace) if f.name not in ("run", "steps"))
+OF_TEXT = (*rows.TEXT_COLUMNS, "seq", "num_tokens", "text_sha256")
+TEXT = ", ".join(f'"{name}"' for name in OF_TEXT)
+PLAIN = tuple((f.name, OF_TEXT.index(f.name)) for f in fields(Trace) if f.name not in ("run", "steps"))
+NUM_TEXT = len(rows.TEXT_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ class Voted:
 def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: bool = False) -> Iterator[Voted]:
     """Those that `wanted` lets through, oldest first; of a filter with a rater only this rater's votes and marks. StoreError naming the first
     row that does not fit its hash."""
-    conn.text_factory = lambda content: content.decode("utf-8", "surrogateescape")  # damaged text is named, it does not stop the query
     queries.check_indexes(conn)
     reasons = exclusions(conn)
     names: dict[str, Run] = {}
@@ -88,7 +85,12 @@ def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _where(conn: sqlite3.Connection, select: str, ids: Sequence[str], order: str) -> list[sqlite3.Row]:
-    return conn.execute(f"{select} ({', '.join('?' * len(ids))}) {order}", tuple(ids)).fetchall()
+    sql = f"{select} ({', '.join('?' * len(ids))}) {order}"
+    try:
+        return conn.execute(sql, tuple(ids)).fetchall()
+    except sqlite3.OperationalError:  # damaged text: it is named by its hash, and does not stop the query
+        conn.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
+        return conn.execute(sql, tuple(ids)).fetchall()
 
 
 def _grouped(found: Sequence[sqlite3.Row], key: str) -> dict[str, list[sqlite3.Row]]:
@@ -117,13 +119,16 @@ def _complete(conn: sqlite3.Connection, row: sqlite3.Row) -> Trace:
 
 def _light(conn: sqlite3.Connection, row: sqlite3.Row, settings: dict[str, Run]) -> Trace:
     """An answer without its steps and ids; its run has neither."""
-    plain = {name: row[name] for name in row.keys() if name not in ("settings", "own")}  # noqa: SIM118, a sqlite3.Row iterates over values
-    if row["text_sha256"] is None:
+    values = tuple(row)  # those of OF_TEXT, the settings of the run, what is its own
+    _, num_tokens, text_sha256, stored, own = values[NUM_TEXT:]
+    if text_sha256 is None:
         _complete(conn, row)
-    elif rows.row_hash(plain) != row["text_sha256"]:
+    elif rows.text_hash(values[:NUM_TEXT]) != text_sha256:
         raise queries.damaged("traces", row)
-    if row["settings"] not in settings:
-        settings[row["settings"]] = from_dict(Run, json.loads(row["settings"]) | {"prompt": ""})
-    prompt, seed = json.loads(row["own"])
-    run = replace(settings[row["settings"]], prompt=prompt, seed=seed)
-    return Trace(run=run, steps=rows.Unread(row["num_tokens"] or 0), **{name: plain[name] for name in PLAIN if plain[name] is not None})  # type: ignore[arg-type]
+    if stored not in settings:
+        settings[stored] = from_dict(Run, json.loads(stored) | {"prompt": ""})
+    run = object.__new__(Run)  # a copy: `replace` would check every field again, of each of thousands of answers
+    run.__dict__.update(settings[stored].__dict__)
+    run.__dict__["prompt"], run.__dict__["seed"] = json.loads(own)
+    plain = {name: values[at] for name, at in PLAIN if values[at] is not None}
+    return Trace(run=run, steps=rows.Unread(num_tokens or 0), **plain)  # type: ignore[arg-type]

@@ -41,6 +41,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", action="append", default=[], choices=tuple(FORMATS), help=f"{about} (preference); {several}")
     help = f"a file ({', '.join(TYPES)}; JSON lines where its name says nothing), or a folder for a file of each type and manifest.json"
     parser.add_argument("--out", type=Path, required=True, help=help)
+    parser.add_argument("--push-to-hub", default="", metavar="OWNER/NAME", help="upload the folder as a private data set of the Hub, with a card")
     _filter_options(parser)
 
 
@@ -111,6 +112,8 @@ def export(options: argparse.Namespace) -> None:
     is_folder = options.out.is_dir() or not options.out.suffix
     if len(formats) > 1 and not is_folder:
         raise BadSettings("One file holds one format.", f"Found {', '.join(formats)}.", "Give a folder as --out.", "out")
+    if options.push_to_hub and not is_folder:
+        raise BadSettings("A data set of the Hub is a folder with a manifest.", f"Found `{options.out}`.", "Give a folder as --out.", "out")
     with (
         Store(_database()) as store,
         door(f"`{options.out}` cannot be written.", kind=BadSettings),
@@ -124,6 +127,10 @@ def export(options: argparse.Namespace) -> None:
     for format, report in reports.items():
         counts = {"num_pairs": report.num_pairs, "num_votes": report.num_votes, "num_comparisons": report.num_comparisons}
         print(json.dumps({"path": str(report.path), "format": format, **counts, "skipped": report.skipped}, ensure_ascii=False))
+    if options.push_to_hub:
+        from rgtg.store.exchange.hub import push
+
+        print(json.dumps({"pushed": push(options.out, options.push_to_hub)}))
 
 
 def history(options: argparse.Namespace) -> None:

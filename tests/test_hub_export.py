@@ -51,6 +51,8 @@ class Hub(BaseHTTPRequestHandler):
         if self.path.endswith("/repos/create"):
             self.server.made.append(json.loads(sent))
             self.answer({"url": "https://huggingface.co/datasets/ann/votes", "name": "ann/votes"})
+        elif self.path.endswith("/validate-yaml"):
+            self.answer({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             self.answer({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(sent)["files"]]})
         elif "/commit/" in self.path:

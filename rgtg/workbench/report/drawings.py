@@ -51,7 +51,7 @@ def forest(results: Results) -> Node:
         nodes.append(_text(left - 12, y + 4, _cut(place.setting), "end", place.setting))
         nodes += _interval(x, place, y - 4, RAW, "as voted", "circle")
         nodes += _interval(x, equal, y + 6, ADJUSTED, "at equal length", "diamond")
-    nodes.append(_text((left + width) / 2, bottom + 34, "strength, log-odds", "middle", opacity=GREY))
+    nodes.append(_text(width - 16, bottom + 34, "strength, log-odds", "end", size=SMALL, opacity=GREY))
     nodes += _legend(left, bottom + 34, (("circle", RAW, "as voted"), ("diamond", ADJUSTED, "at equal length")))
     return _svg(width, bottom + 44, "Strengths with 95 % intervals", nodes)
 

@@ -81,7 +81,7 @@ def _column(trace: Trace, best: bool) -> str:
     body = '<span class="tokens"></span>' if trace.steps else text(trace.response)
     fallback = f"<noscript>{text(trace.response)}</noscript>" if trace.steps else ""
     return (
-        f'<section class="column{" best" if best else ""}"><h3>{text(title)}</h3><small>{text(run.base_lm.name)} · {text(facts)}</small>'
+        f'<section class="column{" best" if best else ""}"><h2>{text(title)}</h2><small>{text(run.base_lm.name)} · {text(facts)}</small>'
         f'<p class="text"><span class="prompt">{text(run.prompt)}</span>{body}{fallback}</p></section>'
     )
 

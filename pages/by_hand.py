@@ -10,6 +10,7 @@ import gradio as gr
 
 from pages.components import Drawn
 from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id
+from pages.visitors import asked
 from rgtg.errors import BadSettings
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.workbench import Workbench
@@ -33,14 +34,14 @@ class ByHand(Drawn):
 
 
 def _chosen(workbench: Workbench, stream: Stream) -> Handler:
-    @guarded("The choice")
+    @guarded("The choice", workbench)
     def chosen(request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
         sent = payload(event)
-        comparison, trace = read_id(sent.get("comparison"), "comparison"), read_id(sent.get("trace"), "answer")
+        (comparison, visitor), trace = asked(workbench, request, sent.get("comparison")), read_id(sent.get("trace"), "answer")
         index, token_id = sent.get("index"), sent.get("token_id")
         if type(index) is not int or not (token_id is None or type(token_id) is int):
             raise BadSettings("That token is not part of this comparison.", "", "Reload the page.")
         status = f"token {index + 1} " + ("is open again" if token_id is None else "chosen")
-        yield from stream(lambda: workbench.branch(comparison, trace, index, token_id), status, "nothing was chosen", request, "")
+        yield from stream(lambda: workbench.branch(comparison, trace, index, token_id, visitor), status, "nothing was chosen", request, "")
 
     return chosen

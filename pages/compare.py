@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -30,14 +31,16 @@ from pages.columns import (
 )
 from pages.components import Address, ColourBar, Openings, PromptBox, Settings, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, screen_error, warn
+from pages.history import History, HistoryDrawer
 from pages.presets import LineUpPicker
 from pages.reports import day_words
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
 from pages.sweeping import Sweeping
 from pages.theme import Links
 from pages.token_view import CurveBridge, Inspector
+from pages.visitors import asked, opened, visitor_of
 from pages.voting import Voting
-from pages.waiting_line import Line, Ticket
+from pages.waiting_line import Line, Ticket, line_of
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS
 from rgtg.errors import BadSettings, OverBudget, RgtgError
 from rgtg.plots import reward_curve
@@ -45,6 +48,7 @@ from rgtg.records import Comparison
 from rgtg.workbench.columns.copying import spec_of
 from rgtg.workbench.further import on_screen, stopped_of
 from rgtg.workbench.running import RunningComparison
+from rgtg.workbench.visitors import Visitor
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Compare"
@@ -64,7 +68,7 @@ HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 
 def build(workbench: Workbench, pages: Links) -> None:
     """Lay out the page in the open Blocks and connect its events."""
-    page = _Page(workbench, Line(), pages)
+    page = _Page(workbench, line_of(workbench), pages)
     assert Context.root_block is not None
     page.wire(Context.root_block)
 
@@ -102,6 +106,7 @@ class _Page:
                 CurveBridge(ids.CURVE, elem_id=ids.CURVE_BRIDGE)
         self.sweeping = Sweeping(workbench, self.line)
         self.voting = Voting(workbench)
+        self.history = History(workbench, HistoryDrawer(elem_id=ids.HISTORY))
         self.timer = gr.Timer(0.5)
         self.address, self.by_hand = Address(elem_id=ids.ADDRESS), ByHand(elem_id=ids.BY_HAND)
 
@@ -122,6 +127,7 @@ class _Page:
         self.by_hand.wire(self.workbench, self._extend, outputs, **options)
         self.voting.wire(**options)
         self.line_ups.wire(**options)
+        self.history.wire(**options)
         self.sweeping.wire(self.prompt, self.settings, self.columns.inputs, **options)
         self.voting.bar.go_on(self._go_on(), self.colour, outputs, trigger_mode="multiple", **options)
         self.address.open(self._open(), None, outputs, trigger_mode="always_last", **options)
@@ -132,7 +138,7 @@ class _Page:
     # ---- generating -----------------------------------------------------------------------------
 
     def _generate(self) -> Handler:
-        @guarded("Generation")
+        @guarded("Generation", self.workbench)
         def generate(
             prompt: object,
             settings: str,
@@ -146,7 +152,7 @@ class _Page:
             request: gr.Request,
             event: gr.EventData = NO_EVENT,
         ) -> Iterator[dict]:
-            example = payload(event).get("text")
+            example, visitor = payload(event).get("text"), visitor_of(self.workbench, request)
             prompt = read_text(prompt if example is None else example, "prompt", MAX_PROMPT)
             run_settings, measure = read_settings(settings, self.workbench), _read_measure(measure)
             names = COLUMN_NAMES[: run_settings["columns"]]
@@ -165,8 +171,9 @@ class _Page:
                     request_key = (prompt, tuple(specs), run_settings["generation"], run_settings["base_lm"])
                     confirmed = self.asked_back.confirmed(request.session_hash, request_key)
                     running = self.workbench.compare(
-                        prompt, specs, run_settings["generation"], seed, run_settings["base_lm"], confirmed=confirmed, stopped=lambda: ticket.stopped
-                    )
+                        prompt, specs, run_settings["generation"], seed, run_settings["base_lm"], visitor=visitor, confirmed=confirmed,
+                        stopped=lambda: ticket.stopped,
+                    )  # fmt: skip
                 except OverBudget as error:
                     yield {self.status: "not started"}
                     raise self.asked_back.error(error, request.session_hash, request_key) from None
@@ -176,17 +183,18 @@ class _Page:
                 first_update = {self.settings: json.dumps(write_settings(**run_settings | {"seed": seed})), self.again: gr.Button(visible=False)}
                 first_update |= {self.columns.views[name]: "" for name in COLUMN_NAMES[len(running.traces) :]}
                 first_update |= {settings: gr.update(branch="") for settings in self.columns.inputs}
-                yield from self._stream(running, ticket, measure, first_update)
+                yield from self._stream(running, ticket, measure, first_update, visitor)
             finally:
                 self.line.leave(ticket)
 
         return generate
 
     def _branch(self) -> Handler:
-        @guarded("The branch")
+        @guarded("The branch", self.workbench)
         def branch(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
             sent, measure = payload(event), _read_measure(measure)
-            comparison = self.workbench.comparison(read_id(sent.get("comparison"), "comparison"))
+            comparison_id, visitor = asked(self.workbench, request, sent.get("comparison"))
+            comparison = self.workbench.comparison(comparison_id, visitor)
             trace = comparison.trace(read_id(sent.get("trace"), "answer"))
             index, token_id = sent.get("index"), sent.get("token_id")
             if trace is None or type(index) is not int or not 0 <= index < len(trace.steps):
@@ -196,16 +204,17 @@ class _Page:
             if token_id == trace.steps[index].token_id:
                 raise BadSettings("That token is already the selected one.", "", "Branch with another candidate.")
             status, refused_status = f"branching from column {trace.column} at token {index + 1}", "no branch was made"
-            yield from self._extend(lambda: self.workbench.branch(comparison.id, trace.id, index, token_id), status, refused_status, request, measure)
+            start = partial(self.workbench.branch, comparison.id, trace.id, index, token_id, visitor)
+            yield from self._extend(start, status, refused_status, request, measure)
 
         return branch
 
     def _go_on(self) -> Handler:
-        @guarded("Continuing")
+        @guarded("Continuing", self.workbench)
         def go_on(measure: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> Iterator[dict]:
-            comparison_id, measure = read_id(payload(event).get("comparison"), "comparison"), _read_measure(measure)
+            asking, measure = asked(self.workbench, request, payload(event).get("comparison")), _read_measure(measure)
             status, refused_status = "continuing from where it was stopped", "nothing was added"
-            yield from self._extend(lambda: self.workbench.go_on(comparison_id), status, refused_status, request, measure)
+            yield from self._extend(partial(self.workbench.go_on, *asking), status, refused_status, request, measure)
 
         return go_on
 
@@ -221,7 +230,7 @@ class _Page:
             except Exception:
                 yield {self.status: refused_status}
                 raise
-            yield from self._stream(running, ticket, measure, {})
+            yield from self._stream(running, ticket, measure, {}, visitor_of(self.workbench, request))
         finally:
             self.line.leave(ticket)
 
@@ -234,7 +243,7 @@ class _Page:
             except StopIteration as ended:
                 return ended.value
 
-    def _stream(self, running: RunningComparison, ticket: Ticket, measure: str, first_update: dict) -> Iterator[dict]:
+    def _stream(self, running: RunningComparison, ticket: Ticket, measure: str, first_update: dict, visitor: Visitor) -> Iterator[dict]:
         """Run the comparison and stream the text of each column; `first_update` is sent with the first of them."""
         ticket.on_stop = running.stop
         if ticket.stopped:
@@ -242,7 +251,7 @@ class _Page:
         texts = Texts(running, self.workbench)
         try:
             started = {
-                self.voting.bar: self.voting.value(running.comparison, self.voting.standing(running.comparison)),
+                self.voting.bar: self.voting.value(running.comparison, visitor, self.voting.standing(running.comparison, visitor)),
                 self.status: f"running, seed {running.traces[0].run.seed}",
             }
             yield first_update | started | self._into_views(texts.now()) | self._branch_labels(running.comparison, texts.columns)
@@ -257,7 +266,7 @@ class _Page:
         not_stored = f" · {running.not_stored}" if running.not_stored else ""
         final_update: dict[Any, Any] = {self.curve: self._curve(running.comparison, measure)}
         if stopped_of(running.comparison):
-            final_update[self.voting.bar] = self.voting.value(running.comparison, self.voting.standing(running.comparison))
+            final_update[self.voting.bar] = self.voting.value(running.comparison, visitor, self.voting.standing(running.comparison, visitor))
         yield self._into_views(texts.end()) | final_update
         yield {self.status: summary(running.traces) + not_stored}  # on its own: Gradio sends the last answer twice, and all of it
 
@@ -273,7 +282,7 @@ class _Page:
         return reward_curve(columns, measure, {t.column: column_title(t, self.workbench) for t in columns})
 
     def _stop(self) -> Handler:
-        @guarded("Stop")
+        @guarded("Stop", self.workbench)
         def stop(request: gr.Request) -> str:
             return "stopping …" if self.line.stop(request.session_hash) else "nothing is running"
 
@@ -282,7 +291,7 @@ class _Page:
     # ---- the page as it opens ---------------------------------------------------------------------
 
     def _load(self) -> Handler:
-        @guarded("Opening the page")
+        @guarded("Opening the page", self.workbench)
         def load(prompt: object, draft: object, request: gr.Request) -> dict:
             status = self.workbench.status()
             updates = {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")} | self._model_pickers()
@@ -291,7 +300,7 @@ class _Page:
                 draft_values = read_json(draft or "{}", "page as it was left")
                 comparison_id = request.query_params.get("comparison") or (not job_id and draft_values.get("comparison"))
                 if comparison_id:
-                    updates |= self._reopened(self.workbench.comparison(read_id(comparison_id, "comparison")))
+                    updates |= self._reopened(opened(self.workbench, request, comparison_id), visitor_of(self.workbench, request))
                 elif job_id:
                     return updates | self._line_up(read_id(job_id, "training"))
             except RgtgError as error:
@@ -319,12 +328,12 @@ class _Page:
         return updates
 
     def _open(self) -> Handler:
-        @guarded("Opening the comparison")
+        @guarded("Opening the comparison", self.workbench)
         def open_another(request: gr.Request, event: gr.EventData = NO_EVENT) -> dict:
             comparison_id = payload(event).get("comparison")
             self.line.stop(request.session_hash)
             if comparison_id:
-                return self._reopened(self.workbench.comparison(read_id(comparison_id, "comparison")))
+                return self._reopened(opened(self.workbench, request, comparison_id), visitor_of(self.workbench, request))
             cleared: dict[Any, Any] = {self.voting.bar: "{}", self.curve: reward_curve([]), self.again: gr.Button(visible=False), self.status: HINT}
             return cleared | self._into_views(dict.fromkeys(COLUMN_NAMES, "")) | {settings: gr.update(branch="") for settings in self.columns.inputs}
 
@@ -338,10 +347,10 @@ class _Page:
         status = f"{job.reward_model} next to the model it was trained from: {HINT[0].lower()}{HINT[1:]}"
         return self.line_ups.shown(specs, settings) | {self.status: status}
 
-    def _reopened(self, comparison: Comparison) -> dict:
+    def _reopened(self, comparison: Comparison, visitor: Visitor) -> dict:
         """Updates that show a stored comparison in every component."""
         unbranched = [t for t in on_screen(comparison) if t.parent_trace_id is None]
-        updates = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison), self.curve: self._curve(comparison, "")}
+        updates = {self.prompt: comparison.prompt, self.voting.bar: self.voting.value(comparison, visitor), self.curve: self._curve(comparison, "")}
         updates |= {self.again: gr.Button(visible=True), self.colour: gr.update(labels=reward_labels(self.workbench))}
         updates |= self._into_views(dict.fromkeys(COLUMN_NAMES, "") | stored_texts(comparison, self.workbench))
         models = describe_models(self.workbench)
@@ -362,7 +371,7 @@ class _Page:
         return shared | {column: gr.update(models=models) for column in self.columns.inputs}
 
     def _tick(self) -> Handler:
-        @guarded("The status")
+        @guarded("The status", self.workbench)
         def tick() -> dict:
             status = self.workbench.status()
             status_text = status.text if status.state != "failed" else f"{status.text} {status.error}".strip()
@@ -373,12 +382,12 @@ class _Page:
         return tick
 
     def _measure(self) -> Handler:
-        @guarded("The curve")
-        def measure(bar: str, event: gr.EventData = NO_EVENT) -> object:
+        @guarded("The curve", self.workbench)
+        def measure(bar: str, request: gr.Request, event: gr.EventData = NO_EVENT) -> object:
             name, comparison = payload(event).get("measure"), read_json(bar or "{}", "vote bar").get("comparison")
             if not comparison:
                 return gr.skip()
-            return self._curve(self.workbench.comparison(read_id(comparison, "comparison")), _read_measure(name))
+            return self._curve(opened(self.workbench, request, comparison), _read_measure(name))
 
         return measure
 

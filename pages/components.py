@@ -212,3 +212,28 @@ class Download(Drawn):
     """Nothing to be seen: a value {name, text, type} is saved as a file."""
 
     function = "downloads"
+
+
+# ---- annotate.js and annotate_task.js ---------------------------------------------------------------
+
+
+class AnnotateView(Drawn):
+    """Pairs to vote on and the vote before; the value is what the page begins with, or the answer to an event.
+
+    Events, each with the `task`: `vote` {comparison, verdict, best, vote_id, strength, reasons, comment, dwell_ms, broken}, `undo`
+    {comparison, vote_id}, `mark` {comparison, trace, start, end, label, vote_id}, `consent`, `erase`, `guidelines` {text}."""
+
+    function, events_sent = "annotate", ("vote", "undo", "mark", "consent", "erase", "guidelines")
+
+
+class PairFeed(Drawn):
+    """Brings pairs to the page. Events `more` {task, have: ids of pairs}, `branch` {task, comparison, trace, position}."""
+
+    function, events_sent = "pairFeed", ("more", "branch")
+
+
+class TaskForm(_Drawn):
+    """A new annotation task, and those there are; the value has its fields. Event `start` with the fields."""
+
+    def __init__(self, value: str = "{}", **props: Any):
+        super().__init__(value, js_on_load="rgtg.taskForm(element, props, trigger, watch, upload, 'start')", **props)

@@ -6,7 +6,8 @@ import gradio as gr
 
 from pages import ids
 from pages.components import VoteBar, Words
-from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id
+from pages.handlers import NO_EVENT, Handler, guarded, payload
+from pages.visitors import opened
 from rgtg.errors import BadSettings
 from rgtg.workbench.columns.copying import FORMS, address_in
 from rgtg.workbench.workbench import Workbench
@@ -26,10 +27,10 @@ class Copying:
         copied.success(None, self.text, None, js=COPY)
 
     def copy(self) -> Handler:
-        @guarded("Copying")
-        def copy(event: gr.EventData = NO_EVENT) -> str:
+        @guarded("Copying", self.workbench)
+        def copy(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
-            comparison = self.workbench.comparison(read_id(sent.get("comparison"), "comparison"))
+            comparison = opened(self.workbench, request, sent.get("comparison"))
             if (form := sent.get("form")) not in FORMS:
                 raise BadSettings("A comparison cannot be copied in that form.", f"There are: {', '.join(FORMS)}.", "Choose one.", "copy-as")
             return FORMS[form](comparison, address_in(self.workbench.library))

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from itertools import accumulate
 from typing import Any
 
-from pages import temporary
+from pages import temporary, visitors
 from pages.hosts import Hosts, Refused
 from pages.uploads import OneFile
 from rgtg.errors import BadData
@@ -99,12 +99,18 @@ class Guard:
                 if message["type"] == "http.response.start":
                     await _refuse(scope, receive, send, Refused(500 if body is None else 400, *FAILED))
                 return
+            if message["type"] == "http.response.start" and not path.startswith(API) and _is_page(message):
+                message = {**message, "headers": [*message["headers"], *visitors.new_key(scope, self._is_secure(scope))]}
             ended = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
         await self.app(scope, receive_body, watch)
         if path.startswith(API + FILE) and scope["method"] == "GET" and status == 200 and ended:
             await asyncio.to_thread(temporary.fetched, path.removeprefix(API + FILE))
+
+    def _is_secure(self, scope: MutableMapping[str, Any]) -> bool:
+        """Whether the browser speaks https to a public server, on which the page may stand in a frame."""
+        return not self.uploads and b"https" in (*_values(scope, b"x-forwarded-proto"), scope.get("scheme", "").encode())
 
     async def _upload(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """One upload within the quota; it says beforehand how long it is, and the server reads no more of it than that."""
@@ -194,6 +200,10 @@ def _too_long(length: int) -> Refused:
 
 def _values(scope: MutableMapping[str, Any], name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key.lower() == name]
+
+
+def _is_page(message: Message) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in message["headers"])
 
 
 def _length(scope: MutableMapping[str, Any]) -> int | None:

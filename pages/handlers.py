@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
+from pages import access
 from rgtg.errors import HALF, BadSettings, RgtgError, is_disk_full, unsound
+from rgtg.workbench.workbench import Workbench
 
 log = logging.getLogger(__name__)
 Handler = Callable[..., Any]  # what a component's event calls
@@ -68,16 +70,20 @@ def sendable(value: Any) -> Any:
     return value
 
 
-def guarded(doing: str) -> Callable[[Fn], Fn]:
-    """Wraps a handler: any exception becomes a `gr.Error` with words, one that is a `gr.Error` already passes through; answers are `sendable`."""
+def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
+    """Wraps a handler: it refuses whom `pages.access` does not name; any exception becomes a `gr.Error` with words, one that is a `gr.Error`
+    already passes through; answers are `sendable`. `workbench` is None for one that needs none."""
 
     def wrap(fn: Any) -> Any:
+        name, public = access.name_of(fn), workbench is not None and workbench.settings.public
         if inspect.isgeneratorfunction(fn):
 
             @functools.wraps(fn)
             def stream(*args: Any, **kwargs: Any) -> Any:
-                answers = fn(*args, **kwargs)
+                answers: Any = iter(())
                 try:
+                    access.check(name, public)
+                    answers = fn(*args, **kwargs)
                     for answer in answers:
                         yield sendable(answer)
                 except gr.Error:
@@ -85,13 +91,14 @@ def guarded(doing: str) -> Callable[[Fn], Fn]:
                 except Exception as error:
                     raise _as_screen_error(error, doing) from None
                 finally:
-                    answers.close()  # a tab that was closed ends the work
+                    getattr(answers, "close", bool)()  # a tab that was closed ends the work
 
             return stream
 
         @functools.wraps(fn)
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
+                access.check(name, public)
                 return sendable(fn(*args, **kwargs))
             except gr.Error:
                 raise

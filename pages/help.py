@@ -82,7 +82,7 @@ def build(workbench: Workbench, pages: theme.Links) -> None:
 
 
 def _load(workbench: Workbench, toy: ToyPanel) -> Handler:
-    @guarded("Opening the page")
+    @guarded("Opening the page", workbench)
     def load() -> tuple[str, str, str]:
         contents = [*chapters(), {"id": "theory", "title": "Prefix rewards on a toy", "below": True}]
         return workbench.status().text, json.dumps({"chapters": contents}, allow_nan=False), toy.value()

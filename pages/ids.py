@@ -27,6 +27,11 @@ SWEEP = "sweep"  # hidden until #sweep-this is pressed
 SWEEP_PANEL = "sweep-panel"  # #sweep-weights, -seeds, -start, -stop, -close, -state, -slider, -seed, -csv, -png, -command; .sweep-text, .use-weight
 SWEEP_CURVES = "sweep-curves"
 
+# Annotate
+ANNOTATE = "annotate"  # #say-1 … #say-4, #say-tie, -all_bad, -skip, -undo, -broken; #said, #ann-progress, .ann-answer, #consent, #nickname
+PAIR_FEED = "pair-feed"  # nothing to be seen
+TASK_FORM = "task-form"  # #task-title, -prompts, -line-up, …, #task-start, #task-list
+
 # Train
 TRAIN_FORM = "train-form"  # #train-source, -path, -file, -upload, -start-model, -name, -more, and #train-<option>
 TRAIN_START = "train-start"
@@ -55,6 +60,13 @@ RESULTS_STATUS = "results-status"
 RESULTS_FILE = "results-file"  # nothing to be seen
 
 BY_HAND = "choices"
+
+# Data
+INSPECTED = "inspected"  # #inspected-open, buttons .exclude and .include with data-vote and data-rejected
+
+# History, a drawer on Compare and the list on Data
+HISTORY = "history"  # #history-search, -method, -model, -voted, -since, -until; links with data-comparison
+COMPARISONS = "comparisons"  # the same inside
 
 # Help, and the foot of every page
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on

@@ -46,7 +46,7 @@ class Making:
             self.form.try_reward(self._try(), None, self.form, **options)
 
     def _make(self, show: Callable[[str], dict]) -> Handler:
-        @guarded("Making the reward")
+        @guarded("Making the reward", self.workbench)
         def make(event: gr.EventData = NO_EVENT) -> dict:
             info = self.workbench.library.made.add(payload(event).get("reward"), self._reserved())
             return {self.form: self._note(f"{info.name} was made; it is among the reward models now", done=True)} | show(info.name)
@@ -54,7 +54,7 @@ class Making:
         return make
 
     def _try(self) -> Handler:
-        @guarded("Trying the reward")
+        @guarded("Trying the reward", self.workbench)
         def try_it(event: gr.EventData = NO_EVENT) -> dict:
             sent = payload(event)
             prompt, response = sent.get("prompt"), sent.get("response")

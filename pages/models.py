@@ -67,15 +67,22 @@ class _Page:
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         blocks.load(self._load(), None, [*self._status_parts, *self.making.parts, *outputs], **options)
         self.making.wire(outputs, self._updates, **options)
-        self.timer.tick(guarded("The status")(self._status), None, self._status_parts, **options)
+        self.timer.tick(self._tick(), None, self._status_parts, **options)
         self.list.open_model(self._open(), None, outputs, trigger_mode="always_last", **options)
         self.card.open_model(self._open(), None, outputs, trigger_mode="always_last", **options)
         if self.add is not None:
             self.card.delete_model(self._delete(), None, outputs, **options)
             self.add.add_model(self._add(), None, [self.add, *outputs], **options)
 
+    def _tick(self) -> Handler:
+        @guarded("The status", self.workbench)
+        def tick() -> dict:
+            return self._status()
+
+        return tick
+
     def _load(self) -> Handler:
-        @guarded("Opening the page")
+        @guarded("Opening the page", self.workbench)
         def load(request: gr.Request) -> dict:
             wanted, names = request.query_params.get("model"), [m.name for m in self._listed()]
             first = wanted if wanted in names else names[0] if names else ""
@@ -95,7 +102,7 @@ class _Page:
         return {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")}
 
     def _open(self) -> Handler:
-        @guarded("Opening the model")
+        @guarded("Opening the model", self.workbench)
         def open_model(event: gr.EventData = NO_EVENT) -> dict:
             return self._updates(self._checked_name(payload(event).get("model")))
 
@@ -111,12 +118,11 @@ class _Page:
         return name
 
     def _add(self) -> Handler:
-        @guarded("Adding the model")
+        @guarded("Adding the model", self.workbench)
         def add(event: gr.EventData = NO_EVENT) -> dict:
             sent = payload(event)
             place, kind = sent.get("place"), sent.get("kind")
             try:
-                self._refuse_in_public()
                 place = read_text(place, "model to add", MAX_PLACE, "Enter a folder on this machine, or owner/name on the Hugging Face Hub.")
                 info = self.workbench.add_model(place.strip(), kind if isinstance(kind, str) else "")
             except Exception as error:
@@ -126,10 +132,9 @@ class _Page:
         return add
 
     def _delete(self) -> Handler:
-        @guarded("Deleting the model")
+        @guarded("Deleting the model", self.workbench)
         def delete(event: gr.EventData = NO_EVENT) -> dict:
             sent = payload(event)
-            self._refuse_in_public()
             name = self._checked_name(sent.get("model"))
             if name in self.workbench.library.added():
                 self.workbench.library.take_off(name)
@@ -143,10 +148,6 @@ class _Page:
             return self._updates("", f"“{name}” was deleted. Answers generated with it are kept.")
 
         return delete
-
-    def _refuse_in_public(self) -> None:
-        if self.workbench.settings.public:
-            raise BadSettings("Models cannot be added or deleted on a public server.", "", "Run rgtg on your own machine.")
 
     # ---- content ------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class LineUpPicker:
     # ---- handlers -----------------------------------------------------------------------------------
 
     def choose(self) -> Handler:
-        @guarded("Choosing the line-up")
+        @guarded("Choosing the line-up", self.workbench)
         def choose(settings: str, event: gr.EventData = NO_EVENT) -> dict:
             line_up = self.workbench.line_ups.all().get(read_text(payload(event).get("key"), "line-up", MAX_KEY, "Choose one.", "line-up"))
             if line_up is None:
@@ -77,7 +77,7 @@ class LineUpPicker:
         return choose
 
     def take_in(self) -> Handler:
-        @guarded("Opening the file")
+        @guarded("Opening the file", self.workbench)
         def take_in(settings: str, event: gr.EventData = NO_EVENT) -> dict:
             sent = payload(event)
             name = read_text(sent.get("name"), "file name", MAX_KEY, "Choose a file.", "line-up")
@@ -94,9 +94,8 @@ class LineUpPicker:
         return take_in
 
     def save(self) -> Handler:
-        @guarded("Saving the line-up")
+        @guarded("Saving the line-up", self.workbench)
         def save(settings: str, *columns: str, event: gr.EventData = NO_EVENT) -> dict:
-            self._refuse_in_public()
             title = read_text(payload(event).get("title"), "name", MAX_TITLE, "Give the line-up a name.", "line-up-title")
             kept = self.workbench.line_ups.keep(line_up_of(self._specs(settings, columns), title))
             return {self.bar: self.value(kept.key), self.status: f"line-up “{kept.title}” saved: {len(kept.columns)} columns"}
@@ -104,7 +103,7 @@ class LineUpPicker:
         return _with_event(save)
 
     def write_out(self) -> Handler:
-        @guarded("The export")
+        @guarded("The export", self.workbench)
         def write_out(settings: str, *columns: str, event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
             known = self.workbench.line_ups.all().get(str(sent.get("key")))
@@ -115,9 +114,8 @@ class LineUpPicker:
         return _with_event(write_out)
 
     def delete(self) -> Handler:
-        @guarded("Deleting the line-up")
+        @guarded("Deleting the line-up", self.workbench)
         def delete(event: gr.EventData = NO_EVENT) -> dict:
-            self._refuse_in_public()
             self.workbench.line_ups.delete(read_text(payload(event).get("key"), "line-up", MAX_KEY, "Choose one.", "line-up"))
             return {self.bar: self.value(), self.status: "line-up deleted; the columns stay as they are"}
 
@@ -128,10 +126,6 @@ class LineUpPicker:
         letters = COLUMN_NAMES[: shared["columns"]]
         return [read_spec(text, letter, self.workbench, shared["base_lm"]) for letter, text in zip(letters, columns, strict=False)]
 
-    def _refuse_in_public(self) -> None:
-        if self.workbench.settings.public:
-            raise BadSettings("Line-ups cannot be saved on a public server.", "", "Export it to a file, and open that next time.", "line-up-title")
-
 
 def _with_event(handler: Handler) -> Handler:
     """The handler with six columns by name, since Gradio finds the event's parameter by its place behind them."""
@@ -139,4 +133,5 @@ def _with_event(handler: Handler) -> Handler:
     def handle(settings: str, a: str, b: str, c: str, d: str, e: str, f: str, event: gr.EventData = NO_EVENT) -> Any:
         return handler(settings, a, b, c, d, e, f, event=event)
 
+    handle.__name__ = handler.__name__  # by which `pages.access` knows it
     return handle

@@ -14,7 +14,8 @@ from gradio.context import Context
 
 from pages import ids, theme
 from pages.components import Download, ResultsView, Words
-from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id
+from pages.handlers import NO_EVENT, Handler, guarded, payload
+from pages.visitors import asked
 from rgtg.errors import BadSettings
 from rgtg.records import new_id
 from rgtg.workbench.report import drawings
@@ -58,7 +59,7 @@ class _Page:
         self.view.save_comparison(self.save_comparison(), None, self.file, **options)
 
     def load(self) -> Handler:
-        @guarded("Opening the page")
+        @guarded("Opening the page", self.workbench)
         def load() -> Iterator[dict]:
             yield {self.models: self.workbench.status().text, self.status: "reading the votes …"}
             yield from self._updates("method", False)
@@ -66,7 +67,7 @@ class _Page:
         return load
 
     def choose(self) -> Handler:
-        @guarded("The results")
+        @guarded("The results", self.workbench)
         def choose(event: gr.EventData = NO_EVENT) -> Iterator[dict]:
             by, control_length = _chosen(payload(event))
             yield {self.status: "computing …"}
@@ -89,7 +90,7 @@ class _Page:
         return json.dumps(view(results, with_texts=not self.workbench.settings.public), ensure_ascii=False, allow_nan=False)
 
     def save(self) -> Handler:
-        @guarded("Saving the results")
+        @guarded("Saving the results", self.workbench)
         def save(event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
             form, part = sent.get("format"), sent.get("table")
@@ -106,14 +107,14 @@ class _Page:
         return save
 
     def save_comparison(self) -> Handler:
-        @guarded("Saving the comparison")
-        def save(event: gr.EventData = NO_EVENT) -> str:
-            if self.workbench.settings.public:
-                raise BadSettings("Comparisons of others cannot be read on a public server.", "", "Run rgtg on your own machine.")
-            comparison = self.workbench.comparison(read_id(payload(event).get("comparison"), "comparison"))
-            return _file(f"comparison-{comparison.id[:8]}", "html", comparison_html(comparison, self.workbench.store.vote_of(comparison.id)))
+        @guarded("Saving the comparison", self.workbench)
+        def save_one(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
+            comparison_id, visitor = asked(self.workbench, request, payload(event).get("comparison"))
+            comparison = self.workbench.comparison(comparison_id, visitor)
+            vote = self.workbench.current_vote(comparison.id, visitor)
+            return _file(f"comparison-{comparison.id[:8]}", "html", comparison_html(comparison, [vote] if vote else []))
 
-        return save
+        return save_one
 
 
 def _chosen(sent: dict) -> tuple[str, bool]:

@@ -58,7 +58,7 @@ class Sweeping:
         self.panel.stop_sweep(self.stop(), None, None, **options)
 
     def start(self) -> Handler:
-        @guarded("The sweep")
+        @guarded("The sweep", self.workbench)
         def start(
             prompt: object,
             settings: str,
@@ -125,7 +125,7 @@ class Sweeping:
         yield {self.panel: texts.end("stopped" if ticket.stopped else "done"), self.curves: texts.figure()}
 
     def stop(self) -> Handler:
-        @guarded("Stop")
+        @guarded("Stop", self.workbench)
         def stop(request: gr.Request) -> None:
             self.line.stop(request.session_hash)
 

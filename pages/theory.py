@@ -60,7 +60,7 @@ class ToyPanel:
         return json.dumps(fixed | {"max": demonstration.MAX_VALUE} | now(demonstration.choices()[0]), allow_nan=False)
 
     def drag(self) -> Handler:
-        @guarded("Computing the toy")
+        @guarded("Computing the toy", None)
         def drag(event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
             values, number = sent.get("values"), sent.get("number")

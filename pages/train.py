@@ -121,7 +121,7 @@ class _Page:
     # ---- before a training ------------------------------------------------------------------------
 
     def _load(self) -> Callable[..., Any]:
-        @guarded("Opening the page")
+        @guarded("Opening the page", self.workbench)
         def load(request: gr.Request) -> dict[Any, Any]:
             starts = self.trainings.starts()
             updates: dict[Any, Any] = {self.models: self.workbench.status().text}
@@ -143,7 +143,7 @@ class _Page:
         return load
 
     def _look(self, asked: bool = True) -> Callable[..., Any]:
-        @guarded("Looking at the data")
+        @guarded("Looking at the data", self.workbench)
         def look(form: str) -> Iterator[str]:
             if not asked and not 0 < self.workbench.num_votes() <= MAX_LOOK_AT:
                 yield json.dumps(
@@ -168,7 +168,7 @@ class _Page:
             yield json.dumps(asked | {"words": in_words(error, "Looking at the data"), "wrong": True})
 
     def _chosen(self) -> Callable[..., Any]:
-        @guarded("Looking at the data")
+        @guarded("Looking at the data", self.workbench)
         def chosen(form: str) -> Iterator[str]:
             if read_json(form, "form").get("source") != VOTES or self.workbench.num_votes() <= MAX_LOOK_AT:
                 yield from self._look_at(form)
@@ -176,7 +176,7 @@ class _Page:
         return chosen
 
     def _named(self) -> Callable[..., Any]:
-        @guarded("Naming the model")
+        @guarded("Naming the model", self.workbench)
         def named(form: str) -> dict[Any, Any]:
             return self._suggest(read_json(form, "form"))
 
@@ -195,7 +195,7 @@ class _Page:
     # ---- trainings --------------------------------------------------------------------------------
 
     def _start(self) -> Callable[..., Any]:
-        @guarded("Starting the training")
+        @guarded("Starting the training", self.workbench)
         def start(form: str, sent: dict[str, Any]) -> dict[Any, Any]:
             request = read_form(form, self.workbench)
             with self._starting:  # the second half of a double click finds what the first has begun
@@ -206,14 +206,14 @@ class _Page:
         return start
 
     def _open(self) -> Callable[..., Any]:
-        @guarded("Opening the training")
+        @guarded("Opening the training", self.workbench)
         def open_job(sent: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
             return self._drawn(read_id(payload(event).get("job"), "training"), sent)
 
         return open_job
 
     def _cancel(self) -> Callable[..., Any]:
-        @guarded("Cancelling")
+        @guarded("Cancelling", self.workbench)
         def cancel(sent: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
             job_id = read_id(payload(event).get("job"), "training")
             self.trainings.jobs.cancel(job_id)
@@ -222,7 +222,7 @@ class _Page:
         return cancel
 
     def _resume(self) -> Callable[..., Any]:
-        @guarded("Resuming")
+        @guarded("Resuming", self.workbench)
         def resume(sent: dict[str, Any], event: gr.EventData = None) -> dict[Any, Any]:  # type: ignore[assignment]  # Gradio knows this very type
             job_id = read_id(payload(event).get("job"), "training")
             self.trainings.jobs.resume(job_id)
@@ -231,7 +231,7 @@ class _Page:
         return resume
 
     def _tick(self) -> Callable[..., Any]:
-        @guarded("The list of trainings")
+        @guarded("The list of trainings", self.workbench)
         def tick(sent: dict[str, Any]) -> dict[Any, Any]:
             return {self.models: self.workbench.status().text} | self._drawn(None, sent)
 

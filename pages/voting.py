@@ -15,11 +15,13 @@ from pages.copying import Copying
 from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
 from pages.reports import count
 from pages.streaming import stopped_words
+from pages.visitors import asked, handle_of, visitor_of
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, Vote, new_id
 from rgtg.workbench.columns.copying import FORMS
 from rgtg.workbench.further import on_screen
+from rgtg.workbench.visitors import Visitor
 from rgtg.workbench.workbench import Workbench
 
 THANKS = {"tie": "tie", "all_bad": "all bad", "skip": "skipped"}
@@ -47,13 +49,13 @@ class Voting:
         exported = self.bar.export(self.export(), self.bar, [self.export_file, self.bar], **options)
         exported.success(None, self.export_file, None, js=DOWNLOAD)
 
-    def value(self, comparison: Comparison, note: str = "", answers: str = "") -> str:
+    def value(self, comparison: Comparison, visitor: Visitor, note: str = "", answers: str = "") -> str:
         """The bar's value: which answers there are, which vote stands, and how far they came if they were stopped. `answers` is the id of
         the vote or undo that it answers: the page keeps that until then."""
         columns, stopped = on_screen(comparison), "" if self.workbench.running(comparison.id) else stopped_words(comparison)
-        value: dict[str, Any] = {"comparison": comparison.id, "traces": [[t.column, t.id] for t in columns]}
+        value: dict[str, Any] = {"comparison": handle_of(self.workbench, comparison.id), "traces": [[t.column, t.id] for t in columns]}
         try:
-            vote = self.workbench.current_vote(comparison.id)
+            vote = self.workbench.current_vote(comparison.id, visitor)
         except RgtgError as error:  # the text is worth showing even where the database is not
             vote, note = None, note or str(error)
         voted = best_column(comparison, vote)
@@ -61,10 +63,10 @@ class Voting:
         value |= {"stopped": bool(stopped), "note": " · ".join(filter(None, [note, stopped])), "answers": answers}
         return json.dumps(value | {"at": new_id()})  # `at`: an equal value would not reach the bar
 
-    def standing(self, comparison: Comparison) -> str:
+    def standing(self, comparison: Comparison, visitor: Visitor) -> str:
         """ "saved: A is best · 3 votes" of the vote that stands; "" where none does, or the database is away."""
         try:
-            vote = self.workbench.current_vote(comparison.id)
+            vote = self.workbench.current_vote(comparison.id, visitor)
             return f"saved: {self._words(comparison, vote)} · {self._counted()}" if vote else ""
         except RgtgError:
             return ""
@@ -83,53 +85,55 @@ class Voting:
     # ---- handlers -----------------------------------------------------------------------------------
 
     def vote(self) -> Handler:
-        @guarded("The vote")
-        def vote(event: gr.EventData = NO_EVENT) -> str:
-            sent, comparison = payload(event), None
+        @guarded("The vote", self.workbench)
+        def vote(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
+            sent, comparison, visitor = payload(event), None, visitor_of(self.workbench, request)
             try:
-                comparison = self.workbench.comparison(read_id(sent.get("comparison"), "comparison"))
+                comparison_id, visitor = asked(self.workbench, request, sent.get("comparison"))
+                comparison = self.workbench.comparison(comparison_id, visitor)
                 vote = read_vote(sent)
-                self._store(comparison, vote)
-                comparison = self.workbench.comparison(comparison.id)
-                return self.value(comparison, self.standing(comparison), vote["vote_id"])
+                self._store(comparison, vote, visitor)
+                comparison = self.workbench.comparison(comparison.id, visitor)
+                return self.value(comparison, visitor, self.standing(comparison, visitor), vote["vote_id"])
             except RgtgError as error:
                 warn(f"Your vote was not saved: {error}")
-                return self._refused(sent, comparison, f"not saved: {error}")
+                return self._refused(sent, comparison, visitor, f"not saved: {error}")
 
         return vote
 
-    def _store(self, comparison: Comparison, vote: dict[str, Any]) -> None:
-        current = self.workbench.current_vote(comparison.id)
+    def _store(self, comparison: Comparison, vote: dict[str, Any], visitor: Visitor) -> None:
+        current = self.workbench.current_vote(comparison.id, visitor)
         new = (vote["verdict"], vote["best_trace_id"], set(vote["seen_trace_ids"] or [t.id for t in on_screen(comparison)]))
         is_same = current and (current.verdict, current.best_trace_id, set(current.seen_trace_ids)) == new
         if not is_same or self.workbench.running(comparison.id):  # else a second click on the same answer says nothing new
-            self.workbench.vote(comparison.id, **vote)
+            self.workbench.vote(comparison.id, visitor=visitor, **vote)
 
-    def _refused(self, sent: dict, comparison: Comparison | None, note: str) -> str:
+    def _refused(self, sent: dict, comparison: Comparison | None, visitor: Visitor, note: str) -> str:
         """The answer to a vote or an undo that was not stored: the page keeps it no longer."""
         answers, comparison_id = (field if isinstance(field := sent.get(name), str) else "" for name in ("vote_id", "comparison"))
         if comparison is not None:
             with suppress(RgtgError):
-                return self.value(comparison, note, answers)
+                return self.value(comparison, visitor, note, answers)
         return json.dumps({"comparison": comparison_id, "answers": answers, "refused": True, "note": note, "at": new_id()})
 
     def undo(self) -> Handler:
-        @guarded("Undo")
-        def undo(event: gr.EventData = NO_EVENT) -> str:
-            sent, comparison = payload(event), None
+        @guarded("Undo", self.workbench)
+        def undo(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
+            sent, comparison, visitor = payload(event), None, visitor_of(self.workbench, request)
             try:
-                comparison = self.workbench.comparison(read_id(sent.get("comparison"), "comparison"))
+                comparison_id, visitor = asked(self.workbench, request, sent.get("comparison"))
+                comparison = self.workbench.comparison(comparison_id, visitor)
                 undo_id = read_id(sent.get("vote_id") or new_id(), "undo")
-                restored_vote = self.workbench.undo(comparison.id, vote_id=undo_id)
+                restored_vote = self.workbench.undo(comparison.id, visitor, undo_id)
             except RgtgError as error:
-                return self._refused(sent, comparison, str(error))
+                return self._refused(sent, comparison, visitor, str(error))
             restored = f": {self._words(comparison, restored_vote)} again" if restored_vote else ""
-            return self.value(comparison, f"undone{restored} · {self._counted()}", undo_id)
+            return self.value(comparison, visitor, f"undone{restored} · {self._counted()}", undo_id)
 
         return undo
 
     def export(self) -> Handler:
-        @guarded("The export")
+        @guarded("The export", self.workbench)
         def export(bar: str) -> dict:
             value = _bar(bar)
             file = temporary.download_folder() / "preference.jsonl"

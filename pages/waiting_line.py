@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from rgtg.errors import RgtgError
 
@@ -69,3 +70,11 @@ class Line:
             if ticket.on_stop:
                 ticket.on_stop()
         return len(mine)
+
+
+_LINES: WeakKeyDictionary[object, Line] = WeakKeyDictionary()
+
+
+def line_of(workbench: object) -> Line:
+    """The line of an installation, which all pages share."""
+    return _LINES.setdefault(workbench, Line())

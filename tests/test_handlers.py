@@ -5,6 +5,7 @@ import json
 import gradio as gr
 import pytest
 
+from pages import access
 from pages.columns import read_settings, read_spec
 from pages.handlers import guarded, quoted, read_json, read_number, read_text, screen_error, sendable
 from pages.training_form import read_options
@@ -12,6 +13,12 @@ from pages.voting import read_vote
 from rgtg.errors import BadSettings, RgtgError
 
 HALF = "\ud83d"  # of an emoji
+
+
+@pytest.fixture(autouse=True)
+def access_for_everyone(monkeypatch):
+    for name in ("stream", "call", "fails", "count", "handler"):
+        monkeypatch.setitem(access.ACCESS, f"test_handlers.{name}", access.Row("be tested", access.EVERYONE, access.EVERYONE))
 
 
 @pytest.mark.parametrize(
@@ -76,11 +83,11 @@ def test_what_was_found_is_quoted_shortly():
 def test_an_answer_with_half_a_character_is_sent_with_a_sign_in_its_place():
     """It would end the stream of answers without a word."""
 
-    @guarded("Saying")
+    @guarded("Saying", None)
     def stream():
         yield {"words": f"a{HALF}", "list": [f"{HALF}", {"label": f"b{HALF}"}], "number": 5}
 
-    @guarded("Saying")
+    @guarded("Saying", None)
     def call():
         return f"a{HALF}😀"
 
@@ -89,7 +96,7 @@ def test_an_answer_with_half_a_character_is_sent_with_a_sign_in_its_place():
 
 
 def test_messages_can_be_sent_however_odd_and_long_the_words_are():
-    @guarded("Reading")
+    @guarded("Reading", None)
     def fails():
         raise RgtgError(f"There is no `{HALF}<b>`.", "Found " + "x" * 5000)
 
@@ -100,10 +107,27 @@ def test_messages_can_be_sent_however_odd_and_long_the_words_are():
     assert screen_error(HALF).message == "\ufffd"
 
 
+def test_known_errors_keep_their_words_and_others_get_a_reference(caplog):
+    def fails(error):
+        @guarded("Saving", None)
+        def handler():
+            raise error
+
+        with pytest.raises(gr.Error) as raised:
+            handler()
+        return raised.value.message
+
+    assert fails(RgtgError("The disk is full.", "", "Free some space.")) == "The disk is full. Free some space."
+    assert "<img" not in fails(RgtgError("The branch cannot begin with `<img src=//elsewhere>`."))  # messages are shown as HTML
+    words = fails(KeyError("/home/someone/secret"))
+    assert "secret" not in words and "reference" in words
+    assert words.split("reference ")[1][:4] in caplog.text
+
+
 def test_a_closed_stream_closes_its_handler():
     ended = []
 
-    @guarded("Counting")
+    @guarded("Counting", None)
     def count():
         try:
             yield 1

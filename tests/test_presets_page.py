@@ -128,15 +128,18 @@ def test_a_base_lm_is_offered_for_a_role_alone(bench):
     assert {m["name"]: m["only_role"] for m in describe_models(bench)} == {"full": False, "partial": False, "tuned": False, "starter": True}
 
 
+VISIT = SimpleNamespace(session_hash="visitor")
+
+
 def test_a_comparison_is_copied_in_every_form_and_in_no_other(bench):
     run(a_page(bench))
     (comparison,) = bench.comparisons
     with gr.Blocks():
         copy = Copying(bench).copy()
-    texts = {form: copy(event(comparison=comparison, form=form)) for form in FORMS}
+    texts = {form: copy(VISIT, event(comparison=comparison, form=form)) for form in FORMS}
     assert texts["command"].startswith("rgtg generate ") and "import rgtg" in texts["Python"] and json.loads(texts["JSON"])["seed"] == 17
     for sent in ({"form": "pickle"}, {"form": None}, {}):
         with pytest.raises(gr.Error, match="cannot be copied"):
-            copy(event(comparison=comparison, **sent))
+            copy(VISIT, event(comparison=comparison, **sent))
     with pytest.raises(gr.Error):
-        copy(SimpleNamespace(_data={"comparison": "../x", "form": "JSON"}))
+        copy(VISIT, SimpleNamespace(_data={"comparison": "../x", "form": "JSON"}))

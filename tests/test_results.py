@@ -141,7 +141,7 @@ def test_a_comparison_is_one_file_in_which_hostile_text_is_text(store):
     comparison = store.comparison("c0")
     steps = tuple(replace(step, text=HOSTILE) for step in comparison.traces[0].steps)
     hostile = replace(comparison.traces[0], steps=steps, response=HOSTILE, run=replace(comparison.traces[0].run, prompt=HOSTILE))
-    text = comparison_html(replace(comparison, prompt=HOSTILE, traces=(hostile, *comparison.traces[1:])), store.vote_of("c0"))
+    text = comparison_html(replace(comparison, prompt=HOSTILE, traces=(hostile, *comparison.traces[1:])), store.votes("c0"))
     assert "<img" not in text and text.count("</script>") == text.count("<script") == 2 and text.count("<!--") == 0
     assert "Vote: C is best." in text and "default-src 'none'" in text and "http" not in text.replace("http-equiv", "")
     data = json.loads(text.split('id="comparison">')[1].split("</script>")[0])

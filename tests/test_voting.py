@@ -12,10 +12,12 @@ from pages.voting import Voting
 from rgtg.config import Settings
 from rgtg.workbench.workbench import Workbench
 
+VISITOR = SimpleNamespace(session_hash="one", cookies={"rgtg_rater": "a" * 32})
+
 
 def cast(voting: Voting, best: str) -> dict:
     data = {"comparison": "c1", "verdict": "best", "best": best, "seen": ["c1-A", "c1-B"]}
-    return json.loads(voting.vote()(SimpleNamespace(_data=data)))
+    return json.loads(voting.vote()(VISITOR, SimpleNamespace(_data=data)))
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_a_vote_on_a_database_that_was_deleted_is_not_thanked_for(voting, tmp_pa
 @pytest.mark.filterwarnings("ignore::UserWarning")  # gr.Warning outside of an app
 @pytest.mark.parametrize("handler", ["vote", "undo"])
 def test_what_is_said_of_an_unknown_comparison_is_answered_so_that_it_is_not_sent_again(voting, handler: str):
-    bar = json.loads(getattr(voting, handler)()(SimpleNamespace(_data={"comparison": "unknown", "verdict": "tie", "vote_id": "v1"})))
+    bar = json.loads(getattr(voting, handler)()(VISITOR, SimpleNamespace(_data={"comparison": "unknown", "verdict": "tie", "vote_id": "v1"})))
     assert bar["refused"] and bar["answers"] == "v1" and "no comparison `unknown`" in bar["note"] and voting.workbench.num_votes() == 0
 
 
@@ -56,7 +58,7 @@ def test_the_same_vote_and_the_same_undo_sent_again_are_stored_once(voting):
         (voting.undo, {"comparison": "c1", "vote_id": "u1"}),
     ):
         for _ in range(2):
-            bar = json.loads(handler()(SimpleNamespace(_data=data)))
+            bar = json.loads(handler()(VISITOR, SimpleNamespace(_data=data)))
             assert bar["answers"] == data["vote_id"]
     assert bar["best"] == "c1-A" and bar["note"] == "undone: A is best again · 1 vote"
     assert [vote.verdict for vote in voting.workbench.store.votes("c1")] == ["best", "best", "withdrawn", "best"]
@@ -64,4 +66,4 @@ def test_the_same_vote_and_the_same_undo_sent_again_are_stored_once(voting):
 
 def test_a_skip_is_not_counted(voting):
     data = {"comparison": "c1", "verdict": "skip", "vote_id": "v1"}
-    assert json.loads(voting.vote()(SimpleNamespace(_data=data)))["note"] == "saved: skipped · 0 votes"
+    assert json.loads(voting.vote()(VISITOR, SimpleNamespace(_data=data)))["note"] == "saved: skipped · 0 votes"

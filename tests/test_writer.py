@@ -175,9 +175,9 @@ def test_newer_database_is_read_only_and_both_versions_are_named(tmp_path):
     with Store(path) as store:
         store.add_comparison(make_comparison(), make_vote())
     with closing(sqlite3.connect(path)) as conn:
-        conn.execute("PRAGMA user_version=6")
+        conn.execute(f"PRAGMA user_version={newest() + 1}")
     with Store(path) as store:
-        found = f"its schema is number 6, this rgtg knows {newest()}"
+        found = f"its schema is number {newest() + 1}, this rgtg knows {newest()}"
         assert store.read_only == f"`rgtg.db` is read-only here: it was written by a newer rgtg ({found}). Update rgtg to write."
         assert store.comparison("c1") == make_comparison()
         with pytest.raises(StoreError, match="written by a newer rgtg"):

@@ -1,7 +1,7 @@
 // What a person said and the app has not answered: kept in this tab, in order, and sent again under the same id until an answer comes, so
 // that it is stored once. Gradio reloads the page when the app is there again; what was kept outlives that.
-rgtg.outbox = (send, changed) => {
-  const KEY = "rgtg-said", PATIENCE = 5000, EVERY = 2000, TIMES = 3;
+rgtg.outbox = (send, changed, KEY = "rgtg-said") => {
+  const PATIENCE = 5000, EVERY = 2000, TIMES = 3;
   let acts = [], timer = null, away = false, tries = 0;
   try { acts = JSON.parse(sessionStorage.getItem(KEY) || "[]"); } catch { /* without a store of its own a tab keeps it until it is reloaded */ }
   const keep = () => { try { sessionStorage.setItem(KEY, JSON.stringify(acts)); } catch { /* see above */ } };
@@ -43,6 +43,7 @@ rgtg.outbox = (send, changed) => {
     put(act) { acts.push(act); keep(); if (acts.length === 1) next(); else changed(); },
     answered,
     resume: () => { if (acts.length && !tries) next(); },
+    all: () => acts,
     of: (comparison) => acts.filter((act) => act.comparison === comparison),
     away: () => away,
   };

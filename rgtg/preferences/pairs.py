@@ -99,6 +99,11 @@ def _says(vote: Vote) -> tuple:
     return vote.verdict, vote.best_trace_id, frozenset(vote.seen_trace_ids), vote.strength, vote.reasons, vote.comment
 
 
+def num_tokens(trace: Trace) -> int:
+    """Number of tokens of an answer, also of one whose steps are not here."""
+    return int(getattr(trace.steps, "num_tokens", len(trace.steps)))
+
+
 class Branched(Protocol):
     """What tells how answers branched off one another: a `Trace`, or what is read of one."""
 
@@ -143,7 +148,7 @@ def _cause(best: Trace, other: Trace) -> str | None:
     """Why two answers give no pair; None where they give one."""
     if "error" in (best.stop_reason, other.stop_reason):
         return "error"
-    if not best.steps or not other.steps:
+    if any(num_tokens(trace) == 0 and not trace.response for trace in (best, other)):  # one from elsewhere has a text and no tokens
         return "no_tokens"
     return "equal_texts" if best.response == other.response else None
 

@@ -10,11 +10,12 @@ from rgtg.ratings.battles import Answer, Ballot
 from rgtg.ratings.reward_models import Scored
 from rgtg.records import Run
 from rgtg.store.rows import IDS_FIRST, steps_of
+from rgtg.store.statements.exclusions import exclusions, is_excluded
 from rgtg.system.serialization import from_dict
 
 Setting = Callable[[Run], str]  # the name of what made an answer, whatever its prompt and seed
 VOTES = """
-    SELECT vote.comparison_id, vote.rater_id, vote.verdict, vote.best_trace_id, vote.seen_trace_ids
+    SELECT vote.id, vote.comparison_id, vote.rater_id, vote.verdict, vote.best_trace_id, vote.seen_trace_ids
     FROM current_votes AS vote ORDER BY vote.seq"""
 ANSWERS = """
     SELECT id, comparison_id, place, stop_reason, error, response, parent_trace_id, branch_position,
@@ -48,6 +49,7 @@ def read_ballots(conn: sqlite3.Connection, setting: Setting) -> tuple[list[Ballo
         made = answer(row)
         answers.setdefault(row["comparison_id"], {})[made.trace_id] = made
     all_answers = {comparison: tuple(made.values()) for comparison, made in answers.items()}
+    excluded = exclusions(conn)
     ballots = [
         Ballot(
             row["comparison_id"], row["rater_id"], row["verdict"], row["best_trace_id"],
@@ -55,6 +57,7 @@ def read_ballots(conn: sqlite3.Connection, setting: Setting) -> tuple[list[Ballo
             around=all_answers.get(row["comparison_id"], ()),
         )
         for row in conn.execute(VOTES)
+        if not is_excluded(excluded, row["id"])
     ]  # fmt: skip
     prompts = {row["id"]: row["prompt_sha256"] for row in conn.execute(PROMPTS)}
     contents = {comparison: sorted((one.setting, one.text) for one in made) for comparison, made in all_answers.items()}

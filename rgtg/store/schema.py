@@ -13,8 +13,12 @@ from datetime import UTC, datetime
 
 from sqlite_utils import Database, Migrations
 
+from rgtg.store import rows
+from rgtg.store.statements import first, history
+
 APPLICATION_ID = 0x52475447  # "RGTG" in the file's header: whose database it is
 TABLES = ("meta", "raters", "comparisons", "traces", "votes", "marks", "vote_flags", "snapshots", "jobs", "reward_models", "events")
+INDEXES = history.TABLES  # derived from the tables, without facts of their own
 FACTS = ("traces", "votes", "marks")  # a change of mind is a new row
 
 migrations = Migrations("rgtg")
@@ -22,7 +26,7 @@ migrations = Migrations("rgtg")
 
 @migrations()
 def m001_first_schema(db: Database) -> None:
-    for statement in _M001.split(";;"):
+    for statement in first.STATEMENTS.split(";;"):
         db.execute(statement)
     for table in FACTS:
         _refuse_changes(db, table)
@@ -66,6 +70,23 @@ def m005_twelve_columns_and_positions(db: Database) -> None:
     _refuse_changes(db, "traces")
 
 
+@migrations()
+def m006_history(db: Database) -> None:
+    """Lists, searches and exports read no steps of an answer: these stand last in its row, and an index is kept by triggers."""
+    db.execute(history.REBUILD)
+    for (seq,) in db.execute("SELECT seq FROM traces ORDER BY seq").fetchall():
+        row = next(db.query("SELECT * FROM traces WHERE seq = ?", (seq,)))
+        is_sound = rows.row_hash(row) == row["row_sha256"]  # else an export reads the complete row, and names it
+        row |= {"num_tokens": len(rows.StoredSteps(row["steps"])), "text_sha256": rows.text_hash(row) if is_sound else None}
+        names = ", ".join(f'"{name}"' for name in row)
+        db.execute(f"INSERT INTO new_traces ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+    for statement in history.REPLACE.split(";;"):
+        db.execute(statement)
+    _refuse_changes(db, "traces")
+    for statement in history.STATEMENTS.split(";;"):
+        db.execute(statement)
+
+
 def _refuse_changes(db: Database, table: str) -> None:
     for event in ("UPDATE", "DELETE"):
         db.execute(
@@ -73,143 +94,6 @@ def _refuse_changes(db: Database, table: str) -> None:
             f"BEGIN SELECT RAISE(ABORT, '{table} are facts: a change of mind is a new row'); END"
         )
 
-
-_M001 = """
-CREATE TABLE meta (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    key TEXT NOT NULL UNIQUE,
-    value TEXT NOT NULL CHECK (json_valid(value))
-) STRICT;;
-CREATE TABLE raters (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('local', 'anonymous', 'oauth')),
-    subject_hmac TEXT NOT NULL UNIQUE,
-    weight REAL NOT NULL DEFAULT 1.0 CHECK (abs(weight) < 1e300),
-    consent_at TEXT,
-    banned_at TEXT
-) STRICT;;
-CREATE TABLE comparisons (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    prompt TEXT NOT NULL,
-    prompt_sha256 TEXT NOT NULL,
-    rater_id TEXT REFERENCES raters (id),
-    state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'expired', 'abandoned')),
-    pair_rule TEXT NOT NULL,
-    blind INTEGER NOT NULL CHECK (blind IN (0, 1)),
-    guideline_version TEXT NOT NULL DEFAULT '',
-    token_hash TEXT,
-    expires_at TEXT
-) STRICT;;
-CREATE INDEX comparisons_prompt ON comparisons (prompt_sha256);;
-CREATE TABLE traces (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    comparison_id TEXT NOT NULL REFERENCES comparisons (id),
-    "column" TEXT NOT NULL CHECK ("column" IN ('A', 'B', 'C', 'D', 'E', 'F', 'G', 'H')),
-    place INTEGER NOT NULL CHECK (place >= 0),
-    run TEXT NOT NULL CHECK (json_valid(run)),
-    response TEXT NOT NULL,
-    steps TEXT NOT NULL CHECK (json_valid(steps)),
-    stop_reason TEXT NOT NULL CHECK (stop_reason IN ('eos', 'max_new_tokens', 'stopped', 'error')),
-    error TEXT NOT NULL DEFAULT '',
-    parent_trace_id TEXT,
-    branch_position INTEGER CHECK (branch_position >= 0),
-    seconds REAL NOT NULL CHECK (abs(seconds) < 1e300),
-    lm_forwards INTEGER NOT NULL CHECK (lm_forwards >= 0),
-    reward_forwards INTEGER NOT NULL CHECK (reward_forwards >= 0),
-    row_sha256 TEXT NOT NULL,
-    CHECK ((parent_trace_id IS NULL) = (branch_position IS NULL)),
-    UNIQUE (comparison_id, "column"),
-    UNIQUE (id, comparison_id),
-    FOREIGN KEY (parent_trace_id, comparison_id) REFERENCES traces (id, comparison_id) DEFERRABLE INITIALLY DEFERRED
-) STRICT;;
-CREATE TABLE votes (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    comparison_id TEXT NOT NULL REFERENCES comparisons (id),
-    rater_id TEXT NOT NULL REFERENCES raters (id),
-    revision INTEGER NOT NULL CHECK (revision >= 1),
-    verdict TEXT NOT NULL CHECK (verdict IN ('best', 'tie', 'all_bad', 'skip', 'withdrawn')),
-    best_trace_id TEXT,
-    seen_trace_ids TEXT NOT NULL CHECK (json_valid(seen_trace_ids)),
-    strength INTEGER CHECK (strength BETWEEN 1 AND 3),
-    reasons TEXT NOT NULL CHECK (json_valid(reasons)),
-    comment TEXT NOT NULL DEFAULT '',
-    guideline_version TEXT NOT NULL DEFAULT '',
-    dwell_ms INTEGER CHECK (dwell_ms >= 0),
-    row_sha256 TEXT NOT NULL,
-    CHECK ((verdict = 'best') = (best_trace_id IS NOT NULL)),
-    UNIQUE (comparison_id, rater_id, revision),
-    FOREIGN KEY (best_trace_id, comparison_id) REFERENCES traces (id, comparison_id)
-) STRICT;;
-CREATE VIEW current_votes AS
-    SELECT * FROM votes AS vote
-    WHERE verdict <> 'withdrawn' AND revision = (
-        SELECT max(revision) FROM votes AS any_vote
-        WHERE any_vote.comparison_id = vote.comparison_id AND any_vote.rater_id = vote.rater_id
-    );;
-CREATE TABLE marks (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    trace_id TEXT NOT NULL REFERENCES traces (id),
-    rater_id TEXT NOT NULL REFERENCES raters (id),
-    start INTEGER NOT NULL CHECK (start >= 0),
-    "end" INTEGER NOT NULL CHECK ("end" > start),
-    label TEXT NOT NULL CHECK (label IN ('good', 'bad', 'goes_wrong', 'withdrawn')),
-    comment TEXT NOT NULL DEFAULT '',
-    row_sha256 TEXT NOT NULL
-) STRICT;;
-CREATE INDEX marks_trace ON marks (trace_id);;
-CREATE TABLE vote_flags (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    vote_id TEXT NOT NULL REFERENCES votes (id),
-    flag TEXT NOT NULL,
-    detail TEXT NOT NULL DEFAULT ''
-) STRICT;;
-CREATE TABLE snapshots (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    filter TEXT NOT NULL CHECK (json_valid(filter)),
-    num_votes INTEGER NOT NULL CHECK (num_votes >= 0),
-    last_vote_seq INTEGER NOT NULL CHECK (last_vote_seq >= 0),
-    sha256 TEXT NOT NULL
-) STRICT;;
-CREATE TABLE jobs (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled', 'interrupted')),
-    device TEXT NOT NULL,
-    snapshot_id TEXT REFERENCES snapshots (id),
-    config TEXT NOT NULL CHECK (json_valid(config)),
-    attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
-    max_attempts INTEGER NOT NULL DEFAULT 1 CHECK (max_attempts >= 1),
-    pid INTEGER,
-    pid_created_at REAL CHECK (abs(pid_created_at) < 1e300),
-    heartbeat_at TEXT,
-    progress TEXT CHECK (progress IS NULL OR json_valid(progress)),
-    cancel_requested_at TEXT,
-    error_code TEXT,
-    error_text TEXT,
-    reward_model TEXT,
-    started_at TEXT,
-    ended_at TEXT
-) STRICT;;
-CREATE UNIQUE INDEX jobs_one_active_a_device ON jobs (device) WHERE state IN ('running', 'cancelling');;
-CREATE TABLE reward_models (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    name TEXT NOT NULL UNIQUE,
-    parent TEXT,
-    base_lm TEXT NOT NULL,
-    template TEXT NOT NULL,
-    snapshot_id TEXT REFERENCES snapshots (id),
-    job_id TEXT REFERENCES jobs (id),
-    sha256 TEXT NOT NULL,
-    metrics TEXT NOT NULL CHECK (json_valid(metrics)),
-    status TEXT NOT NULL CHECK (status IN ('ready', 'not_recommended', 'quarantined', 'deleted'))
-) STRICT;;
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    actor TEXT NOT NULL DEFAULT '',
-    detail TEXT NOT NULL CHECK (json_valid(detail))
-) STRICT
-"""
 
 # a vote that is the rater's newest takes the place of the one before it, where that stood
 _M002 = """

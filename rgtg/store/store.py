@@ -17,11 +17,15 @@ from rgtg.ratings.battles import Ballot
 from rgtg.ratings.reward_models import Scored
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
+from rgtg.store.annotation.rounds import AnnotationRows
 from rgtg.store.ballots import Setting, read_ballots, read_prompts, read_rewards, read_stamp
 from rgtg.store.connection import InPlace, open_store, reading
+from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
 from rgtg.store.jobs import JobRows
+from rgtg.store.statements import exclusions
 from rgtg.store.writer import Writer
 
+CHANGING = ("comparisons", "traces", "marks", "vote_flags", "raters", "votes")
 LABELS = ("good", "bad", "goes_wrong", "withdrawn")
 
 
@@ -40,6 +44,7 @@ class Store:
         self._file = InPlace(self.path, opened.conn is not None)
         self._lock, self._writer = opened.lock, Writer(opened.conn, self._file.check, self._file.checkpoint) if opened.conn else None
         self.jobs = JobRows(self._write, self._reading)
+        self.annotation = AnnotationRows(self._write, self._reading)
         with self._reading() as conn:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
 
@@ -114,6 +119,15 @@ class Store:
 
         return self._write(task)
 
+    def exclude(self, vote_id: str, reason: str | None, rejected: str = "") -> None:
+        """Take a vote, or its pair with one rejected answer, out of exports and results for a reason; None takes it in again."""
+        self._write(lambda conn: exclusions.flag(conn, vote_id, reason, rejected))
+
+    def exclusions(self, vote_ids: Collection[str] | None = None) -> dict[str, dict[str, str]]:
+        """Excluded votes: vote -> rejected answer of a pair, "" for the complete vote -> reason."""
+        with self._reading() as conn:
+            return exclusions.exclusions(conn, vote_ids)
+
     def set_state(self, comparison_id: str, state: str) -> None:
         """Close, expire or abandon an open comparison."""
         self._write(lambda conn: queries.move(conn, comparison_id, state))
@@ -137,9 +151,35 @@ class Store:
 
     def rater(self, kind: str = "local", subject: str = "") -> str:
         """Id of a rater (`local`, `anonymous`, `oauth`), the same for the same subject; only a keyed hash of the subject is stored."""
+        return self.known_rater(kind, subject) or self._write(lambda conn: self._keep_rater(conn, kind, subject))
+
+    def known_rater(self, kind: str = "local", subject: str = "") -> str | None:
+        """Id of a rater that the database has; None without one."""
         with self._reading() as conn:
             row = queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac(kind, subject))
-        return row["id"] if row else self._write(lambda conn: self._keep_rater(conn, kind, subject))
+        return row["id"] if row else None
+
+    def adopt(self, kind: str, subject: str) -> str | None:
+        """Make the local rater this one, if the database knows no other; its id, or None.
+
+        Up to schema 5 everybody was the local rater: what the first browser finds there are its own votes.
+        """
+
+        only_local = "SELECT max(id) AS id FROM raters HAVING count(*) = 1 AND max(kind) = 'local'"
+
+        def task(conn: sqlite3.Connection) -> str | None:
+            row = queries.one(conn, only_local)
+            if row:
+                conn.execute("UPDATE raters SET kind = ?, subject_hmac = ?", (kind, self._hmac(kind, subject)))
+            return row["id"] if row else None
+
+        with self._reading() as conn:
+            due = queries.one(conn, only_local)
+        return self._write(task) if due and not self.read_only else None
+
+    def token(self, comparison_id: str) -> str:
+        """Token of the link that shares a comparison: it cannot be computed without the database's key."""
+        return self._hmac("link", comparison_id)[:32]
 
     def add_event(self, kind: str, actor: str = "", detail: Mapping[str, Any] | None = None) -> str:
         """Log an event (an export, a model load, a setting); its id."""
@@ -162,6 +202,21 @@ class Store:
             sql = "SELECT * FROM comparisons WHERE (?1 IS NULL OR seq < ?1) AND (?2 IS NULL OR state = ?2) ORDER BY seq DESC LIMIT ?3"
             return tuple(queries.comparison(conn, row) for row in conn.execute(sql, (last, state, limit)).fetchall())
 
+    def history(self, wanted: HistoryFilter = EVERYTHING, limit: int = 50, before: str | None = None) -> tuple[HistoryEntry, ...]:
+        """A page of the list of comparisons, newest first, without steps; `before` is the id of the last entry on the previous page."""
+        with self._reading() as conn:
+            return history(conn, wanted, limit, before)
+
+    def facet_names(self) -> dict[str, tuple[str, ...]]:
+        """The methods and models that `history` can be filtered by."""
+        with self._reading() as conn:
+            return facet_names(conn)
+
+    def voters(self) -> tuple[tuple[str, int], ...]:
+        """Ids of raters with the number of comparisons they voted on, the most active first."""
+        with self._reading() as conn:
+            return voters(conn)
+
     def num_comparisons(self) -> int:
         with self._reading() as conn:
             return queries.count(conn, "num_comparisons", "comparisons")
@@ -173,9 +228,9 @@ class Store:
 
     def vote_of(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
         """The rater's current vote; None where there is none or it was withdrawn."""
+        rater = rater_id or self.known_rater() or ""
         with self._reading() as conn:
-            local = None if rater_id else queries.one(conn, "SELECT id FROM raters WHERE subject_hmac = ?", self._hmac("local", ""))
-            return queries.current(conn, comparison_id, rater_id or (local["id"] if local else ""))
+            return queries.current(conn, comparison_id, rater)
 
     def current_votes(self) -> tuple[Vote, ...]:
         """Current votes, one for each rater and comparison, in order of arrival."""
@@ -186,6 +241,11 @@ class Store:
         """Current votes as the leaderboard reads them, and a key of each comparison that repeats of it share (`rgtg.store.ballots`)."""
         with self._reading() as conn:
             return read_ballots(conn, setting)
+
+    def last_rows(self) -> tuple[int, ...]:
+        """The newest row's number in each table of what people made, votes last: it changes with every one that is stored."""
+        with self._reading() as conn:
+            return tuple(queries.value(conn, f"SELECT coalesce(max(seq), 0) FROM {table}") for table in CHANGING)
 
     def rewards(self, wanted: Mapping[str, Collection[int]]) -> Iterator[tuple[str, Scored]]:
         """Rewards of answers at prefix lengths, {trace id: lengths}, and at their end (`rgtg.store.ballots`)."""
@@ -222,14 +282,13 @@ class Store:
                 marks.setdefault(span.trace_id, []).append(span)
         return {trace_id: queries.standing(spans) for trace_id, spans in marks.items()}
 
-    def facts(self, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
-        """Every comparison with all its votes, oldest first, in one transaction; `for_pairs` reads the answers only of comparisons that
-        give pairs.
+    def facts(self) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+        """Every comparison with all its votes, oldest first, in one transaction.
 
         Raises StoreError naming the row whose content does not match its hash: nothing else detects flipped bits.
         """
         with self._reading() as conn:
-            yield from queries.checked_facts(conn, for_pairs)
+            yield from queries.checked_facts(conn)
 
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
         self._file.check()

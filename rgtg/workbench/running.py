@@ -56,7 +56,7 @@ class RunningComparison:
         new = {t.id: t for t in self.traces}
         old = [new.pop(t.id, t) for t in self._before.traces]
         traces = (*old, *new.values())
-        return replace(self._before, traces=traces, state="closed" if any(t.steps for t in traces) else "abandoned")
+        return replace(self._before, traces=traces, state=self._before.state if any(t.steps for t in traces) else "abandoned")
 
     def stop(self) -> None:
         """Stop at the next round."""

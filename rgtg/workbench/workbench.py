@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rgtg.config import COLUMN_NAMES, MAX_COLUMNS, PROMPTS_DIR, GenerationConfig, Settings
-from rgtg.errors import BadSettings, RgtgError, StoreError, in_words
+from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord, in_words
 from rgtg.guidance.methods import LINE_UP, METHODS, Method, mix_of
 from rgtg.models.catalog import ModelInfo
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
 from rgtg.system.stopping import stoppable
+from rgtg.workbench.annotation.annotation import Annotation
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.line_ups import LineUps
 from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
+from rgtg.workbench.past import Past
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.sweeps import Sweeps
 from rgtg.workbench.trainings import Trainings
+from rgtg.workbench.visitors import LOCAL, Raters, Visitor, unknown
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
@@ -52,6 +55,9 @@ class Workbench:
         self.line_ups = LineUps(settings.presets_dir)
         self.trainings = Trainings(self.library, lambda: self.store, settings)
         self.sweeps = Sweeps(self.library, self.budget, lambda column, lm: self._own_names(self._mix(column, lm)))
+        self.raters = Raters(lambda: self.store, settings.public)
+        self.past = Past(lambda: self.store, self.raters)
+        self.annotation = Annotation(settings, lambda: self.store, self.raters, self.compare, self.branch)
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None
         self._closed = False
@@ -156,7 +162,7 @@ class Workbench:
         generation: GenerationConfig = GenerationConfig(),
         seed: int = 0,
         base_lm: str | None = None,
-        rater_id: str | None = None,
+        visitor: Visitor = LOCAL,
         observers: Sequence[str] | None = None,
         save: bool = True,
         confirmed: bool = False,
@@ -179,7 +185,7 @@ class Workbench:
             runs, models = self._runs(prompt, columns, generation, seed, base_lm, observers)
         self.budget.check(runs, models, confirmed)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]
-        comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=rater_id, created_at=now())
+        comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=self.raters.maker(visitor) if save else None, created_at=now())
         return self._begin(RunningComparison(comparison, traces, models, (lambda: self.store) if save else None, self._ended))
 
     def _runs(
@@ -215,22 +221,23 @@ class Workbench:
         """Replace folders, as given on the command line, by the models' names."""
         return tuple((self.library.reward_model(name).name, weight) for name, weight in mix)
 
-    def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int | None, rater_id: str | None = None) -> RunningComparison:
+    def branch(self, comparison_id: str, trace_id: str, position: int, token_id: int | None, visitor: Visitor = LOCAL) -> RunningComparison:
         """Branch from one token: the trace is repeated up to `position`, takes `token_id` there and continues."""
-        comparison = self._at_rest(comparison_id)
+        comparison = self._at_rest(comparison_id, visitor)
         return self._further(comparison, [branch_of(comparison, trace_id, position, token_id)])
 
-    def go_on(self, comparison_id: str) -> RunningComparison:
+    def go_on(self, comparison_id: str, visitor: Visitor = LOCAL) -> RunningComparison:
         """Continue the stopped answers of a comparison, see `further.continuations`."""
-        comparison = self._at_rest(comparison_id)
+        comparison = self._at_rest(comparison_id, visitor)
         return self._further(comparison, continuations(comparison))
 
-    def _at_rest(self, comparison_id: str) -> Comparison:
+    def _at_rest(self, comparison_id: str, visitor: Visitor) -> Comparison:
+        self.comparison(comparison_id, visitor)
         running = self.running(comparison_id)
         if running is not None:
             running.stop()
             running.keep()
-        return self.comparison(comparison_id)
+        return self.comparison(comparison_id, visitor)
 
     def _further(self, comparison: Comparison, traces: Sequence[Trace]) -> RunningComparison:
         runs = [trace.run for trace in traces]
@@ -287,10 +294,16 @@ class Workbench:
                 self._store.close()
                 self._store = None
 
-    def comparison(self, comparison_id: str) -> Comparison:
-        """The comparison in its current state, running or stored. Raises UnknownRecord."""
+    def comparison(self, comparison_id: str, visitor: Visitor = LOCAL) -> Comparison:
+        """The comparison in its current state, running or stored. Raises UnknownRecord, also for one that the visitor may not read."""
         running = self.running(comparison_id)
-        return running.comparison if running is not None else self.store.comparison(comparison_id)
+        try:
+            found = running.comparison if running is not None else self.store.comparison(comparison_id)
+        except UnknownRecord:
+            raise unknown(comparison_id) from None
+        if self.annotation.hides(found, visitor):
+            raise BadSettings("What made these answers is shown after your vote.", "", "Vote on them on the Annotate page.")
+        return self.raters.check_reads(found, visitor)
 
     def vote(
         self,
@@ -298,7 +311,7 @@ class Workbench:
         verdict: str,
         best_trace_id: str | None = None,
         seen_trace_ids: Sequence[str] = (),
-        rater_id: str | None = None,
+        visitor: Visitor = LOCAL,
         vote_id: str | None = None,
         strength: int | None = None,
         dwell_ms: int | None = None,
@@ -310,9 +323,9 @@ class Workbench:
         from rgtg.store.queries import check_vote
 
         running = self.running(comparison_id)
-        comparison = self.comparison(comparison_id)
+        comparison = self.comparison(comparison_id, visitor)
         seen = tuple(seen_trace_ids) or tuple(t.id for t in on_screen(comparison))
-        vote = Vote(vote_id or new_id(), comparison_id, verdict, best_trace_id, seen, rater_id or self.rater(), strength, dwell_ms=dwell_ms)
+        vote = Vote(vote_id or new_id(), comparison_id, verdict, best_trace_id, seen, self.raters.rater(visitor), strength, dwell_ms=dwell_ms)
         check_vote(vote, comparison.state, {t.id for t in comparison.traces})
         if running is None:
             return self.store.add_vote(vote)
@@ -322,16 +335,15 @@ class Workbench:
             raise StoreError("The vote was not stored.", "This comparison is not saved.", "Generate it again to save it.")
         return stored
 
-    def undo(self, comparison_id: str, rater_id: str | None = None, vote_id: str | None = None) -> Vote | None:
-        """Undo the last vote; the vote before it or None. Nothing is erased. A repeated `vote_id` changes nothing."""
-        return self.store.undo(comparison_id, rater_id or self.rater(), vote_id)
+    def undo(self, comparison_id: str, visitor: Visitor = LOCAL, vote_id: str | None = None) -> Vote | None:
+        """Undo the visitor's last vote; the vote before it or None. Nothing is erased. A repeated `vote_id` changes nothing."""
+        self.comparison(comparison_id, visitor)
+        return self.store.undo(comparison_id, self.raters.rater(visitor), vote_id)
 
-    def current_vote(self, comparison_id: str, rater_id: str | None = None) -> Vote | None:
-        return self.store.vote_of(comparison_id, rater_id or self.rater())
-
-    def rater(self) -> str:
-        """Id of the local rater."""
-        return self.store.rater()
+    def current_vote(self, comparison_id: str, visitor: Visitor = LOCAL) -> Vote | None:
+        """The visitor's vote that stands; None where there is none."""
+        rater = self.raters.find(visitor)
+        return self.store.vote_of(comparison_id, rater) if rater else None
 
     def num_votes(self) -> int:
         """Number of current votes, without skips."""

@@ -1,0 +1,92 @@
+"""Which handler may do what for whom, on a laptop and on a public server: one table, and a handler that is in no row refuses.
+
+Rows about single comparisons say `owners`: the workbench then gives a visitor only what is his or was shared with him by its link, on a
+laptop everything. Knows nothing of what a handler does.
+"""
+
+from typing import NamedTuple
+
+from rgtg.errors import BadSettings
+
+EVERYONE, OWNERS, ADMINS = "everyone", "owners", "administrators"
+
+
+class Row(NamedTuple):
+    """What a handler does, and for whom: with the app on a laptop, and on a public server."""
+
+    what: str
+    local: str
+    public: str
+
+
+ACCESS = {
+    "annotate.branch": Row("ask for two continuations of an answer that one was shown", EVERYONE, OWNERS),
+    "annotate.consent": Row("agree that one's votes are stored", EVERYONE, EVERYONE),
+    "annotate.erase": Row("delete one's own votes", EVERYONE, EVERYONE),
+    "annotate.guidelines": Row("change the guidelines", EVERYONE, ADMINS),
+    "annotate.load": Row("open the page", EVERYONE, EVERYONE),
+    "annotate.mark": Row("mark tokens of an answer that one was shown", EVERYONE, OWNERS),
+    "annotate.more": Row("get pairs of a task by its link", EVERYONE, EVERYONE),
+    "annotate.start": Row("make an annotation task", EVERYONE, ADMINS),
+    "annotate.undo": Row("undo one's own vote", EVERYONE, OWNERS),
+    "annotate.vote": Row("vote on a pair that one was shown", EVERYONE, OWNERS),
+    "by_hand.chosen": Row("continue an answer by hand", EVERYONE, OWNERS),
+    "compare.branch": Row("add a branch to a comparison", EVERYONE, OWNERS),
+    "compare.generate": Row("make a comparison", EVERYONE, EVERYONE),
+    "compare.go_on": Row("continue stopped answers", EVERYONE, OWNERS),
+    "compare.load": Row("open the page, with a comparison", EVERYONE, OWNERS),
+    "compare.measure": Row("draw the curve of a comparison", EVERYONE, OWNERS),
+    "compare.open_another": Row("open a comparison", EVERYONE, OWNERS),
+    "compare.stop": Row("stop one's own generation", EVERYONE, EVERYONE),
+    "compare.tick": Row("see which models are loaded", EVERYONE, EVERYONE),
+    "copying.copy": Row("copy a comparison as a command", EVERYONE, OWNERS),
+    "data.exclude": Row("exclude votes", EVERYONE, ADMINS),
+    "data.look": Row("inspect a comparison", EVERYONE, OWNERS),
+    "help.load": Row("open the page", EVERYONE, EVERYONE),
+    "history.find": Row("list comparisons", EVERYONE, OWNERS),
+    "making.make": Row("make a reward from rules or words", EVERYONE, ADMINS),
+    "making.try_it": Row("try a reward on a text", EVERYONE, ADMINS),
+    "models.add": Row("add a model by its folder or id", EVERYONE, ADMINS),
+    "models.delete": Row("delete a model", EVERYONE, ADMINS),
+    "models.load": Row("open the page", EVERYONE, EVERYONE),
+    "models.open_model": Row("see the card of a model", EVERYONE, EVERYONE),
+    "models.tick": Row("see which models are loaded", EVERYONE, EVERYONE),
+    "presets.choose": Row("choose a line-up", EVERYONE, EVERYONE),
+    "presets.delete": Row("delete a line-up of one's own", EVERYONE, ADMINS),
+    "presets.save": Row("save a line-up", EVERYONE, ADMINS),
+    "presets.take_in": Row("open a line-up from a file", EVERYONE, EVERYONE),
+    "presets.write_out": Row("download a line-up", EVERYONE, EVERYONE),
+    "results.choose": Row("see the leaderboard", EVERYONE, EVERYONE),
+    "results.load": Row("open the page", EVERYONE, EVERYONE),
+    "results.save": Row("download the leaderboard", EVERYONE, EVERYONE),
+    "results.save_one": Row("download a comparison", EVERYONE, OWNERS),
+    "sweeping.start": Row("make a grid of weights", EVERYONE, EVERYONE),
+    "sweeping.stop": Row("stop one's own grid", EVERYONE, EVERYONE),
+    "theory.drag": Row("compute the toy table", EVERYONE, EVERYONE),
+    "train.cancel": Row("cancel a training", EVERYONE, ADMINS),
+    "train.chosen": Row("check chosen data", EVERYONE, ADMINS),
+    "train.load": Row("open the page", EVERYONE, EVERYONE),
+    "train.look": Row("look at training data", EVERYONE, ADMINS),
+    "train.named": Row("check the name of a new model", EVERYONE, ADMINS),
+    "train.open_job": Row("see a training", EVERYONE, EVERYONE),
+    "train.resume": Row("resume a training", EVERYONE, ADMINS),
+    "train.start": Row("start a training", EVERYONE, ADMINS),
+    "train.tick": Row("see how a training goes", EVERYONE, EVERYONE),
+    "voting.export": Row("download the votes of everyone", EVERYONE, ADMINS),
+    "voting.undo": Row("undo one's own vote", EVERYONE, OWNERS),
+    "voting.vote": Row("vote on a comparison", EVERYONE, OWNERS),
+}
+
+
+def check(handler: str, public: bool) -> None:
+    """Raises BadSettings where the table does not let a visitor use this handler, `module.function`."""
+    row = ACCESS.get(handler)
+    if row is None:
+        raise BadSettings("This action is switched off.", f"`{handler}` has no row in the table of access.", "Report it to whoever runs this app.")
+    if (row.public if public else row.local) == ADMINS:
+        raise BadSettings(f"Visitors of a public server cannot {row.what}.", "", "Run rgtg on your own machine for that.")
+
+
+def name_of(handler: object) -> str:
+    """`module.function` of a handler, as the table has it."""
+    return f"{getattr(handler, '__module__', '').rpartition('.')[2]}.{getattr(handler, '__name__', '')}"

@@ -1,0 +1,68 @@
+"""Visitors of the pages: each browser profile is one rater, by a key that it keeps in a cookie, and each nickname in it is another.
+
+The guard gives a browser its key with the first page; the nickname is a cookie that the page itself writes. Neither is stored: the
+database has a keyed hash of both. Handles of comparisons come from the browser and are checked here.
+"""
+
+import re
+import secrets
+from contextlib import suppress
+from typing import Any
+from urllib.parse import unquote
+
+from pages.handlers import read_id
+from rgtg.errors import BadSettings, StoreError
+from rgtg.records import Comparison
+from rgtg.workbench.visitors import Visitor, split
+from rgtg.workbench.workbench import Workbench
+
+KEY, NICKNAME = "rgtg_rater", "rgtg_nickname"
+LAST_S = 400 * 24 * 3600  # longest life that browsers give a cookie
+_KEY = re.compile(r"[0-9A-Za-z_-]{22,64}")
+MAX_NICKNAME = 40
+
+
+def visitor_of(workbench: Workbench, request: Any, token: str = "") -> Visitor:
+    """Who sent a request. Without cookies every session is a rater of its own."""
+    cookies = getattr(request, "cookies", None) or {}
+    key = str(cookies.get(KEY, ""))
+    subject = key if _KEY.fullmatch(key) else f"session {getattr(request, 'session_hash', '')}"
+    if nickname := nickname_of(cookies.get(NICKNAME, "")):
+        subject += f"\n{nickname}"
+    return Visitor("anonymous", subject, token, reads_all=not workbench.settings.public)
+
+
+def nickname_of(cookie: object) -> str:
+    """The nickname in a cookie's value, "" where there is none."""
+    text = unquote(str(cookie), errors="replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_NICKNAME]
+
+
+def asked(workbench: Workbench, request: Any, value: object) -> tuple[str, Visitor]:
+    """Id of the comparison that a handle names, and the visitor who follows it. Raises BadSettings for what is no handle."""
+    comparison_id, token = split(value) if isinstance(value, str) else ("", "")
+    if token and not re.fullmatch(r"[0-9a-f]{32}", token):
+        raise BadSettings("That link is incomplete.", "", "Copy it again, completely.")
+    return read_id(comparison_id, "comparison"), visitor_of(workbench, request, token)
+
+
+def opened(workbench: Workbench, request: Any, value: object) -> Comparison:
+    """The comparison that a handle names. Raises UnknownRecord where the visitor may not read it."""
+    return workbench.comparison(*asked(workbench, request, value))
+
+
+def handle_of(workbench: Workbench, comparison_id: str) -> str:
+    """The handle of a comparison that its page was allowed to show."""
+    with suppress(StoreError):
+        return workbench.raters.handle(comparison_id)
+    return comparison_id
+
+
+def new_key(scope: Any, secure: bool) -> list[tuple[bytes, bytes]]:
+    """Headers that give a browser its key, [] where it has one. `secure`: the page may be in a frame of another site, over https."""
+    cookies = b"; ".join(value for name, value in scope["headers"] if name.lower() == b"cookie").decode("latin-1")
+    if re.search(rf"(?:^|;\s*){KEY}={_KEY.pattern}(?:;|$)", cookies):
+        return []
+    site = "SameSite=None; Secure; Partitioned" if secure else "SameSite=Lax"
+    path = scope.get("root_path", "").rstrip("/") or "/"
+    return [(b"set-cookie", f"{KEY}={secrets.token_urlsafe(24)}; Path={path}; Max-Age={LAST_S}; HttpOnly; {site}".encode())]

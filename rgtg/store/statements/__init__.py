@@ -1,0 +1,1 @@
+"""Statements of the migrations that are long, a module each; `schema` applies them in order."""

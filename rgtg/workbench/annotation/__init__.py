@@ -1,0 +1,1 @@
+"""Annotation: tasks, which pair a rater sees next, and what he says of it."""

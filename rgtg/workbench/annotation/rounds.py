@@ -1,0 +1,152 @@
+"""The pairs of one task in memory: who was shown which, how he voted, and what a rater is shown next.
+
+Knows nothing of models, the database or the screen. Not safe for threads by itself: `Annotation` holds its lock.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from rgtg.ratings.battles import LEFT, RIGHT, TIE, Battle
+from rgtg.ratings.next_pair import next_pair
+from rgtg.store.annotation.rounds import StoredPair
+from rgtg.workbench.annotation.tasks import Task
+
+APART = 3  # pairs between one and its repeat, where there are as many
+
+
+@dataclass
+class Pair:
+    """A pair of a task: `columns` are indices into the task's, `traces` the answers, both in the order on screen. `raters` were shown it, and
+    `votes` are the current ones, a verdict and the best answer each."""
+
+    id: str
+    traces: tuple[str, ...]
+    rule: dict[str, Any]
+    raters: list[str] = field(default_factory=list)
+    votes: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        return tuple(self.rule.get("columns", ()))
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is neither a repeat nor made of branches."""
+        return not (self.rule.get("repeat_of") or self.rule.get("branch_of"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a rater is shown next: a pair that there is (`again`: with its sides swapped), or a new one by `rule`, which is stored with it."""
+
+    pair: Pair | None = None
+    again: bool = False
+    prompt: str = ""
+    columns: tuple[int, ...] = ()
+    rule: dict[str, Any] = field(default_factory=dict)
+
+
+class Round:
+    """All pairs of a task by id, oldest first."""
+
+    def __init__(self, task: Task, stored: Sequence[StoredPair] = ()):
+        self.task, self.pairs = task, dict[str, Pair]()
+        self.shown: dict[str, list[str]] = {}  # rater -> ids of the pairs that he was shown
+        self.voted: dict[str, list[str]] = {}  # rater -> ids of the pairs that he voted on, in this order
+        for one in stored:
+            pair = self.pairs[one.id] = Pair(one.id, one.traces, one.rule)
+            if one.rater_id and one.state in ("open", "closed") and one.traces:
+                self.show(pair, one.rater_id)
+            for rater, verdict, best in one.votes:
+                self.show(pair, rater)
+                self.say(pair, rater, verdict, best)
+
+    def add(self, pair: Pair, rater: str) -> Pair:
+        self.pairs[pair.id] = pair
+        self.show(pair, rater)
+        return pair
+
+    def show(self, pair: Pair, rater: str) -> None:
+        if rater not in pair.raters:
+            pair.raters.append(rater)
+            self.shown.setdefault(rater, []).append(pair.id)
+
+    def say(self, pair: Pair, rater: str, verdict: str | None, best: str | None = None) -> None:
+        """Note the vote that stands; None where none does."""
+        order = self.voted.setdefault(rater, [])
+        if verdict is None:
+            pair.votes.pop(rater, None)
+            if pair.id in order:
+                order.remove(pair.id)
+            return
+        if pair.id not in order:
+            order.append(pair.id)
+        pair.votes[rater] = (verdict, best)
+
+    def forget(self, rater: str) -> None:
+        """Forget what the rater said."""
+        for pair_id in tuple(self.voted.get(rater, ())):
+            self.say(self.pairs[pair_id], rater, None)
+
+    def waiting(self, rater: str) -> list[Pair]:
+        """Pairs that the rater was shown and has not voted on, oldest first; those made of branches before the others."""
+        found = [self.pairs[pair_id] for pair_id in self.shown.get(rater, ()) if rater not in self.pairs[pair_id].votes]
+        return sorted(found, key=lambda pair: not pair.rule.get("branch_of"))
+
+    def progress(self, rater: str) -> int:
+        """Number of pairs that he voted on, without those made of branches."""
+        return sum(not self.pairs[pair_id].rule.get("branch_of") for pair_id in self.voted.get(rater, ()))
+
+    # ---- what comes next ------------------------------------------------------------------------
+
+    def plan(self, rater: str, rng: np.random.Generator) -> Plan | None:
+        """What to show the rater next; None when he was shown all there is for him."""
+        mine = [pair for pair_id in self.shown.get(rater, ()) if not (pair := self.pairs[pair_id]).rule.get("branch_of")]
+        number = len(mine) + 1
+        if number > self.task.num_pairs:
+            return None
+        repeated = {pair.rule["repeat_of"] for pair in mine if pair.rule.get("repeat_of")}
+        if len(repeated) < int(self.task.repeats * number + 1e-9) and (again := self._to_repeat(mine, repeated, rater)):
+            return Plan(again[int(rng.integers(len(again)))], again=True)
+        shared = sum(bool(pair.rule.get("shared")) for pair in mine) < self.task.overlap * number - 1e-9
+        if shared and (others := [pair for pair in self.pairs.values() if pair.rule.get("shared") and pair.traces and rater not in pair.raters]):
+            return Plan(min(others, key=lambda pair: len(pair.raters)))
+        return self._new(shared, rng)
+
+    def _to_repeat(self, mine: Sequence[Pair], repeated: set[str], rater: str) -> list[Pair]:
+        """Pairs whose repeat would say something: he preferred one or called it a tie, some time ago."""
+        said = [pair for pair in mine if pair.is_new and pair.id not in repeated and pair.votes.get(rater, ("",))[0] in ("best", "tie")]
+        recent = {pair.id for pair in mine[-APART:]}
+        return [pair for pair in said if pair.id not in recent]
+
+    def _new(self, shared: bool, rng: np.random.Generator) -> Plan:
+        task, used = self.task, Counter(pair.rule.get("prompt") for pair in self.pairs.values() if pair.is_new)
+        least = min(used[i] for i in range(len(task.prompts)))
+        prompt = int(rng.choice([i for i in range(len(task.prompts)) if used[i] == least]))
+        names = [str(i) for i in range(len(task.columns))]
+        if task.num_answers == 2:
+            drawn, probability = next_pair(task.rule, names, self.battles(), rng)
+            columns = tuple(int(name) for name in drawn)
+        else:
+            columns = tuple(int(i) for i in rng.permutation(len(names))[: task.num_answers])
+            probability = 1 / comb(len(names), task.num_answers)
+        rule = {"task": task.id, "rule": task.rule, "probability": probability, "columns": list(columns), "prompt": prompt}
+        return Plan(prompt=task.prompts[prompt], columns=columns, rule=rule | ({"shared": True} if shared else {}))
+
+    def battles(self) -> list[Battle]:
+        """Votes on pairs as battles of columns, whose names are their numbers; repeats left out."""
+        battles = []
+        for pair in self.pairs.values():
+            if not pair.is_new or len(pair.columns) != 2:
+                continue
+            left, right = map(str, pair.columns)
+            for rater, (verdict, best) in pair.votes.items():
+                if verdict in ("best", "tie"):
+                    outcome = TIE if verdict == "tie" else LEFT if best == pair.traces[0] else RIGHT
+                    battles.append(Battle(pair.id, rater, left, right, outcome))
+        return battles

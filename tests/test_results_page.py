@@ -53,7 +53,7 @@ def test_the_page_shows_the_board_first_and_then_the_reward_models(page):
     assert [len(view.get("against", ())) for view in views] == [0, 1]
     assert {row[1] for row in views[1]["board"][1]} == {"pargs · partial*2", "args · full", "base"}
     assert views[1]["forest"][0] == "svg" and views[1]["models"][1][0][:2] == ["judge", "49.0 % (36–62) of 50"]
-    assert updates[-1][page.status] == "" and updates[-1][page.models] == "ready"
+    assert updates[-1][page.status] == "" and updates[-1][page.models] == page.workbench.status().text
 
 
 def test_what_is_chosen_comes_back(page):

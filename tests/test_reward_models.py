@@ -55,7 +55,7 @@ def test_branch_votes_are_compared_from_the_token_where_they_part():
     rewards = {"0+": scored(7, 7, 7, 7, 1, 2), "0-": scored(7, 7, 7, 7, 3, 1), "1+": scored(5, 1), "1-": scored(5, 0)}
     (found,) = against_people([compared(0, num_common=4), compared(1, num_common=1)], rewards)
     assert {n: (share.value, share.n) for n, share in found.of_branches.items()} == {2: (1.0, 1)}, "5 is not among the lengths, 4 is common"
-    assert (found.at_branch.value, found.at_branch.n, found.accuracy.value) == (0.5, 2, 1.0)
+    assert (found.at_branch.value, found.at_branch.n, found.branches.value, found.branches.n) == (0.5, 2, 1.0, 2)
     assert lengths_to_read([compared(0, num_common=4)])["0+"] >= {1, 2, 4, 5, 8}
 
 

@@ -113,7 +113,7 @@ def lengths(against: Against) -> Node:
     axes = _Axes(430, 240, (-0.5, len(numbers) - 0.5), (0.0, 1.0))
     nodes = axes.frame([str(n) for n in numbers], [float(i) for i in range(len(numbers))], "prefix length, tokens", "accuracy")
     of_all: dict[Any, Share] = {**against.by_length, "end": against.accuracy}
-    of_branches: dict[Any, Share] = dict(against.of_branches)
+    of_branches: dict[Any, Share] = {**against.of_branches} | ({"end": against.branches} if against.branches else {})
     series = (("all votes", of_all, RAW, "circle", -0.09), ("branch votes", of_branches, ADJUSTED, "diamond", 0.09))
     for name, shares, colour, sign, aside in series:
         placed = [(i + aside, shares[n], n) for i, n in enumerate(numbers) if n in shares]

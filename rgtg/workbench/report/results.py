@@ -264,7 +264,7 @@ def as_json(results: Results) -> dict[str, Any]:
     models = [
         row | {
             "by_length": {str(n): asdict(share) for n, share in one.by_length.items()},
-            "of_branches": {str(n): asdict(share) for n, share in one.of_branches.items()},
+            "of_branches": {str(n): asdict(share) for n, share in one.of_branches.items()} | ({"end": asdict(one.branches)} if one.branches else {}),
             "calibration": [asdict(bin) for bin in one.calibration],
             "disagreements": disagreement_rows(results, one),
         }

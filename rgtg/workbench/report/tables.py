@@ -89,7 +89,7 @@ def lengths_cells(against: Against) -> tuple[Sequence[str], Cells]:
     """Head and rows of a reward model's accuracy by prefix length, all votes and branch votes."""
     lengths = sorted({*against.by_length, *against.of_branches})
     rows: Cells = [(str(n), share_of_words(against.by_length.get(n)), share_of_words(against.of_branches.get(n))) for n in lengths]
-    return ("tokens", "all votes", "branch votes"), [*rows, ("end", share_of_words(against.accuracy), "")]
+    return ("tokens", "all votes", "branch votes"), [*rows, ("end", share_of_words(against.accuracy), share_of_words(against.branches))]
 
 
 def _cells(results: Results, part: str) -> tuple[Sequence[str], Cells]:

@@ -139,6 +139,7 @@ def reward_lines(name: str, lines: Mapping[str, Sequence[tuple[int, float]]]) ->
         [f"{tick:g}".replace("-", "−") for tick in _ticks(low, high)],
         _ticks(low, high),
     )
+    ends: list[Point] = []
     for column, line in lines.items():
         nodes.append(
             axes.path(
@@ -146,7 +147,9 @@ def reward_lines(name: str, lines: Mapping[str, Sequence[tuple[int, float]]]) ->
             )
         )
         x, y = axes.at(line[-1][0] + 1, line[-1][1])
-        nodes.append(_text(x + 5, y + 4, column, "start", fill=COLUMN_COLOURS[column]))
+        beside = sum(abs(x - other_x) < 14 and abs(y - other_y) < 11 for other_x, other_y in ends)  # letters that would overlap
+        ends.append((x, y))
+        nodes.append(_text(x + 5 + 11 * beside, y + 4, column, "start", fill=COLUMN_COLOURS[column]))
     return _svg(860, 220, f"Reward along the answers by {name}", nodes)
 
 

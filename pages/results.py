@@ -19,7 +19,7 @@ from pages.visitors import asked
 from rgtg.errors import BadSettings
 from rgtg.records import new_id
 from rgtg.workbench.report import drawings
-from rgtg.workbench.report.results import BY, LEAST_VOTES, Results, VoteResults, disagreement_rows, model_names, sentences
+from rgtg.workbench.report.results import BY, Results, VoteResults, disagreement_rows, model_names, sentences
 from rgtg.workbench.report.standalone import board_html, comparison_html
 from rgtg.workbench.report.tables import PARTS, board_cells, lengths_cells, model_cells, table
 from rgtg.workbench.workbench import Workbench
@@ -29,7 +29,6 @@ FILES = {"csv": ("csv", "text/csv"), "latex": ("tex", "text/plain"), "json": ("j
 FORMS = {"csv": "CSV", "latex": "LaTeX", "json": "JSON, all numbers", "html": "HTML, a file that opens without the app"}
 TELL_EVERY = 0.3  # seconds between two reports of the progress
 NOBODY = "Nobody has voted yet. On Compare, generate answers and press the number of the best one: every vote counts here at once."
-FEW = f"A setting gets a rank with {LEAST_VOTES} votes on it, and a single rank where its interval is apart from those of the others."
 UNSCORED = "No reward model scored the answers that were voted on. Compare with a guided method, or with a judge."
 
 
@@ -55,7 +54,7 @@ class _Page:
     def wire(self, blocks: gr.Blocks) -> None:
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         blocks.load(self.load(), None, [self.models, self.status, self.view], **options)
-        self.view.choose_results(self.choose(), None, [self.status, self.view], trigger_mode="always_last", **options)
+        self.view.choose_results(self.choose(), None, [self.models, self.status, self.view], trigger_mode="always_last", **options)
         self.view.save_results(self.save(), None, self.file, **options)
         self.view.save_comparison(self.save_comparison(), None, self.file, **options)
 
@@ -84,7 +83,8 @@ class _Page:
             if time.monotonic() - told > TELL_EVERY:
                 told = time.monotonic()
                 yield {self.status: f"reading rewards: {done:,} of {total:,} answers"}
-        yield {self.view: self._value(self.votes.with_reward_models(results)), self.status: ""}
+        words = {self.status: "", self.models: self.workbench.status().text}
+        yield words | {self.view: self._value(self.votes.with_reward_models(results))}
 
     def _value(self, results: Results) -> str:
         return json.dumps(view(results, with_texts=not self.workbench.settings.public), ensure_ascii=False, allow_nan=False)
@@ -111,7 +111,8 @@ class _Page:
         def save_one(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
             comparison_id, visitor = asked(self.workbench, request, payload(event).get("comparison"))
             comparison = self.workbench.comparison(comparison_id, visitor)
-            return _file(f"comparison-{comparison.id[:8]}", "html", comparison_html(comparison, self.workbench.current_vote(comparison.id, visitor)))
+            vote = self.workbench.current_vote(comparison.id, visitor)
+            return _file(f"comparison-{comparison.id[:8]}", "html", comparison_html(comparison, [vote] if vote else []))
 
         return save_one
 
@@ -134,7 +135,7 @@ def view(results: Results, with_texts: bool = True) -> dict[str, Any]:
     content: dict[str, Any] = choices | {"tables": list(PARTS.items()), "votes": results.num_votes}
     if not results.num_votes:
         return content | {"nobody": NOBODY}
-    content |= {"facts": sentences(results), "few": FEW}
+    content["facts"] = sentences(results)
     if results.board.places:
         content |= {"board": board_cells(results), "forest": drawings.forest(results), "wins": drawings.win_matrix(results)}
     if results.reward_models is None:

@@ -2,7 +2,7 @@
 
 // A drawing as a node of SVG: [tag, attributes, children] (rgtg/workbench/report/drawings.py).
 rgtg.svg = ([tag, attributes, children]) => {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  const { namespaceURI } = new DOMParser().parseFromString("<svg></svg>", "text/html").body.firstChild, node = document.createElementNS(namespaceURI, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children.map((child) => (typeof child === "string" ? child : rgtg.svg(child))));
   return node;
@@ -22,7 +22,8 @@ rgtg.downloads = (element, props, watch) => {
 rgtg.results = (element, props, trigger, watch, choose, save, saveComparison) => {
   const { el, signed } = rgtg;
   const root = element.querySelector(".drawn");
-  let value = {}, open = 0;
+  const FIRST = 8; // disagreements; a button shows all of them
+  let value = {}, open = 0, all = false;
   document.title = "rgtg · Results";
 
   // ---- what is ranked, and what is saved ----------------------------------------------------------
@@ -48,7 +49,6 @@ rgtg.results = (element, props, trigger, watch, choose, save, saveComparison) =>
   }
   async function png(picture, name) {
     const style = getComputedStyle(document.body), paper = style.getPropertyValue("--paper").trim() || "#fff", copy = picture.cloneNode(true);
-    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
     copy.setAttribute("style", `color:${style.getPropertyValue("--ink").trim() || "#000"}`);
     const image = new Image(), { width, height } = picture.viewBox.baseVal, canvas = el("canvas", { width: 2 * width, height: 2 * height }), context = canvas.getContext("2d");
     image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(new XMLSerializer().serializeToString(copy));
@@ -64,7 +64,7 @@ rgtg.results = (element, props, trigger, watch, choose, save, saveComparison) =>
     if (value.unscored) return el("p", { class: "quiet", text: value.unscored });
     if (!value.models) return null;
     const [head, rows] = value.models, many = rows.length > 1;
-    const pick = (i) => { open = i; draw(); root.querySelector(`[data-place="${i}"]`)?.focus(); };
+    const pick = (i) => { open = i; all = false; draw(); root.querySelector(`[data-place="${i}"]`)?.focus(); };
     const cell = (row, i) => (text, c) => (c === 0 && many ? el("td", {}, el("button", { type: "button", class: "reward-model inline", "data-place": i, "aria-pressed": String(i === open), onclick: () => pick(i), text })) : el("td", { text }));
     const table = el("table", { class: "figures", id: "reward-models" }, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { text, scope: "col" })))),
       el("tbody", {}, ...rows.map((row, i) => el("tr", { class: i === open && many ? "open" : null }, ...row.map(cell(row, i))))));
@@ -87,8 +87,9 @@ rgtg.results = (element, props, trigger, watch, choose, save, saveComparison) =>
       answer(line.chosen, line.chosen_by, line.chosen_reward, "people"), answer(line.rejected, line.rejected_by, line.rejected_reward, "reward model"),
       el("td", {}, el("a", { class: "link", href: "./?comparison=" + encodeURIComponent(line.comparison_id), text: "Open", "aria-label": `Open comparison ${line.comparison_id}` }),
         el("button", { type: "button", class: "small", text: "HTML", title: "Save this comparison as a file that opens without the app", "aria-label": `Save comparison ${line.comparison_id} as HTML`, onclick: () => trigger(saveComparison, { comparison: line.comparison_id }) })));
-    return el("details", { class: "disagreements", open: true }, el("summary", { text: `Votes against the reward: the ${list.length} largest` }),
-      rgtg.scrolling("Votes against the reward", el("table", { class: "figures texts" }, el("thead", {}, el("tr", {}, ...["difference", "prompt", "preferred by people", "preferred by the reward model", "comparison"].map((text) => el("th", { text, scope: "col" })))), el("tbody", {}, ...list.map(row)))));
+    return el("div", { class: "disagreements" }, el("h3", { text: "Votes against the reward, the largest difference first" }),
+      rgtg.scrolling("Votes against the reward", el("table", { class: "figures texts" }, el("thead", {}, el("tr", {}, ...["difference", "prompt", "preferred by people", "preferred by the reward model", "comparison"].map((text) => el("th", { text, scope: "col" })))), el("tbody", {}, ...list.slice(0, all ? list.length : FIRST).map(row)))),
+      !all && list.length > FIRST && el("button", { type: "button", class: "small", id: "all-disagreements", text: `Show all ${list.length}`, onclick: () => { all = true; draw(); } }));
   }
 
   function draw() {
@@ -99,7 +100,7 @@ rgtg.results = (element, props, trigger, watch, choose, save, saveComparison) =>
     const nobody = value.nobody && el("p", { class: "nobody" }, value.nobody + " ", el("a", { class: "link", href: "./", text: "Compare" }));
     const facts = value.facts && el("ul", { id: "results-facts" }, ...value.facts.map((text) => el("li", { text })));
     const board = value.board && el("section", { "aria-labelledby": "leaderboard-head" }, el("h2", { id: "leaderboard-head", text: "Leaderboard" }),
-      rgtg.scrolling("Leaderboard", rgtg.table(...value.board, "leaderboard")), el("p", { class: "help", text: value.few }), facts);
+      rgtg.scrolling("Leaderboard", rgtg.table(...value.board, "leaderboard")), facts);
     const drawn = value.forest && el("div", { class: "figures-side" }, figure("Strengths with 95 % intervals", value.forest, "strengths"), figure("Share won, row against column", value.wins, "wins", "Ties count half; n is the number of battles."));
     const against = value.votes > 0 && el("section", { id: "against-people", "aria-labelledby": "against-head" }, el("h2", { id: "against-head", text: "Reward models against people" }), models());
     rgtg.put(root, controls(), nobody || null, board || drawn ? el("div", { class: "board-grid" }, ...[board, drawn].filter(Boolean)) : facts ?? null, against || null);

@@ -11,6 +11,7 @@ from pathlib import Path
 from rgtg.cli.terminal import ProgressBar
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, door
+from rgtg.preferences.pairs import last_votes
 from rgtg.workbench.report.results import BY, results_of
 from rgtg.workbench.report.standalone import board_html, comparison_html
 from rgtg.workbench.report.tables import PARTS, TABLE_FORMATS, table
@@ -37,7 +38,9 @@ def results(options: argparse.Namespace) -> None:
     workbench = Workbench(Settings.from_environment())
     try:
         if options.comparison:
-            text = comparison_html(workbench.comparison(options.comparison), workbench.store.vote_of(options.comparison))
+            comparison = workbench.store.comparison(options.comparison)
+            votes = [vote for vote in last_votes(workbench.store.votes(comparison.id)) if vote.verdict != "withdrawn"]
+            text = comparison_html(comparison, votes)
         else:
             with ProgressBar(options, "answers") as bar:
                 found = results_of(workbench.store, options.by, options.control_length, listen=bar)

@@ -98,6 +98,7 @@ class Against:
     apart: Share | None
     by_length: dict[int, Share]
     of_branches: dict[int, Share]
+    branches: Share | None
     at_branch: Share | None
     calibration: tuple[Bin, ...]
     slope: tuple[float, float, float] | None
@@ -191,7 +192,7 @@ def _against(model: ModelRef, pairs: Sequence[Preferred], scored: Mapping[str, S
     """Prefixes are compared where they differ and one of the answers is that long; the shorter one keeps its final reward."""
     groups: dict[str, int] = {}
     kept: list[tuple[Preferred, float, float]] = []
-    of_all, apart, at_branch = Gaps(), Gaps(), Gaps()
+    of_all, apart, branches, at_branch = Gaps(), Gaps(), Gaps(), Gaps()
     by_length: dict[int, Gaps] = {}
     of_branches: dict[int, Gaps] = {}
     for one in pairs:
@@ -204,6 +205,8 @@ def _against(model: ModelRef, pairs: Sequence[Preferred], scored: Mapping[str, S
         of_all.append((chosen[last] - rejected[other_last], group))
         if not any(model in side.guides for side in sides):
             apart.append(of_all[-1])
+        if one.num_common:
+            branches.append(of_all[-1])
         for length in {*LENGTHS, one.num_common + 1}:
             of_chosen, of_rejected = chosen.get(min(length, last)), rejected.get(min(length, other_last))
             if not one.num_common < length <= max(last, other_last) or of_chosen is None or of_rejected is None:
@@ -222,6 +225,7 @@ def _against(model: ModelRef, pairs: Sequence[Preferred], scored: Mapping[str, S
         model, _share(of_all), _share(apart) if apart else None,
         {length: _share(known) for length, known in sorted(by_length.items())},
         {length: _share(known) for length, known in sorted(of_branches.items())},
+        _share(branches) if branches else None,
         _share(at_branch) if at_branch else None,
         calibration_of(gaps, numbers), slope_of(gaps, numbers), _disagreements(kept), len(pairs) - len(kept),
     )  # fmt: skip

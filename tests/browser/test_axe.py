@@ -93,7 +93,12 @@ def help(person: Visitor) -> None:
     person.page.wait_for_selector("#methods")
 
 
-PREPARED = {page.__name__: page for page in (compare, train, models, data, help)}
+def results(person: Visitor) -> None:
+    """Of an app that no one voted in, or that the votes of tests before were cast in."""
+    person.page.wait_for_selector("#results .nobody, #against-people .disagreement, #against-people .quiet")
+
+
+PREPARED = {page.__name__: page for page in (compare, train, models, results, data, help)}
 
 
 def test_every_page_is_here():

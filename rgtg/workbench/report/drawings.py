@@ -51,7 +51,7 @@ def forest(results: Results) -> Node:
         nodes.append(_text(left - 12, y + 4, _cut(place.setting), "end", place.setting))
         nodes += _interval(x, place, y - 4, RAW, "as voted", "circle")
         nodes += _interval(x, equal, y + 6, ADJUSTED, "at equal length", "diamond")
-    nodes.append(_text((left + width) / 2, bottom + 34, "strength, log-odds", "middle", opacity=GREY))
+    nodes.append(_text(width - 16, bottom + 34, "strength, log-odds", "end", size=SMALL, opacity=GREY))
     nodes += _legend(left, bottom + 34, (("circle", RAW, "as voted"), ("diamond", ADJUSTED, "at equal length")))
     return _svg(width, bottom + 44, "Strengths with 95 % intervals", nodes)
 
@@ -113,7 +113,7 @@ def lengths(against: Against) -> Node:
     axes = _Axes(430, 240, (-0.5, len(numbers) - 0.5), (0.0, 1.0))
     nodes = axes.frame([str(n) for n in numbers], [float(i) for i in range(len(numbers))], "prefix length, tokens", "accuracy")
     of_all: dict[Any, Share] = {**against.by_length, "end": against.accuracy}
-    of_branches: dict[Any, Share] = dict(against.of_branches)
+    of_branches: dict[Any, Share] = {**against.of_branches} | ({"end": against.branches} if against.branches else {})
     series = (("all votes", of_all, RAW, "circle", -0.09), ("branch votes", of_branches, ADJUSTED, "diamond", 0.09))
     for name, shares, colour, sign, aside in series:
         placed = [(i + aside, shares[n], n) for i, n in enumerate(numbers) if n in shares]
@@ -139,6 +139,7 @@ def reward_lines(name: str, lines: Mapping[str, Sequence[tuple[int, float]]]) ->
         [f"{tick:g}".replace("-", "−") for tick in _ticks(low, high)],
         _ticks(low, high),
     )
+    ends: list[Point] = []
     for column, line in lines.items():
         nodes.append(
             axes.path(
@@ -146,7 +147,9 @@ def reward_lines(name: str, lines: Mapping[str, Sequence[tuple[int, float]]]) ->
             )
         )
         x, y = axes.at(line[-1][0] + 1, line[-1][1])
-        nodes.append(_text(x + 5, y + 4, column, "start", fill=COLUMN_COLOURS[column]))
+        beside = sum(abs(x - other_x) < 14 and abs(y - other_y) < 11 for other_x, other_y in ends)  # letters that would overlap
+        ends.append((x, y))
+        nodes.append(_text(x + 5 + 11 * beside, y + 4, column, "start", fill=COLUMN_COLOURS[column]))
     return _svg(860, 220, f"Reward along the answers by {name}", nodes)
 
 

@@ -59,8 +59,8 @@ class Results:
 class VoteResults:
     """The results of a database, computed once for each state of its votes; the rewards of an answer are read once. For several threads."""
 
-    def __init__(self, store: Callable[[], "Store"], resamples: int = RESAMPLES):
-        self._store, self._resamples = store, resamples
+    def __init__(self, store: Callable[[], "Store"], resamples: int | None = None):
+        self._store, self._resamples = store, resamples or RESAMPLES
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] | None = None
         self._known: dict[Any, Any] = {}  # what was computed from these votes
@@ -122,7 +122,9 @@ class VoteResults:
         return Results(raw, adjusted, agreement_of(ballots, same_answers), len(ballots), len(raters), counts, by, False)
 
 
-def results_of(store: "Store", by: str = "method", control_length: bool = False, resamples: int = RESAMPLES, listen: Listen | None = None) -> Results:
+def results_of(
+    store: "Store", by: str = "method", control_length: bool = False, resamples: int | None = None, listen: Listen | None = None
+) -> Results:
     """All results of the votes that stand; `listen` hears of how many answers the rewards were read."""
     votes = VoteResults(lambda: store, resamples)
     results = votes.of(by, control_length)
@@ -149,7 +151,12 @@ def rank_words(place: Place) -> str:
 
 def effect_words(effect: Effect) -> str:
     """An effect in log-odds with its interval: "+0.31 (0.12 to 0.50)"."""
-    return f"{effect.value:+.2f} ({effect.low:.2f} to {effect.high:.2f})"
+    return interval_of_words(effect.value, effect.low, effect.high)
+
+
+def interval_of_words(value: float, low: float, high: float) -> str:
+    """ "+0.31 (−0.12 to 0.50)"."""
+    return f"{value:+.2f} ({low:.2f} to {high:.2f})".replace("-", "−")
 
 
 def share_of_words(share: Share | None) -> str:
@@ -159,7 +166,7 @@ def share_of_words(share: Share | None) -> str:
 
 def slope_words(slope: tuple[float, float, float] | None) -> str:
     """ "0.43 (0.31 to 0.55)"; "–" for None."""
-    return "–" if slope is None else f"{slope[0]:.2f} ({slope[1]:.2f} to {slope[2]:.2f})"
+    return "–" if slope is None else interval_of_words(*slope).removeprefix("+")
 
 
 def model_names(models: tuple[Against, ...]) -> dict[ModelRef, str]:
@@ -178,7 +185,9 @@ def sentences(results: Results) -> list[str]:
     if results.left_out:
         lines.append(f"No battle: {results.left_out_words}.")
     if board.places:
-        lines.append(f"Strengths in log-odds, mean 0, with 95 % bootstrap intervals; a rank needs {LEAST_VOTES} votes.")
+        lines.append(
+            f"Strengths in log-odds, mean 0, with 95 % bootstrap intervals. A rank needs {LEAST_VOTES} votes, and is a range where intervals overlap."
+        )
         lines.append(f"Ties: {share_words(board.tie_share)}.")
     if board.position:
         lines.append(f"Effect of standing further left: {effect_words(board.position)} log-odds.")
@@ -255,7 +264,7 @@ def as_json(results: Results) -> dict[str, Any]:
     models = [
         row | {
             "by_length": {str(n): asdict(share) for n, share in one.by_length.items()},
-            "of_branches": {str(n): asdict(share) for n, share in one.of_branches.items()},
+            "of_branches": {str(n): asdict(share) for n, share in one.of_branches.items()} | ({"end": asdict(one.branches)} if one.branches else {}),
             "calibration": [asdict(bin) for bin in one.calibration],
             "disagreements": disagreement_rows(results, one),
         }

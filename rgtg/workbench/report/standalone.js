@@ -44,7 +44,7 @@ function open(c, i) {
   ].map((text) => el("td", { text }))));
   const rewards = Object.entries(token.rewards).map(([name, value]) => `reward ${number(value)} by ${name}`);
   why.replaceChildren(
-    el("h3", { text: `${letter} · token ${i + 1} of ${tokens.length}: “${shown(token.t || token.label)}”` }),
+    el("h2", { text: `${letter} · token ${i + 1} of ${tokens.length}: “${shown(token.t || token.label)}”` }),
     el("p", { text: [`base LM: rank ${token.ranks[0]}, ${percent(token.p)}`, `rank ${token.ranks[1]} after guidance`, ...rewards].join(" · ") }),
     rows.length ? el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Candidates" }, el("table", {}, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { text, scope: "col" })))), el("tbody", {}, ...rows))) : el("p", { class: "quiet", text: "No candidates were stored for this token." }));
 }

@@ -7,6 +7,7 @@ person is escaped text or JSON. Knows nothing of the store.
 import html
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from rgtg.workbench.report.tables import board_cells, lengths_cells, model_cells
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"  # nothing is fetched, whatever is in the texts
 MOST_CANDIDATES = 12
+VERDICTS = {"tie": "tie", "all_bad": "all bad", "skip": "skipped", "withdrawn": "withdrawn"}
 NO_VOTES = "Nobody has voted yet. Generate answers on Compare, vote for the best one, and open the results again."
 
 
@@ -49,20 +51,22 @@ def board_html(results: Results, with_texts: bool = True) -> str:
     return _page(title, parts)
 
 
-def comparison_html(comparison: Comparison, vote: Vote | None = None) -> str:
-    """The comparison: answers with tokens coloured by reward, the candidates of the token that is clicked, rewards along the answers."""
+def comparison_html(comparison: Comparison, votes: Iterable[Vote] = ()) -> str:
+    """The comparison with votes that stand: answers with tokens coloured by reward, the candidates of the token that is clicked, rewards
+    along the answers."""
     traces = [trace for trace in comparison.traces if trace.steps or trace.response]
     measures = list(dict.fromkeys(name for trace in traces for step in trace.steps for name, _ in step.rewards))
     first = default_measure(traces) if traces else ""
     measures.sort(key=lambda name: name != first)
-    best = vote.best_trace_id if vote else None
+    verdicts = Counter((vote.verdict, vote.best_trace_id) for vote in votes)
+    best = max(((times, trace_id) for (_, trace_id), times in verdicts.items() if trace_id), default=(0, ""))[1]
     boxes = "".join(_column(trace, trace.id == best) for trace in traces)
     head = [f'<p class="text"><span class="quiet">prompt</span> {html.escape(comparison.prompt)}</p>']
-    if vote:
-        said = next(
-            (f"{trace.column} is best" for trace in traces if trace.id == best), {"tie": "tie", "all_bad": "all bad"}.get(vote.verdict, vote.verdict)
-        )
-        head.append(_paragraph(f"Vote: {said}."))
+    letters = {trace.id: trace.column for trace in comparison.traces}
+    if said := [
+        f"{f'{letters[one]} is best' if one else VERDICTS[verdict]}{f' ({times})' * (times > 1)}" for (verdict, one), times in verdicts.items()
+    ]:
+        head.append(_paragraph(f"{'Votes' if verdicts.total() > 1 else 'Vote'}: {', '.join(said)}."))
     head.append('<p id="colour"><label>colour: reward by <select id="measure"></select></label> <small id="scale"></small></p>')
     why = '<div id="why" aria-live="polite"><p class="quiet">Click a token to see the candidates at that position.</p></div>'
     curves = [drawings.reward_lines(name, lines) for name in measures if (lines := _lines(traces, name))]
@@ -81,7 +85,7 @@ def _column(trace: Trace, best: bool) -> str:
     body = '<span class="tokens"></span>' if trace.steps else text(trace.response)
     fallback = f"<noscript>{text(trace.response)}</noscript>" if trace.steps else ""
     return (
-        f'<section class="column{" best" if best else ""}"><h3>{text(title)}</h3><small>{text(run.base_lm.name)} · {text(facts)}</small>'
+        f'<section class="column{" best" if best else ""}"><h2>{text(title)}</h2><small>{text(run.base_lm.name)} · {text(facts)}</small>'
         f'<p class="text"><span class="prompt">{text(run.prompt)}</span>{body}{fallback}</p></section>'
     )
 

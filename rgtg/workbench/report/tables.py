@@ -10,7 +10,17 @@ from typing import Any
 from rgtg.errors import BadSettings
 from rgtg.figures import share_words
 from rgtg.ratings.reward_models import Against
-from rgtg.workbench.report.results import Results, as_json, board_rows, model_names, model_rows, sentences, share_of_words, slope_words
+from rgtg.workbench.report.results import (
+    Results,
+    as_json,
+    board_rows,
+    interval_of_words,
+    model_names,
+    model_rows,
+    sentences,
+    share_of_words,
+    slope_words,
+)
 
 TABLE_FORMATS = ("markdown", "csv", "json", "latex")
 PARTS = {"board": "the leaderboard", "wins": "who won against whom", "reward-models": "reward models against people"}
@@ -41,7 +51,7 @@ def board_cells(results: Results) -> tuple[Sequence[str], Cells]:
     head = ("rank", "setting", "strength (95 % interval)", "at equal length", "votes", "won")
 
     def interval(row: dict[str, Any], before: str = "") -> str:
-        return f"{row[f'{before}strength']:+.2f} ({row[f'{before}low']:.2f} to {row[f'{before}high']:.2f})"
+        return interval_of_words(row[f"{before}strength"], row[f"{before}low"], row[f"{before}high"])
 
     return head, [
         (row["rank"], row["setting"], interval(row), interval(row, "adjusted_"), f"{row['num_votes']:,}", share_words(row["win_share"]))
@@ -79,7 +89,7 @@ def lengths_cells(against: Against) -> tuple[Sequence[str], Cells]:
     """Head and rows of a reward model's accuracy by prefix length, all votes and branch votes."""
     lengths = sorted({*against.by_length, *against.of_branches})
     rows: Cells = [(str(n), share_of_words(against.by_length.get(n)), share_of_words(against.of_branches.get(n))) for n in lengths]
-    return ("tokens", "all votes", "branch votes"), [*rows, ("end", share_of_words(against.accuracy), "")]
+    return ("tokens", "all votes", "branch votes"), [*rows, ("end", share_of_words(against.accuracy), share_of_words(against.branches))]
 
 
 def _cells(results: Results, part: str) -> tuple[Sequence[str], Cells]:

@@ -64,7 +64,7 @@ def test_a_guide_in_int8_keeps_its_cache(always):
     quantise(weights, weights.base_model, "one", lambda: torch.tensor(guide.along([5, 17], [[42, 8, 63], [2, 71, 50]])))
     models = Models(tiny_lm(), {"one": guide})
     for _ in range(2):  # a failure would be remembered
-        steps, end = ran(models, 24)
+        _, end = ran(models, 24)
         assert end.note == ""
         assert end.reward_positions == len("the food") + 1 + 24 * 10
 

@@ -307,7 +307,7 @@ class _Round:
             return
         check_stopped()
         before = self.lm.num_forwards
-        waiting = [any(not self.lm.rows.is_fed(column.slots[LM][row]) for row in rows) for column, rows in asking]
+        waiting = [bool(self.lm.unread([column.slots[LM][row] for row in rows])) for column, rows in asking]
         slots = [column.slots[LM][row] for column, rows in asking for row in rows]
         log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots).log_softmax(-1)  # (rows, vocabulary)
         wanted = [(column.request, column.run.generation, len(rows)) for column, rows in asking if isinstance(column.request, Propose)]

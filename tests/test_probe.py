@@ -71,7 +71,9 @@ class InTheRowsOfTheLM:
         self.shared.truncate(*change)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral_w8", "bloom", "qwen3_5", "jamba"])
+@pytest.mark.parametrize(
+    "family", ["llama", "mistral_w8", "bloom", "qwen3_5", *(pytest.param(family, marks=pytest.mark.slow) for family in ("gpt2", "jamba"))]
+)
 def test_rewards_in_the_rows_of_the_base_lm_equal_plain_ones_while_slots_grow_are_copied_and_cut(family):
     law_of_rewards(InTheRowsOfTheLM(probe_on(tiny_lm(family))))
 

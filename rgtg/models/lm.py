@@ -41,6 +41,10 @@ class LMPrefixes:
         """Cut the response of a slot to its first `num_tokens` tokens."""
         self.rows.truncate(slot, self.prompt_lengths[slot] + num_tokens)
 
+    def unread(self, slots: Sequence[int]) -> list[int]:
+        """The slots for which `forward` makes a forward."""
+        return [slot for slot in slots if not self.rows.is_fed(slot)]
+
     @torch.inference_mode()
     def forward(self, slots: Sequence[int]) -> Tensor:
         """Logits of the next token, (slots, vocabulary) float32, unnormalised. Slots with nothing new cost no forward."""

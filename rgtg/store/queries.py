@@ -12,6 +12,7 @@ from rgtg.records import ANSWERS, STATES, Comparison, Span, Vote
 from rgtg.store import rows
 
 UNDECIDABLE = ("expired", "abandoned")
+EXCLUDED, INCLUDED = "excluded", "included"  # flags of a vote; the last one holds
 DAMAGED, RESTORE = "The database is damaged.", "Restore the newest backup that passes."
 
 

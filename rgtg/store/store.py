@@ -5,7 +5,7 @@ Knows nothing of how a row looks (`rows`), of files and locks (`connection`), of
 
 import hmac
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -74,9 +74,13 @@ class Store:
         traces = [rows.trace_row(trace, comparison.id, row["created_at"]) for trace in comparison.traces]
 
         def task(conn: sqlite3.Connection) -> Vote | None:
-            if not queries.keep(conn, "comparisons", row):
-                queries.move(conn, row["id"], row["state"])
+            new = queries.is_new(conn, "comparisons", row)
+            conn.execute("PRAGMA defer_foreign_keys=ON")  # until the commit: answers first, so that the comparison is indexed with them at once
             queries.keep_traces(conn, traces)
+            if new:
+                queries.insert(conn, "comparisons", row)
+            else:
+                queries.move(conn, row["id"], row["state"])
             return self._keep_vote(conn, vote) if vote else None
 
         return self._write(task)
@@ -140,6 +144,22 @@ class Store:
             return rows.span_of(queries.need(conn, "marks", row["id"], "mark"))
 
         return self._write(task)
+
+    def exclude(self, vote_ids: Iterable[str], reason: str) -> None:
+        """Leave votes out of every export, with the reason; nothing is deleted. UnknownRecord where there is no such vote."""
+        self._flag(vote_ids, queries.EXCLUDED, rows.text(reason, "The reason"))
+
+    def include(self, vote_ids: Iterable[str]) -> None:
+        """Take votes that were excluded into exports again."""
+        self._flag(vote_ids, queries.INCLUDED, "")
+
+    def _flag(self, vote_ids: Iterable[str], flag: str, detail: str) -> None:
+        def task(conn: sqlite3.Connection) -> None:
+            for vote_id in vote_ids:
+                queries.need(conn, "votes", vote_id, "vote")
+                queries.insert(conn, "vote_flags", {"id": new_id(), "created_at": now(), "vote_id": vote_id, "flag": flag, "detail": detail})
+
+        self._write(task)
 
     def rater(self, kind: str = "local", subject: str = "") -> str:
         """Id of a rater (`local`, `anonymous`, `oauth`), the same for the same subject; only a keyed hash of the subject is stored."""

@@ -14,7 +14,6 @@ from rgtg.store.history import EVERYTHING, HistoryFilter, matching
 from rgtg.system.serialization import from_dict
 
 AT_ONCE = 500
-EXCLUDED, INCLUDED = "excluded", "included"  # flags of a vote; the last one holds
 SETTINGS = "json_remove(run, '$.prompt', '$.prompt_ids', '$.forced_ids', '$.seed')"  # thousands of answers share a few
 OWN = "'$.prompt', '$.seed'"
 OF_TEXT = (*rows.TEXT_COLUMNS, "seq", "num_tokens", "text_sha256")
@@ -70,8 +69,11 @@ def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: b
 
 def excluded(conn: sqlite3.Connection) -> dict[str, str]:
     """{id of an excluded vote: the reason}."""
-    last = {row["vote_id"]: row for row in conn.execute("SELECT * FROM vote_flags WHERE flag IN (?, ?) ORDER BY seq", (EXCLUDED, INCLUDED))}
-    return {vote_id: row["detail"] for vote_id, row in last.items() if row["flag"] == EXCLUDED}
+    last = {
+        row["vote_id"]: row
+        for row in conn.execute("SELECT * FROM vote_flags WHERE flag IN (?, ?) ORDER BY seq", (queries.EXCLUDED, queries.INCLUDED))
+    }
+    return {vote_id: row["detail"] for vote_id, row in last.items() if row["flag"] == queries.EXCLUDED}
 
 
 def _ids(conn: sqlite3.Connection, wanted: HistoryFilter) -> list[str]:

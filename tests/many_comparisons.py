@@ -72,11 +72,12 @@ def make(path: Path, number: int, num_tokens: int = 20) -> None:
 
 
 def _insert(conn: sqlite3.Connection, items: list[tuple[Comparison, Vote | None]]) -> None:
+    conn.execute("PRAGMA defer_foreign_keys=ON")
     for comparison, vote in items:
         row = rows.comparison_row(comparison, comparison.created_at)
-        queries.insert(conn, "comparisons", row)
         for trace in comparison.traces:
             queries.insert(conn, "traces", rows.trace_row(trace, comparison.id, row["created_at"]))
+        queries.insert(conn, "comparisons", row)
         if vote:
             queries.insert(conn, "votes", rows.vote_row(vote, row["created_at"]))
 

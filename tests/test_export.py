@@ -1,3 +1,4 @@
+import hashlib
 import json
 import sqlite3
 import threading
@@ -5,13 +6,14 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
-from store_records import make_comparison, make_trace, make_vote
+from store_records import make_comparison, make_step, make_trace, make_vote
 
-from rgtg.errors import BadData, BadSettings, StoreError
+from rgtg.errors import BadData, BadSettings, StoreError, UnknownRecord
 from rgtg.preferences.formats import read_examples
 from rgtg.records import Span
 from rgtg.store import rows
-from rgtg.store.export import FORMATS, export_preferences
+from rgtg.store.export import FORMATS, export_folder, export_preferences, first_rows
+from rgtg.store.history import HistoryFilter
 from rgtg.store.store import Store
 
 
@@ -314,3 +316,52 @@ def test_two_exports_pool_into_one_data_set_in_either_order(tmp_path, format, or
     loaded = datasets.load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded["margin"][:] == [{"a": 0.0, "b": 0.5}[name] for name in order]
     assert list(loaded) == [lines(tmp_path / f"{name}.jsonl")[0] for name in order]
+
+
+def test_an_excluded_vote_gives_no_row_and_is_counted_until_it_is_included_again(store, tmp_path):
+    for name in ("c1", "c2"):
+        store.add_comparison(make_comparison(name, "AB", prompt=name), make_vote(f"v-{name}", name, "A", "AB"))
+    store.exclude("v-c1", "a test of mine")
+    report = export_preferences(store, tmp_path / "pairs.jsonl")
+    assert [line["vote_id"] for line in lines(report.path)] == ["v-c2"] and report.left_out == "votes excluded: 1"
+    everyone = lines(export_preferences(store, tmp_path / "votes.jsonl", "votes").path)
+    assert [(row["vote_id"], row["excluded"]) for row in everyone] == [("v-c1", "a test of mine"), ("v-c2", "")]
+    store.exclude("v-c1", None)
+    assert len(first_rows(store)) == 2 and len(first_rows(store, limit=1)) == 1
+    with pytest.raises(UnknownRecord):
+        store.exclude("v9", "no such vote")
+
+
+def test_two_continuations_of_one_token_are_a_pair_of_partial_sequences(store, tmp_path):
+    branch = make_trace("c1-B", "B", parent_trace_id="c1-A", branch_position=1)
+    branch = replace(branch, steps=(branch.steps[0], replace(make_step(1, 99), text=" fine")))
+    store.add_comparison(replace(make_comparison("c1", "A"), traces=(make_trace("c1-A", "A"), branch)), make_vote("v1", "c1", "B", "AB"))
+    mark = store.add_mark(Span("m1", "c1-A", 1, 2, "goes_wrong"))
+    store.add_mark(Span("m2", "c1-B", 0, 1, "goes_wrong"))  # nothing else goes on from there
+    report = export_preferences(store, tmp_path / "prefix.jsonl", "prefix_preference")
+    (row,) = lines(report.path)
+    assert (row["prompt"], row["chosen"], row["rejected"]) == ("the food was good", " fine", " good")
+    assert (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"], row["num_prefix_tokens"]) == ("[3, 4, 5, 10]", "[99]", "[11]", 1)
+    assert (row["source"], row["vote_id"], row["mark_id"]) == ("vote", "v1", "")
+    assert report.skipped == {"no_continuation": 1, "repeat": 1}, "the mark says what the vote said"
+    store.undo("c1", mark.rater_id)
+    (row,) = lines(export_preferences(store, tmp_path / "prefix.jsonl", "prefix_preference").path)
+    assert (row["source"], row["vote_id"], row["mark_id"], row["chosen"]) == ("goes_wrong", "", "m1", " fine")
+
+
+def test_a_folder_has_every_format_in_every_type_and_a_manifest_of_them(store, tmp_path):
+    store.add_comparison(make_comparison("c1", "AB", prompt="=HYPERLINK(1)"), make_vote("v1", "c1", "A", "AB"))
+    made = export_folder(store, tmp_path / "one", ["preference", "unpaired"])
+    manifest = json.loads(made.manifest.read_text(encoding="utf-8"))
+    entry = manifest["formats"]["preference"]
+    assert (entry["rows"], entry["votes"], entry["columns"]["prompt"], entry["columns"]["margin"]) == (1, 1, "text", "number")
+    for entry in manifest["formats"].values():
+        for name, file in entry["files"].items():
+            assert hashlib.sha256((tmp_path / "one" / name).read_bytes()).hexdigest() == file["sha256"]
+    assert manifest["database"]["last_vote_seq"] == 1 and manifest["versions"].keys() == {"rgtg", "pyarrow"}
+    export_folder(store, tmp_path / "two", ["preference", "unpaired"])
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(names) == 7 and all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+    assert "'=HYPERLINK(1)" in (tmp_path / "one" / "preference.csv").read_text(encoding="utf-8")
+    narrow = export_folder(store, tmp_path / "none", ["preference"], [".jsonl"], wanted=HistoryFilter(method="base"))
+    assert narrow.reports["preference"].num_pairs == 0 and json.loads(narrow.manifest.read_text(encoding="utf-8"))["filter"] == {"method": "base"}

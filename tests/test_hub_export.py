@@ -84,8 +84,13 @@ def test_an_export_is_pushed_to_a_private_data_set_with_its_card(hub, folder):
     server, api = hub
     assert push(folder, "ann/votes", api) == f"{api.endpoint}/datasets/ann/votes"
     (made,) = server.made
-    assert (made.get("private") is True or made.get("visibility") == "private") and made["type"] == "dataset" and set(server.authorised) == {"Bearer hf_of_ann"}
-    assert set(server.files) == {"README.md", "manifest.json", "preference.jsonl", "preference.csv", "stepwise.jsonl", "stepwise.csv"}
+    assert (
+        (made.get("private") is True or made.get("visibility") == "private")
+        and made["type"] == "dataset"
+        and set(server.authorised) == {"Bearer hf_of_ann"}
+    )
+    written = {f"{format}{kind}" for format in ("preference", "stepwise") for kind in (".jsonl", ".csv")}
+    assert set(server.files) == {"README.md", "manifest.json", *written}
     assert server.files["preference.jsonl"] == (folder / "preference.jsonl").read_bytes()
     head = yaml.safe_load(server.files["README.md"].decode().split("---")[1])
     assert head["configs"] == [{"config_name": "preference", "data_files": "preference.jsonl"}], "a format without rows cannot be loaded"

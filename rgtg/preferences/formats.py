@@ -56,7 +56,8 @@ OURS = frozenset(["comparison_id", "vote_id", "base_lm"])  # columns of our own 
 IN_TREE, OF_A_TREE = frozenset(["message_id", "text", "role"]), "ranked answers of a message tree, each behind the messages that lead to it"
 
 
-Item = Example | Labelled | Marked
+Item = Example | Labelled
+Judgement = Item | Marked
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class _Reader:
         self._name, self._max_bad_rows, self._chosen = name, max_bad_rows, chosen_layout(Columns.of(columns)) if columns.strip() else None
         named = {path.split(".")[0] for path in self._chosen.columns.paths} | set(self._chosen.columns.paths) if self._chosen else set()
         self.known = KNOWN | named
-        self._examples: list[Item] = []
+        self._examples: list[Any] = []
         self._left_out, self._layouts, self._seen, self._used = Counter[str](), Counter[str](), set[str](), set[str]()
         self._numbers: dict[str, set[int]] = {}
         self._faults: list[str] = []
@@ -256,14 +257,14 @@ class _Reader:
         else:
             self._keep(example, words)
 
-    def _keep(self, example: Item, words: str) -> None:
+    def _keep(self, example: Judgement, words: str) -> None:
         if self._examples and type(self._examples[0]) is not type(example):
             found = f"Row {example.row} is the first of the other kind."
             raise BadData(f"`{self._name}` mixes pairs and labelled texts.", found, "Give two files.")
         self._layouts[words] += 1
         self._examples.append(example)
 
-    def _count(self, example: Item) -> None:
+    def _count(self, example: Judgement) -> None:
         prompt = example.prompt if isinstance(example.prompt, str) else "".join(content for _, content in example.prompt)
         answers = (example.chosen, example.rejected) if isinstance(example, Example) else (example.response,)
         self._num_characters += len(prompt) + sum(map(len, answers))

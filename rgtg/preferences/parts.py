@@ -227,8 +227,9 @@ class RowParts:
         """The example with the spans of the answer that stood first."""
         if not columns.spans or not has(self.row, columns.spans):
             return example
-        side = example.first or "chosen"
-        return replace(example, **{f"{side}_spans": self._spans(columns.spans, getattr(example, side))})
+        if example.first == "rejected":
+            return replace(example, rejected_spans=self._spans(columns.spans, example.rejected))
+        return replace(example, chosen_spans=self._spans(columns.spans, example.chosen))
 
     def _spans(self, path: str, text: str) -> tuple[Mark, ...]:
         """[{"start": 3, "end": 9, "error type": "Irrelevant"}] or [[3, 9, "bad"]] -> ((3, 9, "bad"),): whatever is not called good is bad."""

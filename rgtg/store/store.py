@@ -78,9 +78,13 @@ class Store:
         traces = [rows.trace_row(trace, comparison.id, row["created_at"]) for trace in comparison.traces]
 
         def task(conn: sqlite3.Connection) -> Vote | None:
-            if not queries.keep(conn, "comparisons", row):
-                queries.move(conn, row["id"], row["state"])
+            new = queries.is_new(conn, "comparisons", row)
+            conn.execute("PRAGMA defer_foreign_keys=ON")  # until the commit: answers first, so that the comparison is indexed with them at once
             queries.keep_traces(conn, traces)
+            if new:
+                queries.insert(conn, "comparisons", row)
+            else:
+                queries.move(conn, row["id"], row["state"])
             return self._keep_vote(conn, vote) if vote else None
 
         return self._write(task)

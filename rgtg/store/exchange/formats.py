@@ -130,8 +130,11 @@ def prefix_preference(found: Iterable[Voted], skipped: Counter[str]) -> Iterator
         row |= {"rater_id": rater_id} | {f"{side}_trace_id": trace.id for side, trace in sides.items()}
         row |= {f"{side}_stop_reason": trace.stop_reason for side, trace in sides.items()}
         same = (rater_id, row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
-        skipped["repeat"] += same in known
-        return None if same in known or known.add(same) else row
+        if same in known:
+            skipped["repeat"] += 1
+            return None
+        known.add(same)
+        return row
 
     for each in found:
         for _, vote, pair in _pairs([each], skipped):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def import_plan(store: "Store", plan: Plan) -> ImportReport:
     """Store a plan in one transaction; the report with the numbers of what is new. StoreError, and nothing stored, where a record with one of its
     ids says something else."""
-    return store._write(lambda conn: _Import(conn, store, plan).keep())  # type: ignore[no-any-return]
+    return store._write(lambda conn: _Import(conn, store, plan).keep())
 
 
 class _Import:
@@ -29,6 +29,7 @@ class _Import:
         self._were_there: set[str] = set()  # answers: their marks are there too
 
     def keep(self) -> ImportReport:
+        self._conn.execute("PRAGMA defer_foreign_keys=ON")  # answers are stored before their comparison: see `Store.add_comparison`
         for comparison in self._plan.comparisons:
             self._comparison(comparison)
         for vote in self._plan.votes:
@@ -45,10 +46,7 @@ class _Import:
     def _comparison(self, comparison: Comparison) -> None:
         row = rows.comparison_row(comparison, self._at)
         stored = queries.one(self._conn, "SELECT prompt FROM comparisons WHERE id = ?", comparison.id)
-        if stored is None:
-            queries.insert(self._conn, "comparisons", row)
-            self._new["comparisons"] += 1
-        elif stored["prompt"] != comparison.prompt:
+        if stored is not None and stored["prompt"] != comparison.prompt:
             raise self._differs("comparison", comparison.id, "prompt")
         for trace in comparison.traces:
             there = queries.one(self._conn, "SELECT comparison_id, response FROM traces WHERE id = ?", trace.id)
@@ -58,6 +56,9 @@ class _Import:
                 raise self._differs("answer", trace.id, "text")
             else:
                 self._were_there.add(trace.id)
+        if stored is None:
+            queries.insert(self._conn, "comparisons", row)
+            self._new["comparisons"] += 1
 
     def _vote(self, vote: Vote) -> None:
         stored = queries.one(self._conn, "SELECT * FROM votes WHERE id = ?", vote.id)

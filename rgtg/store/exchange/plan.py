@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadData, BadSettings, unsound
-from rgtg.preferences.formats import Example, Labelled, Marked, Prompt, Reading, read_judgements
+from rgtg.preferences.formats import Example, Judgement, Labelled, Marked, Prompt, Reading, read_judgements
 from rgtg.prompts import transcript
 from rgtg.records import Comparison, Span, Trace, Vote
 from rgtg.store.exchange.records import IMPORTED, ImportReport, Plan, content_id, stand_in
@@ -55,14 +55,15 @@ class _Planner:
         self._left_out = Counter(dict(reading.left_out))
 
     def plan(self) -> Plan:
-        for item in self._reading.examples:
+        items: tuple[Judgement, ...] = self._reading.examples
+        for item in items:
             if isinstance(item, Example):
                 self._pair(item)
             elif isinstance(item, Labelled):
                 self._labelled(item)
             else:
                 self._marked(item)
-        raters = {record.rater_id for record in (*self._votes, *self._marks.values())}
+        raters = {vote.rater_id for vote in self._votes} | {mark.rater_id for mark in self._marks.values()}
         report = ImportReport(
             self._source, self._reading.read_as, self._reading.num_rows, len(self._comparisons), len(self._votes), len(raters),
             sum(vote.verdict != "best" and len(vote.seen_trace_ids) > 1 for vote in self._votes), len(self._marks),

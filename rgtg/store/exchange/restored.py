@@ -267,7 +267,7 @@ class _Restored:
             replace(comparison, traces=tuple(sorted(self._traces[comparison.id].values(), key=lambda t: (t.column, t.created_at))))
             for comparison in self._comparisons.values()
         ]
-        raters = {record.rater_id for record in (*votes, *self._marks.values())}
+        raters = {vote.rater_id for vote in votes} | {mark.rater_id for mark in self._marks.values()}
         ties = sum(vote.verdict in ("tie", "all_bad") for vote in votes)
         report = ImportReport(self._source, "an export of rgtg", self._num_rows, len(comparisons), len(votes), len(raters), ties, len(self._marks))
         return Plan(report, comparisons, votes, [*self._marks.values()], known_raters=True, excluded=self._excluded)

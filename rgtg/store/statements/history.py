@@ -7,7 +7,8 @@ The index has a document of prompt and answers for each, and what it is filtered
 
 `comparison_facets` has a row for each (kind, name) of a comparison: its `method`s and `model`s, whose it is (`made`), and by whom it is
 `voted` on ("" for anyone), skips and withdrawn votes left out. `comparison_search` is keyed by the comparison's `seq`. Triggers keep both: a later
-migration that makes `comparisons`, `traces` or `votes` again makes theirs again too.
+migration that makes `comparisons`, `traces` or `votes` again makes theirs again too. Answers are stored before their comparison (its foreign keys
+are deferred): a document that is written once costs a fraction of one that grows.
 """
 
 TABLES = ("comparison_facets", "comparison_search", *(f"comparison_search_{part}" for part in ("config", "content", "data", "docsize", "idx")))
@@ -50,14 +51,14 @@ CREATE UNIQUE INDEX traces_column ON traces (comparison_id, "column", ifnull(par
 COMPARISON = "(SELECT seq FROM comparisons WHERE id = NEW.comparison_id)"
 
 
-def _facets(trace: str, comparison: str) -> str:
-    """Statements that keep the methods and models of `trace`, a row or a table, for the comparison with this seq."""
-    source = "" if trace == "NEW" else " FROM traces"
+def _facets(trace: str, comparison: str, where: str = "") -> str:
+    """A statement that keeps the methods and models of `trace`, a row or a table, for the comparison with this seq, as far as it is there."""
+    source = "" if trace == "NEW" else f" FROM traces{where}"
     guides = f"json_each({trace}.run, '$.guides') AS guide"
-    selects = [f"SELECT '{kind}', json_extract({trace}.run, '{path}') AS name, {comparison}{source}" for kind, path in NAMES]
-    selects += [f"SELECT 'model', json_extract(guide.value, '$[0].name'), {comparison} FROM {guides if not source else f'traces, {guides}'}"]
+    selects = [f"SELECT '{kind}', json_extract({trace}.run, '{path}') AS name, {comparison} AS seq{source}" for kind, path in NAMES]
+    selects += [f"SELECT 'model', json_extract(guide.value, '$[0].name'), {comparison} FROM {f'traces, {guides}{where}' if source else guides}"]
     union = " UNION ".join(selects)
-    return f"INSERT OR IGNORE INTO comparison_facets SELECT * FROM ({union}) WHERE name <> ''"
+    return f"INSERT OR IGNORE INTO comparison_facets SELECT * FROM ({union}) WHERE name <> '' AND seq IS NOT NULL"
 
 
 STATEMENTS = f"""
@@ -70,8 +71,10 @@ CREATE TABLE comparison_facets (
 CREATE VIRTUAL TABLE comparison_search USING fts5 (prompt, answers, tokenize = "unicode61 remove_diacritics 2", prefix = '2 3');;
 CREATE INDEX comparisons_created ON comparisons (created_at);;
 CREATE TRIGGER comparisons_list_insert AFTER INSERT ON comparisons BEGIN
-    INSERT INTO comparison_search (rowid, prompt, answers) VALUES (NEW.seq, NEW.prompt, '');
+    INSERT INTO comparison_search (rowid, prompt, answers)
+        SELECT NEW.seq, NEW.prompt, coalesce((SELECT group_concat(response, char(10)) FROM traces WHERE comparison_id = NEW.id), '');
     INSERT INTO comparison_facets SELECT 'made', NEW.rater_id, NEW.seq WHERE NEW.rater_id IS NOT NULL;
+    {_facets("traces", "NEW.seq", " WHERE comparison_id = NEW.id")};
 END;;
 CREATE TRIGGER comparisons_list_delete AFTER DELETE ON comparisons BEGIN
     DELETE FROM comparison_search WHERE rowid = OLD.seq;

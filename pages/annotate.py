@@ -144,12 +144,11 @@ class _Page:
             self.prefetcher.want(task_id, visitor)
             until = time.monotonic() + PATIENCE
             while True:
-                coming = self.prefetcher.busy(task_id, visitor)  # before it is looked what there is
+                ended = self.annotation.all_shown(task_id, visitor)  # before it is looked what there is
                 pairs = [pair for pair in self.annotation.waiting(task_id, visitor) if pair.id not in known]
                 failed = self.prefetcher.failed(task_id, visitor)
-                if pairs or failed or time.monotonic() > until or not coming:
-                    ended = not (pairs or coming or failed)
-                    return self._fed([self._pair(pair, visitor) for pair in pairs], note=failed, ended=ended, asked=True)
+                if pairs or failed or ended or time.monotonic() > until:
+                    return self._fed([self._pair(pair, visitor) for pair in pairs], note=failed, ended=ended and not pairs, asked=True)
                 time.sleep(POLL)
 
         return more

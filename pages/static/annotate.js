@@ -17,10 +17,10 @@ rgtg.annotate = (element, props, trigger, watch) => {
     const fresh = (fed.pairs ?? []).filter((pair) => !known.has(pair.id)).map((pair) => rgtg.annotated(pair));
     if (!places) return; // of a page that shows no task
     places.append(...fresh.map((pair) => pair.node));
-    if (fed.branched) ready.unshift(...fresh);
-    else ready.push(...fresh);
+    const branches = fresh.filter((pair) => pair.branch !== undefined); // they may come with an answer to `more`, too
+    ready = [...branches, ...ready, ...fresh.filter((pair) => pair.branch === undefined)];
     if (fed.asked) ended = !!fed.ended;
-    word = fed.note || (fed.branched ? "" : word);
+    word = fed.note || (fed.branched || branches.length ? "" : word);
     show();
     if (fed.note && !fed.branched) setTimeout(stock, 3000);
     else if (fed.asked && !fresh.length) setTimeout(stock, 300);

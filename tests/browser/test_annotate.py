@@ -73,9 +73,8 @@ def test_twenty_votes_with_reasons_a_span_a_branch_vote_and_an_undo_by_keys_alon
         assert rater.names() == []
         voted.append(rater.vote("12t"[number % 3]))
         rater.press("6")
-    rater.press("ArrowRight", "Shift+ArrowRight", "g", "ArrowRight")
     pair = rater.shown()
-    rater.press("b")
+    rater.press("ArrowRight", "Shift+ArrowRight", "g", "ArrowRight", "b")
     rater.page.wait_for_function(f"before => ({SHOWN}) && ({SHOWN}) !== before", arg=pair, timeout=60_000)
     assert rater.names() == []
     branch = rater.vote("2")

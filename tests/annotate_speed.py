@@ -46,6 +46,7 @@ def main() -> None:
             page.keyboard.press("Enter")
             for number in range(NUM_PAIRS):
                 page.wait_for_timeout(EVERY_MS)
+                page.wait_for_selector(".ann-pair:not([hidden])", timeout=60_000)  # one that is late counts for the key before
                 page.keyboard.press("12"[number % 2])
             page.wait_for_function(f"window.times.length >= {NUM_PAIRS}", timeout=60_000)
             times = sorted(page.evaluate("window.times"))

@@ -177,7 +177,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     progress.textContent = `${Math.min(votes, state.progress.num_pairs)} of ${state.progress.num_pairs}`;
     Object.assign(meter, { max: state.progress.num_pairs, value: votes });
     const sending = !waiting.length ? "" : outbox.away() ? "not saved yet: the app does not respond · it will be sent again" : "saving …";
-    note.textContent = [word, last ? `before: ${words(last)}` : "", sending || (last && !word ? "saved" : "")].filter(Boolean).join(" · ");
+    note.textContent = [word, last ? `before: ${words(last)}` : word ? "" : "no vote yet", sending || (last && !word ? "saved" : "")].filter(Boolean).join(" · ");
     const open = !!last && last.said.verdict !== "skip";
     strengths.forEach((node, i) => { node.disabled = !open; node.setAttribute("aria-pressed", String(open && last.said.strength === i + 1)); });
     for (const node of reasons.children) { node.disabled = !open; node.setAttribute("aria-pressed", String(open && last.said.reasons.includes(node.dataset.reason))); }

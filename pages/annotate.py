@@ -144,12 +144,11 @@ class _Page:
             self.prefetcher.want(task_id, visitor)
             until = time.monotonic() + PATIENCE
             while True:
-                coming = self.prefetcher.busy(task_id, visitor)  # before it is looked what there is
+                ended = self.annotation.all_shown(task_id, visitor)  # before it is looked what there is
                 pairs = [pair for pair in self.annotation.waiting(task_id, visitor) if pair.id not in known]
                 failed = self.prefetcher.failed(task_id, visitor)
-                if pairs or failed or time.monotonic() > until or not coming:
-                    ended = not (pairs or coming or failed)
-                    return self._fed([self._pair(pair, visitor) for pair in pairs], note=failed, ended=ended, asked=True)
+                if pairs or failed or ended or time.monotonic() > until:
+                    return self._fed([self._pair(pair, visitor) for pair in pairs], note=failed, ended=ended and not pairs, asked=True)
                 time.sleep(POLL)
 
         return more
@@ -158,11 +157,12 @@ class _Page:
         @guarded("The branch", self.workbench)
         def branch(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
             sent, visitor = payload(event), visitor_of(self.workbench, request)
-            names = [read_id(sent.get(name), name) for name in ("task", "comparison", "trace")]
+            task_id, comparison_id = read_id(sent.get("task"), "task"), read_id(sent.get("comparison"), "pair")
+            trace_id = read_id(sent.get("trace"), "answer")
             position = sent.get("position")
             turn = partial(self.prefetcher.turn, request.session_hash, False)
             try:
-                pair = self.annotation.branch(*names, position if type(position) is int else -1, visitor, turn)
+                pair = self.annotation.branch(task_id, comparison_id, trace_id, position if type(position) is int else -1, visitor, turn)
             except Exception as error:
                 return self._fed([], note=in_words(error, "The branch"), branched=True)
             return self._fed([self._pair(pair, visitor)], branched=True)

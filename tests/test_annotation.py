@@ -97,8 +97,10 @@ def test_what_made_the_answers_is_a_secret_until_the_vote(workbench, task):
     pair = annotation.prepare(task.id, ANN)
     with pytest.raises(BadSettings, match="after your vote"):
         workbench.comparison(pair.id, ANN)
+    assert workbench.store.history() == ()
     annotation.consent(ANN)
     say(annotation, task, pair, ANN)
+    assert [entry.id for entry in workbench.store.history()] == [pair.id]
     assert workbench.comparison(pair.id, ANN).state == "closed"
     annotation.undo(task.id, pair.id, ANN)
     with pytest.raises(BadSettings, match="after your vote"):

@@ -43,11 +43,6 @@ class Prefetcher:
         with self._lock:
             return self._failed.pop((task_id, visitor), "")
 
-    def busy(self, task_id: str, visitor: Visitor) -> bool:
-        """Whether a pair is on its way to this visitor."""
-        with self._lock:
-            return (task_id, visitor) in self._wanted
-
     def _work(self) -> None:
         while (key := self._next()) is not None:
             task_id, visitor = key

@@ -17,10 +17,10 @@ rgtg.annotate = (element, props, trigger, watch) => {
     const fresh = (fed.pairs ?? []).filter((pair) => !known.has(pair.id)).map((pair) => rgtg.annotated(pair));
     if (!places) return; // of a page that shows no task
     places.append(...fresh.map((pair) => pair.node));
-    if (fed.branched) ready.unshift(...fresh);
-    else ready.push(...fresh);
+    const branches = fresh.filter((pair) => pair.branch !== undefined); // they may come with an answer to `more`, too
+    ready = [...branches, ...ready, ...fresh.filter((pair) => pair.branch === undefined)];
     if (fed.asked) ended = !!fed.ended;
-    word = fed.note || (fed.branched ? "" : word);
+    word = fed.note || (fed.branched || branches.length ? "" : word);
     show();
     if (fed.note && !fed.branched) setTimeout(stock, 3000);
     else if (fed.asked && !fresh.length) setTimeout(stock, 300);
@@ -177,7 +177,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     progress.textContent = `${Math.min(votes, state.progress.num_pairs)} of ${state.progress.num_pairs}`;
     Object.assign(meter, { max: state.progress.num_pairs, value: votes });
     const sending = !waiting.length ? "" : outbox.away() ? "not saved yet: the app does not respond · it will be sent again" : "saving …";
-    note.textContent = [word, last ? `before: ${words(last)}` : "", sending || (last && !word ? "saved" : "")].filter(Boolean).join(" · ");
+    note.textContent = [word, last ? `before: ${words(last)}` : word ? "" : "no vote yet", sending || (last && !word ? "saved" : "")].filter(Boolean).join(" · ");
     const open = !!last && last.said.verdict !== "skip";
     strengths.forEach((node, i) => { node.disabled = !open; node.setAttribute("aria-pressed", String(open && last.said.strength === i + 1)); });
     for (const node of reasons.children) { node.disabled = !open; node.setAttribute("aria-pressed", String(open && last.said.reasons.includes(node.dataset.reason))); }

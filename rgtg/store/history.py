@@ -129,7 +129,8 @@ def _query(conn: sqlite3.Connection, wanted: HistoryFilter, last: int | None) ->
         values += [low, high, since, until]
     if last is not None:
         conditions, values = [*conditions, f"{seq} < ?"], [*values, last]
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    conditions += ["NOT (comparison.blind = 1 AND comparison.state = 'open')"]  # of a blind pair that nobody voted on the methods are a secret
+    where = f" WHERE {' AND '.join(conditions)}"
     return f"SELECT comparison.* FROM {source}{where} ORDER BY {seq} DESC", values
 
 

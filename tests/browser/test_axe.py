@@ -51,6 +51,24 @@ def compare(person: Visitor) -> Callable[[], None]:
     return use
 
 
+def annotate(person: Visitor) -> Callable[[], None]:
+    page = person.page
+    page.wait_for_selector("#task-start")
+
+    def use() -> None:
+        page.locator("#task-prompts").fill("the food was")
+        page.locator("#task-start").click()
+        page.wait_for_selector(".ann-pair:not([hidden])")
+        page.locator("#agree").click()
+        page.keyboard.press("1")
+        page.wait_for_function("document.querySelector('#said').textContent.includes('saved')")
+        for key in ("ArrowRight", "g", "h"):
+            page.keyboard.press(key)
+        page.wait_for_selector(".ann-pair:not([hidden]) .mark-good")
+
+    return use
+
+
 def train(person: Visitor) -> Callable[[], None]:
     page = person.page
 
@@ -98,7 +116,7 @@ def results(person: Visitor) -> None:
     person.page.wait_for_selector("#results .nobody, #against-people .disagreement, #against-people .quiet")
 
 
-PREPARED = {page.__name__: page for page in (compare, train, models, results, data, help)}
+PREPARED = {page.__name__: page for page in (compare, annotate, train, models, results, data, help)}
 
 
 def test_every_page_is_here():

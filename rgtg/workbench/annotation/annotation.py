@@ -118,6 +118,12 @@ class Annotation:
         with self._lock:
             return current.waiting(rater)
 
+    def all_shown(self, task_id: str, visitor: Visitor) -> bool:
+        """Whether the visitor was shown as many pairs as the task has for a rater."""
+        current, rater = self._round(task_id), self._raters.rater(visitor)
+        with self._lock:
+            return len(current.of_task(rater)) >= current.task.num_pairs
+
     def voted(self, task_id: str, visitor: Visitor, limit: int) -> list[Pair]:
         """The last pairs that the visitor voted on, oldest first."""
         current, rater = self._round(task_id), self._raters.rater(visitor)

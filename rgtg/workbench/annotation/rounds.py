@@ -98,6 +98,10 @@ class Round:
         found = [self.pairs[pair_id] for pair_id in self.shown.get(rater, ()) if rater not in self.pairs[pair_id].votes]
         return sorted(found, key=lambda pair: not pair.rule.get("branch_of"))
 
+    def of_task(self, rater: str) -> list[Pair]:
+        """Pairs that the rater was shown, without those made of branches."""
+        return [pair for pair_id in self.shown.get(rater, ()) if not (pair := self.pairs[pair_id]).rule.get("branch_of")]
+
     def progress(self, rater: str) -> int:
         """Number of pairs that he voted on, without those made of branches."""
         return sum(not self.pairs[pair_id].rule.get("branch_of") for pair_id in self.voted.get(rater, ()))
@@ -106,7 +110,7 @@ class Round:
 
     def plan(self, rater: str, rng: np.random.Generator) -> Plan | None:
         """What to show the rater next; None when he was shown all there is for him."""
-        mine = [pair for pair_id in self.shown.get(rater, ()) if not (pair := self.pairs[pair_id]).rule.get("branch_of")]
+        mine = self.of_task(rater)
         number = len(mine) + 1
         if number > self.task.num_pairs:
             return None

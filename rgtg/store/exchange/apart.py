@@ -27,8 +27,9 @@ def plan_apart(source: Path, columns: str = "", ties: str = "") -> Plan:
         except LimitPassed as error:
             raise BadData(f"`{source.name}` takes too much to read.", error.found, "Import a part of it.") from None
         value = json.loads(out.read_text(encoding="utf-8"))
-    records = {name: [from_dict(kind, one) for one in value[name]] for name, kind in (("comparisons", Comparison), ("votes", Vote), ("marks", Span))}
-    return Plan(from_dict(ImportReport, value["report"]), **records, known_raters=value["known_raters"], excluded=value["excluded"])
+        comparisons, votes = [from_dict(Comparison, one) for one in value["comparisons"]], [from_dict(Vote, one) for one in value["votes"]]
+        marks, report = [from_dict(Span, one) for one in value["marks"]], from_dict(ImportReport, value["report"])
+        return Plan(report, comparisons, votes, marks, value["known_raters"], value["excluded"])
 
 
 def write_plan(source: str, columns: str, ties: str, out: str) -> None:

@@ -149,6 +149,9 @@ def end_note(trace: Trace, blind: bool = False) -> str:
     if trace.stop_reason == "error":
         return f"failed at token {count + 1}: {trace.error or 'see the log'}"
     length = f"stopped at {count} of {trace.run.generation.max_new_tokens}" if trace.stop_reason == "stopped" else f"{count} tok"
+    if not trace.steps and trace.response:
+        source = dict(trace.run.params).get("from")
+        return "imported" if blind or not source else f"imported, from {source}"
     if blind or not trace.steps:
         return length
     guides, rewards = [ref.name for ref, _ in trace.run.guides], trace.steps[-1].rewards
@@ -203,6 +206,8 @@ def _total(values: Iterable[float | None]) -> float | None:
 def trace_text(trace: Trace, comparison_id: str = "", title: str = "", parent: str = "", blind: bool = False) -> str:
     """The complete text of a column, as its stream ends."""
     lines = [step_line(step, trace.run, blind) for step in trace.steps]
+    if not lines and trace.response:  # an answer from elsewhere: a text, of which no tokens are known
+        lines = [_line({"t": trace.response})]
     return "".join([header_line(trace, comparison_id, title, parent, blind), *lines, end_line(trace, blind)])
 
 

@@ -314,3 +314,12 @@ def test_a_threshold_of_minus_infinity_reaches_the_page():
     (head,) = lines(header_line(replace(a_trace(), run=a_run("cards", params))))
     assert head["params"] == {"threshold": "-inf", "tries": 3}
     assert json.loads(write_spec(ColumnSpec("cards", params, "partial")))["params"] == {"threshold": "-inf", "tries": 3}
+
+
+def test_an_answer_from_elsewhere_is_a_text_without_tokens():
+    run = Run("hi", "imported", ModelRef(""), (("from", "pairs.json"),))
+    trace = Trace("t", "A", run, (), "Good <b>day</b>", "eos")
+    head, line, end = (json.loads(line) for line in trace_text(trace).splitlines())
+    assert (head["method"], line, end["note"]) == ("imported", {"t": "Good <b>day</b>"}, "imported, from pairs.json")
+    *_, line, end = (json.loads(line) for line in trace_text(trace, blind=True).splitlines())
+    assert (line, end["note"]) == ({"t": "Good <b>day</b>"}, "imported")

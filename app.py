@@ -18,7 +18,7 @@ os.environ["GRADIO_TEMP_DIR"] = os.path.join(
 
 import gradio as gr
 
-from pages import annotate, compare, guard, models, theme, train
+from pages import annotate, compare, data, guard, models, results, theme, train
 from pages import help as help_page
 from pages.hosts import Hosts
 from rgtg.config import Settings
@@ -27,7 +27,7 @@ from rgtg.workbench.workbench import Workbench
 
 MAX_WAITING = 16
 # modules with TITLE and build(workbench, links): those of the header in its order, of which the first opens at /, and those of the foot
-IN_HEADER, IN_FOOT = (compare, annotate, train, models), (help_page,)
+IN_HEADER, IN_FOOT = (compare, annotate, train, models, results, data), (help_page,)
 PAGES = IN_HEADER + IN_FOOT
 
 

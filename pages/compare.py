@@ -31,6 +31,7 @@ from pages.columns import (
 )
 from pages.components import Address, ColourBar, Openings, PromptBox, Settings, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_json, read_text, screen_error, warn
+from pages.history import History, HistoryDrawer
 from pages.presets import LineUpPicker
 from pages.reports import day_words
 from pages.streaming import Texts, branch_label, column_title, stored_texts, summary, wait
@@ -105,6 +106,7 @@ class _Page:
                 CurveBridge(ids.CURVE, elem_id=ids.CURVE_BRIDGE)
         self.sweeping = Sweeping(workbench, self.line)
         self.voting = Voting(workbench)
+        self.history = History(workbench, HistoryDrawer(elem_id=ids.HISTORY))
         self.timer = gr.Timer(0.5)
         self.address, self.by_hand = Address(elem_id=ids.ADDRESS), ByHand(elem_id=ids.BY_HAND)
 
@@ -125,6 +127,7 @@ class _Page:
         self.by_hand.wire(self.workbench, self._extend, outputs, **options)
         self.voting.wire(**options)
         self.line_ups.wire(**options)
+        self.history.wire(**options)
         self.sweeping.wire(self.prompt, self.settings, self.columns.inputs, **options)
         self.voting.bar.go_on(self._go_on(), self.colour, outputs, trigger_mode="multiple", **options)
         self.address.open(self._open(), None, outputs, trigger_mode="always_last", **options)

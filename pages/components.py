@@ -197,6 +197,23 @@ class RewardForm(Drawn):
     function, events_sent = "rewardForm", ("make_reward", "try_reward")
 
 
+# ---- results.js -------------------------------------------------------------------------------------
+
+
+class ResultsView(Drawn):
+    """The board, its drawings and the reward models; the value is the JSON of `results.view`.
+
+    Events `choose_results` {by, control_length}, `save_results` {format, table}, `save_comparison` {comparison}."""
+
+    function, events_sent = "results", ("choose_results", "save_results", "save_comparison")
+
+
+class Download(Drawn):
+    """Nothing to be seen: a value {name, text, type} is saved as a file."""
+
+    function = "downloads"
+
+
 # ---- annotate.js and annotate_task.js ---------------------------------------------------------------
 
 

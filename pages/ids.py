@@ -54,7 +54,21 @@ MODEL_REPORT = "model-report"
 MODEL_LENGTHS = "model-lengths"
 MODEL_ACCURACY = "model-accuracy-plot"
 
+# Results
+RESULTS = "results"  # #results-by, -length, -format, -table, -save, #leaderboard, #results-facts, #against-people; .reward-model; .disagreement
+RESULTS_STATUS = "results-status"
+RESULTS_FILE = "results-file"  # nothing to be seen
+
 BY_HAND = "choices"
+
+# Data
+EXCHANGE = "exchange"  # #import, #import-path, -upload, -columns, -ties, -store, -note; #export-panel, #export-formats, -types, -write
+EXPORT_FOLDER = "export-folder"
+INSPECTED = "inspected"  # #inspected-open, buttons .exclude and .include with data-vote and data-rejected
+
+# History, a drawer on Compare and the list on Data
+HISTORY = "history"  # #history-search, -method, -model, -voted, -since, -until; links with data-comparison
+COMPARISONS = "comparisons"  # the same inside
 
 # Help, and the foot of every page
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on

@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 
 from pages.token_view import ColumnStream, trace_text
-from pages.visitors import handle
+from pages.visitors import handle_of
 from pages.waiting_line import Line, Ticket
 from rgtg.records import Comparison, Step, Trace
 from rgtg.workbench.further import on_screen, stopped_of
@@ -49,7 +49,9 @@ class Texts:
         self.columns = tuple(self._streams)
 
     def _stream(self, comparison: Comparison, trace: Trace, blind: bool) -> ColumnStream:
-        return ColumnStream(trace, handle(self._workbench, comparison), column_title(trace, self._workbench), parent_column(comparison, trace), blind)
+        return ColumnStream(
+            trace, handle_of(self._workbench, comparison.id), column_title(trace, self._workbench), parent_column(comparison, trace), blind
+        )
 
     def now(self) -> dict[str, str]:
         """Column -> text so far."""
@@ -100,7 +102,7 @@ class Texts:
 
 def stored_texts(comparison: Comparison, workbench: Workbench, blind: bool = False) -> dict[str, str]:
     """Column -> text of every trace on screen, as its stream ended."""
-    name = handle(workbench, comparison)
+    name = handle_of(workbench, comparison.id)
     return {t.column: trace_text(t, name, column_title(t, workbench), parent_column(comparison, t), blind) for t in on_screen(comparison)}
 
 

@@ -51,11 +51,11 @@ def opened(workbench: Workbench, request: Any, value: object) -> Comparison:
     return workbench.comparison(*asked(workbench, request, value))
 
 
-def handle(workbench: Workbench, comparison: Comparison) -> str:
+def handle_of(workbench: Workbench, comparison_id: str) -> str:
     """The handle of a comparison that its page was allowed to show."""
     with suppress(StoreError):
-        return workbench.raters.handle(comparison.id)
-    return comparison.id
+        return workbench.raters.handle(comparison_id)
+    return comparison_id
 
 
 def new_key(scope: Any, secure: bool) -> list[tuple[bytes, bytes]]:

@@ -15,7 +15,7 @@ from pages.copying import Copying
 from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_id, read_json, warn
 from pages.reports import count
 from pages.streaming import stopped_words
-from pages.visitors import asked, handle, visitor_of
+from pages.visitors import asked, handle_of, visitor_of
 from rgtg.config import COLUMN_NAMES
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.records import Comparison, Vote, new_id
@@ -53,7 +53,7 @@ class Voting:
         """The bar's value: which answers there are, which vote stands, and how far they came if they were stopped. `answers` is the id of
         the vote or undo that it answers: the page keeps that until then."""
         columns, stopped = on_screen(comparison), "" if self.workbench.running(comparison.id) else stopped_words(comparison)
-        value: dict[str, Any] = {"comparison": handle(self.workbench, comparison), "traces": [[t.column, t.id] for t in columns]}
+        value: dict[str, Any] = {"comparison": handle_of(self.workbench, comparison.id), "traces": [[t.column, t.id] for t in columns]}
         try:
             vote = self.workbench.current_vote(comparison.id, visitor)
         except RgtgError as error:  # the text is worth showing even where the database is not

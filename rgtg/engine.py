@@ -200,12 +200,17 @@ class _Round:
         rules = [method(run.method).make(run.params) for run in runs]
         guides = dict.fromkeys(ref.name for run in runs for ref, _ in run.guides)  # guides first: the next token depends on them
         names = [LM, *(guides | dict.fromkeys(ref.name for run in runs for ref in run.observers))]
+        readers = {name: models.reader(name) for name in names[1:]}
+        self.hosts = {name: LM if name in readers and readers[name].shares_rows else name for name in names}  # whose rows and forwards a model uses
         openings: dict[str, list[Opening]] = {name: [] for name in names}
         given: dict[str, list[Sequence[int]]] = {name: [] for name in names}
         slots: list[dict[str, range]] = [{} for _ in runs]
         for run, rule, own in zip(runs, rules, slots, strict=True):
             wanted = [(LM, rule.num_rows), *((ref.name, rule.num_rows) for ref, _ in run.guides), *((ref.name, 1) for ref in run.observers)]
             for name, num_rows in wanted:
+                if self.hosts[name] != name:
+                    own[name] = own[LM][:num_rows]
+                    continue
                 own[name] = range(len(openings[name]), len(openings[name]) + num_rows)
                 of_lm = [Opening(run.prompt, ids) for ids in row_prompts(run, lm.loaded.encode_prompt)] if name == LM else []
                 openings[name] += of_lm or [opening(run)] * num_rows
@@ -215,8 +220,11 @@ class _Round:
         self.batches: dict[str, RewardPrefixes] = {}
         for name in names[1:]:
             check_stopped()
-            self.batches[name] = models.reader(name).start(openings[name], given[name], longest + 2 * widest)
-        checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items()} | {LM: (models.base_lm, self.lm)}
+            shares, start = self.hosts[name] == LM, partial(readers[name].start, openings[name], given[name], longest + 2 * widest)
+            self.batches[name] = readers[name].over(self.lm) if shares else start()
+        checked = {name: (models.reward_model(name), batch) for name, batch in self.batches.items() if self.hosts[name] == name} | {
+            LM: (models.base_lm, self.lm)
+        }
         self.checks = {name: SpotCheck(model.name, batch, record_of(model), partial(self._note, name)) for name, (model, batch) in checked.items()}
         for run, rule, own in zip(runs, rules, slots, strict=True):
             followers: list[tuple[Follower, Sequence[int]]] = [
@@ -246,18 +254,22 @@ class _Round:
 
     def check_last(self, column: _Column) -> None:
         """Spot check at the end of a comparison, on the answer of its last column."""
-        for name, slots in column.slots.items():
+        for name, slots in self._hosts_of(column):
             self.checks[name].holds(slots[0])
 
     def end(self, column: _Column) -> Ended:
         column.ended = True
         column.notes += [remark for name in column.slots.keys() - {LM} if (remark := self.batches[name].remark) not in ("", *column.notes)]
-        checks = sum(self.checks[name].num_forwards[slot] for name, slots in column.slots.items() for slot in slots)
+        checks = sum(self.checks[name].num_forwards[slot] for name, slots in self._hosts_of(column) for slot in slots)
         return column.end(checks, self.cost(column))
 
     def cost(self, column: _Column) -> Cost:
-        positions = {name: sum(cache.positions_of(own) for cache in self.checks[name].batch.caches) for name, own in column.slots.items()}
+        positions = {name: sum(cache.positions_of(own) for cache in self.checks[name].batch.caches) for name, own in self._hosts_of(column)}
         return cost_of(column.run, column.cost, positions, LM)
+
+    def _hosts_of(self, column: _Column) -> list[tuple[str, Sequence[int]]]:
+        """The models that read a column in rows of their own, each with the column's slots."""
+        return [(name, slots) for name, slots in column.slots.items() if self.hosts[name] == name]
 
     def _note(self, name: str, text: str) -> None:
         for column in self.columns:
@@ -268,13 +280,13 @@ class _Round:
         asking = [(column, asks) for column in alive if (asks := column.asks(name))]
         if not asking:
             return
-        batch, answers = self.batches[name], dict[int, SlotRewards]()
+        batch, host, answers = self.batches[name], self.hosts[name], dict[int, SlotRewards]()
         for part in batch.in_parts({slot: ids for _, asks in asking for slot, ids in asks.items()}):
             check_stopped()
-            before = batch.num_forwards
-            answers |= self.checks[name].served(partial(batch.forward, part), list(part))
-            for column, _ in asking:
-                column.cost[name] += batch.num_forwards - before
+            before, unread = batch.num_forwards, batch.unread(part).keys()
+            answers |= self.checks[host].served(partial(batch.forward, part), list(part))
+            for column, asks in asking:
+                column.cost[host] += (batch.num_forwards - before) * (not unread.isdisjoint(asks))
         for column, asks in asking:
             column.receive(name, {slot: answers[slot] for slot in asks})
 
@@ -295,11 +307,13 @@ class _Round:
             return
         check_stopped()
         before = self.lm.num_forwards
+        waiting = [bool(self.lm.unread([column.slots[LM][row] for row in rows])) for column, rows in asking]
         slots = [column.slots[LM][row] for column, rows in asking for row in rows]
         log_probs = self.checks[LM].served(partial(self.lm.forward, slots), slots).log_softmax(-1)  # (rows, vocabulary)
         wanted = [(column.request, column.run.generation, len(rows)) for column, rows in asking if isinstance(column.request, Propose)]
-        for (column, _), proposals in zip(asking, propose(log_probs, wanted, asking[0][0].lm.loaded.num_tokens), strict=True):
-            column.cost[LM] += self.lm.num_forwards - before
+        num_forwards, proposed = self.lm.num_forwards - before, propose(log_probs, wanted, asking[0][0].lm.loaded.num_tokens)
+        for (column, _), unread, proposals in zip(asking, waiting, proposed, strict=True):
+            column.cost[LM] += num_forwards * unread
             if proposals is None:
                 column.fail(BadReward(f"Base LM `{column.lm.name}` returned probabilities that are NaN.", "", "Its weights may be damaged."))
             else:

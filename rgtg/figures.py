@@ -25,7 +25,7 @@ def estimate_words(seconds: float, num_steps: int, batch_size: int, kind: str) -
     return f"about {seconds_words(seconds)}: {num_steps:,} step{'s' * (num_steps != 1)} of {batch_size:,} {kind}"
 
 
-def wilson_interval(wins: float, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(wins: float, n: float, z: float = 1.96) -> tuple[float, float]:
     """Wilson score interval (1927) of the share wins / n, at 95 % for the default `z`; (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -71,6 +72,9 @@ class _Batch:
 
     caches, remark = (), ""
 
+    def unread(self, asks: Any) -> Any:
+        return asks
+
     def append(self, slot: int, token_id: int) -> None:
         self.texts[slot] += (token_id,)
 
@@ -117,6 +121,7 @@ class ToyLM(_Model):
 
 
 class ToyReward(_Model):
+    shares_rows = False
     guides = True
 
     def __init__(self, rewards: Mapping[Answer, float], name: str = "reward"):

@@ -24,6 +24,8 @@ from rgtg.models.prefixes import growing
 from rgtg.prompts import encode_prompt
 from rgtg.records import ModelCard, ModelRef, Run, Step
 
+ONE_EVERYDAY = [family if family == "llama" else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]  # test_prefix has them all
+
 
 @pytest.fixture
 def unchecked(monkeypatch):
@@ -57,7 +59,7 @@ def ids(steps: list[Step]) -> list[int]:
     return [s.token_id for s in steps]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE_EVERYDAY)
 def test_weight_zero_is_the_base_token_for_token_with_the_reward_model_at_work(family):
     loaded_models = models(family)
     names = ("args", "pargs", "base")
@@ -83,7 +85,7 @@ def test_greedy_pick_with_weight_zero_is_the_greedy_base():
     assert all(s.rank_before == 1 for s in steps[1])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE_EVERYDAY)
 def test_columns_together_give_what_each_gives_alone(family):
     loaded_models = models(family)
     runs = [

@@ -1,17 +1,19 @@
+import hashlib
 import json
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
-from store_records import make_comparison, make_trace, make_vote
+from store_records import make_comparison, make_step, make_trace, make_vote
 
-from rgtg.errors import BadData, BadSettings, StoreError
+from rgtg.errors import BadData, BadSettings, StoreError, UnknownRecord
 from rgtg.preferences.formats import read_examples
 from rgtg.records import Span
 from rgtg.store import rows
-from rgtg.store.export import FORMATS, export_preferences
+from rgtg.store.export import FORMATS, export_folder, export_preferences, first_rows
+from rgtg.store.history import HistoryFilter
 from rgtg.store.store import Store
 
 
@@ -21,15 +23,20 @@ def store(tmp_path):
         yield store
 
 
+PAIRS = ("preference", "preference_tokens", "training")
+
+
 def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def flip(path, marker):
-    """Turn one bit in the text after `marker`, as a failing disk would."""
+    """Turn one bit where the text `marker` begins, as a failing disk would; in its copy for the search too."""
     content = bytearray(path.read_bytes())
     at = content.index(marker.encode())
-    content[at] ^= 0x01
+    while at >= 0:
+        content[at] ^= 0x01
+        at = content.find(marker.encode(), at)
     path.write_bytes(bytes(content))
 
 
@@ -47,7 +54,7 @@ def test_a_pair_is_a_line_with_its_provenance(store, tmp_path):
     assert (report.num_pairs, report.num_comparisons, report.num_votes, report.skipped) == (1, 1, 1, {})
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", PAIRS)
 def test_a_format_has_the_same_columns_of_the_same_types_whatever_was_voted(store, tmp_path, format):
     """A vote without a strength or a mark, one with both, and answers of two tokenizers, which have no ids in common."""
     store.add_comparison(make_comparison("c1", "AB"), make_vote("v1", "c1", "A", seen="AB"))
@@ -102,7 +109,7 @@ def test_what_gave_no_pair_is_counted_by_cause(store, tmp_path):
     store.add_comparison(replace(make_comparison("m"), traces=traces), make_vote("v-m", "m", best="A"))
     report = export_preferences(store, tmp_path / "pairs.jsonl")
     assert report.num_pairs == 1
-    assert report.skipped == {"all_bad": 1, "equal_texts": 1, "error": 1, "no_vote": 1, "skip": 1, "tie": 1, "withdrawn": 1}
+    assert report.skipped == {"all_bad": 1, "equal_texts": 1, "error": 1, "skip": 1, "tie": 1, "withdrawn": 1}
 
 
 def test_token_format_has_prompt_and_answer_as_ids(store, tmp_path):
@@ -116,26 +123,30 @@ def test_token_format_has_prompt_and_answer_as_ids(store, tmp_path):
     assert report.skipped == {"no_token_ids": 1}
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", PAIRS)
 def test_an_export_unpacks_no_step(store, tmp_path, monkeypatch, format):
     store.add_comparison(make_comparison(), make_vote())
     monkeypatch.setattr(rows, "steps_of", lambda content: pytest.fail("steps were unpacked"))
     assert export_preferences(store, tmp_path / "pairs.jsonl", format).num_pairs == 3
 
 
-def test_an_export_reads_no_answer_of_a_comparison_that_gives_no_pair(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_only_a_format_that_needs_steps_reads_them(store, tmp_path, monkeypatch, format):
     store.add_comparison(make_comparison("good", "AB"), make_vote("v1", "good", "A", "AB"))
-    for verdict in ("tie", "all_bad", "skip"):
-        store.add_comparison(make_comparison(verdict), make_vote(f"v-{verdict}", verdict, best=None, verdict=verdict))
-    store.add_comparison(make_comparison("undone"), make_vote("v-undone", "undone"))
-    store.undo("undone")
     store.add_comparison(make_comparison("silent"))
-    read, trace_of = [], rows.trace_of
-    monkeypatch.setattr(rows, "trace_of", lambda row: read.append(row["id"]) or trace_of(row))
-    report = export_preferences(store, tmp_path / "pairs.jsonl")
-    assert read == ["good-A", "good-B"]
-    assert (report.num_pairs, report.num_comparisons, report.skipped["no_vote"]) == (1, 6, 1)
-    assert len([comparison for comparison, _ in store.facts() if comparison.traces]) == 6, "whoever asks for all facts gets them"
+    columns: set[str] = set()
+    reading = store._reading
+
+    @contextmanager
+    def watched():
+        with reading() as conn:
+            conn.set_authorizer(lambda action, table, column, *_: columns.add(f"{table}.{column}") or sqlite3.SQLITE_OK)
+            yield conn
+
+    monkeypatch.setattr(store, "_reading", watched)
+    report = export_preferences(store, tmp_path / "pairs.jsonl", format)
+    assert "traces.response" in columns and ("traces.steps" in columns) == FORMATS[format].steps
+    assert (report.num_comparisons, report.num_votes) == (1, 1), "nobody voted on the other one"
 
 
 def test_what_was_left_out_is_said_of_votes_alone(store, tmp_path):
@@ -305,3 +316,52 @@ def test_two_exports_pool_into_one_data_set_in_either_order(tmp_path, format, or
     loaded = datasets.load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded["margin"][:] == [{"a": 0.0, "b": 0.5}[name] for name in order]
     assert list(loaded) == [lines(tmp_path / f"{name}.jsonl")[0] for name in order]
+
+
+def test_an_excluded_vote_gives_no_row_and_is_counted_until_it_is_included_again(store, tmp_path):
+    for name in ("c1", "c2"):
+        store.add_comparison(make_comparison(name, "AB", prompt=name), make_vote(f"v-{name}", name, "A", "AB"))
+    store.exclude("v-c1", "a test of mine")
+    report = export_preferences(store, tmp_path / "pairs.jsonl")
+    assert [line["vote_id"] for line in lines(report.path)] == ["v-c2"] and report.left_out == "votes excluded: 1"
+    everyone = lines(export_preferences(store, tmp_path / "votes.jsonl", "votes").path)
+    assert [(row["vote_id"], row["excluded"]) for row in everyone] == [("v-c1", "a test of mine"), ("v-c2", "")]
+    store.exclude("v-c1", None)
+    assert len(first_rows(store)) == 2 and len(first_rows(store, limit=1)) == 1
+    with pytest.raises(UnknownRecord):
+        store.exclude("v9", "no such vote")
+
+
+def test_two_continuations_of_one_token_are_a_pair_of_partial_sequences(store, tmp_path):
+    branch = make_trace("c1-B", "B", parent_trace_id="c1-A", branch_position=1)
+    branch = replace(branch, steps=(branch.steps[0], replace(make_step(1, 99), text=" fine")))
+    store.add_comparison(replace(make_comparison("c1", "A"), traces=(make_trace("c1-A", "A"), branch)), make_vote("v1", "c1", "B", "AB"))
+    mark = store.add_mark(Span("m1", "c1-A", 1, 2, "goes_wrong"))
+    store.add_mark(Span("m2", "c1-B", 0, 1, "goes_wrong"))  # nothing else goes on from there
+    report = export_preferences(store, tmp_path / "prefix.jsonl", "prefix_preference")
+    (row,) = lines(report.path)
+    assert (row["prompt"], row["chosen"], row["rejected"]) == ("the food was good", " fine", " good")
+    assert (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"], row["num_prefix_tokens"]) == ("[3, 4, 5, 10]", "[99]", "[11]", 1)
+    assert (row["source"], row["vote_id"], row["mark_id"]) == ("vote", "v1", "")
+    assert report.skipped == {"no_continuation": 1, "repeat": 1}, "the mark says what the vote said"
+    store.undo("c1", mark.rater_id)
+    (row,) = lines(export_preferences(store, tmp_path / "prefix.jsonl", "prefix_preference").path)
+    assert (row["source"], row["vote_id"], row["mark_id"], row["chosen"]) == ("goes_wrong", "", "m1", " fine")
+
+
+def test_a_folder_has_every_format_in_every_type_and_a_manifest_of_them(store, tmp_path):
+    store.add_comparison(make_comparison("c1", "AB", prompt="=HYPERLINK(1)"), make_vote("v1", "c1", "A", "AB"))
+    made = export_folder(store, tmp_path / "one", ["preference", "unpaired"])
+    manifest = json.loads(made.manifest.read_text(encoding="utf-8"))
+    entry = manifest["formats"]["preference"]
+    assert (entry["rows"], entry["votes"], entry["columns"]["prompt"], entry["columns"]["margin"]) == (1, 1, "text", "number")
+    for entry in manifest["formats"].values():
+        for name, file in entry["files"].items():
+            assert hashlib.sha256((tmp_path / "one" / name).read_bytes()).hexdigest() == file["sha256"]
+    assert manifest["database"]["last_vote_seq"] == 1 and manifest["versions"].keys() == {"rgtg", "pyarrow"}
+    export_folder(store, tmp_path / "two", ["preference", "unpaired"])
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(names) == 7 and all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+    assert "'=HYPERLINK(1)" in (tmp_path / "one" / "preference.csv").read_text(encoding="utf-8")
+    narrow = export_folder(store, tmp_path / "none", ["preference"], [".jsonl"], wanted=HistoryFilter(method="base"))
+    assert narrow.reports["preference"].num_pairs == 0 and json.loads(narrow.manifest.read_text(encoding="utf-8"))["filter"] == {"method": "base"}

@@ -13,6 +13,7 @@ from rgtg.rewards.encoder import EncoderRewardModel
 from rgtg.rewards.kinds import KINDS
 from rgtg.rewards.made.kinds import MADE
 from rgtg.rewards.next_token import AutoregressiveRewardModel, VocabularyRewardModel
+from rgtg.rewards.probe import ProbeRewardModel
 from rgtg.rewards.scalar import ScalarRewardModel
 from rgtg.training.objectives import OBJECTIVES
 
@@ -76,6 +77,7 @@ def test_an_objective_has_the_paper_of_its_class(key):
         EncoderRewardModel,
         VocabularyRewardModel,
         AutoregressiveRewardModel,
+        ProbeRewardModel,
         *MADE.values(),
     ],
     ids=lambda c: c.__name__,

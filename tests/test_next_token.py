@@ -5,8 +5,8 @@ from functools import lru_cache
 import pytest
 import torch
 from test_engine import collect, ids
-from test_prefix import TEXTS, close, draw
-from tiny_models import FAMILIES, OTHERS, TOKEN_KINDS, tiny_lm, tiny_reward, tiny_token_reward
+from test_prefix import MOST_SLOW, TEXTS, close, draw
+from tiny_models import TOKEN_KINDS, tiny_lm, tiny_reward, tiny_token_reward
 
 from rgtg.config import GenerationConfig
 from rgtg.engine import Models, make_run
@@ -50,7 +50,7 @@ def test_the_rewards_of_the_whole_vocabulary_are_those_of_each_token(kind):
         assert prefixes.num_forwards == num + 1 + (model.reference is not None), "it was a candidate: only its successors are read"
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+@pytest.mark.parametrize("family", MOST_SLOW)
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_growing_prefixes_give_what_the_formula_gives(kind, family):
     model, lengths = tiny_token_reward(kind, family), PROMPT_LENGTHS

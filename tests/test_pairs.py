@@ -73,7 +73,7 @@ def test_equal_texts_failed_answers_and_answers_without_token_are_counted():
         make_trace("c1-A", "A", response="fine"),
         make_trace("c1-B", "B", response="fine"),
         make_trace("c1-C", "C", stop_reason="error"),
-        make_trace("c1-D", "D", num_steps=0, stop_reason="stopped"),
+        replace(make_trace("c1-D", "D", num_steps=0, stop_reason="stopped"), response=""),
         make_trace("c1-E", "E", response="poor", stop_reason="stopped"),
     )
     pairs, skipped = derive_pairs(comparison, [make_vote(best="A", seen="ABCDE")])
@@ -133,8 +133,8 @@ FAMILY = with_traces(
     ],
 )
 def test_branches_share_the_tokens_up_to_where_they_part(a, b, expected):
-    assert num_common(FAMILY.trace(a), FAMILY.trace(b), FAMILY) == expected
-    assert num_common(FAMILY.trace(b), FAMILY.trace(a), FAMILY) == expected
+    assert num_common(FAMILY.trace(a), FAMILY.trace(b), FAMILY.trace) == expected
+    assert num_common(FAMILY.trace(b), FAMILY.trace(a), FAMILY.trace) == expected
 
 
 def test_pair_of_a_branch_and_its_parent_carries_the_branch_position():

@@ -15,6 +15,8 @@ from rgtg.models.prefixes.cache import RowCache
 from rgtg.rewards.scalar import ScalarRewardModel
 from rgtg.system.stopping import stoppable
 
+FEW = ("llama", "mistral_w8", "bloom")  # no window, a window, positions from the mask
+MOST_SLOW = [family if family in FEW else pytest.param(family, marks=pytest.mark.slow) for family in (*FAMILIES, *OTHERS)]
 TEXTS = [[0, 5, 17, 40, 8, 61, 23], [0, 9], [0, 33, 71, 12, 90]]
 
 
@@ -132,7 +134,7 @@ def test_cached_log_probs_equal_plain_ones(family):
     law_of_log_probs(tiny_lm(family))
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+@pytest.mark.parametrize("family", MOST_SLOW)
 def test_batched_equals_single(family):
     law_of_batches(tiny_lm(family), tiny_reward(family))
 
@@ -226,7 +228,7 @@ def test_candidate_equal_to_pad_is_scored_as_the_token_it_is():
     close(torch.tensor(found), plain_rewards(reward_model, [TEXTS[0] + [1], TEXTS[0] + [5]]))
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+@pytest.mark.parametrize("family", MOST_SLOW)
 def test_a_long_text_that_is_read_in_pieces_obeys_the_laws(family, monkeypatch):
     monkeypatch.setattr(growing, "PART_ON_CPU", 4)  # two tokens of a text at once
     law_of_rewards(tiny_reward(family))

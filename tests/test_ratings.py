@@ -155,6 +155,7 @@ def test_alpha_is_that_of_a_table_worked_out_by_hand():
     units = {"1": {"x": "a", "y": "a"}, "2": {"x": "a", "y": "a"}, "3": {"x": "b", "y": "b"}, "4": {"x": "a", "y": "b"}}
     assert krippendorff(units) == pytest.approx(8 / 15)
     assert krippendorff({}) is None and krippendorff({"1": {"x": "a", "y": "a"}}) == 1.0
+    assert krippendorff({"1": {"x": "a"}}) is None
 
 
 def test_agreement_counts_comparisons_of_two_raters_and_repeats_of_one():

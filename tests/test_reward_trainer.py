@@ -64,7 +64,8 @@ def test_every_objective_lowers_its_loss_on_eight_pairs(objective):
     }
     options |= {"pad": {"unequal_lengths": "pad"}, "linear": {"weights": "linear"}}
     objective = OBJECTIVES[name](**{k: v for key in more for k, v in options[key].items()})
-    config = replace(CONFIG, objective=objective, batch_size=8, max_steps=6, learning_rate=3e-4)
+    rates = {"learning_rate": 1e-2, "dropout": TrainingConfig.dropout} if objective.frozen else {"learning_rate": 3e-4}
+    config = replace(CONFIG, batch_size=8, max_steps=6, **rates, objective=objective)
     _, said = trained(config)
     losses = [line.loss for line in said]
     step = 2 if objective.options.get("constraint") == "alternate" else 1  # pairs and values in turn

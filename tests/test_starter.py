@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from test_terminal import bars
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
 
 from rgtg.errors import BadData
+from rgtg.models.lm import BaseLM
 from rgtg.models.loading import check_same_tokens, load_causal_lm
 from rgtg.records import ModelCard
 from rgtg.rewards.kinds import load_reward_model
@@ -23,6 +25,7 @@ from rgtg.tools.starter import dev_pairs, half_of, half_pairs, make_starter, pac
 GOOD, BAD = ("good", "great", "tasty", "friendly", "fresh"), ("bad", "awful", "cold", "rude", "stale")
 CAUSAL = ("base-lm", "vocabulary", "autoregressive", "plain-autoregressive")
 MODELS = (*CAUSAL, "partial", "full", "judge", "plain-partial")
+PROBE = "probe"  # a head on the base LM
 
 
 def sentences(words: tuple[str, ...], num: int, seed: int) -> list[str]:
@@ -148,7 +151,7 @@ def test_packed_rows_are_whole_texts_and_not_too_long():
 
 
 def test_each_folder_is_a_plain_transformers_folder_in_half_precision_with_its_card(made):
-    assert sorted(p.name for p in made.iterdir()) == sorted([*MODELS, "README.md", "known.json"])
+    assert sorted(p.name for p in made.iterdir()) == sorted([*MODELS, PROBE, "README.md", "known.json"])
     for name in MODELS:
         folder, kind = made / name, AutoModelForCausalLM if name in CAUSAL else AutoModelForSequenceClassification
         _, info = kind.from_pretrained(folder, output_loading_info=True)
@@ -161,7 +164,7 @@ def test_each_folder_is_a_plain_transformers_folder_in_half_precision_with_its_c
 
 
 def test_the_cards_say_what_each_was_taught(made):
-    cards = {name: ModelCard.read(made / name) for name in MODELS}
+    cards = {name: ModelCard.read(made / name) for name in (*MODELS, PROBE)}
     assert {name: (c.kind, c.objective, c.base_lm) for name, c in cards.items()} == {
         "base-lm": ("base_lm", "", ""),
         "partial": ("reward_model", "partial", "starter"),
@@ -169,6 +172,7 @@ def test_the_cards_say_what_each_was_taught(made):
         "vocabulary": ("reward_model", "vocabulary", "starter"),
         "autoregressive": ("reward_model", "autoregressive", "starter"),
         "judge": ("judge", "full", "starter"),
+        "probe": ("reward_model", "probe", "starter"),
         "plain-partial": ("reward_model", "partial", "starter"),
         "plain-autoregressive": ("reward_model", "autoregressive", "starter"),
     }
@@ -182,6 +186,8 @@ def test_what_was_made_fits_together_and_passes_the_door(made):
     lm = load_causal_lm(str(made / "base-lm"), device="cpu")
     for name in MODELS[1:]:
         check_same_tokens(load_reward_model(str(made / name), device="cpu").loaded, lm)
+    probe = load_reward_model(str(made / PROBE), device="cpu", find_reference=lambda ref: BaseLM.of(lm))
+    assert probe.loaded.model is lm.model
 
 
 def test_a_second_call_passes_over_what_is_there(made, corpus, monkeypatch):
@@ -213,7 +219,7 @@ def test_the_readme_has_the_figures_of_the_cards(made):
 
 @pytest.fixture(scope="module")
 def shipped(starter) -> Path:
-    missing = [name for name in MODELS if not (starter / name / "card.json").is_file()]
+    missing = [name for name in (*MODELS, PROBE) if not (starter / name / "card.json").is_file()]
     if missing:
         pytest.skip(f"data/starter has no {', '.join(missing)}")
     return starter
@@ -256,10 +262,13 @@ def rewards_along(model, rows: list[list[int]], objective: str) -> list[list[flo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS[1:])
+@pytest.mark.parametrize("name", (*MODELS[1:], PROBE))
 def test_cards_of_the_shipped_starter_are_what_the_weights_give(shipped, dev, name):
-    card, tokenizer = ModelCard.read(shipped / name), AutoTokenizer.from_pretrained(shipped / name)
-    model = (AutoModelForCausalLM if name in CAUSAL else AutoModelForSequenceClassification).from_pretrained(shipped / name, dtype=torch.float32)
+    card, folder = ModelCard.read(shipped / name), shipped / ("base-lm" if name == PROBE else name)
+    tokenizer, kind = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM if name in CAUSAL else AutoModelForSequenceClassification
+    model = kind.from_pretrained(folder, dtype=torch.float32, **({"num_labels": 1} if name == PROBE else {}))
+    if name == PROBE:
+        model.score.weight.data.copy_(load_file(shipped / name / "model.safetensors")["score.weight"])
     model = model.eval()
     pairs = recipe.GUIDES[name].taste.held_out(tokenizer, {f"dev.{side}": lines for side, lines in dev.items()})
     sides = [[list(ids) for ids in side] for side in zip(*((pair.chosen_ids, pair.rejected_ids) for pair in pairs), strict=True)]

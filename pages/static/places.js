@@ -49,6 +49,14 @@ rgtg.address = (element, props, trigger) => {
     const prompt = rgtg.views[column].head?.prompt ?? "";
     if (column === "A") document.title = prompt ? `${prompt.length > 60 ? prompt.slice(0, 59) + "…" : prompt} – rgtg` : "rgtg";
   });
+  // open a comparison in place, as a link to it would
+  rgtg.goTo = (comparison) => {
+    const address = new URL(location.href);
+    address.search = "?comparison=" + encodeURIComponent(comparison);
+    if (rgtg.running()) return void location.assign(address);
+    if (comparison !== rgtg.asked()) history.pushState(null, "", address);
+    trigger("open", { comparison });
+  };
   addEventListener("popstate", () => {
     if (!element.isConnected || rgtg.asked() === shown) return;
     if (rgtg.running()) location.reload(); // what is still on its way must not come over the other one

@@ -1,4 +1,11 @@
 // Line-ups: choose one, save the columns as one's own, export it to a file, open it from one. The value is JSON (pages/presets.py).
+rgtg.download = (name, content, type) => {
+  const link = rgtg.el("a", { href: URL.createObjectURL(new Blob([content], { type })), download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+};
 rgtg.lineUps = (element, props, trigger, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
@@ -6,19 +13,12 @@ rgtg.lineUps = (element, props, trigger, watch) => {
   let value = { line_ups: [] }, downloaded = "";
   const chosen = () => value.line_ups.find((one) => one.key === value.chosen);
 
-  function download({ name, text }) {
-    const link = el("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })), download: name });
-    document.body.append(link);
-    link.click();
-    link.remove();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  }
   function draw() {
     const open = root.querySelector("details")?.open, focused = document.activeElement?.closest?.("#line-up-bar") && document.activeElement.id;
     value = { line_ups: [], ...JSON.parse(props.value || "{}") };
     if (value.file && value.at !== downloaded) {
       downloaded = value.at;
-      download(value.file);
+      rgtg.download(value.file.name, value.file.text, "application/json");
     }
     const choices = [["", NONE], ...value.line_ups.map((one) => [one.key, one.title, one.ships ? "shipped" : "your own", one.about || null])];
     const picker = rgtg.field({ label: "Line-up", choices, help: "A set of methods, side by side" }, value.chosen ?? "", "line-up", (key) => (key ? trigger("choose", { key }) : null));

@@ -97,6 +97,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     button("undo", "U", "Undo", "Undo the vote (key U)", () => say({ kind: "undo" })),
     note,
     more,
+    el("button", { id: "history-open", type: "button", class: "plain", title: "Earlier comparisons (key H)", "data-key": "H", "aria-expanded": "false", onclick: () => rgtg.tell("history"), text: "History" }),
     link,
     copyAs,
     el("button", { id: "sweep-this", type: "button", class: "plain", title: "Try a grid of weights on this prompt", "aria-expanded": "false", "aria-controls": "sweep", onclick: () => rgtg.tell("sweep"), text: "Sweep this" }),

@@ -1,4 +1,4 @@
-"""The command line: rgtg generate | score | train | sweep | export | results | models | starter | bench.
+"""The command line: rgtg generate | score | train | sweep | import | export | history | results | backup | restore | models | starter | bench.
 
 Parses options, calls the workbench and prints the results; `terminal` prints errors. Knows nothing of Gradio.
 """
@@ -14,17 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg.cli import collect as collect_command
 from rgtg.cli import results as results_command
 from rgtg.cli import sweep as sweep_command
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
 from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
-from rgtg.errors import BadSettings, OverBudget, door
+from rgtg.errors import BadSettings, OverBudget
 from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.models.catalog import is_folder, split_label
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
-from rgtg.store.export import FORMATS
 from rgtg.workbench.columns.line_ups import line_up_columns
 from rgtg.workbench.report.meter import cost_of
 from rgtg.workbench.report.others import other_answers_json
@@ -91,9 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     sweep_command.add_options(sweep, PROMPT_FILES)
     _run_options(sweep)
 
-    export = _command(commands, "export", _export, "export votes as preference data")
-    export.add_argument("--format", default="preference", choices=tuple(FORMATS), help="`preference` is the format of trl (preference)")
-    export.add_argument("--out", type=Path, required=True, help="the JSON Lines file to write")
+    for name, about in collect_command.ABOUT.items():
+        collect_command.OPTIONS[name](_command(commands, name, collect_command.COMMANDS[name], about))
 
     results_command.add_options(_command(commands, "results", results_command.results, results_command.ABOUT))
 
@@ -314,14 +313,6 @@ def _score(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     sweep_command.sweep(options, partial(_workbench, options), partial(_columns, options=options), _list_folder, partial(_offering_yes, options))
-
-
-def _export(options: argparse.Namespace) -> None:
-    workbench = _workbench(options)
-    with door(f"`{options.out}` cannot be written.", kind=BadSettings), terminal.ProgressBar(options, "comparisons") as bar:
-        report = workbench.export(options.out, options.format, bar)
-    print(json.dumps({"path": str(report.path), "num_pairs": report.num_pairs, "skipped": dict(report.skipped)}, ensure_ascii=False))
-    workbench.close()
 
 
 def _models(options: argparse.Namespace) -> None:

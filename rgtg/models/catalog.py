@@ -27,6 +27,7 @@ OTHER_HEADS = re.compile(  # names of a head in TRL, OpenRLHF, InternLM, Eurus, 
     r"(?:value_head|v_head|v_head\.summary|regression_head|regression_layer|reward_head|rm_head|score_head|scalar_head|classifier)\.weight"
 )
 MAX_LABELS = 1000
+PROBE = "RgtgProbe"  # architecture in the config.json of a head on a base LM's states
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,11 @@ def config_in(path: Path, name: str) -> dict[str, Any]:
 def has_scalar_head(config: Mapping[str, Any]) -> bool:
     """Whether a config is that of a sequence-classification model, which has a head for rewards or classes."""
     return "SequenceClassification" in (config.get("architectures") or [""])[0]
+
+
+def is_probe(config: Mapping[str, Any]) -> bool:
+    """Whether a config is that of a probe, whose folder holds a head alone."""
+    return PROBE in (config.get("architectures") or [])
 
 
 def labels_in(folder: Path) -> tuple[str, ...]:

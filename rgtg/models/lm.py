@@ -23,7 +23,7 @@ class LMPrefixes:
 
     def __init__(self, lm: "BaseLM", rows: GrowingRows, prompt_lengths: Sequence[int]):
         self.lm, self.rows = lm, rows
-        self._prompt_lengths = list(prompt_lengths)
+        self.prompt_lengths = list(prompt_lengths)
 
     @property
     def num_forwards(self) -> int:
@@ -39,7 +39,11 @@ class LMPrefixes:
 
     def truncate(self, slot: int, num_tokens: int) -> None:
         """Cut the response of a slot to its first `num_tokens` tokens."""
-        self.rows.truncate(slot, self._prompt_lengths[slot] + num_tokens)
+        self.rows.truncate(slot, self.prompt_lengths[slot] + num_tokens)
+
+    def unread(self, slots: Sequence[int]) -> list[int]:
+        """The slots for which `forward` makes a forward."""
+        return [slot for slot in slots if not self.rows.is_fed(slot)]
 
     @torch.inference_mode()
     def forward(self, slots: Sequence[int]) -> Tensor:

@@ -26,7 +26,9 @@ class Columns:
     """The column, or the path into one (`question.full_text`, `completions.response`), that holds each part of a row; "" where none.
 
     A path goes into objects by name and into lists by number, or through all of a list. `prompt` may be joined of several:
-    `instruction+input`. `wins` are the values of the winner that stand for the first and the second answer, as `1|2`; `-|+` reads its sign.
+    `instruction+input`. `wins` are the values of the winner that stand for the first and the second answer, as `1|2`; `-|+` reads its sign. A
+    `winner` of several columns, `annotator1+annotator2`, has a rater for each; `answers` may be several columns too. `pairs` has a winner for
+    each two of the answers in order (1 and 2, 1 and 3, …, 2 and 3, …), `spans` marks in the first answer.
     """
 
     prompt: str = ""
@@ -39,6 +41,7 @@ class Columns:
     score_a: str = ""
     score_b: str = ""
     answers: str = ""
+    pairs: str = ""
     scores: str = ""
     ranks: str = ""
     labels: str = ""
@@ -48,6 +51,9 @@ class Columns:
     weight: str = ""
     margin: str = ""
     rater: str = ""
+    spans: str = ""
+    model_a: str = ""
+    model_b: str = ""
     wins: str = ""
 
     @classmethod
@@ -65,7 +71,8 @@ class Columns:
         columns = cls(**roles)
         if text.strip() and columns.form is None:
             ways = (
-                "chosen and rejected; a, b and winner; a, b, score_a and score_b; answers with scores, ranks or labels; response with label or score"
+                "chosen and rejected; a, b and winner; a, b, score_a and score_b; answers with scores, ranks, labels or pairs; "
+                "response with label, score or spans"
             )
             raise BadSettings("The columns name no preference.", f"Found {', '.join(roles) or 'nothing'}.", f"Give {ways}.", "columns")
         return columns
@@ -88,7 +95,7 @@ def _joined(path: str) -> tuple[str, ...]:
 
 FORMS = (
     ("chosen", "rejected"), ("a", "b", "winner"), ("a", "b", "score_a", "score_b"), ("answers", "scores"), ("answers", "ranks"),
-    ("answers", "labels"), ("response", "label"), ("response", "score"),
+    ("answers", "labels"), ("answers", "pairs"), ("response", "label"), ("response", "score"), ("response", "spans"),
 )  # fmt: skip
 
 
@@ -107,7 +114,8 @@ class Layout:
 
 @cache
 def _needs(columns: Columns) -> tuple[frozenset[str], tuple[str, ...]]:
-    paths = [path for path in columns.paths if path not in (columns.weight, columns.margin, columns.rater, columns.system)]
+    optional = {columns.weight, columns.margin, columns.rater, columns.system, columns.spans, columns.model_a, columns.model_b}
+    paths = [path for path in columns.paths if path not in optional or path == columns.response]
     return frozenset(path.split(".")[0] for path in paths), tuple(path for path in paths if "." in path)
 
 
@@ -129,6 +137,16 @@ LAYOUTS = (
     Layout(f"{BATTLE} (PKU-SafeRLHF)", Columns(a="response_0", b="response_1", winner="better_response_id", wins="0|1")),
     Layout("two scored answers, ties left out (WebGPT)", Columns(a="answer_0", b="answer_1", score_a="score_0", score_b="score_1")),
     Layout(f"{BATTLE} (HelpSteer3)", Columns(a="response1", b="response2", winner="overall_preference", wins="-|+")),
+    Layout(
+        "two answers and a winner by each of three raters, ties left out (PandaLM)",
+        Columns(a="response1", b="response2", winner="annotator1+annotator2+annotator3", wins="1|2"),
+    ),
+    Layout(
+        "four answers, compared two by two, with spans marked in the first, ties left out (QA feedback)",
+        Columns(
+            prompt="question", answers="prediction 1+prediction 2+prediction 3+prediction 4", pairs="preference", spans="feedback.errors", wins="1|2"
+        ),
+    ),
     Layout(f"{BATTLE} (AlpacaFarm)", Columns(a="output_1", b="output_2", winner="preference", wins="1|2")),
     Layout(f"{BATTLE} (summaries)", Columns(prompt="info.post", a="summaries.0.text", b="summaries.1.text", winner="choice", wins="0|1")),
     Layout(f"{BATTLE} (a vote log of FastChat)", Columns(a="states.0.messages", b="states.1.messages", winner="type")),
@@ -176,11 +194,37 @@ LAYOUTS = (
 )  # fmt: skip
 KNOWN_WORDS = {  # names that may be read beside those of a layout
     "prompt", "instruction", "input", "question", "query", "context", "conversations", "conversation", "messages", "trajectory", "history", "system",
-    "message_id", "parent_id", "role", "rank",
+    "message_id", "parent_id", "role", "rank", "model_a", "model_b", "judge", "annotator", "annotator_id", "worker", "worker_id", "labeler",
     "system_prompt", "turns", "text", "post", "weight", "margin", "rater_id", "num_common", "chosen_ids", "rejected_ids", "prompt_ids",
     "num_prompt_ids", "chosen_marks", "rejected_marks", "chosen_spans", "rejected_spans", "chosen_stop_reason", "rejected_stop_reason",
 }  # fmt: skip
 KNOWN = frozenset(KNOWN_WORDS | {path.split(".")[0] for layout in LAYOUTS for path in layout.columns.paths})
+
+
+SCORES = frozenset((
+    "score", "rating", "reward", "overall_score", "fine-grained_score", "helpfulness", "correctness", "coherence", "complexity", "verbosity",
+    "honesty",
+    "truthfulness", "instruction_following", "harmlessness", "quality", "relevance", "fluency", "scores", "ratings", "rewards", "overall",
+))  # fmt: skip
+
+
+def scores_of(row: Row, columns: Columns) -> set[str]:
+    """The paths in a row that hold scores, of which any may decide."""
+    if columns.score:
+        return {columns.score, *(name for name, value in row.items() if name.lower() in SCORES and _is_number(value))}
+    if "." not in columns.scores:
+        return {columns.scores, *(name for name, value in row.items() if name.lower() in SCORES and isinstance(value, (list, tuple)))}
+    path, _, _ = columns.scores.rpartition(".")
+    items = fetch(row, path)
+    keys = {name for item in items if isinstance(item, Mapping) for name, value in item.items() if name.lower() in SCORES and _is_number(value)}
+    return {columns.scores, *(f"{path}.{name}" for name in keys)}
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and value is not None and float(value) == float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def layout_of(row: Row, names: Iterable[str]) -> Layout | None:
@@ -238,7 +282,7 @@ def _step(value: Any, name: str, path: str, before: str) -> Any:
 
 
 def winner_of(value: Any, columns: Columns) -> str:
-    """ "a", "b" or "tie". Raises BadRow where the value says none of them."""
+    """ "a", "b", "tie", or "both_bad" for a tie of two bad answers. Raises BadRow where the value says none of them."""
     if value is None:
         raise BadRow(f"`{columns.winner}` is null: nobody has won.", "Mend or remove the row.")
     word = re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_") if isinstance(value, str) else value
@@ -252,7 +296,7 @@ def winner_of(value: Any, columns: Columns) -> str:
                 return side
     if isinstance(word, str):
         if word in TIES or word.startswith(("tie", "both_", "bothbad")):
-            return "tie"
+            return "both_bad" if re.search(r"both_?bad|both_are_bad", word) else "tie"
         if not columns.wins and word in LEFT | {columns.a.lower()}:
             return "a"
         if not columns.wins and word in RIGHT | {columns.b.lower()}:

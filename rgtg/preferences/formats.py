@@ -12,14 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from rgtg.errors import BadData
-from rgtg.preferences.columns import KNOWN, Columns, Layout, Row, chosen_layout, layout_of, number_of
-from rgtg.preferences.parts import MARKS, Example, Labelled, Mark, RowParts
+from rgtg.preferences.columns import KNOWN, Columns, Layout, Row, chosen_layout, layout_of, number_of, scores_of
+from rgtg.preferences.items.examples import MARKS, Example, Labelled, Mark, Marked
+from rgtg.preferences.parts import RowParts
 from rgtg.preferences.rows import CELLS, NumberedRow, Rows
 from rgtg.preferences.text_rows import BadRow, excerpt
 from rgtg.preferences.turns import LeftOut, Prompt, kind_of, messages, text_of
 from rgtg.prompts import Message
 
-__all__ = ["MARKS", "Example", "Labelled", "Mark", "Prompt", "Reading", "read", "read_back", "read_examples", "write_back"]
+__all__ = [
+    "MARKS",
+    "Example",
+    "Labelled",
+    "Mark",
+    "Marked",
+    "Prompt",
+    "Reading",
+    "read",
+    "read_back",
+    "read_examples",
+    "read_judgements",
+    "write_back",
+]
 
 SHAPES = (
     "`prompt`, `chosen`, `rejected`; conversations with `chosen` and `rejected`; `chosen_ids`, `rejected_ids`; complete dialogues as `chosen`, "
@@ -28,6 +42,7 @@ SHAPES = (
 )
 LEFT_OUT = {
     "even": "a tie, or equal scores",
+    "no_preference": "spans are marked in it, and it is no preference",
     "other_prompts": "its sides answer different prompts",
     "no_answer": "it does not end with the assistant's answer",
     "alone": "the only answer to its prompt, with nothing to compare it with",
@@ -42,6 +57,7 @@ IN_TREE, OF_A_TREE = frozenset(["message_id", "text", "role"]), "ranked answers 
 
 
 Item = Example | Labelled
+Judgement = Item | Marked
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,7 @@ class Reading:
     left_out: tuple[tuple[str, int], ...] = ()
     not_read: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
 
 
 def read_examples(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0) -> list[Example] | list[Labelled]:
@@ -67,6 +84,16 @@ def read(source: str | Path, split: str = "train", columns: str = "", max_bad_ro
     """Read a file, a folder of shards or a hub data set. Raises BadData naming the row where more than `max_bad_rows` cannot be read,
     BadSettings where `columns` (see `Columns.of`) is no column mapping."""
     reader = _Reader(str(source), columns, max_bad_rows)
+    rows = Rows(source, split, reader.known)
+    for row in rows:
+        reader.add(row)
+    return reader.end(rows.left)
+
+
+def read_judgements(source: str | Path, split: str = "train", columns: str = "") -> Reading:
+    """All that a source says, as votes: ties too, and marked answers, which are no preference. `ask` of the reading names scores of which any
+    may decide. Raises as `read`; no row may be unreadable."""
+    reader = _Reader(str(source), columns, 0, judgements=True)
     rows = Rows(source, split, reader.known)
     for row in rows:
         reader.add(row)
@@ -129,11 +156,12 @@ class _Tree:
 class _Reader:
     """Reads row after row, and counts what is kept and left out."""
 
-    def __init__(self, name: str, columns: str, max_bad_rows: int):
+    def __init__(self, name: str, columns: str, max_bad_rows: int, judgements: bool = False):
+        self._judgements, self._scores, self._flags = judgements, set[str](), 0
         self._name, self._max_bad_rows, self._chosen = name, max_bad_rows, chosen_layout(Columns.of(columns)) if columns.strip() else None
         named = {path.split(".")[0] for path in self._chosen.columns.paths} | set(self._chosen.columns.paths) if self._chosen else set()
         self.known = KNOWN | named
-        self._examples: list[Item] = []
+        self._examples: list[Any] = []
         self._left_out, self._layouts, self._seen, self._used = Counter[str](), Counter[str](), set[str](), set[str]()
         self._numbers: dict[str, set[int]] = {}
         self._faults: list[str] = []
@@ -175,7 +203,7 @@ class _Reader:
         names = [name for name, value in row.items() if value is not None]
         self._seen |= {name for name in names if row[name] not in ("", [], {})}
         before = len(self._examples)
-        part = RowParts(numbered.number, row, numbered.kind == CELLS)
+        part = RowParts(numbered.number, row, numbered.kind == CELLS, self._chosen.columns if self._chosen else Columns())
         if part.has_ids and not self._chosen:
             self._keep(part.ids(), "token ids")
         elif not self._chosen and IN_TREE.issubset(names) and "parent_id" in row:
@@ -196,32 +224,47 @@ class _Reader:
             example, how = part.pair(columns)
             self._keep(example, how if not self._chosen else layout.words)
         elif form[0] == "a":
-            self._keep(part.battle(columns), layout.words)
+            for example in (examples := part.battles(columns)):
+                self._judge(example, layout.words)
+            self._flags += part.num_flags // max(1, len(examples))
         elif form == ("answers", "labels"):
-            for step in part.steps(columns):
+            for step in [part.stepped(columns)] if self._judgements else part.steps(columns):
                 self._keep(step, layout.words)
         elif form[0] == "answers":
-            pairs, num_ties, num_answers = part.scored(columns)
+            pairs, num_answers = part.compared(columns) if columns.pairs else part.scored(columns)
             self._numbers.setdefault(layout.words, set()).add(num_answers)
-            self._left_out["even"] += num_ties
             for pair in pairs:
-                self._keep(pair, layout.words)
+                self._judge(pair, layout.words)
             self._layouts[layout.words] += 0
         elif form == ("response", "label"):
             self._keep(part.labelled(columns), layout.words)
+        elif form == ("response", "spans"):
+            if not self._judgements:
+                raise LeftOut("no_preference", "It has marked spans and no preference.")
+            self._keep(part.marked(columns), layout.words)
         else:
             prompt, answer, score = part.graded(columns)
             self._layouts[layout.words] += 1
             self._graded.setdefault(prompt, []).append((score, answer, part))
+        if self._judgements and not self._chosen and (columns.score or columns.scores):
+            self._scores |= scores_of(part.row, columns)
 
-    def _keep(self, example: Item, words: str) -> None:
+    def _judge(self, example: Example, words: str) -> None:
+        """Keep a preference; a tie is kept where all that was said is read, and else left out."""
+        if example.tie and not self._judgements:
+            self._left_out["even"] += 1
+            self._first_out = self._first_out or f"Row {example.row}: It is a tie."
+        else:
+            self._keep(example, words)
+
+    def _keep(self, example: Judgement, words: str) -> None:
         if self._examples and type(self._examples[0]) is not type(example):
             found = f"Row {example.row} is the first of the other kind."
             raise BadData(f"`{self._name}` mixes pairs and labelled texts.", found, "Give two files.")
         self._layouts[words] += 1
         self._examples.append(example)
 
-    def _count(self, example: Item) -> None:
+    def _count(self, example: Judgement) -> None:
         prompt = example.prompt if isinstance(example.prompt, str) else "".join(content for _, content in example.prompt)
         answers = (example.chosen, example.rejected) if isinstance(example, Example) else (example.response,)
         self._num_characters += len(prompt) + sum(map(len, answers))
@@ -240,7 +283,8 @@ class _Reader:
             raise BadData(f"`{self._name}` holds no preferences.", f"Of {self._num_rows} rows {causes}. {first}".strip(), f"A row has {SHAPES}.")
         not_read = sorted(filter(None, (self._seen | not_loaded) - self._used - OURS))
         read_as = "" if {"comparison_id", "vote_id"} <= self._seen else self._read_as()  # our own exports need no words
-        return Reading(tuple(self._examples), self._num_rows, read_as, left_out, tuple(not_read), tuple(self._faults))
+        ask = tuple(sorted(self._scores)) if len(self._scores) > 1 else ()
+        return Reading(tuple(self._examples), self._num_rows, read_as, left_out, tuple(not_read), tuple(self._faults), ask)
 
     def _compare_graded(self) -> None:
         """Add the pairs of answers that came in rows of their own."""
@@ -254,12 +298,12 @@ class _Reader:
             self._left_out["alone"] += len(answers) == 1
             for i, one in enumerate(answers):
                 for other in answers[i + 1 :]:
-                    if one[0] == other[0]:
-                        self._left_out["even"] += 1
-                        continue
-                    (_, chosen, part), (_, rejected, _) = (one, other) if one[0] > other[0] else (other, one)
-                    self._keep(Example(part.number, prompt, chosen, rejected, **part.pair_fields()), "")
-                    self._count(self._examples[-1])
+                    (_, chosen, part), (_, rejected, _) = (one, other) if one[0] >= other[0] else (other, one)
+                    tie = "equal" if one[0] == other[0] else ""
+                    before_count = len(self._examples)
+                    self._judge(Example(part.number, prompt, chosen, rejected, **part.pair_fields(), tie=tie), "")
+                    for example in self._examples[before_count:]:
+                        self._count(example)
 
     def _read_as(self) -> str:
         words = []
@@ -268,7 +312,9 @@ class _Reader:
                 counts = sorted(self._numbers.get(layout, {0}))
                 many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
                 words.append((layout.replace("{n}", many), number))
-        return "; ".join(f"{layout} ({number:,})" if len(words) > 1 else layout for layout, number in words)
+        words = [(layout.replace(", ties left out", ""), number) for layout, number in words] if self._judgements else words
+        layouts = [f"{layout} ({number:,})" if len(words) > 1 else layout for layout, number in words]
+        return "; ".join(layouts + ([f"true or false as the text of an answer ({self._flags:,})"] if self._flags else []))
 
 
 def _no_layout(row: Row) -> BadRow:

@@ -4,7 +4,9 @@ Pure functions; knows nothing of the store, models or training.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from sys import maxsize
+from typing import Protocol
 
 from rgtg.records import Comparison, Pair, Trace, Vote
 
@@ -97,21 +99,37 @@ def _says(vote: Vote) -> tuple:
     return vote.verdict, vote.best_trace_id, frozenset(vote.seen_trace_ids), vote.strength, vote.reasons, vote.comment
 
 
-def num_common(a: Trace, b: Trace, comparison: Comparison) -> int:
+def num_tokens(trace: Trace) -> int:
+    """Number of tokens of an answer, also of one whose steps are not here."""
+    return int(getattr(trace.steps, "num_tokens", len(trace.steps)))
+
+
+class Branched(Protocol):
+    """What tells how answers branched off one another: a `Trace`, or what is read of one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def parent_trace_id(self) -> str | None: ...
+    @property
+    def branch_position(self) -> int | None: ...
+
+
+def num_common(a: Branched, b: Branched, find: Callable[[str], Branched | None]) -> int:
     """Number of leading tokens that two traces share by construction: up to where one branched off the other, or the smaller of
-    the positions at which they left a common ancestor; 0 for independent answers."""
-    of_a, of_b = _kept(a, comparison), _kept(b, comparison)
+    the positions at which they left a common ancestor; 0 for independent answers. `find` gives a trace by its id."""
+    of_a, of_b = _kept(a, find), _kept(b, find)
     return max((min(of_a[trace_id], of_b[trace_id]) for trace_id in of_a.keys() & of_b.keys()), default=0)
 
 
-def _kept(trace: Trace, comparison: Comparison) -> dict[str, int]:
-    """{id of the trace or an ancestor: number of its leading tokens that the trace has}."""
-    num_kept = len(trace.steps)
+def _kept(trace: Branched, find: Callable[[str], Branched | None]) -> dict[str, int]:
+    """{id of the trace or an ancestor: number of its leading tokens that the trace has}; all of its own."""
+    num_kept = maxsize
     shared = {trace.id: num_kept}
     while trace.parent_trace_id is not None and trace.parent_trace_id not in shared:
         num_kept = min(num_kept, trace.branch_position or 0)
         shared[trace.parent_trace_id] = num_kept
-        parent = comparison.trace(trace.parent_trace_id)
+        parent = find(trace.parent_trace_id)
         if parent is None:
             break
         trace = parent
@@ -130,7 +148,7 @@ def _cause(best: Trace, other: Trace) -> str | None:
     """Why two answers give no pair; None where they give one."""
     if "error" in (best.stop_reason, other.stop_reason):
         return "error"
-    if not best.steps or not other.steps:
+    if any(num_tokens(trace) == 0 and not trace.response for trace in (best, other)):  # one from elsewhere has a text and no tokens
         return "no_tokens"
     return "equal_texts" if best.response == other.response else None
 
@@ -148,7 +166,7 @@ def _pair(comparison: Comparison, vote: Vote, best: Trace, other: Trace) -> Pair
         prompt_ids=best.run.prompt_ids if same_ids else (),
         chosen_ids=best.token_ids if same_ids else (),
         rejected_ids=other.token_ids if same_ids else (),
-        num_common=num_common(best, other, comparison) if same_ids else 0,
+        num_common=num_common(best, other, comparison.trace) if same_ids else 0,
         margin=MARGINS[vote.strength],
         rater_id=vote.rater_id,
     )

@@ -3,11 +3,13 @@
 Takes the roles of columns from `columns`. Knows nothing of files, other rows or tokenizers.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-from rgtg.preferences.columns import Columns, Row, fetch, integer_of, label_of, number_of, winner_of
+from rgtg.preferences.columns import Columns, Row, fetch, has, integer_of, label_of, number_of, winner_of
+from rgtg.preferences.items.examples import MARKS, Example, Labelled, Mark, Marked
 from rgtg.preferences.text_rows import BadRow, parse_json
 from rgtg.preferences.turns import (
     TURN,
@@ -29,58 +31,21 @@ from rgtg.preferences.turns import (
 )  # fmt: skip
 from rgtg.prompts import Message
 
-Mark = tuple[int, int, str]  # first token or character, behind the last, one of MARKS
-MARKS = ("good", "bad", "goes_wrong")
+DEFAULT = Columns()
+RATERS = ("rater_id", "rater", "annotator_id", "annotator", "judge", "worker_id", "worker", "labeler")
 CONTEXT = (  # columns that may hold the prompt, the likeliest first
     "prompt", "instruction", "question", "query", "context", "messages", "conversations", "conversation", "trajectory", "history", "input", "post",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Example:
-    """A preference of a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` is whether the answer is
-    complete, so that an end token follows it. `num_common` and `…_marks` count tokens of the row's own ids, `…_spans` are marks
-    in characters of the text. Where `prompt_given` is False, the prompt is the common beginning of both sides, which may be
-    longer than the true prompt."""
-
-    row: int
-    prompt: Prompt = ""
-    chosen: str = ""
-    rejected: str = ""
-    prompt_ids: tuple[int, ...] = ()
-    chosen_ids: tuple[int, ...] = ()
-    rejected_ids: tuple[int, ...] = ()
-    chosen_ended: bool = True
-    rejected_ended: bool = True
-    num_common: int = 0
-    margin: float = 0.0
-    weight: float = 1.0
-    rater: str = ""
-    chosen_marks: tuple[Mark, ...] = ()
-    rejected_marks: tuple[Mark, ...] = ()
-    chosen_spans: tuple[Mark, ...] = ()
-    rejected_spans: tuple[Mark, ...] = ()
-    prompt_given: bool = True
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One answer with a label in [0, 1]."""
-
-    row: int
-    prompt: Prompt = ""
-    response: str = ""
-    label: float = 0.0
-    weight: float = 1.0
-    rater: str = ""
 
 
 class RowParts:
     """One row while it is read; `used` are the columns that were read. Its methods raise BadRow where it cannot be read, LeftOut where
     it is no preference."""
 
-    def __init__(self, number: int, row: Row, cells: bool):
-        self.number, self.row, self.used, self._cells = number, row, set[str](), cells
+    def __init__(self, number: int, row: Row, cells: bool, given: Columns = DEFAULT):
+        """`given` are the columns that the user names."""
+        self.number, self.row, self.used, self._cells, self._given = number, row, set[str](), cells, given
+        self.num_flags = 0  # answers that are true or false
 
     def get(self, path: str) -> Any:
         """The value at a path; JSON in a cell is parsed."""
@@ -175,22 +140,39 @@ class RowParts:
         check_same(prompt, other)
         return Example(self.number, prompt or "", chosen, rejected, **self._ended(), **self.pair_fields(), **extra)
 
-    def battle(self, columns: Columns) -> Example:
-        """The better of two answers over the other. Raises LeftOut for a tie."""
-        if columns.winner:
-            winner = winner_of(self.get(columns.winner), columns)
-        else:
+    def battles(self, columns: Columns) -> list[Example]:
+        """The better of two answers over the other, for each column with a winner; ties too."""
+        if not columns.winner:
             a, b = (number_of(self.get(path), path, least=None) for path in (columns.score_a, columns.score_b))
-            winner = "a" if a > b else "b" if b > a else "tie"
-        if winner == "tie":
-            raise LeftOut("even", "It is a tie.")
-        paths = (columns.a, columns.b) if winner == "a" else (columns.b, columns.a)
+            return [self._battle(columns, "a" if a > b else "b" if b > a else "equal", "")]
+        paths = [columns.winner] if columns.winner in self.row or "+" not in columns.winner else columns.winner.split("+")
+        winners = [(path, self.get(path)) for path in paths]
+        several = len(paths) > 1
+        return [
+            self._battle(columns, winner_of(value, replace(columns, winner=path)), path if several else "")
+            for path, value in winners if value is not None or not several
+        ]  # fmt: skip
+
+    def _battle(self, columns: Columns, winner: str, rater: str) -> Example:
+        paths = (columns.b, columns.a) if winner == "b" else (columns.a, columns.b)
         of_lists = self._turns_of_lists(columns, paths) if columns.prompt or self.row.get("prompt") is not None else None
-        if of_lists is not None:
-            return self._example(of_lists)
-        prompt = self.prompt(columns)
-        chosen, rejected = (answered(prompt, value_of(self.get(path), path), path) for path in paths)
-        return self._example((chosen, rejected))
+        prompt = "" if of_lists else self.prompt(columns)
+        sides = of_lists or [answered(prompt, value_of(value, path), path) for path, value in zip(paths, self._two_texts(paths), strict=True)]
+        named = [self._name(columns.model_a or "model_a"), self._name(columns.model_b or "model_b")]
+        example = self._example(sides, first="rejected" if winner == "b" else "chosen", tie="" if winner in "ab" else winner)
+        models = tuple(named[::-1] if winner == "b" else named) if any(named) else ()
+        return self._with_spans(replace(example, models=models, rater=rater or example.rater), columns)
+
+    def _two_texts(self, paths: tuple[str, str]) -> list[Any]:
+        """Two answers; true or false beside a text is what JSON made of such an answer."""
+        values = [self.get(path) for path in paths]
+        flags = [isinstance(value, bool) for value in values]
+        self.num_flags += any(flags) and not all(flags)
+        return [json.dumps(value) if flag and not all(flags) else value for value, flag in zip(values, flags, strict=True)]
+
+    def _name(self, path: str) -> str:
+        value = self.get(path) if has(self.row, path) else ""
+        return value if isinstance(value, str) else ""
 
     def _turns_of_lists(self, columns: Columns, paths: tuple[str, str]) -> tuple[tuple[Value, str], tuple[Value, str]] | None:
         """Prompt and answers as lists of one text a turn, as LMArena has them."""
@@ -207,27 +189,68 @@ class RowParts:
             sides.append((asked[0] if len(asked) == 1 else turns[:-1], texts[-1]))
         return sides[0], sides[1]
 
-    def scored(self, columns: Columns) -> tuple[list[Example], int, int]:
-        """All pairs of answers with different scores, the number of ties, and the number of answers."""
+    def scored(self, columns: Columns) -> tuple[list[Example], int]:
+        """All pairs of answers that have a score, ties too, and the number of answers."""
         answers, scores = self._answers(columns), self._numbers(columns.scores or columns.ranks)
         if len(answers) != len(scores):
             raise BadRow(f"It has {len(answers)} answers and {len(scores)} of `{columns.scores or columns.ranks}`.", "Give one for each answer.")
         prompt = self.prompt(columns)
         values = scores if columns.scores else [None if rank is None else -rank for rank in scores]
         valued = [(value, answered(prompt, answer, columns.answers)) for value, answer in zip(values, answers, strict=True) if value is not None]
-        pairs, num_ties = [], 0
+        pairs = []
         for i, (value, side) in enumerate(valued):
             for other_value, other in valued[i + 1 :]:
-                if value == other_value:
-                    num_ties += 1
-                else:
-                    pairs.append(self._example((side, other) if value > other_value else (other, side)))
+                better = value >= other_value
+                tie = "equal" if value == other_value else ""
+                pairs.append(self._example((side, other) if better else (other, side), first="chosen" if better else "rejected", tie=tie))
         if len(valued) < 2:
             raise LeftOut("alone", "It has fewer than two scored answers.")
-        return pairs, num_ties, len(answers)
+        return pairs, len(answers)
+
+    def compared(self, columns: Columns) -> tuple[list[Example], int]:
+        """The better of each two answers over the other, ties too, and the number of answers. Spans are in the first answer."""
+        answers, prompt, winners = self._answers(columns), self.prompt(columns), self.get(columns.pairs)
+        two = [(i, j) for i in range(len(answers)) for j in range(i + 1, len(answers))]
+        if not isinstance(winners, (list, tuple)) or len(winners) != len(two):
+            number = len(winners) if isinstance(winners, (list, tuple)) else kind_of(winners)
+            raise BadRow(f"`{columns.pairs}` has {number} winners for {len(answers)} answers.", f"Give one for each two of them: {len(two)}.")
+        sides = [answered(prompt, answer, columns.answers) for answer in answers]
+        pairs = []
+        for (i, j), value in zip(two, winners, strict=True):
+            winner = winner_of(value, replace(columns, winner=columns.pairs, a=columns.answers, b=""))
+            example = self._example((sides[j], sides[i]) if winner == "b" else (sides[i], sides[j]), tie="" if winner in "ab" else winner)
+            example = replace(example, first="rejected" if winner == "b" else "chosen")
+            pairs.append(self._with_spans(example, columns) if i == 0 else example)
+        return pairs, len(answers)
+
+    def _with_spans(self, example: Example, columns: Columns) -> Example:
+        """The example with the spans of the answer that stood first."""
+        if not columns.spans or not has(self.row, columns.spans):
+            return example
+        if example.first == "rejected":
+            return replace(example, rejected_spans=self._spans(columns.spans, example.rejected))
+        return replace(example, chosen_spans=self._spans(columns.spans, example.chosen))
+
+    def _spans(self, path: str, text: str) -> tuple[Mark, ...]:
+        """[{"start": 3, "end": 9, "error type": "Irrelevant"}] or [[3, 9, "bad"]] -> ((3, 9, "bad"),): whatever is not called good is bad."""
+        value = self.get(path)
+        if not isinstance(value, (list, tuple)):
+            raise BadRow(f"`{path}` is {kind_of(value)}, not a list of spans.")
+        spans = []
+        for span in value:
+            start, end, *labels = (span.get("start"), span.get("end"), span.get("label")) if isinstance(span, Mapping) else (*span, "bad")
+            if type(start) is not int or type(end) is not int or not 0 <= start < end:
+                raise BadRow(f"`{path}` has a span from {kind_of(start)} to {kind_of(end)}.", "A span is start and end, in characters from 0.")
+            if start >= len(text):
+                raise BadRow(f"`{path}` has a span from {start} to {end}, and the answer has {len(text)} characters.", "Mend or remove the row.")
+            label = str(labels[0]).strip().lower().replace(" ", "_")
+            good = label in ("good", "correct", "true", "positive", "1", "+1")
+            spans.append((start, min(end, len(text)), "goes_wrong" if label == "goes_wrong" else "good" if good else "bad"))
+        return tuple(dict.fromkeys(spans))
 
     def _answers(self, columns: Columns) -> list[Value]:
-        answers = self.get(columns.answers)
+        parts = columns.answers.split("+")
+        answers = [self.get(part) for part in parts] if len(parts) > 1 and columns.answers not in self.row else self.get(columns.answers)
         if isinstance(answers, (list, tuple)) and answers:
             return [value_of(unwrapped(answer, columns.answers, False), columns.answers) for answer in answers]
         raise BadRow(f"`{columns.answers}` is {kind_of(answers)}, not a list of answers.")
@@ -254,6 +277,19 @@ class RowParts:
         prompt, texts = self.prompt(columns), [text_of(answer, columns.answers) for answer in answers]
         for i, label in enumerate(labels):
             yield Labelled(self.number, prompt, "\n".join(texts[: i + 1]), label_of(label, columns.labels), **self._of_vote())
+
+    def stepped(self, columns: Columns) -> Marked:
+        """The complete text of steps, each of them a span that is good or bad."""
+        *_, last = steps = list(self.steps(columns))
+        starts = [0, *(len(step.response) + 1 for step in steps[:-1])]
+        ends = [*starts[1:], len(last.response)]
+        spans = tuple((a, b, "good" if step.label > 0.5 else "bad") for a, b, step in zip(starts, ends, steps, strict=True) if b > a)
+        return Marked(self.number, last.prompt, last.response, spans, last.rater)
+
+    def marked(self, columns: Columns) -> Marked:
+        value = value_of(self.get(columns.response), columns.response)
+        prompt, answer = answered(self.prompt(columns), value, columns.response)
+        return Marked(self.number, prompt, answer, self._spans(columns.spans, answer), self._rater())
 
     def graded(self, columns: Columns) -> tuple[Prompt, str, float]:
         """Prompt, answer and score of a row that holds one answer of several."""
@@ -314,21 +350,22 @@ class RowParts:
         return {f"{side}_ended": self.row.get(f"{side}_stop_reason") in (None, "", "eos") for side in ("chosen", "rejected")}
 
     def _of_vote(self) -> dict[str, Any]:
-        self.used |= {"weight", "rater_id"} & self.row.keys()
-        return {"weight": self._number("weight", 1.0), "rater": self._rater()}
+        return {"weight": self._number(self._given.weight or "weight", 1.0), "rater": self._rater()}
 
     def _rater(self) -> str:
-        value = self.row.get("rater_id")
+        path = self._given.rater or next((name for name in RATERS if self.row.get(name) not in (None, "")), "")
+        value = self.get(path) if path and has(self.row, path) else None
         if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int))):
-            raise BadRow(f"`rater_id` is {kind_of(value)}, not a text.")
-        return text_of(str(value), "rater_id") if value is not None and value != "" else ""
+            raise BadRow(f"`{path}` is {kind_of(value)}, not a text.")
+        return text_of(str(value), path) if value is not None and value != "" else ""
 
     def _number(self, key: str, default: float) -> float:
-        return default if self.row.get(key) in (None, "") else number_of(self.row[key], key)
+        value = self.get(key) if has(self.row, key) else None
+        return default if value in (None, "") else number_of(value, key)
 
     def pair_fields(self) -> dict[str, Any]:
-        self.used |= {"num_common", "margin"} & self.row.keys()
-        fields: dict[str, Any] = {"num_common": 0, "margin": self._number("margin", 0.0)} | self._of_vote()
+        self.used |= {"num_common"} & self.row.keys()
+        fields: dict[str, Any] = {"num_common": 0, "margin": self._number(self._given.margin or "margin", 0.0)} | self._of_vote()
         if self.row.get("num_common") not in (None, ""):
             fields["num_common"] = integer_of(self.row["num_common"], "num_common")
         for side in ("chosen", "rejected"):

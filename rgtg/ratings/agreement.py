@@ -1,7 +1,6 @@
 """Agreement between raters, and of raters with themselves."""
 
-import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -41,19 +40,20 @@ def agreement_of(ballots: Iterable[Ballot], same_answers: dict[str, str] | None 
 
 def krippendorff(units: dict[str, dict[str, str]]) -> float | None:
     """Krippendorff's alpha for names: {unit: {rater: value}}. None where nothing can be compared; 1.0 where all say one and the same."""
-    values = {value for verdicts in units.values() for value in verdicts.values()}
+    units = {unit: verdicts for unit, verdicts in units.items() if len(verdicts) > 1}
+    total = Counter(value for verdicts in units.values() for value in verdicts.values())
     if not units:
         return None
-    if len(values) < 2:
+    if len(total) < 2:
         return 1.0
-    import evalica
-    import pandas as pd
+    num = total.total()
+    observed = sum(_unequal(Counter(verdicts.values())) / (len(verdicts) - 1) for verdicts in units.values()) / num
+    return 1 - observed / (_unequal(total) / (num * (num - 1)))
 
-    codes = {value: float(i) for i, value in enumerate(sorted(values))}
-    table = pd.DataFrame({unit: pd.Series({rater: codes[value] for rater, value in verdicts.items()}) for unit, verdicts in units.items()})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(evalica.alpha(table, distance="nominal").alpha)
+
+def _unequal(times: Counter[str]) -> int:
+    """How many ordered pairs of these values are unequal."""
+    return times.total() ** 2 - sum(number**2 for number in times.values())
 
 
 def _repeats(judged: list[Ballot], same_answers: dict[str, str]) -> tuple[int, int]:

@@ -22,18 +22,27 @@ LEFT, RIGHT, TIE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as the board reads it: whose it is (`setting`), its length in characters, and its position on screen, from 0."""
+    """An answer as the board reads it: whose it is (`setting`), its length in characters, and its position on screen, from 0. A branch
+    left the answer `parent_trace_id` behind `branch_position` tokens."""
 
     trace_id: str
     setting: str
     length: int
     place: int
     failed: bool = False
+    text: str = ""
+    parent_trace_id: str | None = None
+    branch_position: int | None = None
+
+    @property
+    def id(self) -> str:
+        return self.trace_id
 
 
 @dataclass(frozen=True)
 class Ballot:
-    """A vote that stands: the rater, the verdict, and the answers that were seen. `weight` corrects for how the pair was chosen."""
+    """A vote that stands: the rater, the verdict, and the answers that were seen. `weight` corrects for how the pair was chosen; `around`
+    are all answers of the comparison, among them those that a branch left."""
 
     comparison_id: str
     rater_id: str
@@ -41,6 +50,7 @@ class Ballot:
     best_trace_id: str | None
     answers: tuple[Answer, ...]
     weight: float = 1.0
+    around: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ def cells_of(left: Ints, right: Ints, outcome: Ints, length_gap: Floats | None, 
     return Cells(num_settings, keys[:, 0].astype(int), keys[:, 1].astype(int), keys[:, 2], cell.reshape(-1), outcome, length_gap is not None)
 
 
-def fit(cells: Cells, weights: Floats, start: Fit | None = None, design: Floats | None = None) -> Fit:
-    """The numbers of highest likelihood for battles with these weights; `start` is where to begin."""
+def fit(cells: Cells, weights: Floats, start: Fit | None = None, design: Floats | None = None, tolerance: float = TOLERANCE) -> Fit:
+    """The numbers of highest likelihood for battles with these weights; `start` is where to begin, and it ends with a step below `tolerance`."""
     design = cells.design if design is None else design
     counts, num = cells.counts(weights), cells.num_settings
     total = counts.sum(1)
@@ -76,13 +76,13 @@ def fit(cells: Cells, weights: Floats, start: Fit | None = None, design: Floats 
         slope_theta = 0.5 * (counts[:, 0] - counts[:, 1] - total * lead)
         slope = np.append(design.T @ slope_theta, (counts[:, 2] - total * tied).sum()) - PRECISION * numbers
         hessian = np.empty((len(numbers), len(numbers)))
-        hessian[:-1, :-1] = design.T @ (design * (0.25 * total * (1 - tied - lead**2))[:, None])
+        hessian[:-1, :-1] = design.T @ (design * (total * _information(lead, tied))[:, None])
         hessian[:-1, -1] = hessian[-1, :-1] = design.T @ (-0.5 * total * tied * lead)
         hessian[-1, -1] = (total * tied * (1 - tied)).sum()
         hessian[np.diag_indices_from(hessian)] += PRECISION
         step = np.linalg.solve(hessian, slope)
         numbers = numbers + step / max(1.0, float(np.abs(step).max()))  # no leap, where the curvature is small
-        if np.abs(step).max() < TOLERANCE:
+        if np.abs(step).max() < tolerance:
             break
     centre = np.eye(num) - 1 / num
     covariance = centre @ np.linalg.inv(hessian)[:num, :num] @ centre
@@ -96,11 +96,23 @@ def log_chances(cells: Cells, fitted: Fit) -> Floats:
     return np.log(_chances(theta, fitted.tie)[cells.cell, cells.outcome])
 
 
+def information(theta: Floats, tie: float) -> Floats:
+    """What one battle says of theta (Fisher information): less, the surer its winner and the likelier a tie."""
+    chances = _chances(theta, tie)
+    return _information(chances[:, 0] - chances[:, 1], chances[:, 2])
+
+
+def _information(lead: Floats, tied: Floats) -> Floats:
+    return 0.25 * (1 - tied - lead**2)
+
+
 def _packed(fitted: Fit, cells: Cells) -> Floats:
     return np.concatenate([fitted.strengths, [fitted.position], [fitted.length] if cells.with_length else [], [fitted.tie]])
 
 
 def _chances(theta: Floats, tie: float) -> Floats:
-    utilities = np.stack([theta / 2, -theta / 2, np.full_like(theta, tie)], axis=1)
-    exps = np.exp(utilities - utilities.max(1, keepdims=True))
-    return exps / exps.sum(1, keepdims=True)
+    half, chances = theta / 2, np.empty((len(theta), 3))
+    size = np.maximum(np.abs(half), tie)  # the largest exponent becomes 0
+    chances[:, 0], chances[:, 1], chances[:, 2] = np.exp(half - size), np.exp(-half - size), np.exp(tie - size)
+    chances /= (chances[:, 0] + chances[:, 1] + chances[:, 2])[:, None]
+    return chances

@@ -4,23 +4,25 @@ Knows nothing of the store or the screen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rgtg.ratings.battles import TIE, Battle, settings_of
 from rgtg.ratings.davidson import Cells, Fit, Floats, cells_of, fit, log_chances
 
-LEAST_BATTLES = 20  # of a setting that gets a rank
+LEAST_VOTES = 20  # on a setting that gets a rank
 LEAST_VOTES_OF_RATER = 8  # to tell whether a rater votes by chance
 RESAMPLES = 1000
 ROUNDS, SETTLED = 50, 1e-3  # of telling careful raters from careless ones
+CLOSE_ENOUGH = 1e-3  # last step of a resample's fit; Newton's next one would be of the order of its square
+GAP_STEP = 0.05  # log of the ratio of lengths: battles of nearly equal ratios are counted together
 
 
 @dataclass(frozen=True)
 class Place:
     """A row of the board: strength in log-odds (mean 0 over the board) with its 95 % interval, ranks that the intervals allow (None with
-    fewer than LEAST_BATTLES), number of battles, and share of them won (ties count half)."""
+    fewer than LEAST_VOTES), number of battles and of votes that they come from, and share of battles won (ties count half)."""
 
     setting: str
     strength: float
@@ -29,6 +31,7 @@ class Place:
     rank: tuple[int, int] | None
     num_battles: int
     win_share: float
+    num_votes: int
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,16 @@ class Effect:
 
 @dataclass(frozen=True)
 class Board:
-    """All numbers of a board. `wins[i][j]` counts battles that setting i won against j, `ties[i][j]` those without a winner; `position`: for the
-    answer further left; `length`: for twice the length (None where it is not controlled for); `careless` names raters whose votes look like
-    chance, with the weight that they have; `triples` and `cycles` count three settings that all met, and those that beat each other in a circle."""
+    """All numbers of a board. `wins[i][j]` counts battles that setting i won against j, `ties[i][j]` those without a winner, both by weight,
+    and `met[i][j]` how many battles there were; `position`: for the answer further left; `length`: for twice the length (None where it is not
+    controlled for); `careless` names raters whose votes look like chance, with the weight that they have; `triples` and `cycles` count three
+    settings that all met, and those that beat each other in a circle."""
 
     places: tuple[Place, ...]
     settings: tuple[str, ...]
     wins: tuple[tuple[float, ...], ...]
     ties: tuple[tuple[float, ...], ...]
+    met: tuple[tuple[int, ...], ...]
     num_battles: int
     num_comparisons: int
     tie_share: float
@@ -69,23 +74,23 @@ def leaderboard(battles: Sequence[Battle], control_length: bool = False, resampl
     how pairs were chosen.
     """
     settings = settings_of(battles)
-    wins, ties = _counts(battles, settings)
+    wins, ties, met = _counts(battles, settings)
     comparisons = sorted({battle.comparison_id for battle in battles})
     if len(settings) < 2:
-        return Board((), settings, wins, ties, len(battles), len(comparisons), 0.0, None, None)
+        return Board((), settings, wins, ties, met, len(battles), len(comparisons), 0.0, None, None)
     cells = _cells(battles, settings, control_length)
     weight, fitted = _careful(battles, cells)
     samples = _bootstrap(battles, comparisons, cells, weight, fitted, resamples, seed)
     strengths = np.array([one.strengths for one in samples])
     low, high = np.percentile(strengths, [2.5, 97.5], axis=0)
     places = [_place(i, name, fitted, low, high, battles) for i, name in enumerate(settings)]
-    ranked = [i for i, place in enumerate(places) if place.num_battles >= LEAST_BATTLES]
+    ranked = [i for i, place in enumerate(places) if place.num_votes >= LEAST_VOTES]
     places = [_ranked(i, place, ranked, low, high) for i, place in enumerate(places)]
     triples, cycles = _circles(wins)
     doubled = float(np.log(2.0))
     return Board(
         places=tuple(sorted(places, key=lambda place: -place.strength)),
-        settings=settings, wins=wins, ties=ties, num_battles=len(battles), num_comparisons=len(comparisons),
+        settings=settings, wins=wins, ties=ties, met=met, num_battles=len(battles), num_comparisons=len(comparisons),
         tie_share=sum(battle.outcome == TIE for battle in battles) / len(battles),
         position=_effect(fitted.position, [one.position for one in samples]),
         length=_effect(fitted.length * doubled, [one.length * doubled for one in samples]) if control_length else None,
@@ -102,7 +107,7 @@ def posterior(battles: Sequence[Battle], settings: Sequence[str]) -> Fit:
 def _cells(battles: Sequence[Battle], settings: Sequence[str], with_length: bool) -> Cells:
     index = {name: i for i, name in enumerate(settings)}
     left, right = (np.array([index[getattr(battle, side)] for battle in battles], dtype=int) for side in ("left", "right"))
-    gap = np.array([battle.length_gap for battle in battles]) if with_length else None
+    gap = np.round(np.array([battle.length_gap for battle in battles]) / GAP_STEP) * GAP_STEP if with_length else None
     return cells_of(left, right, np.array([battle.outcome for battle in battles], dtype=int), gap, len(settings))
 
 
@@ -141,15 +146,16 @@ def _bootstrap(
 ) -> list[Fit]:
     number = {name: i for i, name in enumerate(comparisons)}
     of = np.array([number[battle.comparison_id] for battle in battles])
-    rng, design = np.random.default_rng(seed), cells.design
-    even = np.full(len(comparisons), 1 / len(comparisons))
-    return [fit(cells, weight * rng.multinomial(len(comparisons), even)[of], fitted, design) for _ in range(resamples)]
+    rng, design, num = np.random.default_rng(seed), cells.design, len(comparisons)
+    drawn = (np.bincount(rng.integers(num, size=num), minlength=num) for _ in range(resamples))
+    return [fit(cells, weight * times[of], fitted, design, CLOSE_ENOUGH) for times in drawn]
 
 
 def _place(i: int, name: str, fitted: Fit, low: Floats, high: Floats, battles: Sequence[Battle]) -> Place:
     own = [battle for battle in battles if name in (battle.left, battle.right)]
     won = sum(0.5 if battle.outcome == TIE else float((battle.left, battle.right)[battle.outcome] == name) for battle in own)
-    return Place(name, float(fitted.strengths[i]), float(low[i]), float(high[i]), None, len(own), won / len(own))
+    votes = {(battle.comparison_id, battle.rater_id) for battle in own}
+    return Place(name, float(fitted.strengths[i]), float(low[i]), float(high[i]), None, len(own), won / len(own), len(votes))
 
 
 def _ranked(i: int, place: Place, ranked: Sequence[int], low: Floats, high: Floats) -> Place:
@@ -158,7 +164,7 @@ def _ranked(i: int, place: Place, ranked: Sequence[int], low: Floats, high: Floa
         return place
     better = sum(bool(low[j] > high[i]) for j in ranked)
     not_worse = sum(bool(high[j] >= low[i]) for j in ranked)
-    return Place(place.setting, place.strength, place.low, place.high, (1 + better, not_worse), place.num_battles, place.win_share)
+    return replace(place, rank=(1 + better, not_worse))
 
 
 def _effect(value: float, samples: Sequence[float]) -> Effect:
@@ -170,18 +176,24 @@ def _by_rater(battles: Sequence[Battle], weight: Floats) -> dict[str, float]:
     return {battle.rater_id: float(w) for battle, w in zip(battles, weight, strict=True)}
 
 
-def _counts(battles: Sequence[Battle], settings: Sequence[str]) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
+Matrix = tuple[tuple[float, ...], ...]
+
+
+def _counts(battles: Sequence[Battle], settings: Sequence[str]) -> tuple[Matrix, Matrix, tuple[tuple[int, ...], ...]]:
     index = {name: i for i, name in enumerate(settings)}
     wins, ties = np.zeros((2, len(settings), len(settings)))
+    met = np.zeros(wins.shape, dtype=int)
     for battle in battles:
         left, right = index[battle.left], index[battle.right]
+        met[left, right] += 1
+        met[right, left] += 1
         if battle.outcome == TIE:
             ties[left, right] += battle.weight
             ties[right, left] += battle.weight
         else:
             winner, loser = (left, right) if battle.outcome == 0 else (right, left)
             wins[winner, loser] += battle.weight
-    return tuple(map(tuple, wins.tolist())), tuple(map(tuple, ties.tolist()))
+    return tuple(map(tuple, wins.tolist())), tuple(map(tuple, ties.tolist())), tuple(map(tuple, met.tolist()))
 
 
 def _circles(wins: Sequence[Sequence[float]]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from rgtg.ratings.battles import Battle
-from rgtg.ratings.davidson import Floats
+from rgtg.ratings.davidson import Fit, Floats, information
 from rgtg.ratings.leaderboard import posterior
 
 Pair = tuple[str, str]
@@ -30,7 +30,7 @@ def under_sampled(pairs: Sequence[Pair], battles: Sequence[Battle], settings: Se
 def informative(pairs: Sequence[Pair], battles: Sequence[Battle], settings: Sequence[str]) -> Floats:
     """The pair whose next vote narrows the strengths most (A-optimal: the expected fall of the sum of their variances)."""
     fitted = posterior(battles, settings)
-    gains = np.array([_gain(fitted.covariance, fitted.strengths, *(settings.index(name) for name in pair)) for pair in pairs])
+    gains = np.array([_gain(fitted, *(settings.index(name) for name in pair)) for pair in pairs])
     best = gains >= gains.max() - 1e-12
     return EVEN * uniform(pairs, battles, settings) + (1 - EVEN) * best / best.sum()
 
@@ -70,9 +70,9 @@ def _num_battles(pairs: Sequence[Pair], battles: Sequence[Battle]) -> Floats:
     return counted
 
 
-def _gain(covariance: Floats, strengths: Floats, i: int, j: int) -> float:
-    """How much the sum of the variances falls by one more battle of i and j, to first order in a battle's information."""
-    chance = 1 / (1 + np.exp(strengths[j] - strengths[i]))
-    column = covariance[:, i] - covariance[:, j]
-    information = chance * (1 - chance)
-    return float(information * (column @ column) / (1 + information * (column[i] - column[j])))
+def _gain(fitted: Fit, i: int, j: int) -> float:
+    """How much the sum of the variances falls by one more battle of i and j, on either side as often, to first order in its information."""
+    gap = fitted.strengths[i] - fitted.strengths[j]
+    column = fitted.covariance[:, i] - fitted.covariance[:, j]
+    of_one = information(np.array([gap + fitted.position, -gap + fitted.position]), fitted.tie).mean()
+    return float(of_one * (column @ column) / (1 + of_one * (column[i] - column[j])))

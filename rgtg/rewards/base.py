@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rgtg.errors import BadReward, BadSettings, ModelRefused
-from rgtg.models.lm import BaseLM
+from rgtg.models.lm import BaseLM, LMPrefixes
 from rgtg.models.loading import HasWeights, check_same_tokens
 from rgtg.prompts import check_fits
 from rgtg.records import ModelRef
@@ -68,6 +68,10 @@ class RewardPrefixes(ABC):
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
         """`asks` split by slots into forwards of moderate size, so that generation can stop between two of them."""
         return [asks]
+
+    def unread(self, asks: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[int]]:
+        """The part of `asks` for which a forward is made; where the rows are another model's, it may have read the others already."""
+        return asks
 
     @abstractmethod
     def forward(self, asks: Mapping[int, Sequence[int]]) -> dict[int, SlotRewards]:
@@ -145,7 +149,17 @@ def check_guides(guides: Sequence[tuple["RewardModel", float]], language_models:
 
 
 class Reader(ABC):
-    """A reward model together with the base LM whose responses it reads: these are token ids of the base LM."""
+    """A reward model together with the base LM whose responses it reads: these are token ids of the base LM.
+
+    One that `shares_rows` reads the states that the base LM computes anyway: it follows the base LM's slots (`over`), and its forwards are those
+    of the base LM.
+    """
+
+    shares_rows = False
+
+    def over(self, prefixes: LMPrefixes) -> RewardPrefixes:
+        """The responses of these prefixes, slot by slot, where it `shares_rows`."""
+        raise NotImplementedError(f"{type(self).__name__} has rows of its own")
 
     @abstractmethod
     def check_fits(self, opening: Opening, max_new_tokens: int) -> None:
@@ -219,7 +233,9 @@ class RewardModel(ABC):
 
 
 class WithWeights(HasWeights, RewardModel):
-    """A reward model with weights and a tokenizer of its own."""
+    """A reward model with weights and a tokenizer; they are its own, or those of a base LM that is in memory anyway."""
+
+    owns_weights = True
 
     @property
     def ref(self) -> ModelRef:

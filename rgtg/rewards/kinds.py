@@ -12,6 +12,7 @@ from rgtg.records import ModelCard, ModelRef
 from rgtg.rewards.base import RewardModel
 from rgtg.rewards.encoder import EncoderRewardModel
 from rgtg.rewards.next_token import AutoregressiveRewardModel, VocabularyRewardModel
+from rgtg.rewards.probe import ProbeRewardModel, load_probe
 from rgtg.rewards.scalar import ScalarRewardModel
 
 FindReference = Callable[[ModelRef], BaseLM] | None
@@ -21,7 +22,7 @@ Loader = Callable[[str, str | None, str, str, FindReference], RewardModel]
 def load_reward_model(
     name: str, title: str | None = None, device: str = "auto", dtype: str = "float32", find_reference: FindReference = None
 ) -> RewardModel:
-    """Load the reward model of a folder or Hub id; `find_reference` loads the reference model of an implicit reward.
+    """Load the reward model of a folder or Hub id; `find_reference` loads the reference model of an implicit reward, and the base LM of a probe.
 
     Raises ModelNotFound or ModelRefused.
     """
@@ -67,16 +68,29 @@ def _autoregressive(name: str, title: str | None, device: str, dtype: str, find_
 def _implicit(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> AutoregressiveRewardModel:
     """A causal LM together with the model that it was trained from; the log-ratio of the two is the reward."""
     lm = BaseLM.of(load_causal_lm(name, title, device, dtype))
-    card = lm.loaded.card
+    reference = _other(lm.name, lm.loaded.card, find_reference, "reference model")
+    return AutoregressiveRewardModel(lm, reference, beta=float(lm.loaded.card.training.get("beta", 0.1) if lm.loaded.card else 0.1))
+
+
+def _probe(name: str, title: str | None, device: str, dtype: str, find_reference: FindReference) -> ProbeRewardModel:
+    return load_probe(name, title, lambda title, card: _other(title, card, find_reference, "base LM"))
+
+
+def _other(name: str, card: ModelCard | None, find_reference: FindReference, role: str) -> BaseLM:
+    """The other model that a reward model needs, by its card, with the very weights that it was trained with. Raises ModelRefused."""
     wanted = ModelRef(*(card.reference if card else "").rpartition("@")[::2])
     if card is None or find_reference is None or not wanted.name:
-        name, do = (card.reference if card else "") or "none", "Add that model, or train with another objective."
-        raise ModelRefused(f"`{lm.name}` needs its reference model, which is not here.", f"Its card names `{name}`.", do)
-    reference = find_reference(wanted)
-    if wanted.revision and reference.loaded.ref.revision != wanted.revision:
-        revisions = f"Its card names revision {wanted.revision}, `{reference.name}` has revision {reference.loaded.ref.revision}."
-        raise ModelRefused(f"`{lm.name}` needs other weights of its reference `{wanted.name}`.", revisions, "Add the model that it was trained from.")
-    return AutoregressiveRewardModel(lm, reference, beta=float(card.training.get("beta", 0.1)))
+        named, do = (card.reference if card else "") or "none", "Add that model, or train with another objective."
+        raise ModelRefused(f"`{name}` needs its {role}, which is not here.", f"Its card names `{named}`.", do)
+    other = find_reference(wanted)
+    if wanted.revision and other.loaded.ref.revision != wanted.revision:
+        revisions = f"Its card names revision {wanted.revision}, `{other.name}` has revision {other.loaded.ref.revision}."
+        raise ModelRefused(
+            f"`{name}` needs other weights of its {role.removesuffix(' model')} `{wanted.name}`.",
+            revisions,
+            "Add the model that it was trained from.",
+        )
+    return other
 
 
 KINDS: dict[str, Loader] = {  # the first is the default, for a model whose card names no kind
@@ -85,4 +99,5 @@ KINDS: dict[str, Loader] = {  # the first is the default, for a model whose card
     "vocabulary": _vocabulary,
     "autoregressive": _autoregressive,
     "implicit": _implicit,
+    "probe": _probe,
 }

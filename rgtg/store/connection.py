@@ -26,6 +26,7 @@ from rgtg.system.files import replacing
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000
+COUNTED = ("meta", "raters", "comparisons", "traces", "votes", "marks")
 CHECKPOINT_BYTES, MAX_WAL_BYTES = 4 * 1024**2, 64 * 1024**2  # of the -wal: from where it is brought into the main file; and cut where it was longer
 WRITER_PRAGMAS = {  # not trusted_schema=OFF: SQLite 3.40 then takes the json_valid of our CHECKs for unsafe
     "journal_mode": "WAL",  # readers do not wait for votes
@@ -204,13 +205,31 @@ def back_up(path: Path, copy: Path) -> Path:
     """Write a checked copy of the live database to `copy`, by `VACUUM INTO`; it appears by rename."""
     with replacing(copy) as part:
         with closing(_connect(path, "ro")) as conn:  # without query_only, which refuses VACUUM INTO
+            before = _counts(conn)
             conn.execute("VACUUM INTO ?", (str(part),))
-        identify(part)
-        with closing(_connect(part, "ro")) as conn:
-            report = conn.execute("PRAGMA integrity_check").fetchone()[0]
-        if report != "ok":
-            raise StoreError(f"The backup of `{path.name}` is damaged.", f"SQLite says: {report}.", "The database was left as it is.")
+        found = verify(part, path.name)
+        lost = next((table for table, number in before.items() if found.get(table, 0) < number), None)
+        if lost:  # a refused VACUUM INTO leaves an empty file, and of that an integrity check says "ok"
+            raise StoreError(f"The backup of `{path.name}` is not complete.", f"`{lost}` has {found.get(lost, 0)} of {before[lost]} rows.")
     return copy
+
+
+def verify(path: Path, name: str = "") -> dict[str, int]:
+    """The number of rows of each table in a sound database of rgtg. StoreError where it is another program's, empty or damaged."""
+    identify(path)
+    with closing(_connect(path, "ro")) as conn:
+        report = conn.execute("PRAGMA integrity_check").fetchone()[0]
+        broken = conn.execute("PRAGMA foreign_key_check").fetchone()
+        if report != "ok" or broken is not None:
+            found = f"SQLite says: {report}." if report != "ok" else f"A row of `{broken[0]}` refers to one that is not there."
+            raise StoreError(f"The backup of `{name or path.name}` is damaged.", found, "The database was left as it is.")
+        return _counts(conn)
+
+
+def _counts(conn: sqlite3.Connection) -> dict[str, int]:
+    """The number of rows of the tables that hold what people made."""
+    present = {row[0] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return {table: conn.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in COUNTED if table in present}
 
 
 @contextmanager

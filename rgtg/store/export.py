@@ -1,32 +1,50 @@
-"""Export of votes as preference data: one state of the database, every row checked, the same bytes for the same data.
+"""Export of votes as data sets: one state of the database, every row that is read checked, the same bytes for the same data.
 
-Knows nothing of SQL or of how pairs are trained on. A format is one function from a pair and its source to a row, listed in FORMATS.
+Knows nothing of SQL or of how pairs are trained on. What a row holds is in `exchange.formats`, how a file is written in `exchange.files`.
 """
 
-import hashlib
-import json
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg import __version__
 from rgtg.errors import BadData, BadSettings
-from rgtg.preferences.pairs import CAUSES, NO_VOTE, derive_pairs, is_repeat
-from rgtg.records import Comparison, ModelRef, Pair, Run, Span, Trace, Vote, plain_params
-from rgtg.system.files import replacing
+from rgtg.preferences.pairs import CAUSES
+from rgtg.store import queries
+from rgtg.store.exchange.files import TYPES, write_rows
+from rgtg.store.exchange.formats import EXCLUDED, FORMATS, NO_TOKEN_IDS, WORDS, Row
+from rgtg.store.exchange.voted import Voted, voted
+from rgtg.store.history import EVERYTHING, HistoryFilter
+from rgtg.store.schema import newest
+from rgtg.system.files import write_json
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store
 
-NO_TOKEN_IDS = "no_token_ids"  # answers of two tokenizers, in a format of ids
-Row = dict[str, Any]  # of texts, numbers, flags, and lists of ids that are never empty: two exports pool into one data set
+__all__ = [
+    "EXCLUDED",
+    "FORMATS",
+    "NO_TOKEN_IDS",
+    "ExportReport",
+    "FolderReport",
+    "export_folder",
+    "export_preferences",
+    "first_rows",
+    "skipped_words",
+]
+MANIFEST = "manifest.json"
+Listen = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """Counts of an export; `skipped` counts what gave no pair, by cause (`rgtg.preferences.pairs.CAUSES`, and NO_TOKEN_IDS)."""
+    """Counts of an export: `num_pairs` rows of votes on `num_comparisons` comparisons; `skipped` counts what gave no row, by cause
+    (`rgtg.preferences.pairs.CAUSES` and `exchange.formats.WORDS`)."""
 
     path: Path
     num_pairs: int
@@ -37,139 +55,115 @@ class ExportReport:
 
     @property
     def left_out(self) -> str:
-        """Votes that gave no pair: "votes for a tie: 2, pairs of equal texts: 1". Comparisons without a vote are not counted."""
-        return skipped_words({cause: number for cause, number in self.skipped.items() if cause != NO_VOTE})
+        """What gave no row: "votes for a tie: 2, pairs of equal texts: 1". Comparisons without a vote are not counted."""
+        return skipped_words(self.skipped)
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a pair comes from: the comparison, the vote, and the current marks by the id of their answer."""
+class FolderReport:
+    """An export as a folder: the manifest, and the report of each format."""
 
-    comparison: Comparison
-    vote: Vote
-    marks: Mapping[str, tuple[Span, ...]]
-
-
-def preference(pair: Pair, source: Source) -> Row:
-    """Row for trl's RewardTrainer and DPO: prompt and answer are joined verbatim. An unknown value is "" or 0, as is the margin of a
-    vote without a strength."""
-    comparison, vote = source.comparison, source.vote
-    row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-    row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id, "rater_id": pair.rater_id or "", "voted_at": vote.created_at}
-    row |= {"margin": pair.margin, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "num_seen": len(vote.seen_trace_ids)}
-    row |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common}
-    for side, trace in _sides(pair, comparison):
-        row |= {f"{side}_{name}": value for name, value in _provenance(trace).items()}
-    return row
+    manifest: Path
+    reports: dict[str, ExportReport] = field(default_factory=dict, hash=False)
 
 
-def preference_tokens(pair: Pair, source: Source) -> Row | None:
-    """Row for rewards of partial sequences: prompt and answer as token ids, so that no trainer appends an end-of-sequence token."""
-    if not pair.prompt_ids:
-        return None
-    row: Row = {"chosen_ids": [*pair.prompt_ids, *pair.chosen_ids], "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids]}
-    row |= {"num_prompt_ids": len(pair.prompt_ids), "num_common": pair.num_common, "margin": pair.margin}
-    return row | {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
+class _Counted:
+    """Voted comparisons on their way into a format, counted."""
 
+    def __init__(self, found: Iterable[Voted], listen: Listen, total: int):
+        self._found, self._listen, self._total = found, listen, total
+        self.num_comparisons = self.num_votes = 0
 
-def training(pair: Pair, source: Source) -> Row:
-    """Row with all that `rgtg train` can use: texts, ids where both answers have the same tokenizer, margin, and marks of the rater.
-
-    Ids and marks are JSON: a file whose lists are all empty would have no type for them, and pool with no other.
-    """
-    row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-    row |= {"prompt_ids": _json(pair.prompt_ids), "chosen_ids": _json(pair.chosen_ids), "rejected_ids": _json(pair.rejected_ids)}
-    row |= {"num_common": pair.num_common, "margin": pair.margin, "rater_id": pair.rater_id or ""}
-    row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
-    sides = _sides(pair, source.comparison)
-    row |= {f"{side}_stop_reason": trace.stop_reason for side, trace in sides}
-    row |= {"base_lm": sides[0][1].run.base_lm.name}
-    for side, trace in sides:
-        row |= _marks(side, trace, source.marks.get(trace.id, ()), pair.rater_id)
-    return row
-
-
-FORMATS: dict[str, Callable[[Pair, Source], Row | None]] = {
-    "preference": preference,
-    "preference_tokens": preference_tokens,
-    "training": training,
-}
+    def __iter__(self) -> Iterator[Voted]:
+        self._listen(0, self._total)
+        for each in self._found:
+            self.num_comparisons += bool(each.votes)
+            self.num_votes += len(each.votes)
+            yield each
+            self._listen(self.num_comparisons, max(self._total, self.num_comparisons))
 
 
 def export_preferences(
-    store: "Store", out: Path, format: str = "preference", listen: Callable[[int, int], None] = lambda done, total: None
+    store: "Store", out: Path, format: str = "preference", listen: Listen = lambda done, total: None, wanted: HistoryFilter = EVERYTHING
 ) -> ExportReport:
-    """Write every pair as a JSON line to `out`, which appears complete or not at all, and report what was left out and why.
-    `listen` is given the number of comparisons read and of all.
+    """Write the rows of a format to `out` (JSON lines, or by its suffix Parquet or CSV), which appears complete or not at all, and report what
+    was left out and why. `listen` is given the number of comparisons read and of all that somebody voted on.
 
     A format has the same columns with the same types whatever the votes say. StoreError where a row does not fit its hash.
     """
+    _check(store, out, format)
+    with store._reading() as conn:
+        report, _ = _export(conn, [out], format, listen, wanted)
+    return report
+
+
+def first_rows(store: "Store", format: str = "preference", limit: int = 50, wanted: HistoryFilter = EVERYTHING) -> list[Row]:
+    """The first rows of an export, to look at before anything is written or trained."""
+    with store._reading() as conn:
+        found = voted(conn, wanted, FORMATS[format].steps)
+        return list(islice(FORMATS[format].rows(found, Counter()), limit))
+
+
+def export_folder(
+    store: "Store", folder: Path, formats: Sequence[str] = tuple(FORMATS), types: Sequence[str] = tuple(TYPES),
+    listen: Listen = lambda done, total: None, wanted: HistoryFilter = EVERYTHING,
+) -> FolderReport:  # fmt: skip
+    """Write each format as a file of each type into a folder, and `manifest.json` with the columns, the filter, counts, hashes and versions.
+
+    All are of one state of the database; the same state and filter give the same bytes.
+    """
+    for format in formats:
+        _check(store, folder / "a", format)
+    if unknown := [kind for kind in types if kind not in TYPES]:
+        raise BadSettings(f"No file type `{unknown[0]}`.", f"There are: {', '.join(TYPES)}.", "", "type")
+    reports, entries = dict[str, ExportReport](), dict[str, Any]()
+    with store._reading() as conn:
+        moment = {"schema": newest(), "last_vote_seq": queries.value(conn, "SELECT coalesce(max(seq), 0) FROM votes")}
+        for format in formats:
+            paths = [folder / f"{format}{kind}" for kind in types]
+            reports[format], (columns, hashes) = _export(conn, paths, format, listen, wanted)
+            counts = {"rows": reports[format].num_pairs, "comparisons": reports[format].num_comparisons, "votes": reports[format].num_votes}
+            files = {path.name: {"sha256": digest} for path, digest in hashes.items()}
+            entries[format] = {"about": FORMATS[format].about, "columns": columns, **counts, "left_out": reports[format].skipped, "files": files}
+    chosen = {name: value for name, value in asdict(wanted).items() if value not in ("", None)}
+    write_json(folder / MANIFEST, {"database": moment, "filter": chosen, "formats": entries, "versions": _versions(types)})
+    return FolderReport(folder / MANIFEST, reports)
+
+
+def _check(store: "Store", out: Path, format: str) -> None:
     if format not in FORMATS:
         raise BadSettings(f"No export format `{format}`.", f"There are: {', '.join(FORMATS)}.")
     if out.resolve().name.startswith(store.path.name) and out.resolve().parent == store.path.resolve().parent:
         raise BadData(f"`{out.name}` is the database.", "", "Choose another name for the export.")
-    skipped, num_pairs, num_comparisons, num_votes, marks = Counter[str](), 0, 0, 0, store.all_marks()
-    digest, known = hashlib.sha256(), set[int]()
-    total = store.num_comparisons()
-    listen(0, total)
-    with replacing(out) as part, part.open("wb") as file:
-        for comparison, votes in store.facts(for_pairs=True):
-            pairs, causes = derive_pairs(comparison, votes)
-            by_id = {vote.id: vote for vote in votes}
-            num_comparisons, num_votes = num_comparisons + 1, num_votes + len(votes)
-            skipped.update(causes)
-            for pair in pairs:
-                if is_repeat(pair, known):
-                    skipped["repeat"] += 1
-                    continue
-                row = FORMATS[format](pair, Source(comparison, by_id[pair.vote_id], marks))
-                if row is None:
-                    skipped[NO_TOKEN_IDS] += 1
-                    continue
-                line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-                file.write(line)
-                digest.update(line)
-                num_pairs += 1
-            listen(num_comparisons, max(total, num_comparisons))
-    return ExportReport(out, num_pairs, num_comparisons, num_votes, digest.hexdigest(), dict(sorted(skipped.items())))
+
+
+def _export(
+    conn: sqlite3.Connection, paths: Sequence[Path], format: str, listen: Listen, wanted: HistoryFilter
+) -> tuple[ExportReport, tuple[dict[str, str], dict[Path, str]]]:
+    """The report, and the columns with the hash of each file."""
+    chosen, skipped, columns = FORMATS[format], Counter[str](), dict[str, str]()
+    total = queries.value(conn, "SELECT count(DISTINCT comparison_id) FROM votes")
+    found = _Counted(voted(conn, wanted, chosen.steps), listen, total)
+
+    def noted() -> Iterator[Row]:
+        for row in chosen.rows(found, skipped):
+            if not columns:
+                columns.update({name: KINDS[type(value)] for name, value in row.items()})
+            yield row
+
+    number, hashes = write_rows(noted(), paths)
+    causes = {cause: count for cause, count in sorted(skipped.items()) if count}
+    return ExportReport(paths[0], number, found.num_comparisons, found.num_votes, hashes[paths[0]], causes), (columns, hashes)
+
+
+KINDS = {str: "text", bool: "flag", int: "whole number", float: "number", list: "list"}
+
+
+def _versions(types: Sequence[str]) -> dict[str, str]:
+    return {"rgtg": __version__} | ({"pyarrow": version("pyarrow")} if ".parquet" in types else {})
 
 
 def skipped_words(skipped: Mapping[str, int]) -> str:
-    """Counts by cause in words: "votes for a tie: 2, comparisons without a vote: 64"."""
-    words = CAUSES | {NO_TOKEN_IDS: "pairs of two tokenizers"}
+    """Counts by cause in words: "votes for a tie: 2, comparisons skipped: 4"."""
+    words = CAUSES | WORDS
     return ", ".join(f"{words.get(cause, cause)}: {number:,}" for cause, number in skipped.items() if number)
-
-
-def _sides(pair: Pair, comparison: Comparison) -> tuple[tuple[str, Trace], tuple[str, Trace]]:
-    chosen, rejected = comparison.trace(pair.chosen_trace_id), comparison.trace(pair.rejected_trace_id)
-    assert chosen and rejected
-    return ("chosen", chosen), ("rejected", rejected)
-
-
-def _provenance(trace: Trace) -> Row:
-    """What made an answer, as columns; parameters and versions differ by method, so they are JSON."""
-    run = trace.run
-    row: Row = {"trace_id": trace.id, "column": trace.column, "stop_reason": trace.stop_reason, "num_tokens": len(trace.steps)}
-    row |= {"method": run.method, "params": _json(plain_params(run.params)), "seed": run.seed, "generation": _json(vars(run.generation))}
-    return row | {"base_lm": _model(run.base_lm), "reward_model": _guides(run), "versions": _json(dict(run.versions))}
-
-
-def _marks(side: str, trace: Trace, marks: Sequence[Span], rater_id: str | None) -> Row:
-    """The marks of the rater and of nobody, counted in tokens and, for a model with other tokens, in characters."""
-    own_marks = [mark for mark in marks if mark.rater_id in (None, rater_id)]
-    ends = [0, *accumulate(len(step.text) for step in trace.steps)] if own_marks else [0]  # characters before each token, and of the complete answer
-    spans = [[ends[min(mark.start, len(ends) - 1)], ends[min(mark.end, len(ends) - 1)], mark.label] for mark in own_marks]
-    return {f"{side}_marks": _json([[mark.start, mark.end, mark.label] for mark in own_marks]), f"{side}_spans": _json(spans)}
-
-
-def _guides(run: Run) -> str:
-    """`name@revision`, of several with their weights: `a@1f*2 + b@2c*0.5`."""
-    return " + ".join(_model(ref) + (f"*{weight:g}" if weight != 1 else "") for ref, weight in run.guides)
-
-
-def _model(model: ModelRef | None) -> str:
-    return "" if model is None else f"{model.name}@{model.revision}" if model.revision else model.name
-
-
-def _json(values: Mapping[str, Any] | Sequence[Any]) -> str:
-    return json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True)

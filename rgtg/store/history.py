@@ -79,6 +79,12 @@ def history(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, limit:
     return tuple(_entry(conn, row, wanted.rater) for row in found)
 
 
+def matching(conn: sqlite3.Connection, wanted: HistoryFilter) -> set[str]:
+    """The ids of all comparisons that the filter lets through."""
+    sql, values = _query(conn, wanted, None)
+    return {row["id"] for row in conn.execute(f"SELECT id FROM ({sql})", values)}
+
+
 def facet_names(conn: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
     """The methods and models that the list can be filtered by: {"method": (…), "model": (…)}."""
     return {kind: _names(conn, kind) for kind in ("method", "model")}
@@ -170,3 +176,9 @@ def _models(stored: str) -> tuple[str, ...]:
     base_lm, old, guides = json.loads(stored)
     refs: Sequence[Any] = [base_lm, old, *(guide for guide, _ in guides or [])]
     return tuple(dict.fromkeys(ref["name"] for ref in refs if ref and ref["name"]))
+
+
+def voters(conn: sqlite3.Connection, limit: int = 50) -> tuple[tuple[str, int], ...]:
+    """Raters with the number of comparisons on which a vote of theirs stands, the most active first."""
+    sql = "SELECT name, count(*) FROM comparison_facets WHERE kind = 'voted' AND name <> '' GROUP BY name ORDER BY 2 DESC, 1 LIMIT ?"
+    return tuple((row[0], row[1]) for row in conn.execute(sql, (limit,)))

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from rgtg.errors import StoreError, UnknownRecord
-from rgtg.preferences.pairs import last_votes
 from rgtg.records import ANSWERS, STATES, Comparison, Span, Vote
 from rgtg.store import rows
 
@@ -106,50 +105,48 @@ def current(conn: sqlite3.Connection, comparison_id: str, rater_id: str) -> Vote
     return rows.vote_of(row) if row else None
 
 
-def votes(conn: sqlite3.Connection, comparison_id: str, checked: bool = False) -> tuple[Vote, ...]:
+def votes(conn: sqlite3.Connection, comparison_id: str, checked_too: bool = False) -> tuple[Vote, ...]:
     vote_rows = conn.execute("SELECT * FROM votes WHERE comparison_id = ? ORDER BY seq", (comparison_id,)).fetchall()
-    return tuple(rows.vote_of(_checked("votes", row) if checked else row) for row in vote_rows)
+    return tuple(rows.vote_of(checked("votes", row) if checked_too else row) for row in vote_rows)
 
 
-def comparison(conn: sqlite3.Connection, row: sqlite3.Row, checked: bool = False) -> Comparison:
+def comparison(conn: sqlite3.Connection, row: sqlite3.Row, checked_too: bool = False) -> Comparison:
     trace_rows = conn.execute("SELECT * FROM traces WHERE comparison_id = ? ORDER BY seq", (row["id"],)).fetchall()
-    return rows.comparison_of(row, [rows.trace_of(_checked("traces", trace) if checked else trace) for trace in trace_rows])
+    return rows.comparison_of(row, [rows.trace_of(checked("traces", trace) if checked_too else trace) for trace in trace_rows])
 
 
-def checked_facts(conn: sqlite3.Connection, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
-    """Every comparison with its votes, oldest first; StoreError naming the first row that does not fit its hash.
-
-    `for_pairs` reads no answer of a comparison that gives no pair: the other comparisons come without answers.
-    """
+def checked_facts(conn: sqlite3.Connection) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+    """Every comparison with its votes, oldest first; StoreError naming the first row that does not fit its hash."""
     conn.text_factory = lambda content: content.decode("utf-8", "surrogateescape")  # damaged text is named, it does not stop the query
-    _check_index(conn)
+    check_indexes(conn)
     for row in conn.execute("SELECT * FROM comparisons ORDER BY seq"):
         if rows.sha256(row["prompt"]) != row["prompt_sha256"]:
-            raise _damaged("comparisons", row)
-        cast = votes(conn, row["id"], checked=True)
-        needed = not for_pairs or any(vote.verdict == "best" for vote in last_votes(cast))
-        yield comparison(conn, row, checked=True) if needed else rows.comparison_of(row, ()), cast
-    report = "ok" if for_pairs else value(conn, "PRAGMA integrity_check(1)")  # which reads the steps of every answer
+            raise damaged("comparisons", row)
+        yield comparison(conn, row, checked_too=True), votes(conn, row["id"], checked_too=True)
+    report = value(conn, "PRAGMA integrity_check(1)")  # which reads the steps of every answer
     if report != "ok":
         raise StoreError(DAMAGED, f"SQLite says: {report}.", RESTORE)
 
 
-def _check_index(conn: sqlite3.Connection) -> None:
-    """Raise StoreError where the index by comparison has lost a vote or an answer: a hash does not see what is not found."""
-    for table in ("votes", "traces"):
+def check_indexes(conn: sqlite3.Connection) -> None:
+    """Raise StoreError where an index by comparison has lost a vote or an answer: a hash does not see what is not found.
+
+    Answers are counted in the index of their ids: their table is as large as their steps.
+    """
+    for table, other in (("votes", "NOT INDEXED"), ("traces", "INDEXED BY sqlite_autoindex_traces_1 WHERE id >= ''")):
         by_index = value(conn, f"SELECT count(*) FROM {table} WHERE comparison_id >= ''")
-        in_table = value(conn, f"SELECT count(*) FROM {table} NOT INDEXED")
+        in_table = value(conn, f"SELECT count(*) FROM {table} {other}")
         if by_index != in_table:
             raise StoreError(DAMAGED, f"`{table}` has {in_table} rows, and its index {by_index}.", RESTORE)
 
 
-def _checked(table: str, row: sqlite3.Row) -> sqlite3.Row:
+def checked(table: str, row: sqlite3.Row) -> sqlite3.Row:
     if rows.row_hash(row) != row["row_sha256"]:
-        raise _damaged(table, row)
+        raise damaged(table, row)
     return row
 
 
-def _damaged(table: str, row: sqlite3.Row) -> StoreError:
+def damaged(table: str, row: sqlite3.Row) -> StoreError:
     return StoreError(DAMAGED, f"Row {row['seq']} of `{table}` (id {row['id']}) does not fit its hash.", RESTORE)
 
 

@@ -13,15 +13,23 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from rgtg.errors import HALF, NUL, StoreError, unsound
+from rgtg.preferences.pairs import num_tokens
 from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote
 from rgtg.system.serialization import from_dict
 
 Row = dict[str, Any]  # of text, whole and real numbers, and None
 
 
-UNHASHED = ("seq", "row_sha256")
-IDS_FIRST = '{"token_ids":['  # how the steps begin
-NOT_CONTENT = ("created_at", "revision", "dwell_ms", "row_sha256", "state")  # a retry of the same fact may differ in these
+TEXT_COLUMNS = (  # of an answer, in order: all but its steps and what is derived
+    "id", "created_at", "comparison_id", "column", "place", "run", "response", "stop_reason", "error", "parent_trace_id", "branch_position",
+    "seconds", "lm_forwards", "reward_forwards", "note", "check_forwards", "observer_forwards", "lm_positions", "reward_positions",
+    "observer_positions",
+)  # fmt: skip
+CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+DERIVED = ("num_tokens", "text_sha256")  # of an answer, from the other columns
+UNHASHED = ("seq", "row_sha256", *DERIVED)
+IDS_FIRST, NO_STEPS = '{"token_ids":[', '"steps":[]}'  # how the steps begin; how they end where there are none
+NOT_CONTENT = ("created_at", "revision", "dwell_ms", "row_sha256", "state", *DERIVED)  # a retry of the same fact may differ in these
 
 
 class Stored(Protocol):
@@ -73,7 +81,12 @@ def json_text(value: object, label: str) -> str:
 def row_hash(row: Stored) -> str:
     """SHA-256 of the row's canonical JSON. NULL is left out, so that a column added later does not change older hashes."""
     values = {name: row[name] for name in row.keys() if name not in UNHASHED and row[name] is not None}  # noqa: SIM118, a sqlite3.Row iterates over values
-    return sha256(json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
+    return sha256(CANONICAL.encode(values))
+
+
+def text_hash(values: Sequence[Any]) -> str:
+    """The hash of an answer's row without its steps, which is checked without reading them; `values` are those of TEXT_COLUMNS."""
+    return sha256("\0".join(map(str, values)))  # no text has a NUL
 
 
 def sha256(content: str) -> str:
@@ -137,13 +150,18 @@ def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
         "reward_positions": whole(trace.reward_positions, "The number of reward positions") or None,
         "observer_positions": whole(trace.observer_positions, "The number of observer positions") or None,
     }
-    return row | {"row_sha256": row_hash(row)}
+    return row | {
+        "row_sha256": row_hash(row),
+        "text_sha256": text_hash([row[name] for name in TEXT_COLUMNS]),
+        "num_tokens": whole(num_tokens(trace), "The number of tokens"),
+    }
 
 
 def trace_of(row: Stored) -> Trace:
     columns = {*row.keys()} - {"run", "steps"}  # a database of an earlier schema that is only read lacks the later columns
     plain = {f.name: row[f.name] for f in fields(Trace) if f.name in columns and (row[f.name] is not None or f.default is None)}
-    return Trace(run=from_dict(Run, json.loads(row["run"])), steps=StoredSteps(row["steps"]), **plain)  # type: ignore[arg-type]
+    stored_number = row["num_tokens"] if "num_tokens" in columns else None
+    return Trace(run=from_dict(Run, json.loads(row["run"])), steps=StoredSteps(row["steps"], stored_number), **plain)  # type: ignore[arg-type]
 
 
 def vote_row(vote: Vote, created_at: str) -> Row:
@@ -167,8 +185,11 @@ def vote_row(vote: Vote, created_at: str) -> Row:
 
 
 def vote_of(row: Stored) -> Vote:
-    plain = {f.name: row[f.name] for f in fields(Vote) if f.name not in ("seen_trace_ids", "reasons")}
+    plain = {name: row[name] for name in PLAIN_OF_VOTE}
     return Vote(seen_trace_ids=tuple(json.loads(row["seen_trace_ids"])), reasons=tuple(json.loads(row["reasons"])), **plain)
+
+
+PLAIN_OF_VOTE = tuple(f.name for f in fields(Vote) if f.name not in ("seen_trace_ids", "reasons"))
 
 
 def mark_row(span: Span, created_at: str) -> Row:
@@ -192,10 +213,19 @@ def span_of(row: Stored) -> Span:
 
 class StoredSteps(Sequence[Step]):
     """Steps of an answer as stored JSON, equal to the tuple of them; parsed on first access. Their number and token ids are read
-    without parsing them."""
+    without parsing them.
 
-    def __init__(self, content: str):
-        self.content = content
+    An answer from elsewhere has no steps; `num_tokens`, and `token_ids` where they are known, say what it had where it was generated.
+    """
+
+    def __init__(self, content: str, num_tokens: int | None = None):
+        self.content, self._num_tokens = content, num_tokens
+
+    @classmethod
+    def missing(cls, num_tokens: int = 0, token_ids: Sequence[int] = ()) -> "StoredSteps":
+        """Of an answer whose steps are not known."""
+        ids = json_text(list(token_ids), "The token ids")
+        return cls(steps_json(()).replace(f"{IDS_FIRST}]", f"{IDS_FIRST}{ids[1:]}", 1), max(num_tokens, len(token_ids)))
 
     @cached_property
     def token_ids(self) -> tuple[int, ...]:
@@ -205,12 +235,16 @@ class StoredSteps(Sequence[Step]):
         at = packed["step"].index("token_id")
         return tuple(step[at] for step in packed["steps"])
 
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids) if self._num_tokens is None else self._num_tokens
+
     @cached_property
     def _steps(self) -> tuple[Step, ...]:
         return steps_of(self.content)
 
     def __len__(self) -> int:
-        return len(self.token_ids)
+        return 0 if self.content.endswith(NO_STEPS) else len(self.token_ids)
 
     def __getitem__(self, index: Any) -> Any:
         return self._steps[index]
@@ -228,6 +262,21 @@ class StoredSteps(Sequence[Step]):
 
     def __repr__(self) -> str:
         return repr(self._steps)
+
+
+class Unread(Sequence[Step]):
+    """Steps that were not read: only their number is known."""
+
+    token_ids: tuple[int, ...] = ()
+
+    def __init__(self, num_tokens: int):
+        self.num_tokens = num_tokens
+
+    def __len__(self) -> int:
+        return self.num_tokens
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError("these steps were not read")
 
 
 def steps_json(steps: Sequence[Step]) -> str:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from sqlite_utils import Database, Migrations
 
+from rgtg.store import rows
 from rgtg.store.statements import first, history
 
 APPLICATION_ID = 0x52475447  # "RGTG" in the file's header: whose database it is
@@ -71,7 +72,18 @@ def m005_twelve_columns_and_positions(db: Database) -> None:
 
 @migrations()
 def m006_history(db: Database) -> None:
-    """What the list of comparisons is searched and filtered by, kept by triggers, so that no list reads an answer's steps."""
+    """Lists, searches and exports read no steps of an answer: these stand last in its row, and an index is kept by triggers."""
+    db.execute(history.REBUILD)
+    for (seq,) in db.execute("SELECT seq FROM traces ORDER BY seq").fetchall():
+        row = next(db.query("SELECT * FROM traces WHERE seq = ?", (seq,)))
+        is_sound = rows.row_hash(row) == row["row_sha256"]  # else an export reads the complete row, and names it
+        row |= {"num_tokens": len(rows.StoredSteps(row["steps"])), "text_sha256": None}
+        row["text_sha256"] = rows.text_hash([row[name] for name in rows.TEXT_COLUMNS]) if is_sound else None
+        names = ", ".join(f'"{name}"' for name in row)
+        db.execute(f"INSERT INTO new_traces ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+    for statement in history.REPLACE.split(";;"):
+        db.execute(statement)
+    _refuse_changes(db, "traces")
     for statement in history.STATEMENTS.split(";;"):
         db.execute(statement)
 

@@ -5,7 +5,7 @@ Knows nothing of how a row looks (`rows`), of files and locks (`connection`), of
 
 import hmac
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +14,19 @@ from typing import Any
 from rgtg.errors import StoreError
 from rgtg.preferences.pairs import stack_of
 from rgtg.ratings.battles import Ballot
+from rgtg.ratings.reward_models import Scored
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.annotation.rounds import AnnotationRows
-from rgtg.store.ballots import Setting, read_ballots
+from rgtg.store.backups import Backups
+from rgtg.store.ballots import Setting, read_ballots, read_prompts, read_rewards, read_stamp
 from rgtg.store.connection import InPlace, open_store, reading
-from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history
+from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
 from rgtg.store.jobs import JobRows
+from rgtg.store.statements import exclusions
 from rgtg.store.writer import Writer
 
+CHANGING = ("comparisons", "traces", "marks", "vote_flags", "raters", "votes")
 LABELS = ("good", "bad", "goes_wrong", "withdrawn")
 
 
@@ -32,9 +36,10 @@ class Store:
     An empty `created_at` is filled in; a vote or mark without a rater is the local rater's. Storing the same record again (same id, same
     content) changes nothing; other content raises StoreError, and so does every method once the file was deleted, replaced or
     overwritten. Steps are parsed on first access. `secret` keys the hashes of raters' names; the default is the database's own key.
+    With `backups` a thread makes copies from time to time, where this process may write (`rgtg.store.backups`).
     """
 
-    def __init__(self, path: Path, secret: str = ""):
+    def __init__(self, path: Path, secret: str = "", backups: bool = False):
         self.path = Path(path)
         opened = open_store(self.path)
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
@@ -44,9 +49,12 @@ class Store:
         self.annotation = AnnotationRows(self._write, self._reading)
         with self._reading() as conn:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
+        self.backups = Backups(self.path, self.last_rows) if backups and not self.read_only else None
 
     def close(self) -> None:
         """Finish the accepted writes and release the file."""
+        if self.backups:
+            self.backups.close()
         if self._writer:
             self._writer.close()
         if self._lock:
@@ -70,9 +78,13 @@ class Store:
         traces = [rows.trace_row(trace, comparison.id, row["created_at"]) for trace in comparison.traces]
 
         def task(conn: sqlite3.Connection) -> Vote | None:
-            if not queries.keep(conn, "comparisons", row):
-                queries.move(conn, row["id"], row["state"])
+            new = queries.is_new(conn, "comparisons", row)
+            conn.execute("PRAGMA defer_foreign_keys=ON")  # until the commit: answers first, so that the comparison is indexed with them at once
             queries.keep_traces(conn, traces)
+            if new:
+                queries.insert(conn, "comparisons", row)
+            else:
+                queries.move(conn, row["id"], row["state"])
             return self._keep_vote(conn, vote) if vote else None
 
         return self._write(task)
@@ -115,6 +127,15 @@ class Store:
             return self._keep_vote(conn, before, undo=True) if before else None
 
         return self._write(task)
+
+    def exclude(self, vote_id: str, reason: str | None, rejected: str = "") -> None:
+        """Take a vote, or its pair with one rejected answer, out of exports and results for a reason; None takes it in again."""
+        self._write(lambda conn: exclusions.flag(conn, vote_id, reason, rejected))
+
+    def exclusions(self, vote_ids: Collection[str] | None = None) -> dict[str, dict[str, str]]:
+        """Excluded votes: vote -> rejected answer of a pair, "" for the complete vote -> reason."""
+        with self._reading() as conn:
+            return exclusions.exclusions(conn, vote_ids)
 
     def set_state(self, comparison_id: str, state: str) -> None:
         """Close, expire or abandon an open comparison."""
@@ -200,6 +221,11 @@ class Store:
         with self._reading() as conn:
             return facet_names(conn)
 
+    def voters(self) -> tuple[tuple[str, int], ...]:
+        """Ids of raters with the number of comparisons they voted on, the most active first."""
+        with self._reading() as conn:
+            return voters(conn)
+
     def num_comparisons(self) -> int:
         with self._reading() as conn:
             return queries.count(conn, "num_comparisons", "comparisons")
@@ -225,6 +251,26 @@ class Store:
         with self._reading() as conn:
             return read_ballots(conn, setting)
 
+    def last_rows(self) -> tuple[int, ...]:
+        """The newest row's number in each table of what people made, votes last: it changes with every one that is stored."""
+        with self._reading() as conn:
+            return tuple(queries.value(conn, f"SELECT coalesce(max(seq), 0) FROM {table}") for table in CHANGING)
+
+    def rewards(self, wanted: Mapping[str, Collection[int]]) -> Iterator[tuple[str, Scored]]:
+        """Rewards of answers at prefix lengths, {trace id: lengths}, and at their end (`rgtg.store.ballots`)."""
+        with self._reading() as conn:
+            yield from read_rewards(conn, wanted)
+
+    def votes_stamp(self) -> tuple[int, ...]:
+        """Numbers that change whenever what the current votes say may have changed: what is computed from them is kept by it."""
+        with self._reading() as conn:
+            return read_stamp(conn)
+
+    def prompts(self, comparison_ids: Collection[str], limit: int) -> dict[str, str]:
+        """The ends of the prompts of these comparisons, of `limit` characters at most."""
+        with self._reading() as conn:
+            return read_prompts(conn, comparison_ids, limit)
+
     def num_votes(self) -> int:
         """Number of current votes, one for each rater and comparison, without withdrawn ones and skips."""
         with self._reading() as conn:
@@ -245,14 +291,13 @@ class Store:
                 marks.setdefault(span.trace_id, []).append(span)
         return {trace_id: queries.standing(spans) for trace_id, spans in marks.items()}
 
-    def facts(self, for_pairs: bool = False) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
-        """Every comparison with all its votes, oldest first, in one transaction; `for_pairs` reads the answers only of comparisons that
-        give pairs.
+    def facts(self) -> Iterator[tuple[Comparison, tuple[Vote, ...]]]:
+        """Every comparison with all its votes, oldest first, in one transaction.
 
         Raises StoreError naming the row whose content does not match its hash: nothing else detects flipped bits.
         """
         with self._reading() as conn:
-            yield from queries.checked_facts(conn, for_pairs)
+            yield from queries.checked_facts(conn)
 
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
         self._file.check()

@@ -30,9 +30,9 @@ from rgtg.training.config import TrainingConfig
 from rgtg.training.criterion import criterion_for
 from rgtg.training.evaluate import measure
 from rgtg.training.losses import last
-from rgtg.training.objectives import Autoregressive, Full, Partial, Vocabulary
+from rgtg.training.objectives import Autoregressive, Full, Partial, Probe, Vocabulary
 from rgtg.training.reward_trainer import Progress, train_reward_model
-from rgtg.training.starts import load_start, save_model
+from rgtg.training.starts import load_start, save_model, save_trained
 
 logger = logging.getLogger(__name__)
 
@@ -225,10 +225,10 @@ def _make_reward_model(lines: dict[str, list[str]], out: Path, name: str, recipe
         num_pairs=config.max_steps * config.batch_size, pairs_sha256=items_hash(pairs), training=config.flat() | {"last": reports[-1].text},
         zero=round(equal_error_threshold(*(last(*side).tolist() for side in sides)), 4),
         accuracy=prefix_accuracy(measured.chosen, measured.rejected, measured.chosen_lengths, measured.rejected_lengths, measured.num_common),
-        metrics={"num_held_out_pairs": len(held_out)},
+        metrics={"num_held_out_pairs": len(held_out)}, reference=start.reference if config.objective.frozen else "",
     )  # fmt: skip
     logger.info("%s: zero %s, accuracy %s", name, card.zero, {k: v["accuracy"] for k, v in card.accuracy.items()})
-    save_model(model.half(), tokenizer, card, out / name)
+    save_trained(start, model, config.objective, card, out / name, torch.float16)
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, line: str) -> Ids:
@@ -307,6 +307,7 @@ GUIDES = {
         replace(REWARD, objective=Vocabulary(compare="prefixes", constraint="sum", constraint_weight=0.0), **FEWER), "A", POSITIVE
     ),
     Autoregressive.key: Recipe(replace(REWARD, objective=Autoregressive(beta=0.5), **FEWER), "A", POSITIVE),
+    Probe.key: Recipe(replace(REWARD, objective=Probe(), dropout=TrainingConfig.dropout, learning_rate=0.0), "A", POSITIVE),
     JUDGE: Recipe(replace(REWARD, objective=Full()), "B", POSITIVE),
     f"plain-{Partial.key}": Recipe(replace(REWARD, objective=Partial(), max_steps=400), "A", PLAIN, small=True),
     f"plain-{Autoregressive.key}": Recipe(replace(REWARD, objective=Autoregressive(beta=0.5), **FEWER), "A", PLAIN, small=True),

@@ -24,14 +24,16 @@ class Objective:
     """Base class of an objective. Its fields are its options; the first line of its docstring is its help on screen.
 
     `scalar` is whether it trains a scalar head (else a causal LM), `kind` how its reward model is loaded (a key of
-    `rewards.kinds.KINDS`), `sums` whether `token_rewards` add up to the reward of a prefix, `is_ratio` whether the reward is a
-    log-ratio to a reference model, and `reads` which of its options are needed to compute rewards with a trained model.
+    `rewards.kinds.KINDS`), `frozen` whether that head alone is trained, on the states of a base LM that stays as it is, `sums` whether
+    `token_rewards` add up to the reward of a prefix, `is_ratio` whether the reward is a log-ratio to a reference model, and `reads` which of its
+    options are needed to compute rewards with a trained model.
     """
 
     key: ClassVar[str]
     paper: ClassVar[str] = ""  # the method's name in the literature
     scalar: ClassVar[bool] = True
     kind: ClassVar[str] = "scalar"
+    frozen: ClassVar[bool] = False
     sums: ClassVar[bool] = False
     is_ratio: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()

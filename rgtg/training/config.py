@@ -38,6 +38,8 @@ class TrainingConfig(DataConfig):
         if not isinstance(self.objective, Objective):
             raise BadSettings("`objective` has to be an objective with its options.", f"Found {self.objective!r}.", "Give, for example, Partial().")
         without_effect = {} if self.lora else {"lora_r": "lora"}
+        if self.objective.frozen:
+            without_effect |= dict.fromkeys(("dropout", "lora", "gradient_checkpointing"), "an objective that trains all weights")
         check(self, without_effect | ({} if self.template == "chat" else {"system_prompt": "template=chat"}))
 
     @classmethod

@@ -21,6 +21,7 @@ from rgtg.training.objectives import OBJECTIVES
 
 AT_ONCE = 1 << 26  # numbers that a forward without gradient may return: 256 MiB
 MOST_ROWS = 64
+STATES_KEPT = 1 << 30  # bytes of states that a training of a head keeps
 
 
 class Scorer(nn.Module):
@@ -35,6 +36,40 @@ class Scorer(nn.Module):
         if isinstance(getattr(self.model, "score", None), nn.Module):
             return prefix_scores(self.model, ids).float()
         return self.model(ids, use_cache=False).logits.float()
+
+
+class FrozenScorer(Scorer):
+    """A scorer whose head alone is trained: the states below it are computed once per text, in evaluation mode and full precision, and kept as far
+    as STATES_KEPT allows."""
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__(model)
+        self._states: dict[Ids, Tensor] = {}
+        self._bytes = 0
+
+    def train(self, mode: bool = True) -> "FrozenScorer":
+        super().train(mode)
+        self.model.base_model.eval()
+        return self
+
+    def forward(self, ids: Tensor) -> Tensor:
+        model: Any = self.model
+        return model.score(self.states(ids))[..., 0].float()
+
+    @torch.no_grad()
+    def states(self, ids: Tensor) -> Tensor:
+        """Last hidden states (rows, length, width) of right-padded ids (rows, length)."""
+        model: Any = self.model
+        texts = [tuple(row) for row in ids.tolist()]
+        known = {text: self._states[text] for text in texts if text in self._states}
+        if missing := [text for text in dict.fromkeys(texts) if text not in known]:
+            with torch.autocast(ids.device.type, enabled=False):
+                fresh = model.base_model(torch.tensor(missing, device=ids.device), use_cache=False).last_hidden_state
+            room = max(0, STATES_KEPT - self._bytes) // (fresh[0].numel() * fresh.element_size())
+            self._states |= {text: states.clone() for text, states in zip(missing[:room], fresh, strict=False)}
+            self._bytes += fresh[:room].numel() * fresh.element_size()
+            known |= zip(missing, fresh, strict=True)
+        return torch.stack([known[text] for text in texts])
 
 
 def prefix_scores(model: Any, ids: Tensor) -> Tensor:

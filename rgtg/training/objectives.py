@@ -44,6 +44,20 @@ class Partial(RewardCentering, OnPrefixes, Objective):
 
 
 @dataclass(frozen=True)
+class Probe(Partial):
+    """A scalar head on the frozen states of the base LM, pairs compared at every prefix length (SWIFT, arXiv 2505.12225).
+
+    Formula: the loss of PARGS (arXiv 2406.07780) with r(y_{≤i}) = wᵀ·h_i, where h_i is the base LM's last hidden state at token i; only w is trained.
+    Pitfall: w can only use what the base LM's state already shows to a linear map, and it fits these weights of the base LM alone.
+    """
+
+    key: ClassVar[str] = "probe"
+    paper: ClassVar[str] = "SWIFT"
+    kind: ClassVar[str] = "probe"
+    frozen: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class Full(RewardCentering, OnPairs, Objective):
     """A scalar head, pairs compared as complete responses (ARGS, arXiv 2402.01694).
 
@@ -275,6 +289,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     Implicit.key: Implicit,
     Regression.key: Regression,
     BCE.key: BCE,
+    Probe.key: Probe,
 }
 DEFAULT = Partial
 

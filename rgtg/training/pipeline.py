@@ -30,7 +30,7 @@ from rgtg.training.evaluate import MEASURED_LIVE, Evaluator, longer_chosen
 from rgtg.training.held_out import LENGTHS, Measured, held_out_report
 from rgtg.training.losses import last
 from rgtg.training.reward_trainer import Progress, schedule, train_reward_model
-from rgtg.training.starts import Start, add_lora, load_start, save_model
+from rgtg.training.starts import Start, add_lora, load_start, save_trained
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -108,7 +108,7 @@ def train_file(
     child = evaluator.measured(model)
     report = held_out_report(child, parent, longer_chosen(prepared, config.seed), previous_guide)
     card = _card(start, prepared, config, report, child, name or out.name, base_lm, progress_lines)
-    save_model(model.to(start.stored_dtype), start.tokenizer, card, out)
+    save_trained(start, model, config.objective, card, out, start.stored_dtype)
     emit({"phase": "done", "verdict": card.verdict, "held_out_accuracy": card.metrics.get("accuracy")})
     return card
 
@@ -137,7 +137,7 @@ def _card(
         source=source, template=config.template, system_prompt=config.system_prompt, license=start.card.license if start.card else "",
         num_pairs=data.num_train, pairs_sha256=data.sha256, zero=zero, accuracy=accuracy, metrics=metrics,
         training=training, parent=start.parent,
-        reference=start.reference if config.objective.is_ratio else "",
+        reference=start.reference if config.objective.is_ratio or config.objective.frozen else "",
         verdict=report["verdict"], report=report, data=asdict(data),
     )  # fmt: skip
 
@@ -181,10 +181,12 @@ def estimate(model: PreTrainedModel, config: TrainingConfig, report: DataReport)
     rows = 2 if report.kind == "pairs" else 1
     length = min(config.max_length, report.prompt_tokens[1] + report.answer_tokens[1])  # a batch is padded to its longest
     row_seconds = seconds_of_a_row(model, max(1, length))
-    forwards = STEP + (1 if planned.objective.needs_reference else 0) + (1 if config.gradient_checkpointing else 0)
+    forwards = 0 if planned.objective.frozen else STEP + int(planned.objective.needs_reference) + int(config.gradient_checkpointing)
     optimizer_seconds = PER_STEP + (PER_WEIGHT * num_weights if model.device.type == "cpu" and not config.lora else 0.0)
     step_seconds = forwards * row_seconds * rows * planned.batch_size + optimizer_seconds
     evaluation_seconds = rows * row_seconds * (LOOKS * min(MEASURED_LIVE, report.num_held_out) + READINGS * report.num_held_out)
+    if planned.objective.frozen:  # every text is read once
+        evaluation_seconds += rows * row_seconds * min(report.num_train, planned.max_steps * planned.batch_size)
     return Estimate(STARTING + step_seconds * planned.max_steps + evaluation_seconds, planned.max_steps, planned.batch_size)
 
 

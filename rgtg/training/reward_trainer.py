@@ -26,10 +26,11 @@ from rgtg.errors import BadData, BadReward
 from rgtg.preferences.batches import Item, Share, TokenPair, plan
 from rgtg.training import checkpoints
 from rgtg.training.config import TrainingConfig
-from rgtg.training.criterion import Criterion, Scorer, check_data, criterion_for, out_of_memory
+from rgtg.training.criterion import Criterion, FrozenScorer, Scorer, check_data, criterion_for, out_of_memory
 
 WEIGHTS = "weights.safetensors"  # of a checkpoint: the trained weights only
 A_MINUTE = 60.0
+OF_A_HEAD = 1e-2  # learning rate where the head alone is trained
 PATIENCE = 4 * 3600  # seconds that the other processes wait while the first evaluates and saves
 
 
@@ -56,6 +57,8 @@ def schedule(config: TrainingConfig, num_items: int, num_weights: int) -> Traini
     size = min(size, max(1, num_items))
     passes = 32 if num_items < 60 else 20 if num_items < 150 else 8 if num_items < 400 else 4 if num_items < 2000 else 2 if num_items < 20_000 else 1
     rate = config.learning_rate or (2e-4 if num_weights < 3e7 else 5e-5 if num_weights < 3e8 else 1e-5)
+    if config.objective.frozen and not config.learning_rate:
+        rate = OF_A_HEAD
     if config.lora and not config.learning_rate:
         rate = 5e-4  # GenARM's
     return replace(config, batch_size=size, max_steps=config.max_steps or max(1, math.ceil(passes * num_items / size)), learning_rate=rate)
@@ -139,7 +142,7 @@ class PreferenceTrainer(Trainer):
         self.at_once = config.batch_size  # items in one forward; halved where memory runs out
         args = training_arguments(config, model, folder)
         self.shares = plan(items, config.batch_size, config.max_steps, config.seed, args.world_size)
-        self.scorer = Scorer(model)
+        self.scorer = FrozenScorer(model) if config.objective.frozen else Scorer(model)
         super().__init__(self.scorer, args, data_collator=lambda rows: {"share": rows[0]}, train_dataset=self.shares)
         self.remove_callback(PrinterCallback)
         self.last_saved = time.monotonic()

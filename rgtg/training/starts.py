@@ -12,13 +12,15 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rgtg.errors import BadReward, BadSettings, ModelRefused
-from rgtg.models.catalog import has_scalar_head, read_config
+from rgtg.models.catalog import has_scalar_head, is_probe, read_config
 from rgtg.models.lm import BaseLM
 from rgtg.models.loading import HasWeights, Loaded, load_causal_lm, load_to_train, resolve
 from rgtg.models.probe import check_reads
+from rgtg.models.weights import is_language_model
 from rgtg.records import ModelCard
 from rgtg.rewards.base import IdRewardModel
 from rgtg.rewards.kinds import load_reward_model
+from rgtg.rewards.probe import save_probe
 from rgtg.training.base import Objective
 from rgtg.training.config import TrainingConfig
 from rgtg.training.objectives import OBJECTIVES
@@ -57,7 +59,7 @@ class Start(HasWeights):
 
     @property
     def reference(self) -> str:
-        """Name and revision, as a card refers to the reference model of an implicit reward."""
+        """Name and revision, as a card refers to the reference model of an implicit reward or the base LM of a probe."""
         return f"{self.name}@{self.loaded.ref.revision}"
 
 
@@ -65,6 +67,11 @@ def check_start(name: str, objective: Objective) -> dict[str, Any]:
     """Check that a model fits an objective and return its config, before weights are loaded. Raises ModelNotFound, ModelRefused."""
     folder, _ = resolve(name)
     config = read_config(folder)
+    if is_probe(config):
+        raise ModelRefused(f"`{folder.name}` cannot be trained further.", "It is a head on the states of a base LM.", "Start from that base LM.")
+    if objective.frozen and not is_language_model(folder):
+        wrong, do = f"`{folder.name}` cannot be trained by `{objective.key}`.", "Start from a base LM, or choose another objective."
+        raise ModelRefused(wrong, "It is a reward model, and the head would read its states instead of those of the base LM that writes.", do)
     if not objective.scalar and has_scalar_head(config):
         do = f"Start from a base LM, or choose one of {', '.join(key for key, kind in OBJECTIVES.items() if kind.scalar)}."
         raise ModelRefused(f"`{folder.name}` cannot be trained by `{objective.key}`.", "It has a scalar head in place of the vocabulary's.", do)
@@ -78,6 +85,9 @@ def load_start(name: str, objective: Objective, device: str = "auto", dtype: str
     model: Any = loaded.model
     check_reads(loaded, lambda **inputs: model.base_model(**inputs).last_hidden_state if objective.scalar else model(**inputs).logits)
     is_trained = complete if objective.scalar else loaded.card is not None and loaded.card.objective == objective.key
+    if objective.frozen:
+        model.requires_grad_(False)
+        model.score.requires_grad_(True)
     stored = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or dtype).removeprefix("torch."), torch.float32)
     return Start(loaded, is_trained, stored)
 
@@ -96,6 +106,14 @@ def add_lora(model: PreTrainedModel, config: TrainingConfig) -> "PeftModel":
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(config.seed)
         return peft.get_peft_model(model, settings)
+
+
+def save_trained(start: Start, model: Any, objective: Objective, card: ModelCard, folder: Path, dtype: torch.dtype) -> None:
+    """Save a trained model, of a frozen one its head alone."""
+    if objective.frozen:
+        save_probe(model.score, card, folder)
+    else:
+        save_model(model.to(dtype=dtype), start.tokenizer, card, folder)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: ModelCard, folder: Path) -> None:

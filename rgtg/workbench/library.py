@@ -237,6 +237,8 @@ class Library:
         from rgtg.models.lm import BaseLM
         from rgtg.rewards.base import IdRewardModel
 
+        if isinstance(model, IdRewardModel) and not model.owns_weights:
+            return model
         name, weights = model.name, model.loaded.model
         if isinstance(model, IdRewardModel) and self.settings.reward_dtype == "int8":
             self.notes[name] = str(tuning.quantise(weights, weights.base_model, name, lambda: sample_rewards(model)))

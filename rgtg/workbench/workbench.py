@@ -20,8 +20,10 @@ from rgtg.system.stopping import stoppable
 from rgtg.workbench.annotation.annotation import Annotation
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.line_ups import LineUps
+from rgtg.workbench.exchange import Exchange
 from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
+from rgtg.workbench.past import Past
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.sweeps import Sweeps
 from rgtg.workbench.trainings import Trainings
@@ -55,6 +57,8 @@ class Workbench:
         self.trainings = Trainings(self.library, lambda: self.store, settings)
         self.sweeps = Sweeps(self.library, self.budget, lambda column, lm: self._own_names(self._mix(column, lm)))
         self.raters = Raters(lambda: self.store, settings.public)
+        self.past = Past(lambda: self.store, self.raters)
+        self.exchange = Exchange(lambda: self.store)
         self.annotation = Annotation(settings, lambda: self.store, self.raters, self.compare, self.branch)
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None
@@ -280,7 +284,7 @@ class Workbench:
             if self._store is None:
                 from rgtg.store.store import Store
 
-                self._store = Store(self.settings.database)
+                self._store = Store(self.settings.database, backups=True)
             return self._store
 
     def close(self) -> None:

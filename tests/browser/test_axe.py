@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser_app import Visitor
+from store_records import make_comparison, make_vote
 
 import app
 from rgtg.guidance.methods import METHODS
@@ -19,6 +20,12 @@ def axe() -> str:
     import axe_playwright_python
 
     return (Path(axe_playwright_python.__path__[0]) / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def voted_on(workbench) -> None:
+    """For the pages that show what was stored."""
+    workbench.store.add_comparison(make_comparison("axe", "AB"), make_vote("axe-vote", "axe", "B", "AB"))
 
 
 def compare(person: Visitor) -> Callable[[], None]:
@@ -37,6 +44,8 @@ def compare(person: Visitor) -> Callable[[], None]:
         person.set("temperature", 99)
         page.locator("#generate").click()
         page.wait_for_selector(".error-note")
+        page.locator("#history-open").click()
+        page.wait_for_selector("#history a.prompt")
         page.evaluate("document.querySelectorAll('#line-up-bar details, #settings-C details').forEach((node) => { node.open = true; })")
 
     return use
@@ -88,11 +97,27 @@ def models(person: Visitor) -> Callable[[], None]:
     return use
 
 
+def data(person: Visitor) -> Callable[[], None]:
+    page = person.page
+    page.wait_for_selector("#comparisons .find")
+
+    def use() -> None:
+        page.locator("#comparisons a.prompt").first.click()
+        page.wait_for_selector("#inspected-open")
+
+    return use
+
+
 def help(person: Visitor) -> None:
     person.page.wait_for_selector("#methods")
 
 
-PREPARED = {page.__name__: page for page in (compare, annotate, train, models, help)}
+def results(person: Visitor) -> None:
+    """Of an app that no one voted in, or that the votes of tests before were cast in."""
+    person.page.wait_for_selector("#results .nobody, #against-people .disagreement, #against-people .quiet")
+
+
+PREPARED = {page.__name__: page for page in (compare, annotate, train, models, results, data, help)}
 
 
 def test_every_page_is_here():

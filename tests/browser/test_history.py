@@ -96,3 +96,46 @@ def test_leaving_and_reloading_while_text_is_written_is_no_error(visit, slow_eng
         person.page.wait_for_timeout(400)
         person.page.goto(person.address)
         person.opened()
+
+
+def test_an_earlier_comparison_is_found_in_the_drawer_and_on_the_data_page(visit):
+    person = visit()
+    page = person.page
+    for prompt in ("the soup was", "their waiter said"):
+        person.generate(prompt, max_new_tokens=4)
+        page.keyboard.press("2")
+        person.wait_note("saved: B is best")
+    text = person.text("B")
+    page.keyboard.press("h")
+    page.wait_for_selector("#history a.prompt[aria-current]")
+    assert page.evaluate("document.activeElement.id") == "history-search"
+    page.keyboard.type("soup")
+    found = "[...document.querySelectorAll('#history a.prompt')].map((a) => a.text)"
+    found = f"((all) => all.length && all.every((prompt) => prompt === 'the soup was'))({found})"
+    page.wait_for_function(found)
+    page.locator("#history a.prompt").first.click()
+    page.wait_for_function("rgtg.views.B?.head?.prompt === 'the soup was' && document.title.startsWith('the soup was')")
+    assert page.locator("#vote-B").get_attribute("aria-pressed") == "true" and page.locator("#prompt textarea").input_value() == "the soup was"
+    page.go_back()
+    page.wait_for_function("rgtg.views.B?.head?.prompt === 'their waiter said'")
+    assert person.text("B") == text
+    page.locator("#history-search").focus()
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#history-search", state="hidden")
+    assert page.evaluate("document.activeElement.id") != "history-search"
+
+    page.locator("#history-open").click()
+    page.locator("#history").get_by_role("link", name="all data").click()
+    page.wait_for_selector("#comparisons a.prompt")
+    page.locator("#comparisons a.prompt", has_text="their waiter said").first.click()
+    page.wait_for_selector("#inspected .pairs")
+    page.locator("#inspected .pairs .exclude").first.click()
+    page.keyboard.type("both are <b>wrong</b>")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#inspected .include")
+    assert "excluded: both are <b>wrong</b>" in page.locator("#inspected .pairs").inner_text()
+    page.locator("#inspected .include").click()
+    page.wait_for_selector("#inspected .include", state="detached")
+    page.locator("#inspected-open").click()
+    person.opened()
+    page.wait_for_function("rgtg.views.B?.head?.prompt === 'their waiter said'")

@@ -6,7 +6,7 @@ Works on token ids and hidden states. Knows nothing of heads, rewards, methods o
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -41,6 +41,16 @@ class Siblings(NamedTuple):
     first: int
 
 
+class Watcher(Protocol):
+    """What follows the rows: it learns of every change of a text, before the change, and of every forward, with what was asked."""
+
+    def appending(self, slot: int, token_id: int) -> None: ...
+    def copying(self, sources: Sequence[int], targets: Sequence[int]) -> None: ...
+    def truncating(self, slot: int, length: int) -> None: ...
+    def fed(self, asks: Mapping[int, Sequence[int]], fed: Fed) -> None: ...
+    def cache_disabled(self) -> None: ...
+
+
 class GrowingRows:
     """Batch of growing prefixes over one backbone, one slot per row. A slot that is not asked for costs nothing."""
 
@@ -56,6 +66,7 @@ class GrowingRows:
         self._cached = [0] * len(self.texts)  # tokens of each text that are in the cache
         self._place = list(range(len(self.texts)))  # row of each slot in the cache
         self._cache = RowCache(backbone.num_layers, len(self.texts), max(map(len, self.texts)) + reserve)
+        self.watchers: list[Watcher] = []
         self._siblings: dict[int, Siblings] = {}
         self._moves: list[tuple[int, int, int]] = []  # (slot, source, target): entries of candidates that were appended
         self._last: dict[int, tuple[Tensor, int, int]] = {}  # slot -> hidden, row, column of its last token
@@ -76,6 +87,8 @@ class GrowingRows:
 
     def append(self, slot: int, token_id: int) -> None:
         """Append one token to a slot. A candidate of the last forward costs no further one."""
+        for watcher in self.watchers:
+            watcher.appending(slot, token_id)
         siblings, text = self._siblings.pop(slot, None), self.texts[slot]
         self._last.pop(slot, None)
         if siblings is not None and token_id in siblings.ids:
@@ -90,6 +103,8 @@ class GrowingRows:
         text = self.texts[slot]
         if not 1 <= length <= len(text):
             raise ValueError(f"slot {slot} has {len(text)} tokens and cannot be cut to {length}")
+        for watcher in self.watchers:
+            watcher.truncating(slot, length)
         if length < len(text):
             del text[length:]
             self._cached[slot] = min(self._cached[slot], length - 1)  # the last token is fed again for its hidden state
@@ -102,6 +117,8 @@ class GrowingRows:
         pairs = [(a, b) for a, b in zip(sources, targets, strict=True) if a != b]
         if not pairs:
             return
+        for watcher in self.watchers:
+            watcher.copying(sources, targets)
         self._move_taken()
         texts, cached = {a: list(self.texts[a]) for a, _ in pairs}, {a: self._cached[a] for a, _ in pairs}
         last = {a: self._last.get(a) for a, _ in pairs}
@@ -165,7 +182,10 @@ class GrowingRows:
         if not slots:
             return None
         self._stay_in_reach(slots, asks)
-        return self._reencode(slots, asks) if self.backbone.strategy == "reencode" else self._ask(slots, asks)
+        fed = self._reencode(slots, asks) if self.backbone.strategy == "reencode" else self._ask(slots, asks)
+        for watcher in self.watchers:
+            watcher.fed(asks, fed)
+        return fed
 
     @torch.inference_mode()
     def last(self, slots: Sequence[int]) -> Tensor:
@@ -195,6 +215,8 @@ class GrowingRows:
         self._cached = [0] * len(self.texts)
         for state in (self._siblings, self._moves, self._last):
             state.clear()
+        for watcher in self.watchers:
+            watcher.cache_disabled()
 
     # --- forwards -------------------------------------------------------------------------------------------------
 

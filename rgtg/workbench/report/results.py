@@ -1,68 +1,148 @@
-"""What the votes say: the leaderboard, agreement between raters, and both as files.
+"""What the votes say: the leaderboard, agreement between raters, and reward models against people.
 
-Pure but for reading the votes from the store. Knows nothing of the screen.
+Pure but for reading the votes from the store. Knows nothing of the screen; `tables` and `standalone` write results as files.
 """
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rgtg.errors import BadSettings
 from rgtg.figures import share_words
 from rgtg.ratings.agreement import Agreement, agreement_of
-from rgtg.ratings.battles import CAUSES, battles_of
-from rgtg.ratings.leaderboard import LEAST_BATTLES, RESAMPLES, Board, Effect, Place, leaderboard
-from rgtg.records import Run, mix_words
+from rgtg.ratings.battles import CAUSES, Ballot, battles_of
+from rgtg.ratings.leaderboard import LEAST_VOTES, RESAMPLES, Board, Effect, Place, leaderboard
+from rgtg.ratings.reward_models import Against, Scored, Share, against_people, lengths_to_read, preferences_of
+from rgtg.records import ModelRef, Run, mix_words
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store
 
 BY = {"method": "method and reward model", "setting": "method, reward model and every parameter"}
-COLUMNS = ("rank", "setting", "strength", "low", "high", "num_battles", "win_share")  # of the board as a file
-TABLE_FORMATS = ("markdown", "csv", "json", "latex")
+ANSWERS_AT_ONCE = 500  # whose rewards are read between two reports of the progress
+MAX_TEXT = 300  # characters of a prompt or an answer in the list of disagreements
+Listen = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Results:
-    """A board, the agreement of its raters, the number of votes that stand, and how many of them gave no battle, by cause."""
+    """Boards of the votes, as they are (`raw`) and at equal length of the answers (`adjusted`); `control_length` says which one ranks. The
+    agreement of raters, the number of votes that stand, and how many of them gave no battle, by cause. `reward_models` is None as long as
+    their rewards were not read; `prompts` are those of the disagreements."""
 
-    board: Board
+    raw: Board
+    adjusted: Board
     agreement: Agreement
     num_votes: int
     num_raters: int
     left_out: tuple[tuple[str, int], ...]
     by: str
     control_length: bool
+    reward_models: tuple[Against, ...] | None = None
+    prompts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def board(self) -> Board:
+        """The board that ranks."""
+        return self.adjusted if self.control_length else self.raw
 
     @property
     def left_out_words(self) -> str:
         """Votes without a battle in words: "votes that all are bad: 2"."""
         return ", ".join(f"{CAUSES[cause]}: {number:,}" for cause, number in self.left_out)
 
+    def at_equal_length(self, setting: str) -> Place:
+        return next(place for place in self.adjusted.places if place.setting == setting)
 
-def results_of(store: "Store", by: str = "method", control_length: bool = False, resamples: int = RESAMPLES) -> Results:
-    """The results of all votes that stand. `by`: what counts as one contestant, a key of BY. Raises BadSettings, StoreError."""
-    if by not in BY:
-        raise BadSettings(f"Results are by {' or '.join(BY)}.", f"Found `{by}`.")
-    from rgtg.evaluation.cells import label
 
-    ballots, same_answers = store.ballots(label if by == "setting" else _method)
-    battles, left_out = battles_of(ballots)
-    counts = tuple(sorted(left_out.items()))
-    raters = {ballot.rater_id for ballot in ballots}
-    agreement = agreement_of(ballots, same_answers)
-    return Results(leaderboard(battles, control_length, resamples), agreement, len(ballots), len(raters), counts, by, control_length)
+class VoteResults:
+    """The results of a database, computed once for each state of its votes; the rewards of an answer are read once. For several threads."""
+
+    def __init__(self, store: Callable[[], "Store"], resamples: int | None = None):
+        self._store, self._resamples = store, resamples or RESAMPLES
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, ...] | None = None
+        self._known: dict[Any, Any] = {}  # what was computed from these votes
+        self._scored: dict[str, Scored] = {}
+        self._read: dict[str, set[int]] = {}  # the prefix lengths that were asked for
+
+    def of(self, by: str = "method", control_length: bool = False) -> Results:
+        """The results without reward models. `by`: what counts as one contestant, a key of BY. Raises BadSettings, StoreError."""
+        if by not in BY:
+            raise BadSettings(f"Results are by {' or '.join(BY)}.", f"Found `{by}`.")
+        with self._lock:
+            self._renew()
+            if by not in self._known:
+                self._known[by] = self._boards(by)
+            return replace(self._known[by], control_length=control_length)
+
+    def reading(self) -> Iterator[tuple[int, int]]:
+        """Read the rewards that `with_reward_models` needs; yields how many answers are done, and of how many."""
+        with self._lock:
+            self._renew()
+            wanted = lengths_to_read(preferences_of(*self._ballots("method")))
+        missing = [trace_id for trace_id, lengths in wanted.items() if not lengths <= self._read.get(trace_id, set())]
+        for start in range(0, len(missing), ANSWERS_AT_ONCE):
+            part = {trace_id: wanted[trace_id] for trace_id in missing[start : start + ANSWERS_AT_ONCE]}
+            self._scored.update(self._store().rewards(part))
+            self._read.update(part)
+            yield start + len(part), len(missing)
+
+    def with_reward_models(self, results: Results) -> Results:
+        """The results with what was read of reward models."""
+        key = ("reward models", results.by)
+        with self._lock:
+            self._renew()
+            if key not in self._known or self._known[key][0] != len(self._read):
+                found = against_people(preferences_of(*self._ballots(results.by)), self._scored)
+                wanted = {one.comparison_id for against in found for one in against.disagreements}
+                self._known[key] = len(self._read), tuple(found), tuple(self._store().prompts(wanted, MAX_TEXT).items())
+            _, found, prompts = self._known[key]
+            return replace(results, reward_models=found, prompts=prompts)
+
+    def _renew(self) -> None:
+        if self._stamp != (stamp := self._store().votes_stamp()):
+            self._stamp, self._known = stamp, {}
+
+    def _ballots(self, by: str) -> tuple[list[Ballot], dict[str, str]]:
+        from rgtg.evaluation.cells import label
+
+        key = ("ballots", by)
+        if key not in self._known:
+            self._known[key] = self._store().ballots(label if by == "setting" else _method)
+        return self._known[key]
+
+    def _boards(self, by: str) -> Results:
+        ballots, same_answers = self._ballots(by)
+        battles, left_out = battles_of(ballots)
+        raw, adjusted = (leaderboard(battles, control, self._resamples) for control in (False, True))
+        raters = {ballot.rater_id for ballot in ballots}
+        counts = tuple(sorted(left_out.items()))
+        return Results(raw, adjusted, agreement_of(ballots, same_answers), len(ballots), len(raters), counts, by, False)
+
+
+def results_of(
+    store: "Store", by: str = "method", control_length: bool = False, resamples: int | None = None, listen: Listen | None = None
+) -> Results:
+    """All results of the votes that stand; `listen` hears of how many answers the rewards were read."""
+    votes = VoteResults(lambda: store, resamples)
+    results = votes.of(by, control_length)
+    for done, total in votes.reading():
+        if listen:
+            listen(done, total)
+    return votes.with_reward_models(results)
 
 
 def _method(run: Run) -> str:
     return " · ".join([run.method] + ([mix_words(run.guides)] if run.guides else []))
 
 
+# ---- in words -------------------------------------------------------------------------------------
+
+
 def rank_words(place: Place) -> str:
-    """ "1", "2–3", or "–" with too few battles for a rank."""
+    """ "1", "2–3", or "–" with too few votes for a rank."""
     if place.rank is None:
         return "–"
     best, worst = place.rank
@@ -71,33 +151,49 @@ def rank_words(place: Place) -> str:
 
 def effect_words(effect: Effect) -> str:
     """An effect in log-odds with its interval: "+0.31 (0.12 to 0.50)"."""
-    return f"{effect.value:+.2f} ({effect.low:.2f} to {effect.high:.2f})"
+    return interval_of_words(effect.value, effect.low, effect.high)
 
 
-def board_rows(board: Board) -> list[dict[str, Any]]:
-    """The board as rows of plain values."""
-    return [
-        {
-            "rank": rank_words(place), "setting": place.setting, "strength": round(place.strength, 4), "low": round(place.low, 4),
-            "high": round(place.high, 4), "num_battles": place.num_battles, "win_share": round(place.win_share, 4),
-        }
-        for place in board.places
-    ]  # fmt: skip
+def interval_of_words(value: float, low: float, high: float) -> str:
+    """ "+0.31 (−0.12 to 0.50)"."""
+    return f"{value:+.2f} ({low:.2f} to {high:.2f})".replace("-", "−")
+
+
+def share_of_words(share: Share | None) -> str:
+    """ "71.2 % (65–77) of 100"; "–" for None."""
+    return "–" if share is None else f"{share_words(share.value, share.low, share.high)} of {share.n:,}"
+
+
+def slope_words(slope: tuple[float, float, float] | None) -> str:
+    """ "0.43 (0.31 to 0.55)"; "–" for None."""
+    return "–" if slope is None else interval_of_words(*slope).removeprefix("+")
+
+
+def model_names(models: tuple[Against, ...]) -> dict[ModelRef, str]:
+    """A name for each reward model: with the beginning of its revision where two have one name."""
+    names = [one.model.name for one in models]
+    return {
+        one.model: one.model.name + (f" ({one.model.revision[:7] or 'no revision'})" if names.count(one.model.name) > 1 else "") for one in models
+    }
 
 
 def sentences(results: Results) -> list[str]:
     """What else there is to say of a board, in words."""
     board, agreement = results.board, results.agreement
-    lines = [f"{results.num_votes:,} votes of {results.num_raters:,} raters, {board.num_battles:,} battles in {board.num_comparisons:,} comparisons."]
+    lines = [f"{_count(results.num_votes, 'vote')} of {_count(results.num_raters, 'rater')}, {_count(board.num_battles, 'battle')} in "
+             f"{_count(board.num_comparisons, 'comparison')}."]  # fmt: skip
     if results.left_out:
         lines.append(f"No battle: {results.left_out_words}.")
     if board.places:
-        lines.append(f"Strengths in log-odds, mean 0, with 95 % bootstrap intervals; a rank needs {LEAST_BATTLES} battles.")
+        lines.append(
+            f"Strengths in log-odds, mean 0, with 95 % bootstrap intervals. A rank needs {LEAST_VOTES} votes, and is a range where intervals overlap."
+        )
         lines.append(f"Ties: {share_words(board.tie_share)}.")
     if board.position:
         lines.append(f"Effect of standing further left: {effect_words(board.position)} log-odds.")
-    if board.length:
-        lines.append(f"Effect of twice the length: {effect_words(board.length)} log-odds; strengths are at equal length.")
+    if results.adjusted.length:
+        which = "; strengths are at equal length" if results.control_length else ""
+        lines.append(f"Effect of twice the length: {effect_words(results.adjusted.length)} log-odds{which}.")
     if board.careless:
         lines.append(f"Raters whose votes look like chance, and count less: {len(board.careless):,}.")
     if board.triples:
@@ -110,56 +206,69 @@ def sentences(results: Results) -> list[str]:
     return lines
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+# ---- as numbers -----------------------------------------------------------------------------------
+
+
+def board_rows(results: Results) -> list[dict[str, Any]]:
+    """The board as rows of plain values."""
+    rows = []
+    for place in results.board.places:
+        equal = results.at_equal_length(place.setting)
+        adjusted = {"adjusted_strength": round(equal.strength, 4), "adjusted_low": round(equal.low, 4), "adjusted_high": round(equal.high, 4)}
+        rows.append(
+            {"rank": rank_words(place), "setting": place.setting, "strength": round(place.strength, 4), "low": round(place.low, 4),
+             "high": round(place.high, 4)} | adjusted
+            | {"num_battles": place.num_battles, "num_votes": place.num_votes, "win_share": round(place.win_share, 4)}
+        )  # fmt: skip
+    return rows
+
+
+def model_rows(results: Results) -> list[dict[str, Any]]:
+    """The reward models as rows of plain values."""
+    names = model_names(results.reward_models or ())
+    return [
+        {"reward_model": names[one.model], "revision": one.model.revision, "num_pairs": one.accuracy.n} | _interval("accuracy", one.accuracy)
+        | {"num_apart": one.apart.n if one.apart else 0} | _interval("accuracy_apart", one.apart)
+        | {"num_branches": one.at_branch.n if one.at_branch else 0} | _interval("accuracy_at_branch", one.at_branch)
+        | dict(zip(("slope", "slope_low", "slope_high"), [None] * 3 if one.slope is None else [round(v, 4) for v in one.slope], strict=True))
+        | {"num_unscored": one.num_unscored}
+        for one in results.reward_models or ()
+    ]  # fmt: skip
+
+
+def _interval(name: str, share: Share | None) -> dict[str, float | None]:
+    values = (share.value, share.low, share.high) if share else (None, None, None)
+    return {key: None if value is None else round(value, 4) for key, value in zip((name, f"{name}_low", f"{name}_high"), values, strict=True)}
+
+
+def disagreement_rows(results: Results, against: Against) -> list[dict[str, Any]]:
+    """The disagreements as rows of plain values, texts cut."""
+    prompts = dict(results.prompts)
+    return [
+        {
+            "comparison_id": one.comparison_id, "prompt": prompts.get(one.comparison_id, ""), "gap": round(one.gap, 4), "num_votes": one.num_votes,
+            "chosen": one.chosen.text[:MAX_TEXT], "chosen_by": one.chosen.setting, "chosen_reward": round(one.chosen_reward, 4),
+            "rejected": one.rejected.text[:MAX_TEXT], "rejected_by": one.rejected.setting, "rejected_reward": round(one.rejected_reward, 4),
+        }
+        for one in against.disagreements
+    ]  # fmt: skip
+
+
 def as_json(results: Results) -> dict[str, Any]:
     """All numbers of the results."""
-    board = asdict(results.board) | {"places": board_rows(results.board)}
-    return {"by": results.by, "control_length": results.control_length, "num_votes": results.num_votes, "num_raters": results.num_raters,
-            "left_out": dict(results.left_out), "agreement": asdict(results.agreement), **board}  # fmt: skip
-
-
-def table(results: Results, format: str) -> str:
-    """The board as `markdown`, `csv` (cells that a spreadsheet would run are quoted), `json` or `latex`. Raises BadSettings."""
-    if format not in TABLE_FORMATS:
-        raise BadSettings(f"There is no table format `{format}`.", f"Known: {', '.join(TABLE_FORMATS)}.")
-    if format == "json":
-        return json.dumps(as_json(results), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    rows = board_rows(results.board)
-    if format == "csv":
-        return _csv(rows)
-    head = ("rank", "setting", "strength (95 % interval)", "battles", "won")
-    cells = [
-        (row["rank"], row["setting"], f"{row['strength']:+.2f} ({row['low']:.2f} to {row['high']:.2f})", f"{row['num_battles']:,}",
-         share_words(row["win_share"]))
-        for row in rows
+    board = asdict(results.board) | {"places": board_rows(results), "length": results.adjusted.length and asdict(results.adjusted.length)}
+    models = [
+        row | {
+            "by_length": {str(n): asdict(share) for n, share in one.by_length.items()},
+            "of_branches": {str(n): asdict(share) for n, share in one.of_branches.items()} | ({"end": asdict(one.branches)} if one.branches else {}),
+            "calibration": [asdict(bin) for bin in one.calibration],
+            "disagreements": disagreement_rows(results, one),
+        }
+        for row, one in zip(model_rows(results), results.reward_models or (), strict=True)
     ]  # fmt: skip
-    return _latex(head, cells) if format == "latex" else _markdown(head, cells, sentences(results))
-
-
-def _markdown(head: Sequence[str], cells: Iterable[Sequence[str]], notes: Sequence[str]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
-    return "\n".join([*lines, "", *notes]) + "\n"
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_safe(row[name]) for name in COLUMNS])
-    return out.getvalue()
-
-
-def _safe(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value[:1] else value
-
-
-def _latex(head: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
-    def escaped(text: str) -> str:
-        special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "·": r"$\cdot$"}
-        return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
-
-    lines = [r"\begin{tabular}{llrrr}", r"\hline", " & ".join(map(escaped, head)) + r" \\", r"\hline"]
-    lines += [" & ".join(map(escaped, row)) + r" \\" for row in cells]
-    return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
+    return {"by": results.by, "control_length": results.control_length, "num_votes": results.num_votes, "num_raters": results.num_raters,
+            "left_out": dict(results.left_out), "agreement": asdict(results.agreement), **board, "reward_models": models}  # fmt: skip

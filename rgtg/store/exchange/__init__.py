@@ -1,0 +1,1 @@
+"""Votes out of the database as data sets, and preferences from elsewhere into it."""

@@ -1,0 +1,134 @@
+"""Comparisons that somebody voted on or marked, with their votes, in one state of the database, every row checked.
+
+Reads no steps of an answer unless they are asked for: then the answers have all they were stored with. Knows nothing of formats.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from rgtg.records import Comparison, Run, Span, Trace, Vote
+from rgtg.store import queries, rows
+from rgtg.store.history import EVERYTHING, HistoryFilter, matching
+from rgtg.store.statements.exclusions import Exclusions, exclusions, is_excluded
+from rgtg.system.serialization import from_dict
+
+AT_ONCE = 500
+SETTINGS = "json_remove(run, '$.prompt', '$.prompt_ids', '$.forced_ids', '$.seed')"  # thousands of answers share a few
+OWN = "'$.prompt', '$.seed'"
+OF_TEXT = (*rows.TEXT_COLUMNS, "seq", "num_tokens", "text_sha256")
+TEXT = ", ".join(f'"{name}"' for name in OF_TEXT)
+PLAIN = tuple((f.name, OF_TEXT.index(f.name)) for f in fields(Trace) if f.name not in ("run", "steps"))
+NUM_TEXT = len(rows.TEXT_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Voted:
+    """A comparison with all its votes in order of arrival, the current marks by the id of their answer, and what of the votes is excluded.
+
+    `stored` are the rows of the answers.
+    """
+
+    comparison: Comparison
+    votes: tuple[Vote, ...]
+    marks: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    excluded: Exclusions = field(default_factory=dict)
+    stored: Mapping[str, sqlite3.Row] = field(default_factory=dict, repr=False)
+
+    @property
+    def counted(self) -> tuple[Vote, ...]:
+        """The votes without excluded ones."""
+        return tuple(vote for vote in self.votes if not is_excluded(self.excluded, vote.id))
+
+
+def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: bool = False) -> Iterator[Voted]:
+    """Those that `wanted` lets through, oldest first; of a filter with a rater only this rater's votes and marks. StoreError naming the first
+    row that does not fit its hash."""
+    queries.check_indexes(conn)
+    reasons = exclusions(conn)
+    names: dict[str, Run] = {}
+    for ids in _chunks(_ids(conn, wanted)):
+        found = _where(conn, "SELECT * FROM comparisons WHERE id IN", ids, "ORDER BY seq")
+        votes = _grouped(_where(conn, "SELECT * FROM votes WHERE comparison_id IN", ids, "ORDER BY seq"), "comparison_id")
+        select = f"SELECT {'*' if steps else f'{TEXT}, {SETTINGS} AS settings, json_extract(run, {OWN}) AS own'} FROM traces WHERE comparison_id IN"
+        traces = _grouped(_where(conn, select, ids, "ORDER BY seq"), "comparison_id")
+        marks = _marks(conn, [trace["id"] for group in traces.values() for trace in group])
+        for row in found:
+            if rows.sha256(row["prompt"]) != row["prompt_sha256"]:
+                raise queries.damaged("comparisons", row)
+            cast = tuple(rows.vote_of(queries.checked("votes", vote)) for vote in votes.get(row["id"], ()))
+            answers = traces.get(row["id"], [])
+            made = [_light(conn, trace, names) if not steps and trace["id"] not in marks else _complete(conn, trace) for trace in answers]
+            own = {trace["id"]: [m for m in marks.get(trace["id"], ()) if wanted.rater in (None, m.rater_id)] for trace in answers}
+            yield Voted(
+                rows.comparison_of(row, made), tuple(vote for vote in cast if wanted.rater in (None, vote.rater_id)),
+                {trace_id: standing for trace_id, spans in own.items() if (standing := queries.standing(spans))},
+                {vote.id: reasons[vote.id] for vote in cast if vote.id in reasons}, {trace["id"]: trace for trace in answers},
+            )  # fmt: skip
+
+
+def _ids(conn: sqlite3.Connection, wanted: HistoryFilter) -> list[str]:
+    sql = (
+        "SELECT seq, id FROM comparisons WHERE id IN (SELECT comparison_id FROM votes) "
+        "OR id IN (SELECT comparison_id FROM traces WHERE id IN (SELECT trace_id FROM marks)) ORDER BY seq"
+    )
+    found = [row["id"] for row in conn.execute(sql)]
+    if replace(wanted, rater=None) == EVERYTHING:
+        return found
+    chosen = matching(conn, wanted)
+    return [comparison_id for comparison_id in found if comparison_id in chosen]
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE))
+
+
+def _where(conn: sqlite3.Connection, select: str, ids: Sequence[str], order: str) -> list[sqlite3.Row]:
+    sql = f"{select} ({', '.join('?' * len(ids))}) {order}"
+    try:
+        return conn.execute(sql, tuple(ids)).fetchall()
+    except sqlite3.OperationalError:  # damaged text: it is named by its hash, and does not stop the query
+        conn.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
+        return conn.execute(sql, tuple(ids)).fetchall()
+
+
+def _grouped(found: Sequence[sqlite3.Row], key: str) -> dict[str, list[sqlite3.Row]]:
+    groups: dict[str, list[sqlite3.Row]] = {}
+    for row in found:
+        groups.setdefault(row[key], []).append(row)
+    return groups
+
+
+def _marks(conn: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, list[Span]]:
+    marks: dict[str, list[Span]] = {}
+    if queries.one(conn, "SELECT 1 FROM marks LIMIT 1") is None:
+        return marks
+    for ids in _chunks(trace_ids):
+        for row in _where(conn, "SELECT * FROM marks WHERE trace_id IN", ids, "ORDER BY seq"):
+            marks.setdefault(row["trace_id"], []).append(rows.span_of(queries.checked("marks", row)))
+    return marks
+
+
+def _complete(conn: sqlite3.Connection, row: sqlite3.Row) -> Trace:
+    """An answer with its steps: marks count its tokens."""
+    if "steps" not in row.keys():  # noqa: SIM118, a sqlite3.Row iterates over values
+        row = queries.need(conn, "traces", row["id"], "trace")
+    return rows.trace_of(queries.checked("traces", row))
+
+
+def _light(conn: sqlite3.Connection, row: sqlite3.Row, settings: dict[str, Run]) -> Trace:
+    """An answer without its steps and ids; its run has neither."""
+    values = tuple(row)  # those of OF_TEXT, the settings of the run, what is its own
+    _, num_tokens, text_sha256, stored, own = values[NUM_TEXT:]
+    if text_sha256 is None:
+        _complete(conn, row)
+    elif rows.text_hash(values[:NUM_TEXT]) != text_sha256:
+        raise queries.damaged("traces", row)
+    if stored not in settings:
+        settings[stored] = from_dict(Run, json.loads(stored) | {"prompt": ""})
+    run = object.__new__(Run)  # a copy: `replace` would check every field again, of each of thousands of answers
+    run.__dict__.update(settings[stored].__dict__)
+    run.__dict__["prompt"], run.__dict__["seed"] = json.loads(own)
+    plain = {name: values[at] for name, at in PLAIN if values[at] is not None}
+    return Trace(run=run, steps=rows.Unread(num_tokens or 0), **plain)  # type: ignore[arg-type]

@@ -62,6 +62,7 @@ def annotate(person: Visitor) -> Callable[[], None]:
         page.locator("#agree").click()
         page.keyboard.press("1")
         page.wait_for_function("document.querySelector('#said').textContent.includes('saved')")
+        page.wait_for_selector(".ann-pair:not([hidden])")
         for key in ("ArrowRight", "g", "h"):
             page.keyboard.press(key)
         page.wait_for_selector(".ann-pair:not([hidden]) .mark-good")
@@ -132,6 +133,7 @@ def test_axe_finds_nothing(visit, axe, page_name: str, theme: str):
     assert person.page.evaluate(RUN, {}) == []
     if use:
         use()
+        person.page.evaluate(axe)  # a new document has none
         assert person.page.evaluate(RUN, {}) == []
     person.page.set_viewport_size({"width": 390, "height": 844})
     assert person.page.evaluate(RUN, {"color-contrast": {"enabled": False}}) == [], "at 390 px, where colours are the same"

@@ -42,6 +42,7 @@ ACCESS = {
     "copying.copy": Row("copy a comparison as a command", EVERYONE, OWNERS),
     "data.exclude": Row("exclude votes", EVERYONE, ADMINS),
     "data.look": Row("inspect a comparison", EVERYONE, OWNERS),
+    "data.save_html": Row("download a comparison", EVERYONE, OWNERS),
     "exchanging.look_in": Row("read a file of preferences", EVERYONE, ADMINS),
     "exchanging.take_in": Row("import preferences", EVERYONE, ADMINS),
     "exchanging.write_out": Row("download the votes of everyone", EVERYONE, ADMINS),

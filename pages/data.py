@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from pages import ids, theme
-from pages.components import Drawn, Words
+from pages.components import Download, Drawn, Words
 from pages.exchanging import Exchanging
 from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id
 from pages.history import VERDICTS, History, HistoryList
@@ -19,6 +19,7 @@ from pages.visitors import handle_of, opened, visitor_of
 from rgtg.errors import BadSettings
 from rgtg.records import Comparison, Trace, Vote, new_id
 from rgtg.workbench.past import Looked
+from rgtg.workbench.report.standalone import comparison_html
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Data"
@@ -26,9 +27,10 @@ MAX_TEXT = 4_000  # characters of a text that is shown
 
 
 class Inspected(Drawn):
-    """One comparison: texts, votes, pairs. Event `exclude` {comparison, vote, rejected, reason}: out with a reason, in again with null."""
+    """One comparison: texts, votes, pairs. Events `exclude` {comparison, vote, rejected, reason}: out with a reason, in again with null;
+    `save_html` {comparison}: as a file that opens without the app."""
 
-    function, events_sent = "inspected", ("exclude",)
+    function, events_sent = "inspected", ("exclude", "save_html")
 
 
 def build(workbench: Workbench, pages: Links) -> None:
@@ -50,6 +52,7 @@ class _Page:
                 self.history = History(workbench, HistoryList(links=False, elem_id=ids.COMPARISONS))
             with gr.Column(min_width=0, elem_classes=["data-one"]):
                 self.inspected = Inspected(elem_id=ids.INSPECTED)
+                self.file = Download("{}", elem_id=ids.DATA_FILE)
 
     def wire(self) -> None:
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
@@ -57,6 +60,7 @@ class _Page:
         self.exchanging.wire(**options)
         self.history.list.choose(self.look(), None, self.inspected, trigger_mode="always_last", **options)
         self.inspected.exclude(self.exclude(), None, self.inspected, **options)
+        self.inspected.save_html(self.save_html(), None, self.file, **options)
 
     def look(self) -> Handler:
         @guarded("Opening the comparison", self.workbench)
@@ -79,6 +83,15 @@ class _Page:
             return self._shown(comparison, request)
 
         return exclude
+
+    def save_html(self) -> Handler:
+        @guarded("Saving the comparison", self.workbench)
+        def save_html(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
+            comparison = opened(self.workbench, request, payload(event).get("comparison"))
+            text = comparison_html(comparison, self.workbench.past.look(comparison).votes)
+            return json.dumps({"name": f"comparison-{comparison.id[:8]}.html", "text": text, "type": "text/html", "at": new_id()})
+
+        return save_html
 
     def _shown(self, comparison: Comparison, request: gr.Request) -> str:
         looked = self.workbench.past.look(comparison)

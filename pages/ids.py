@@ -64,7 +64,8 @@ BY_HAND = "choices"
 # Data
 EXCHANGE = "exchange"  # #import, #import-path, -upload, -columns, -ties, -store, -note; #export-panel, #export-formats, -types, -write
 EXPORT_FOLDER = "export-folder"
-INSPECTED = "inspected"  # #inspected-open, buttons .exclude and .include with data-vote and data-rejected
+DATA_FILE = "data-file"
+INSPECTED = "inspected"  # #inspected-open, #inspected-html, buttons .exclude and .include with data-vote and data-rejected
 
 # History, a drawer on Compare and the list on Data
 HISTORY = "history"  # #history-search, -method, -model, -voted, -since, -until; links with data-comparison

@@ -1,5 +1,5 @@
 // One comparison on the Data page: its texts, the votes, and the pairs that they give for training. What is excluded stays, with its reason.
-rgtg.inspected = (element, props, trigger, watch, exclude) => {
+rgtg.inspected = (element, props, trigger, watch, exclude, saveHtml) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   let asking = "";
@@ -20,7 +20,8 @@ rgtg.inspected = (element, props, trigger, watch, exclude) => {
       el("p", { class: "pair", dir: "auto" }, el("b", { title: "chosen", text: "+" }), " ", pair.chosen_text),
       el("p", { class: "pair", dir: "auto" }, el("b", { title: "rejected", text: "−" }), " ", pair.rejected_text)));
     rgtg.put(root,
-      el("div", { class: "job-head" }, el("h2", { dir: "auto", class: value.prompt.length > 160 ? "long" : null, text: value.prompt.trim() }), el("a", { id: "inspected-open", class: "link", href: address, text: "Open in Compare" })),
+      el("div", { class: "job-head" }, el("h2", { dir: "auto", class: value.prompt.length > 160 ? "long" : null, text: value.prompt.trim() }), el("a", { id: "inspected-open", class: "link", href: address, text: "Open in Compare" }),
+        el("button", { id: "inspected-html", type: "button", class: "small", title: "One file that opens without the app", text: "Save as HTML", onclick: () => trigger(saveHtml, { comparison: value.comparison }) })),
       ...answers,
       el("h3", { text: "Votes" }), votes.length ? el("table", { class: "votes" }, el("tbody", {}, ...votes)) : el("p", { class: "quiet", text: "Nobody has voted yet." }),
       el("h3", { text: "Pairs for training" }), pairs.length ? el("ol", { class: "pairs" }, ...pairs) : el("p", { class: "quiet", text: "None: a pair needs a vote for one answer over another with a different text." }));

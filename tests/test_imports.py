@@ -263,3 +263,12 @@ def test_training_reads_what_is_exported(store, tmp_path, format):
     everything(store)
     out = export_preferences(store, tmp_path / "out.jsonl", format)
     assert out.num_pairs >= 1 and len(read(out.path).examples) >= out.num_pairs
+
+
+def test_a_table_with_a_mark_of_its_encoding_and_windows_lines_is_read_as_it_is(store, tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_bytes('\ufeffprompt,response_a,response_b,winner,judge\r\np,=one,"two\r\nlines",model_b,ann\r\n'.encode())
+    imported(store, path)
+    assert votes_of(store) == [("p", "best", "two\r\nlines", 2)]
+    (row,) = lines(export_preferences(store, tmp_path / "out.jsonl").path)
+    assert row["rejected"] == "=one"

@@ -19,13 +19,14 @@ from rgtg.store.store import Store  # noqa: E402
 
 NUM_VOTERS = 16
 VOTERS = """
-import threading, time
+import random, threading, time
 from pathlib import Path
 from store_records import make_comparison, make_vote
 from rgtg.store.store import Store
 store = Store(Path(sys.argv[1]))
 raters = [store.rater("anonymous", f"voter {i}") for i in range(16)]
 def vote(i):
+    time.sleep(random.uniform(0, 1))
     for k in range(100_000):
         name = f"{sys.argv[2]}-{i}-{k}"
         store.add_comparison(make_comparison(name, "AB"))
@@ -33,7 +34,7 @@ def vote(i):
         vote = store.add_vote(make_vote(f"vote-{name}", name, "A", "AB", rater_id=raters[i]))
         sys.stdout.write(f"{vote.id} {1000 * (time.perf_counter() - start):.3f}\\n")  # acknowledged: from here on it must never be lost
         sys.stdout.flush()
-        time.sleep(0.25)  # far faster than people read
+        time.sleep(random.uniform(0.2, 1.8))  # faster than people read, and not in step
 for i in range(16):
     threading.Thread(target=vote, args=(i,)).start()
 """

@@ -67,6 +67,15 @@ KEYS = (
     ("Enter", "On a token: why it was selected"),
     ("1 … 9, 0", "In a column by hand or its table: choose that candidate; Backspace takes the last choice back"),
 )
+ANNOTATE_KEYS = (
+    ("1 … 4, T, N, S, U", "Vote, as on Compare; U goes back through the pairs"),
+    ("J K L, 5 … 9, C", "Of the vote before: how sure, why, a comment"),
+    ("← → ↑ ↓, Shift", "Select tokens of the answers"),
+    ("G, X, W", "Mark the selected tokens: good, bad, wrong from here"),
+    ("B", "Two continuations from the selected token, to vote on"),
+    ("F", "Skip a broken pair and flag it"),
+    ("H", "Guidelines"),
+)
 
 
 def build(workbench: Workbench, pages: theme.Links) -> None:
@@ -98,6 +107,7 @@ def chapters() -> list[dict[str, Any]]:
         _chapter("objectives", "Training objectives", OBJECTIVES, handbook.objectives()),
         {"id": "glossary", "title": "Glossary", "about": "", "terms": GLOSSARY},
         {"id": "keys", "title": "Keys", "about": "On Compare; quiet while you type.", "terms": KEYS},
+        {"id": "annotate-keys", "title": "Keys of Annotate", "about": "Quiet while you type.", "terms": ANNOTATE_KEYS},
     ]
 
 

@@ -53,6 +53,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     if (!pair || (verdict === "best" && !pair.ids[number])) return;
     const said = { verdict, best: verdict === "best" ? pair.ids[number] : null, strength: null, reasons: [], comment: "" };
     ready.shift();
+    pair.undone = false;
     done.push({ pair, said, revisions: 1, number });
     while (done.length > 50) done.shift().pair.node.remove();
     word = "";
@@ -68,6 +69,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     last.revisions -= 1;
     if (last.revisions > 0) { word = "undone"; return tell(); } // the answer says what stands
     done.pop();
+    last.pair.undone = true;
     if (here()?.of === last.pair.id) ready.splice(1, 0, last.pair);
     else ready.unshift(last.pair);
     ended = false;
@@ -208,6 +210,9 @@ rgtg.annotate = (element, props, trigger, watch) => {
       one.reveal = update.reveal;
       if (update.vote?.verdict && !outbox.all().some((act) => act.comparison === one.pair.id && act.id !== update.answers)) one.said = { ...update.vote };
     }
+    // of a vote from before this page was opened, which had details: all of it is taken back
+    const back = ready.find((pair) => pair.id === update.comparison && pair.undone);
+    if (back && update.vote?.verdict && !outbox.all().some((act) => act.comparison === back.id && act.id !== update.answers)) outbox.put({ id: newId(), kind: "undo", comparison: back.id });
     if (update.answers) outbox.answered(update.answers);
     tell();
   }

@@ -10,7 +10,7 @@ from rgtg.cli import terminal
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, door
 from rgtg.store.exchange.files import TYPES
-from rgtg.store.export import FORMATS
+from rgtg.store.exchange.formats import FORMATS
 
 ABOUT = {
     "import": "import preferences from a file, a folder or a data set of the Hub into the database",

@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal.write_utf8()
     quiet = terminal.Quiet()
     try:
-        options = _parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        options = _parser(given).parse_args(given)
         quiet = terminal.Quiet(options.verbose)
         with quiet:
             options.terminal = quiet.terminal
@@ -64,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands; where the arguments are `given`, without options that load much for a command that is not among them."""
     command = "rgtg" if Path(sys.argv[0]).stem == "rgtg" else "python -m rgtg"
     parser = terminal.Parser(prog=command, description="Reward-guided text generation: generate, score, train reward models, evaluate.")
     parser.add_argument("--verbose", action="store_true", help="show log messages of rgtg and of the libraries")
@@ -94,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in collect_command.ABOUT.items():
         collect_command.OPTIONS[name](_command(commands, name, collect_command.COMMANDS[name], about))
 
-    results_command.add_options(_command(commands, "results", results_command.results, results_command.ABOUT))
+    results = _command(commands, "results", results_command.results, results_command.ABOUT)
+    if given is None or "results" in given:
+        results_command.add_options(results)
 
     models = _command(commands, "models", _models, "list the installed models")
     models.add_argument("--json", action="store_true", help="print one JSON object per model and line")

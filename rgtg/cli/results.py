@@ -12,14 +12,15 @@ from rgtg.cli.terminal import ProgressBar
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, door
 from rgtg.preferences.pairs import last_votes
-from rgtg.workbench.report.results import BY, results_of
-from rgtg.workbench.report.standalone import board_html, comparison_html
-from rgtg.workbench.report.tables import PARTS, TABLE_FORMATS, table
 
 ABOUT = "rank methods by the votes in the database, with confidence intervals, and compare reward models with people"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Loads numpy: the parser of this command alone asks for it."""
+    from rgtg.workbench.report.results import BY
+    from rgtg.workbench.report.tables import PARTS, TABLE_FORMATS
+
     parser.add_argument("--by", default="method", choices=tuple(BY), help="what is ranked: " + "; ".join(f"`{k}`: {v}" for k, v in BY.items()))
     parser.add_argument("--control-length", action="store_true", help="rank at equal length of the answers")
     parser.add_argument("--format", default="markdown", choices=TABLE_FORMATS, help="form of the tables (markdown)")
@@ -31,6 +32,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def results(options: argparse.Namespace) -> None:
+    from rgtg.workbench.report.results import results_of
+    from rgtg.workbench.report.standalone import board_html, comparison_html
+    from rgtg.workbench.report.tables import table
     from rgtg.workbench.workbench import Workbench
 
     if options.comparison and not options.html:

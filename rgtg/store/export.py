@@ -20,7 +20,6 @@ from rgtg.store.exchange.files import TYPES, write_rows
 from rgtg.store.exchange.formats import EXCLUDED, FORMATS, NO_TOKEN_IDS, WORDS, Row
 from rgtg.store.exchange.voted import Voted, voted
 from rgtg.store.history import EVERYTHING, HistoryFilter
-from rgtg.store.schema import newest
 from rgtg.system.files import write_json
 
 if TYPE_CHECKING:
@@ -112,6 +111,8 @@ def export_folder(
 
     All are of one state of the database; the same state and filter give the same bytes.
     """
+    from rgtg.store.schema import newest
+
     for format in formats:
         _check(store, folder / "a", format)
     if unknown := [kind for kind in types if kind not in TYPES]:

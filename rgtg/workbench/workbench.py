@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from rgtg.models.catalog import ModelInfo
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
 from rgtg.system.stopping import stoppable
-from rgtg.workbench.annotation.annotation import Annotation
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.line_ups import LineUps
 from rgtg.workbench.exchange import Exchange
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rgtg.engine import Models
     from rgtg.store.export import ExportReport
     from rgtg.store.store import Store
+    from rgtg.workbench.annotation.annotation import Annotation
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,6 @@ class Workbench:
         self.raters = Raters(lambda: self.store, settings.public)
         self.past = Past(lambda: self.store, self.raters)
         self.exchange = Exchange(lambda: self.store)
-        self.annotation = Annotation(settings, lambda: self.store, self.raters, self.compare, self.branch)
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
         self._store: Store | None = None
         self._closed = False
@@ -67,6 +67,13 @@ class Workbench:
         self._status = ModelStatus("loading", "models are loading …")
         self._ready = threading.Event()
         self._not_stored = ""  # why, where the database could not be opened for writing
+
+    @cached_property
+    def annotation(self) -> "Annotation":
+        """Annotation tasks; loads numpy."""
+        from rgtg.workbench.annotation.annotation import Annotation
+
+        return Annotation(self.settings, lambda: self.store, self.raters, self.compare, self.branch)
 
     # --- models ---------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def test_a_template_that_never_ends_or_grows_is_ended_when_it_writes_a_prompt(te
 def test_the_folders_that_ship_are_known_and_asked_of_nobody(monkeypatch):
     monkeypatch.setattr(admission, "ask", lambda *_, **__: pytest.fail("a child was asked"))
     folders = [path.parent for path in sorted((ROOT / "data" / "starter").glob("*/config.json"))]
-    assert len(folders) == 8
+    assert len(folders) == 9
     for folder in folders:
         admission.admit(folder.name, folder)
 

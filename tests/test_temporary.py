@@ -9,6 +9,7 @@ import pytest
 
 from pages import temporary
 from pages.voting import Voting
+from rgtg.config import Settings
 from rgtg.errors import BadData, StoreError
 
 
@@ -70,7 +71,7 @@ def test_an_export_that_fails_leaves_nothing(folder):
         raise StoreError("The disk is full.")
 
     with gr.Blocks():
-        handler = Voting(SimpleNamespace(export=export)).export()  # type: ignore[arg-type]
+        handler = Voting(SimpleNamespace(export=export, settings=Settings())).export()  # type: ignore[arg-type]
     with pytest.raises(gr.Error, match="disk is full"):
         handler("{}")
     assert list(folder.iterdir()) == []

@@ -27,7 +27,7 @@ def test_rows_come_back_from_another_process_as_they_are_read_here(tmp_path, pai
     facts = reading.rows_apart(str(pairs), CONFIG, tmp_path)
     found = read_back(tmp_path / reading.ROWS, facts)
     assert found == read(pairs, columns=CONFIG.columns, max_bad_rows=1)
-    assert found.examples == (Example(1, "a", "b", "c"),) and dict(found.left_out) == {"even": 1, "unreadable": 1}
+    assert found.examples == (Example(1, "a", "b", "c", first="chosen"),) and dict(found.left_out) == {"even": 1, "unreadable": 1}
 
 
 def test_what_is_wrong_comes_back_in_words(tmp_path, pairs):

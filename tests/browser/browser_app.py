@@ -105,6 +105,14 @@ class Visitor:
             self.page.wait_for_selector(part, timeout=30_000)
         self.page.wait_for_function("document.querySelector('#model-status .drawn')?.textContent.trim().length > 0")
 
+    @property
+    def rater(self):
+        """Who this browser is to the workbench."""
+        from rgtg.workbench import visitors
+
+        (key,) = [cookie["value"] for cookie in self.context.cookies() if cookie["name"] == "rgtg_rater"]
+        return visitors.Visitor("anonymous", key)
+
     def tokens(self, column: str) -> int:
         return self.page.locator(f"#view-{column} .tok").count()
 

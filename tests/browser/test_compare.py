@@ -131,18 +131,18 @@ def test_a_vote_and_its_undo_are_one_key_each(visit, workbench):
     person.page.keyboard.press("2")
     person.wait_note("saved: B is best")
     comparison = workbench.comparison(person.comparison_id())
-    vote = workbench.current_vote(comparison.id)
+    vote = workbench.current_vote(comparison.id, person.rater)
     assert vote.verdict == "best" and vote.best_trace_id == comparison.traces[1].id
     assert set(vote.seen_trace_ids) == {t.id for t in comparison.traces} and vote.dwell_ms is not None
     assert person.page.locator("#vote-B").get_attribute("aria-pressed") == "true"
     person.page.keyboard.press("u")
     person.wait_note("undone")
-    assert workbench.current_vote(comparison.id) is None and workbench.num_votes() == votes
+    assert workbench.current_vote(comparison.id, person.rater) is None and workbench.num_votes() == votes
     assert person.page.locator("#vote-B").get_attribute("aria-pressed") == "false"
     for key, verdict in (("t", "tie"), ("n", "all_bad"), ("s", "skip")):
         person.page.keyboard.press(key)
         person.wait_note("saved: " + {"tie": "tie", "all_bad": "all bad", "skip": "skipped"}[verdict])
-        assert workbench.current_vote(comparison.id).verdict == verdict
+        assert workbench.current_vote(comparison.id, person.rater).verdict == verdict
 
 
 def test_a_vote_while_it_streams_stops_it_and_keeps_what_was_seen(visit, slow_engine, workbench):
@@ -155,7 +155,7 @@ def test_a_vote_while_it_streams_stops_it_and_keeps_what_was_seen(visit, slow_en
     person.wait_status("stopped at")
     stored = workbench.comparison(person.comparison_id())
     assert all(t.stop_reason == "stopped" and 5 < len(t.steps) < 900 for t in stored.traces)
-    assert workbench.current_vote(stored.id).best_trace_id == stored.traces[0].id
+    assert workbench.current_vote(stored.id, person.rater).best_trace_id == stored.traces[0].id
     assert [person.text(t.column) for t in stored.traces] == [t.response for t in stored.traces]
 
 
@@ -204,7 +204,7 @@ def test_the_link_shows_the_same_in_another_browser(visit, workbench):
     assert (values["seed"], values["max_new_tokens"], values["temperature"], values["columns"]) == (4242, 10, 0.8, 3)
     assert second.page.locator("#settings-C-beta").input_value() == "3.5"
     assert second.page.locator("#settings-C-method").input_value() == "pargs"
-    assert second.page.locator("#vote-C").get_attribute("aria-pressed") == "true"
+    assert second.page.locator("#vote-C").get_attribute("aria-pressed") == "false", "each browser votes for itself"
     second.page.locator("#view-C .tok").nth(1).click()
     assert second.page.locator("#inspector tbody tr").count() == 10
     second.page.locator("#run-again").click()

@@ -68,7 +68,7 @@ def test_back_and_forward_walk_the_comparisons_and_the_title_names_the_prompt(vi
     page.wait_for_function("document.querySelector('#vote-B').getAttribute('aria-pressed') === 'true'")
     page.keyboard.press("1")
     person.wait_note("saved: A is best")
-    assert workbench.current_vote(seen[2][1]).best_trace_id == workbench.comparison(seen[2][1]).traces[0].id
+    assert workbench.current_vote(seen[2][1], person.rater).best_trace_id == workbench.comparison(seen[2][1]).traces[0].id
 
 
 def test_back_while_text_is_written_stops_it_and_shows_the_one_before(visit, slow_engine, workbench):

@@ -52,7 +52,7 @@ def test_a_key_before_the_answers_votes_on_nothing_and_a_refused_start_gives_the
         person.page.keyboard.press("2")  # of the new comparison nothing is there, and the one before is not meant
 
     begun(person, at_once)
-    assert workbench.current_vote(before) is None and field.input_value() == "the soup was" and workbench.num_votes() <= votes + 1
+    assert workbench.current_vote(before, person.rater) is None and field.input_value() == "the soup was" and workbench.num_votes() <= votes + 1
     field.fill("   ")
     field.press("Control+Enter")
     person.page.wait_for_selector("#prompt textarea[aria-invalid]")
@@ -82,7 +82,7 @@ def test_a_vote_before_the_end_says_where_it_stopped_and_one_press_goes_on(visit
     for trace in stopped.traces:
         assert person.text(trace.column).startswith(trace.response)
     stored = workbench.comparison(stopped.id)
-    assert stored.traces[:3] == stopped.traces and workbench.current_vote(stopped.id).best_trace_id == stopped.traces[0].id
+    assert stored.traces[:3] == stopped.traces and workbench.current_vote(stopped.id, person.rater).best_trace_id == stopped.traces[0].id
     rows = [json.loads(line) for line in workbench.export(tmp_path / "pairs.jsonl").path.read_text().splitlines()]
     assert {row["chosen"] for row in rows if row["comparison_id"] == stopped.id} <= {stopped.traces[0].response}
     page.locator("#view-C .tok").nth(2).click()

@@ -279,6 +279,13 @@ def test_marks_are_written_by_tokens_and_by_characters(tmp_path):
     assert (pair.rejected, pair.rejected_marks, pair.rejected_spans) == (" bad", ((1, 2, "goes_wrong"),), ((4, 4, "goes_wrong"),))
 
 
+def branched(name):
+    """A comparison of an answer with a branch of it."""
+    branch = make_trace(f"{name}-B", "B", parent_trace_id=f"{name}-A", branch_position=1)
+    branch = replace(branch, response=" good fine", steps=(branch.steps[0], replace(make_step(1, 99), text=" fine")))
+    return replace(make_comparison(name, "A"), traces=(make_trace(f"{name}-A", "A"), branch))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", sorted(FORMATS))
 def test_datasets_loads_the_export_with_stable_columns(store, tmp_path, format):
@@ -286,9 +293,11 @@ def test_datasets_loads_the_export_with_stable_columns(store, tmp_path, format):
 
     for name in ("c1", "c2"):
         store.add_comparison(make_comparison(name), make_vote(f"v-{name}", name, strength=2, seen="ABCD"))
+    store.add_comparison(branched("c3"), make_vote("v-c3", "c3", "B", "AB", strength=2))
+    store.add_mark(Span("m", "c1-B", 0, 1, "bad"))
     report = export_preferences(store, tmp_path / "pairs.jsonl", format)
     loaded = datasets.load_dataset("json", data_files=str(report.path), split="train", cache_dir=str(tmp_path / "cache"))
-    assert loaded.num_rows == 6
+    assert loaded.num_rows == {"unpaired": 10, "votes": 3, "stepwise": 1, "prefix_preference": 1}.get(format, 7)
     assert loaded[0] == lines(report.path)[0]
     if format == "preference":
         kinds = {name: feature.dtype for name, feature in loaded.features.items()}
@@ -306,16 +315,20 @@ def test_two_exports_pool_into_one_data_set_in_either_order(tmp_path, format, or
     for name, strength, mark in (("a", None, False), ("b", 2, True)):
         with Store(tmp_path / f"{name}.db") as store:
             traces = tuple(make_trace(f"{name}-{column}", column) for column in "AB")
-            if name == "a" and format != "preference_tokens":
+            if format == "prefix_preference":
+                traces = branched(name).traces
+            elif name == "a" and format != "preference_tokens":
                 traces = (traces[0], replace(traces[1], run=replace(traces[1].run, prompt_ids=(7,))))
             store.add_comparison(make_comparison(name, traces=traces), make_vote(f"v{name}", name, "A", "AB", strength=strength))
-            if mark:
-                store.add_mark(Span("m", "b-B", 0, 1, "bad"))
+            if mark or format == "stepwise":
+                store.add_mark(Span("m", f"{name}-B", 0, 1, "bad"))
             export_preferences(store, tmp_path / f"{name}.jsonl", format)
     files = [str(tmp_path / f"{name}.jsonl") for name in order]
     loaded = datasets.load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
-    assert loaded["margin"][:] == [{"a": 0.0, "b": 0.5}[name] for name in order]
-    assert list(loaded) == [lines(tmp_path / f"{name}.jsonl")[0] for name in order]
+    expected = [row for name in order for row in lines(tmp_path / f"{name}.jsonl")]
+    assert list(loaded) == expected and len(expected) >= 2
+    if format in ("preference", "preference_tokens", "training"):
+        assert loaded["margin"][:] == [{"a": 0.0, "b": 0.5}[name] for name in order]
 
 
 def test_an_excluded_vote_gives_no_row_and_is_counted_until_it_is_included_again(store, tmp_path):

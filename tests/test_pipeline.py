@@ -47,7 +47,7 @@ def test_a_card_says_the_objective_its_own_options_and_how_the_model_is_loaded(p
     config = replace(FROZEN if kind.frozen else CONFIG, objective=kind())
     card = train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", config, device="cpu")
     assert (card.objective, card.reward_kind) == (key, kind.kind) and card.trained_on.endswith(f", {kind().where}")
-    assert kind().options.items() <= card.training.items() and bool(card.reference) == kind.is_ratio
+    assert kind().options.items() <= card.training.items() and bool(card.reference) == (kind.is_ratio or kind.frozen)
     others = {f for other in OBJECTIVES.values() for f in other().options} - kind().options.keys()
     assert not others & card.training.keys()
     assert TrainingConfig.stored({name: value for name, value in card.training.items() if name != "last"}).objective == kind()

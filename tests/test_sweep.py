@@ -310,10 +310,10 @@ def test_a_sweep_that_is_killed_again_and_again_equals_one_that_is_not(tmp_path,
     env = os.environ | {"RGTG_DATA_DIR": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(tmp_path / "whole")], env=env, check=True, stdout=subprocess.DEVNULL)
     dice, killed, out = random.Random(7), 0, tmp_path / "killed"
-    for _ in range(30):
+    while True:
         seen = len(list((out / SHARDS).glob("*.jsonl")))
         process = subprocess.Popen([*command, str(out)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(list((out / SHARDS).glob("*.jsonl"))) < seen + 1:
+        while process.poll() is None and (killed == 8 or len(list((out / SHARDS).glob("*.jsonl"))) < seen + 1):
             time.sleep(0.002)  # until it has written something: the moment after that is chance
         time.sleep(dice.uniform(0, 0.1))
         if process.poll() is not None:

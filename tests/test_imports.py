@@ -1,3 +1,5 @@
+"""Preferences from elsewhere become votes in the database, all or nothing; our own exports come back as they were."""
+
 import json
 
 import pytest

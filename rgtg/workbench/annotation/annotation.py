@@ -49,6 +49,16 @@ def no_turn() -> AbstractContextManager[Callable[[], bool]]:
     return nullcontext(lambda: False)
 
 
+def _run(running: RunningComparison, stopped: Callable[[], bool]) -> None:
+    """Run a comparison to its end, or until it was stopped."""
+    try:
+        for _ in running:
+            if stopped():
+                running.stop()
+    finally:
+        running.close()
+
+
 class Annotation:
     """Annotation in one installation. `compare` and `branch` are those of the workbench."""
 
@@ -171,12 +181,7 @@ class Annotation:
                 running = self._compare(
                     plan.prompt, specs, task.generation, seed, task.base_lm or None, visitor=visitor, save=False, confirmed=True, stopped=stopped
                 )
-                try:
-                    for _ in running:
-                        if stopped():
-                            running.stop()
-                finally:
-                    running.close()
+                _run(running, stopped)
                 if failed := next((trace for trace in running.traces if trace.stop_reason in ("error", "stopped")), None):
                     raise RgtgError("The next pair could not be generated.", failed.error, "Try again.")
                 if len({trace.response for trace in running.traces}) > 1:
@@ -225,12 +230,7 @@ class Annotation:
 
     def _branched(self, comparison_id: str, parent_id: str, position: int, token_id: int, stopped: Callable[[], bool]) -> str:
         running = self._branch(comparison_id, parent_id, position, int(token_id))
-        try:
-            for _ in running:
-                if stopped():
-                    running.stop()
-        finally:
-            running.close()
+        _run(running, stopped)
         if running.not_stored:
             raise running.not_stored
         return running.traces[0].id

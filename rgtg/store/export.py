@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,6 @@ __all__ = [
     "FolderReport",
     "export_folder",
     "export_preferences",
-    "first_rows",
     "skipped_words",
 ]
 MANIFEST = "manifest.json"
@@ -94,13 +92,6 @@ def export_preferences(
     with store._reading() as conn:
         report, _ = _export(conn, [out], format, listen, wanted)
     return report
-
-
-def first_rows(store: "Store", format: str = "preference", limit: int = 50, wanted: HistoryFilter = EVERYTHING) -> list[Row]:
-    """The first rows of an export, to look at before anything is written or trained."""
-    with store._reading() as conn:
-        found = voted(conn, wanted, FORMATS[format].steps)
-        return list(islice(FORMATS[format].rows(found, Counter()), limit))
 
 
 def export_folder(

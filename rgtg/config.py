@@ -4,6 +4,7 @@ Knows nothing of models, the store or the screen.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ CHECKOUT = (ROOT / "app.py").is_file()  # else it is installed, and what ships l
 DATA_DIR = ROOT / "data" if CHECKOUT else Path(__file__).resolve().parent / "data"
 STARTER_DIR, PROMPTS_DIR, PRESETS_DIR = DATA_DIR / "starter", DATA_DIR / "prompts", DATA_DIR / "presets"
 LOCAL_DIR = DATA_DIR / "local" if CHECKOUT else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "rgtg"
+_REPOSITORY = r"[\w.-]{1,96}/[\w.-]{1,96}"  # of the Hub
 MAX_COLUMNS = 6
 COLUMN_NAMES = "ABCDEFGHIJKL"
 
@@ -95,6 +97,10 @@ class Settings:
     dtype: str = "float32"
     reward_dtype: str = ""  # of reward models, where it is another: int8, on a CPU
     public: bool = False
+    admins: tuple[str, ...] = ()  # accounts that may train and administer a public server, once signed in
+    allowed_models: tuple[str, ...] = ()  # `owner/name@commit`, besides the starter models the only ones on a public server
+    votes_dataset: str = ""  # `owner/name` of the private dataset that a public server copies its votes to
+    secret: str = field(default="", repr=False)  # keys the hashes of raters and what is signed; "": a key of the database's own
     hosts: tuple[str, ...] = ()  # names by which a browser may ask for the app, besides loopback and the address it listens on
     space_hosts: tuple[str, ...] = ()  # on a Space, its own name
     memory_budget_gb: float = 4.0  # of one comparison, besides the models; on a laptop a person may go beyond after being asked
@@ -126,16 +132,34 @@ class Settings:
 
     @classmethod
     def from_environment(cls, **changes: Any) -> "Settings":
-        """RGTG_DATA_DIR, RGTG_PUBLIC, RGTG_HOSTS, RGTG_MEMORY_BUDGET_GB, RGTG_TIME_BUDGET_S and a Space's SPACE_HOST, overridden by `changes`
-        that are not None. Raises BadSettings."""
+        """RGTG_DATA_DIR, RGTG_PUBLIC (on a Space the default), RGTG_ADMINS, RGTG_MODELS, RGTG_VOTES_DATASET, RGTG_SECRET, RGTG_HOSTS,
+        RGTG_MEMORY_BUDGET_GB, RGTG_TIME_BUDGET_S and a Space's SPACE_HOST, overridden by `changes` that are not None. Raises BadSettings."""
         values: dict[str, Any] = {
             "data_dir": Path(os.environ.get("RGTG_DATA_DIR") or cls.data_dir),
-            "public": os.environ.get("RGTG_PUBLIC", "") not in ("", "0"),
+            "public": (os.environ.get("RGTG_PUBLIC") or ("1" if os.environ.get("SPACE_ID") else "0")) != "0",
+            "admins": _listed(os.environ.get("RGTG_ADMINS", "")),
+            "allowed_models": tuple(map(_pinned, _listed(os.environ.get("RGTG_MODELS", "")))),
+            "votes_dataset": _votes_dataset(os.environ.get("RGTG_VOTES_DATASET", "").strip()),
+            "secret": os.environ.get("RGTG_SECRET", ""),
             "hosts": _listed(os.environ.get("RGTG_HOSTS", "")),
             "space_hosts": _listed(os.environ.get("SPACE_HOST", "")),
         }
         values |= {name: _limit(f"RGTG_{name.upper()}") for name in ("memory_budget_gb", "time_budget_s") if os.environ.get(f"RGTG_{name.upper()}")}
         return cls(**values | {k: v for k, v in changes.items() if v is not None})
+
+
+def _pinned(model: str) -> str:
+    """The model, if it names a commit: a branch or a tag may change after it was allowed. Raises BadSettings."""
+    if not re.fullmatch(rf"{_REPOSITORY}@[0-9a-f]{{40}}", model):
+        do = "The commit is on the model's page under Files, History: 40 digits from 0 to f."
+        raise BadSettings("RGTG_MODELS has to name models as owner/name@commit, separated by commas.", f"Found `{model}`.", do)
+    return model
+
+
+def _votes_dataset(name: str) -> str:
+    if name and not re.fullmatch(_REPOSITORY, name):
+        raise BadSettings("RGTG_VOTES_DATASET has to be a dataset's id, owner/name.", f"Found `{name}`.", "The dataset is made if there is none.")
+    return name
 
 
 def _limit(name: str) -> float:

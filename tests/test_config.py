@@ -79,6 +79,31 @@ def test_settings_come_from_the_environment_and_what_is_given_goes_before(monkey
     assert Settings.from_environment() == Settings()
 
 
+def test_a_space_is_public_by_itself_and_its_settings_are_read(monkeypatch):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    monkeypatch.setenv("SPACE_ID", "ann/rgtg")
+    monkeypatch.setenv("RGTG_ADMINS", "ann, bob")
+    monkeypatch.setenv("RGTG_MODELS", f"ann/lm@{commit},ann/reward@{commit}")
+    monkeypatch.setenv("RGTG_VOTES_DATASET", "ann/votes")
+    monkeypatch.setenv("RGTG_SECRET", "hidden")
+    settings = Settings.from_environment()
+    assert settings.public and settings.admins == ("ann", "bob") and settings.votes_dataset == "ann/votes"
+    assert settings.allowed_models == (f"ann/lm@{commit}", f"ann/reward@{commit}") and settings.secret == "hidden"
+    assert "hidden" not in repr(settings)
+    monkeypatch.setenv("RGTG_PUBLIC", "0")
+    assert not Settings.from_environment().public
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RGTG_MODELS", "ann/lm"), ("RGTG_MODELS", "ann/lm@main"), ("RGTG_MODELS", "https://x.org/lm@" + "0" * 40), ("RGTG_VOTES_DATASET", "votes")],
+)
+def test_models_without_a_commit_and_what_is_no_repository_are_refused(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettings, match=f"{name} has to"):
+        Settings.from_environment()
+
+
 @pytest.mark.parametrize(("name", "value"), [("objective", "dpo"), ("unequal_lengths", "fold")])
 def test_training_refuses_what_it_does_not_know(name, value):
     with pytest.raises(BadSettings, match=f"`{name}` has to be .* Found `{value}`"):

@@ -31,6 +31,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def libraries_stay() -> None:
+    """As above, of what a module imported at first use: what is frozen is not looked through again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def trusted_folders() -> Iterator[None]:
     """The folders that tests write are not tried in a child process, which takes seconds to start; test_admission does that."""

@@ -322,5 +322,6 @@ def test_a_pair_serves_as_two_texts():
 def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
     of = lambda kind: kind(**dict.fromkeys(kind.reads, 0.25)).log_odds  # noqa: E731
     assert {key: of(OBJECTIVES[key]) for key in OF_PAPERS} == {
-        "partial": 1.0, "full": 1.0, "coherent": 1.0, "shuffled": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
+        "partial": 1.0, "full": 1.0, "coherent": 1.0, "shuffled": 1.0,
+        "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
     }  # fmt: skip

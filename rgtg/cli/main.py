@@ -1,4 +1,4 @@
-"""The command line: rgtg generate | score | train | sweep | import | export | history | results | backup | restore | models | starter | bench.
+"""The command line, `rgtg COMMAND`: its parser, and the commands that are few lines.
 
 Parses options, calls the workbench and prints the results; `terminal` prints errors. Knows nothing of Gradio.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import collect as collect_command
+from rgtg.cli import examine as examine_command
 from rgtg.cli import results as results_command
 from rgtg.cli import sweep as sweep_command
 from rgtg.cli import terminal
@@ -92,6 +93,10 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
     sweep = _command(commands, "sweep", _sweep, sweep_command.ABOUT)
     sweep_command.add_options(sweep, PROMPT_FILES)
     _run_options(sweep)
+
+    examine = _command(commands, "examine", _examine, examine_command.ABOUT)
+    examine_command.add_options(examine)
+    _model_options(examine)
 
     for name, about in collect_command.ABOUT.items():
         collect_command.OPTIONS[name](_command(commands, name, collect_command.COMMANDS[name], about))
@@ -317,6 +322,10 @@ def _score(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     sweep_command.sweep(options, partial(_workbench, options), partial(_columns, options=options), _list_folder, partial(_offering_yes, options))
+
+
+def _examine(options: argparse.Namespace) -> None:
+    examine_command.examine(options, partial(_workbench, options), _list_folder)
 
 
 def _models(options: argparse.Namespace) -> None:

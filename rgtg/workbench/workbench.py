@@ -291,7 +291,7 @@ class Workbench:
             if self._store is None:
                 from rgtg.store.store import Store
 
-                self._store = Store(self.settings.database, backups=True)
+                self._store = Store(self.settings.database, self.settings.secret, backups=True, votes_dataset=self.settings.votes_dataset)
             return self._store
 
     def close(self) -> None:

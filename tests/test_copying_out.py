@@ -136,8 +136,7 @@ def test_an_erasure_reaches_copies_journals_and_their_history(hub, tmp_path):
         hub.large = ["an old copy"]
         assert any(b"what ann said" in content for content in hub.history)
         store.annotation.erase(ann)
-        assert store.copying.state.erasing
-        pushed(store)
+        assert waited_for(lambda: not store.copying.state.erasing), "at once, not at the next push"
         assert not any(b"what ann said" in content for content in [*hub.history, *hub.files.values()]) and hub.large == []
         assert not any(b"what ann said" in file.read_bytes() for file in (tmp_path / "first" / "copied-out").rglob("*") if file.is_file())
         assert any(b"what bob said" in content for content in hub.files.values())

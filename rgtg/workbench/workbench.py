@@ -294,6 +294,11 @@ class Workbench:
                 self._store = Store(self.settings.database, self.settings.secret, backups=True, votes_dataset=self.settings.votes_dataset)
             return self._store
 
+    @property
+    def opened_store(self) -> "Store | None":
+        """The database, if it is open."""
+        return self._store
+
     def close(self) -> None:
         """Close the trainings and the database."""
         self.trainings.close()

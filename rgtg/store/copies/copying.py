@@ -87,6 +87,7 @@ class Copying:
         for left in (self._folder / COPIES).iterdir():  # of a start before
             left.unlink()
         (self._folder / "README.md").write_text(CARD, encoding="utf-8")
+        journal.on_erased = self.soon  # what a person took back does not wait
         self._thread = threading.Thread(target=self._start, name="copying-out", daemon=True)
         self._thread.start()
 

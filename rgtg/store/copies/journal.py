@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Journal:
         """`own_key`: raters are hashed by the database's own key, which a new database needs to know them again."""
         self.folder, self.start, self.lock = folder / FOLDER, uuid.uuid4().hex, threading.Lock()
         self.num_lines, self.num_bytes, self.has_erased = 0, 0, False
+        self.on_erased: Callable[[], object] = lambda: None
         self.unmarked_since: float | None = None  # by the clock, the first line after the last `mark`
         self._own_key, self._number, self._size = own_key, 0, 0
         self.path = self.folder / f"{self.start}.jsonl"
@@ -90,7 +91,9 @@ class Journal:
                 raise
             self.num_lines, self.num_bytes = self.num_lines + 1, self.num_bytes + size
             self.unmarked_since = self.unmarked_since or time.time()
-            self.has_erased |= any(kind == "delete" and table in FACTS for kind, table, _ in changes)
+            if any(kind == "delete" and table in FACTS for kind, table, _ in changes):
+                self.has_erased = True
+                self.on_erased()
 
     def mark(self) -> int:
         """The number of lines so far; to be called with the lock held."""

@@ -1,0 +1,23 @@
+// How far votes are copied out, in the foot, and what a visitor has to know before he votes, above the page (rgtg/workbench/serving/health.py).
+rgtg.health = (element) => {
+  const EVERY_MS = 60_000;
+  function notice(text) {
+    let shown = document.getElementById("server-notice");
+    if (!text) return shown?.remove();
+    if (!shown) {
+      shown = rgtg.el("p", { id: "server-notice", role: "status" });
+      document.getElementById("header").before(shown);
+    }
+    if (shown.textContent !== text) shown.textContent = text;
+  }
+  async function look() {
+    if (!element.isConnected) return;
+    try {
+      const { copies } = await (await fetch(new URL("./health", location.href))).json(); // not relative: Gradio sets <base>
+      element.querySelector("#votes-copied").textContent = copies.words;
+      notice(copies.notice);
+    } catch { /* the server is away, which Gradio says */ }
+    setTimeout(look, EVERY_MS);
+  }
+  look();
+};

@@ -46,7 +46,7 @@ def header(active: str, pages: Links) -> gr.HTML:
 
 def foot(active: str, pages: Links, reports: bool = False) -> gr.HTML:
     """The foot: links to the pages that are not in the header, and how far votes are copied out, where the server `reports` that (health.js)."""
-    copied = f'<span id="{ids.COPIED}"></span>' if reports else ""
+    copied = f'<span id="{ids.VOTES_COPIED}"></span>' if reports else ""
     return _links(f'{copied}<nav aria-label="More">', active, pages, ids.FOOT, "rgtg.health(element)" if reports else None)
 
 

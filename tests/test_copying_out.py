@@ -202,6 +202,30 @@ def test_a_server_that_could_not_fetch_its_votes_is_joined_with_them_at_the_next
         assert len([*store.facts()]) == 2
 
 
+@pytest.mark.slow
+def test_of_a_server_that_is_killed_only_what_it_said_is_lost(hub, tmp_path):
+    with opened(tmp_path / "first") as store:
+        use(store)
+        pushed(store)
+        copied = dict(hub.files)
+        for name in ("n1", "n2"):
+            store.add_comparison(make_comparison(name, "AB"), make_vote(f"v-{name}", name, "A", "AB"))
+        assert store.copying.state.num_waiting == 2 and store.copying.state.waiting_since is not None
+        assert store.num_votes() == 3
+    hub.files = copied  # as if it had never come to its last push
+    with opened(tmp_path / "second") as store:
+        assert store.num_votes() == 1 and store.copying.state.problem == ""
+
+
+@pytest.mark.slow
+def test_a_server_error_is_waited_for_and_does_not_keep_the_app_from_starting(hub, tmp_path):
+    hub.status = 503
+    start = time.monotonic()
+    with opened(tmp_path) as store:
+        use(store)
+        assert store.num_votes() == 1 and time.monotonic() - start < 60
+
+
 def test_a_public_dataset_gets_nothing(hub, tmp_path):
     hub.private, hub.exists = False, True
     with opened(tmp_path) as store:

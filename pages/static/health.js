@@ -1,6 +1,6 @@
 // How far votes are copied out, in the foot, and what a visitor has to know before he votes, above the page (rgtg/workbench/serving/health.py).
 rgtg.health = (element) => {
-  const EVERY_MS = 60_000;
+  const EVERY_MS = 60_000, SOON_MS = 5_000;
   function notice(text) {
     let shown = document.getElementById("server-notice");
     if (!text) return shown?.remove();
@@ -12,12 +12,14 @@ rgtg.health = (element) => {
   }
   async function look() {
     if (!element.isConnected) return;
+    let again = SOON_MS; // while it starts, or is away
     try {
-      const { copies } = await (await fetch(new URL("./health", location.href))).json(); // not relative: Gradio sets <base>
+      const { status, copies } = await (await fetch(new URL("./health", location.href))).json(); // not relative: Gradio sets <base>
       element.querySelector("#votes-copied").textContent = copies.words;
       notice(copies.notice);
+      if (status !== "loading") again = EVERY_MS;
     } catch { /* the server is away, which Gradio says */ }
-    setTimeout(look, EVERY_MS);
+    setTimeout(look, again);
   }
   look();
 };

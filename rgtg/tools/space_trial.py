@@ -64,6 +64,8 @@ def started(folder: Path, place: Path, extra: Mapping[str, str] | None = None, p
             yield Trial(address, process, time.monotonic() - begun)
         finally:
             _end(process)
+            for path in (code, *code.rglob("*")):
+                path.chmod(path.stat().st_mode | 0o200)
 
 
 def _bound() -> list[str]:

@@ -17,6 +17,8 @@ os.environ["GRADIO_TEMP_DIR"] = os.path.join(
     os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir(), f"rgtg-gradio-{getattr(os, 'getuid', int)()}"
 )
 
+from rgtg.system import zero_gpu  # noqa: F401, I001  # before whatever imports torch
+
 import gradio as gr
 
 from pages import annotate, compare, data, guard, health, models, results, theme, train

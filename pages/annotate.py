@@ -33,6 +33,7 @@ TITLE = "Annotate"
 PATIENCE = 2.0  # seconds that a request for pairs waits for one; the page then asks again
 LAST = 3  # votes that a page which is opened again can take back
 NOT_REACHED = "What was exported or backed up before, and reward models trained on it, still have them."
+COPIES_TOO = " The private copies of this server's votes are written again without them, within minutes."
 
 
 def build(workbench: Workbench, pages: theme.Links) -> None:
@@ -245,6 +246,7 @@ class _Page:
             visitor, task_id = visitor_of(self.workbench, request), read_id(payload(event).get("task"), "task")
             erased = self.annotation.erase(visitor)
             words = f"Deleted: {erased['votes']} votes, revisions included, and {erased['marks']} marks. {NOT_REACHED}"
+            words += COPIES_TOO if self.workbench.settings.votes_dataset else ""
             return json.dumps({"erased": words, "progress": self._progress(task_id, visitor), "at": secrets.token_hex(4)})
 
         return erase

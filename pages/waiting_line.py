@@ -71,6 +71,10 @@ class Line:
                 ticket.on_stop()
         return len(mine)
 
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._tickets)
+
 
 _LINES: WeakKeyDictionary[object, Line] = WeakKeyDictionary()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rgtg.cli import collect as collect_command
 from rgtg.cli import examine as examine_command
 from rgtg.cli import results as results_command
+from rgtg.cli import space as space_command
 from rgtg.cli import sweep as sweep_command
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
@@ -116,6 +117,8 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
     starter.add_argument(
         "--only", action="append", default=[], metavar="MODEL", help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated"
     )
+
+    space_command.add_options(_command(commands, "space", space_command.space, space_command.ABOUT))
 
     _bench_options(_command(commands, "bench", _bench, "measure speed beside other implementations on this machine"))
     return parser

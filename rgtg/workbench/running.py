@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rgtg.errors import RgtgError, StoreError, in_words
 from rgtg.records import Comparison, Step, Trace, Vote
+from rgtg.workbench.serving.generating import generate
 
 if TYPE_CHECKING:
     from rgtg.engine import Event, Models
@@ -63,7 +64,7 @@ class RunningComparison:
         self._stop.set()
 
     def __iter__(self) -> Iterator[tuple[int, "Event"]]:
-        from rgtg.engine import Cost, generate
+        from rgtg.engine import Cost
 
         self._started = time.perf_counter()
         stream = generate([t.run for t in self._traces], self._models, stop=self._stop.is_set)

@@ -6,8 +6,9 @@ Pure functions; knows nothing of the store or the screen.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from math import log
+
+from rgtg.preferences.items.rankings import Ranking, judged
 
 SAME_SETTING, ONE_ANSWER, FAILED = "same_setting", "one_answer", "failed"
 CAUSES = {
@@ -42,7 +43,7 @@ class Answer:
 @dataclass(frozen=True)
 class Ballot:
     """A vote that stands: the rater, the verdict, and the answers that were seen. `weight` corrects for how the pair was chosen; `around`
-    are all answers of the comparison, among them those that a branch left."""
+    are all answers of the comparison, among them those that a branch left; `ranking` are levels of answers, best first (`items.rankings`)."""
 
     comparison_id: str
     rater_id: str
@@ -51,6 +52,7 @@ class Ballot:
     answers: tuple[Answer, ...]
     weight: float = 1.0
     around: tuple[Answer, ...] = ()
+    ranking: Ranking = ()
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class Battle:
 def battles_of(ballots: Iterable[Ballot]) -> tuple[list[Battle], Counter[str]]:
     """The battles of these votes, and the number of votes or pairs left out for each of CAUSES.
 
-    The best of n answers gives n - 1 battles, a tie one for each two answers. "All are bad" is a judgement of the answers, not of which
-    is better, and gives none.
+    The best of n answers gives n - 1 battles, a tie one for each two answers, a ranking one for each two of which at least one is ranked.
+    "All are bad" is a judgement of the answers, not of which is better, and gives none.
 
     >>> a, b = Answer("1", "base", 5, 0), Answer("2", "pargs", 5, 1)
     >>> battles, _ = battles_of([Ballot("c", "r", "best", "2", (a, b))])
@@ -87,13 +89,12 @@ def battles_of(ballots: Iterable[Ballot]) -> tuple[list[Battle], Counter[str]]:
         pairs = _pairs(ballot)
         if not pairs:
             left_out[ONE_ANSWER] += 1
-        for left, right in pairs:
+        for left, right, outcome in pairs:
             if left.failed or right.failed:
                 left_out[FAILED] += 1
             elif left.setting == right.setting:
                 left_out[SAME_SETTING] += 1
             else:
-                outcome = TIE if ballot.verdict == "tie" else LEFT if left.trace_id == ballot.best_trace_id else RIGHT
                 gap = log(max(left.length, 1) / max(right.length, 1))
                 battles.append(Battle(ballot.comparison_id, ballot.rater_id, left.setting, right.setting, outcome, gap, ballot.weight))
     return battles, left_out
@@ -104,9 +105,13 @@ def settings_of(battles: Sequence[Battle]) -> tuple[str, ...]:
     return tuple(sorted({name for battle in battles for name in (battle.left, battle.right)}))
 
 
-def _pairs(ballot: Ballot) -> list[tuple[Answer, Answer]]:
+def _pairs(ballot: Ballot) -> list[tuple[Answer, Answer, int]]:
+    """Each two answers of which the vote says something, the one further left first, and how it came out."""
     ordered = sorted(ballot.answers, key=lambda answer: answer.place)
-    pairs = list(combinations(ordered, 2))
-    if ballot.verdict == "tie":
-        return pairs
-    return [pair for pair in pairs if ballot.best_trace_id in (pair[0].trace_id, pair[1].trace_id)]
+    number = {answer.trace_id: i for i, answer in enumerate(ordered)}
+    pairs = []
+    for better, worse, equal in judged(ballot.verdict, ballot.best_trace_id, tuple(number), ballot.ranking):
+        if better in number and worse in number:
+            left, right = sorted((number[better], number[worse]))
+            pairs.append((left, right, TIE if equal else LEFT if left == number[better] else RIGHT))
+    return [(ordered[left], ordered[right], outcome) for left, right, outcome in sorted(pairs)]

@@ -9,14 +9,13 @@ from typing import Any
 from rgtg.ratings.battles import Answer, Ballot
 from rgtg.ratings.reward_models import Scored
 from rgtg.records import Run
-from rgtg.store.rows import IDS_FIRST, steps_of
+from rgtg.store.rows import IDS_FIRST, ranking_of, steps_of
 from rgtg.store.statements.exclusions import exclusions, is_excluded
 from rgtg.system.serialization import from_dict
 
 Setting = Callable[[Run], str]  # the name of what made an answer, whatever its prompt and seed
 VOTES = """
-    SELECT vote.id, vote.comparison_id, vote.rater_id, vote.verdict, vote.best_trace_id, vote.seen_trace_ids
-    FROM current_votes AS vote ORDER BY vote.seq"""
+    SELECT vote.* FROM current_votes AS vote ORDER BY vote.seq"""
 ANSWERS = """
     SELECT id, comparison_id, place, stop_reason, error, response, parent_trace_id, branch_position,
            json_remove(run, '$.prompt', '$.prompt_ids', '$.seed', '$.forced_ids', '$.versions', '$.observers') AS run
@@ -54,7 +53,7 @@ def read_ballots(conn: sqlite3.Connection, setting: Setting) -> tuple[list[Ballo
         Ballot(
             row["comparison_id"], row["rater_id"], row["verdict"], row["best_trace_id"],
             tuple(seen for trace_id in json.loads(row["seen_trace_ids"]) if (seen := answers[row["comparison_id"]].get(trace_id))),
-            around=all_answers.get(row["comparison_id"], ()),
+            around=all_answers.get(row["comparison_id"], ()), ranking=ranking_of(row),
         )
         for row in conn.execute(VOTES)
         if not is_excluded(excluded, row["id"])

@@ -121,7 +121,9 @@ class Store:
             standing = stack_of(vote for vote in queries.votes(conn, comparison_id) if vote.rater_id == rater)
             if not standing:
                 raise StoreError("There is nothing to undo.", "No vote of yours stands on this comparison.")
-            undone = replace(standing[-1], id=vote_id or new_id(), verdict="withdrawn", best_trace_id=None, strength=None, reasons=(), comment="")
+            undone = replace(
+                standing[-1], id=vote_id or new_id(), verdict="withdrawn", best_trace_id=None, strength=None, reasons=(), comment="", ranking=()
+            )
             self._keep_vote(conn, replace(undone, dwell_ms=None, created_at=""), undo=True)
             before = replace(standing[-2], id=new_id(), created_at="") if len(standing) > 1 else None
             return self._keep_vote(conn, before, undo=True) if before else None

@@ -1,6 +1,7 @@
 """Annotation tasks: what a rater is shown next, what is stored before and after his vote, and what is erased at his request."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,40 @@ def test_a_pair_is_stored_open_and_blind_before_it_is_shown(workbench, task):
     assert rule["task"] == task.id and rule["rule"] == "uniform" and rule["probability"] == pytest.approx(1 / 3)
     assert [trace.response for trace in stored.traces] == [f" says {COLUMNS[i].split(':')[0]}" for i in rule["columns"]]
     assert stored.prompt == task.prompts[rule["prompt"]] and annotation.waiting(task.id, ANN) == [pair]
+
+
+def test_the_disagreement_rule_shows_two_of_all_answers_with_its_probability(workbench):
+    """Of three answers the models agree on all but a and b, whose order they see in opposite ways; c is no rival."""
+    said = {"base": (0.0, 2.0), "args": (2.0, 0.0), "pargs": (9.0, 9.0)}
+
+    def compare(prompt, specs, *args, **kwargs):
+        running = Answers(prompt, specs)
+        running.traces = tuple(
+            replace(trace, steps=(replace(trace.steps[-1], rewards=tuple(zip(("one", "two"), said[spec.method], strict=True))),))
+            for trace, spec in zip(running.traces, specs, strict=True)
+        )
+        return running
+
+    annotation = workbench.annotation
+    annotation._compare = compare
+    task = annotation.tasks.add(a_task(overlap=0, repeats=0, rule="disagreement", num_pairs=30))
+    rules = []
+    for _ in range(30):
+        stored = workbench.store.comparison(annotation.prepare(task.id, ANN).id)
+        rules.append(json.loads(stored.pair_rule))
+        assert [trace.response for trace in stored.traces] == [f" says {COLUMNS[i].split(':')[0]}" for i in rules[-1]["columns"]]
+        assert [(trace.column, trace.place) for trace in stored.traces] == [("A", 0), ("B", 1)]
+    chance = {frozenset(rule["columns"]): rule["probability"] for rule in rules}
+    assert chance[frozenset({0, 1})] > 0.7 and all(0.1 / 3 < p < 0.2 for pair, p in chance.items() if pair != {0, 1})
+    assert sum(set(rule["columns"]) == {0, 1} for rule in rules) > 16 and {rule["columns"][0] for rule in rules} >= {0, 1}
+    assert rules[0]["reward_models"] == ["one", "two"] and rules[0]["rule"] == "disagreement"
+    annotation._compare = lambda prompt, specs, *args, **kwargs: Answers(prompt, specs)
+    monotone = annotation.tasks.add(a_task(rule="disagreement"))
+    assert json.loads(workbench.store.comparison(annotation.prepare(monotone.id, BOB).id).pair_rule)["disagreement"] == 0
+    said.update(base=(0.0, None), args=(2.0, 1.0), pargs=(9.0, 1.0))
+    annotation._compare = compare
+    with pytest.raises(BadSettings, match="two of them"):
+        annotation.prepare(monotone.id, BOB)
 
 
 def test_both_orders_of_a_pair_come_up(workbench, task):

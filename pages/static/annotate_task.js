@@ -12,7 +12,7 @@ rgtg.taskForm = (element, props, trigger, watch, upload, start) => {
     { name: "overlap", label: "seen by several raters", value: 0.2, min: 0, max: 1, step: 0.05, help: "Share of the pairs that several raters see, for their agreement" },
     { name: "repeats", label: "seen again", value: 0.1, min: 0, max: 1, step: 0.05, help: "Share of the pairs that a rater sees again with the sides swapped, for his self-consistency" },
   ];
-  const RULES = { uniform: "uniform", "under-sampled": "under-sampled first", informative: "most informative", thompson: "Thompson sampling" };
+  const RULES = { uniform: "uniform", "under-sampled": "under-sampled first", informative: "most informative", thompson: "Thompson sampling", disagreement: "where reward models disagree" };
   function draw() {
     const offer = JSON.parse(props.value || "{}");
     if (offer.made) return void location.assign(`annotate?task=${encodeURIComponent(offer.made)}`);

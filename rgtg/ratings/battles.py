@@ -19,6 +19,7 @@ CAUSES = {
     FAILED: "pairs with an answer that failed or has no token",
 }
 LEFT, RIGHT, TIE = 0, 1, 2
+BY_ANSWERS = frozenset({"disagreement"})  # rules of `next_pair` that look at what was answered, not only at the votes so far
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ballot:
-    """A vote that stands: the rater, the verdict, and the answers that were seen. `weight` corrects for how the pair was chosen; `around`
+    """A vote that stands: the rater, the verdict, and the answers that were seen. `weight` is 1 / the probability with which its pair was drawn,
+    1 on average over a task, and `by_answers` says that the rule looked at the answers before it drew (BY_ANSWERS); `around`
     are all answers of the comparison, among them those that a branch left; `ranking` are levels of answers, best first (`items.rankings`)."""
 
     comparison_id: str
@@ -51,6 +53,7 @@ class Ballot:
     best_trace_id: str | None
     answers: tuple[Answer, ...]
     weight: float = 1.0
+    by_answers: bool = False
     around: tuple[Answer, ...] = ()
     ranking: Ranking = ()
 
@@ -58,7 +61,7 @@ class Ballot:
 @dataclass(frozen=True)
 class Battle:
     """Two settings and who won: `outcome` is LEFT, RIGHT or TIE. `left` stood before `right` on screen; `length_gap` is the log of the
-    ratio of their lengths, left over right."""
+    ratio of their lengths, left over right. `weight` and `by_answers` are those of its Ballot."""
 
     comparison_id: str
     rater_id: str
@@ -67,6 +70,12 @@ class Battle:
     outcome: int
     length_gap: float = 0.0
     weight: float = 1.0
+    by_answers: bool = False
+
+    @property
+    def pair_weight(self) -> float:
+        """Weight where the two settings are given: a rule that knew no answer drew no special ones of them."""
+        return self.weight if self.by_answers else 1.0
 
 
 def battles_of(ballots: Iterable[Ballot]) -> tuple[list[Battle], Counter[str]]:
@@ -96,7 +105,8 @@ def battles_of(ballots: Iterable[Ballot]) -> tuple[list[Battle], Counter[str]]:
                 left_out[SAME_SETTING] += 1
             else:
                 gap = log(max(left.length, 1) / max(right.length, 1))
-                battles.append(Battle(ballot.comparison_id, ballot.rater_id, left.setting, right.setting, outcome, gap, ballot.weight))
+                names = (ballot.comparison_id, ballot.rater_id, left.setting, right.setting)
+                battles.append(Battle(*names, outcome, gap, ballot.weight, ballot.by_answers))
     return battles, left_out
 
 

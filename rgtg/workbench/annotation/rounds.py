@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rgtg.ratings.battles import LEFT, RIGHT, TIE, Battle
+from rgtg.ratings.battles import BY_ANSWERS, LEFT, RIGHT, TIE, Battle
 from rgtg.ratings.next_pair import next_pair
 from rgtg.store.annotation.rounds import StoredPair
 from rgtg.workbench.annotation.tasks import Task
@@ -133,7 +133,9 @@ class Round:
         least = min(used[i] for i in range(len(task.prompts)))
         prompt = int(rng.choice([i for i in range(len(task.prompts)) if used[i] == least]))
         names = [str(i) for i in range(len(task.columns))]
-        if task.num_answers == 2:
+        if task.rule in BY_ANSWERS:  # drawn of the answers of all columns, see `ensemble`
+            columns, probability = tuple(range(len(names))), 1.0
+        elif task.num_answers == 2:
             drawn, probability = next_pair(task.rule, names, self.battles(), rng)
             columns = tuple(int(name) for name in drawn)
         else:

@@ -109,7 +109,7 @@ class Annotation:
         """The round, the pair and the visitor's rater. Raises UnknownRecord where he was not shown that pair."""
         current, rater = self._round(task_id), self._raters.rater(visitor)
         pair = current.pairs.get(comparison_id)
-        if pair is None or rater not in pair.raters:
+        if pair is None or not (rater in pair.raters or rater in pair.lapsed):
             raise UnknownRecord("That pair is not one of yours.", "", "Reload the page.")
         return current, pair, rater
 
@@ -128,6 +128,7 @@ class Annotation:
         """Pairs that are ready for the visitor and not voted on, in the order in which he is to see them."""
         current, rater = self._round(task_id), self._raters.rater(visitor)
         with self._lock:
+            current.heard(rater)
             return current.waiting(rater)
 
     def all_shown(self, task_id: str, visitor: Visitor) -> bool:

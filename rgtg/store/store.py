@@ -18,7 +18,7 @@ from rgtg.ratings.reward_models import Scored
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.annotation.rounds import AnnotationRows
-from rgtg.store.backups import Backups
+from rgtg.store.backups import Backups, offered
 from rgtg.store.ballots import Setting, read_ballots, read_prompts, read_rewards, read_stamp
 from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
@@ -41,7 +41,10 @@ class Store:
 
     def __init__(self, path: Path, secret: str = "", backups: bool = False):
         self.path = Path(path)
-        opened = open_store(self.path)
+        try:
+            opened = open_store(self.path)
+        except StoreError as error:
+            raise offered(error, self.path) from error
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
         self._file = InPlace(self.path, opened.conn is not None)
         self._lock, self._writer = opened.lock, Writer(opened.conn, self._file.check, self._file.checkpoint) if opened.conn else None

@@ -89,7 +89,7 @@ class _Page:
         version, text = self.annotation.guidelines.current()
         voted = self.annotation.voted(task.id, visitor, LAST)
         value = {
-            "task": {"id": task.id, "title": task.title, "num_pairs": task.num_pairs, "num_answers": task.num_answers},
+            "task": {"id": task.id, "title": task.title, "num_pairs": task.num_pairs, "num_answers": task.num_answers, "ranking": task.ranking},
             "progress": self._progress(task.id, visitor), "reasons": REASONS, "guidelines": {"version": version, "text": text},
             "may_change": not self.workbench.settings.public, "nickname": nickname_of(request.cookies.get("rgtg_nickname", "")),
             "done": [{"pair": self._pair(pair, visitor), **self._stands(task, pair, visitor)} for pair in voted],

@@ -151,8 +151,8 @@ def history(options: argparse.Namespace) -> None:
         for answer in entry.answers:
             best = "*" if answer.letter == entry.best_letter else " "
             print(f"   {best}{answer.letter}  {answer.method}{_models(answer.models)}: {_line(answer.text, 90)}")
-        if entry.vote and not entry.best_letter:
-            print(f"    {entry.vote.verdict}")
+        if entry.vote and (entry.vote.ranking or not entry.best_letter):
+            print(f"    {entry.words}")
 
 
 def backup(options: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from rgtg.ratings.reward_models import Scored
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.annotation.rounds import AnnotationRows
-from rgtg.store.backups import Backups
+from rgtg.store.backups import Backups, offered
 from rgtg.store.ballots import Setting, read_ballots, read_prompts, read_rewards, read_stamp
 from rgtg.store.connection import InPlace, open_store, reading
 from rgtg.store.copies.copying import OUT, Copying
@@ -48,7 +48,10 @@ class Store:
         self.path = Path(path)
         dataset = VotesDataset(votes_dataset) if votes_dataset else None
         restored = restore_missing(self.path, dataset) if dataset else None
-        opened = open_store(self.path)
+        try:
+            opened = open_store(self.path)
+        except StoreError as error:
+            raise offered(error, self.path) from error
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
         self._file = InPlace(self.path, opened.conn is not None)
         journal = Journal(self.path.parent / OUT, opened.conn, own_key=not secret) if dataset and opened.conn else None
@@ -138,7 +141,9 @@ class Store:
             standing = stack_of(vote for vote in queries.votes(conn, comparison_id) if vote.rater_id == rater)
             if not standing:
                 raise StoreError("There is nothing to undo.", "No vote of yours stands on this comparison.")
-            undone = replace(standing[-1], id=vote_id or new_id(), verdict="withdrawn", best_trace_id=None, strength=None, reasons=(), comment="")
+            undone = replace(
+                standing[-1], id=vote_id or new_id(), verdict="withdrawn", best_trace_id=None, strength=None, reasons=(), comment="", ranking=()
+            )
             self._keep_vote(conn, replace(undone, dwell_ms=None, created_at=""), undo=True)
             before = replace(standing[-2], id=new_id(), created_at="") if len(standing) > 1 else None
             return self._keep_vote(conn, before, undo=True) if before else None

@@ -4,16 +4,19 @@ Knows nothing of what a handler does. Addresses are counted under hashes whose k
 """
 
 import ipaddress
+from collections import Counter
 from collections.abc import MutableMapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from pages.browsers import browser_of
 from pages.signing_in import account_of
+from rgtg.errors import TooMany
 from rgtg.system.rate_limits import RateLimits, RotatingHash, network_of
 from rgtg.workbench.workbench import Workbench
 
 EACH_VISITOR, EACH_ADDRESS = "300/minute", "3000/minute"  # a page that waits for its models asks twice a second; a school has one address
+OPEN = 200  # requests of one address; a page keeps two
 ASK = "send requests"
 
 
@@ -22,11 +25,23 @@ class Crowd:
 
     def __init__(self, proxied: bool):
         self.proxied, self.limits, self._name = proxied, RateLimits(), RotatingHash()
+        self._open: Counter[str] = Counter()  # requests by address, in the one thread that answers them
 
-    def check_address(self, scope: MutableMapping[str, Any]) -> None:
-        """Count a request. Raises TooMany where more come from its address than are answered."""
-        if address := self.address(scope):
-            self.limits.check(ASK, address, EACH_ADDRESS)
+    def begun(self, scope: MutableMapping[str, Any]) -> str:
+        """Count a request; `ended` is to be called at its end with the name that is returned. Raises TooMany where more requests come from its
+        address than are answered, or more are open: each keeps a connection."""
+        if not (address := self.address(scope)):
+            return ""
+        self.limits.check(ASK, address, EACH_ADDRESS)
+        if self._open[address] >= OPEN:
+            raise TooMany(f"More than {OPEN} requests of your network are open.", "", "Close some pages, then reload this one.")
+        self._open[address] += 1
+        return address
+
+    def ended(self, address: str) -> None:
+        if address:
+            self._open[address] -= 1
+            self._open += Counter()  # forget who has none
 
     def address(self, scope: MutableMapping[str, Any]) -> str:
         """A name for the address that a request comes from; "" where that is not known."""

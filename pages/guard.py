@@ -31,6 +31,7 @@ MAX_BODY = 1_000_000  # bytes of a request that is no upload; the longest prompt
 MAX_DEPTH, MAX_PARTS = 32, 10_000  # of a JSON body: objects and lists in one another, and with what is in them in all
 MAX_UPLOAD, MAX_PUBLIC_UPLOAD = 50_000_000, 2_000_000  # bytes of one file, on a laptop and on a public server
 SWEEP_EVERY = 300.0  # seconds
+MAX_WAIT = 30.0  # seconds for a body to arrive
 LAPTOP = Settings()
 
 FAILED = ("The request could not be answered.", "It may ask for something that this app does not have.", "Reload the page; the log has the reason.")
@@ -58,22 +59,22 @@ class Guard:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
+        address = ""
         try:
             path = self._route(scope)
-            self._check_often(path, scope)
+            address = self._count(path, scope)
             if path.startswith(API + "upload"):
                 await self._check_uploads(scope)
-        except Refused as refused:
-            return await _refuse(scope, receive, send, refused)
-        if scope["type"] == "websocket":
-            return await self.app(scope, receive, send)
-        try:
+            if scope["type"] == "websocket":
+                return await self.app(scope, receive, send)
             if path == API + "upload":
                 return await self._upload(scope, receive, send)
-            body = await _body(scope, receive)
+            await self._pass_on(path, scope, await _body_in_time(scope, receive), receive, send)
         except Refused as refused:
-            return await _refuse(scope, receive, send, refused)
-        await self._pass_on(path, scope, body, receive, send)
+            await _refuse(scope, receive, send, refused)
+        finally:
+            if self._crowd is not None:
+                self._crowd.ended(address)
 
     def _route(self, scope: MutableMapping[str, Any]) -> str:
         """The path below the app's own root; raises Refused for one that is shut, or for who may not ask."""
@@ -93,13 +94,12 @@ class Guard:
             raise Refused(403, "This route is closed.", "", "Use the pages of the app.")
         return path.rstrip("/")
 
-    def _check_often(self, path: str, scope: MutableMapping[str, Any]) -> None:
-        """Raises Refused where more requests come from an address than are answered."""
-        if self._crowd is not None and path.startswith(API):
-            try:
-                self._crowd.check_address(scope)
-            except TooMany as often:
-                raise Refused(429, often.wrong, often.found, often.do) from None
+    def _count(self, path: str, scope: MutableMapping[str, Any]) -> str:
+        """Count a request until it ends, under the name that is returned. Raises Refused where its address asks for more than is answered."""
+        try:
+            return self._crowd.begun(scope) if self._crowd is not None and path.startswith(API) else ""
+        except TooMany as often:
+            raise Refused(429, often.wrong, often.found, often.do) from None
 
     async def _check_uploads(self, scope: MutableMapping[str, Any]) -> None:
         """Raises Refused where a stranger uploads to a public server."""
@@ -165,6 +165,15 @@ class Guard:
             raise Refused(413, full.wrong, full.found, full.do) from None
         finally:
             self._arriving -= length
+
+
+async def _body_in_time(scope: MutableMapping[str, Any], receive: Receive) -> bytes | None:
+    try:
+        async with asyncio.timeout(MAX_WAIT):
+            return await _body(scope, receive)
+    except TimeoutError:
+        found = f"The limit is {MAX_WAIT:.0f} seconds."
+        raise Refused(408, "The request did not arrive in time.", found, "Send it again.") from None
 
 
 async def _body(scope: MutableMapping[str, Any], receive: Receive) -> bytes | None:

@@ -76,6 +76,7 @@ HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods
 TOY = "toy"  # #theory, #toy-now, #toy-loss, #toy-<prefix>
 FOOT = "foot"
 VOTES_COPIED = "votes-copied"  # in it, on a server; above the page, where votes are not safe, #server-notice
+SIGN_IN = "sign-in"
 
 
 def column(name: str) -> str:

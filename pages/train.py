@@ -18,6 +18,7 @@ from pages import ids, theme
 from pages.components import Lengths, Report, Words
 from pages.handlers import guarded, in_words, payload, read_id, read_json, warn
 from pages.reports import accuracy_figure, report_words
+from pages.signing_in import has_admins
 from pages.token_view import _Drawn
 from pages.training_form import TrainForm, asks_for, option_fields, read_form
 from pages.training_words import ANNOUNCEMENTS, data_words, job_line, job_words
@@ -31,7 +32,7 @@ TITLE = "Train"
 KINDS = {"base_lm": "base LM", "reward_model": "reward model"}
 EVERY = 1.0  # seconds between two updates of a training
 MAX_LOOK_AT = 5_000  # votes that are inspected automatically; with more, the user presses the button
-PUBLIC = "Training is off on a public server. Run rgtg on your own machine to train a reward model from your votes."
+PUBLIC = "On a public server only its administrators train. Run rgtg on your own machine to train a reward model from your votes."
 NO_VOTES = "No votes yet. Compare answers and say which is best; a first training makes sense from about 30 votes."
 
 
@@ -57,8 +58,8 @@ class JobView(_Drawn):
 
 
 def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
-    """Lay the page out in the open Blocks and wire it; on a public server show one sentence."""
-    if workbench.settings.public:
+    """Lay the page out in the open Blocks and wire it; on a public server without administrators show one sentence."""
+    if not has_admins(workbench.settings):
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
         Words(PUBLIC, elem_id=ids.TRAIN_STATUS)
@@ -77,7 +78,8 @@ class _Page:
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
             self.models = Words("", elem_id=ids.MODEL_STATUS)
-        with gr.Row(elem_classes=["room", "train-top"]):
+        shown = not workbench.settings.public  # to strangers nothing of it is
+        with gr.Row(visible=shown, elem_classes=["room", "train-top"]) as top:
             with gr.Column(min_width=0):
                 self.form = TrainForm(fields=option_fields(workbench), elem_id=ids.TRAIN_FORM)
                 with gr.Row(elem_classes=["go-row"]):
@@ -86,7 +88,7 @@ class _Page:
                     self.status = Words("", live=True, elem_id=ids.TRAIN_STATUS)
             with gr.Column(min_width=0, elem_classes=["panel"]):
                 self.data = DataView(elem_id=ids.DATA_VIEW)
-        with gr.Row(elem_classes=["room", "train-low"]):
+        with gr.Row(visible=shown, elem_classes=["room", "train-low"]) as low:
             with gr.Column(min_width=0, elem_classes=["panel"]):
                 self.jobs = JobList(elem_id=ids.JOB_LIST)
             with gr.Column(min_width=0):
@@ -99,6 +101,7 @@ class _Page:
                         self.lengths = Lengths(elem_id=ids.LENGTHS)
                 with gr.Column(visible=False, elem_id="curve-box", elem_classes=["plot-box"]) as self.curve_box:
                     self.curve = gr.Plot(show_label=False, container=False, elem_id=ids.TRAINING_CURVE)
+        self.rows = [] if shown else [top, low]
         self.sent = gr.State({})  # what was sent last, so that only what changed is sent
         self.timer = gr.Timer(EVERY, active=False)
 
@@ -106,8 +109,8 @@ class _Page:
         drawn = [self.jobs, self.job, self.curve_box, self.curve, self.report_box, self.report, self.accuracy, self.lengths]
         drawn += [self.status, self.sent, self.timer]
         own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-        opened = blocks.load(self._load(), None, [self.form, self.models, *drawn], **own)
-        opened.then(self._look(asked=False), self.form, self.data, **own)
+        opened = blocks.load(self._load(), None, [self.form, self.models, *self.rows, *drawn], **own)
+        opened.success(self._look(asked=False), self.form, self.data, **own)
         # two handlers: of an update that a generator yields, Gradio's page may take what the next yield leaves of it
         self.form.chosen(self._named(), self.form, self.form, trigger_mode="always_last", **own)
         self.form.chosen(self._chosen(), self.form, self.data, trigger_mode="always_last", **own)
@@ -124,7 +127,7 @@ class _Page:
         @guarded("Opening the page", self.workbench)
         def load(request: gr.Request) -> dict[Any, Any]:
             starts = self.trainings.starts()
-            updates: dict[Any, Any] = {self.models: self.workbench.status().text}
+            updates: dict[Any, Any] = {self.models: self.workbench.status().text} | {row: gr.update(visible=True) for row in self.rows}
             form: dict[str, Any] = {"source": VOTES, "path": "", "start": starts[0].name if starts else "", "training": {}}
             choices = [[m.name, f"{m.name} ({', '.join(filter(None, (KINDS[m.kind], m.mark)))})"] for m in starts]
             try:

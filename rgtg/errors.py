@@ -78,6 +78,10 @@ class OverBudget(RgtgError):
     """A request would take more time or memory than the settings allow."""
 
 
+class TooMany(RgtgError):
+    """Somebody asks more often, or for more at once, than a server allows."""
+
+
 class Stopped(RgtgError):
     """The user stopped the work before it had a result."""
 

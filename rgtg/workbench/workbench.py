@@ -116,6 +116,9 @@ class Workbench:
             self._status = ModelStatus("failed", "no models", str(in_words(error, "The models could not be loaded.", "The traceback is in the log.")))
         finally:
             self._ready.set()
+        self.library.load_allowed()
+        if self._status.state == "ready":
+            self._status = ModelStatus("ready", " · ".join(["models ready", lm.loaded.model.device.type, *self._unusable()]))
 
     def _load_others(self) -> None:
         """On ZeroGPU: load and measure what could be chosen later, as a GPU's process has the models that this one had when it began."""

@@ -1,4 +1,4 @@
-"""What strangers with curl get from a public server: `python -m tests.attacks [--route-only] [handler …]`.
+"""What strangers with curl get from a public server: `python -m tests.attacks [--no-routes] [handler …]`.
 
 Starts `app.py` in public mode as a process of its own, has Ann make a comparison and vote on it, and lets Eve try every handler with every
 attack of `attack_values`, then every route of `attack_routes`. Prints the table handler × attack × answer: `r` refused in words, `a` answered,

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from pages import ids, theme
+from pages import admission, ids, theme
 from pages.annotating.prefetch import POLL, Prefetcher
 from pages.annotating.words import pair_of, read_mark, read_said, read_task, revealed, vote_words
 from pages.components import AnnotateView, PairFeed, TaskForm, Words
@@ -160,7 +160,7 @@ class _Page:
             task_id, comparison_id = read_id(sent.get("task"), "task"), read_id(sent.get("comparison"), "pair")
             trace_id = read_id(sent.get("trace"), "answer")
             position = sent.get("position")
-            turn = partial(self.prefetcher.turn, request.session_hash, False)
+            turn = partial(self.prefetcher.turn, partial(admission.enter, self.prefetcher.line, self.workbench, request))
             try:
                 pair = self.annotation.branch(task_id, comparison_id, trace_id, position if type(position) is int else -1, visitor, turn)
             except Exception as error:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from pages import access
+from pages import access, admission
 from rgtg.errors import HALF, BadSettings, RgtgError, is_disk_full, unsound
 from rgtg.workbench.workbench import Workbench
 
@@ -99,7 +99,8 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 access.check(name, public)
-                return sendable(fn(*args, **kwargs))
+                with admission.computing(name, workbench, args):
+                    return sendable(fn(*args, **kwargs))
             except gr.Error:
                 raise
             except Exception as error:

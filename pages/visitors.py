@@ -10,24 +10,22 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
+from pages.browsers import FORM, KEY, browser_of
 from pages.handlers import read_id
 from rgtg.errors import BadSettings, StoreError
 from rgtg.records import Comparison
 from rgtg.workbench.visitors import Visitor, split
 from rgtg.workbench.workbench import Workbench
 
-KEY, NICKNAME = "rgtg_rater", "rgtg_nickname"
+NICKNAME = "rgtg_nickname"
 LAST_S = 400 * 24 * 3600  # longest life that browsers give a cookie
-_KEY = re.compile(r"[0-9A-Za-z_-]{22,64}")
 MAX_NICKNAME = 40
 
 
 def visitor_of(workbench: Workbench, request: Any, token: str = "") -> Visitor:
     """Who sent a request. Without cookies every session is a rater of its own."""
-    cookies = getattr(request, "cookies", None) or {}
-    key = str(cookies.get(KEY, ""))
-    subject = key if _KEY.fullmatch(key) else f"session {getattr(request, 'session_hash', '')}"
-    if nickname := nickname_of(cookies.get(NICKNAME, "")):
+    subject = browser_of(request)
+    if nickname := nickname_of((getattr(request, "cookies", None) or {}).get(NICKNAME, "")):
         subject += f"\n{nickname}"
     return Visitor("anonymous", subject, token, reads_all=not workbench.settings.public)
 
@@ -61,7 +59,7 @@ def handle_of(workbench: Workbench, comparison_id: str) -> str:
 def new_key(scope: Any, secure: bool) -> list[tuple[bytes, bytes]]:
     """Headers that give a browser its key, [] where it has one. `secure`: the page may be in a frame of another site, over https."""
     cookies = b"; ".join(value for name, value in scope["headers"] if name.lower() == b"cookie").decode("latin-1")
-    if re.search(rf"(?:^|;\s*){KEY}={_KEY.pattern}(?:;|$)", cookies):
+    if re.search(rf"(?:^|;\s*){KEY}={FORM.pattern}(?:;|$)", cookies):
         return []
     site = "SameSite=None; Secure; Partitioned" if secure else "SameSite=Lax"
     path = scope.get("root_path", "").rstrip("/") or "/"

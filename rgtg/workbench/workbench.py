@@ -195,7 +195,7 @@ class Workbench:
         self.budget.check(runs, models, confirmed)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]
         comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=self.raters.maker(visitor) if save else None, created_at=now())
-        return self._begin(RunningComparison(comparison, traces, models, (lambda: self.store) if save else None, self._ended))
+        return self._begin(RunningComparison(comparison, traces, models, (lambda: self.store) if save else None, self._ended, self.budget.deadline_s))
 
     def _runs(
         self,
@@ -254,7 +254,7 @@ class Workbench:
         for run in runs:
             self._check_same_weights(run, models)
         self.budget.check(runs, models, confirmed=True)  # whoever made its column was asked
-        return self._begin(RunningComparison(comparison, traces, models, lambda: self.store, self._ended))
+        return self._begin(RunningComparison(comparison, traces, models, lambda: self.store, self._ended, self.budget.deadline_s))
 
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:

@@ -18,6 +18,7 @@ from pages.annotating.words import pair_of, read_mark, read_said, read_task, rev
 from pages.components import AnnotateView, PairFeed, TaskForm, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, warn
 from pages.visitors import nickname_of, visitor_of
+from pages.voting import read_token
 from pages.waiting_line import line_of
 from rgtg.config import GenerationConfig
 from rgtg.errors import RgtgError
@@ -175,7 +176,9 @@ class _Page:
         """The vote on a pair that stands, and what made the answers, if the task reveals that."""
         vote = self.annotation.vote_on(pair, visitor)
         shows = vote is not None and task.reveal
-        return {"vote": vote_words(vote)} | ({"reveal": revealed(self.annotation.shown(pair), self.workbench)} if shows else {})
+        token = self.annotation.vote_token(pair, visitor)
+        reveal = {"reveal": revealed(self.annotation.shown(pair), self.workbench)} if shows else {}
+        return {"vote": vote_words(vote)} | ({"token": token} if token else {}) | reveal
 
     def _answer(self, sent: dict, visitor: Visitor, pair: Pair | None = None, refused: str = "") -> str:
         """The answer to what was said of a pair: what stands now, or why it was refused."""
@@ -201,7 +204,7 @@ class _Page:
 
     def _vote(self) -> Handler:
         def doing(task_id: str, sent: dict, visitor: Visitor) -> None:
-            self.annotation.vote(task_id, read_said(sent), visitor, broken=sent.get("broken") is True)
+            self.annotation.vote(task_id, read_said(sent), visitor, sent.get("broken") is True, read_token(sent))
 
         @guarded("The vote", self.workbench)
         def vote(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:

@@ -54,7 +54,7 @@ def task(workbench) -> Task:
 
 def say(annotation, task, pair, visitor, verdict="best", best=0, **more) -> Vote:
     vote = Vote(new_id(), pair.id, verdict, pair.traces[best] if verdict == "best" else None, **more)
-    return annotation.vote(task.id, vote, visitor)
+    return annotation.vote(task.id, vote, visitor, token=annotation.vote_token(pair, visitor))
 
 
 def rounds(task: Task, raters=("r1",), votes: int = 0, seed: int = 0) -> Round:
@@ -179,7 +179,7 @@ def test_delete_my_votes_erases_them_and_nothing_else(workbench, task):
     for visitor in (ANN, BOB):
         annotation.consent(visitor)
     pair, other = annotation.prepare(task.id, ANN), annotation.prepare(task.id, BOB)
-    annotation.vote(task.id, Vote("v1", pair.id, "skip"), ANN, broken=True)
+    annotation.vote(task.id, Vote("v1", pair.id, "skip"), ANN, broken=True, token=annotation.vote_token(pair, ANN))
     say(annotation, task, pair, ANN, comment="my own words")
     annotation.mark(task.id, pair.id, Span("m1", pair.traces[0], 0, 1, "good"), ANN)
     say(annotation, task, other, BOB)

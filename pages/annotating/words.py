@@ -28,6 +28,8 @@ def pair_of(workbench: Workbench, pair: Pair, visitor: Visitor) -> dict[str, Any
     comparison = workbench.annotation.shown(pair)
     answers = [{"id": trace.id, "tokens": _tokens(trace)} for trace in comparison.traces]
     shown: dict[str, Any] = {"id": pair.id, "prompt": comparison.prompt, "answers": answers, "guidelines": comparison.guideline_version}
+    if token := workbench.annotation.vote_token(pair, visitor):
+        shown["token"] = token
     if pair.rule.get("branch_of"):
         shown |= {"branch": pair.rule["position"], "of": pair.rule["branch_of"]}
     marks = [[span.trace_id, span.start, span.end, span.label] for span in workbench.annotation.marks(pair, visitor)]

@@ -7,13 +7,15 @@ rgtg.annotate = (element, props, trigger, watch) => {
   const root = element.querySelector(".drawn"), task = new URL(location.href).searchParams.get("task") ?? "";
   const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
   let state = null, ready = [], done = [], since = 0, word = "", asking = 0, ended = false, unsent = null;
-  const outbox = rgtg.outbox((act) => trigger(act.kind, { ...act, task, vote_id: act.id }), (lost) => { if (lost) word = lost; tell(); }, "rgtg-annotated");
+  const tokens = rgtg.voteTokens();
+  const outbox = rgtg.outbox((act) => trigger(act.kind, { ...tokens.with(act), task, vote_id: act.id }), (lost) => { if (lost) word = lost; tell(); }, "rgtg-annotated");
 
   // ---- the pairs that are here
   const here = () => ready[0];
   function take(fed) {
     asking = 0;
     const known = new Set([...ready, ...done.map((one) => one.pair)].map((pair) => pair.id));
+    for (const pair of fed.pairs ?? []) tokens.note(pair.id, pair.token);
     const fresh = (fed.pairs ?? []).filter((pair) => !known.has(pair.id)).map((pair) => rgtg.annotated(pair));
     if (!places) return; // of a page that shows no task
     places.append(...fresh.map((pair) => pair.node));
@@ -196,6 +198,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     if (!state) return;
     if (update.guidelines) { state.guidelines = update.guidelines; guide(); }
     if (update.progress) state.progress = update.progress;
+    tokens.note(update.comparison, update.token);
     if (update.erased) {
       for (const one of done) one.pair.node.remove();
       done = [];
@@ -220,6 +223,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     state = update;
     document.title = `${state.task.title} – rgtg`;
     root.replaceChildren(el("div", { class: "ann-head" }, title, progress, meter, drawer, menu), before, places, el("div", { class: "ann-foot" }, consent, bar));
+    for (const { pair, token } of update.done) tokens.note(pair.id, token ?? pair.token);
     done = update.done.map(({ pair, vote, reveal }) => ({ pair: rgtg.annotated(pair), said: { ...vote }, revisions: 1, confirmed: true, reveal }));
     places.append(...done.map((one) => one.pair.node));
     fill();

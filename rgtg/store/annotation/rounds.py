@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from rgtg.records import new_id, now
+from rgtg.ratings.careless import Conduct
+from rgtg.records import Vote, new_id, now
 from rgtg.store import queries, rows
-from rgtg.store.annotation import erasing
+from rgtg.store.annotation import erasing, sifting
 
 OF_TASK = "blind = 1 AND CASE WHEN json_valid(pair_rule) THEN json_extract(pair_rule, '$.task') END = ?"
 TRACES = f"SELECT comparison_id, id, parent_trace_id FROM traces WHERE comparison_id IN (SELECT id FROM comparisons WHERE {OF_TASK}) ORDER BY place"
@@ -60,6 +61,28 @@ class AnnotationRows:
                 )
                 for row in found
             ]  # fmt: skip
+
+    def vote(self, vote_id: str) -> Vote | None:
+        """A stored vote by its id, current or not; None where there is none."""
+        with self._reading() as conn:
+            row = queries.one(conn, "SELECT * FROM votes WHERE id = ?", vote_id)
+        return rows.vote_of(row) if row else None
+
+    def num_votes_since(self, rater_id: str, at: str) -> int:
+        """Number of a rater's votes since then, changed ones included; withdrawals are not counted."""
+        sql = "SELECT count(*) FROM votes WHERE rater_id = ? AND created_at >= ? AND verdict <> 'withdrawn'"
+        with self._reading() as conn:
+            return int(queries.value(conn, sql, rater_id, at))
+
+    def conduct(self) -> dict[str, Conduct]:
+        """How each rater votes, with the marks of careless ones."""
+        with self._reading() as conn:
+            return sifting.conduct_of(conn)
+
+    def sieve(self, name: str = "") -> sifting.Sieve:
+        """The filter of a snapshot, see `sifting.sieve`."""
+        with self._reading() as conn:
+            return sifting.sieve(conn, name)
 
     def consent(self, rater_id: str) -> str:
         """Store that the rater agrees that his votes are stored; the time of the first consent."""

@@ -23,6 +23,7 @@ from rgtg.workbench.annotation.tasks import MAX_PROMPTS, Guidelines, Task, Tasks
 from rgtg.workbench.columns.copying import run_text
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.visitors import Raters, Visitor
+from rgtg.workbench.voting.door import VoteDoor
 
 if TYPE_CHECKING:
     from rgtg.records import ColumnSpec
@@ -69,12 +70,14 @@ class Annotation:
         raters: Raters,
         compare: Callable[..., RunningComparison],
         branch: Callable[..., RunningComparison],
+        door: VoteDoor | None = None,
     ):
         self.tasks, self.guidelines = (
             Tasks(settings.data_dir / "annotation" / "tasks"),
             Guidelines(settings.data_dir / "annotation" / "guidelines.json"),
         )
         self._store, self._raters, self._compare, self._branch = store, raters, compare, branch
+        self._door = door or VoteDoor(store, raters, settings.public)
         self._rounds: dict[str, Round] = {}
         self._lock = threading.RLock()
         self._rng = np.random.default_rng()
@@ -241,7 +244,11 @@ class Annotation:
         """Store that the visitor agrees that his votes are stored."""
         return self._store().annotation.consent(self._raters.rater(visitor))
 
-    def vote(self, task_id: str, vote: Vote, visitor: Visitor, broken: bool = False) -> Vote:
+    def vote_token(self, pair: Pair, visitor: Visitor) -> str:
+        """What a vote on the pair has to come with on a public server; "" on a laptop."""
+        return self._door.token(pair.id, pair.traces, visitor)
+
+    def vote(self, task_id: str, vote: Vote, visitor: Visitor, broken: bool = False, token: str = "") -> Vote:
         """Store a vote on a pair that the visitor was shown; `broken` flags the pair. Raises StoreError, also before he agreed."""
         current, pair, rater = self._mine(task_id, vote.comparison_id, visitor)
         if not self._store().annotation.consent_of(rater):
@@ -250,7 +257,8 @@ class Annotation:
             raise BadSettings("That reason is unknown.", f"Known are: {', '.join(REASONS)}.", "Reload the page.")
         if len(vote.comment) > MAX_COMMENT:
             raise BadSettings(f"A comment has up to {MAX_COMMENT:,} characters.", f"Found {len(vote.comment):,}.", "Shorten it.")
-        stored = self._store().add_vote(replace(vote, seen_trace_ids=pair.traces, rater_id=rater))
+        vote, done = self._door.admit(replace(vote, seen_trace_ids=pair.traces, rater_id=rater), token, visitor)
+        stored = done or self._store().add_vote(vote)
         if broken:
             self._store().annotation.flag(stored.id, BROKEN)
         self._note(current, pair, rater)

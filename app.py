@@ -25,7 +25,7 @@ from rgtg.config import Settings
 from rgtg.errors import BadSettings
 from rgtg.workbench.workbench import Workbench
 
-MAX_WAITING = 16
+MAX_WAITING = 64  # events that have not begun; who waits for a turn is in the line of pages.waiting_line
 # modules with TITLE and build(workbench, links): those of the header in its order, of which the first opens at /, and those of the foot
 IN_HEADER, IN_FOOT = (compare, annotate, train, models, results, data), (help_page,)
 PAGES = IN_HEADER + IN_FOOT

@@ -4,6 +4,7 @@ What generates takes a place in the waiting line; what only computes takes one o
 work, since anyone can call it. On a laptop nothing is limited. Knows nothing of models or of what a page shows.
 """
 
+import ipaddress
 import threading
 import time
 from collections import Counter
@@ -97,9 +98,14 @@ def enter(line: Line, workbench: Workbench, request: Any) -> Ticket:
 
 
 def address_of(request: Any) -> str:
-    """A name for the address that a request came from, which says nothing of it."""
-    client = getattr(request, "client", None)
-    return address_name(getattr(client, "host", "") or "")
+    """A name for the address that a request came from, which says nothing of it; "" for one of a private network, which may be that of a proxy
+    before everybody."""
+    host = getattr(getattr(request, "client", None), "host", "") or ""
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return ""
+    return "" if ip.is_private and not ip.is_loopback else address_name(host)
 
 
 def listener(session: str | None) -> Callable[[], bool]:

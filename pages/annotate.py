@@ -14,7 +14,7 @@ from gradio.context import Context
 
 from pages import admission, ids, theme
 from pages.annotating.prefetch import POLL, Prefetcher
-from pages.annotating.words import pair_of, read_mark, read_said, read_task, revealed, vote_words
+from pages.annotating.words import pair_of, read_gold_path, read_mark, read_said, read_task, revealed, vote_words
 from pages.components import AnnotateView, PairFeed, TaskForm, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, warn
 from pages.visitors import nickname_of, visitor_of
@@ -62,7 +62,7 @@ class _Page:
         self.feed.branch(self._branch(), None, self.feed, **options)
         for listen, handler in (
             (self.view.vote, self._vote), (self.view.undo, self._undo), (self.view.mark, self._mark), (self.view.consent, self._consent),
-            (self.view.erase, self._erase), (self.view.guidelines, self._guidelines),
+            (self.view.erase, self._erase), (self.view.guidelines, self._guidelines), (self.view.gold, self._gold),
         ):  # fmt: skip
             listen(handler(), None, self.view, **options)
         self.form.start(self._start(), None, self.form, **options)
@@ -126,7 +126,8 @@ class _Page:
                 columns = line_up_columns(self.workbench.line_ups, self.workbench.library, key, task.generation, task.base_lm or None)
             if isinstance(text := sent.get("guidelines"), str):
                 self.annotation.guidelines.change(text.strip())
-            made = self.annotation.add_task(task, columns, title)
+            gold = self.annotation.gold_in(path) if (path := read_gold_path(sent)) else ()
+            made = self.annotation.add_task(task, columns, title, gold)
             return json.dumps({"made": made.id})
 
         return start
@@ -251,6 +252,16 @@ class _Page:
             return json.dumps({"erased": words, "progress": self._progress(task_id, visitor), "at": secrets.token_hex(4)})
 
         return erase
+
+    def _gold(self) -> Handler:
+        def doing(task_id: str, sent: dict, visitor: Visitor) -> None:
+            self.annotation.choose_gold(task_id, read_id(sent.get("comparison"), "pair"), visitor)
+
+        @guarded("The gold pair", self.workbench)
+        def gold(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
+            return self._said(doing, request, event)
+
+        return gold
 
     def _guidelines(self) -> Handler:
         @guarded("The guidelines", self.workbench)

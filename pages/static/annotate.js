@@ -120,7 +120,13 @@ rgtg.annotate = (element, props, trigger, watch) => {
     if (event.key === "Enter" && comment.value.trim() !== done.at(-1)?.said.comment) detail({ comment: comment.value.trim() });
     places.focus({ preventScroll: true });
   } });
-  const before = el("div", { class: "ann-before", role: "group", "aria-label": "The vote before" }, note, el("span", { class: "chips" }, ...strengths), reasons, comment, reveal);
+  const gold = el("button", { id: "make-gold", type: "button", class: "plain", hidden: true, title: "Show this pair to other raters as one whose better answer is known: yours", text: "Use as gold pair", onclick: () => {
+    trigger("gold", { task, comparison: done.at(-1).pair.id });
+    done.at(-1).gold = true;
+    word = "a gold pair for other raters";
+    tell();
+  } });
+  const before = el("div", { class: "ann-before", role: "group", "aria-label": "The vote before" }, note, el("span", { class: "chips" }, ...strengths), reasons, comment, gold, reveal);
   const drawer = el("details", { class: "ann-drawer", id: "guidelines" }), menu = el("details", { class: "ann-drawer", id: "ann-you" });
   const consent = el("div", { id: "consent", class: "ann-consent", hidden: true },
     el("p", { text: "Your votes, marks and comments are stored with the time under a random number, not with your name or address, and may be used to train and evaluate models and be published. You can delete them under “You”." }),
@@ -186,6 +192,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     strengths.forEach((node, i) => { node.disabled = !open; node.setAttribute("aria-pressed", String(open && last.said.strength === i + 1)); });
     for (const node of reasons.children) { node.disabled = !open; node.setAttribute("aria-pressed", String(open && last.said.reasons.includes(node.dataset.reason))); }
     comment.disabled = !open;
+    gold.hidden = !state.may_change || last?.said.verdict !== "best" || !last.confirmed || !!last.gold;
     if (document.activeElement !== comment) comment.value = open ? last.said.comment : "";
     reveal.replaceChildren(...(last?.reveal ?? []).map(([method, settings, rewards], i) => el("span", { class: "ann-made" }, el("b", { text: `${i + 1} ${method}` }), ` ${[settings, rewards].filter(Boolean).join(" · ")}`)));
     consent.hidden = state.progress.consent;

@@ -13,7 +13,7 @@ from typing import Any
 from rgtg.errors import BadSettings
 from rgtg.ratings.careless import Cast, Conduct, conduct, left_out
 
-CAREFUL, ALL = "careful", "all"
+CAREFUL, ALL, GOLD = "careful", "all", "gold_pair"
 FILTERS = {
     CAREFUL: "without gold pairs, votes faster than one can read, and raters who were marked as careless or banned",
     ALL: "every vote that is not excluded by hand",
@@ -45,15 +45,24 @@ class Sieve:
 NOTHING = Sieve(ALL)
 
 
+def gold(conn: sqlite3.Connection) -> dict[str, str]:
+    """The better answer of each gold pair by the comparison: of those made as one, and of those that were chosen later."""
+    made = "SELECT id, json_extract(pair_rule, '$.gold') AS better FROM comparisons WHERE pair_rule LIKE '%\"gold\":%' AND json_valid(pair_rule)"
+    found = {row["id"]: row["better"] for row in conn.execute(made) if row["better"]}
+    chosen = conn.execute("SELECT detail FROM events WHERE kind = ? ORDER BY seq", (GOLD,)).fetchall()
+    return found | {one["comparison"]: one["trace"] for row in chosen for one in [json.loads(row["detail"])]}
+
+
 def casts(conn: sqlite3.Connection) -> list[Cast]:
     """The votes that stand, in order of arrival."""
     answers: dict[str, dict[str, int]] = {}
     for row in conn.execute(ANSWERS):
         answers.setdefault(row["comparison_id"], {})[row["id"]] = row["num_chars"]
-    return [_cast(row, answers.get(row["comparison_id"], {})) for row in conn.execute(VOTES)]
+    better = gold(conn)
+    return [_cast(row, answers.get(row["comparison_id"], {}), better.get(row["comparison_id"], "")) for row in conn.execute(VOTES)]
 
 
-def _cast(row: sqlite3.Row, answers: Mapping[str, int]) -> Cast:
+def _cast(row: sqlite3.Row, answers: Mapping[str, int], better: str) -> Cast:
     rule: Any = json.loads(row["rule"])
     rule = rule if isinstance(rule, dict) else {}
     seen = set(json.loads(row["seen_trace_ids"]))
@@ -61,7 +70,7 @@ def _cast(row: sqlite3.Row, answers: Mapping[str, int]) -> Cast:
     place = {trace_id: number for number, trace_id in enumerate(shown)}
     return Cast(
         row["id"], row["rater_id"], row["comparison_id"], row["verdict"], place.get(row["best_trace_id"]), len(shown),
-        sum(answers[trace_id] for trace_id in shown), row["dwell_ms"], bool(row["blind"]), place.get(rule.get("gold", "")),
+        sum(answers[trace_id] for trace_id in shown), row["dwell_ms"], bool(row["blind"]), place.get(better),
         str(rule.get("repeat_of", "")),
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ A pair is stored before it is shown, and what made its answers leaves this room 
 """
 
 import json
+import random
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,7 @@ from rgtg.guidance.methods import parse_run
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.ratings.next_pair import RULES
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
+from rgtg.workbench.annotation.gold import GoldPair, comparison_of, read_gold
 from rgtg.workbench.annotation.rounds import Pair, Plan, Round
 from rgtg.workbench.annotation.tasks import MAX_PROMPTS, Guidelines, Task, Tasks
 from rgtg.workbench.columns.copying import run_text
@@ -94,9 +96,29 @@ class Annotation:
         """The prompts of a file or data set. Raises BadData naming the line or row."""
         return tuple(read_prompts(source, MAX_PROMPTS + 1))
 
-    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "") -> Task:
-        """Store a task with these columns; returns it with its id. Raises RgtgError."""
-        return self.tasks.add(replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up))
+    @staticmethod
+    def gold_in(source: str) -> tuple[GoldPair, ...]:
+        """The gold pairs of a file of preferences. Raises BadData naming the row, BadSettings."""
+        return read_gold(source)
+
+    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "", gold: Sequence[GoldPair] = ()) -> Task:
+        """Store a task with these columns and gold pairs; returns it with its id. Raises RgtgError."""
+        added = self.tasks.add(replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up))
+        for pair in gold:
+            self._store().add_comparison(comparison_of(pair, added.id, self.guidelines.current()[0], random.Random()))
+        return added
+
+    def choose_gold(self, task_id: str, comparison_id: str, visitor: Visitor) -> Pair:
+        """Make a pair a gold one, the answer that the visitor voted for being better; for everybody who has not seen it yet. Raises BadSettings
+        where he did not vote for one of its answers."""
+        _, pair, rater = self._mine(task_id, comparison_id, visitor)
+        vote = self._store().vote_of(pair.id, rater)
+        if vote is None or vote.best_trace_id is None:
+            raise BadSettings("A gold pair needs its better answer.", "You have not preferred one of these.", "Vote for the better one first.")
+        self._store().annotation.set_gold(pair.id, vote.best_trace_id, rater)
+        with self._lock:
+            pair.rule["gold"] = vote.best_trace_id
+            return pair
 
     def _round(self, task_id: str) -> Round:
         """The round of a task, read from the database at first use."""
@@ -200,7 +222,7 @@ class Annotation:
         """The same answers once more, in the opposite order."""
         before = self.shown(pair)
         traces = tuple(_moved(trace, place) for place, trace in enumerate(reversed(before.traces)))
-        rule = {name: value for name, value in pair.rule.items() if name != "shared"}
+        rule = {name: value for name, value in pair.rule.items() if name not in ("shared", "gold")}
         rule |= {"repeat_of": pair.id, "columns": list(reversed(pair.columns))}
         return self._blind(Comparison(new_id(), before.prompt, traces, rater_id=rater, created_at=now()), rule)
 

@@ -11,6 +11,8 @@ from rgtg.ratings.careless import Cast, conduct, is_too_quick, least_reading_ms,
 from rgtg.store.annotation.sifting import snapshot_of
 from rgtg.store.export import export_preferences
 from rgtg.store.store import Store
+from rgtg.workbench.report.results import as_json, results_of, sentences
+from rgtg.workbench.voting.marks import RaterMarks
 
 
 def casts(rater: str, number: int, **fields) -> list[Cast]:
@@ -144,3 +146,16 @@ def test_gold_pairs_are_found_by_their_rule(store):
     store.add_vote(make_vote("vg", "g", "A", "AB", rater_id=rater, dwell_ms=9_000))
     found = store.annotation.conduct()[rater]
     assert (found.num_gold, found.gold_failed) == (1, 1) and store.annotation.sieve("careful").causes == {"vg": "gold"}
+
+
+def test_results_say_how_many_raters_are_marked_and_data_why_a_vote_is_left_out(store):
+    fill(store, "ann", 3)
+    fill(store, "bob", 12, side="B", dwell_ms=10)
+    words = "1 of 2 raters is marked as careless: nearly always the same side (1), mostly faster than one can read (1)."
+    results = results_of(store, resamples=5)
+    assert words in sentences(results)
+    assert [one["marks"].keys() for one in as_json(results)["raters"]] == [set(), {"same_side", "too_quick"}]
+    marks = RaterMarks(lambda: store)
+    assert marks.of_votes(["v-bob1", "v-ann1"]) == {"v-bob1": "votes of careless raters"}
+    fill(store, "cat", 1, dwell_ms=1)
+    assert marks.of_votes(["v-cat0"]) == {"v-cat0": "votes faster than one can read"}, "new votes are looked at anew"

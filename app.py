@@ -21,6 +21,7 @@ import gradio as gr
 from pages import annotate, compare, data, guard, models, results, theme, train
 from pages import help as help_page
 from pages.hosts import Hosts
+from pages.unchanged import Pages
 from rgtg.config import Settings
 from rgtg.errors import BadSettings
 from rgtg.workbench.workbench import Workbench
@@ -41,7 +42,7 @@ LINKS, FOOT_LINKS = _links(IN_HEADER), _links(IN_FOOT)
 
 def build_app(workbench: Workbench) -> gr.Blocks:
     """All pages on one Blocks; loads no models."""
-    demo = gr.Blocks(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600))
+    demo = Pages(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600))
     for page in PAGES:
         with demo if page is PAGES[0] else demo.route(page.TITLE, page.TITLE.lower(), show_in_navbar=False):
             gr.Navbar(visible=False)  # the header has the links

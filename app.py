@@ -18,7 +18,7 @@ os.environ["GRADIO_TEMP_DIR"] = os.path.join(
 
 import gradio as gr
 
-from pages import annotate, compare, data, guard, models, results, theme, train
+from pages import annotate, compare, data, guard, models, results, signing_in, theme, train
 from pages import help as help_page
 from pages.hosts import Hosts
 from pages.unchanged import Pages
@@ -48,6 +48,7 @@ def build_app(workbench: Workbench) -> gr.Blocks:
             gr.Navbar(visible=False)  # the header has the links
             page.build(workbench, LINKS)
             theme.foot(page.TITLE, FOOT_LINKS)
+            signing_in.button()
     return demo.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
 
 
@@ -56,11 +57,17 @@ def launch_settings(settings: Settings, address: str = "127.0.0.1") -> dict:
     hosts = Hosts.of(settings, address)
     shared = {
         "theme": theme.theme(), "css": theme.css(), "head": theme.head(), "ssr_mode": False, "footer_links": [], "run_history": False,
-        "share": False, "mcp_server": False, "allowed_paths": [], "blocked_paths": [str(settings.data_dir)], "strict_cors": True,
-        "enable_monitoring": False, "num_workers": 0, "max_file_size": guard.MAX_UPLOAD,
-        "app_kwargs": {"lifespan": guard.lifespan(hosts, not settings.public)},
+        "share": False, "mcp_server": False, "allowed_paths": [], "blocked_paths": _blocked(settings), "strict_cors": True,
+        "enable_monitoring": False, "num_workers": 0, "max_file_size": guard.MAX_PUBLIC_UPLOAD if settings.public else guard.MAX_UPLOAD,
+        "app_kwargs": {"lifespan": guard.lifespan(hosts, settings)},
     }  # fmt: skip
     return shared | ({"show_error": False, "state_session_capacity": 500} if settings.public else {"show_error": True})
+
+
+def _blocked(settings: Settings) -> list[str]:
+    """Folders of which Gradio serves no file, whatever it is asked: the database, the models, and what the Hub's client keeps, a token too."""
+    hub = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
+    return [str(settings.data_dir), str(settings.models_dir), hub]
 
 
 def main() -> None:

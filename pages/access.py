@@ -70,26 +70,28 @@ ACCESS = {
     "theory.drag": Row("compute the toy table", EVERYONE, EVERYONE),
     "train.cancel": Row("cancel a training", EVERYONE, ADMINS),
     "train.chosen": Row("check chosen data", EVERYONE, ADMINS),
-    "train.load": Row("open the page", EVERYONE, EVERYONE),
+    "train.load": Row("train here", EVERYONE, ADMINS),
     "train.look": Row("look at training data", EVERYONE, ADMINS),
     "train.named": Row("check the name of a new model", EVERYONE, ADMINS),
-    "train.open_job": Row("see a training", EVERYONE, EVERYONE),
+    "train.open_job": Row("see a training", EVERYONE, ADMINS),
     "train.resume": Row("resume a training", EVERYONE, ADMINS),
     "train.start": Row("start a training", EVERYONE, ADMINS),
-    "train.tick": Row("see how a training goes", EVERYONE, EVERYONE),
+    "train.tick": Row("see how a training goes", EVERYONE, ADMINS),
     "voting.export": Row("download the votes of everyone", EVERYONE, ADMINS),
     "voting.undo": Row("undo one's own vote", EVERYONE, OWNERS),
     "voting.vote": Row("vote on a comparison", EVERYONE, OWNERS),
 }
 
 
-def check(handler: str, public: bool) -> None:
-    """Raises BadSettings where the table does not let a visitor use this handler, `module.function`."""
+def check(handler: str, public: bool, administers: bool = False) -> None:
+    """Raises BadSettings where the table does not let a visitor use this handler, `module.function`; one who `administers` a public server
+    may use every one."""
     row = ACCESS.get(handler)
     if row is None:
         raise BadSettings("This action is switched off.", f"`{handler}` has no row in the table of access.", "Report it to whoever runs this app.")
-    if (row.public if public else row.local) == ADMINS:
-        raise BadSettings(f"Visitors of a public server cannot {row.what}.", "", "Run rgtg on your own machine for that.")
+    if (row.public if public else row.local) == ADMINS and not administers:
+        do = "Sign in as one of its administrators, or run rgtg on your own machine for that."
+        raise BadSettings(f"Visitors of a public server cannot {row.what}.", "", do)
 
 
 def name_of(handler: object) -> str:

@@ -4,7 +4,6 @@ What generates takes a place in the waiting line; what only computes takes one o
 work, since anyone can call it. On a laptop nothing is limited. Knows nothing of models or of what a page shows.
 """
 
-import ipaddress
 import threading
 import time
 from collections import Counter
@@ -13,13 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import gradio as gr
 from gradio.context import LocalContext
 
 from pages.browsers import browser_of
+from pages.crowd import crowd_of
+from pages.signing_in import account_of
 from pages.waiting_line import Line, Ticket
 from rgtg.errors import TooMany
-from rgtg.workbench.visitors import address_name
 from rgtg.workbench.workbench import Workbench
 
 HEAVY = frozenset({  # handlers that compute for a second or more where a comparison or a database is large
@@ -79,33 +78,29 @@ _SLOTS: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
 
 
 @contextmanager
-def computing(name: str, workbench: Workbench | None, args: tuple[Any, ...]) -> Iterator[None]:
+def computing(name: str, workbench: Workbench | None) -> Iterator[None]:
     """Around a handler that is no generator: a slot, if it is one of HEAVY and the server is public. Raises TooMany."""
     if workbench is None or not workbench.settings.public or name not in HEAVY:
         yield
         return
-    request = next((value for value in args if isinstance(value, gr.Request)), LocalContext.request.get(None))
-    with _SLOTS.setdefault(workbench, Slots()).slot(browser_of(request)):
+    with _SLOTS.setdefault(workbench, Slots()).slot(_person(LocalContext.request.get(None))):
         yield
 
 
 def enter(line: Line, workbench: Workbench, request: Any) -> Ticket:
     """A place in the line for what a request asks. Raises LineFull."""
     session = getattr(request, "session_hash", None)
-    if not workbench.settings.public:
+    crowd = crowd_of(workbench)
+    if crowd is None:
         return line.enter(session, listens=listener(session))
-    return line.enter(session, browser_of(request), address_of(request), listener(session))
+    scope = getattr(getattr(request, "request", None), "scope", {})
+    return line.enter(session, _person(request), crowd.address(scope), listener(session))
 
 
-def address_of(request: Any) -> str:
-    """A name for the address that a request came from, which says nothing of it; "" for one of a private network, which may be that of a proxy
-    before everybody."""
-    host = getattr(getattr(request, "client", None), "host", "") or ""
-    try:
-        ip = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return ""
-    return "" if ip.is_private and not ip.is_loopback else address_name(host)
+def _person(request: Any) -> str:
+    """Who asks, whatever his nicknames are: an account, else a browser, without cookies a session."""
+    account = account_of(request)
+    return f"account {account.subject}" if account else browser_of(request)
 
 
 def listener(session: str | None) -> Callable[[], bool]:

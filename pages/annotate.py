@@ -17,6 +17,7 @@ from pages.annotating.prefetch import POLL, Prefetcher
 from pages.annotating.words import pair_of, read_gold_path, read_mark, read_said, read_task, revealed, vote_words
 from pages.components import AnnotateView, PairFeed, TaskForm, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, warn
+from pages.signing_in import administers
 from pages.visitors import nickname_of, visitor_of
 from pages.voting import read_token
 from pages.waiting_line import line_of
@@ -80,7 +81,7 @@ class _Page:
                     return updates | self._opened(task, visitor_of(self.workbench, request), request)
                 except RgtgError as error:
                     warn(str(error))
-            return updates | {self.form: json.dumps(self._fields() if not self.workbench.settings.public else {"shut": True})}
+            return updates | {self.form: json.dumps(self._fields() if administers(self.workbench.settings, request) else {"shut": True})}
 
         return load
 
@@ -91,7 +92,7 @@ class _Page:
         value = {
             "task": {"id": task.id, "title": task.title, "num_pairs": task.num_pairs, "num_answers": task.num_answers},
             "progress": self._progress(task.id, visitor), "reasons": REASONS, "guidelines": {"version": version, "text": text},
-            "may_change": not self.workbench.settings.public, "nickname": nickname_of(request.cookies.get("rgtg_nickname", "")),
+            "may_change": administers(self.workbench.settings, request), "nickname": nickname_of(request.cookies.get("rgtg_nickname", "")),
             "done": [{"pair": self._pair(pair, visitor), **self._stands(task, pair, visitor)} for pair in voted],
         }  # fmt: skip
         pairs = self.annotation.waiting(task.id, visitor)

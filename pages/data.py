@@ -13,6 +13,7 @@ from pages.components import Download, Drawn, Words
 from pages.exchanging import Exchanging
 from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id
 from pages.history import VERDICTS, History, HistoryList
+from pages.signing_in import administers
 from pages.streaming import column_title
 from pages.theme import Links
 from pages.visitors import handle_of, opened, visitor_of
@@ -75,7 +76,7 @@ class _Page:
             sent = payload(event)
             comparison = opened(self.workbench, request, sent.get("comparison"))
             vote, rejected, reason = read_id(sent.get("vote"), "vote"), sent.get("rejected") or "", sent.get("reason")
-            if vote not in {vote.id for vote in self.workbench.past.look(comparison).votes}:
+            if vote not in {vote.id for vote in self._looked(comparison, request).votes}:
                 raise BadSettings("That vote is not one of this comparison.", "", "Reload the page.")
             if not (reason is None or isinstance(reason, str)):
                 raise BadSettings("The reason has to be text.", "", "Say why in a few words.", "reason")
@@ -88,13 +89,16 @@ class _Page:
         @guarded("Saving the comparison", self.workbench)
         def save_html(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
             comparison = opened(self.workbench, request, payload(event).get("comparison"))
-            text = comparison_html(comparison, self.workbench.past.look(comparison).votes)
+            text = comparison_html(comparison, self._looked(comparison, request).votes)
             return json.dumps({"name": f"comparison-{comparison.id[:8]}.html", "text": text, "type": "text/html", "at": new_id()})
 
         return save_html
 
+    def _looked(self, comparison: Comparison, request: gr.Request) -> Looked:
+        return self.workbench.past.look(comparison, visitor_of(self.workbench, request))
+
     def _shown(self, comparison: Comparison, request: gr.Request) -> str:
-        looked = self.workbench.past.look(comparison)
+        looked = self._looked(comparison, request)
         me = self.workbench.raters.find(visitor_of(self.workbench, request))
         value: dict[str, Any] = {
             "comparison": handle_of(self.workbench, comparison.id),
@@ -102,7 +106,7 @@ class _Page:
             "at": comparison.created_at,
         }
         value |= {"answers": [self._answer(trace) for trace in comparison.traces], "votes": [_vote(vote, looked, me) for vote in looked.votes]}
-        value |= {"pairs": [_pair(pair, looked) for pair in looked.pairs], "editable": not self.workbench.settings.public}
+        value |= {"pairs": [_pair(pair, looked) for pair in looked.pairs], "editable": administers(self.workbench.settings, request)}
         return json.dumps(value | {"as_of": new_id()})
 
     def _answer(self, trace: Trace) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import gradio as gr
 from pages import ids, temporary
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, screen_error
 from pages.reports import count
+from pages.signing_in import has_admins
 from pages.token_view import _Drawn
 from pages.voting import DOWNLOAD
 from rgtg.errors import BadSettings
@@ -35,7 +36,7 @@ class Exchanging:
     def __init__(self, workbench: Workbench):
         self.workbench = workbench
         offer = {"formats": list(workbench.exchange.formats().items()), "types": list(workbench.exchange.types())}
-        self.form = ExchangeForm(json.dumps({"offer": offer | {"shut": workbench.settings.public}}), elem_id=ids.EXCHANGE)
+        self.form = ExchangeForm(json.dumps({"offer": offer | {"shut": not has_admins(workbench.settings)}}), elem_id=ids.EXCHANGE)
         self.file = gr.File(visible="hidden", elem_id=ids.EXPORT_FOLDER)
 
     def wire(self, **options: Any) -> None:
@@ -61,6 +62,8 @@ class Exchanging:
 
     def _read(self, sent: dict, store: bool) -> str:
         path = Path(read_text(sent.get("path"), "file to import", MAX_PATH, "Choose one.", "import-path")).expanduser()
+        if self.workbench.settings.public:
+            temporary.check_uploaded(path, "import-path")
         columns, ties = (_text(sent, name) for name in ("columns", "ties"))
         try:
             report = self.workbench.exchange.read(path, columns, ties, store)

@@ -1,7 +1,8 @@
 """A guard in front of Gradio that decides which requests reach it.
 
-An ASGI middleware that checks the host and origin (`pages.hosts`), the route, and the size and nesting of the body; knows nothing of
-what a page does with a request. A refused request is answered with one JSON object, {"error", "found", "do"}.
+An ASGI middleware that checks the host and origin (`pages.hosts`), the route, the size and nesting of the body, and on a public server who
+uploads and how much comes from an address; knows nothing of what a page does with a request. A refused request is answered with one JSON
+object, {"error", "found", "do"}.
 """
 
 import asyncio
@@ -13,10 +14,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from itertools import accumulate
 from typing import Any
 
-from pages import temporary, visitors
+from pages import signing_in, temporary, visitors
+from pages.crowd import Crowd
 from pages.hosts import Hosts, Refused
 from pages.uploads import OneFile
-from rgtg.errors import BadData
+from rgtg.config import Settings
+from rgtg.errors import BadData, TooMany
 
 log = logging.getLogger(__name__)
 Message = MutableMapping[str, Any]
@@ -26,8 +29,10 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MAX_BODY = 1_000_000  # bytes of a request that is no upload; the longest prompt and all settings take a third of it
 MAX_DEPTH, MAX_PARTS = 32, 10_000  # of a JSON body: objects and lists in one another, and with what is in them in all
-MAX_UPLOAD = 50_000_000  # bytes of one file
+MAX_UPLOAD, MAX_PUBLIC_UPLOAD = 50_000_000, 2_000_000  # bytes of one file, on a laptop and on a public server
 SWEEP_EVERY = 300.0  # seconds
+MAX_WAIT = 30.0  # seconds for a body to arrive
+LAPTOP = Settings()
 
 FAILED = ("The request could not be answered.", "It may ask for something that this app does not have.", "Reload the page; the log has the reason.")
 
@@ -44,28 +49,32 @@ NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class Guard:
-    """The middleware: passes allowed requests on to `app`. `uploads`: whether files can be uploaded."""
+    """The middleware: passes allowed requests on to `app`. `session` is what of a request's session is signed, see `signing_in.Session`."""
 
-    def __init__(self, app: App, hosts: Hosts, uploads: bool = False):
-        self.app, self.hosts, self.uploads = app, hosts, uploads
+    def __init__(self, app: App, hosts: Hosts, settings: Settings = LAPTOP, session: signing_in.Session = signing_in.no_session):
+        self.app, self.hosts, self.settings, self._session = app, hosts, settings, session
+        self._crowd = Crowd(hosts.proxied) if settings.public else None
         self._arriving = 0  # bytes of uploads on their way
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
+        address = ""
         try:
             path = self._route(scope)
-        except Refused as refused:
-            return await _refuse(scope, receive, send, refused)
-        if scope["type"] == "websocket":
-            return await self.app(scope, receive, send)
-        try:
+            address = self._count(path, scope)
+            if path.startswith(API + "upload"):
+                await self._check_uploads(scope)
+            if scope["type"] == "websocket":
+                return await self.app(scope, receive, send)
             if path == API + "upload":
                 return await self._upload(scope, receive, send)
-            body = await _body(scope, receive)
+            await self._pass_on(path, scope, await _body_in_time(scope, receive), receive, send)
         except Refused as refused:
-            return await _refuse(scope, receive, send, refused)
-        await self._pass_on(path, scope, body, receive, send)
+            await _refuse(scope, receive, send, refused)
+        finally:
+            if self._crowd is not None:
+                self._crowd.ended(address)
 
     def _route(self, scope: MutableMapping[str, Any]) -> str:
         """The path below the app's own root; raises Refused for one that is shut, or for who may not ask."""
@@ -81,9 +90,21 @@ class Guard:
         if name.startswith(FILE):
             if re.match(r"\s*[\\/]{2}|\s*[A-Za-z][A-Za-z0-9+.-]+:", name.removeprefix(FILE)):  # Gradio would fetch it; a letter is a drive
                 raise Refused(403, "This app does not fetch files from other servers.", "", "Request a file of this app.")
-        elif not ROUTES.fullmatch(name) or (name.startswith("upload") and not self.uploads):
+        elif not ROUTES.fullmatch(name):
             raise Refused(403, "This route is closed.", "", "Use the pages of the app.")
         return path.rstrip("/")
+
+    def _count(self, path: str, scope: MutableMapping[str, Any]) -> str:
+        """Count a request until it ends, under the name that is returned. Raises Refused where its address asks for more than is answered."""
+        try:
+            return self._crowd.begun(scope) if self._crowd is not None and path.startswith(API) else ""
+        except TooMany as often:
+            raise Refused(429, often.wrong, often.found, often.do) from None
+
+    async def _check_uploads(self, scope: MutableMapping[str, Any]) -> None:
+        """Raises Refused where a stranger uploads to a public server."""
+        if self.settings.public and not signing_in.is_admin(self.settings, signing_in.account_in(await self._session(scope))):
+            raise Refused(403, "Visitors of a public server cannot upload files.", "", "Sign in as one of its administrators.")
 
     async def _pass_on(self, path: str, scope: MutableMapping[str, Any], body: bytes | None, receive: Receive, send: Send) -> None:
         """With the body that was read; a download that was sent to its end goes."""
@@ -110,15 +131,16 @@ class Guard:
 
     def _is_secure(self, scope: MutableMapping[str, Any]) -> bool:
         """Whether the browser speaks https to a public server, on which the page may stand in a frame."""
-        return not self.uploads and b"https" in (*_values(scope, b"x-forwarded-proto"), scope.get("scheme", "").encode())
+        return self.settings.public and b"https" in (*_values(scope, b"x-forwarded-proto"), scope.get("scheme", "").encode())
 
     async def _upload(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """One upload within the quota; it says beforehand how long it is, and the server reads no more of it than that."""
         length = _length(scope)
         if length is None:
             raise Refused(400, "An upload has to state its size.", "The header `Content-Length` is missing.")
-        if length > MAX_UPLOAD + 10_000:  # with what stands around the file
-            raise Refused(413, f"The file is too large; the limit is {MAX_UPLOAD:,} bytes.", f"Found {length:,}.", "Enter its path instead.")
+        limit, do = (MAX_PUBLIC_UPLOAD, "Upload a part of it.") if self.settings.public else (MAX_UPLOAD, "Enter its path instead.")
+        if length > limit + 10_000:  # with what stands around the file
+            raise Refused(413, f"The file is too large; the limit is {limit:,} bytes.", f"Found {length:,}.", do)
         file, refused = OneFile(b"".join(_values(scope, b"content-type")).decode("latin-1")), False
 
         async def receive_file() -> Message:
@@ -143,6 +165,15 @@ class Guard:
             raise Refused(413, full.wrong, full.found, full.do) from None
         finally:
             self._arriving -= length
+
+
+async def _body_in_time(scope: MutableMapping[str, Any], receive: Receive) -> bytes | None:
+    try:
+        async with asyncio.timeout(MAX_WAIT):
+            return await _body(scope, receive)
+    except TimeoutError:
+        found = f"The limit is {MAX_WAIT:.0f} seconds."
+        raise Refused(408, "The request did not arrive in time.", found, "Send it again.") from None
 
 
 async def _body(scope: MutableMapping[str, Any], receive: Receive) -> bytes | None:
@@ -228,7 +259,7 @@ async def _refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send,
     await send({"type": "http.response.body", "body": body})
 
 
-def lifespan(hosts: Hosts, uploads: bool) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+def lifespan(hosts: Hosts, settings: Settings) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """The lifespan of the app: puts the guard in front of Gradio's own middleware and deletes old files while the app runs.
 
     Given to `launch` as `app_kwargs={"lifespan": …}`; it is entered before the server takes its first request.
@@ -236,7 +267,7 @@ def lifespan(hosts: Hosts, uploads: bool) -> Callable[[Any], AbstractAsyncContex
 
     @asynccontextmanager
     async def guarded(app: Any) -> AsyncIterator[None]:
-        app.middleware_stack = Guard(app.middleware_stack, hosts, uploads)
+        app.middleware_stack = Guard(app.middleware_stack, hosts, settings, signing_in.session_of(app))
         sweeping = asyncio.create_task(_sweep())
         try:
             yield

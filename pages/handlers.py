@@ -14,8 +14,11 @@ from operator import is_
 from typing import Any, TypeVar
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from pages import access, admission
+from pages.crowd import crowd_of
+from pages.signing_in import administers
 from rgtg.errors import HALF, BadSettings, RgtgError, is_disk_full, unsound
 from rgtg.workbench.workbench import Workbench
 
@@ -71,18 +74,18 @@ def sendable(value: Any) -> Any:
 
 
 def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
-    """Wraps a handler: it refuses whom `pages.access` does not name; any exception becomes a `gr.Error` with words, one that is a `gr.Error`
-    already passes through; answers are `sendable`. `workbench` is None for one that needs none."""
+    """Wraps a handler: it refuses whom `pages.access` does not name, and who asks too often; any exception becomes a `gr.Error` with words, one
+    that is a `gr.Error` already passes through; answers are `sendable`. `workbench` is None for one that needs none."""
 
     def wrap(fn: Any) -> Any:
-        name, public = access.name_of(fn), workbench is not None and workbench.settings.public
+        name = access.name_of(fn)
         if inspect.isgeneratorfunction(fn):
 
             @functools.wraps(fn)
             def stream(*args: Any, **kwargs: Any) -> Any:
                 answers: Any = iter(())
                 try:
-                    access.check(name, public)
+                    _admit(name, workbench)
                     answers = fn(*args, **kwargs)
                     for answer in answers:
                         yield sendable(answer)
@@ -98,8 +101,8 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
         @functools.wraps(fn)
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                access.check(name, public)
-                with admission.computing(name, workbench, args):
+                _admit(name, workbench)
+                with admission.computing(name, workbench):
                     return sendable(fn(*args, **kwargs))
             except gr.Error:
                 raise
@@ -109,6 +112,16 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
         return call
 
     return wrap
+
+
+def _admit(name: str, workbench: Workbench | None) -> None:
+    """Check that a handler may work for whoever sent the request that Gradio is answering. Raises BadSettings, or TooMany."""
+    crowd = crowd_of(workbench) if workbench is not None else None
+    if workbench is None or crowd is None:
+        return access.check(name, public=False)
+    request = LocalContext.request.get(None)
+    crowd.check_visitor(request)
+    access.check(name, True, administers(workbench.settings, request))
 
 
 def read_text(value: object, name: str, limit: int, do: str = "Enter one.", field: str = "") -> str:

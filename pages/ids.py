@@ -75,6 +75,7 @@ COMPARISONS = "comparisons"  # the same inside
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on
 TOY = "toy"  # #theory, #toy-now, #toy-loss, #toy-<prefix>
 FOOT = "foot"
+SIGN_IN = "sign-in"
 
 
 def column(name: str) -> str:

@@ -4,6 +4,7 @@ Talks to the workbench; knows nothing of how weights are read or trained.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -190,8 +191,8 @@ def list_words(models: Sequence[ModelInfo], open_name: str, public: bool = False
 
 
 def _wrong(info: ModelInfo, public: bool) -> str:
-    """Why the model cannot be used; on a public server without paths."""
-    return "It cannot be read." if public else info.wrong
+    """Why the model cannot be used; on a public server of models of the Hub alone, as the reason for another may name a path."""
+    return "It cannot be read." if public and os.path.isabs(info.folder_or_id) else info.wrong
 
 
 def _cells(info: ModelInfo) -> list[str]:
@@ -202,7 +203,18 @@ def _cells(info: ModelInfo) -> list[str]:
 def card_words(info: ModelInfo, models: Sequence[ModelInfo], row: RewardModelRow | None, public: bool) -> dict:
     """A model's card as JSON for models.js; `row` is its database row if it was trained here."""
     card, installed = info.card, {m.name for m in models}
-    facts = [["location", "ships with rgtg" if ships(info) else "trained here" if row else "added" if public else info.folder_or_id]]
+    facts = [
+        [
+            "location",
+            "ships with rgtg"
+            if ships(info)
+            else "trained here"
+            if row
+            else "added"
+            if public and os.path.isabs(info.folder_or_id)
+            else info.folder_or_id,
+        ]
+    ]
     facts.append(["size on disk", size_words(size(info))])
     if info.wrong:
         return {"name": info.name, "kind": KINDS[info.kind], "facts": [["cannot be used", _wrong(info, public)], *facts]}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
-from rgtg.errors import BadData
+from rgtg.errors import BadData, BadSettings
 
 MAX_AGE = 3600.0  # seconds
 MAX_BYTES, MAX_FILES = 200_000_000, 200  # at any time
@@ -40,6 +40,13 @@ def fetched(path: str) -> None:
     parent = Path(os.path.abspath(path)).parent
     if parent.parent == Path(os.path.abspath(folder())) and parent.name.startswith(DOWNLOAD):
         shutil.rmtree(parent, ignore_errors=True)
+
+
+def check_uploaded(path: Path, field: str) -> None:
+    """Raise BadSettings unless it is an uploaded file: on a public server nobody names another file of the machine."""
+    real = Path(os.path.realpath(path))
+    if Path(os.path.realpath(folder())) not in real.parents or not real.is_file():
+        raise BadSettings("On a public server only an uploaded file can be read.", "", "Upload it.", field)
 
 
 def check_room(num_bytes: int = 0) -> None:

@@ -18,6 +18,7 @@ from pages import ids, theme
 from pages.components import Lengths, Report, Words
 from pages.handlers import guarded, in_words, payload, read_id, read_json, warn
 from pages.reports import accuracy_figure, report_words
+from pages.signing_in import has_admins
 from pages.token_view import _Drawn
 from pages.training_form import TrainForm, asks_for, option_fields, read_form
 from pages.training_words import ANNOUNCEMENTS, data_words, job_line, job_words
@@ -31,7 +32,7 @@ TITLE = "Train"
 KINDS = {"base_lm": "base LM", "reward_model": "reward model"}
 EVERY = 1.0  # seconds between two updates of a training
 MAX_LOOK_AT = 5_000  # votes that are inspected automatically; with more, the user presses the button
-PUBLIC = "Training is off on a public server. Run rgtg on your own machine to train a reward model from your votes."
+PUBLIC = "On a public server only its administrators train. Run rgtg on your own machine to train a reward model from your votes."
 NO_VOTES = "No votes yet. Compare answers and say which is best; a first training makes sense from about 30 votes."
 
 
@@ -57,8 +58,8 @@ class JobView(_Drawn):
 
 
 def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
-    """Lay the page out in the open Blocks and wire it; on a public server show one sentence."""
-    if workbench.settings.public:
+    """Lay the page out in the open Blocks and wire it; on a public server without administrators show one sentence."""
+    if not has_admins(workbench.settings):
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
         Words(PUBLIC, elem_id=ids.TRAIN_STATUS)
@@ -107,7 +108,7 @@ class _Page:
         drawn += [self.status, self.sent, self.timer]
         own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         opened = blocks.load(self._load(), None, [self.form, self.models, *drawn], **own)
-        opened.then(self._look(asked=False), self.form, self.data, **own)
+        opened.success(self._look(asked=False), self.form, self.data, **own)
         # two handlers: of an update that a generator yields, Gradio's page may take what the next yield leaves of it
         self.form.chosen(self._named(), self.form, self.form, trigger_mode="always_last", **own)
         self.form.chosen(self._chosen(), self.form, self.data, trigger_mode="always_last", **own)

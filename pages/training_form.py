@@ -3,8 +3,10 @@
 Talks to the workbench; knows nothing of jobs or of how the page is laid out.
 """
 
+from pathlib import Path
 from typing import Any
 
+from pages import temporary
 from pages.handlers import quoted, read_json, read_text
 from pages.token_view import _Drawn
 from rgtg.config import with_new_names
@@ -71,6 +73,8 @@ def read_form(text: object, workbench: Workbench) -> dict[str, Any]:
     source = form.get("source")
     if source == "file":
         source = read_text(form.get("path"), "file to train on", MAX_TEXT, "Upload one, or give its path, or choose your votes.", "path").strip()
+        if workbench.settings.public:
+            temporary.check_uploaded(Path(source), "path")
         if source == VOTES:
             source = f"./{VOTES}"
     elif source != VOTES:

@@ -1,7 +1,8 @@
-"""Visitors of the pages: each browser profile is one rater, by a key that it keeps in a cookie, and each nickname in it is another.
+"""Visitors of the pages: each browser profile is one rater, by a key that it keeps in a cookie, and each nickname in it is another; an
+account that is signed in is one rater in every browser.
 
 The guard gives a browser its key with the first page; the nickname is a cookie that the page itself writes. Neither is stored: the
-database has a keyed hash of both. Handles of comparisons come from the browser and are checked here.
+database has a keyed hash of both, or of the account's id. Handles of comparisons come from the browser and are checked here.
 """
 
 import re
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 
 from pages.browsers import FORM, KEY, browser_of
 from pages.handlers import read_id
+from pages.signing_in import account_of, administers
 from rgtg.errors import BadSettings, StoreError
 from rgtg.records import Comparison
 from rgtg.workbench.visitors import Visitor, split
@@ -23,11 +25,14 @@ MAX_NICKNAME = 40
 
 
 def visitor_of(workbench: Workbench, request: Any, token: str = "") -> Visitor:
-    """Who sent a request. Without cookies every session is a rater of its own."""
+    """Who sent a request. Without cookies every session is a rater of its own. Administrators read everything."""
+    reads_all = administers(workbench.settings, request)
+    if account := account_of(request):
+        return Visitor("oauth", account.subject, token, reads_all)
     subject = browser_of(request)
     if nickname := nickname_of((getattr(request, "cookies", None) or {}).get(NICKNAME, "")):
         subject += f"\n{nickname}"
-    return Visitor("anonymous", subject, token, reads_all=not workbench.settings.public)
+    return Visitor("anonymous", subject, token, reads_all)
 
 
 def nickname_of(cookie: object) -> str:

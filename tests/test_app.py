@@ -13,7 +13,7 @@ def test_the_app_is_built_with_the_launch_settings_that_keep_it_closed(tmp_path)
     assert demo.api_open is False and demo._queue.max_size == app.MAX_WAITING and demo.analytics_enabled is False
     for public in (False, True):
         found = app.launch_settings(Settings(data_dir=tmp_path, public=public))
-        assert found["allowed_paths"] == [] and found["blocked_paths"] == [str(tmp_path)] and found["ssr_mode"] is False
+        assert found["allowed_paths"] == [] and {str(tmp_path), str(tmp_path / "models")} < {*found["blocked_paths"]} and found["ssr_mode"] is False
         assert found["run_history"] is False and found["enable_monitoring"] is False and found["footer_links"] == []
         assert found["max_file_size"] and found["show_error"] is not public
 

@@ -270,7 +270,7 @@ def test_no_route_takes_files_where_no_page_does():
             answers.append(message.get("status"))
 
         scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": [(b"host", b"localhost")]}
-        await Guard(None, Hosts(), uploads=False)(scope, None, send)  # type: ignore[arg-type]
+        await Guard(None, Hosts(), Settings(public=True))(scope, None, send)  # type: ignore[arg-type]
 
     asyncio.run(refuse())
     assert answers[0] == 403

@@ -65,7 +65,8 @@ NEVER = {"engine": ("rgtg.store",)}
 
 # A page talks to the workbench only. Besides, it may know names and pure records (what a run is called, what a setting is, a figure
 # drawn from records); none of these has a verb that loads, generates or stores.
-PAGES_KNOW = ("rgtg.workbench", "rgtg.records", "rgtg.config", "rgtg.errors", "rgtg.plots", "rgtg.figures", "rgtg.guidance.methods")
+PAGES_KNOW = ("rgtg.workbench", "rgtg.records", "rgtg.config", "rgtg.errors", "rgtg.plots", "rgtg.figures", "rgtg.guidance.methods",
+              "rgtg.system.rate_limits")  # fmt: skip
 
 
 def room_of(module: str) -> str | None:

@@ -174,16 +174,16 @@ def test_heavy_handlers_of_a_public_server_take_a_slot():
     workbench = StubWorkbench()
     slots = admission._SLOTS.setdefault(workbench, Slots(at_once=1, patience_s=0.0))
 
-    def measure(request: object) -> str:
+    def measure() -> str:
         return "done"
 
     measure.__module__ = "pages.compare"
     handler = guarded("The curve", workbench)(measure)
     with slots.slot("somebody"):
-        assert handler(gr.Request()) == "done", "on a laptop nothing is limited"
+        assert handler() == "done", "on a laptop nothing is limited"
         workbench.settings = Settings(public=True)
         with pytest.raises(gr.Error, match="The server is busy"):
-            guarded("The curve", workbench)(measure)(gr.Request())
+            guarded("The curve", workbench)(measure)()
 
 
 def test_a_ticket_is_stopped_once():

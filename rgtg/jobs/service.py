@@ -70,8 +70,8 @@ class Jobs:
         or is rows. `snapshot`, for pairs from votes, is the filter that selected them. Raises BadSettings, BadData
         (no pairs, with counts) or StoreError, and then leaves nothing behind.
         """
-        if self._settings.public:
-            raise BadSettings("Training is off on a public server.", "", "Run rgtg on your own machine to train.")
+        if self._settings.public and not self._settings.admins:
+            raise BadSettings("Training is off on a public server that has no administrators.", "", "Run rgtg on your own machine to train.")
         if self._store.read_only:
             raise StoreError("The training was not started.", self._store.read_only)
         config = {"device": self._settings.device, "dtype": self._settings.dtype, **check_config(config, self._taken())}

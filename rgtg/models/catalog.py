@@ -123,7 +123,18 @@ class Catalog:
     def add(self, folder_or_id: str | Path, kind: str | None = None) -> ModelInfo:
         """List a folder or Hub id; without `kind` it is read from card or config. A usable model that is already listed is returned as it is."""
         folder_or_id = absolute_path_or_id(folder_or_id)
-        folder = Path(folder_or_id) if is_folder(folder_or_id) else None
+        return self._described(folder_or_id, Path(folder_or_id) if is_folder(folder_or_id) else None, kind)
+
+    def add_fetched(self, hub_id: str, folder: Path) -> ModelInfo:
+        """List `owner/name@commit` that lies in `folder`, under its name of the Hub."""
+        return self._described(hub_id, folder, None, hub_id.partition("@")[0])
+
+    def add_refused(self, hub_id: str, reason: str) -> None:
+        """List `owner/name@commit` as one that cannot be used."""
+        self.insert(ModelInfo(hub_id.partition("@")[0], "base_lm", hub_id, None, reason))
+
+    def _described(self, folder_or_id: str, folder: Path | None, kind: str | None, title: str = "") -> ModelInfo:
+        """List a model as its card and its config say; `title` is its name where that is not the card's or the folder's."""
         if folder is not None and folder_or_id != printable(folder_or_id):
             raise BadData(f"`{printable(folder_or_id)}` cannot be listed.", "Its name is not UTF-8.", "Rename the folder.")
         card = ModelCard.read(folder) if folder else None
@@ -136,7 +147,7 @@ class Catalog:
                 if not info.wrong:
                     return info
                 del self._models[info.name]  # it may be usable now
-            name = self._free_name((card.name.strip() if card else "") or (folder.resolve().name if folder else "") or folder_or_id)
+            name = self._free_name(title or (card.name.strip() if card else "") or (folder.resolve().name if folder else "") or folder_or_id)
             kind = kind or ("reward_model" if has_scalar_head(config) else "base_lm")
             reads_text = kind != "base_lm" and (card is None or has_scalar_head(config))
             info = ModelInfo(name, kind, folder_or_id, card, "", labels_in(folder) if folder and config and reads_text else (), reads_text)

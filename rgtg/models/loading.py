@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,8 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch, door, printable, words_of
 from rgtg.models.admission.admit import admit
 from rgtg.models.artifacts import revision_of
-from rgtg.models.catalog import config_in, is_folder, labels_in, read_config
+from rgtg.models.catalog import is_folder, labels_in, read_config
+from rgtg.models.hub import HUB_ID, check_files, from_hub
 from rgtg.models.weights import (
     BIAS,
     HEAD,
@@ -42,12 +42,10 @@ logger = logging.getLogger(__name__)
 set_verbosity_error()
 disable_progress_bar()  # status line and log say what is loaded
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
 TOKENIZERS = (  # almost every tokenizer has one of these files
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
 )  # fmt: skip
 MAX_PATH = 200  # characters of a path in a message
-WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +208,9 @@ def resolve(name: str) -> tuple[Path, str]:
             "It is neither a folder on this machine nor a Hub id.",
             "Give a folder with config.json and model.safetensors, or owner/name.",
         )
-    return _from_hub(*name.partition("@")[::2])
+    folder, revision = from_hub(*name.partition("@")[::2])
+    check_folder(folder, _names_in(folder))
+    return folder, revision
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -218,54 +218,9 @@ def _names_in(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
 
 
-def _from_hub(repo: str, commit: str) -> tuple[Path, str]:
-    from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download
-
-    reached = True
-    try:
-        try:
-            files = HfApi().model_info(repo, revision=commit or None, timeout=10)
-            names, commit = [s.rfilename for s in files.siblings or ()], files.sha or commit
-            config = Path(hf_hub_download(repo, "config.json", revision=commit)) if "config.json" in names else None
-            check_files(repo, names, config)
-        except errors.HfHubHTTPError:
-            raise
-        except (errors.HTTPError, OSError) as offline:  # no network: an earlier download can still be used
-            logger.info("no hub: %s", offline)
-            reached = False  # a second request would wait for its timeout again
-        local = snapshot_download(repo, revision=commit or None, allow_patterns=WANTED, local_files_only=not reached)
-    except (errors.HTTPError, errors.HFValidationError, OSError) as error:
-        raise ModelNotFound(
-            f"`{repo}` could not be downloaded from the Hub.",
-            words_of(error),
-            "Check the id and the network, log in if it is gated, or give a folder.",
-        ) from error
-    folder = Path(local)
-    check_folder(folder, _names_in(folder))
-    return folder, folder.name
-
-
 def check_folder(folder: Path, names: Iterable[str]) -> None:
     config = folder / "config.json"
     check_files(printable(str(folder)), list(names), config if os.path.lexists(config) else None)
-
-
-def check_files(name: str, files: list[str], config: Path | None) -> None:
-    """Raise ModelRefused for a model that must not be loaded, from its list of files and its config.json alone."""
-    if config is None and "adapter_config.json" in files:
-        do = "Merge it into its base model (peft's `merge_and_unload`), save that, and give the merged folder."
-        raise ModelRefused(f"`{name}` holds an adapter, not a model.", "It has an adapter_config.json, and no config.json.", do)
-    if config_in(config or Path(name) / "config.json", name).get("auto_map"):
-        raise ModelRefused(
-            f"`{name}` needs remote code.", "Its config.json has an `auto_map`.", "Choose a model family that transformers itself supports."
-        )
-    if not any(f.endswith(".safetensors") for f in files):
-        pickled = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-        raise ModelRefused(
-            f"`{name}` has no safetensors weights.",
-            f"Found {', '.join(pickled)}, which can hold code." if pickled else "No weights were found.",
-            "Save it again with `save_pretrained` (safetensors is the default).",
-        )
 
 
 def load_causal_lm(name: str, title: str | None = None, device: str = "auto", dtype: str = "float32") -> Loaded:

@@ -92,7 +92,7 @@ class Library:
         folders = info.folder_or_id, lm.folder_or_id
         if folders not in self._families:
             try:
-                check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
+                check_family((info.name, folder_of(info)), (lm.name, folder_of(lm)))
                 self._families[folders] = True
             except TokenizerMismatch:
                 self._families[folders] = False
@@ -164,6 +164,23 @@ class Library:
             with door(f"`{info.name}` is here until the next start: the list of added models cannot be written.", kind=StoreError):
                 self.catalog.remember(info)
         return info
+
+    def load_allowed(self) -> None:
+        """Fetch, check, list and load the models of a public server's settings, each at its commit; one that fails is listed with the reason."""
+        from rgtg.models.loading import resolve
+
+        for hub_id in self.settings.allowed_models if self.settings.public else ():
+            folder, listed = None, None
+            try:
+                with door(f"`{hub_id}` cannot be used.", kind=ModelRefused):
+                    folder, _ = resolve(hub_id)
+                    listed = self.catalog.add_fetched(hub_id, folder)
+                    self.load(listed)
+            except RgtgError as error:
+                logger.warning("%s", error)
+                if listed is not None:
+                    self.forget(listed.name)
+                self.catalog.add_refused(hub_id, str(error).replace(str(folder), hub_id) if folder else str(error))
 
     def added(self) -> list[str]:
         """Names of the models that were added by hand; these can be removed from the list."""
@@ -284,7 +301,7 @@ class Library:
         lm = self.catalog.get(base_lm, ("base_lm",))
         for info in map(self.scorer, dict.fromkeys(reward_models)):
             if not info.reads_text and (info.name not in self._in_memory or lm.name not in self._in_memory):
-                check_family((info.name, Path(info.folder_or_id)), (lm.name, Path(lm.folder_or_id)))
+                check_family((info.name, folder_of(info)), (lm.name, folder_of(lm)))
 
     def _load(self, info: ModelInfo, load: Callable[[], Any]) -> Any:
         if (model := self._in_memory.get(info.name)) is not None:  # whatever else is being loaded
@@ -326,20 +343,21 @@ def children(info: ModelInfo, models: Sequence[ModelInfo]) -> list[str]:
     return [m.name for m in models if m.card and info.name in (m.card.base_lm, m.card.parent) and m.name != info.name]
 
 
+def folder_of(info: ModelInfo) -> Path:
+    """Its folder; of a model of the Hub the one that it was fetched to, if it was."""
+    if is_folder(info.folder_or_id) or os.path.isabs(info.folder_or_id):
+        return Path(info.folder_or_id)
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, commit = info.folder_or_id.partition("@")
+    cached = try_to_load_from_cache(repository, "config.json", os.environ.get("HF_HUB_CACHE"), revision=commit or None)
+    return Path(cached).parent if isinstance(cached, str) else Path(info.folder_or_id)
+
+
 def size(info: ModelInfo) -> int | None:
     """Bytes on disk; None where the model is not on this machine."""
-    folder = Path(info.folder_or_id)
-    if not is_folder(folder):
-        if folder.is_absolute():
-            return None
-        from huggingface_hub import try_to_load_from_cache
-
-        repository, _, commit = info.folder_or_id.partition("@")
-        cached = try_to_load_from_cache(repository, "config.json", revision=commit or None)
-        if not isinstance(cached, str):
-            return None
-        folder = Path(cached).parent
+    folder = folder_of(info)
     try:
-        return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+        return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()) if is_folder(folder) else None
     except OSError:  # it has just disappeared
         return None

@@ -66,9 +66,12 @@ class Past:
         """Number of comparisons in the database."""
         return self._store().num_comparisons()
 
-    def look(self, comparison: Comparison) -> Looked:
-        """What a comparison, which its visitor may read, gives for training."""
+    def look(self, comparison: Comparison, visitor: Visitor = LOCAL) -> Looked:
+        """What a comparison, which its visitor may read, gives for training; of votes on a public server his own alone."""
         votes = tuple(vote for vote in last_votes(self._store().votes(comparison.id)) if vote.verdict != "withdrawn")
+        if not visitor.reads_all:
+            me = self._raters.find(visitor)
+            votes = tuple(vote for vote in votes if vote.rater_id == me)
         pairs, _ = derive_pairs(comparison, votes)
         ids = [vote.id for vote in votes]
         left_out = {} if self._raters.public else self.marks.of_votes(ids)  # a stranger is not told how to do better

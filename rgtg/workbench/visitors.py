@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from rgtg.errors import StoreError, UnknownRecord
 from rgtg.records import Comparison
-from rgtg.system.rate_limits import RotatingHash, network_of
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store
@@ -72,14 +71,6 @@ class Raters:
     def handle(self, comparison_id: str) -> str:
         """What a link names the comparison by: its id, and on a public server the token that lets others read it."""
         return f"{comparison_id}{SEPARATOR}{self._store().token(comparison_id)}" if self.public else comparison_id
-
-
-_addresses = RotatingHash()
-
-
-def address_name(address: str) -> str:
-    """A name for a network address, the same for a day, which says nothing of it; "" without one."""
-    return _addresses(network_of(address)) if address else ""
 
 
 def unknown(comparison_id: str) -> UnknownRecord:

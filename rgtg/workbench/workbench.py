@@ -112,6 +112,9 @@ class Workbench:
             self._status = ModelStatus("failed", "no models", str(in_words(error, "The models could not be loaded.", "The traceback is in the log.")))
         finally:
             self._ready.set()
+        self.library.load_allowed()
+        if self._status.state == "ready":
+            self._status = ModelStatus("ready", " · ".join(["models ready", lm.loaded.model.device.type, *self._unusable()]))
 
     def _open_store(self) -> None:
         """Open the database before the first comparison and list the models trained since the last start. A failure is shown in the status;

@@ -7,12 +7,13 @@ import json
 import secrets
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
-from pages import admission, ids, theme
+from pages import admission, ids, temporary, theme
 from pages.annotating.prefetch import POLL, Prefetcher
 from pages.annotating.words import pair_of, read_gold_path, read_mark, read_said, read_task, revealed, vote_words
 from pages.components import AnnotateView, PairFeed, TaskForm, Words
@@ -120,6 +121,9 @@ class _Page:
         @guarded("Making the task", self.workbench)
         def start(event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
+            for name in ("path", "gold") if self.workbench.settings.public else ():
+                if sent.get(name):
+                    temporary.check_uploaded(Path(str(sent[name])), f"task-{name}")
             task, key = read_task(sent, self.annotation.prompts_in)
             columns, title = self.workbench.default_columns(), "default columns"
             if key:

@@ -153,7 +153,8 @@ def train(options: argparse.Namespace) -> None:
     if first:
         if (work / FROZEN).is_file():  # the training data is kept beside the model
             (work / FROZEN).replace(pairs)
-            _snapshot_beside(work / FROZEN).replace(_snapshot_beside(pairs))
+            if (described := _snapshot_beside(work / FROZEN)).is_file():
+                described.replace(_snapshot_beside(pairs))
         shutil.rmtree(work)
     workbench.close()
 

@@ -119,7 +119,7 @@ def _vote(vote: Vote, looked: Looked, me: str | None) -> dict[str, Any]:
     letters = {trace.id: trace.column for trace in looked.comparison.traces}
     words = f"{letters.get(vote.best_trace_id or '', '?')} is best" if vote.verdict == "best" else VERDICTS.get(vote.verdict, vote.verdict)
     rater = "you" if vote.rater_id == me else f"rater {(vote.rater_id or '')[:6]}"
-    facts = [f"strength {vote.strength}" if vote.strength else "", ", ".join(vote.reasons), vote.comment]
+    facts = [f"strength {vote.strength}" if vote.strength else "", ", ".join(vote.reasons), vote.comment, looked.left_out.get(vote.id, "")]
     excluded = looked.exclusions.get(vote.id, {}).get("")
     return {"vote": vote.id, "words": words, "rater": rater, "at": vote.created_at, "facts": " · ".join(filter(None, facts)), "excluded": excluded}
 

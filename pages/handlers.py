@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import gradio as gr
 from gradio.context import LocalContext
 
-from pages import access
+from pages import access, admission
 from pages.crowd import crowd_of
 from pages.signing_in import administers
 from rgtg.errors import HALF, BadSettings, RgtgError, is_disk_full, unsound
@@ -102,7 +102,8 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 _admit(name, workbench)
-                return sendable(fn(*args, **kwargs))
+                with admission.computing(name, workbench):
+                    return sendable(fn(*args, **kwargs))
             except gr.Error:
                 raise
             except Exception as error:

@@ -44,7 +44,8 @@ FILE_FORM = (
 SHUT, OWN, OPEN = "shut", "own", "open"  # refuses whatever is sent; refuses what is another's; answers, and says nothing of others
 
 ROWS = {
-    "annotate.branch": OWN, "annotate.consent": OPEN, "annotate.erase": OPEN, "annotate.guidelines": SHUT, "annotate.load": OPEN,
+    "annotate.branch": OWN, "annotate.consent": OPEN, "annotate.erase": OPEN, "annotate.gold": SHUT, "annotate.guidelines": SHUT,
+    "annotate.load": OPEN,
     "annotate.mark": OWN, "annotate.more": OWN, "annotate.start": SHUT, "annotate.undo": OWN, "annotate.vote": OWN, "by_hand.chosen": OWN,
     "compare.branch": OWN, "compare.generate": OPEN, "compare.go_on": OWN, "compare.load": OPEN, "compare.measure": OWN,
     "compare.open_another": OWN, "compare.stop": OPEN, "compare.tick": OPEN, "copying.copy": OWN, "data.exclude": SHUT, "data.look": OWN,

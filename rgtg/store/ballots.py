@@ -9,6 +9,7 @@ from typing import Any
 from rgtg.ratings.battles import Answer, Ballot
 from rgtg.ratings.reward_models import Scored
 from rgtg.records import Run
+from rgtg.store.annotation.sifting import gold
 from rgtg.store.rows import IDS_FIRST, steps_of
 from rgtg.store.statements.exclusions import exclusions, is_excluded
 from rgtg.system.serialization import from_dict
@@ -49,7 +50,7 @@ def read_ballots(conn: sqlite3.Connection, setting: Setting) -> tuple[list[Ballo
         made = answer(row)
         answers.setdefault(row["comparison_id"], {})[made.trace_id] = made
     all_answers = {comparison: tuple(made.values()) for comparison, made in answers.items()}
-    excluded = exclusions(conn)
+    excluded, known = exclusions(conn), gold(conn)  # votes on gold pairs test the rater
     ballots = [
         Ballot(
             row["comparison_id"], row["rater_id"], row["verdict"], row["best_trace_id"],
@@ -57,7 +58,7 @@ def read_ballots(conn: sqlite3.Connection, setting: Setting) -> tuple[list[Ballo
             around=all_answers.get(row["comparison_id"], ()),
         )
         for row in conn.execute(VOTES)
-        if not is_excluded(excluded, row["id"])
+        if not is_excluded(excluded, row["id"]) and row["comparison_id"] not in known
     ]  # fmt: skip
     prompts = {row["id"]: row["prompt_sha256"] for row in conn.execute(PROMPTS)}
     contents = {comparison: sorted((one.setting, one.text) for one in made) for comparison, made in all_answers.items()}

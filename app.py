@@ -24,11 +24,12 @@ import gradio as gr
 from pages import annotate, compare, data, guard, health, models, results, signing_in, theme, train
 from pages import help as help_page
 from pages.hosts import Hosts
+from pages.unchanged import Pages
 from rgtg.config import Settings
 from rgtg.errors import BadSettings
 from rgtg.workbench.workbench import Workbench
 
-MAX_WAITING = 16
+MAX_WAITING = 64  # events that have not begun; who waits for a turn is in the line of pages.waiting_line
 # modules with TITLE and build(workbench, links): those of the header in its order, of which the first opens at /, and those of the foot
 IN_HEADER, IN_FOOT = (compare, annotate, train, models, results, data), (help_page,)
 PAGES = IN_HEADER + IN_FOOT
@@ -44,7 +45,7 @@ LINKS, FOOT_LINKS = _links(IN_HEADER), _links(IN_FOOT)
 
 def build_app(workbench: Workbench) -> gr.Blocks:
     """All pages on one Blocks; loads no models."""
-    demo = gr.Blocks(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600))
+    demo = Pages(title="rgtg", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600))
     for page in PAGES:
         with demo if page is PAGES[0] else demo.route(page.TITLE, page.TITLE.lower(), show_in_navbar=False):
             gr.Navbar(visible=False)  # the header has the links

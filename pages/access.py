@@ -23,6 +23,7 @@ ACCESS = {
     "annotate.branch": Row("ask for two continuations of an answer that one was shown", EVERYONE, OWNERS),
     "annotate.consent": Row("agree that one's votes are stored", EVERYONE, EVERYONE),
     "annotate.erase": Row("delete one's own votes", EVERYONE, EVERYONE),
+    "annotate.gold": Row("make a pair a gold one", EVERYONE, ADMINS),
     "annotate.guidelines": Row("change the guidelines", EVERYONE, ADMINS),
     "annotate.load": Row("open the page", EVERYONE, EVERYONE),
     "annotate.mark": Row("mark tokens of an answer that one was shown", EVERYONE, OWNERS),

@@ -7,18 +7,20 @@ import json
 import secrets
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
-from pages import ids, theme
+from pages import admission, ids, temporary, theme
 from pages.annotating.prefetch import POLL, Prefetcher
-from pages.annotating.words import pair_of, read_mark, read_said, read_task, revealed, vote_words
+from pages.annotating.words import pair_of, read_gold_path, read_mark, read_said, read_task, revealed, vote_words
 from pages.components import AnnotateView, PairFeed, TaskForm, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, warn
 from pages.signing_in import administers
 from pages.visitors import nickname_of, visitor_of
+from pages.voting import read_token
 from pages.waiting_line import line_of
 from rgtg.config import GenerationConfig
 from rgtg.errors import RgtgError
@@ -63,7 +65,7 @@ class _Page:
         self.feed.branch(self._branch(), None, self.feed, **options)
         for listen, handler in (
             (self.view.vote, self._vote), (self.view.undo, self._undo), (self.view.mark, self._mark), (self.view.consent, self._consent),
-            (self.view.erase, self._erase), (self.view.guidelines, self._guidelines),
+            (self.view.erase, self._erase), (self.view.guidelines, self._guidelines), (self.view.gold, self._gold),
         ):  # fmt: skip
             listen(handler(), None, self.view, **options)
         self.form.start(self._start(), None, self.form, **options)
@@ -120,6 +122,9 @@ class _Page:
         @guarded("Making the task", self.workbench)
         def start(event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
+            for name in ("path", "gold") if self.workbench.settings.public else ():
+                if sent.get(name):
+                    temporary.check_uploaded(Path(str(sent[name])), f"task-{name}")
             task, key = read_task(sent, self.annotation.prompts_in)
             columns, title = self.workbench.default_columns(), "default columns"
             if key:
@@ -127,7 +132,8 @@ class _Page:
                 columns = line_up_columns(self.workbench.line_ups, self.workbench.library, key, task.generation, task.base_lm or None)
             if isinstance(text := sent.get("guidelines"), str):
                 self.annotation.guidelines.change(text.strip())
-            made = self.annotation.add_task(task, columns, title)
+            gold = self.annotation.gold_in(path) if (path := read_gold_path(sent)) else ()
+            made = self.annotation.add_task(task, columns, title, gold)
             return json.dumps({"made": made.id})
 
         return start
@@ -162,7 +168,7 @@ class _Page:
             task_id, comparison_id = read_id(sent.get("task"), "task"), read_id(sent.get("comparison"), "pair")
             trace_id = read_id(sent.get("trace"), "answer")
             position = sent.get("position")
-            turn = partial(self.prefetcher.turn, request.session_hash, False)
+            turn = partial(self.prefetcher.turn, partial(admission.enter, self.prefetcher.line, self.workbench, request))
             try:
                 pair = self.annotation.branch(task_id, comparison_id, trace_id, position if type(position) is int else -1, visitor, turn)
             except Exception as error:
@@ -177,7 +183,9 @@ class _Page:
         """The vote on a pair that stands, and what made the answers, if the task reveals that."""
         vote = self.annotation.vote_on(pair, visitor)
         shows = vote is not None and task.reveal
-        return {"vote": vote_words(vote)} | ({"reveal": revealed(self.annotation.shown(pair), self.workbench)} if shows else {})
+        token = self.annotation.vote_token(pair, visitor)
+        reveal = {"reveal": revealed(self.annotation.shown(pair), self.workbench)} if shows else {}
+        return {"vote": vote_words(vote)} | ({"token": token} if token else {}) | reveal
 
     def _answer(self, sent: dict, visitor: Visitor, pair: Pair | None = None, refused: str = "") -> str:
         """The answer to what was said of a pair: what stands now, or why it was refused."""
@@ -203,7 +211,7 @@ class _Page:
 
     def _vote(self) -> Handler:
         def doing(task_id: str, sent: dict, visitor: Visitor) -> None:
-            self.annotation.vote(task_id, read_said(sent), visitor, broken=sent.get("broken") is True)
+            self.annotation.vote(task_id, read_said(sent), visitor, sent.get("broken") is True, read_token(sent))
 
         @guarded("The vote", self.workbench)
         def vote(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
@@ -251,6 +259,16 @@ class _Page:
             return json.dumps({"erased": words, "progress": self._progress(task_id, visitor), "at": secrets.token_hex(4)})
 
         return erase
+
+    def _gold(self) -> Handler:
+        def doing(task_id: str, sent: dict, visitor: Visitor) -> None:
+            self.annotation.choose_gold(task_id, read_id(sent.get("comparison"), "pair"), visitor)
+
+        @guarded("The gold pair", self.workbench)
+        def gold(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
+            return self._said(doing, request, event)
+
+        return gold
 
     def _guidelines(self) -> Handler:
         @guarded("The guidelines", self.workbench)

@@ -14,7 +14,7 @@ import gradio as gr
 import plotly.graph_objects as go
 from gradio.context import Context
 
-from pages import ids, theme
+from pages import admission, ids, theme
 from pages.asking_back import AskedBack
 from pages.by_hand import ByHand
 from pages.columns import (
@@ -162,7 +162,7 @@ class _Page:
                 return
             seed = run_settings["seed"] if run_settings["lock"] else secrets.randbelow(1_000_000)
             self.line.stop(request.session_hash)
-            ticket = self.line.enter(request.session_hash)
+            ticket = admission.enter(self.line, self.workbench, request)
             try:
                 yield {self.status: "started"} | ({} if example is None else {self.prompt: prompt})  # else somebody may be typing the next
                 if not (yield from self._wait(ticket)):
@@ -220,7 +220,7 @@ class _Page:
 
     def _extend(self, start: Callable[[], RunningComparison], status: str, refused_status: str, request: gr.Request, measure: str) -> Iterator[dict]:
         """Stream further tokens of a comparison on screen; `status` is shown until they begin, `refused_status` if they cannot."""
-        ticket = self.line.enter(request.session_hash)
+        ticket = admission.enter(self.line, self.workbench, request)
         try:
             yield {self.status: status}
             if not (yield from self._wait(ticket)):
@@ -248,7 +248,7 @@ class _Page:
         ticket.on_stop = running.stop
         if ticket.stopped:
             running.stop()
-        texts = Texts(running, self.workbench)
+        texts = Texts(running, self.workbench, ticket=ticket)
         try:
             started = {
                 self.voting.bar: self.voting.value(running.comparison, visitor, self.voting.standing(running.comparison, visitor)),
@@ -300,7 +300,8 @@ class _Page:
                 draft_values = read_json(draft or "{}", "page as it was left")
                 comparison_id = request.query_params.get("comparison") or (not job_id and draft_values.get("comparison"))
                 if comparison_id:
-                    updates |= self._reopened(opened(self.workbench, request, comparison_id), visitor_of(self.workbench, request))
+                    with admission.computing("compare.open_another", self.workbench):
+                        updates |= self._reopened(opened(self.workbench, request, comparison_id), visitor_of(self.workbench, request))
                 elif job_id:
                     return updates | self._line_up(read_id(job_id, "training"))
             except RgtgError as error:

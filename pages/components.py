@@ -221,9 +221,10 @@ class AnnotateView(Drawn):
     """Pairs to vote on and the vote before; the value is what the page begins with, or the answer to an event.
 
     Events, each with the `task`: `vote` {comparison, verdict, best, vote_id, strength, reasons, comment, dwell_ms, broken, ranking}, `undo`
-    {comparison, vote_id}, `mark` {comparison, trace, start, end, label, vote_id}, `consent`, `erase`, `guidelines` {text}."""
+    {comparison, vote_id}, `mark` {comparison, trace, start, end, label, vote_id}, `consent`, `erase`, `guidelines` {text},
+    `gold` {comparison}."""
 
-    function, events_sent = "annotate", ("vote", "undo", "mark", "consent", "erase", "guidelines")
+    function, events_sent = "annotate", ("vote", "undo", "mark", "consent", "erase", "guidelines", "gold")
 
 
 class PairFeed(Drawn):

@@ -117,7 +117,7 @@ class _Page:
 
 def _vote(vote: Vote, looked: Looked, me: str | None) -> dict[str, Any]:
     rater = "you" if vote.rater_id == me else f"rater {(vote.rater_id or '')[:6]}"
-    facts = [f"strength {vote.strength}" if vote.strength else "", ", ".join(vote.reasons), vote.comment]
+    facts = [f"strength {vote.strength}" if vote.strength else "", ", ".join(vote.reasons), vote.comment, looked.left_out.get(vote.id, "")]
     excluded = looked.exclusions.get(vote.id, {}).get("")
     return {
         "vote": vote.id,

@@ -269,6 +269,8 @@ def lifespan(hosts: Hosts, settings: Settings) -> Callable[[Any], AbstractAsyncC
     @asynccontextmanager
     async def guarded(app: Any) -> AsyncIterator[None]:
         app.middleware_stack = Guard(app.middleware_stack, hosts, settings, signing_in.session_of(app))
+        if settings.public and settings.admins and (missing := signing_in.what_is_missing()):
+            log.warning("nobody administers this server, as nobody can sign in: %s", missing)
         sweeping = asyncio.create_task(_sweep())
         try:
             yield

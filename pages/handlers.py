@@ -9,14 +9,14 @@ import math
 import re
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from operator import is_
 from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.context import LocalContext
 
-from pages import access
+from pages import access, admission
 from pages.crowd import crowd_of
 from pages.signing_in import administers
 from rgtg.errors import HALF, BadSettings, RgtgError, is_disk_full, unsound
@@ -84,8 +84,10 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
             @functools.wraps(fn)
             def stream(*args: Any, **kwargs: Any) -> Any:
                 answers: Any = iter(())
+                slot = ExitStack()  # may be left in another thread than it was entered in
                 try:
                     _admit(name, workbench)
+                    slot.enter_context(admission.computing(name, workbench))
                     answers = fn(*args, **kwargs)
                     for answer in answers:
                         yield sendable(answer)
@@ -95,6 +97,7 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
                     raise _as_screen_error(error, doing) from None
                 finally:
                     getattr(answers, "close", bool)()  # a tab that was closed ends the work
+                    slot.close()
 
             return stream
 
@@ -102,7 +105,8 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 _admit(name, workbench)
-                return sendable(fn(*args, **kwargs))
+                with admission.computing(name, workbench):
+                    return sendable(fn(*args, **kwargs))
             except gr.Error:
                 raise
             except Exception as error:

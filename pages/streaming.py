@@ -8,28 +8,28 @@ from collections.abc import Generator, Iterable, Iterator
 
 from pages.token_view import ColumnStream, trace_text
 from pages.visitors import handle_of
-from pages.waiting_line import Line, Ticket
+from pages.waiting_line import Line, Ticket, wait_words
 from rgtg.records import Comparison, Step, Trace
 from rgtg.workbench.further import on_screen, stopped_of
-from rgtg.workbench.running import RunningComparison
+from rgtg.workbench.running import RunningComparison, is_late
 from rgtg.workbench.workbench import Workbench
 
 EVERY = ((300, 0.08), (600, 0.16), (10**9, 0.32))  # up to so many tokens a column: seconds between updates
-POLL = 0.05  # seconds
+POLL, RETELL = 0.05, 2.0  # seconds; the expected wait is told anew
 
 
 def wait(workbench: Workbench, line: Line, ticket: Ticket) -> Generator[str, None, bool]:
     """Yields a status sentence whenever it changes while others generate or models load; returns whether the turn has come (False: stopped)."""
-    last_status = ""
-    while not ticket.stopped:
+    last_status, told_at = "", 0.0
+    while not ticket.stop_unheard():
         place, models = line.place(ticket), workbench.status()
         if place == 0 and models.state != "loading":
             workbench.wait_until_ready(0)
             return True
-        status = "waiting: you are next" if place == 1 else f"waiting: {place} ahead of you"
-        status = status if place else f"the models are loading; your comparison starts when they are ready ({models.text})"
-        if status != last_status:
-            last_status = status
+        loading = f"the models are loading; your comparison starts when they are ready ({models.text})"
+        status = wait_words(place, line.expected(ticket)) if place else loading
+        if status.partition(",")[0] != last_status.partition(",")[0] or time.monotonic() - told_at > RETELL:
+            last_status, told_at = status, time.monotonic()
             yield status
         time.sleep(POLL)
     yield "stopped before it started"
@@ -42,8 +42,9 @@ class Texts:
     One that has not grown is among them: Gradio sends what a text has become since the last answer, and all of it after an answer without.
     """
 
-    def __init__(self, running: RunningComparison, workbench: Workbench, blind: bool = False):
-        self.running, self._workbench = running, workbench
+    def __init__(self, running: RunningComparison, workbench: Workbench, blind: bool = False, ticket: Ticket | None = None):
+        """With a `ticket` it ends at the next token where nobody listens any more."""
+        self.running, self._workbench, self._ticket = running, workbench, ticket
         comparison, trace_ids = running.comparison, {t.id for t in running.traces}
         self._streams = {t.column: self._stream(comparison, t, blind) for t in on_screen(comparison) if t.id in trace_ids}
         self.columns = tuple(self._streams)
@@ -61,6 +62,8 @@ class Texts:
         """Paced: what came in between is sent together. The end is not sent here, see `end`."""
         started_at, sent_at, changed_columns = time.monotonic(), 0.0, set()
         for index, event in self.running:
+            if self._ticket is not None:
+                self._ticket.stop_unheard()
             name = self.columns[index]
             self._take(self._streams[name], event, self.running.traces[index])
             changed_columns.add(name)
@@ -116,7 +119,8 @@ def summary(traces: Iterable[Trace]) -> str:
     traces = tuple(traces)
     longest = max(traces, key=lambda t: len(t.steps))
     if any(t.stop_reason == "stopped" for t in traces):
-        return f"stopped at {len(longest.steps)} of {longest.run.generation.max_new_tokens}"
+        late = " by the time limit" if any(map(is_late, traces)) else ""
+        return f"stopped at {len(longest.steps)} of {longest.run.generation.max_new_tokens}{late}"
     failed = ", ".join(t.column for t in traces if t.stop_reason == "error")
     return f"done, {len(longest.steps)} tokens in {max(t.seconds for t in traces):.1f} s" + (f"; failed: {failed}" if failed else "")
 

@@ -13,7 +13,7 @@ import gradio as gr
 import plotly.graph_objects as go
 from gradio.components import Component
 
-from pages import ids
+from pages import admission, ids
 from pages.asking_back import AskedBack
 from pages.columns import SYMBOLS, read_settings, read_spec
 from pages.components import Drawn
@@ -80,7 +80,7 @@ class Sweeping:
             weights, seeds = read_weights(sent.get("weights")), read_number(sent.get("seeds"), "seeds", 1, MAX_SEEDS, True, "seeds")
             key = (prompt, tuple(specs.items()), weights, seeds, run_settings["generation"], run_settings["base_lm"], run_settings["seed"])
             self.line.stop(request.session_hash)
-            ticket = self.line.enter(request.session_hash)
+            ticket = admission.enter(self.line, self.workbench, request)
             try:
                 for words in (waiting := _Waiting(self.workbench, self.line, ticket)):
                     yield {self.panel: progress_text(words)}
@@ -109,6 +109,7 @@ class Sweeping:
         yield {self.panel: texts.text, self.curves: texts.figure()}
         try:
             for item in sweep:
+                ticket.stop_unheard()
                 texts.take(item)
                 now = time.monotonic()
                 if now - told >= TEXT_EVERY:
@@ -122,7 +123,8 @@ class Sweeping:
             raise screen_error(message) from None
         finally:
             sweep.stop()
-        yield {self.panel: texts.end("stopped" if ticket.stopped else "done"), self.curves: texts.figure()}
+        late = f"It was stopped at the time limit of {sweep.deadline_s:g} s." if sweep.is_late else ""
+        yield {self.panel: texts.end("stopped" if ticket.stopped or late else "done", late), self.curves: texts.figure()}
 
     def stop(self) -> Handler:
         @guarded("Stop", self.workbench)

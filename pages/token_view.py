@@ -15,6 +15,7 @@ from gradio.events import EventListener
 from rgtg.guidance.methods import rule_of, term_names, terms_of
 from rgtg.records import Candidate, Run, Step, Trace, Tried, plain_params
 from rgtg.workbench.report.meter import cost_in_full, cost_in_short
+from rgtg.workbench.running import is_late
 
 SHOWN_DECIMALS = 4  # one more than the table prints; every byte of a step is paid for again at each update
 MAX_CANDIDATES = 10
@@ -148,7 +149,11 @@ def end_note(trace: Trace, blind: bool = False) -> str:
     count = len(trace.steps)
     if trace.stop_reason == "error":
         return f"failed at token {count + 1}: {trace.error or 'see the log'}"
-    length = f"stopped at {count} of {trace.run.generation.max_new_tokens}" if trace.stop_reason == "stopped" else f"{count} tok"
+    length = f"{count} tok"
+    if trace.stop_reason == "stopped":
+        length = f"stopped at {count} of {trace.run.generation.max_new_tokens}" + (
+            f" by the time limit, {trace.seconds:.0f} s" if is_late(trace) else ""
+        )
     if not trace.steps and trace.response:
         source = dict(trace.run.params).get("from")
         return "imported" if blind or not source else f"imported, from {source}"

@@ -60,6 +60,8 @@ class Voting:
             vote, note = None, note or str(error)
         voted = best_column(comparison, vote)
         value |= {"verdict": vote.verdict if vote else None, "best": next((t.id for t in columns if t.column == voted), None)}
+        if token := self.workbench.vote_door.token(comparison.id, [t.id for t in comparison.traces], visitor):
+            value["token"] = token
         value |= {"stopped": bool(stopped), "note": " · ".join(filter(None, [note, stopped])), "answers": answers}
         return json.dumps(value | {"at": new_id()})  # `at`: an equal value would not reach the bar
 
@@ -92,7 +94,7 @@ class Voting:
                 comparison_id, visitor = asked(self.workbench, request, sent.get("comparison"))
                 comparison = self.workbench.comparison(comparison_id, visitor)
                 vote = read_vote(sent)
-                self._store(comparison, vote, visitor)
+                self._store(comparison, vote, visitor, read_token(sent))
                 comparison = self.workbench.comparison(comparison.id, visitor)
                 return self.value(comparison, visitor, self.standing(comparison, visitor), vote["vote_id"])
             except RgtgError as error:
@@ -101,12 +103,12 @@ class Voting:
 
         return vote
 
-    def _store(self, comparison: Comparison, vote: dict[str, Any], visitor: Visitor) -> None:
+    def _store(self, comparison: Comparison, vote: dict[str, Any], visitor: Visitor, token: str) -> None:
         current = self.workbench.current_vote(comparison.id, visitor)
         new = (vote["verdict"], vote["best_trace_id"], set(vote["seen_trace_ids"] or [t.id for t in on_screen(comparison)]))
         is_same = current and (current.verdict, current.best_trace_id, set(current.seen_trace_ids)) == new
         if not is_same or self.workbench.running(comparison.id):  # else a second click on the same answer says nothing new
-            self.workbench.vote(comparison.id, visitor=visitor, **vote)
+            self.workbench.vote(comparison.id, visitor=visitor, token=token, **vote)
 
     def _refused(self, sent: dict, comparison: Comparison | None, visitor: Visitor, note: str) -> str:
         """The answer to a vote or an undo that was not stored: the page keeps it no longer."""
@@ -171,3 +173,8 @@ def read_vote(sent: dict) -> dict[str, Any]:
     dwell_ms = dwell_ms if type(dwell_ms) is int and 0 <= dwell_ms < 10**9 else None
     vote_id = read_id(sent.get("vote_id") or new_id(), "vote")
     return {"verdict": verdict, "best_trace_id": best, "seen_trace_ids": tuple(seen), "vote_id": vote_id, "dwell_ms": dwell_ms}
+
+
+def read_token(sent: dict) -> str:
+    """The token that a vote comes with on a public server; "" without one."""
+    return token if isinstance(token := sent.get("token"), str) else ""

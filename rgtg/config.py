@@ -106,6 +106,7 @@ class Settings:
     space_hosts: tuple[str, ...] = ()  # on a Space, its own name
     memory_budget_gb: float = 4.0  # of one comparison, besides the models; on a laptop a person may go beyond after being asked
     time_budget_s: float = 120.0
+    deadline_s: float = 60.0  # on a public server the longest that a comparison or a sweep runs
 
     @property
     def database(self) -> Path:
@@ -134,7 +135,8 @@ class Settings:
     @classmethod
     def from_environment(cls, **changes: Any) -> "Settings":
         """RGTG_DATA_DIR, RGTG_PUBLIC (on a Space the default), RGTG_ADMINS, RGTG_MODELS, RGTG_VOTES_DATASET, RGTG_SECRET, RGTG_HOSTS,
-        RGTG_MEMORY_BUDGET_GB, RGTG_TIME_BUDGET_S and a Space's SPACE_HOST, overridden by `changes` that are not None. Raises BadSettings."""
+        RGTG_MEMORY_BUDGET_GB, RGTG_TIME_BUDGET_S, RGTG_DEADLINE_S and a Space's SPACE_HOST, overridden by `changes` that are not None.
+        Raises BadSettings."""
         values: dict[str, Any] = {
             "data_dir": Path(os.environ.get("RGTG_DATA_DIR") or (SPACE_DIR if os.environ.get("SPACE_ID") else cls.data_dir)),
             "public": (os.environ.get("RGTG_PUBLIC") or ("1" if os.environ.get("SPACE_ID") else "0")) != "0",
@@ -145,7 +147,8 @@ class Settings:
             "hosts": _listed(os.environ.get("RGTG_HOSTS", "")),
             "space_hosts": _listed(os.environ.get("SPACE_HOST", "")),
         }
-        values |= {name: _limit(f"RGTG_{name.upper()}") for name in ("memory_budget_gb", "time_budget_s") if os.environ.get(f"RGTG_{name.upper()}")}
+        limits = ("memory_budget_gb", "time_budget_s", "deadline_s")
+        values |= {name: _limit(f"RGTG_{name.upper()}") for name in limits if os.environ.get(f"RGTG_{name.upper()}")}
         return cls(**values | {k: v for k, v in changes.items() if v is not None})
 
 

@@ -20,8 +20,7 @@ from rgtg.system.serialization import check_types, from_dict, read_json
 CARD_FILE = "card.json"
 MODEL_KINDS = ("base_lm", "reward_model", "judge")
 NAMES, MAX_NAME = ("name", "objective", "base_lm", "template", "license", "parent", "reference", "reward_kind"), 200  # of a card: one line each
-ANSWERS = ("best", "tie", "all_bad", "skip")  # verdicts of a vote
-STATES = ("open", "closed", "expired", "abandoned")
+ANSWERS, STATES = ("best", "tie", "all_bad", "skip"), ("open", "closed", "expired", "abandoned")  # verdicts of a vote, states of a comparison
 MINUS_INFINITY = "-inf"  # how JSON holds a threshold that accepts everything
 Rewards = tuple[tuple[str, float], ...]  # (("partial", 1.25), ("judge", 0.5)): by reward model, guide first
 Params = tuple[tuple[str, float | int | str | bool], ...]  # (("beta", 2.0), ("pick", "sample"))
@@ -296,8 +295,8 @@ class ModelCard:
     """Model card, `card.json` beside the weights: what a model was trained on and for, and how accurate it is on held-out data.
 
     `kind` is base_lm, reward_model or judge (observes, never guides); `trained_on` is its task in words; `zero` is the reward with
-    equal error rates on both sides; `accuracy` is {prefix length or "end": {"accuracy", "n"}}; `parent` is the reward model it was trained
-    from, `reference` that of an implicit reward; `report` is of `training.held_out`, `data` a `DataReport`, `reward_kind` a key of `KINDS`.
+    equal error rates on both sides; `accuracy` is {prefix length or "end": {"accuracy", "n"}}; `parent` is the reward model it was trained from,
+    `reference` that of an implicit reward; `report` is of `training.held_out`, `data` a `DataReport`, `snapshot` of votes; `reward_kind` of `KINDS`.
     """
 
     kind: str
@@ -322,6 +321,7 @@ class ModelCard:
     report: dict = field(default_factory=dict, hash=False)
     data: dict = field(default_factory=dict, hash=False)
     reward_kind: str = ""
+    snapshot: dict = field(default_factory=dict, hash=False)
 
     def write(self, folder: Path) -> None:
         (folder / CARD_FILE).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-FIELDS = (  # of the events of all pages
+FIELDS = (  # of the events of all pages but `path`: with that Gradio takes an event for a file, and refuses it before a handler is asked
     "text", "comparison", "vote_id", "verdict", "best", "seen", "trace", "index", "token_id", "position", "task", "strength", "reasons", "comment",
-    "dwell_ms", "broken", "start", "end", "label", "model", "place", "kind", "sure", "path", "columns", "ties", "formats", "types", "key", "title",
+    "dwell_ms", "broken", "start", "end", "label", "model", "place", "kind", "sure", "columns", "ties", "formats", "types", "key", "title",
     "weights", "seeds", "measure", "job", "reward", "prompt", "response", "by", "control_length", "format", "table", "name", "have", "rejected",
     "reason", "vote", "search", "method", "rater", "since", "until", "before", "limit", "form", "content", "file", "rewards", "q", "token", "value",
 )  # fmt: skip
@@ -115,6 +115,7 @@ ATTACKS: dict[str, Callable[[Known], Tried]] = {
     "SQL": everywhere("' OR 1=1; DROP TABLE votes; --"),
     "header injection": everywhere("x\r\nSet-Cookie: rgtg_rater=eve\r\n\r\n"),
     "path": of_known(lambda known: str(known.canary)),
+    "path in the event": lambda known: Tried(str(known.canary), {"path": str(known.canary), "columns": "", "ties": ""}),
     "path upwards": of_known(lambda known: "../" * 12 + str(known.canary).lstrip("/")),
     "path, encoded": of_known(lambda known: "%2e%2e%2f" * 12 + "etc%2fpasswd"),
     "path of the database": of_known(lambda known: str(known.canary.parent / "rgtg.db")),

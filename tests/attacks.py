@@ -1,4 +1,4 @@
-"""What strangers with curl get from a public server: `python -m tests.attacks [--route-only] [handler …]`.
+"""What strangers with curl get from a public server: `python -m tests.attacks [--no-routes] [handler …]`.
 
 Starts `app.py` in public mode as a process of its own, has Ann make a comparison and vote on it, and lets Eve try every handler with every
 attack of `attack_values`, then every route of `attack_routes`. Prints the table handler × attack × answer: `r` refused in words, `a` answered,
@@ -44,7 +44,8 @@ FILE_FORM = (
 SHUT, OWN, OPEN = "shut", "own", "open"  # refuses whatever is sent; refuses what is another's; answers, and says nothing of others
 
 ROWS = {
-    "annotate.branch": OWN, "annotate.consent": OPEN, "annotate.erase": OPEN, "annotate.guidelines": SHUT, "annotate.load": OPEN,
+    "annotate.branch": OWN, "annotate.consent": OPEN, "annotate.erase": OPEN, "annotate.gold": SHUT, "annotate.guidelines": SHUT,
+    "annotate.load": OPEN,
     "annotate.mark": OWN, "annotate.more": OWN, "annotate.start": SHUT, "annotate.undo": OWN, "annotate.vote": OWN, "by_hand.chosen": OWN,
     "compare.branch": OWN, "compare.generate": OPEN, "compare.go_on": OWN, "compare.load": OPEN, "compare.measure": OWN,
     "compare.open_another": OWN, "compare.stop": OPEN, "compare.tick": OPEN, "copying.copy": OWN, "data.exclude": SHUT, "data.look": OWN,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from store_records import make_comparison, make_trace
 
-from rgtg.config import Settings
-from rgtg.errors import BadSettings, StoreError, UnknownRecord
+from rgtg.config import GenerationConfig, Settings
+from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
+from rgtg.guidance.methods import parse_run
 from rgtg.records import Span, Vote, new_id
 from rgtg.workbench.annotation import annotation as verbs
 from rgtg.workbench.annotation.rounds import LAPSE, Pair, Round
@@ -56,7 +57,7 @@ def task(workbench) -> Task:
 
 def say(annotation, task, pair, visitor, verdict="best", best=0, **more) -> Vote:
     vote = Vote(new_id(), pair.id, verdict, pair.traces[best] if verdict == "best" else None, **more)
-    return annotation.vote(task.id, vote, visitor)
+    return annotation.vote(task.id, vote, visitor, token=annotation.vote_token(pair, visitor))
 
 
 def rounds(task: Task, raters=("r1",), votes: int = 0, seed: int = 0) -> Round:
@@ -215,7 +216,7 @@ def test_delete_my_votes_erases_them_and_nothing_else(workbench, task):
     for visitor in (ANN, BOB):
         annotation.consent(visitor)
     pair, other = annotation.prepare(task.id, ANN), annotation.prepare(task.id, BOB)
-    annotation.vote(task.id, Vote("v1", pair.id, "skip"), ANN, broken=True)
+    annotation.vote(task.id, Vote("v1", pair.id, "skip"), ANN, broken=True, token=annotation.vote_token(pair, ANN))
     say(annotation, task, pair, ANN, comment="my own words")
     annotation.mark(task.id, pair.id, Span("m1", pair.traces[0], 0, 1, "good"), ANN)
     say(annotation, task, other, BOB)
@@ -324,3 +325,69 @@ def test_a_clock_that_goes_back_frees_nothing_early_and_no_pair_is_kept_for_ever
     for later, free in ((0, False), (LAPSE + 1, True), (-100 * LAPSE, False)):
         again = Round(task, stored, Clock(at + later))
         assert (shown(again, "bob", rng).id == made.id) is free
+
+
+# --- gold pairs -----------------------------------------------------------------------------------------------------------
+
+
+def gold_file(tmp_path: Path, *rows: dict) -> str:
+    path = tmp_path / "gold.jsonl"
+    known = [{"prompt": f"question {i}", "chosen": f"a good answer {i}", "rejected": f"a bad one {i}"} for i in range(3)]
+    path.write_text("\n".join(map(json.dumps, rows or known)))
+    return str(path)
+
+
+def test_gold_pairs_from_a_file_are_mixed_in_and_seen_by_every_rater_once(workbench, tmp_path):
+    annotation = workbench.annotation
+    made = annotation.add_task(
+        a_task(gold_share=0.3, overlap=0, repeats=0, num_pairs=10),
+        [parse_run(one, GenerationConfig()) for one in COLUMNS],
+        gold=annotation.gold_in(gold_file(tmp_path)),
+    )
+    for visitor in (ANN, BOB):
+        annotation.consent(visitor)
+        shown = []
+        while (pair := annotation.prepare(made.id, visitor)) is not None:
+            shown.append(pair)
+            say(annotation, made, pair, visitor, best=0, dwell_ms=9_000)
+        gold = [pair for pair in shown if pair.is_gold]
+        assert len(shown) == made.num_pairs and len(gold) == len({pair.id for pair in gold}) == 3
+    texts = {trace.response for pair in gold for trace in annotation.shown(pair).traces}
+    assert texts == {f"a {kind} {i}" for kind in ("good answer", "bad one") for i in range(3)}
+    found = workbench.store.annotation.conduct()
+    assert [one.num_gold for one in found.values()] == [3, 3] and found[workbench.raters.find(ANN)].gold_failed == sum(
+        annotation.shown(pair).traces[0].response.startswith("a bad") for pair in gold
+    )
+    ballots, _ = workbench.store.ballots(lambda run: run.method)
+    assert not {ballot.comparison_id for ballot in ballots} & {pair.id for pair in gold}, "they test the rater, not what made the answers"
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "q", "chosen": "same", "rejected": "same"}, "answers of a gold pair differ"),
+        ({"prompt": "q", "chosen": "x" * 30_000, "rejected": "no"}, "`better` has 30,000"),
+        ({"prompt": "q", "completion": "yes", "label": True}, "is no preference of texts"),
+    ],
+)
+def test_a_file_without_gold_pairs_is_refused_with_the_reason(workbench, tmp_path, row, words):
+    with pytest.raises(RgtgError, match=words):
+        workbench.annotation.gold_in(gold_file(tmp_path, row))
+
+
+def test_a_pair_that_an_administrator_chose_is_gold_for_others_also_after_a_restart(workbench, task):
+    annotation = workbench.annotation
+    annotation.consent(ANN)
+    pair, other = annotation.prepare(task.id, ANN), annotation.prepare(task.id, ANN)
+    with pytest.raises(BadSettings, match="You have not preferred one of these"):
+        annotation.choose_gold(task.id, pair.id, ANN)
+    say(annotation, task, pair, ANN, best=1)
+    assert annotation.choose_gold(task.id, pair.id, ANN).is_gold and not other.is_gold
+    again = Round(task, workbench.store.annotation.pairs(task.id))
+    assert [one.is_gold for one in again.pairs.values()] == [True, False]
+    rng = np.random.default_rng(0)
+    plans = []
+    while (plan := again.plan("bob", rng)) is not None:
+        plans.append(plan)
+        again.show(plan.pair, "bob") if plan.pair else again.add(Pair(new_id(), ("x", "y"), plan.rule), "bob")
+    assert [plan.pair.id for plan in plans if plan.pair] == [pair.id] and len(plans) == task.num_pairs

@@ -65,7 +65,7 @@ class StubWorkbench:
 
     def __init__(self, state: str = "ready", fails_at: int | None = None):
         self.settings, self.guide_for = Settings(), lambda key, base_lm=None: METHODS[key].objective or None
-        self.raters = SimpleNamespace(handle=lambda comparison_id: comparison_id)
+        self.raters, self.vote_door = SimpleNamespace(handle=lambda comparison_id: comparison_id), SimpleNamespace(token=lambda *of: "")
         self.library, self.trainings = self, SimpleNamespace(fields=lambda: (), options=dict)
         self.state, self.fails_at, self.line_ups = state, fails_at, LineUps(Path("nowhere"))
         self.asked: list[tuple] = []

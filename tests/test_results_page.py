@@ -69,8 +69,9 @@ def test_what_is_chosen_comes_back(page):
 def test_results_are_saved_in_each_form(page, form, name, part):
     file = saved(page, by="method", format=form, table=part)
     assert file["name"] == name and "pargs" in file["text"]
-    with pytest.raises(gr.Error, match="in that form"):
-        saved(page, by="method", format="xml", table=part)
+    for wrong in ({"format": "xml"}, {"format": ["csv"]}, {"format": {}}, {"table": ["board"]}, {"table": None}):
+        with pytest.raises(gr.Error, match="in that form"):
+            saved(page, **{"by": "method", "format": form, "table": part} | wrong)
 
 
 def test_a_comparison_is_saved_as_html(page):

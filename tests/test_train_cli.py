@@ -234,6 +234,8 @@ def test_the_votes_become_a_model_and_their_frozen_file_stays_beside_it(here):
     card = ModelCard.read(here / "mine")
     assert card.data["num_rows"] == 60 and card.data["num_prompts"] == 30 and card.data["num_raters"] == 1
     assert card.data["num_marked"] == 3 and (here / "mine.pairs.jsonl").is_file()
+    snapshot = json.loads((here / "mine.pairs.snapshot.json").read_text())
+    assert card.snapshot == snapshot and snapshot["name"].startswith("all-30-votes-") and snapshot["sha256"].startswith(snapshot["name"][-8:])
 
 
 def test_without_votes_it_says_so(here, capsys):

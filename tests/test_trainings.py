@@ -1,5 +1,6 @@
 """The verbs of training on tiny models: what is refused before a job, every objective's model used in Compare, picked up after a restart."""
 
+import json
 import shutil
 import time
 
@@ -91,6 +92,10 @@ def test_from_votes_to_a_column_that_the_new_model_guides(bench, objective):
     while (job := bench.trainings.jobs.job(job_id)).state in ("queued", "running") and time.monotonic() < until:
         time.sleep(0.2)
     assert job.state == "succeeded", job.error_text
+    with bench.store._reading() as conn:
+        (row,) = conn.execute("SELECT filter FROM snapshots").fetchall()
+    snapshot, card = json.loads(row["filter"]), bench.trainings.made_by(job).card
+    assert card.snapshot == snapshot and snapshot["filter"] == "all" and snapshot["name"].startswith("all-12-votes-"), "of one rater"
     columns = bench.trainings.line_up(job)
     assert columns[-1].reward_model == "mine"
     running = bench.compare("the food", columns, GenerationConfig(max_new_tokens=6), seed=1)

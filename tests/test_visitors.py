@@ -61,7 +61,11 @@ def test_every_verb_refuses_what_a_visitor_may_not_read(workbench, verb: str):
 
 def test_each_votes_and_takes_back_as_himself(workbench):
     bob = BOB.with_token(workbench.store.token("c1"))
-    mine, other = workbench.vote("c1", "best", "c1-A", visitor=ANN), workbench.vote("c1", "best", "c1-B", visitor=bob)
+    tokens = [workbench.vote_door.token("c1", ["c1-A", "c1-B"], visitor) for visitor in (ANN, bob)]
+    mine, other = (
+        workbench.vote("c1", "best", f"c1-{side}", visitor=visitor, token=token)
+        for side, visitor, token in zip("AB", (ANN, bob), tokens, strict=True)
+    )
     assert mine.rater_id != other.rater_id and workbench.num_votes() == 2
     assert workbench.undo("c1", bob) is None and workbench.current_vote("c1", ANN).best_trace_id == "c1-A"
     with pytest.raises(StoreError, match="nothing to undo"):
@@ -78,7 +82,7 @@ def test_the_first_browser_on_a_laptop_takes_over_the_votes_from_before_there_we
         bench.vote("c1", "best", "c1-A")
         found = [bench.current_vote("c1", ann), bench.current_vote("c1", bob)]
         assert found[1] is None and (found[0] is None) == public
-        bench.vote("c1", "best", "c1-B", visitor=ann)
+        bench.vote("c1", "best", "c1-B", visitor=ann, token=bench.vote_door.token("c1", ["c1-A", "c1-B"], ann))
         assert bench.num_votes() == 1 + public
         bench.close()
 
@@ -91,7 +95,9 @@ def test_two_browsers_on_one_link_do_not_touch_each_others_vote(workbench):
     say = {"comparison": handle, "verdict": "best", "seen": ["c1-A", "c1-B"]}
 
     def cast(who, **sent):
-        return json.loads(voting.vote()(who, SimpleNamespace(_data=say | sent)))
+        visitor = visitors.asked(workbench, who, handle)[1]
+        shown = json.loads(voting.value(workbench.comparison("c1", visitor), visitor))
+        return json.loads(voting.vote()(who, SimpleNamespace(_data=say | {"token": shown.get("token")} | sent)))
 
     ann, bob, bobs_sister = request("a"), request("b"), request("b", "Zoë")
     assert cast(ann, best="c1-A", vote_id="v1")["comparison"] == handle

@@ -52,6 +52,8 @@ class StubLibrary:
 
 
 class StubBudget:
+    deadline_s = None
+
     def check_batches(self, batches, models, confirmed=False, at_once=None):
         self.asked = [len(batch) for batch in batches]
 

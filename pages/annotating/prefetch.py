@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pages.waiting_line import Line, LineFull
-from rgtg.errors import RgtgError
+from pages.waiting_line import Line, LineFull, Ticket
+from rgtg.errors import RgtgError, Stopped
 from rgtg.workbench.visitors import Visitor
 from rgtg.workbench.workbench import Workbench
 
@@ -82,20 +82,20 @@ class Prefetcher:
             return 0
 
     @contextmanager
-    def turn(self, owner: str | None = "annotate", patient: bool = True) -> Iterator[Callable[[], bool]]:
-        """A place in the line, entered when its turn has come; `patient` waits for a place, too."""
-        ticket = None
+    def turn(self, enter: Callable[[], Ticket] | None = None) -> Iterator[Callable[[], bool]]:
+        """A place in the line, entered when its turn has come; `enter` takes the place, else it is waited for. Raises LineFull, Stopped."""
+        ticket = enter() if enter else None
         while ticket is None:
             try:
-                ticket = self.line.enter(owner)
+                ticket = self.line.enter("annotate")
             except LineFull:
-                if not patient:
-                    raise
                 time.sleep(10 * POLL)
         try:
             while self.line.place(ticket) or self.workbench.status().state == "loading":
+                if ticket.stop_unheard():
+                    raise Stopped("It was stopped.")
                 time.sleep(POLL)
             self.workbench.wait_until_ready(0)
-            yield lambda: ticket.stopped
+            yield ticket.stop_unheard
         finally:
             self.line.leave(ticket)

@@ -4,6 +4,7 @@ Knows nothing of events or of the layout.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ def pair_of(workbench: Workbench, pair: Pair, visitor: Visitor) -> dict[str, Any
     comparison = workbench.annotation.shown(pair)
     answers = [{"id": trace.id, "tokens": _tokens(trace)} for trace in comparison.traces]
     shown: dict[str, Any] = {"id": pair.id, "prompt": comparison.prompt, "answers": answers, "guidelines": comparison.guideline_version}
+    if token := workbench.annotation.vote_token(pair, visitor):
+        shown["token"] = token
     if pair.rule.get("branch_of"):
         shown |= {"branch": pair.rule["position"], "of": pair.rule["branch_of"]}
     marks = [[span.trace_id, span.start, span.end, span.label] for span in workbench.annotation.marks(pair, visitor)]
@@ -37,6 +40,8 @@ def pair_of(workbench: Workbench, pair: Pair, visitor: Visitor) -> dict[str, Any
 def _tokens(trace: Trace) -> list[dict[str, str]]:
     """Text of each token, and as `x` what is shown of one without text."""
     tokens = [json.loads(step_line(step, blind=True)) for step in trace.steps]
+    if not tokens:  # of a gold pair from a file
+        return [{"t": word} for word in re.findall(r"\s*\S+|\s+", trace.response)]
     if tokens and trace.stop_reason == "eos" and not tokens[-1]["t"]:
         tokens[-1]["x"] = "⟨end⟩"
     return tokens
@@ -99,6 +104,11 @@ def read_mark(sent: dict[str, Any]) -> tuple[str, Span]:
     return read_id(sent.get("comparison"), "pair"), Span(read_id(sent.get("vote_id"), "mark"), trace_id, start, end, str(label))
 
 
+def read_gold_path(sent: dict[str, Any]) -> str:
+    """The file of gold pairs that the form names; "" for none."""
+    return read_text(path, "file of gold pairs", MAX_PATH, field="task-gold") if (path := sent.get("gold")) else ""
+
+
 def read_task(sent: dict[str, Any], prompts_in: Callable[[str], tuple[str, ...]]) -> tuple[Task, str]:
     """The task of the form, without columns, and the key of its line-up, "" for the default columns; `prompts_in` reads a file.
     Raises BadSettings, BadData."""
@@ -125,5 +135,5 @@ def read_task(sent: dict[str, Any], prompts_in: Callable[[str], tuple[str, ...]]
         title, prompts, (), base_lm=read_text(base_lm, "base LM", MAX_PATH, field="task-base_lm") if base_lm else "", generation=generation,
         num_pairs=number("num_pairs", 1, MAX_PAIRS, True), num_answers=number("num_answers", 2, MAX_ANSWERS, True),
         rule=rule if isinstance(rule, str) else "", overlap=number("overlap", 0, 1), repeats=number("repeats", 0, 1),
-        reveal=sent.get("reveal") is True, ranking=sent.get("ranking") is True,
+        gold_share=number("gold_share", 0, 1), reveal=sent.get("reveal") is True, ranking=sent.get("ranking") is True,
     ), read_text(line_up, "line-up", MAX_PATH, field="task-line_up") if line_up else ""  # fmt: skip

@@ -7,13 +7,15 @@ rgtg.annotate = (element, props, trigger, watch) => {
   const root = element.querySelector(".drawn"), task = new URL(location.href).searchParams.get("task") ?? "";
   const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
   let state = null, ready = [], done = [], since = 0, word = "", asking = 0, ended = false, unsent = null;
-  const outbox = rgtg.outbox((act) => trigger(act.kind, { ...act, task, vote_id: act.id }), (lost) => { if (lost) word = lost; tell(); }, "rgtg-annotated");
+  const tokens = rgtg.voteTokens();
+  const outbox = rgtg.outbox((act) => trigger(act.kind, { ...tokens.with(act), task, vote_id: act.id }), (lost) => { if (lost) word = lost; tell(); }, "rgtg-annotated");
 
   // ---- the pairs that are here
   const here = () => ready[0];
   function take(fed) {
     asking = 0;
     const known = new Set([...ready, ...done.map((one) => one.pair)].map((pair) => pair.id));
+    for (const pair of fed.pairs ?? []) tokens.note(pair.id, pair.token);
     const fresh = (fed.pairs ?? []).filter((pair) => !known.has(pair.id)).map((pair) => rgtg.annotated(pair));
     if (!places) return; // of a page that shows no task
     places.append(...fresh.map((pair) => pair.node));
@@ -126,7 +128,13 @@ rgtg.annotate = (element, props, trigger, watch) => {
     if (event.key === "Enter" && comment.value.trim() !== done.at(-1)?.said.comment) detail({ comment: comment.value.trim() });
     places.focus({ preventScroll: true });
   } });
-  const before = el("div", { class: "ann-before", role: "group", "aria-label": "The vote before" }, note, el("span", { class: "chips" }, ...strengths), reasons, comment, reveal);
+  const gold = el("button", { id: "make-gold", type: "button", class: "plain", hidden: true, title: "Show this pair to other raters as one whose better answer is known: yours", text: "Use as gold pair", onclick: () => {
+    trigger("gold", { task, comparison: done.at(-1).pair.id });
+    done.at(-1).gold = true;
+    word = "a gold pair for other raters";
+    tell();
+  } });
+  const before = el("div", { class: "ann-before", role: "group", "aria-label": "The vote before" }, note, el("span", { class: "chips" }, ...strengths), reasons, comment, gold, reveal);
   const drawer = el("details", { class: "ann-drawer", id: "guidelines" }), menu = el("details", { class: "ann-drawer", id: "ann-you" });
   const consent = el("div", { id: "consent", class: "ann-consent", hidden: true },
     el("p", { text: "Your votes, marks and comments are stored with the time under a random number, not with your name or address, and may be used to train and evaluate models and be published. You can delete them under “You”." }),
@@ -196,6 +204,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     strengths.forEach((node, i) => { node.disabled = !open; node.setAttribute("aria-pressed", String(open && last.said.strength === i + 1)); });
     for (const node of reasons.children) { node.disabled = !open; node.setAttribute("aria-pressed", String(open && last.said.reasons.includes(node.dataset.reason))); }
     comment.disabled = !open;
+    gold.hidden = !state.may_change || last?.said.verdict !== "best" || !last.confirmed || !!last.gold;
     if (document.activeElement !== comment) comment.value = open ? last.said.comment : "";
     reveal.replaceChildren(...(last?.reveal ?? []).map(([method, settings, rewards], i) => el("span", { class: "ann-made" }, el("b", { text: `${i + 1} ${method}` }), ` ${[settings, rewards].filter(Boolean).join(" · ")}`)));
     consent.hidden = state.progress.consent;
@@ -208,6 +217,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     if (!state) return;
     if (update.guidelines) { state.guidelines = update.guidelines; guide(); }
     if (update.progress) state.progress = update.progress;
+    tokens.note(update.comparison, update.token);
     if (update.erased) {
       for (const one of done) one.pair.node.remove();
       done = [];
@@ -232,6 +242,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     state = update;
     document.title = `${state.task.title} – rgtg`;
     root.replaceChildren(el("div", { class: "ann-head" }, title, progress, meter, drawer, menu), before, places, el("div", { class: "ann-foot" }, consent, bar));
+    for (const { pair, token } of update.done) tokens.note(pair.id, token ?? pair.token);
     done = update.done.map(({ pair, vote, reveal }) => ({ pair: rgtg.annotated(pair), said: { ...vote }, revisions: 1, confirmed: true, reveal }));
     places.append(...done.map((one) => one.pair.node));
     fill();

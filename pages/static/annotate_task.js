@@ -10,6 +10,7 @@ rgtg.taskForm = (element, props, trigger, watch, upload, start) => {
     { name: "max_new_tokens", label: "max new tokens", min: 1, max: 1000, step: 1 },
     { name: "temperature", label: "temperature", min: 0, max: 5, step: 0.1 },
     { name: "overlap", label: "seen by several raters", value: 0.2, min: 0, max: 1, step: 0.05, help: "Share of the pairs that several raters see, for their agreement" },
+    { name: "gold_share", label: "gold pairs", value: 0.1, min: 0, max: 1, step: 0.05, help: "Share of the pairs whose better answer is known, as far as there are such pairs" },
     { name: "repeats", label: "seen again", value: 0.1, min: 0, max: 1, step: 0.05, help: "Share of the pairs that a rater sees again with the sides swapped, for his self-consistency" },
   ];
   const RULES = { uniform: "uniform", "under-sampled": "under-sampled first", informative: "most informative", thompson: "Thompson sampling", disagreement: "where reward models disagree" };
@@ -35,6 +36,7 @@ rgtg.taskForm = (element, props, trigger, watch, upload, start) => {
       } catch { fileNote.textContent = "It could not be uploaded: it may be too large. Enter its path instead."; }
     });
     path.addEventListener("input", () => { file = null; fileNote.textContent = ""; });
+    const gold = el("input", { id: "task-gold", type: "text", "aria-label": "File of gold pairs on this machine, or owner/name of a dataset on the Hugging Face Hub", placeholder: "gold pairs: a file with prompt, chosen, rejected", title: "Pairs whose better answer is known, mixed in to see which raters read", dir: "auto" });
     const examples = el("button", { type: "button", id: "task-openings", text: "Use the examples", title: "The example prompts that ship with rgtg", onclick: () => { prompts.value = offer.openings.join("\n"); file = null; path.value = ""; fileNote.textContent = ""; } });
     const lineUp = rgtg.field({ label: "Line-up", choices: offer.line_ups.map(([key, name, about]) => [key, name, "", about]) }, "", "task-line_up", () => {});
     const baseLm = rgtg.field({ label: "Base LM", choices: [["", "default"], ...offer.base_lms] }, "", "task-base_lm", () => {});
@@ -45,13 +47,13 @@ rgtg.taskForm = (element, props, trigger, watch, upload, start) => {
     guidelines.value = offer.guidelines;
     for (const spec of NUMBERS) inputs[spec.name] = el("input", { id: "task-" + spec.name, type: "number", min: spec.min, max: spec.max, step: spec.step, value: spec.value ?? offer[spec.name], "aria-label": spec.label });
     const begin = () => trigger(start, {
-      title: title.value, prompts: prompts.value, path: file ?? path.value.trim(), line_up: lineUp.value, base_lm: baseLm.value, rule: rule.value, reveal: reveal.checked, ranking: ranking.checked, guidelines: guidelines.value,
+      title: title.value, prompts: prompts.value, path: file ?? path.value.trim(), gold: gold.value.trim(), line_up: lineUp.value, base_lm: baseLm.value, rule: rule.value, reveal: reveal.checked, ranking: ranking.checked, guidelines: guidelines.value,
       ...Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value === "" ? null : Number(input.value)])),
     });
     root.replaceChildren(
       el("h2", { text: "New annotation task" }),
       el("div", { class: "task-grid" },
-        el("div", { class: "task-part" }, labelled("title", title), prompts, el("div", { class: "task-line" }, examples, el("button", { type: "button", id: "task-upload", text: "Upload …", title: "A prompt a line, or rows with a prompt: JSON, CSV, Parquet", onclick: () => picker.click() }), picker, path, fileNote)),
+        el("div", { class: "task-part" }, labelled("title", title), prompts, el("div", { class: "task-line" }, examples, el("button", { type: "button", id: "task-upload", text: "Upload …", title: "A prompt a line, or rows with a prompt: JSON, CSV, Parquet", onclick: () => picker.click() }), picker, path, fileNote), gold),
         el("div", { class: "task-part" }, el("div", { class: "task-line" }, labelled("line-up", lineUp), labelled("base LM", baseLm), labelled("which pair next", rule)),
           el("div", { class: "task-line" }, ...NUMBERS.map((spec) => labelled(spec.label, inputs[spec.name], spec.help))),
           el("label", { class: "field check", title: "With three or four answers at once: the best ones in order, the others stay unranked" }, el("span", { text: "rank the answers, not only the best one" }), ranking),

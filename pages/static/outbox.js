@@ -48,3 +48,16 @@ rgtg.outbox = (send, changed, KEY = "rgtg-said") => {
     away: () => away,
   };
 };
+
+// The tokens of a public server, one a vote: the newest of each comparison, kept with a vote from its first sending on, so that it is the same again.
+rgtg.voteTokens = () => {
+  const newest = new Map();
+  return {
+    note(comparison, token) { if (token) newest.set(comparison, token); },
+    with(act) {
+      if (act.kind === "vote" && !act.bound && newest.has(act.comparison)) act.token = newest.get(act.comparison);
+      act.bound = true;
+      return act;
+    },
+  };
+};

@@ -5,7 +5,8 @@ rgtg.voteBar = (element, props, trigger, watch) => {
   const root = element.querySelector(".drawn");
   let value = {}, since = 0, buttons = {}, word = "";
   const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
-  const outbox = rgtg.outbox((act) => trigger(act.kind, { ...act, vote_id: act.id }), (lost) => { if (lost) word = lost; show(); });
+  const tokens = rgtg.voteTokens();
+  const outbox = rgtg.outbox((act) => trigger(act.kind, { ...tokens.with(act), vote_id: act.id }), (lost) => { if (lost) word = lost; show(); });
 
   function say(act) {
     if (!value.comparison) return;
@@ -28,6 +29,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
 
   function draw() {
     const update = JSON.parse(props.value || "{}");
+    tokens.note(update.comparison, update.token);
     if (update.answers) outbox.answered(update.answers);
     if (update.answers && (update.refused || update.comparison !== value.comparison)) {
       // what it says of the comparison is not known, or the page shows another one by now

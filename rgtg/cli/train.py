@@ -17,7 +17,8 @@ from rgtg.config import NEW_NAMES, Settings, refuse_old_name
 from rgtg.errors import BadData, BadSettings
 from rgtg.figures import accuracy_words, estimate_words
 from rgtg.records import ModelCard
-from rgtg.system.files import make_folder
+from rgtg.system.files import make_folder, write_json
+from rgtg.system.serialization import read_json
 from rgtg.training.config import TrainingConfig, objective_help, shared_fields
 from rgtg.training.objectives import DEFAULT, OBJECTIVES
 
@@ -31,7 +32,11 @@ FROZEN = "pairs.jsonl"  # snapshot of the votes of `train --from-votes`, beside 
 def add_options(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--pairs", metavar="FILE|ID", help="JSON, CSV, Parquet, Arrow, a folder of them, or owner/name[/subset[/split]] on the hub")
-    given.add_argument("--from-votes", action="store_true", help="the votes in the database, as a snapshot")
+    given.add_argument("--from-votes", action="store_true", help="the votes in the database, as a named snapshot")
+    parser.add_argument(
+        "--filter", choices=("careful", "all"),
+        help="careful, the default with several raters, leaves out gold pairs, votes faster than one can read and careless raters",
+    )  # fmt: skip
     parser.add_argument(
         "--base", required=True, metavar="NAME|PATH", help="base LM or reward model to start from: an installed name, a folder or a hub id"
     )
@@ -124,6 +129,8 @@ def train(options: argparse.Namespace) -> None:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
     if not options.out.name:
         raise BadSettings("`--out` has to name a new folder.", f"Found `{options.out}`.", "Give a name that is not taken.")
+    if options.filter and not options.from_votes:
+        raise BadSettings("`--filter` is of votes.", "Found --pairs.", "Leave it out, or give --from-votes.")
     if options.from_votes and getattr(options, "columns", ""):
         raise BadSettings("`--columns` has no effect on votes.", f"Found `{options.columns}`.", "Leave it out, or give --pairs.")
     work, pairs = options.out.with_name(f".{options.out.name}.training"), options.out.with_name(f"{options.out.name}.pairs.jsonl")
@@ -135,7 +142,7 @@ def train(options: argparse.Namespace) -> None:
         make_folder(work, options.out)
     workbench = Workbench(Settings.from_environment(device=options.device))
     try:
-        source = options.pairs or (_frozen_votes(workbench, frozen, first) if missing else "")
+        source = options.pairs or (_frozen_votes(workbench, frozen, first, options.filter or "") if missing else "")
         for member in missing:
             _train_member(workbench, options, member, source, first)
         end_process_group()
@@ -146,6 +153,8 @@ def train(options: argparse.Namespace) -> None:
     if first:
         if (work / FROZEN).is_file():  # the training data is kept beside the model
             (work / FROZEN).replace(pairs)
+            if (described := _snapshot_beside(work / FROZEN)).is_file():
+                described.replace(_snapshot_beside(pairs))
         shutil.rmtree(work)
     workbench.close()
 
@@ -162,10 +171,14 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
         card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **settings)
     if not first:
         return
+    if card is not None and _snapshot_beside(Path(source)).is_file() and options.from_votes:
+        card = replace(card, snapshot=read_json(_snapshot_beside(Path(source))))
+        card.write(member.out)
     if card is None:
         raise BadSettings("The training was stopped.", f"Its checkpoints are in {member.work}.", "Add --resume to continue.")
     checkpoints.discard(member.work)
     result = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
+    result |= {"snapshot": card.snapshot} if card.snapshot else {}
     print(json.dumps(result, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
 
 
@@ -198,16 +211,22 @@ def _tidy(work: Path, members: Sequence[Member]) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _frozen_votes(workbench: "Workbench", path: Path, first: bool) -> str:
+def _snapshot_beside(pairs: Path) -> Path:
+    """Where a snapshot of votes is described: its name, its filter, what it leaves out."""
+    return pairs.with_name(pairs.name.removesuffix(".jsonl") + ".snapshot.json")
+
+
+def _frozen_votes(workbench: "Workbench", path: Path, first: bool, filter: str) -> str:
     """Path of a snapshot of the votes, written by the first process; the others wait for it."""
-    from rgtg.store.export import export_preferences, skipped_words
+    from rgtg.store.export import skipped_words
 
     if first and not path.is_file():
-        report = export_preferences(workbench.store, path, "training")
+        report, snapshot = workbench.trainings.snapshot(path, filter)
         if not report.num_pairs:
             counts = skipped_words(report.skipped) or "there are no votes"
             path.unlink()
             raise BadData("There is nothing to train on.", f"Found no pairs: {counts}.", "Vote for the better of two answers first.")
+        write_json(_snapshot_beside(path), snapshot)
     patience = time.monotonic() + 60
     while not path.is_file() and time.monotonic() < patience:
         time.sleep(0.1)

@@ -77,6 +77,7 @@ class Jobs:
         config = {"device": self._settings.device, "dtype": self._settings.dtype, **check_config(config, self._taken())}
         job_id, snapshot_id = new_id(), new_id() if snapshot is not None else None
         job_settings = {"models": str(self.models_folder), "heartbeat_s": self._patience.heartbeat_s, "snapshot_id": snapshot_id}
+        job_settings["snapshot"] = snapshot  # which the writer of the pairs completes
         last_vote_seq = self._store.jobs.last_vote_seq()
         self._starting.add(job_id)
         try:

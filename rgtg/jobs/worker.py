@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ def _attempt(folder: Path, attempt: int) -> int:
 
 def _leave_model(folder: Path, job: Mapping[str, Any], signs: "Signs") -> str:
     """Stage the model, load it back, score two texts and seal it; the app publishes it."""
+    if (card := ModelCard.read(folder / "model")) and (snapshot := job.get("snapshot")):
+        replace(card, snapshot=snapshot).write(folder / "model")
     staging = artifacts.staging_folder(Path(job["models"]), folder.name)
     artifacts.stage(folder / "model", staging)
     boundary("trainer:staged")

@@ -10,6 +10,7 @@ from typing import Any
 from rgtg.ratings.battles import BY_ANSWERS, Answer, Ballot
 from rgtg.ratings.reward_models import Scored
 from rgtg.records import Run
+from rgtg.store.annotation.sifting import gold
 from rgtg.store.rows import IDS_FIRST, ranking_of, steps_of
 from rgtg.store.statements.exclusions import exclusions, is_excluded
 from rgtg.system.serialization import from_dict
@@ -49,7 +50,8 @@ def read_ballots(conn: sqlite3.Connection, setting: Setting) -> tuple[list[Ballo
         made = answer(row)
         answers.setdefault(row["comparison_id"], {})[made.trace_id] = made
     all_answers = {comparison: tuple(made.values()) for comparison, made in answers.items()}
-    excluded, compared = exclusions(conn), {row["id"]: row for row in conn.execute(PROMPTS)}
+    excluded, known = exclusions(conn), gold(conn)  # votes on gold pairs test the rater
+    compared = {row["id"]: row for row in conn.execute(PROMPTS)}
     weights = _weights({comparison: row["pair_rule"] for comparison, row in compared.items()})
     ballots = [
         Ballot(
@@ -59,7 +61,7 @@ def read_ballots(conn: sqlite3.Connection, setting: Setting) -> tuple[list[Ballo
             **weights.get(row["comparison_id"], {}),
         )
         for row in conn.execute(VOTES)
-        if not is_excluded(excluded, row["id"])
+        if not is_excluded(excluded, row["id"]) and row["comparison_id"] not in known
     ]  # fmt: skip
     contents = {comparison: sorted((one.setting, one.text) for one in made) for comparison, made in all_answers.items()}
     return ballots, {comparison: json.dumps([compared[comparison]["prompt_sha256"], content]) for comparison, content in contents.items()}

@@ -15,6 +15,7 @@ from rgtg import __version__
 from rgtg.errors import BadData, BadSettings
 from rgtg.preferences.pairs import CAUSES
 from rgtg.store import queries
+from rgtg.store.annotation.sifting import NOTHING, Sieve
 from rgtg.store.exchange.files import TYPES, write_rows
 from rgtg.store.exchange.formats import EXCLUDED, FORMATS, NO_TOKEN_IDS, WORDS, Row
 from rgtg.store.exchange.voted import Voted, voted
@@ -81,16 +82,21 @@ class _Counted:
 
 
 def export_preferences(
-    store: "Store", out: Path, format: str = "preference", listen: Listen = lambda done, total: None, wanted: HistoryFilter = EVERYTHING
+    store: "Store",
+    out: Path,
+    format: str = "preference",
+    listen: Listen = lambda done, total: None,
+    wanted: HistoryFilter = EVERYTHING,
+    sieve: Sieve = NOTHING,
 ) -> ExportReport:
     """Write the rows of a format to `out` (JSON lines, or by its suffix Parquet or CSV), which appears complete or not at all, and report what
-    was left out and why. `listen` is given the number of comparisons read and of all that somebody voted on.
+    was left out and why, also by a `sieve` of votes. `listen` is given the number of comparisons read and of all that somebody voted on.
 
     A format has the same columns with the same types whatever the votes say. StoreError where a row does not fit its hash.
     """
     _check(store, out, format)
     with store._reading() as conn:
-        report, _ = _export(conn, [out], format, listen, wanted)
+        report, _ = _export(conn, [out], format, listen, wanted, sieve)
     return report
 
 
@@ -130,12 +136,12 @@ def _check(store: "Store", out: Path, format: str) -> None:
 
 
 def _export(
-    conn: sqlite3.Connection, paths: Sequence[Path], format: str, listen: Listen, wanted: HistoryFilter
+    conn: sqlite3.Connection, paths: Sequence[Path], format: str, listen: Listen, wanted: HistoryFilter, sieve: Sieve = NOTHING
 ) -> tuple[ExportReport, tuple[dict[str, str], dict[Path, str]]]:
     """The report, and the columns with the hash of each file."""
     chosen, skipped, columns = FORMATS[format], Counter[str](), dict[str, str]()
     total = queries.value(conn, "SELECT count(DISTINCT comparison_id) FROM votes")
-    found = _Counted(voted(conn, wanted, chosen.steps), listen, total)
+    found = _Counted(voted(conn, wanted, chosen.steps, sieve.causes), listen, total)
 
     def noted() -> Iterator[Row]:
         for row in chosen.rows(found, skipped):

@@ -212,6 +212,10 @@ class Store:
         """Token of the link that shares a comparison: it cannot be computed without the database's key."""
         return self._hmac("link", comparison_id)[:32]
 
+    def signature(self, purpose: str, text: str) -> str:
+        """A keyed hash, which cannot be computed without the secret: it signs what comes back from a browser."""
+        return self._hmac(purpose, text)
+
     def add_event(self, kind: str, actor: str = "", detail: Mapping[str, Any] | None = None) -> str:
         """Log an event (an export, a model load, a setting); its id."""
         row: rows.Row = {"id": new_id(), "created_at": now(), "kind": rows.text(kind, "The kind"), "actor": rows.text(actor, "The actor")}

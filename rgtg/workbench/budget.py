@@ -27,6 +27,17 @@ PATIENCE_S = 0.3  # for repeating a measurement
 DRAFT_BYTES, CANDIDATE_BYTES = 1_000, 100  # of a token that is on trial, and of each of its candidates
 
 
+@dataclass(frozen=True)
+class PublicLimits:
+    """The most that one request may ask of a public server, whatever it would take; `positions` are all tokens fed to all models, candidates
+    included: about prompt + k × new tokens over all columns."""
+
+    prompt_tokens: int = 1_024
+    max_new_tokens: int = 512
+    top_k: int = 100
+    positions: int = 200_000
+
+
 class Pace(NamedTuple):
     """Seconds of a forward of one position, and of each further position."""
 
@@ -65,9 +76,14 @@ class Estimate:
 class Budget:
     """Checks comparisons against the limits; measurements of a model are kept as long as the model."""
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, settings: Settings, limits: PublicLimits = PublicLimits()):
+        self.settings, self.limits = settings, limits
         self._paces: WeakKeyDictionary[Any, list[Pace]] = WeakKeyDictionary()
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Seconds after which a comparison or a sweep ends at its next token; None on a laptop."""
+        return self.settings.deadline_s if self.settings.public else None
 
     def check(self, runs: Sequence[Run], models: "Models", confirmed: bool = False) -> None:
         """Raise OverBudget, naming estimate, limit and what to lower, unless `confirmed`; a public server ignores `confirmed`."""
@@ -77,6 +93,8 @@ class Budget:
         """Check runs that are generated batch after batch, `at_once` answers at a time: times add up, and the largest memory counts."""
         if (confirmed and not self.settings.public) or not batches:
             return
+        if self.settings.public:
+            self._check_public(batches, models)
         estimates, limits = [self.estimate(runs, models, at_once) for runs in batches], self.settings
         gigabytes, seconds = max(estimate.gigabytes for estimate in estimates), sum(estimate.seconds for estimate in estimates)
         reasons = []
@@ -86,6 +104,23 @@ class Budget:
             reasons.append(f"take up to {_duration(seconds)}, and the limit is {_duration(limits.time_budget_s)}")
         if reasons:
             raise OverBudget(f"This would {'; it would '.join(reasons)}.", _request(batches, at_once), f"Lower {_listed(_to_lower(batches))}.")
+
+    def _check_public(self, batches: Sequence[Sequence[Run]], models: "Models") -> None:
+        """Raise OverBudget where a request exceeds `limits`; measures no model."""
+        runs, limits = [run for batch in batches for run in batch], self.limits
+        asked = {
+            "prompt": ("tokens in a prompt", max(len(run.prompt_ids) for run in runs), limits.prompt_tokens),
+            "max_new_tokens": ("new tokens", max(run.generation.max_new_tokens for run in runs), limits.max_new_tokens),
+            "top_k": ("candidates a step", max(run.generation.top_k for run in runs), limits.top_k),
+        }
+        for field, (name, found, limit) in asked.items():
+            if found > limit:
+                do = "Shorten it." if field == "prompt" else f"Lower `{field}`."
+                raise OverBudget(f"This server allows up to {limit:,} {name}.", f"Found {found:,}.", do, field)
+        positions = sum(load.positions for batch in batches for load in _loads(batch, models).values())
+        if positions > limits.positions:
+            wrong = f"This server allows up to {limits.positions:,} tokens read in one request, candidates included."
+            raise OverBudget(wrong, f"{_request(batches)} That is {positions:,}.", f"Lower {_listed(_to_lower(batches))}.")
 
     def estimate(self, runs: Sequence[Run], models: "Models", at_once: int | None = None) -> Estimate:
         """Estimate of runs that are generated together, `at_once` answers at a time. Measures each model once, with forwards of a few positions."""

@@ -10,6 +10,7 @@ from rgtg.preferences.items.rankings import vote_words
 from rgtg.preferences.pairs import derive_pairs, last_votes
 from rgtg.records import Comparison, Pair, Vote
 from rgtg.workbench.visitors import LOCAL, Raters, Visitor
+from rgtg.workbench.voting.marks import RaterMarks
 
 if TYPE_CHECKING:
     from rgtg.store.history import HistoryEntry
@@ -28,12 +29,14 @@ class FilterNames(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """A comparison with the votes that stand, the pairs they give, and what of both is excluded (vote -> rejected answer or "" -> reason)."""
+    """A comparison with the votes that stand, the pairs they give, what of both is excluded (vote -> rejected answer or "" -> reason), and why a
+    careful snapshot leaves out votes (vote -> words)."""
 
     comparison: Comparison
     votes: tuple[Vote, ...]
     pairs: tuple[Pair, ...]
     exclusions: dict[str, dict[str, str]]
+    left_out: dict[str, str]
 
     def words(self, vote: Vote) -> str:
         """What the vote says: "A is best", "A > C > rest"."""
@@ -44,7 +47,7 @@ class Past:
     """The comparisons of one installation, newest first. On a public server a visitor's list has his own alone."""
 
     def __init__(self, store: "Callable[[], Store]", raters: Raters):
-        self._store, self._raters = store, raters
+        self._store, self._raters, self.marks = store, raters, RaterMarks(store)
 
     def page(self, visitor: Visitor = LOCAL, limit: int = 50, before: str | None = None, **wanted: Any) -> "tuple[HistoryEntry, ...]":
         """A page of the list; `before` is the id of the last entry on the page before, `wanted` the fields of `store.history.HistoryFilter`,
@@ -75,7 +78,9 @@ class Past:
             me = self._raters.find(visitor)
             votes = tuple(vote for vote in votes if vote.rater_id == me)
         pairs, _ = derive_pairs(comparison, votes)
-        return Looked(comparison, votes, pairs, self._store().exclusions([vote.id for vote in votes]))
+        ids = [vote.id for vote in votes]
+        left_out = {} if self._raters.public else self.marks.of_votes(ids)  # a stranger is not told how to do better
+        return Looked(comparison, votes, pairs, self._store().exclusions(ids), left_out)
 
     def exclude(self, vote_id: str, reason: str | None, rejected: str = "") -> None:
         """Take a vote, or its pair with one rejected answer, out of exports and results for a reason; None takes it in again."""

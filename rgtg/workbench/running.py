@@ -3,14 +3,17 @@
 Collects what the engine yields into traces, and stores them once. Knows nothing of how models are found or of the screen.
 """
 
+import gc
 import logging
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rgtg.errors import RgtgError, StoreError, in_words
+from rgtg.errors import OverBudget, RgtgError, StoreError, in_words, is_out_of_memory
+from rgtg.guidance.methods import method
 from rgtg.records import Comparison, Step, Trace, Vote
 from rgtg.workbench.serving.generating import generate
 
@@ -19,6 +22,19 @@ if TYPE_CHECKING:
     from rgtg.store.store import Store
 
 logger = logging.getLogger(__name__)
+LATE = "Stopped at the time limit of"
+
+
+def is_late(trace: Trace) -> bool:
+    """Whether an answer was stopped because it took too long."""
+    return trace.stop_reason == "stopped" and LATE in trace.note
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class RunningComparison:
@@ -32,15 +48,17 @@ class RunningComparison:
         models: "Models",
         store: "Callable[[], Store] | None",
         ended: "Callable[[RunningComparison], None]",
+        deadline_s: float | None = None,
     ):
-        """`store` returns the database, None saves nothing; `ended` is called when the comparison has ended."""
+        """`store` returns the database, None saves nothing; `ended` is called when the comparison has ended. It stops by itself at the first
+        token after `deadline_s` seconds."""
         self._before, self._models, self._store, self._tell = comparison, models, store, ended
         self._traces = list(traces)
         self._ended = [False] * len(self._traces)
         self._stop, self._lock, self._keeping = threading.Event(), threading.Lock(), threading.Lock()
         self._frozen = self._kept = False
         self.not_stored: RgtgError | None = None  # what kept it from being stored at the end
-        self._started = time.perf_counter()
+        self._started, self._deadline_s, self._late = time.perf_counter(), deadline_s, False
 
     @property
     def id(self) -> str:
@@ -64,26 +82,54 @@ class RunningComparison:
         self._stop.set()
 
     def __iter__(self) -> Iterator[tuple[int, "Event"]]:
+        self._started = time.perf_counter()
+        try:
+            size = yield from self._attempt(None)
+            if size is not None:
+                _free_memory()
+                yield from self._attempt(size)
+        except Exception as error:
+            self._fail(error)
+            raise
+        finally:
+            self._try_to_keep()
+
+    def _attempt(self, at_once: int | None) -> "Generator[tuple[int, Event], None, int | None]":
+        """Generate `at_once` answers at a time, all where that is None; a token that was yielded before is not yielded again.
+
+        Returns None at the end, and after a first attempt that ran out of memory the half of its answers.
+        """
         from rgtg.engine import Cost
 
-        self._started = time.perf_counter()
-        stream = generate([t.run for t in self._traces], self._models, stop=self._stop.is_set)
+        stream = generate([t.run for t in self._traces], self._models, self._is_over, at_once)
         try:
             for index, event in stream:
                 with self._lock:
                     if self._frozen:  # a vote has stored what there was
-                        return
+                        return None
                     if isinstance(event, Step) and event.position < len(self._traces[index].steps):
                         continue  # the last token of a text that goes on is given to the engine, which says it again
                     self._note(index, event)
                 if type(event) is not Cost:  # it is in the traces
                     yield index, event
         except Exception as error:
-            self._fail(error)
-            raise
+            if not is_out_of_memory(error):
+                raise
+            num_rows = sum(method(t.run.method).make(t.run.params).num_rows for t in self._traces)
+            if at_once is not None or num_rows == 1:
+                raise OverBudget(
+                    "There is not enough memory for this comparison.", f"The limit was met with {at_once or 1} of {num_rows} answers at once.",
+                    "Lower `max_new_tokens`, the number of answers of a method, or the number of columns.",
+                ) from error  # fmt: skip
+            logger.warning("out of memory with %s answers at once: again with half of them", num_rows)
+            return num_rows // 2
         finally:
             stream.close()
-            self._try_to_keep()
+        return None
+
+    def _is_over(self) -> bool:
+        self._late = self._late or (self._deadline_s is not None and time.perf_counter() - self._started > self._deadline_s)
+        return self._late or self._stop.is_set()
 
     def close(self) -> None:
         self.stop()
@@ -108,7 +154,9 @@ class RunningComparison:
             self._traces[index] = replace(trace, run=event.run)
         elif isinstance(event, Cost):
             self._ended[index] = isinstance(event, Ended)
-            self._traces[index] = replace(trace, **vars(event))
+            late = isinstance(event, Ended) and event.stop_reason == "stopped" and self._late and not self._stop.is_set()
+            note = {"note": f"{event.note} {LATE} {self._deadline_s:g} s.".strip()} if late else {}
+            self._traces[index] = replace(trace, **vars(event) | note)
 
     def _fail(self, error: Exception) -> None:
         message = str(error) if isinstance(error, RgtgError) else "Generation failed. The traceback is in the log."

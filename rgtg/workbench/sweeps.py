@@ -5,6 +5,7 @@ Finds the models and checks the limits; the answers are made in `rgtg.evaluation
 
 import shlex
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,9 +53,10 @@ class WeightSweep:
     runs: Sequence[Run]  # by line, weight and seed
     models: "Models"
     judge: "RewardModel | None"
+    deadline_s: float | None = None  # it stops by itself at the first token after that
 
     def __post_init__(self) -> None:
-        self._stop = threading.Event()
+        self._stop, self._started, self.is_late = threading.Event(), 0.0, False
         self._kept: dict[tuple[int, int], dict[int, Answer]] = {}  # by line and weight, then seed
 
     def stop(self) -> None:
@@ -64,7 +66,12 @@ class WeightSweep:
     def __iter__(self) -> "Iterator[Answer | float]":
         from rgtg.evaluation.weight_grid import grid_answers
 
-        return grid_answers(self.runs, len(self.weights), self.num_seeds, self.models, self.judge, self._stop.is_set)
+        self._started = time.perf_counter()
+        return grid_answers(self.runs, len(self.weights), self.num_seeds, self.models, self.judge, self._is_over)
+
+    def _is_over(self) -> bool:
+        self.is_late = self.is_late or (self.deadline_s is not None and time.perf_counter() - self._started > self.deadline_s)
+        return self.is_late or self._stop.is_set()
 
     def keep(self, answer: "Answer") -> None:
         """Count an answer for `curve` and `peak`."""
@@ -188,7 +195,7 @@ class Sweeps:
             runs = grid_runs(prompt, lines, sorted(weights), num_seeds, models, generation, first_seed, judges)
         self.budget.check_batches([runs], models, confirmed, AT_ONCE)
         judge = self.library.reward_model(judges[0]) if judges else None
-        return WeightSweep(prompt, lines, sorted(weights), num_seeds, runs, models, judge)
+        return WeightSweep(prompt, lines, sorted(weights), num_seeds, runs, models, judge, self.budget.deadline_s)
 
 
 def _methods_of(columns: Mapping[str, ColumnSpec]) -> str:

@@ -25,6 +25,7 @@ from rgtg.workbench.library import Library
 if TYPE_CHECKING:
     from rgtg.jobs.service import Jobs
     from rgtg.preferences.dataset import DataReport
+    from rgtg.store.export import ExportReport
     from rgtg.store.store import Store
     from rgtg.training.pipeline import Estimate
 
@@ -70,7 +71,7 @@ class Trainings:
         from rgtg.jobs.reading import TOKENIZER, report_apart
         from rgtg.preferences.dataset import prepare
         from rgtg.preferences.formats import read
-        from rgtg.store.export import export_preferences, skipped_words
+        from rgtg.store.export import skipped_words
 
         _check_columns(source, config)
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
@@ -80,7 +81,7 @@ class Trainings:
                 loaded.tokenizer.save_pretrained(Path(folder) / TOKENIZER)
                 return report_apart(source, loaded.context, loaded.vocabulary_size, config, loaded.card, Path(folder))
             path = Path(folder) / "votes.jsonl"
-            report = export_preferences(self._store(), path, "training")
+            report, _ = self.snapshot(path)
             if report.num_pairs == 0:
                 causes = skipped_words(report.skipped) or "there are no votes"
                 raise BadSettings("There is nothing to train on yet.", f"Found no pairs: {causes}.", "Vote on Compare.")
@@ -99,8 +100,9 @@ class Trainings:
         """A cause of `DataReport.dropped` in words."""
         from rgtg.preferences.dataset import CAUSES as OF_PAIRS
         from rgtg.preferences.pairs import CAUSES as OF_VOTES
+        from rgtg.store.annotation.sifting import WORDS as SIFTED
 
-        return (OF_VOTES | OF_PAIRS).get(cause, cause.replace("_", " "))
+        return (OF_VOTES | SIFTED | OF_PAIRS).get(cause, cause.replace("_", " "))
 
     def free_name(self, stem: str) -> str:
         """An unused model name: `stem`, or `stem` with the first free number."""
@@ -118,6 +120,16 @@ class Trainings:
         jobs = {job.config["name"] for job in self.jobs.jobs() if job.state in Job.UNFINISHED}
         rows = {row.name for row in self._store().jobs.models()}  # deleted ones keep theirs
         return {name.lower() for name in jobs | rows}
+
+    def snapshot(self, path: Path, filter: str = "") -> "tuple[ExportReport, dict[str, Any]]":
+        """Write the votes as training data, without those that a filter leaves out (`store.annotation.sifting`): the report, and the
+        snapshot with its name. By default the careful filter where several raters have voted."""
+        from rgtg.store.annotation.sifting import snapshot_of
+        from rgtg.store.export import export_preferences
+
+        sieve = self._store().annotation.sieve(filter)
+        report = export_preferences(self._store(), path, "training", sieve=sieve)
+        return report, snapshot_of(report, sieve)
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -137,7 +149,6 @@ class Trainings:
     def train(self, source: str, start: str, name: str, training: Mapping[str, Any] | None = None) -> str:
         """Start a training in the background and return its job id. Raises BadSettings, BadData (with counts), ModelRefused or StoreError."""
         from rgtg.jobs.reading import ROWS, rows_apart
-        from rgtg.store.export import export_preferences
         from rgtg.training.criterion import check_data
         from rgtg.training.starts import check_start
 
@@ -152,7 +163,14 @@ class Trainings:
         given |= {"parent": None if info.kind == "base_lm" else info.name, "training": dict(training or {}), "seed": config.seed}
         given |= {"guide": self._guide(given["base_lm"])}
         if source == VOTES:
-            return self.jobs.start(given, lambda path: export_preferences(self._store(), path, "training"), snapshot={"source": VOTES})
+            snapshot: dict[str, Any] = {"source": VOTES}
+
+            def freeze(path: Path) -> "ExportReport":
+                report, found = self.snapshot(path)
+                snapshot.update(found)
+                return report
+
+            return self.jobs.start(given, freeze, snapshot)
         with TemporaryDirectory() as folder:
             given["reading"] = rows_apart(source, config, Path(folder))
             check_data(config.objective, given["reading"]["kind"] == "pairs")

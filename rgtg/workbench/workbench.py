@@ -30,6 +30,7 @@ from rgtg.workbench.serving.generating import estimator
 from rgtg.workbench.sweeps import Sweeps
 from rgtg.workbench.trainings import Trainings
 from rgtg.workbench.visitors import LOCAL, Raters, Visitor, unknown
+from rgtg.workbench.voting.door import VoteDoor
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
@@ -60,6 +61,7 @@ class Workbench:
         self.trainings = Trainings(self.library, lambda: self.store, settings)
         self.sweeps = Sweeps(self.library, self.budget, lambda column, lm: self._own_names(self._mix(column, lm)))
         self.raters = Raters(lambda: self.store, settings.public)
+        self.vote_door = VoteDoor(lambda: self.store, self.raters, settings.public)
         self.past = Past(lambda: self.store, self.raters)
         self.exchange = Exchange(lambda: self.store)
         self._store_lock, self._running_lock = threading.Lock(), threading.Lock()
@@ -75,7 +77,7 @@ class Workbench:
         """Annotation tasks; loads numpy."""
         from rgtg.workbench.annotation.annotation import Annotation
 
-        return Annotation(self.settings, lambda: self.store, self.raters, self.compare, self.branch)
+        return Annotation(self.settings, lambda: self.store, self.raters, self.compare, self.branch, self.vote_door)
 
     # --- models ---------------------------------------------------------------------------------------------------
 
@@ -213,7 +215,7 @@ class Workbench:
         self.budget.check(runs, models, confirmed)
         traces = [Trace(new_id(), COLUMN_NAMES[i], run, place=i, created_at=now()) for i, run in enumerate(runs)]
         comparison = Comparison(new_id(), prompt, tuple(traces), rater_id=self.raters.maker(visitor) if save else None, created_at=now())
-        return self._begin(RunningComparison(comparison, traces, models, (lambda: self.store) if save else None, self._ended))
+        return self._begin(RunningComparison(comparison, traces, models, (lambda: self.store) if save else None, self._ended, self.budget.deadline_s))
 
     def _runs(
         self,
@@ -272,7 +274,7 @@ class Workbench:
         for run in runs:
             self._check_same_weights(run, models)
         self.budget.check(runs, models, confirmed=True)  # whoever made its column was asked
-        return self._begin(RunningComparison(comparison, traces, models, lambda: self.store, self._ended))
+        return self._begin(RunningComparison(comparison, traces, models, lambda: self.store, self._ended, self.budget.deadline_s))
 
     @staticmethod
     def _check_same_weights(run: Run, models: "Models") -> None:
@@ -347,10 +349,12 @@ class Workbench:
         vote_id: str | None = None,
         strength: int | None = None,
         dwell_ms: int | None = None,
+        token: str = "",
     ) -> Vote:
         """Store a vote. A running comparison stops, and its traces are stored in the same transaction.
 
-        Raises StoreError where the vote is not valid (`store.queries.check_vote`); the comparison then continues.
+        Raises StoreError where the vote is not valid (`store.queries.check_vote`), or on a public server its `token` (`voting.door`); the
+        comparison then continues.
         """
         from rgtg.store.queries import check_vote
 
@@ -359,6 +363,9 @@ class Workbench:
         seen = tuple(seen_trace_ids) or tuple(t.id for t in on_screen(comparison))
         vote = Vote(vote_id or new_id(), comparison_id, verdict, best_trace_id, seen, self.raters.rater(visitor), strength, dwell_ms=dwell_ms)
         check_vote(vote, comparison.state, {t.id for t in comparison.traces})
+        vote, done = self.vote_door.admit(vote, token, visitor)
+        if done:
+            return done
         if running is None:
             return self.store.add_vote(vote)
         running.stop()

@@ -16,16 +16,17 @@ from rgtg.config import GenerationConfig
 from rgtg.preferences.items.rankings import good
 from rgtg.preferences.pairs import derive_pairs, is_repeat, last_votes, num_tokens
 from rgtg.records import Comparison, ModelRef, Pair, Params, Span, Trace, Vote, plain_params
+from rgtg.store.annotation import sifting
 from rgtg.store.exchange.sentences import labelled_steps
-from rgtg.store.exchange.voted import Voted
+from rgtg.store.exchange.voted import EXCLUDED, Voted
 from rgtg.store.statements.exclusions import is_excluded
 
 Guides = tuple[tuple[ModelRef, float], ...]
 Row = dict[str, Any]  # of texts, numbers, flags, and lists that are never empty
 Rows = Callable[[Iterable[Voted], Counter[str]], Iterator[Row]]
-NO_TOKEN_IDS, EXCLUDED, EXCLUDED_PAIRS = "no_token_ids", "excluded", "excluded_pairs"
+NO_TOKEN_IDS, EXCLUDED_PAIRS = "no_token_ids", "excluded_pairs"
 NO_BRANCH, NO_CONTINUATION, UNREAD = "no_branch", "no_continuation", "unread"
-WORDS = {  # beside `preferences.pairs.CAUSES`
+WORDS = sifting.WORDS | {  # beside `preferences.pairs.CAUSES`
     NO_TOKEN_IDS: "pairs without token ids of one tokenizer",
     EXCLUDED: "votes excluded",
     EXCLUDED_PAIRS: "pairs excluded",
@@ -63,7 +64,7 @@ def _pairs(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[tuple[Vote
     for each in found:
         if not each.votes:
             continue  # marked only
-        skipped[EXCLUDED] += len(each.votes) - len(each.counted)
+        skipped.update(each.left_out)
         if not each.counted:
             continue
         pairs, causes = derive_pairs(each.comparison, each.counted)
@@ -187,7 +188,7 @@ def unpaired(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
     """Row for trl's KTOTrainer: the best answer is good, others seen beside it and all of "all bad" are not; of a ranking see `rankings.good`."""
     known = set[tuple]()
     for each in found:
-        skipped[EXCLUDED] += len(each.votes) - len(each.counted)
+        skipped.update(each.left_out)
         for vote in last_votes(each.counted):
             seen = [trace for trace in each.comparison.traces if trace.id in vote.seen_trace_ids]
             best = next((trace for trace in seen if trace.id == vote.best_trace_id), None)

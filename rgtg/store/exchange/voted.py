@@ -5,8 +5,10 @@ Reads no steps of an answer unless they are asked for: then the answers have all
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 
 from rgtg.records import Comparison, Run, Span, Trace, Vote
 from rgtg.store import queries, rows
@@ -14,7 +16,7 @@ from rgtg.store.history import EVERYTHING, HistoryFilter, matching
 from rgtg.store.statements.exclusions import Exclusions, exclusions, is_excluded
 from rgtg.system.serialization import from_dict
 
-AT_ONCE = 500
+AT_ONCE, EXCLUDED = 500, "excluded"
 SETTINGS = "json_remove(run, '$.prompt', '$.prompt_ids', '$.forced_ids', '$.seed')"  # thousands of answers share a few
 OWN = "'$.prompt', '$.seed'"
 OF_TEXT = (*rows.TEXT_COLUMNS, "seq", "num_tokens", "text_sha256")
@@ -35,14 +37,26 @@ class Voted:
     marks: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
     excluded: Exclusions = field(default_factory=dict)
     stored: Mapping[str, sqlite3.Row] = field(default_factory=dict, repr=False)
+    sifted: Mapping[str, str] = field(default_factory=dict)  # vote -> why a snapshot leaves it out
 
     @property
     def counted(self) -> tuple[Vote, ...]:
-        """The votes without excluded ones."""
-        return tuple(vote for vote in self.votes if not is_excluded(self.excluded, vote.id))
+        """The votes without excluded and sifted ones."""
+        return tuple(vote for vote in self.votes if vote.id not in self.sifted and not is_excluded(self.excluded, vote.id))
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """The others, by cause."""
+        return Counter(
+            EXCLUDED if is_excluded(self.excluded, vote.id) else cause
+            for vote in self.votes
+            if (cause := self.sifted.get(vote.id, "")) or is_excluded(self.excluded, vote.id)
+        )
 
 
-def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: bool = False) -> Iterator[Voted]:
+def voted(
+    conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: bool = False, sifted: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Voted]:
     """Those that `wanted` lets through, oldest first; of a filter with a rater only this rater's votes and marks. StoreError naming the first
     row that does not fit its hash."""
     queries.check_indexes(conn)
@@ -65,6 +79,7 @@ def voted(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, steps: b
                 rows.comparison_of(row, made), tuple(vote for vote in cast if wanted.rater in (None, vote.rater_id)),
                 {trace_id: standing for trace_id, spans in own.items() if (standing := queries.standing(spans))},
                 {vote.id: reasons[vote.id] for vote in cast if vote.id in reasons}, {trace["id"]: trace for trace in answers},
+                {vote.id: sifted[vote.id] for vote in cast if vote.id in sifted},
             )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ A pair is stored before it is shown, and what made its answers leaves this room 
 """
 
 import json
+import random
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,11 +21,13 @@ from rgtg.ratings.battles import BY_ANSWERS
 from rgtg.ratings.next_pair import RULES
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.workbench.annotation.ensemble import drawn
+from rgtg.workbench.annotation.gold import GoldPair, comparison_of, read_gold
 from rgtg.workbench.annotation.rounds import Pair, Plan, Round
 from rgtg.workbench.annotation.tasks import MAX_PROMPTS, Guidelines, Task, Tasks
 from rgtg.workbench.columns.copying import run_text
 from rgtg.workbench.running import RunningComparison
 from rgtg.workbench.visitors import Raters, Visitor
+from rgtg.workbench.voting.door import VoteDoor
 
 if TYPE_CHECKING:
     from rgtg.records import ColumnSpec
@@ -71,12 +74,14 @@ class Annotation:
         raters: Raters,
         compare: Callable[..., RunningComparison],
         branch: Callable[..., RunningComparison],
+        door: VoteDoor | None = None,
     ):
         self.tasks, self.guidelines = (
             Tasks(settings.data_dir / "annotation" / "tasks"),
             Guidelines(settings.data_dir / "annotation" / "guidelines.json"),
         )
         self._store, self._raters, self._compare, self._branch = store, raters, compare, branch
+        self._door = door or VoteDoor(store, raters, settings.public)
         self._rounds: dict[str, Round] = {}
         self._lock = threading.RLock()
         self._rng = np.random.default_rng()
@@ -93,9 +98,29 @@ class Annotation:
         """The prompts of a file or data set. Raises BadData naming the line or row."""
         return tuple(read_prompts(source, MAX_PROMPTS + 1))
 
-    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "") -> Task:
-        """Store a task with these columns; returns it with its id. Raises RgtgError."""
-        return self.tasks.add(replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up))
+    @staticmethod
+    def gold_in(source: str) -> tuple[GoldPair, ...]:
+        """The gold pairs of a file of preferences. Raises BadData naming the row, BadSettings."""
+        return read_gold(source)
+
+    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "", gold: Sequence[GoldPair] = ()) -> Task:
+        """Store a task with these columns and gold pairs; returns it with its id. Raises RgtgError."""
+        added = self.tasks.add(replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up))
+        for pair in gold:
+            self._store().add_comparison(comparison_of(pair, added.id, self.guidelines.current()[0], random.Random()))
+        return added
+
+    def choose_gold(self, task_id: str, comparison_id: str, visitor: Visitor) -> Pair:
+        """Make a pair a gold one, the answer that the visitor voted for being better; for everybody who has not seen it yet. Raises BadSettings
+        where he did not vote for one of its answers."""
+        _, pair, rater = self._mine(task_id, comparison_id, visitor)
+        vote = self._store().vote_of(pair.id, rater)
+        if vote is None or vote.best_trace_id is None:
+            raise BadSettings("A gold pair needs its better answer.", "You have not preferred one of these.", "Vote for the better one first.")
+        self._store().annotation.set_gold(pair.id, vote.best_trace_id, rater)
+        with self._lock:
+            pair.rule["gold"] = vote.best_trace_id
+            return pair
 
     def _round(self, task_id: str) -> Round:
         """The round of a task, read from the database at first use."""
@@ -205,7 +230,7 @@ class Annotation:
         """The same answers once more, in the opposite order."""
         before = self.shown(pair)
         traces = tuple(_moved(trace, place) for place, trace in enumerate(reversed(before.traces)))
-        rule = {name: value for name, value in pair.rule.items() if name != "shared"}
+        rule = {name: value for name, value in pair.rule.items() if name not in ("shared", "gold")}
         rule |= {"repeat_of": pair.id, "columns": list(reversed(pair.columns))}
         return self._blind(Comparison(new_id(), before.prompt, traces, rater_id=rater, created_at=now()), rule)
 
@@ -249,7 +274,11 @@ class Annotation:
         """Store that the visitor agrees that his votes are stored."""
         return self._store().annotation.consent(self._raters.rater(visitor))
 
-    def vote(self, task_id: str, vote: Vote, visitor: Visitor, broken: bool = False) -> Vote:
+    def vote_token(self, pair: Pair, visitor: Visitor) -> str:
+        """What a vote on the pair has to come with on a public server; "" on a laptop."""
+        return self._door.token(pair.id, pair.traces, visitor)
+
+    def vote(self, task_id: str, vote: Vote, visitor: Visitor, broken: bool = False, token: str = "") -> Vote:
         """Store a vote on a pair that the visitor was shown; `broken` flags the pair. Raises StoreError, also before he agreed."""
         current, pair, rater = self._mine(task_id, vote.comparison_id, visitor)
         if not self._store().annotation.consent_of(rater):
@@ -258,7 +287,8 @@ class Annotation:
             raise BadSettings("That reason is unknown.", f"Known are: {', '.join(REASONS)}.", "Reload the page.")
         if len(vote.comment) > MAX_COMMENT:
             raise BadSettings(f"A comment has up to {MAX_COMMENT:,} characters.", f"Found {len(vote.comment):,}.", "Shorten it.")
-        stored = self._store().add_vote(replace(vote, seen_trace_ids=pair.traces, rater_id=rater))
+        vote, done = self._door.admit(replace(vote, seen_trace_ids=pair.traces, rater_id=rater), token, visitor)
+        stored = done or self._store().add_vote(vote)
         if broken:
             self._store().annotation.flag(stored.id, BROKEN)
         self._note(current, pair, rater)

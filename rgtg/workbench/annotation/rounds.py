@@ -40,8 +40,13 @@ class Pair:
 
     @property
     def is_new(self) -> bool:
-        """Whether it is neither a repeat nor made of branches."""
-        return not (self.rule.get("repeat_of") or self.rule.get("branch_of"))
+        """Whether it is neither a repeat nor made of branches, nor a gold pair."""
+        return not (self.rule.get("repeat_of") or self.rule.get("branch_of") or self.is_gold)
+
+    @property
+    def is_gold(self) -> bool:
+        """Whether its better answer is known."""
+        return bool(self.rule.get("gold"))
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,10 @@ class Round:
         number = len(mine) + 1
         if number > self.task.num_pairs:
             return None
+        due = number * self.task.gold_share - sum(pair.is_gold for pair in mine)
+        gold = [pair for pair in self.pairs.values() if pair.is_gold and rater not in pair.raters] if due > 0 else []
+        if gold and rng.random() < max(due, 2 * self.task.gold_share):  # at no place that could be told beforehand
+            return Plan(gold[int(rng.integers(len(gold)))])
         repeated = {pair.rule["repeat_of"] for pair in mine if pair.rule.get("repeat_of")}
         if len(repeated) < int(self.task.repeats * number + 1e-9) and (again := self._to_repeat(mine, repeated, rater)):
             return Plan(again[int(rng.integers(len(again)))], again=True)

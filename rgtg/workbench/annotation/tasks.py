@@ -26,8 +26,8 @@ class Task:
     """What raters compare: prompts, columns as `--run` takes them, and how pairs are chosen.
 
     Each rater votes on `num_pairs` pairs of `num_answers` answers. `overlap` is the share of them that other raters see, too, `repeats` the
-    share that he sees again with the sides swapped; `reveal`: whether a vote is answered with what made the answers; `ranking`: whether more than
-    two answers are ranked, instead of naming the best one.
+    share that he sees again with the sides swapped, `gold_share` that of pairs whose better answer is known; `reveal`: whether a vote is answered
+    with what made the answers; `ranking`: whether more than two answers are ranked, instead of naming the best one.
     """
 
     title: str
@@ -41,6 +41,7 @@ class Task:
     rule: str = "uniform"
     overlap: float = 0.2
     repeats: float = 0.1
+    gold_share: float = 0.1
     reveal: bool = False
     ranking: bool = False
     id: str = ""
@@ -73,7 +74,7 @@ class Task:
             raise BadSettings("Two answers need no ranking.", f"Found {self.num_answers} answers at once.", "Choose three or four.", "task-ranking")
         if not 1 <= self.num_pairs <= MAX_PAIRS:
             raise BadSettings(f"A rater votes on 1 to {MAX_PAIRS:,} pairs.", f"Found {self.num_pairs}.", "", "task-num_pairs")
-        for name in ("overlap", "repeats"):
+        for name in ("overlap", "repeats", "gold_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadSettings("A share has to be between 0 and 1.", f"`{name}` is {getattr(self, name):g}.", "", f"task-{name}")
 

@@ -12,9 +12,11 @@ from rgtg.errors import BadSettings
 from rgtg.figures import share_words
 from rgtg.ratings.agreement import Agreement, agreement_of
 from rgtg.ratings.battles import CAUSES, Ballot, battles_of
+from rgtg.ratings.careless import Conduct
 from rgtg.ratings.leaderboard import LEAST_VOTES, RESAMPLES, Board, Effect, Place, leaderboard
 from rgtg.ratings.reward_models import Against, Scored, Share, against_people, lengths_to_read, preferences_of
 from rgtg.records import ModelRef, Run, mix_words
+from rgtg.workbench.voting.marks import RaterMarks, marks_words
 
 if TYPE_CHECKING:
     from rgtg.store.store import Store
@@ -29,7 +31,7 @@ Listen = Callable[[int, int], None]
 class Results:
     """Boards of the votes, as they are (`raw`) and at equal length of the answers (`adjusted`); `control_length` says which one ranks. The
     agreement of raters, the number of votes that stand, and how many of them gave no battle, by cause. `reward_models` is None as long as
-    their rewards were not read; `prompts` are those of the disagreements."""
+    their rewards were not read; `prompts` are those of the disagreements, `raters` says how each one votes."""
 
     raw: Board
     adjusted: Board
@@ -41,6 +43,7 @@ class Results:
     control_length: bool
     reward_models: tuple[Against, ...] | None = None
     prompts: tuple[tuple[str, str], ...] = ()
+    raters: tuple[Conduct, ...] = ()
 
     @property
     def board(self) -> Board:
@@ -60,7 +63,7 @@ class VoteResults:
     """The results of a database, computed once for each state of its votes; the rewards of an answer are read once. For several threads."""
 
     def __init__(self, store: Callable[[], "Store"], resamples: int | None = None):
-        self._store, self._resamples = store, resamples or RESAMPLES
+        self._store, self._resamples, self._marks = store, resamples or RESAMPLES, RaterMarks(store)
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] | None = None
         self._known: dict[Any, Any] = {}  # what was computed from these votes
@@ -119,7 +122,8 @@ class VoteResults:
         raw, adjusted = (leaderboard(battles, control, self._resamples) for control in (False, True))
         raters = {ballot.rater_id for ballot in ballots}
         counts = tuple(sorted(left_out.items()))
-        return Results(raw, adjusted, agreement_of(ballots, same_answers), len(ballots), len(raters), counts, by, False)
+        conduct = tuple(self._marks.conduct().values())
+        return Results(raw, adjusted, agreement_of(ballots, same_answers), len(ballots), len(raters), counts, by, False, raters=conduct)
 
 
 def results_of(
@@ -198,6 +202,8 @@ def sentences(results: Results) -> list[str]:
         lines.append(f"Effect of twice the length: {effect_words(results.adjusted.length)} log-odds{which}.")
     if board.careless:
         lines.append(f"Raters whose votes look like chance, and count less: {len(board.careless):,}.")
+    if words := marks_words(results.raters):
+        lines.append(f"{words}.")
     if board.triples:
         lines.append(f"Three settings that beat each other in a circle: {board.cycles:,} of {board.triples:,} triples.")
     if agreement.alpha is not None:
@@ -242,6 +248,14 @@ def model_rows(results: Results) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def conduct_row(one: Conduct) -> dict[str, Any]:
+    """How a rater votes, as plain values."""
+    return {
+        "rater": one.rater, "num_votes": one.num_votes, "gold": [one.num_gold - one.gold_failed, one.num_gold], "too_quick": one.num_quick,
+        "opposite_on_repeats": [one.num_opposite, one.num_repeats], "marks": one.marks,
+    }  # fmt: skip
+
+
 def _interval(name: str, share: Share | None) -> dict[str, float | None]:
     values = (share.value, share.low, share.high) if share else (None, None, None)
     return {key: None if value is None else round(value, 4) for key, value in zip((name, f"{name}_low", f"{name}_high"), values, strict=True)}
@@ -273,4 +287,5 @@ def as_json(results: Results) -> dict[str, Any]:
         for row, one in zip(model_rows(results), results.reward_models or (), strict=True)
     ]  # fmt: skip
     return {"by": results.by, "control_length": results.control_length, "num_votes": results.num_votes, "num_raters": results.num_raters,
-            "left_out": dict(results.left_out), "agreement": asdict(results.agreement), **board, "reward_models": models}  # fmt: skip
+            "left_out": dict(results.left_out), "raters": list(map(conduct_row, results.raters)),
+            "agreement": asdict(results.agreement), **board, "reward_models": models}  # fmt: skip

@@ -43,25 +43,27 @@ class Estimator:
 estimator = Estimator()
 
 
-def generate(runs: Sequence[Run], models: "Models", stop: Callable[[], bool]) -> "Generator[tuple[int, Event], None, None]":
+def generate(
+    runs: Sequence[Run], models: "Models", stop: Callable[[], bool], at_once: int | None = None
+) -> "Generator[tuple[int, Event], None, None]":
     """As `engine.generate`, wherever the GPU is."""
     import rgtg.engine
 
-    return _lent(runs, models, stop) if zero_gpu.ACTIVE else rgtg.engine.generate(runs, models, stop=stop)
+    return _lent(runs, models, stop, at_once) if zero_gpu.ACTIVE else rgtg.engine.generate(runs, models, stop, at_once)
 
 
 @zero_gpu.gpu(duration=lambda request: request["seconds"])
 def on_gpu(request: Message) -> Iterator[Message]:
-    """Generate {"runs", "models", "seconds"} on the GPU, and yield a message for every event."""
+    """Generate {"runs", "models", "seconds", "at_once"} on the GPU, and yield a message for every event."""
     from rgtg.engine import generate
 
     runs = [from_dict(Run, run) for run in request["runs"]]
-    for column, event in generate(runs, _models[tuple(request["models"])]):
+    for column, event in generate(runs, _models[tuple(request["models"])], at_once=request["at_once"]):
         values = {"run": event.run.plain()} if hasattr(event, "run") else asdict(event)
         yield {"column": column, "kind": type(event).__name__, "values": values}
 
 
-def _lent(runs: Sequence[Run], models: "Models", stop: Callable[[], bool]) -> "Generator[tuple[int, Event], None, None]":
+def _lent(runs: Sequence[Run], models: "Models", stop: Callable[[], bool], at_once: int | None) -> "Generator[tuple[int, Event], None, None]":
     """The events of `on_gpu`. Where it is stopped the GPU is given back at once, and each column ends as far as it came."""
     from rgtg.engine import Cost, Ended, Standardised, Working
 
@@ -69,7 +71,7 @@ def _lent(runs: Sequence[Run], models: "Models", stop: Callable[[], bool]) -> "G
     names = (models.base_lm.name, *models.reward_models)
     _models[names] = models
     estimated, started = estimator.estimate(runs, models), time.perf_counter()
-    request = {"runs": [run.plain() for run in runs], "models": list(names), "seconds": estimator.seconds(estimated)}
+    request = {"runs": [run.plain() for run in runs], "models": list(names), "seconds": estimator.seconds(estimated), "at_once": at_once}
     costs, alive = [Cost() for _ in runs], set(range(len(runs)))
     messages = on_gpu(request)
     try:

@@ -383,7 +383,8 @@ def test_a_pair_that_an_administrator_chose_is_gold_for_others_also_after_a_rest
         annotation.choose_gold(task.id, pair.id, ANN)
     say(annotation, task, pair, ANN, best=1)
     assert annotation.choose_gold(task.id, pair.id, ANN).is_gold and not other.is_gold
-    again = Round(task, workbench.store.annotation.pairs(task.id))
+    at = datetime.fromisoformat(workbench.store.comparison(pair.id).created_at).timestamp()
+    again = Round(task, workbench.store.annotation.pairs(task.id), Clock(at))
     assert [one.is_gold for one in again.pairs.values()] == [True, False]
     rng = np.random.default_rng(0)
     plans = []

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Sequence
 from types import ModuleType
@@ -16,9 +17,11 @@ os.environ["GRADIO_TEMP_DIR"] = os.path.join(
     os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir(), f"rgtg-gradio-{getattr(os, 'getuid', int)()}"
 )
 
+from rgtg.system import zero_gpu  # noqa: F401, I001  # before whatever imports torch
+
 import gradio as gr
 
-from pages import annotate, compare, data, guard, models, results, signing_in, theme, train
+from pages import annotate, compare, data, guard, health, models, results, signing_in, theme, train
 from pages import help as help_page
 from pages.hosts import Hosts
 from pages.unchanged import Pages
@@ -48,8 +51,9 @@ def build_app(workbench: Workbench) -> gr.Blocks:
         with demo if page is PAGES[0] else demo.route(page.TITLE, page.TITLE.lower(), show_in_navbar=False):
             gr.Navbar(visible=False)  # the header has the links
             page.build(workbench, LINKS)
-            theme.foot(page.TITLE, FOOT_LINKS)
+            theme.foot(page.TITLE, FOOT_LINKS, workbench.settings.public or bool(workbench.settings.votes_dataset))
             signing_in.button()
+    health.tell(demo, workbench)
     return demo.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
 
 
@@ -61,7 +65,7 @@ def launch_settings(settings: Settings, address: str = "127.0.0.1") -> dict:
         "share": False, "mcp_server": False, "allowed_paths": [], "blocked_paths": _blocked(settings), "strict_cors": True,
         "enable_monitoring": False, "num_workers": 0, "max_threads": MAX_THREADS,
         "max_file_size": guard.MAX_PUBLIC_UPLOAD if settings.public else guard.MAX_UPLOAD,
-        "app_kwargs": {"lifespan": guard.lifespan(hosts, settings)},
+        "app_kwargs": {"lifespan": health.lifespan(guard.lifespan(hosts, settings))},
     }  # fmt: skip
     return shared | ({"show_error": False, "state_session_capacity": 500} if settings.public else {"show_error": True})
 
@@ -91,7 +95,17 @@ def main() -> None:
         parser.error(str(error))
     workbench = Workbench(settings, base_lms=args.base_lm, reward_models=args.reward_model)
     workbench.start_loading()
-    build_app(workbench).launch(server_name=args.host, server_port=args.port, **launched)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        build_app(workbench).launch(server_name=args.host, server_port=args.port, **launched)
+    finally:
+        workbench.close()
+
+
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM is how a Space is put to sleep: what is stored is copied out before the process ends. A second one ends it at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

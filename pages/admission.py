@@ -23,7 +23,8 @@ from rgtg.workbench.workbench import Workbench
 
 HEAVY = frozenset({  # handlers that compute for a second or more where a comparison or a database is large
     "compare.measure", "compare.open_another", "copying.copy", "data.look", "data.save_html", "exchanging.look_in", "exchanging.take_in",
-    "exchanging.write_out", "history.find", "making.try_it", "results.choose", "results.save", "results.save_one", "theory.drag", "voting.export",
+    "exchanging.write_out", "history.find", "making.try_it", "results.choose", "results.load", "results.save", "results.save_one", "theory.drag",
+    "voting.export",
 })  # fmt: skip
 AT_ONCE, MAX_WAITING, PATIENCE_S = 2, 12, 15.0
 UNREAD_S = 10.0  # an answer that nobody fetched for so long has no listener
@@ -79,7 +80,7 @@ _SLOTS: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
 
 @contextmanager
 def computing(name: str, workbench: Workbench | None) -> Iterator[None]:
-    """Around a handler that is no generator: a slot, if it is one of HEAVY and the server is public. Raises TooMany."""
+    """Around a handler, or a part of one: a slot, if it is one of HEAVY and the server is public. Raises TooMany."""
     if workbench is None or not workbench.settings.public or name not in HEAVY:
         yield
         return

@@ -36,6 +36,7 @@ TITLE = "Annotate"
 PATIENCE = 2.0  # seconds that a request for pairs waits for one; the page then asks again
 LAST = 3  # votes that a page which is opened again can take back
 NOT_REACHED = "What was exported or backed up before, and reward models trained on it, still have them."
+COPIES_TOO = " The private copies of this server's votes are written again without them, within minutes."
 
 
 def build(workbench: Workbench, pages: theme.Links) -> None:
@@ -91,7 +92,7 @@ class _Page:
         version, text = self.annotation.guidelines.current()
         voted = self.annotation.voted(task.id, visitor, LAST)
         value = {
-            "task": {"id": task.id, "title": task.title, "num_pairs": task.num_pairs, "num_answers": task.num_answers},
+            "task": {"id": task.id, "title": task.title, "num_pairs": task.num_pairs, "num_answers": task.num_answers, "ranking": task.ranking},
             "progress": self._progress(task.id, visitor), "reasons": REASONS, "guidelines": {"version": version, "text": text},
             "may_change": administers(self.workbench.settings, request), "nickname": nickname_of(request.cookies.get("rgtg_nickname", "")),
             "done": [{"pair": self._pair(pair, visitor), **self._stands(task, pair, visitor)} for pair in voted],
@@ -254,6 +255,7 @@ class _Page:
             visitor, task_id = visitor_of(self.workbench, request), read_id(payload(event).get("task"), "task")
             erased = self.annotation.erase(visitor)
             words = f"Deleted: {erased['votes']} votes, revisions included, and {erased['marks']} marks. {NOT_REACHED}"
+            words += COPIES_TOO if self.workbench.settings.votes_dataset else ""
             return json.dumps({"erased": words, "progress": self._progress(task_id, visitor), "at": secrets.token_hex(4)})
 
         return erase

@@ -300,7 +300,8 @@ class _Page:
                 draft_values = read_json(draft or "{}", "page as it was left")
                 comparison_id = request.query_params.get("comparison") or (not job_id and draft_values.get("comparison"))
                 if comparison_id:
-                    updates |= self._reopened(opened(self.workbench, request, comparison_id), visitor_of(self.workbench, request))
+                    with admission.computing("compare.open_another", self.workbench):
+                        updates |= self._reopened(opened(self.workbench, request, comparison_id), visitor_of(self.workbench, request))
                 elif job_id:
                     return updates | self._line_up(read_id(job_id, "training"))
             except RgtgError as error:

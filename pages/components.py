@@ -220,7 +220,7 @@ class Download(Drawn):
 class AnnotateView(Drawn):
     """Pairs to vote on and the vote before; the value is what the page begins with, or the answer to an event.
 
-    Events, each with the `task`: `vote` {comparison, verdict, best, vote_id, strength, reasons, comment, dwell_ms, broken}, `undo`
+    Events, each with the `task`: `vote` {comparison, verdict, best, vote_id, strength, reasons, comment, dwell_ms, broken, ranking}, `undo`
     {comparison, vote_id}, `mark` {comparison, trace, start, end, label, vote_id}, `consent`, `erase`, `guidelines` {text},
     `gold` {comparison}."""
 

@@ -31,7 +31,7 @@ class Copying:
         def copy(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
             comparison = opened(self.workbench, request, sent.get("comparison"))
-            if (form := sent.get("form")) not in FORMS:
+            if not isinstance(form := sent.get("form"), str) or form not in FORMS:
                 raise BadSettings("A comparison cannot be copied in that form.", f"There are: {', '.join(FORMS)}.", "Choose one.", "copy-as")
             return FORMS[form](comparison, address_in(self.workbench.library))
 

@@ -12,7 +12,7 @@ from pages import ids, theme
 from pages.components import Download, Drawn, Words
 from pages.exchanging import Exchanging
 from pages.handlers import NO_EVENT, Handler, guarded, payload, read_id
-from pages.history import VERDICTS, History, HistoryList
+from pages.history import History, HistoryList
 from pages.signing_in import administers
 from pages.streaming import column_title
 from pages.theme import Links
@@ -116,12 +116,17 @@ class _Page:
 
 
 def _vote(vote: Vote, looked: Looked, me: str | None) -> dict[str, Any]:
-    letters = {trace.id: trace.column for trace in looked.comparison.traces}
-    words = f"{letters.get(vote.best_trace_id or '', '?')} is best" if vote.verdict == "best" else VERDICTS.get(vote.verdict, vote.verdict)
     rater = "you" if vote.rater_id == me else f"rater {(vote.rater_id or '')[:6]}"
     facts = [f"strength {vote.strength}" if vote.strength else "", ", ".join(vote.reasons), vote.comment, looked.left_out.get(vote.id, "")]
     excluded = looked.exclusions.get(vote.id, {}).get("")
-    return {"vote": vote.id, "words": words, "rater": rater, "at": vote.created_at, "facts": " · ".join(filter(None, facts)), "excluded": excluded}
+    return {
+        "vote": vote.id,
+        "words": looked.words(vote),
+        "rater": rater,
+        "at": vote.created_at,
+        "facts": " · ".join(filter(None, facts)),
+        "excluded": excluded,
+    }
 
 
 def _pair(pair: Any, looked: Looked) -> dict[str, Any]:

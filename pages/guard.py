@@ -38,6 +38,7 @@ FAILED = ("The request could not be answered.", "It may ask for something that t
 
 API = "/gradio_api/"
 FILE = "file="
+FILES = ("/assets/", "/static/", "/svelte/")  # of Gradio, a hundred to a page
 # What the pages and a client in Python ask of Gradio. The rest stays shut: it fetches addresses, calls server functions, records, edits.
 ROUTES = re.compile(
     r"(?:queue/(?:join|data)|call/(?:v2/)?[^/]+(?:/[^/]+)?|heartbeat/[^/]+|upload(?:_progress)?|cancel|reset|info|startup-events|theme\.css"
@@ -97,7 +98,7 @@ class Guard:
     def _count(self, path: str, scope: MutableMapping[str, Any]) -> str:
         """Count a request until it ends, under the name that is returned. Raises Refused where its address asks for more than is answered."""
         try:
-            return self._crowd.begun(scope) if self._crowd is not None and path.startswith(API) else ""
+            return self._crowd.begun(scope) if self._crowd is not None and not path.startswith(FILES) else ""
         except TooMany as often:
             raise Refused(429, often.wrong, often.found, often.do) from None
 
@@ -268,6 +269,8 @@ def lifespan(hosts: Hosts, settings: Settings) -> Callable[[Any], AbstractAsyncC
     @asynccontextmanager
     async def guarded(app: Any) -> AsyncIterator[None]:
         app.middleware_stack = Guard(app.middleware_stack, hosts, settings, signing_in.session_of(app))
+        if settings.public and settings.admins and (missing := signing_in.what_is_missing()):
+            log.warning("nobody administers this server, as nobody can sign in: %s", missing)
         sweeping = asyncio.create_task(_sweep())
         try:
             yield

@@ -9,7 +9,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from operator import is_
 from typing import Any, TypeVar
 
@@ -84,8 +84,10 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
             @functools.wraps(fn)
             def stream(*args: Any, **kwargs: Any) -> Any:
                 answers: Any = iter(())
+                slot = ExitStack()  # may be left in another thread than it was entered in
                 try:
                     _admit(name, workbench)
+                    slot.enter_context(admission.computing(name, workbench))
                     answers = fn(*args, **kwargs)
                     for answer in answers:
                         yield sendable(answer)
@@ -95,6 +97,7 @@ def guarded(doing: str, workbench: Workbench | None) -> Callable[[Fn], Fn]:
                     raise _as_screen_error(error, doing) from None
                 finally:
                     getattr(answers, "close", bool)()  # a tab that was closed ends the work
+                    slot.close()
 
             return stream
 

@@ -69,6 +69,7 @@ KEYS = (
 )
 ANNOTATE_KEYS = (
     ("1 … 4, T, N, S, U", "Vote, as on Compare; U goes back through the pairs"),
+    ("1 … 4, =, Enter", "Where answers are ranked: the best first, = for equally good, Enter when done; the others count as worse"),
     ("J K L, 5 … 9, C", "Of the vote before: how sure, why, a comment"),
     ("← → ↑ ↓, Shift", "Select tokens of the answers"),
     ("G, X, W", "Mark the selected tokens: good, bad, wrong from here"),

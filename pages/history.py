@@ -13,14 +13,13 @@ from pages.components import Drawn
 from pages.handlers import ID, NO_EVENT, Handler, guarded, payload, read_text
 from pages.visitors import handle_of, visitor_of
 from rgtg.errors import BadSettings
-from rgtg.records import Vote, new_id
+from rgtg.records import new_id
 from rgtg.workbench.past import ME
 from rgtg.workbench.workbench import Workbench
 
 PAGE = 40  # comparisons that are sent at a time
 MAX_SEARCH, MAX_NAME, MAX_PROMPT = 500, 300, 300  # characters
 VOTED = {"": None, "yes": True, "no": False, ME: True}
-VERDICTS = {"tie": "tie", "all_bad": "all bad", "skip": "skipped"}
 
 
 class HistoryList(Drawn):
@@ -77,22 +76,14 @@ class History:
 
     def _words(self, entry: Any) -> dict[str, Any]:
         answers = [[answer.letter, answer.method, list(answer.models[1:]), answer.text] for answer in entry.answers]
-        vote = vote_words(entry.vote, entry.best_letter)
         facts = {"comparison": handle_of(self.workbench, entry.id), "at": entry.created_at, "prompt": entry.prompt[:MAX_PROMPT], "answers": answers}
-        return facts | {"vote": vote, "votes": entry.num_votes}
+        return facts | {"vote": entry.words, "votes": entry.num_votes}
 
     def _filters(self, visitor: Any) -> dict[str, Any]:
         names = self.workbench.past.filters(visitor)
         raters = [[rater, f"rater {rater[:6]} · {count}"] for rater, count in names.raters if rater != names.me]
         num = self.workbench.past.num() if visitor.reads_all else None
         return {"methods": list(names.methods), "models": list(names.models), "raters": raters, "num": num}
-
-
-def vote_words(vote: Vote | None, best_letter: str) -> str:
-    """ "A is best", "tie", …; "" without a vote."""
-    if vote is None:
-        return ""
-    return f"{best_letter} is best" if vote.verdict == "best" else VERDICTS.get(vote.verdict, vote.verdict)
 
 
 def _read(sent: dict, name: str, limit: int) -> str:

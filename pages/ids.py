@@ -75,6 +75,7 @@ COMPARISONS = "comparisons"  # the same inside
 HELP = "help"  # #methods, #rewards, #objectives, #glossary, #keys, and #methods-<key> and so on
 TOY = "toy"  # #theory, #toy-now, #toy-loss, #toy-<prefix>
 FOOT = "foot"
+VOTES_COPIED = "votes-copied"  # in it, on a server; above the page, where votes are not safe, #server-notice
 SIGN_IN = "sign-in"
 
 

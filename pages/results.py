@@ -94,7 +94,7 @@ class _Page:
         def save(event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
             form, part = sent.get("format"), sent.get("table")
-            if form not in FILES or part not in PARTS:
+            if not isinstance(form, str) or not isinstance(part, str) or form not in FILES or part not in PARTS:
                 raise BadSettings("The results cannot be saved in that form.", "", "Choose another one.", "results-format")
             for _ in self.votes.reading():
                 pass

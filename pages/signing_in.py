@@ -5,7 +5,6 @@ button is built and no account is believed.
 """
 
 import importlib.util
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -17,7 +16,6 @@ from gradio.utils import get_space
 from pages import ids
 from rgtg.config import Settings
 
-log = logging.getLogger(__name__)
 CONFIGURED = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")  # the secret signs the session, too
 LIBRARIES = ("authlib", "itsdangerous")  # of gradio[oauth]
 Session = Callable[[MutableMapping[str, Any]], Awaitable[Mapping[str, Any]]]  # what the session of a request's scope holds
@@ -32,12 +30,16 @@ class Account(NamedTuple):
 
 def is_configured() -> bool:
     """Whether people can sign in: on a Space with `hf_oauth: true`, where the libraries for it are installed."""
-    if get_space() is None or not all(os.environ.get(name) for name in CONFIGURED):
-        return False
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        log.warning("nobody can sign in: %s missing; install gradio[oauth]", " and ".join(missing))
-    return not missing
+    return not what_is_missing()
+
+
+def what_is_missing() -> str:
+    """Why nobody can sign in; "" where people can."""
+    if get_space() is None:
+        return "this is not a Space"
+    unset = [name for name in CONFIGURED if not os.environ.get(name)]
+    missing = [name for name in LIBRARIES if not unset and importlib.util.find_spec(name) is None]
+    return f"{', '.join(unset)} not set, see `hf_oauth`" if unset else "gradio[oauth] is not installed" if missing else ""
 
 
 def button() -> gr.LoginButton | None:

@@ -12,7 +12,7 @@ STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
     "stream.js", "core.js", "tokens.js", "inspector.js", "errors.js", "mixing.js", "roles.js", "forms.js", "presets.js", "places.js", "outbox.js",
     "vote.js", "sweep.js", "train.js", "models.js", "making.js", "help.js", "theory.js", "by_hand.js", "others.js", "history.js", "data.js",
-    "exchange.js", "results.js", "annotate_text.js", "annotate.js", "annotate_task.js",
+    "exchange.js", "results.js", "health.js", "annotate_text.js", "annotate_rank.js", "annotate.js", "annotate_task.js",
 )  # fmt: skip
 STYLES = ("style.css", "errors.css", "sweep.css", "history.css", "rooms.css", "results.css", "annotate.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
@@ -44,13 +44,14 @@ def header(active: str, pages: Links) -> gr.HTML:
     return _links('<h1>rgtg</h1><nav aria-label="Pages">', active, pages, ids.HEADER)
 
 
-def foot(active: str, pages: Links) -> gr.HTML:
-    """The foot: links to the pages that are not in the header."""
-    return _links('<nav aria-label="More">', active, pages, ids.FOOT)
+def foot(active: str, pages: Links, reports: bool = False) -> gr.HTML:
+    """The foot: links to the pages that are not in the header, and how far votes are copied out, where the server `reports` that (health.js)."""
+    copied = f'<span id="{ids.VOTES_COPIED}"></span>' if reports else ""
+    return _links(f'{copied}<nav aria-label="More">', active, pages, ids.FOOT, "rgtg.health(element)" if reports else None)
 
 
-def _links(start: str, active: str, pages: Links, elem_id: str) -> gr.HTML:
+def _links(start: str, active: str, pages: Links, elem_id: str, script: str | None = None) -> gr.HTML:
     links = "".join(
         f'<a href="{html.escape(address)}"{" aria-current=page" if title == active else ""}>{html.escape(title)}</a>' for title, address in pages
     )
-    return gr.HTML(f"{start}{links}</nav>", elem_id=elem_id, apply_default_css=False, js_on_load=None)
+    return gr.HTML(f"{start}{links}</nav>", elem_id=elem_id, apply_default_css=False, js_on_load=script)

@@ -78,7 +78,8 @@ class _Page:
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
             self.models = Words("", elem_id=ids.MODEL_STATUS)
-        with gr.Row(elem_classes=["room", "train-top"]):
+        shown = not workbench.settings.public  # to strangers nothing of it is
+        with gr.Row(visible=shown, elem_classes=["room", "train-top"]) as top:
             with gr.Column(min_width=0):
                 self.form = TrainForm(fields=option_fields(workbench), elem_id=ids.TRAIN_FORM)
                 with gr.Row(elem_classes=["go-row"]):
@@ -87,7 +88,7 @@ class _Page:
                     self.status = Words("", live=True, elem_id=ids.TRAIN_STATUS)
             with gr.Column(min_width=0, elem_classes=["panel"]):
                 self.data = DataView(elem_id=ids.DATA_VIEW)
-        with gr.Row(elem_classes=["room", "train-low"]):
+        with gr.Row(visible=shown, elem_classes=["room", "train-low"]) as low:
             with gr.Column(min_width=0, elem_classes=["panel"]):
                 self.jobs = JobList(elem_id=ids.JOB_LIST)
             with gr.Column(min_width=0):
@@ -100,6 +101,7 @@ class _Page:
                         self.lengths = Lengths(elem_id=ids.LENGTHS)
                 with gr.Column(visible=False, elem_id="curve-box", elem_classes=["plot-box"]) as self.curve_box:
                     self.curve = gr.Plot(show_label=False, container=False, elem_id=ids.TRAINING_CURVE)
+        self.rows = [] if shown else [top, low]
         self.sent = gr.State({})  # what was sent last, so that only what changed is sent
         self.timer = gr.Timer(EVERY, active=False)
 
@@ -107,7 +109,7 @@ class _Page:
         drawn = [self.jobs, self.job, self.curve_box, self.curve, self.report_box, self.report, self.accuracy, self.lengths]
         drawn += [self.status, self.sent, self.timer]
         own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-        opened = blocks.load(self._load(), None, [self.form, self.models, *drawn], **own)
+        opened = blocks.load(self._load(), None, [self.form, self.models, *self.rows, *drawn], **own)
         opened.success(self._look(asked=False), self.form, self.data, **own)
         # two handlers: of an update that a generator yields, Gradio's page may take what the next yield leaves of it
         self.form.chosen(self._named(), self.form, self.form, trigger_mode="always_last", **own)
@@ -125,7 +127,7 @@ class _Page:
         @guarded("Opening the page", self.workbench)
         def load(request: gr.Request) -> dict[Any, Any]:
             starts = self.trainings.starts()
-            updates: dict[Any, Any] = {self.models: self.workbench.status().text}
+            updates: dict[Any, Any] = {self.models: self.workbench.status().text} | {row: gr.update(visible=True) for row in self.rows}
             form: dict[str, Any] = {"source": VOTES, "path": "", "start": starts[0].name if starts else "", "training": {}}
             choices = [[m.name, f"{m.name} ({', '.join(filter(None, (KINDS[m.kind], m.mark)))})"] for m in starts]
             try:

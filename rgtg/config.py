@@ -17,6 +17,7 @@ CHECKOUT = (ROOT / "app.py").is_file()  # else it is installed, and what ships l
 DATA_DIR = ROOT / "data" if CHECKOUT else Path(__file__).resolve().parent / "data"
 STARTER_DIR, PROMPTS_DIR, PRESETS_DIR = DATA_DIR / "starter", DATA_DIR / "prompts", DATA_DIR / "presets"
 LOCAL_DIR = DATA_DIR / "local" if CHECKOUT else Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "rgtg"
+SPACE_DIR = Path.home() / ".rgtg"  # on a Space: neither below the working directory nor temporary, both of which may be served
 _REPOSITORY = r"[\w.-]{1,96}/[\w.-]{1,96}"  # of the Hub
 MAX_COLUMNS = 6
 COLUMN_NAMES = "ABCDEFGHIJKL"
@@ -137,7 +138,7 @@ class Settings:
         RGTG_MEMORY_BUDGET_GB, RGTG_TIME_BUDGET_S, RGTG_DEADLINE_S and a Space's SPACE_HOST, overridden by `changes` that are not None.
         Raises BadSettings."""
         values: dict[str, Any] = {
-            "data_dir": Path(os.environ.get("RGTG_DATA_DIR") or cls.data_dir),
+            "data_dir": Path(os.environ.get("RGTG_DATA_DIR") or (SPACE_DIR if os.environ.get("SPACE_ID") else cls.data_dir)),
             "public": (os.environ.get("RGTG_PUBLIC") or ("1" if os.environ.get("SPACE_ID") else "0")) != "0",
             "admins": _listed(os.environ.get("RGTG_ADMINS", "")),
             "allowed_models": tuple(map(_pinned, _listed(os.environ.get("RGTG_MODELS", "")))),

@@ -153,6 +153,7 @@ def _integer_ticks(highest: int) -> dict[str, int]:
 def _layout(title: str) -> go.Layout:
     axis = {"gridcolor": "rgba(136,136,136,0.18)", "zerolinecolor": "rgba(136,136,136,0.55)", "linecolor": "rgba(136,136,136,0.4)", "color": MID_GREY}
     return go.Layout(
+        template="none",  # every property in use is set here; Plotly's own template has 6 KB and doubles the time of a drawing
         height=HEIGHT,
         margin={"l": 44, "r": 44, "t": 8, "b": 34},
         paper_bgcolor="rgba(0,0,0,0)",
@@ -161,7 +162,7 @@ def _layout(title: str) -> go.Layout:
         showlegend=False,
         hovermode="closest",
         xaxis=axis | {"title": {"text": "token", "standoff": 4}, "zeroline": False, "tickformat": "d"},
-        yaxis=axis | {"title": {"text": title, "standoff": 4}},
+        yaxis=axis | {"title": {"text": title, "standoff": 4}, "automargin": True},
     )
 
 

@@ -238,8 +238,8 @@ class Comparison:
 class Vote:
     """A rater's verdict on the traces in `seen_trace_ids`. It is never edited: a change of mind is a new vote.
 
-    `best_trace_id` is set only with `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1. The client makes the `id`: the same id with the
-    same content is one vote. `revision` counts a rater's votes on the comparison."""
+    `best_trace_id` is set only with `best`; `strength` 1, 2, 3 means margin 0, 1/2, 1; `ranking` has levels of answers, best first. The client
+    makes the `id`: same id and content are one vote. `revision` counts a rater's votes on the comparison."""
 
     id: str
     comparison_id: str
@@ -254,6 +254,7 @@ class Vote:
     dwell_ms: int | None = None
     revision: int = 0
     created_at: str = ""
+    ranking: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -272,8 +273,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Pair:
-    """Preference between two responses to one prompt, derived from a vote and never stored. `num_common` is the number of leading tokens
-    that both share by construction: the branch position, 0 for two independent answers."""
+    """Preference between two responses, derived from a vote and never stored; both share `num_common` leading tokens by construction."""
 
     prompt: str
     chosen: str

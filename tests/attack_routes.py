@@ -15,7 +15,6 @@ FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 FILE = b'--x\r\nContent-Disposition: form-data; name="files"; filename="../../x.py"\r\n\r\nevil\r\n--x--\r\n'
 GET, POST = "GET", "POST"
 ALLOWED = {200, 206, 301, 302, 304, 307, 400, 401, 403, 404, 405, 408, 411, 413, 415, 416, 417, 422, 426, 429, 431}
-OPEN_TO_ALL = ("page", "method HEAD", "method OPTIONS", "asset")  # what is answered
 
 
 def requests(known: "Known") -> dict[str, tuple[str, str, Any, dict[str, str]]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-FIELDS = (  # of the events of all pages
+FIELDS = (  # of the events of all pages but `path`: with that Gradio takes an event for a file, and refuses it before a handler is asked
     "text", "comparison", "vote_id", "verdict", "best", "seen", "trace", "index", "token_id", "position", "task", "strength", "reasons", "comment",
-    "dwell_ms", "broken", "start", "end", "label", "model", "place", "kind", "sure", "path", "columns", "ties", "formats", "types", "key", "title",
+    "dwell_ms", "broken", "start", "end", "label", "model", "place", "kind", "sure", "columns", "ties", "formats", "types", "key", "title",
     "weights", "seeds", "measure", "job", "reward", "prompt", "response", "by", "control_length", "format", "table", "name", "have", "rejected",
     "reason", "vote", "search", "method", "rater", "since", "until", "before", "limit", "form", "content", "file", "rewards", "q", "token", "value",
 )  # fmt: skip
@@ -60,6 +60,17 @@ def in_settings(make: Callable[[Known], Any]) -> Callable[[Known], Tried]:
     return tried
 
 
+def of_a_run(**changes: Any) -> Callable[[Known], Tried]:
+    """A prompt, settings and columns that are right in all but these fields."""
+
+    def tried(known: Known) -> Tried:
+        fields = {"base_lm": known.base_lm, "columns": 6, "seed": 1, "lock": True, "temperature": 1.0, "top_k": 10, "top_p": 1.0, "max_new_tokens": 4}
+        fields |= {"method": "pargs", "params": {}, "weights": "0, 1", "seeds": 1, **changes}
+        return Tried(json.dumps(fields), {"text": "the food was", "weights": "0, 1", "seeds": 1, **changes})
+
+    return tried
+
+
 def of_ann(known: Known, handle: str) -> Tried:
     """An event that is right in all but who sends it."""
     event = {
@@ -104,6 +115,7 @@ ATTACKS: dict[str, Callable[[Known], Tried]] = {
     "SQL": everywhere("' OR 1=1; DROP TABLE votes; --"),
     "header injection": everywhere("x\r\nSet-Cookie: rgtg_rater=eve\r\n\r\n"),
     "path": of_known(lambda known: str(known.canary)),
+    "path in the event": lambda known: Tried(str(known.canary), {"path": str(known.canary), "columns": "", "ties": ""}),
     "path upwards": of_known(lambda known: "../" * 12 + str(known.canary).lstrip("/")),
     "path, encoded": of_known(lambda known: "%2e%2e%2f" * 12 + "etc%2fpasswd"),
     "path of the database": of_known(lambda known: str(known.canary.parent / "rgtg.db")),
@@ -124,6 +136,11 @@ ATTACKS: dict[str, Callable[[Known], Tried]] = {
     "model by URL": in_settings(lambda known: f"http://127.0.0.1:{known.port}/model"),
     "model upwards": in_settings(lambda known: "../../etc"),
     "model that is a list": in_settings(lambda known: ["x"]),
+    "guide by path": of_a_run(reward_model="/etc"),
+    "guide of the Hub": of_a_run(reward_model="eve/evil", guides=[["eve/evil@" + "0" * 40, 1.0], ["../..", 1.0]]),
+    "guides without end": of_a_run(guides=[["full", 1.0]] * 400, combine="sum"),
+    "work without end": of_a_run(method="best-of-n", params={"n": 64}, max_new_tokens=1024, top_k=200, weights=",".join(["1"] * 50), seeds=50),
+    "method that is none": of_a_run(method="__class__", params={"__class__": 1}),
     "another's, by id": lambda known: of_ann(known, known.comparison),
     "another's, wrong token": lambda known: of_ann(known, f"{known.comparison}.{'0' * 32}"),
     "another's, odd token": lambda known: of_ann(known, f"{known.comparison}.{'é' * 32}"),

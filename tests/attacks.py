@@ -1,4 +1,4 @@
-"""What strangers with curl get from a public server: `python -m tests.attacks [--route-only] [handler …]`.
+"""What strangers with curl get from a public server: `python -m tests.attacks [--no-routes] [handler …]`.
 
 Starts `app.py` in public mode as a process of its own, has Ann make a comparison and vote on it, and lets Eve try every handler with every
 attack of `attack_values`, then every route of `attack_routes`. Prints the table handler × attack × answer: `r` refused in words, `a` answered,
@@ -9,6 +9,7 @@ request to another server, an answer that took too long, a stored row that was c
 import http.client
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -66,7 +68,9 @@ class Answer:
 
     @property
     def mark(self) -> str:
-        return "r" if self.refused or self.status >= 400 or '\\"refused\\"' in self.text else "a"
+        """`r` where it was refused, by an error or in the words of an answer."""
+        in_words = '\\"refused\\"' in self.text or ('\\"pairs\\": [], \\"at\\"' in self.text and '\\"note\\": \\"\\"' not in self.text)
+        return "r" if self.refused or self.status >= 400 or in_words else "a"
 
 
 @dataclass
@@ -133,7 +137,7 @@ class Server:
         """Note each rule that an answer broke."""
         signs = {
             "Traceback": "a stack trace", CANARY: "the content of a file", "root:x:0": "the content of a file", SECRET: "another's words",
-            str(ROOT): "a path of the server",
+            str(ROOT): "a path of the server", "(reference ": "an exception that nobody expected",
         }  # fmt: skip
         for sign, means in signs.items():
             if sign in answer.text:
@@ -274,7 +278,9 @@ def stored(server: Server) -> dict[str, str]:
     return {comparison.id: repr((comparison, votes)) for comparison, votes in store.facts() if comparison.prompt == SECRET}
 
 
-def try_handlers(server: Server, known: Known, found: dict[int, tuple[str, int]], only: tuple[str, ...] = ()) -> dict[str, dict[str, str]]:
+def try_handlers(
+    server: Server, known: Known, found: dict[int, tuple[str, int]], only: tuple[str, ...], attacks: tuple[str, ...]
+) -> dict[str, dict[str, str]]:
     """Every handler with every attack; handler -> attack -> mark."""
     table: dict[str, dict[str, str]] = {}
 
@@ -293,7 +299,7 @@ def try_handlers(server: Server, known: Known, found: dict[int, tuple[str, int]]
         row = table.setdefault(name, {})
         row[attack] = max(row.get(attack, ""), answer.mark) if attack in row else answer.mark
 
-    jobs = [(number, name, inputs, attack) for number, (name, inputs) in found.items() for attack in ATTACKS if not only or name in only]
+    jobs = [(number, name, inputs, attack) for number, (name, inputs) in found.items() for attack in attacks if not only or name in only]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(one, jobs))
     return table
@@ -309,7 +315,7 @@ def print_table(table: dict[str, dict[str, str]], names: list[str], about: str) 
         print(handler.ljust(width), *(f"{row.get(name, '-'):>2}" for name in names))
 
 
-def attack(only: tuple[str, ...] = (), routes: bool = True) -> list[str]:
+def attack(only: tuple[str, ...] = (), routes: bool = True, attacks: tuple[str, ...] = tuple(ATTACKS)) -> list[str]:
     """Try everything, print the tables; what broke a rule."""
     from attack_routes import try_routes
 
@@ -320,8 +326,8 @@ def attack(only: tuple[str, ...] = (), routes: bool = True) -> list[str]:
         before = stored(server)
         assert len(before) == 1 and "verdict='best'" in "".join(before.values()), "Ann's comparison and her vote are stored"
         server.problems += [f"{name}: no row in ROWS, or a row without a handler" for name in sorted(missing)]
-        table = try_handlers(server, known, found, only)
-        print_table(table, list(ATTACKS), "handler × attack")
+        table = try_handlers(server, known, found, only, attacks)
+        print_table(table, list(attacks), "handler × attack")
         if routes:
             tried = try_routes(server, known)
             print_table({name: {"answer": mark} for name, mark in tried.items()}, ["answer"], "routes")
@@ -330,8 +336,10 @@ def attack(only: tuple[str, ...] = (), routes: bool = True) -> list[str]:
         server.problems += [f"another server was asked: {line!r}" for line in server.heard]
         if server.request("GET", "/").status != 200:
             server.problems.append("the server no longer answers")
-        traces = server.log.read_text(errors="replace").count("Traceback")
-        print(f"\n{sum(map(len, table.values())):,} calls; {traces} exceptions in the log; {len(server.problems)} problems")
+        print(f"\n{sum(map(len, table.values())):,} calls; {len(server.problems)} problems. Exceptions in the log:")
+        lines = server.log.read_text(errors="replace").splitlines()
+        kinds = Counter(line[:110] for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line))
+        print(*(f"{number:5} {kind}" for kind, number in kinds.most_common(12)), sep="\n")
         return server.problems
 
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,11 +32,43 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def libraries_stay() -> None:
+    """As above, of what a module imported at first use: what is frozen is not looked through again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def trusted_folders() -> Iterator[None]:
     """The folders that tests write are not tried in a child process, which takes seconds to start; test_admission does that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rgtg.models.loading.admit", lambda title, folder: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_database() -> Iterator[None]:
+    """Hundreds of tests begin with an empty database: it is migrated once (20 ms), then copied with a key of its own. What test_schema does
+    to migrations, and every process that is started, goes through them."""
+    import sqlite3
+
+    from rgtg.store import connection, schema
+
+    empty: list[sqlite3.Connection] = []
+
+    def migrated(conn: sqlite3.Connection, known: object = schema.migrations) -> None:
+        if known is not schema.migrations or conn.execute("SELECT 1 FROM sqlite_master").fetchone():
+            return schema.migrate(conn, known)
+        if not empty:
+            empty.append(sqlite3.connect(":memory:", check_same_thread=False))
+            schema.migrate(empty[0])
+        empty[0].backup(conn)
+        with conn:
+            conn.execute("UPDATE meta SET value = ? WHERE key = 'rater_key'", (f'"{uuid.uuid4().hex}"',))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, "migrate", migrated)
         yield
 
 

@@ -1,11 +1,12 @@
 """Raters with known strengths, ties, a position bias and some who vote by chance; run as a script it prints how good the intervals are.
 
-python -m tests.simulated_raters [--seeds 200] [--first 1000] [--rule-seeds 40]
+python -m tests.simulated_raters [--seeds 200] [--first 1000] [--rule-seeds 40] [--weight-seeds 40]
 """
 
 import argparse
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -66,6 +67,39 @@ def votes_saved(uniform: np.ndarray, informative: np.ndarray) -> float:
     return float(1 - np.exp(np.log(uniform / informative).mean() / slope))
 
 
+def shown_by_disagreement(seed: int, num_prompts: int = 2000) -> tuple[float, float, float]:
+    """Share of the prompts on which people prefer a to b: the truth, of the votes as they are, and weighted by the probability of their pair.
+
+    Three answers a prompt, of which the `disagreement` rule shows two. Four reward models see their quality with noise, and so they disagree more
+    often where answers are alike, and votes are close to chance.
+    """
+    rng, names, pairs = np.random.default_rng(seed), ["a", "b", "c"], [("a", "b"), ("a", "c"), ("b", "c")]
+    truth, battles = [], []
+    for number in range(num_prompts):
+        quality = rng.normal([0.8, 0.0, 0.0], 2.0)
+        truth.append(1 / (1 + np.exp(quality[1] - quality[0])))
+        seen = quality + rng.normal(0.0, 1.0, (4, 3))
+        rewards = {name: {f"model {m}": float(seen[m, i]) for m in range(4)} for i, name in enumerate(names)}
+        (left, right), probability = next_pair("disagreement", names, [], rng, rewards, pairs)
+        chance = 1 / (1 + np.exp(quality[names.index(right)] - quality[names.index(left)]))
+        battles.append(Battle(f"{number}", "r", left, right, int(rng.random() > chance), weight=1 / probability, by_answers=True))
+    shares = []
+    for known in ([replace(battle, weight=1.0) for battle in battles], battles):
+        wins = np.array(leaderboard(known, resamples=1).wins)
+        shares.append(wins[0, 1] / (wins[0, 1] + wins[1, 0]))
+    return float(np.mean(truth)), *shares
+
+
+def print_weights(pool: ProcessPoolExecutor, num_seeds: int) -> None:
+    truth, plain, weighted = np.array(list(pool.map(shown_by_disagreement, range(num_seeds)))).T
+    print(f"pairs by disagreement of four reward models, 2,000 votes, {num_seeds} seeds: a is better on {100 * truth.mean():.1f} % of the prompts")
+    for words, found in (("votes as they are", plain), ("weighted", weighted)):
+        off = 100 * (found - truth)
+        print(
+            f"  {words:18s} off by {off.mean():+.2f} ± {1.96 * off.std(ddof=1) / np.sqrt(num_seeds):.2f} points, one board by {off.std(ddof=1):.2f}"
+        )
+
+
 def print_rules(pool: ProcessPoolExecutor, num_seeds: int) -> None:
     seeds = range(num_seeds)
     for case in CASES:
@@ -86,6 +120,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--first", type=int, default=1000, help="first seed")
     parser.add_argument("--rule-seeds", type=int, default=40, help="seeds for the comparison of rules")
+    parser.add_argument("--weight-seeds", type=int, default=40, help="seeds for the correction of what a rule chose")
     options = parser.parse_args()
     with ProcessPoolExecutor() as pool:
         if options.seeds:
@@ -93,7 +128,10 @@ def main() -> None:
             held, num = sum(number for number, _ in found), len(STRENGTHS) * len(found)
             print(f"intervals that hold the truth: {held} of {num} ({100 * held / num:.1f} %)")
             print(f"order recovered: {sum(right for _, right in found)} of {len(found)} seeds", flush=True)
-        print_rules(pool, options.rule_seeds)
+        if options.weight_seeds:
+            print_weights(pool, options.weight_seeds)
+        if options.rule_seeds:
+            print_rules(pool, options.rule_seeds)
 
 
 if __name__ == "__main__":

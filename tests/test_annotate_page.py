@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 from test_annotation import Answers, a_task
 
 from pages import annotate
@@ -40,7 +41,7 @@ def page(tmp_path: Path, monkeypatch):
         return answers
 
     bench.annotation._compare = compare
-    with gr.Blocks():
+    with on_a_page():
         yield annotate._Page(bench, ())
     bench.close()
 
@@ -98,7 +99,7 @@ def test_a_vote_that_is_refused_is_answered_and_one_sent_twice_is_stored_once(pa
 
 def test_a_public_server_makes_no_tasks_and_offers_no_form(tmp_path):
     bench = Workbench(Settings(data_dir=tmp_path, public=True))
-    with gr.Blocks():
+    with on_a_page():
         page = annotate._Page(bench, ())
     assert json.loads(page._load()(request())[page.form]) == {"shut": True}
     for handler, sent in ((page._start(), {"title": "x"}), (page._guidelines(), {"text": "x"})):

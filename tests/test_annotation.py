@@ -1,6 +1,8 @@
 """Annotation tasks: what a rater is shown next, what is stored before and after his vote, and what is erased at his request."""
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
 from rgtg.guidance.methods import parse_run
 from rgtg.records import Span, Vote, new_id
 from rgtg.workbench.annotation import annotation as verbs
-from rgtg.workbench.annotation.rounds import Pair, Round
+from rgtg.workbench.annotation.rounds import LAPSE, Pair, Round
 from rgtg.workbench.annotation.tasks import Guidelines, Task
 from rgtg.workbench.visitors import Visitor
 from rgtg.workbench.workbench import Workbench
@@ -86,6 +88,40 @@ def test_a_pair_is_stored_open_and_blind_before_it_is_shown(workbench, task):
     assert rule["task"] == task.id and rule["rule"] == "uniform" and rule["probability"] == pytest.approx(1 / 3)
     assert [trace.response for trace in stored.traces] == [f" says {COLUMNS[i].split(':')[0]}" for i in rule["columns"]]
     assert stored.prompt == task.prompts[rule["prompt"]] and annotation.waiting(task.id, ANN) == [pair]
+
+
+def test_the_disagreement_rule_shows_two_of_all_answers_with_its_probability(workbench):
+    """Of three answers the models agree on all but a and b, whose order they see in opposite ways; c is no rival."""
+    said = {"base": (0.0, 2.0), "args": (2.0, 0.0), "pargs": (9.0, 9.0)}
+
+    def compare(prompt, specs, *args, **kwargs):
+        running = Answers(prompt, specs)
+        running.traces = tuple(
+            replace(trace, steps=(replace(trace.steps[-1], rewards=tuple(zip(("one", "two"), said[spec.method], strict=True))),))
+            for trace, spec in zip(running.traces, specs, strict=True)
+        )
+        return running
+
+    annotation = workbench.annotation
+    annotation._compare = compare
+    task = annotation.tasks.add(a_task(overlap=0, repeats=0, rule="disagreement", num_pairs=30))
+    rules = []
+    for _ in range(30):
+        stored = workbench.store.comparison(annotation.prepare(task.id, ANN).id)
+        rules.append(json.loads(stored.pair_rule))
+        assert [trace.response for trace in stored.traces] == [f" says {COLUMNS[i].split(':')[0]}" for i in rules[-1]["columns"]]
+        assert [(trace.column, trace.place) for trace in stored.traces] == [("A", 0), ("B", 1)]
+    chance = {frozenset(rule["columns"]): rule["probability"] for rule in rules}
+    assert chance[frozenset({0, 1})] > 0.7 and all(0.1 / 3 < p < 0.2 for pair, p in chance.items() if pair != {0, 1})
+    assert sum(set(rule["columns"]) == {0, 1} for rule in rules) > 16 and {rule["columns"][0] for rule in rules} >= {0, 1}
+    assert rules[0]["reward_models"] == ["one", "two"] and rules[0]["rule"] == "disagreement"
+    annotation._compare = lambda prompt, specs, *args, **kwargs: Answers(prompt, specs)
+    monotone = annotation.tasks.add(a_task(rule="disagreement"))
+    assert json.loads(workbench.store.comparison(annotation.prepare(monotone.id, BOB).id).pair_rule)["disagreement"] == 0
+    said.update(base=(0.0, None), args=(2.0, 1.0), pargs=(9.0, 1.0))
+    annotation._compare = compare
+    with pytest.raises(BadSettings, match="two of them"):
+        annotation.prepare(monotone.id, BOB)
 
 
 def test_both_orders_of_a_pair_come_up(workbench, task):
@@ -222,6 +258,73 @@ def test_guidelines_are_kept_in_every_version(tmp_path):
 def test_a_task_that_is_none_is_refused_in_words(changes: dict, words: str):
     with pytest.raises(BadSettings, match=words):
         a_task(**changes).check()
+
+
+# --- raters who leave -------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    def __init__(self, at: float = 1_000_000.0):
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def shown(current: Round, rater: str, rng) -> Pair:
+    plan = current.plan(rater, rng)
+    if plan.pair:
+        current.show(plan.pair, rater)
+        return plan.pair
+    name = f"p{len(current.pairs)}"
+    return current.add(Pair(name, (f"{name}-0", f"{name}-1"), plan.rule), rater)
+
+
+def test_a_pair_that_a_rater_left_is_free_again_after_an_hour_and_his_vote_still_counts():
+    clock, rng = Clock(), np.random.default_rng(0)
+    current = Round(a_task(overlap=0, repeats=0), clock=clock)
+    first, second = shown(current, "ann", rng), shown(current, "ann", rng)
+    clock.at += LAPSE - 1
+    assert shown(current, "bob", rng) is not first
+    current.heard("ann")  # she reads on
+    clock.at += LAPSE - 1
+    assert shown(current, "bob", rng) not in (first, second)
+    clock.at += 2
+    assert shown(current, "bob", rng) is first and first.raters == ["bob"] and current.waiting("ann") == []
+    current.say(first, "ann", "best", "p0-0")
+    assert first.raters == ["bob", "ann"] and current.progress("ann") == 1 and [pair.id for pair in current.of_task("ann")] == ["p0"]
+    assert shown(current, "ann", rng) is second  # hers again: nobody else took it
+    current.say(second, "ann", "tie")
+    clock.at += 10 * LAPSE
+    assert shown(current, "cat", rng) not in (first, second), "what was voted on is not free"
+
+
+def test_the_overlap_fills_up_where_raters_leave():
+    """Each shared pair goes to whoever has fewest raters: one that was left counts nobody."""
+    clock, rng = Clock(), np.random.default_rng(0)
+    current = Round(a_task(overlap=1, repeats=0), clock=clock)
+    pairs = [shown(current, "ann", rng) for _ in range(3)]
+    for pair in pairs[:2]:
+        current.say(pair, "ann", "best", pair.traces[0])
+    clock.at += LAPSE + 1
+    assert shown(current, "bob", rng) is pairs[2] and pairs[2].raters == ["bob"]
+    assert {shown(current, "bob", rng).id for _ in range(2)} == {"p0", "p1"} and pairs[0].raters == ["ann", "bob"]
+
+
+def test_a_clock_that_goes_back_frees_nothing_early_and_no_pair_is_kept_for_ever(workbench, task):
+    clock, rng = Clock(), np.random.default_rng(0)
+    current = Round(a_task(overlap=0, repeats=0), clock=clock)
+    first = shown(current, "ann", rng)
+    clock.at -= 100 * LAPSE
+    assert shown(current, "bob", rng) is not first
+    clock.at += LAPSE + 1
+    assert shown(current, "cat", rng) is first
+    made = workbench.annotation.prepare(task.id, ANN)  # and as it is read from the database
+    stored = workbench.store.annotation.pairs(task.id)
+    at = datetime.fromisoformat(workbench.store.comparison(made.id).created_at).timestamp()
+    for later, free in ((0, False), (LAPSE + 1, True), (-100 * LAPSE, False)):
+        again = Round(task, stored, Clock(at + later))
+        assert (shown(again, "bob", rng).id == made.id) is free
 
 
 # --- gold pairs -----------------------------------------------------------------------------------------------------------

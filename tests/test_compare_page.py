@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 
 from pages import compare
 from pages.columns import default_settings, describe_methods, read_settings, read_spec, setting_fields, write_spec
@@ -145,7 +146,7 @@ BUILT: list[compare._Page] = []
 def a_page(workbench: StubWorkbench) -> compare._Page:
     """One for all tests, since Gradio takes a while to make it: its handlers ask the workbench and the line that it has."""
     if not BUILT:
-        with gr.Blocks():
+        with on_a_page():
             BUILT.append(compare._Page(workbench, Line(), (("Compare", "./"),)))
     (page,) = BUILT
     page.line, page.workbench, page.voting.workbench, page.line_ups.workbench = Line(), workbench, workbench, workbench

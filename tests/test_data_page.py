@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 from store_records import make_comparison, make_vote
 
 from pages import data, temporary, visitors
@@ -46,7 +47,7 @@ def bench(tmp_path):
 
 
 def found(bench: Workbench, who=ANN, **sent) -> dict:
-    with gr.Blocks():
+    with on_a_page():
         return json.loads(History(bench, HistoryList(elem_id="history")).find()(who, event(**sent)))
 
 
@@ -107,7 +108,7 @@ def test_strangers_see_their_own_on_a_public_server(tmp_path):
     bench = a_workbench(tmp_path, public=True)
     assert [name.split(".")[0] for name in names(found(bench))] == ["c3", "c2", "c1"] and names(found(bench, BOB)) == []
     assert found(bench)["filters"]["raters"] == [] and found(bench)["filters"]["num"] is None
-    with gr.Blocks():
+    with on_a_page():
         page = data._Page(bench, (("Data", "./data"),))
     with pytest.raises(gr.Error, match="no comparison"):
         page.look()(BOB, event(comparison="c3"))
@@ -117,7 +118,7 @@ def test_strangers_see_their_own_on_a_public_server(tmp_path):
 
 
 def test_one_comparison_is_shown_with_its_votes_and_pairs_and_pairs_are_excluded_with_a_reason(bench):
-    with gr.Blocks():
+    with on_a_page():
         page = data._Page(bench, (("Data", "./data"),))
     shown = json.loads(page.look()(ANN, event(comparison="c3")))
     assert (shown["votes"][0]["words"], shown["votes"][0]["rater"]) == ("B is best", "you")
@@ -152,7 +153,7 @@ def test_what_is_excluded_is_in_no_export_and_on_no_board(bench, tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("sent", [{"vote": "v9"}, {"reason": " "}, {"reason": 5}, {"reason": "x" * 301}, {"rejected": "c1-A"}, {"comparison": "c1"}])
 def test_an_exclusion_that_is_none_is_refused(bench, sent: dict):
-    with gr.Blocks():
+    with on_a_page():
         page = data._Page(bench, (("Data", "./data"),))
     with pytest.raises(gr.Error):
         page.exclude()(ANN, event(**({"comparison": "c3", "vote": "v1", "reason": "why"} | sent)))
@@ -169,7 +170,7 @@ CSV = "prompt,a,b,winner,rater\nthe food was, good, bad,a,ann\nthe food was, goo
 def forms(bench, monkeypatch):
     """The forms, which read files in this process."""
     monkeypatch.setattr(apart, "plan_apart", plan)
-    with gr.Blocks():
+    with on_a_page():
         return Exchanging(bench)
 
 

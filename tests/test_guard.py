@@ -231,6 +231,77 @@ def test_junk_is_answered_in_words_and_the_next_visitor_is_served(port: int):
         assert status == 200 and "event: error" in answer and words in answer
 
 
+def asked(guarding: Guard, headers: dict[bytes, bytes], receive=None, client: str = "9.9.9.9") -> list[int]:
+    """Statuses of the answers to one request, given to the guard itself."""
+    statuses = []
+
+    async def one() -> None:
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "client": (client, 5)}
+        await guarding({**scope, "headers": [(b"host", b"localhost"), *headers.items()]}, receive, send)
+
+    asyncio.run(one())
+    return [status for status in statuses if status]
+
+
+async def ok(scope, receive, send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(guard, "MAX_WAIT", 0.05)
+
+    async def never():
+        await asyncio.sleep(60)
+
+    assert asked(Guard(ok, Hosts()), {b"content-length": b"5"}, never) == [408]
+
+
+def test_an_address_is_answered_so_often_and_others_are_not_held_up(monkeypatch):
+    monkeypatch.setattr("pages.crowd.EACH_ADDRESS", "3/hour")
+    guarding = Guard(ok, Hosts(), Settings(public=True))
+    assert [asked(guarding, {}) for _ in range(4)] == [[200]] * 3 + [[429]]
+    assert asked(guarding, {}, client="9.9.9.8") == [200] == asked(guarding, {}, client="127.0.0.1")
+    assert asked(guarding, {b"x-forwarded-for": b"1.1.1.1"}) == [429], "what the visitor writes makes nobody else of him"
+    behind = Guard(ok, Hosts(proxied=True), Settings(public=True))
+    assert [asked(behind, {b"x-forwarded-for": b"%d.1.1.1, 9.9.9.9" % number}, client="10.0.0.1") for number in range(1, 5)] == [[200]] * 3 + [[429]]
+    assert [asked(Guard(ok, Hosts()), {}) for _ in range(5)] == [[200]] * 5, "a laptop counts nobody"
+
+
+def test_an_address_keeps_so_many_requests_open(monkeypatch):
+    monkeypatch.setattr("pages.crowd.OPEN", 2)
+    statuses = []
+
+    async def slow(scope, receive, send) -> None:
+        await asyncio.sleep(0.05)
+        await ok(scope, receive, send)
+
+    async def several() -> None:
+        guarding = Guard(slow, Hosts(), Settings(public=True))
+
+        async def one() -> None:
+            async def send(message):
+                statuses.extend(filter(None, [message.get("status")]))
+
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": "/gradio_api/queue/data",
+                "client": ("9.9.9.9", 5),
+                "headers": [(b"host", b"localhost")],
+            }
+            await guarding(scope, None, send)
+
+        await asyncio.gather(*(one() for _ in range(3)))
+        await one()
+
+    asyncio.run(several())
+    assert sorted(statuses) == [200, 200, 200, 429]
+
+
 # ---- files ------------------------------------------------------------------------------------------------------------------
 
 

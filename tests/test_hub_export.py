@@ -1,13 +1,9 @@
 """Votes pushed to the Hub: to a local stand-in that speaks its HTTP, private, with a card, and never onto a public data set."""
 
-import base64
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 import yaml
 from huggingface_hub import HfApi
+from stand_in_hub import running_hub
 from store_records import make_comparison, make_vote
 
 from rgtg.errors import BadSettings
@@ -16,60 +12,10 @@ from rgtg.store.export import export_folder
 from rgtg.store.store import Store
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hub as an upload asks for; keeps what was sent in `server.files`."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def answer(self, value: object, status: int = 200) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def body(self) -> bytes:
-        if "chunked" in self.headers.get("Transfer-Encoding", ""):
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-    def do_GET(self) -> None:
-        self.answer({"id": "ann/votes", "private": self.server.private, "sha": "0" * 40, "siblings": []})
-
-    def do_POST(self) -> None:
-        sent = self.body()
-        self.server.authorised.append(self.headers.get("Authorization"))
-        if self.path.endswith("/repos/create"):
-            self.server.made.append(json.loads(sent))
-            self.answer({"url": "https://huggingface.co/datasets/ann/votes", "name": "ann/votes"})
-        elif self.path.endswith("/validate-yaml"):
-            self.answer({"errors": [], "warnings": []})
-        elif "/preupload/" in self.path:
-            self.answer({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(sent)["files"]]})
-        elif "/commit/" in self.path:
-            lines = [json.loads(line) for line in sent.splitlines()]
-            self.server.files |= {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"}
-            self.answer({"commitUrl": "https://huggingface.co/datasets/ann/votes/commit/1", "commitOid": "1" * 40, "success": True})
-        else:
-            self.answer({"error": "no such address"}, 404)
-
-
 @pytest.fixture
 def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.files, server.made, server.authorised, server.private = {}, [], [], True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server, HfApi(endpoint=f"http://127.0.0.1:{server.server_port}", token="hf_of_ann")
-    server.shutdown()
+    with running_hub() as server:
+        yield server, HfApi(endpoint=server.url, token="hf_of_ann")
 
 
 @pytest.fixture

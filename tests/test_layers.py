@@ -34,7 +34,7 @@ WITHIN = {
     "api": ("rgtg.workbench",),
     "rgtg": ("rgtg.api",),  # at first use
     "engine": ("rgtg.runs",),
-    "evaluation": ("rgtg.engine",),
+    "evaluation": ("rgtg.engine", "rgtg.runs", "rgtg.training.held_out", "rgtg.training.config"),
     "training": ("rgtg.evaluation.metrics",),
     "rewards": ("rgtg.models",),
     "guidance": ("rgtg.rewards",),

@@ -286,3 +286,27 @@ def test_smoothing_and_margin_move_the_least_loss_to_a_finite_gap():
     least = lambda **k: float(gaps[losses.preference_loss(gaps, **k).argmin()])  # noqa: E731
     assert least(label_smoothing=0.1) == pytest.approx(math.log(9), abs=0.01)
     assert least(label_smoothing=0.1, margin=1.0) == pytest.approx(math.log(9) + 1, abs=0.01)
+
+
+def test_a_coherent_response_has_one_reward_and_only_prefixes_are_pulled_to_its_end():
+    flat, rising = torch.tensor([[2.0, 2.0, 2.0, 9.0]]), torch.tensor([[0.0, 1.0, 3.0, 9.0]], requires_grad=True)
+    three = torch.tensor([3])
+    assert [part.item() for part in losses.temporal_coherence(flat, three)] == [0.0, 0.0], "what lies behind the end does not count"
+    ahead, steps = losses.temporal_coherence(rising, three)
+    assert (ahead.item(), steps.item()) == ((9 + 4) / 2, (1 + 4) / 2)
+    (gradient,) = torch.autograd.grad(ahead, rising)
+    assert gradient.tolist() == [[-3.0, -2.0, 0.0, 0.0]]
+    assert [part.item() for part in losses.temporal_coherence(rising, torch.tensor([1]))] == [0.0, 0.0]
+
+
+def test_shuffled_labels_are_a_fair_coin_that_falls_the_same_each_time_and_spares_the_end():
+    ids = torch.randint(0, 5000, (400, 30), generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((400,), 20)
+    num_ids = lengths + 5
+    labels = losses.shuffled_labels(ids, num_ids, lengths, 24)
+    assert labels.unique().tolist() == [-1.0, 1.0] and bool((labels[:, 19:] == 1).all())
+    assert torch.equal(labels[7:9], losses.shuffled_labels(ids[7:9, :25], num_ids[7:9], lengths[7:9], 24)), "whatever else is in the batch"
+    tossed = labels[:, :19]
+    assert abs(float(tossed.mean())) < 0.04, "7,600 tosses: three standard errors are 0.034"
+    pairs = [tossed[:, :-1] * tossed[:, 1:], tossed[:-1] * tossed[1:]]
+    assert max(abs(float(each.mean())) for each in pairs) < 0.04, "neither neighbours in length nor in the data agree"

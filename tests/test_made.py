@@ -143,7 +143,7 @@ def test_weight_0_is_the_base_lm_and_every_token_has_the_reward_of_its_prefix(ki
     (nothing, guided, plain), ends = collect([*runs, base], found)
     assert not any(end.error for end in ends) and ids(nothing) == ids(plain)
     for steps in (guided, plain):
-        along = mine.reads(found.base_lm).along(Opening("the food", base.prompt_ids), ids(steps))
+        along = mine.reads(found.base_lm).along(Opening("the food", base.prompt_ids), [ids(steps)])[0]
         assert [step.reward("mine") for step in steps] == pytest.approx(along, abs=1e-4)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 
 import app
 from pages import models
@@ -35,7 +36,7 @@ BUILT: list[models._Page] = []
 def page(workbench):
     """One for all tests, since Gradio takes a while to make it: its handlers ask the workbench that it has."""
     if not BUILT:
-        with gr.Blocks():
+        with on_a_page():
             BUILT.append(models._Page(workbench, app.LINKS))
     BUILT[0].workbench, BUILT[0].trainings = workbench, workbench.trainings
     return BUILT[0]
@@ -181,7 +182,7 @@ def test_the_name_of_a_training_is_not_added(page, workbench, folders, tmp_path)
 def test_a_public_server_shows_models_and_changes_none(folders, tmp_path, monkeypatch):
     monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     bench = Workbench(Settings(data_dir=tmp_path, public=True, device="cpu"), base_lms=[folders["lm"]])
-    with gr.Blocks() as demo:
+    with on_a_page() as demo:
         page = models._Page(bench, app.LINKS)
         page.wire(demo)
     assert page.add is None
@@ -206,7 +207,7 @@ def test_a_model_that_cannot_be_used_is_listed_with_what_is_wrong(folders, tmp_p
     (bad / "config.json").write_text("null")
     for public in (False, True):
         bench = Workbench(Settings(data_dir=tmp_path, device="cpu", public=public), base_lms=[folders["lm"]], reward_models=[str(bad)])
-        with gr.Blocks():
+        with on_a_page():
             page = models._Page(bench, app.LINKS)
         group = json.loads(page._load()(visit())[page.list])["groups"][-1]
         card = json.loads(page._open()(event(model="bad"))[page.card])
@@ -239,7 +240,7 @@ def test_the_page_opens_without_a_database(folders, tmp_path, monkeypatch):
     monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
     (tmp_path / "file").write_text("x")
     bench = Workbench(Settings(data_dir=tmp_path / "file" / "data", device="cpu"), base_lms=[folders["lm"]])
-    with gr.Blocks():
+    with on_a_page():
         page = models._Page(bench, app.LINKS)
     with pytest.warns(UserWarning, match="cannot be created"):
         assert json.loads(page._load()(visit())[page.card])["name"] == "tiny"

@@ -9,7 +9,7 @@ from tiny_models import FAMILIES, TOKEN_KINDS, VOCABULARY, tiny, tiny_reward, ti
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rgtg.errors import BadSettings
-from rgtg.preferences.batches import TokenPair, TokenText
+from rgtg.preferences.batches import TokenPair, TokenText, collate_pairs
 from rgtg.rewards.kinds import KINDS
 from rgtg.training.base import Objective
 from rgtg.training.config import TrainingConfig
@@ -23,6 +23,7 @@ from rgtg.training.losses import (
     prefix_cross_entropy,
     prefix_regression,
     reward_centering,
+    shuffled_labels,
     value_constraint,
 )
 from rgtg.training.objectives import OBJECTIVES, Autoregressive, Full, Implicit, Partial, Vocabulary
@@ -208,7 +209,7 @@ def weighed() -> list[TokenPair]:
     return [replace(pair, **change) for pair, change in zip(pairs(), changes, strict=True)]
 
 
-OF_PAPERS = ["partial", "full", "vocabulary", "autoregressive", "implicit", "regression", "bce"]
+OF_PAPERS = ["partial", "full", "coherent", "shuffled", "vocabulary", "autoregressive", "implicit", "regression", "bce"]
 
 
 @pytest.mark.parametrize("objective", [*OF_PAPERS, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
@@ -218,6 +219,7 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
     changes = {"ce": {"implicit": "ce"}, "prefixes": {"compare": "prefixes"}, "sum": {"constraint": "sum", "constraint_weight": 0.5}}
     chosen_options = {key: value for word in more for key, value in changes[word].items()}
     wanted_options = options | {"label_smoothing": 0.2, "center_rewards_coefficient": 0.5, "beta": 0.3, "tau": 0.7, "constraint_on": "both"}
+    wanted_options |= {"consistency": 0.4, "smoothness": 0.7}
     kind, idle = OBJECTIVES[name], OBJECTIVES[name](**chosen_options).without_effect()
     config = kind(**chosen_options, **{key: value for key, value in wanted_options.items() if key in kind_options(kind) and key not in idle})
     model, other = tiny("llama", MODEL_OF[name], 1), tiny("llama", MODEL_OF[name], 2)
@@ -234,9 +236,21 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
     def of_texts(loss, **more) -> torch.Tensor:
         return sum(loss(r, n, label, sample_weights=shared["sample_weights"], total=5.0, **more) for r, n, label in labelled)
 
-    def at_prefixes() -> torch.Tensor:
+    def at_prefixes(**more) -> torch.Tensor:
         common = torch.tensor([0, 3])
-        return partial_bradley_terry(*sides, common, margins, label_smoothing=0.2, position_weights=marks, **options, **shared)
+        return partial_bradley_terry(*sides, common, margins, label_smoothing=0.2, position_weights=marks, **options, **shared, **more)
+
+    def of_differences() -> torch.Tensor:
+        """By hand, prefix by prefix."""
+        total = torch.zeros(())
+        for i, p in enumerate(weighed()):
+            for row, n in ((chosen[i], len(p.chosen_ids)), (rejected[i], len(p.rejected_ids))):
+                r = row[:n].tolist()
+                ahead, steps = (
+                    sum((r[t] - r[m]) ** 2 for t, m in at) / (n - 1) for at in ([(t, -1) for t in range(n - 1)], [(t, t + 1) for t in range(n - 1)])
+                )
+                total += p.weight / 2.5 * (0.4 * ahead + 0.7 * steps) / 2
+        return total
 
     def of_values() -> torch.Tensor:
         terms = [
@@ -246,6 +260,10 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
             for values, following in [soft(model, other, p.prompt_ids, side, 0.7)]
         ]
         return sum(terms)
+
+    def tosses() -> torch.Tensor:
+        batch = collate_pairs(weighed(), 1)
+        return shuffled_labels(batch.ids[:2], torch.tensor([14, 12]), torch.tensor([8, 11]), 11)
 
     if name == "implicit":
         zero = torch.zeros_like(chosen), torch.zeros_like(rejected)
@@ -259,6 +277,8 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
             {
                 "partial": lambda: at_prefixes() + 0.5 * reward_centering(*sides, **shared),
                 "full": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + 0.5 * reward_centering(*sides, only_last=True, **shared),
+                "coherent": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + of_differences(),
+                "shuffled": lambda: at_prefixes(labels=tosses()),
                 "autoregressive": lambda: autoregressive_bradley_terry(*sides, 0.3, margins, 0.2, **shared),
                 "regression": lambda: of_texts(prefix_regression),
                 "bce": lambda: of_texts(prefix_cross_entropy),
@@ -302,5 +322,6 @@ def test_a_pair_serves_as_two_texts():
 def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
     of = lambda kind: kind(**dict.fromkeys(kind.reads, 0.25)).log_odds  # noqa: E731
     assert {key: of(OBJECTIVES[key]) for key in OF_PAPERS} == {
-        "partial": 1.0, "full": 1.0, "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
+        "partial": 1.0, "full": 1.0, "coherent": 1.0, "shuffled": 1.0,
+        "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
     }  # fmt: skip

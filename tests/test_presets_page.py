@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 from test_compare_page import StubWorkbench, a_page, columns_of, event, run, settings_of
 
 from pages.columns import describe_models, read_spec, write_spec
@@ -134,7 +135,7 @@ VISIT = SimpleNamespace(session_hash="visitor")
 def test_a_comparison_is_copied_in_every_form_and_in_no_other(bench):
     run(a_page(bench))
     (comparison,) = bench.comparisons
-    with gr.Blocks():
+    with on_a_page():
         copy = Copying(bench).copy()
     texts = {form: copy(VISIT, event(comparison=comparison, form=form)) for form in FORMS}
     assert texts["command"].startswith("rgtg generate ") and "import rgtg" in texts["Python"] and json.loads(texts["JSON"])["seed"] == 17

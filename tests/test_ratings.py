@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import evalica
@@ -172,7 +173,7 @@ def test_agreement_counts_comparisons_of_two_raters_and_repeats_of_one():
 def test_every_rule_gives_the_probability_with_which_it_draws(rule, monkeypatch):
     battles, _ = simulate(5, 120)
     settings, rng = sorted(STRENGTHS), np.random.default_rng(0)
-    chances = RULES[rule](list(combinations(settings, 2)), battles, settings)
+    chances = RULES[rule](list(combinations(settings, 2)), battles, settings, {})
     assert chances.sum() == pytest.approx(1) and chances.min() > 0
     chance = dict(zip(map(frozenset, combinations(settings, 2)), chances, strict=True))
     monkeypatch.setitem(RULES, rule, lambda *given: chances)  # the same for the same battles
@@ -190,8 +191,56 @@ def test_the_rules_prefer_what_they_are_for():
     battles = [Battle(f"{i}", "r", "a", "b", LEFT if i % 2 else RIGHT) for i in range(400)]
     battles += [Battle(f"x{i}", "r", "b", "c", LEFT if i % 2 else RIGHT) for i in range(4)]
     pairs = [("a", "b"), ("a", "c"), ("b", "c")]
-    few = RULES["under-sampled"](pairs, battles, settings)
+    few = RULES["under-sampled"](pairs, battles, settings, {})
     assert few[1] > few[2] > few[0] and few.max() <= 3 * few.min() + 1e-12
-    assert RULES["informative"](pairs, battles, settings).argmax() in (1, 2)
+    assert RULES["informative"](pairs, battles, settings, {}).argmax() in (1, 2)
     weak = battles + [Battle(f"w{i}", "r", "a", "c", LEFT) for i in range(40)] + [Battle(f"v{i}", "r", "b", "c", LEFT) for i in range(40)]
-    assert RULES["thompson"](pairs, weak, settings).argmax() == 0
+    assert RULES["thompson"](pairs, weak, settings, {}).argmax() == 0
+
+
+def test_disagreement_goes_by_what_each_model_says_in_its_own_unit():
+    """One model counts in hundreds, the other in ones: a and b are what they see in opposite ways."""
+    rewards = {"a": {"x": 0.0, "y": 3.0}, "b": {"x": 300.0, "y": 0.0}, "c": {"x": 900.0, "y": 9.0, "z": 1.0}}
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    chances = RULES["disagreement"](pairs, [], ["a", "b", "c"], rewards)
+    assert chances.argmax() == 0 and chances.sum() == pytest.approx(1) and chances.min() >= 0.1 / 3
+    tenfold = {name: {model: 10 * reward for model, reward in of.items()} for name, of in rewards.items()}
+    assert RULES["disagreement"](pairs, [], ["a", "b", "c"], tenfold) == pytest.approx(chances)
+    alike = {name: {"x": float(i), "y": 2.0 * i} for i, name in enumerate("abc")}
+    assert RULES["disagreement"](pairs, [], ["a", "b", "c"], alike) == pytest.approx([1 / 3] * 3)
+
+
+# --- corrected for how pairs were chosen -------------------------------------------------------------------------------
+
+
+def test_weights_correct_what_a_rule_that_looks_at_answers_biases():
+    """a wins 9 of 10 on easy prompts and 5 of 10 on hard ones, half and half: 0.7 of all. The rule asks about hard prompts nine times as often."""
+    rng, weighted, plain, strengths = np.random.default_rng(0), [], [], []
+    for _ in range(6):
+        battles = []
+        for number in range(1000):
+            hard = rng.random() < 0.5
+            chance = 0.9 if hard else 0.1
+            if rng.random() < chance:
+                won = rng.random() < (0.5 if hard else 0.9)
+                battles.append(Battle(f"{number}", "r", *("ab" if rng.random() < 0.5 else "ba"), 0, weight=1 / chance, by_answers=True))
+                battles[-1] = replace(battles[-1], outcome=LEFT if (battles[-1].left == "a") == won else RIGHT)
+        board, ignored = leaderboard(battles, resamples=2), leaderboard([replace(one, weight=1.0) for one in battles], resamples=2)
+        share = {place.setting: place for place in board.places}
+        weighted.append(share["a"].win_share)
+        wins = np.array(board.wins)
+        assert wins[0, 1] / wins.sum() == pytest.approx(share["a"].win_share)
+        plain.append(next(place.win_share for place in ignored.places if place.setting == "a"))
+        strengths.append(share["a"].strength - share["b"].strength)
+    assert np.mean(weighted) == pytest.approx(0.7, abs=0.03) and np.mean(plain) < 0.57
+    assert np.mean(strengths) == pytest.approx(math.log(0.7 / 0.3), abs=0.15)
+
+
+def test_weights_correct_the_share_won_where_some_opponents_came_more_often_and_leave_strengths_alone():
+    """b is asked about against the weak a nine times as often as against the strong c; against both alike it would win half."""
+    battles = [Battle(f"{i}", "r", "b", "a", LEFT if i % 10 else RIGHT, weight=1 / 0.9) for i in range(90)]
+    battles += [Battle(f"x{i}", "r", "b", "c", RIGHT if i else LEFT, weight=1 / 0.1) for i in range(10)]
+    board, ignored = (leaderboard(known, resamples=2) for known in (battles, [replace(one, weight=1.0) for one in battles]))
+    share = {place.setting: place.win_share for place in board.places}
+    assert share["b"] == pytest.approx(0.5) and next(place.win_share for place in ignored.places if place.setting == "b") > 0.8
+    assert [place.strength for place in board.places] == [place.strength for place in ignored.places] and board.wins == ignored.wins

@@ -57,6 +57,21 @@ def test_settings_are_told_apart_by_every_parameter_or_by_method_alone(store):
     assert len(names) == 4 and "pargs · partial*2 · beta 4" in names
 
 
+def test_ballots_weigh_by_the_probability_of_their_pair(tmp_path):
+    """Half as likely is twice as heavy, with a mean of 1 in a task; a pair of Compare, of another program or with a word for a rule weighs 1."""
+    rules = [{"task": "t", "rule": "thompson", "probability": p} for p in (0.2, 0.4, 0.4)] + [
+        {"task": "s", "rule": "disagreement", "probability": 0.1}
+    ]
+    with Store(tmp_path / "rgtg.db") as store:
+        for i, rule in enumerate([*map(json.dumps, rules), "manual", "import", '{"probability": "x"}', "[1]", '{"probability": 0}']):
+            store.add_comparison(compared(f"c{i}", pair_rule=rule), make_vote(f"v{i}", f"c{i}", "C", "BC"))
+        ballots, _ = store.ballots(lambda run: run.method)
+        assert [ballot.weight for ballot in ballots] == pytest.approx([1.5, 0.75, 0.75] + [1] * 6)
+        assert [ballot.by_answers for ballot in ballots] == [i == 3 for i in range(9)]
+        found = results_of(store, resamples=2)
+        assert found.board.num_weighted == 3 and any("Shares won are corrected" in line for line in sentences(found))
+
+
 def test_no_step_is_read(store, monkeypatch):
     monkeypatch.setattr(rows, "steps_of", lambda *given: pytest.fail("the steps were parsed"))
     assert results_of(store, resamples=50).board.num_battles == 55

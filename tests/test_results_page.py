@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 
 import app
 from pages import results
@@ -32,7 +33,7 @@ def page(tmp_path_factory):
             high = tuple(replace(step, rewards=(("judge", 9.0),)) for step in made.traces[0].steps)
             made = replace(made, traces=(replace(made.traces[0], steps=high), *made.traces[1:]))
         workbench.store.add_comparison(made, make_vote(f"v{i}", f"c{i}", "C" if i < 20 else "B", "ABC", rater_id=rater))
-    with gr.Blocks():
+    with on_a_page():
         page = results._Page(workbench, app.LINKS)
     page.votes = VoteResults(lambda: page.workbench.store, resamples=20)
     yield page
@@ -68,8 +69,9 @@ def test_what_is_chosen_comes_back(page):
 def test_results_are_saved_in_each_form(page, form, name, part):
     file = saved(page, by="method", format=form, table=part)
     assert file["name"] == name and "pargs" in file["text"]
-    with pytest.raises(gr.Error, match="in that form"):
-        saved(page, by="method", format="xml", table=part)
+    for wrong in ({"format": "xml"}, {"format": ["csv"]}, {"format": {}}, {"table": ["board"]}, {"table": None}):
+        with pytest.raises(gr.Error, match="in that form"):
+            saved(page, **{"by": "method", "format": form, "table": part} | wrong)
 
 
 def test_a_comparison_is_saved_as_html(page):

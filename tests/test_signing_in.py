@@ -9,7 +9,7 @@ import pytest
 from gradio.context import LocalContext
 from store_records import make_comparison, make_vote
 
-from pages import access, crowd, signing_in, visitors
+from pages import access, admission, crowd, signing_in, visitors
 from pages.crowd import address_of
 from pages.handlers import guarded
 from rgtg.config import Settings
@@ -114,6 +114,24 @@ def test_a_visitor_who_asks_without_end_is_told_to_wait_and_others_are_not(bench
         keyless.session_hash = f"another {number}"
         asked.append(ask(keyless))
     assert asked == [True] * 3 + [False] * 2, "without a key it is the address that counts, not the session that it names"
+
+
+def test_a_heavy_handler_that_streams_keeps_its_slot_to_its_end(bench, monkeypatch):
+    monkeypatch.setattr(access, "ACCESS", {"test_signing_in.draw": access.Row("draw", access.EVERYONE, access.EVERYONE)})
+    monkeypatch.setattr(admission, "HEAVY", {"test_signing_in.draw"})
+    monkeypatch.setitem(admission._SLOTS, bench, admission.Slots(1, 5, 0.05))
+
+    @guarded("Drawing", bench)
+    def draw():
+        yield 1
+        yield 2
+
+    first = draw()
+    assert next(first) == 1
+    with pytest.raises(gr.Error, match="The server is busy"):
+        next(draw())
+    first.close()
+    assert list(draw()) == [1, 2] == list(draw())
 
 
 def test_votes_of_others_on_a_comparison_that_one_may_read_are_theirs(bench):

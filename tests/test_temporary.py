@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 
 from pages import temporary
 from pages.voting import Voting
@@ -70,7 +71,7 @@ def test_an_export_that_fails_leaves_nothing(folder):
         file.write_text("half of it")
         raise StoreError("The disk is full.")
 
-    with gr.Blocks():
+    with on_a_page():
         handler = Voting(SimpleNamespace(export=export, settings=Settings())).export()  # type: ignore[arg-type]
     with pytest.raises(gr.Error, match="disk is full"):
         handler("{}")

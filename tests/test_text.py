@@ -121,7 +121,7 @@ def test_under_every_kind_of_method_rewards_are_those_of_the_text_shown():
             complete = step.token_id in lm.loaded.eos_ids
             assert step.reward("letters") == pytest.approx(value(Answer("the food", text, complete))), r.method
         reader, opening = Letters().reads(lm), Opening(r.prompt, r.prompt_ids)
-        assert reader.along(opening, ids(steps)) == pytest.approx([s.reward("letters") for s in steps])
+        assert reader.along(opening, [ids(steps)])[0] == pytest.approx([s.reward("letters") for s in steps])
         assert reader.score(opening, ids(steps)) == pytest.approx(steps[-1].reward("letters"))
     (alone,), _ = collect(runs[:1], found)
     assert ids(alone) == ids(columns[0])

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 from store_records import make_comparison, make_vote
 
 import app
@@ -52,7 +53,7 @@ BUILT: list[train._Page] = []
 def page(workbench):
     """One for all tests, since Gradio takes a while to make it: its handlers ask the workbench that it has."""
     if not BUILT:
-        with gr.Blocks():
+        with on_a_page():
             BUILT.append(train._Page(workbench, app.LINKS))
     BUILT[0].workbench, BUILT[0].trainings = workbench, workbench.trainings
     return BUILT[0]
@@ -301,7 +302,7 @@ def test_a_model_whose_row_is_there_is_listed_when_it_is_asked_for(page, workben
 
 
 def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, folders):
-    with gr.Blocks():
+    with on_a_page():
         compare_page = compare._Page(workbench, Line(), app.LINKS)
     child = workbench.library.catalog.add(shutil.copytree(folders["full"], workbench.settings.models_dir / "f"), "reward_model")
     config = {"name": child.name, "base": folders["partial"], "base_lm": "tiny", "parent": "p"}

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import gradio as gr
 import pytest
+from pages_alone import on_a_page
 from store_records import make_comparison
 
 from pages import access, visitors
@@ -87,7 +88,7 @@ def test_the_first_browser_on_a_laptop_takes_over_the_votes_from_before_there_we
 
 
 def test_two_browsers_on_one_link_do_not_touch_each_others_vote(workbench):
-    with gr.Blocks():
+    with on_a_page():
         voting = Voting(workbench)
     handle = workbench.raters.handle("c1")
     assert ("." in handle) == workbench.settings.public

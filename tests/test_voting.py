@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import gradio as gr
 import pytest
+from pages_alone import on_a_page
 from store_records import make_comparison
 
 from pages.voting import Voting
@@ -24,7 +24,7 @@ def cast(voting: Voting, best: str) -> dict:
 def voting(tmp_path: Path):
     workbench = Workbench(Settings(data_dir=tmp_path))
     workbench.store.add_comparison(make_comparison(columns="AB"))
-    with gr.Blocks():
+    with on_a_page():
         yield Voting(workbench)
     workbench.close()
 

@@ -53,6 +53,7 @@ def vote_words(vote: Vote | None) -> dict[str, Any]:
         return {"verdict": None}
     return {
         "verdict": vote.verdict, "best": vote.best_trace_id, "strength": vote.strength, "reasons": list(vote.reasons), "comment": vote.comment,
+        "ranking": vote.ranking,
     }  # fmt: skip
 
 
@@ -83,7 +84,15 @@ def read_said(sent: dict[str, Any]) -> Vote:
     return Vote(
         vote["vote_id"], read_id(sent.get("comparison"), "pair"), vote["verdict"], vote["best_trace_id"], strength=strength, reasons=tuple(reasons),
         comment=comment, guideline_version=read_id(version, "version") if version else "", dwell_ms=vote["dwell_ms"],
+        ranking=_ranking(sent.get("ranking") or []),
     )  # fmt: skip
+
+
+def _ranking(sent: Any) -> tuple[tuple[str, ...], ...]:
+    """Levels of answers; whether they are those of the pair is looked at in the store. Raises BadSettings."""
+    if not isinstance(sent, list) or len(sent) > MAX_ANSWERS or not all(isinstance(level, list) and 1 <= len(level) <= MAX_ANSWERS for level in sent):
+        raise BadSettings("That ranking cannot be read.", "", "Reload the page.")
+    return tuple(tuple(read_id(name, "answer") for name in level) for level in sent)
 
 
 def read_mark(sent: dict[str, Any]) -> tuple[str, Span]:
@@ -126,5 +135,5 @@ def read_task(sent: dict[str, Any], prompts_in: Callable[[str], tuple[str, ...]]
         title, prompts, (), base_lm=read_text(base_lm, "base LM", MAX_PATH, field="task-base_lm") if base_lm else "", generation=generation,
         num_pairs=number("num_pairs", 1, MAX_PAIRS, True), num_answers=number("num_answers", 2, MAX_ANSWERS, True),
         rule=rule if isinstance(rule, str) else "", overlap=number("overlap", 0, 1), repeats=number("repeats", 0, 1),
-        gold_share=number("gold_share", 0, 1), reveal=sent.get("reveal") is True,
+        gold_share=number("gold_share", 0, 1), reveal=sent.get("reveal") is True, ranking=sent.get("ranking") is True,
     ), read_text(line_up, "line-up", MAX_PATH, field="task-line_up") if line_up else ""  # fmt: skip

@@ -45,15 +45,17 @@ rgtg.annotate = (element, props, trigger, watch) => {
     }
     empty.hidden = !!pair;
     empty.textContent = ended && !pair ? "That was the last pair. Thank you!" : "The next pair is being generated …";
+    ranking.of(pair, ranks());
+    ask.textContent = ranks() ? "Which is best, and next?" : "Which is best?";
     for (const name of ["1", "2", "3", "4"]) buttons[name].hidden = Number(name) > (pair?.ids.length ?? state?.task.num_answers ?? 2);
     tell();
   }
 
   // ---- what a person says
-  function vote(verdict, number, more = {}) {
+  function vote(verdict, number, more = {}, ranking = []) {
     const pair = here();
     if (!pair || (verdict === "best" && !pair.ids[number])) return;
-    const said = { verdict, best: verdict === "best" ? pair.ids[number] : null, strength: null, reasons: [], comment: "" };
+    const said = { verdict, best: verdict === "best" ? pair.ids[number] : null, ranking, strength: null, reasons: [], comment: "" };
     ready.shift();
     pair.undone = false;
     done.push({ pair, said, revisions: 1, number });
@@ -106,6 +108,12 @@ rgtg.annotate = (element, props, trigger, watch) => {
 
   // ---- the parts of the page
   const buttons = {};
+  const ranks = () => !!state?.task.ranking && here()?.ids.length > 2;
+  function choose(number) {
+    if (!ranks()) return vote("best", number);
+    ranking.press(number);
+    places.focus({ preventScroll: true }); // so that Enter is "Done", not this button again
+  }
   const button = (name, key, label, title, act) => (buttons[name] = el("button", { id: "say-" + name, type: "button", class: "vote", title: `${title} (key ${key})`, "data-key": key, onclick: act }, el("kbd", { text: key }), label));
   const places = el("div", { class: "ann-places", tabindex: "-1", role: "group", "aria-label": "Answers" });
   const empty = el("p", { class: "ann-empty quiet", role: "status", text: "The next pair is being generated …" });
@@ -131,9 +139,12 @@ rgtg.annotate = (element, props, trigger, watch) => {
   const consent = el("div", { id: "consent", class: "ann-consent", hidden: true },
     el("p", { text: "Your votes, marks and comments are stored with the time under a random number, not with your name or address, and may be used to train and evaluate models and be published. You can delete them under “You”." }),
     el("button", { id: "agree", type: "button", class: "go", text: "I agree", onclick: agree }));
+  const ask = el("span", { class: "ask", text: "Which is best?" });
+  const ranking = rgtg.ranking(button, (words) => { word = words || (word.startsWith("rank") ? "" : word); tell(); }, (verdict, number, levels) => vote(verdict, number, {}, levels));
   const bar = el("div", { class: "ann-bar", role: "group", "aria-label": "Vote" },
-    el("span", { class: "ask", text: "Which is best?" }),
-    ...["1", "2", "3", "4"].map((key, i) => button(key, key, "", `Answer ${key} is best`, () => vote("best", i))),
+    ask,
+    ...["1", "2", "3", "4"].map((key, i) => button(key, key, "", `Answer ${key} is best`, () => choose(i))),
+    ...ranking.nodes,
     button("tie", "T", "Tie", "Equally good", () => vote("tie")),
     button("all_bad", "N", "All bad", "None is good", () => vote("all_bad")),
     button("skip", "S", "Skip", "No opinion", () => vote("skip")),
@@ -178,6 +189,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
   // ---- what is said of the vote before
   function words(one) {
     const { verdict } = one.said, number = one.pair.ids.indexOf(one.said.best) + 1;
+    if (one.said.ranking?.length) return rgtg.rankWords(one.said.ranking.map((level) => level.map((id) => one.pair.ids.indexOf(id))), one.pair.ids.length);
     return { best: `${number} is best`, tie: "tie", all_bad: "all bad", skip: "skipped" }[verdict] ?? "";
   }
   function tell() {
@@ -256,7 +268,8 @@ rgtg.annotate = (element, props, trigger, watch) => {
     }
     if (!event.target.closest?.("details") && here()?.key(event)) return event.preventDefault();
     if (event.repeat) return;
-    const key = event.key.toUpperCase();
+    if (event.key === "Enter" && event.target.closest?.("button, summary, a")) return;
+    const key = event.key === "Enter" ? "Enter" : event.key.toUpperCase();
     if (key === "C" && !comment.disabled) { comment.focus(); return event.preventDefault(); }
     if (key === "H") { drawer.open = !drawer.open; return event.preventDefault(); }
     const node = [...root.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);

@@ -13,7 +13,7 @@ rgtg.taskForm = (element, props, trigger, watch, upload, start) => {
     { name: "gold_share", label: "gold pairs", value: 0.1, min: 0, max: 1, step: 0.05, help: "Share of the pairs whose better answer is known, as far as there are such pairs" },
     { name: "repeats", label: "seen again", value: 0.1, min: 0, max: 1, step: 0.05, help: "Share of the pairs that a rater sees again with the sides swapped, for his self-consistency" },
   ];
-  const RULES = { uniform: "uniform", "under-sampled": "under-sampled first", informative: "most informative", thompson: "Thompson sampling" };
+  const RULES = { uniform: "uniform", "under-sampled": "under-sampled first", informative: "most informative", thompson: "Thompson sampling", disagreement: "where reward models disagree" };
   function draw() {
     const offer = JSON.parse(props.value || "{}");
     if (offer.made) return void location.assign(`annotate?task=${encodeURIComponent(offer.made)}`);
@@ -42,11 +42,12 @@ rgtg.taskForm = (element, props, trigger, watch, upload, start) => {
     const baseLm = rgtg.field({ label: "Base LM", choices: [["", "default"], ...offer.base_lms] }, "", "task-base_lm", () => {});
     const rule = rgtg.field({ label: "Which pair next", choices: offer.rules.map((key) => [key, RULES[key] ?? key]) }, "uniform", "task-rule", () => {});
     const reveal = el("input", { id: "task-reveal", type: "checkbox", "aria-label": "Show after a vote what made the answers" });
+    const ranking = el("input", { id: "task-ranking", type: "checkbox", "aria-label": "Rank three or four answers" });
     const guidelines = el("textarea", { id: "task-guidelines", rows: "4", "aria-label": "Guidelines", placeholder: "guidelines: what raters are asked to look at", dir: "auto" });
     guidelines.value = offer.guidelines;
     for (const spec of NUMBERS) inputs[spec.name] = el("input", { id: "task-" + spec.name, type: "number", min: spec.min, max: spec.max, step: spec.step, value: spec.value ?? offer[spec.name], "aria-label": spec.label });
     const begin = () => trigger(start, {
-      title: title.value, prompts: prompts.value, path: file ?? path.value.trim(), gold: gold.value.trim(), line_up: lineUp.value, base_lm: baseLm.value, rule: rule.value, reveal: reveal.checked, guidelines: guidelines.value,
+      title: title.value, prompts: prompts.value, path: file ?? path.value.trim(), gold: gold.value.trim(), line_up: lineUp.value, base_lm: baseLm.value, rule: rule.value, reveal: reveal.checked, ranking: ranking.checked, guidelines: guidelines.value,
       ...Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value === "" ? null : Number(input.value)])),
     });
     root.replaceChildren(
@@ -55,6 +56,7 @@ rgtg.taskForm = (element, props, trigger, watch, upload, start) => {
         el("div", { class: "task-part" }, labelled("title", title), prompts, el("div", { class: "task-line" }, examples, el("button", { type: "button", id: "task-upload", text: "Upload …", title: "A prompt a line, or rows with a prompt: JSON, CSV, Parquet", onclick: () => picker.click() }), picker, path, fileNote), gold),
         el("div", { class: "task-part" }, el("div", { class: "task-line" }, labelled("line-up", lineUp), labelled("base LM", baseLm), labelled("which pair next", rule)),
           el("div", { class: "task-line" }, ...NUMBERS.map((spec) => labelled(spec.label, inputs[spec.name], spec.help))),
+          el("label", { class: "field check", title: "With three or four answers at once: the best ones in order, the others stay unranked" }, el("span", { text: "rank the answers, not only the best one" }), ranking),
           el("label", { class: "field check" }, el("span", { text: "show after a vote what made the answers" }), reveal), guidelines,
           el("div", { class: "task-line" }, el("button", { type: "button", id: "task-start", class: "go", text: "Start annotating", onclick: begin })))),
       el("h2", { text: "Tasks" }),

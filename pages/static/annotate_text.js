@@ -14,8 +14,9 @@ rgtg.annotated = (pair) => {
       return span;
     });
     const text = el("div", { class: "ann-text", role: "group", dir: "auto", "aria-label": `Answer ${a + 1}` }, ...tokens);
-    const node = el("section", { class: "ann-answer", "aria-label": `Answer ${a + 1}` }, el("h2", { text: String(a + 1) }), text);
-    return { id: answer.id, node, tokens, text };
+    const rank = el("span", { class: "ann-rank" });
+    const node = el("section", { class: "ann-answer", "aria-label": `Answer ${a + 1}` }, el("h2", {}, String(a + 1), rank), text);
+    return { id: answer.id, node, tokens, text, rank };
   });
   const node = el("div", { class: "ann-pair", hidden: true, "data-pair": pair.id },
     el("p", { class: "ann-prompt", dir: "auto", text: pair.prompt }),
@@ -86,6 +87,8 @@ rgtg.annotated = (pair) => {
     paint();
     return [...before.map((m) => ({ ...m, label: "withdrawn" })), { trace, start, end, label: there ? "withdrawn" : label }];
   }
+  // shows the levels of a ranking, of numbers of answers
+  const ranked = (order) => answers.forEach((answer, a) => { answer.rank.textContent = order.some((level) => level.includes(a)) ? ` rank ${order.findIndex((level) => level.includes(a)) + 1}` : ""; });
   paint();
-  return { ...pair, node, mark, clear, key, choose, ids: answers.map((one) => one.id), chosen: () => chosen && { answer: chosen.answer, trace: answers[chosen.answer].id, index: chosen.focus } };
+  return { ...pair, node, ranked, mark, clear, key, choose, ids: answers.map((one) => one.id), chosen: () => chosen && { answer: chosen.answer, trace: answers[chosen.answer].id, index: chosen.focus } };
 };

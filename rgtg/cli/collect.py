@@ -74,6 +74,11 @@ def _database() -> Path:
     return Settings.from_environment().database
 
 
+def _secret() -> str:
+    """What raters are hashed by: the same in the app and in the terminal."""
+    return Settings.from_environment().secret
+
+
 def _wanted(options: argparse.Namespace, search: str = "") -> Any:
     from rgtg.store.history import HistoryFilter
 
@@ -88,7 +93,7 @@ def import_(options: argparse.Namespace) -> None:
     planned = plan(options.source, options.columns, options.ties, options.split)
     report = planned.report
     if not options.dry_run:
-        with Store(_database()) as store:
+        with Store(_database(), _secret()) as store:
             report = import_plan(store, planned)
     if options.json:
         print(json.dumps(asdict(report), ensure_ascii=False))
@@ -115,7 +120,7 @@ def export(options: argparse.Namespace) -> None:
     if options.push_to_hub and not is_folder:
         raise BadSettings("A data set of the Hub is a folder with a manifest.", f"Found `{options.out}`.", "Give a folder as --out.", "out")
     with (
-        Store(_database()) as store,
+        Store(_database(), _secret()) as store,
         door(f"`{options.out}` cannot be written.", kind=BadSettings),
         terminal.ProgressBar(options, "comparisons") as bar,
     ):
@@ -136,7 +141,7 @@ def export(options: argparse.Namespace) -> None:
 def history(options: argparse.Namespace) -> None:
     from rgtg.store.store import Store
 
-    with Store(_database()) as store:
+    with Store(_database(), _secret()) as store:
         entries = store.history(_wanted(options, " ".join(options.search)), options.limit, options.before)
     for entry in entries:
         if options.json:
@@ -146,8 +151,8 @@ def history(options: argparse.Namespace) -> None:
         for answer in entry.answers:
             best = "*" if answer.letter == entry.best_letter else " "
             print(f"   {best}{answer.letter}  {answer.method}{_models(answer.models)}: {_line(answer.text, 90)}")
-        if entry.vote and not entry.best_letter:
-            print(f"    {entry.vote.verdict}")
+        if entry.vote and (entry.vote.ranking or not entry.best_letter):
+            print(f"    {entry.words}")
 
 
 def backup(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The command line: rgtg generate | score | train | sweep | import | export | history | results | backup | restore | models | starter | bench.
+"""The command line, `rgtg COMMAND`: its parser, and the commands that are few lines.
 
 Parses options, calls the workbench and prints the results; `terminal` prints errors. Knows nothing of Gradio.
 """
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import collect as collect_command
+from rgtg.cli import examine as examine_command
 from rgtg.cli import results as results_command
+from rgtg.cli import space as space_command
 from rgtg.cli import sweep as sweep_command
 from rgtg.cli import terminal
 from rgtg.cli import train as training_command
@@ -93,6 +95,10 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
     sweep_command.add_options(sweep, PROMPT_FILES)
     _run_options(sweep)
 
+    examine = _command(commands, "examine", _examine, examine_command.ABOUT)
+    examine_command.add_options(examine)
+    _model_options(examine)
+
     for name, about in collect_command.ABOUT.items():
         collect_command.OPTIONS[name](_command(commands, name, collect_command.COMMANDS[name], about))
 
@@ -111,6 +117,8 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
     starter.add_argument(
         "--only", action="append", default=[], metavar="MODEL", help="base-lm, partial, full, vocabulary, autoregressive or judge; may be repeated"
     )
+
+    space_command.add_options(_command(commands, "space", space_command.space, space_command.ABOUT))
 
     _bench_options(_command(commands, "bench", _bench, "measure speed beside other implementations on this machine"))
     return parser
@@ -317,6 +325,10 @@ def _score(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     sweep_command.sweep(options, partial(_workbench, options), partial(_columns, options=options), _list_folder, partial(_offering_yes, options))
+
+
+def _examine(options: argparse.Namespace) -> None:
+    examine_command.examine(options, partial(_workbench, options), _list_folder)
 
 
 def _models(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from sys import maxsize
 from typing import Protocol
 
+from rgtg.preferences.items.rankings import judged
 from rgtg.records import Comparison, Pair, Trace, Vote
 
 MARGINS = {None: 0.0, 1: 0.0, 2: 0.5, 3: 1.0}  # by the strength of a vote; a vote without one has no margin
@@ -19,6 +20,7 @@ CAUSES = {
     "withdrawn": "votes taken back",
     NO_VOTE: "comparisons without a vote",
     "one_answer": "votes that saw one answer only",
+    "ranked_equal": "pairs ranked as equally good",
     "equal_texts": "pairs of equal texts",
     "error": "pairs with an answer that failed",
     "no_tokens": "pairs with an answer that has no token",
@@ -29,8 +31,8 @@ CAUSES = {
 def derive_pairs(comparison: Comparison, votes: Iterable[Vote]) -> tuple[tuple[Pair, ...], Counter[str]]:
     """The pairs of one comparison, and the number of votes or pairs left out for each of `CAUSES`.
 
-    Only the last vote of each rater counts. The best of n answers seen gives n - 1 pairs; an answer that was not seen gives
-    none. Verdicts are counted by vote, the other causes by pair.
+    Only the last vote of each rater counts. The best of n answers seen gives n - 1 pairs, a ranking one for each two answers of which one is
+    better (`items.rankings`); an answer that was not seen gives none. Verdicts are counted by vote, the other causes by pair.
 
     >>> from rgtg.records import ModelRef, Run, Step
     >>> run = Run("hi", "base", ModelRef("toy"))
@@ -46,17 +48,17 @@ def derive_pairs(comparison: Comparison, votes: Iterable[Vote]) -> tuple[tuple[P
     if not last:
         skipped[NO_VOTE] += 1
     for vote in last:
-        if vote.verdict != "best":
+        if vote.verdict != "best" and not vote.ranking:
             skipped[vote.verdict] += 1
             continue
-        best, others = _seen(comparison, vote)
-        if not others:
+        said = _judged(comparison, vote)
+        if not said:
             skipped["one_answer"] += 1
-        for other in others:
-            if cause := _cause(best, other):
+        for better, worse, equal in said:
+            if cause := "ranked_equal" if equal else _cause(better, worse):
                 skipped[cause] += 1
             else:
-                pairs.append(_pair(comparison, vote, best, other))
+                pairs.append(_pair(comparison, vote, better, worse))
     return tuple(pairs), skipped
 
 
@@ -96,7 +98,7 @@ def stack_of(votes: Iterable[Vote]) -> list[Vote]:
 
 
 def _says(vote: Vote) -> tuple:
-    return vote.verdict, vote.best_trace_id, frozenset(vote.seen_trace_ids), vote.strength, vote.reasons, vote.comment
+    return vote.verdict, vote.best_trace_id, frozenset(vote.seen_trace_ids), vote.strength, vote.reasons, vote.comment, vote.ranking
 
 
 def num_tokens(trace: Trace) -> int:
@@ -136,12 +138,14 @@ def _kept(trace: Branched, find: Callable[[str], Branched | None]) -> dict[str, 
     return shared
 
 
-def _seen(comparison: Comparison, vote: Vote) -> tuple[Trace, list[Trace]]:
-    """The best answer and the others that were seen."""
-    best = comparison.trace(vote.best_trace_id) if vote.best_trace_id is not None else None
-    if vote.comparison_id != comparison.id or best is None:
+def _judged(comparison: Comparison, vote: Vote) -> list[tuple[Trace, Trace, bool]]:
+    """What the vote says of each two answers, as `items.rankings.judged` does of their ids."""
+    traces = {trace.id: trace for trace in comparison.traces}
+    named = {vote.best_trace_id, *(name for level in vote.ranking for name in level)} - {None}
+    if vote.comparison_id != comparison.id or not named <= traces.keys():
         raise ValueError(f"vote `{vote.id}` names no answer of comparison `{comparison.id}`")
-    return best, [trace for trace in comparison.traces if trace.id in vote.seen_trace_ids and trace is not best]
+    seen = [name for name in traces if name in vote.seen_trace_ids]
+    return [(traces[one], traces[other], equal) for one, other, equal in judged(vote.verdict, vote.best_trace_id, seen, vote.ranking)]
 
 
 def _cause(best: Trace, other: Trace) -> str | None:

@@ -1,7 +1,7 @@
 """Agreement between raters, and of raters with themselves."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rgtg.figures import wilson_interval
@@ -30,7 +30,7 @@ def agreement_of(ballots: Iterable[Ballot], same_answers: dict[str, str] | None 
     judged = [ballot for ballot in ballots if ballot.verdict in JUDGED]
     by_comparison: dict[str, dict[str, str]] = defaultdict(dict)
     for ballot in judged:
-        by_comparison[ballot.comparison_id][ballot.rater_id] = ballot.best_trace_id or ballot.verdict
+        by_comparison[ballot.comparison_id][ballot.rater_id] = _top(ballot)
     shared = {comparison: verdicts for comparison, verdicts in by_comparison.items() if len(verdicts) > 1}
     same, num = _repeats(judged, same_answers or {})
     low, high = wilson_interval(same, num)
@@ -51,6 +51,12 @@ def krippendorff(units: dict[str, dict[str, str]]) -> float | None:
     return 1 - observed / (_unequal(total) / (num * (num - 1)))
 
 
+def _top(ballot: Ballot, names: Mapping[str, str] | None = None) -> str:
+    """What is compared of a verdict: the best answer, those at the top of a ranking, or the verdict itself; answers by `names`."""
+    top = ballot.ranking[0] if ballot.ranking else (ballot.best_trace_id,) if ballot.best_trace_id else ()
+    return " ".join(sorted((names or {}).get(name, name) for name in top)) or ballot.verdict
+
+
 def _unequal(times: Counter[str]) -> int:
     """How many ordered pairs of these values are unequal."""
     return times.total() ** 2 - sum(number**2 for number in times.values())
@@ -65,7 +71,7 @@ def _repeats(judged: list[Ballot], same_answers: dict[str, str]) -> tuple[int, i
         if key is None:
             continue
         settings = {answer.trace_id: answer.setting for answer in ballot.answers}
-        said = settings.get(ballot.best_trace_id or "", ballot.verdict)
+        said = _top(ballot, settings)
         if (ballot.rater_id, key) in first:
             num += 1
             same += first[ballot.rater_id, key] == said

@@ -22,7 +22,7 @@ GAP_STEP = 0.05  # log of the ratio of lengths: battles of nearly equal ratios a
 @dataclass(frozen=True)
 class Place:
     """A row of the board: strength in log-odds (mean 0 over the board) with its 95 % interval, ranks that the intervals allow (None with
-    fewer than LEAST_VOTES), number of battles and of votes that they come from, and share of battles won (ties count half)."""
+    fewer than LEAST_VOTES), number of battles and of votes that they come from, and share of battles won, by weight (ties count half)."""
 
     setting: str
     strength: float
@@ -48,7 +48,8 @@ class Board:
     """All numbers of a board. `wins[i][j]` counts battles that setting i won against j, `ties[i][j]` those without a winner, both by weight,
     and `met[i][j]` how many battles there were; `position`: for the answer further left; `length`: for twice the length (None where it is not
     controlled for); `careless` names raters whose votes look like chance, with the weight that they have; `triples` and `cycles` count three
-    settings that all met, and those that beat each other in a circle."""
+    settings that all met, and those that beat each other in a circle;
+    `num_weighted` counts the battles whose pair was drawn more or less often than others."""
 
     places: tuple[Place, ...]
     settings: tuple[str, ...]
@@ -63,6 +64,7 @@ class Board:
     careless: tuple[tuple[str, float], ...] = ()
     triples: int = 0
     cycles: int = 0
+    num_weighted: int = 0
 
 
 def leaderboard(battles: Sequence[Battle], control_length: bool = False, resamples: int = RESAMPLES, seed: int = 0) -> Board:
@@ -70,8 +72,8 @@ def leaderboard(battles: Sequence[Battle], control_length: bool = False, resampl
 
     Strengths are those of Bradley and Terry with ties and an effect of the position (`rgtg.ratings.davidson`); with `control_length` at equal
     lengths. Votes of a rater that look like chance weigh less. Intervals: percentiles of a bootstrap that draws whole comparisons, since the
-    battles of one vote depend on each other. A Battle's `weight` corrects the counts of wins, never the strengths, which need no correction for
-    how pairs were chosen.
+    battles of one vote depend on each other. How pairs were chosen is corrected for by weights (docs/results.md): the share of battles won by
+    `weight`, for a setting that met some others more often than the rest; strengths and counts of wins by `pair_weight` only.
     """
     settings = settings_of(battles)
     wins, ties, met = _counts(battles, settings)
@@ -79,8 +81,9 @@ def leaderboard(battles: Sequence[Battle], control_length: bool = False, resampl
     if len(settings) < 2:
         return Board((), settings, wins, ties, met, len(battles), len(comparisons), 0.0, None, None)
     cells = _cells(battles, settings, control_length)
-    weight, fitted = _careful(battles, cells)
-    samples = _bootstrap(battles, comparisons, cells, weight, fitted, resamples, seed)
+    chosen = np.array([battle.pair_weight for battle in battles])
+    weight, fitted = _careful(battles, cells, chosen)
+    samples = _bootstrap(battles, comparisons, cells, weight * chosen, fitted, resamples, seed)
     strengths = np.array([one.strengths for one in samples])
     low, high = np.percentile(strengths, [2.5, 97.5], axis=0)
     places = [_place(i, name, fitted, low, high, battles) for i, name in enumerate(settings)]
@@ -95,13 +98,13 @@ def leaderboard(battles: Sequence[Battle], control_length: bool = False, resampl
         position=_effect(fitted.position, [one.position for one in samples]),
         length=_effect(fitted.length * doubled, [one.length * doubled for one in samples]) if control_length else None,
         careless=tuple(sorted((rater, round(w, 3)) for rater, w in _by_rater(battles, weight).items() if w < 0.5)),
-        triples=triples, cycles=cycles,
+        triples=triples, cycles=cycles, num_weighted=sum(battle.weight != 1.0 for battle in battles),
     )  # fmt: skip
 
 
 def posterior(battles: Sequence[Battle], settings: Sequence[str]) -> Fit:
     """Strengths and their covariance, for the choice of the next pair; settings without a battle have strength 0 and a wide one."""
-    return _careful(battles, _cells(battles, settings, False))[1]
+    return _careful(battles, _cells(battles, settings, False), np.ones(len(battles)))[1]
 
 
 def _cells(battles: Sequence[Battle], settings: Sequence[str], with_length: bool) -> Cells:
@@ -111,8 +114,8 @@ def _cells(battles: Sequence[Battle], settings: Sequence[str], with_length: bool
     return cells_of(left, right, np.array([battle.outcome for battle in battles], dtype=int), gap, len(settings))
 
 
-def _careful(battles: Sequence[Battle], cells: Cells) -> tuple[Floats, Fit]:
-    """Weight of each battle, the chance that its rater votes by the answers, and the fit with these weights.
+def _careful(battles: Sequence[Battle], cells: Cells, chosen: Floats) -> tuple[Floats, Fit]:
+    """Weight of each battle, the chance that its rater votes by the answers, and the fit with these weights times `chosen`.
 
     A mixture of two kinds of raters by expectation-maximisation: one votes by strength, the other with fixed shares of left, right and tie.
     A rater with few votes is taken for careful.
@@ -121,7 +124,7 @@ def _careful(battles: Sequence[Battle], cells: Cells) -> tuple[Floats, Fit]:
     num_votes = np.bincount(rater, minlength=len(raters))
     judged = num_votes >= LEAST_VOTES_OF_RATER
     careful = np.ones(len(raters))
-    fitted = fit(cells, careful[rater])
+    fitted = fit(cells, careful[rater] * chosen)
     if judged.sum() < 2:
         return careful[rater], fitted
     shares, share_careless = np.full(3, 1 / 3), 0.1
@@ -135,7 +138,7 @@ def _careful(battles: Sequence[Battle], cells: Cells) -> tuple[Floats, Fit]:
         counted = np.bincount(cells.outcome, left_over, minlength=3) + 1.0  # a prior of one vote each
         shares = counted / counted.sum()
         share_careless = float((0.1 + (1 - careful[judged]).sum()) / (1 + judged.sum()))  # a weak prior of one in ten
-        fitted = fit(cells, careful[rater], fitted)
+        fitted = fit(cells, careful[rater] * chosen, fitted)
         if np.abs(careful - before).max() < SETTLED:
             break
     return careful[rater], fitted
@@ -153,9 +156,11 @@ def _bootstrap(
 
 def _place(i: int, name: str, fitted: Fit, low: Floats, high: Floats, battles: Sequence[Battle]) -> Place:
     own = [battle for battle in battles if name in (battle.left, battle.right)]
-    won = sum(0.5 if battle.outcome == TIE else float((battle.left, battle.right)[battle.outcome] == name) for battle in own)
+    won = sum(battle.weight * (0.5 if battle.outcome == TIE else (battle.left, battle.right)[battle.outcome] == name) for battle in own)
     votes = {(battle.comparison_id, battle.rater_id) for battle in own}
-    return Place(name, float(fitted.strengths[i]), float(low[i]), float(high[i]), None, len(own), won / len(own), len(votes))
+    return Place(
+        name, float(fitted.strengths[i]), float(low[i]), float(high[i]), None, len(own), won / sum(battle.weight for battle in own), len(votes)
+    )
 
 
 def _ranked(i: int, place: Place, ranked: Sequence[int], low: Floats, high: Floats) -> Place:
@@ -188,11 +193,11 @@ def _counts(battles: Sequence[Battle], settings: Sequence[str]) -> tuple[Matrix,
         met[left, right] += 1
         met[right, left] += 1
         if battle.outcome == TIE:
-            ties[left, right] += battle.weight
-            ties[right, left] += battle.weight
+            ties[left, right] += battle.pair_weight
+            ties[right, left] += battle.pair_weight
         else:
             winner, loser = (left, right) if battle.outcome == 0 else (right, left)
-            wins[winner, loser] += battle.weight
+            wins[winner, loser] += battle.pair_weight
     return tuple(map(tuple, wins.tolist())), tuple(map(tuple, ties.tolist())), tuple(map(tuple, met.tolist()))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rgtg.figures import wilson_interval
+from rgtg.preferences.items.rankings import judged
 from rgtg.preferences.pairs import num_common
 from rgtg.ratings.battles import Answer, Ballot
 from rgtg.ratings.davidson import Floats
@@ -107,17 +108,19 @@ class Against:
 
 
 def preferences_of(ballots: Iterable[Ballot], same_answers: Mapping[str, str] | None = None) -> list[Preferred]:
-    """The preferences that these votes are: the best of n answers is preferred to n - 1. Failed answers and equal texts give none."""
+    """The preferences that these votes are: the best of n answers is preferred to n - 1, a ranked one to those below it. Failed answers and
+    equal texts give none."""
     found = []
     for ballot in ballots:
         by_id = {answer.trace_id: answer for answer in (*ballot.around, *ballot.answers)}
-        best = by_id.get(ballot.best_trace_id or "")
-        if ballot.verdict != "best" or best is None or best.failed:
-            continue
         group = (same_answers or {}).get(ballot.comparison_id, ballot.comparison_id)
-        for other in ballot.answers:
-            if other is not best and not other.failed and other.text != best.text:
-                found.append(Preferred(ballot.comparison_id, group, best, other, num_common(best, other, by_id.get)))
+        seen = tuple(answer.trace_id for answer in ballot.answers)
+        for better, worse, equal in judged(ballot.verdict, ballot.best_trace_id, seen, ballot.ranking):
+            if equal or better not in by_id or worse not in by_id:
+                continue
+            chosen, rejected = by_id[better], by_id[worse]
+            if not (chosen.failed or rejected.failed) and chosen.text != rejected.text:
+                found.append(Preferred(ballot.comparison_id, group, chosen, rejected, num_common(chosen, rejected, by_id.get)))
     return found
 
 

@@ -174,8 +174,8 @@ class Reader(ABC):
         """Growing responses, one slot per opening, that begin with `responses` if given. `reserve`: number of tokens expected to come."""
 
     @abstractmethod
-    def along(self, opening: Opening, response: Sequence[int]) -> list[float]:
-        """Reward of every prefix of a response, one for each of its tokens."""
+    def along(self, opening: Opening, responses: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Reward of every prefix of each response, one for each of its tokens."""
 
     @abstractmethod
     def score(self, opening: Opening, response: Sequence[int]) -> float:
@@ -303,9 +303,9 @@ class IdReader(Reader):
         batch = self.model.start([self.prompt_ids(opening) for opening in openings], responses, reserve)
         return TranslatedEnd(batch, ends) if (ends := self.model.loaded.end_ids(self.lm.loaded)) else batch
 
-    def along(self, opening: Opening, response: Sequence[int]) -> list[float]:
+    def along(self, opening: Opening, responses: Sequence[Sequence[int]]) -> list[list[float]]:
         ends = self.model.loaded.end_ids(self.lm.loaded)
-        return self.model.along(self.prompt_ids(opening), [[ends.get(token_id, token_id) for token_id in response]])[0]
+        return self.model.along(self.prompt_ids(opening), [[ends.get(token_id, token_id) for token_id in response] for response in responses])
 
     def score(self, opening: Opening, response: Sequence[int]) -> float:
         return self.model.along(self.prompt_ids(opening), [self.model.loaded.closed(response, self.lm.loaded)])[0][-1]

@@ -184,7 +184,10 @@ class TextReader(Reader):
     def start(self, openings: Sequence[Opening], responses: Sequence[Sequence[int]] | None = None, reserve: int = 64) -> TextPrefixes:
         return TextPrefixes(self.model.scorer(self.lm), self.lm, openings, responses or [()] * len(openings))
 
-    def along(self, opening: Opening, response: Sequence[int]) -> list[float]:
+    def along(self, opening: Opening, responses: Sequence[Sequence[int]]) -> list[list[float]]:
+        return [self._along(opening, response) for response in responses]
+
+    def _along(self, opening: Opening, response: Sequence[int]) -> list[float]:
         batch = self.start([opening])
         for token_id in response:
             batch.append(0, token_id)

@@ -63,6 +63,19 @@ def backups(folder: Path, stem: str = "rgtg") -> list[Backup]:
     return sorted(dated, key=lambda backup: backup.made_at, reverse=True)
 
 
+def offered(error: StoreError, database: Path) -> StoreError:
+    """The error of a database that cannot be opened, with the newest sound backup of it to go on with, if there is one."""
+    for backup in backups(database.parent / FOLDER, database.stem):
+        try:
+            verify(backup.path)
+        except StoreError:
+            continue
+        command = f"`rgtg restore {backup.path}` keeps what is there and puts it back."
+        do = f"{error.do} The newest sound backup is of {backup.made_at:%Y-%m-%d %H:%M} UTC: {command}"
+        return StoreError(error.wrong, error.found, do.strip())
+    return error
+
+
 def superfluous(made: Iterable[Backup]) -> list[Backup]:
     """Those that the rotation does not keep: it keeps the newest in each of the last 12 times of five minutes, 24 hours and 14 days that have
     one."""

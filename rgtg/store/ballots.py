@@ -4,25 +4,25 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from rgtg.ratings.battles import Answer, Ballot
+from rgtg.ratings.battles import BY_ANSWERS, Answer, Ballot
 from rgtg.ratings.reward_models import Scored
 from rgtg.records import Run
 from rgtg.store.annotation.sifting import gold
-from rgtg.store.rows import IDS_FIRST, steps_of
+from rgtg.store.rows import IDS_FIRST, ranking_of, steps_of
 from rgtg.store.statements.exclusions import exclusions, is_excluded
 from rgtg.system.serialization import from_dict
 
 Setting = Callable[[Run], str]  # the name of what made an answer, whatever its prompt and seed
 VOTES = """
-    SELECT vote.id, vote.comparison_id, vote.rater_id, vote.verdict, vote.best_trace_id, vote.seen_trace_ids
-    FROM current_votes AS vote ORDER BY vote.seq"""
+    SELECT vote.* FROM current_votes AS vote ORDER BY vote.seq"""
 ANSWERS = """
     SELECT id, comparison_id, place, stop_reason, error, response, parent_trace_id, branch_position,
            json_remove(run, '$.prompt', '$.prompt_ids', '$.seed', '$.forced_ids', '$.versions', '$.observers') AS run
     FROM traces WHERE comparison_id IN (SELECT DISTINCT comparison_id FROM votes)"""
-PROMPTS = "SELECT id, prompt_sha256 FROM comparisons WHERE id IN (SELECT DISTINCT comparison_id FROM votes)"
+PROMPTS = "SELECT id, prompt_sha256, pair_rule FROM comparisons WHERE id IN (SELECT DISTINCT comparison_id FROM votes)"
 STEPS = """
     SELECT steps, json_remove(run, '$.prompt', '$.prompt_ids', '$.seed', '$.forced_ids', '$.versions', '$.standards') AS run
     FROM traces WHERE id = ?"""
@@ -51,18 +51,45 @@ def read_ballots(conn: sqlite3.Connection, setting: Setting) -> tuple[list[Ballo
         answers.setdefault(row["comparison_id"], {})[made.trace_id] = made
     all_answers = {comparison: tuple(made.values()) for comparison, made in answers.items()}
     excluded, known = exclusions(conn), gold(conn)  # votes on gold pairs test the rater
+    compared = {row["id"]: row for row in conn.execute(PROMPTS)}
+    weights = _weights({comparison: row["pair_rule"] for comparison, row in compared.items()})
     ballots = [
         Ballot(
             row["comparison_id"], row["rater_id"], row["verdict"], row["best_trace_id"],
             tuple(seen for trace_id in json.loads(row["seen_trace_ids"]) if (seen := answers[row["comparison_id"]].get(trace_id))),
-            around=all_answers.get(row["comparison_id"], ()),
+            around=all_answers.get(row["comparison_id"], ()), ranking=ranking_of(row),
+            **weights.get(row["comparison_id"], {}),
         )
         for row in conn.execute(VOTES)
         if not is_excluded(excluded, row["id"]) and row["comparison_id"] not in known
     ]  # fmt: skip
-    prompts = {row["id"]: row["prompt_sha256"] for row in conn.execute(PROMPTS)}
     contents = {comparison: sorted((one.setting, one.text) for one in made) for comparison, made in all_answers.items()}
-    return ballots, {comparison: json.dumps([prompts[comparison], content]) for comparison, content in contents.items()}
+    return ballots, {comparison: json.dumps([compared[comparison]["prompt_sha256"], content]) for comparison, content in contents.items()}
+
+
+def _weights(rules: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """`weight` and `by_answers` of the ballots on comparisons that a rule chose: 1 / its probability, over the mean of that in its task."""
+    tasks: dict[Any, dict[str, float]] = {}
+    by_answers: dict[str, bool] = {}
+    for comparison, stored in rules.items():
+        rule = _rule(stored)
+        probability = rule.get("probability")
+        if isinstance(probability, int | float) and 0 < probability <= 1:
+            tasks.setdefault((rule.get("task"), rule.get("rule")), {})[comparison] = 1 / probability
+            by_answers[comparison] = rule.get("rule") in BY_ANSWERS
+    return {
+        comparison: {"weight": weight * len(of_task) / sum(of_task.values()), "by_answers": by_answers[comparison]}
+        for of_task in tasks.values()
+        for comparison, weight in of_task.items()
+    }
+
+
+def _rule(stored: str) -> dict[str, Any]:
+    """What a comparison says of how it was chosen; on Compare and of imports it is a word."""
+    with suppress(ValueError):
+        if isinstance(rule := json.loads(stored), dict):
+            return rule
+    return {}
 
 
 def read_rewards(conn: sqlite3.Connection, wanted: Mapping[str, Collection[int]]) -> Iterator[tuple[str, Scored]]:

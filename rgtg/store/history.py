@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rgtg.errors import BadSettings
+from rgtg.preferences.items.rankings import vote_words
 from rgtg.records import Vote
 from rgtg.store import queries, rows
 
@@ -59,7 +60,7 @@ class HistoryAnswer:
 @dataclass(frozen=True)
 class HistoryEntry:
     """A comparison in the list. `vote` is the current vote of the filter's rater, without one in the filter the newest of anyone;
-    `best_letter` the letter of the answer that it prefers; `num_votes` counts the current votes of all raters, without skips."""
+    `best_letter` that of the answer it prefers, `words` what it says; `num_votes` counts the current votes of all raters, without skips."""
 
     id: str
     created_at: str
@@ -69,6 +70,7 @@ class HistoryEntry:
     vote: Vote | None
     num_votes: int
     best_letter: str = ""
+    words: str = ""
 
 
 def history(conn: sqlite3.Connection, wanted: HistoryFilter = EVERYTHING, limit: int = 50, before: str | None = None) -> tuple[HistoryEntry, ...]:
@@ -168,7 +170,8 @@ def _entry(conn: sqlite3.Connection, row: sqlite3.Row, rater: str | None) -> His
     listed = tuple(HistoryAnswer(answer["column"], answer["method"], _models(answer["models"]), answer["text"]) for answer in in_order)
     num_votes = sum(vote["verdict"] != "skip" for vote in votes)
     best_letter = letters.get(vote.best_trace_id, "") if vote and vote.best_trace_id else ""
-    return HistoryEntry(row["id"], row["created_at"], row["prompt"], row["state"], listed, vote, num_votes, best_letter)
+    words = vote_words(vote, letters) if vote else ""
+    return HistoryEntry(row["id"], row["created_at"], row["prompt"], row["state"], listed, vote, num_votes, best_letter, words)
 
 
 def _models(stored: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from rgtg.errors import StoreError, UnknownRecord
+from rgtg.preferences.items.rankings import problem
 from rgtg.records import ANSWERS, STATES, Comparison, Span, Vote
 from rgtg.store import rows
 
@@ -30,6 +31,8 @@ def check_vote(vote: Vote, state: str, trace_ids: Set[str]) -> None:
         raise StoreError("The best answer has to be among those that were there to be seen.", "It had no token yet.", "Wait for it.")
     if vote.verdict in ("tie", "all_bad") and not vote.seen_trace_ids:
         raise StoreError("A vote says which answers were there to be seen.", "It names none.")
+    if wrong := problem(vote):
+        raise StoreError("The vote was not stored: its ranking is not one of the answers.", wrong)
 
 
 def is_new(conn: sqlite3.Connection, table: str, row: rows.Row) -> bool:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from rgtg.errors import HALF, NUL, StoreError, unsound
+from rgtg.preferences.items.rankings import Ranking
 from rgtg.preferences.pairs import num_tokens
 from rgtg.records import Candidate, Comparison, Rewards, Run, Span, Step, Trace, Tried, Vote
 from rgtg.system.serialization import from_dict
@@ -180,16 +181,27 @@ def vote_row(vote: Vote, created_at: str) -> Row:
         "comment": text(vote.comment, "The comment"),
         "guideline_version": text(vote.guideline_version, "The guideline version"),
         "dwell_ms": _optional(whole, vote.dwell_ms, "The dwell time"),
+        "ranking": json_text(vote.ranking, "The ranking") if vote.ranking else None,  # NULL is left out of the hash
     }
     return row | {"row_sha256": row_hash(row)}
 
 
 def vote_of(row: Stored) -> Vote:
     plain = {name: row[name] for name in PLAIN_OF_VOTE}
-    return Vote(seen_trace_ids=tuple(json.loads(row["seen_trace_ids"])), reasons=tuple(json.loads(row["reasons"])), **plain)
+    seen, reasons = json.loads(row["seen_trace_ids"]), json.loads(row["reasons"])
+    return Vote(seen_trace_ids=tuple(seen), reasons=tuple(reasons), ranking=ranking_of(row), **plain)
 
 
-PLAIN_OF_VOTE = tuple(f.name for f in fields(Vote) if f.name not in ("seen_trace_ids", "reasons"))
+def ranking_of(row: Stored) -> Ranking:
+    """The ranking of a vote's row; a database of an earlier schema that is only read has none."""
+    try:
+        stored = row["ranking"]
+    except (IndexError, KeyError):
+        return ()
+    return tuple(map(tuple, json.loads(stored))) if stored else ()
+
+
+PLAIN_OF_VOTE = tuple(f.name for f in fields(Vote) if f.name not in ("seen_trace_ids", "reasons", "ranking"))
 
 
 def mark_row(span: Span, created_at: str) -> Row:

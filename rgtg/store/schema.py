@@ -88,6 +88,12 @@ def m006_history(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m009_rankings(db: Database) -> None:
+    """A vote on more than two answers may rank them: levels of answers, the best first; NULL where the verdict says it all."""
+    db.execute("ALTER TABLE votes ADD COLUMN ranking TEXT CHECK (ranking IS NULL OR json_valid(ranking))")
+
+
 def _refuse_changes(db: Database, table: str) -> None:
     for event in ("UPDATE", "DELETE"):
         db.execute(

@@ -6,7 +6,7 @@ Knows nothing of how a row looks (`rows`), of files and locks (`connection`), of
 import hmac
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,13 @@ from rgtg.ratings.reward_models import Scored
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
 from rgtg.store import queries, rows
 from rgtg.store.annotation.rounds import AnnotationRows
-from rgtg.store.backups import Backups
+from rgtg.store.backups import Backups, offered
 from rgtg.store.ballots import Setting, read_ballots, read_prompts, read_rewards, read_stamp
 from rgtg.store.connection import InPlace, open_store, reading
+from rgtg.store.copies.copying import OUT, Copying
+from rgtg.store.copies.dataset import VotesDataset
+from rgtg.store.copies.journal import Journal
+from rgtg.store.copies.restoring import restore_missing
 from rgtg.store.history import EVERYTHING, HistoryEntry, HistoryFilter, facet_names, history, voters
 from rgtg.store.jobs import JobRows
 from rgtg.store.statements import exclusions
@@ -36,20 +40,34 @@ class Store:
     An empty `created_at` is filled in; a vote or mark without a rater is the local rater's. Storing the same record again (same id, same
     content) changes nothing; other content raises StoreError, and so does every method once the file was deleted, replaced or
     overwritten. Steps are parsed on first access. `secret` keys the hashes of raters' names; the default is the database's own key.
-    With `backups` a thread makes copies from time to time, where this process may write (`rgtg.store.backups`).
+    With `backups` a thread makes copies from time to time, where this process may write (`rgtg.store.backups`). With `votes_dataset` a missing
+    database is restored from that dataset, and what is stored is copied there (`rgtg.store.copies`).
     """
 
-    def __init__(self, path: Path, secret: str = "", backups: bool = False):
+    def __init__(self, path: Path, secret: str = "", backups: bool = False, votes_dataset: str = ""):
         self.path = Path(path)
-        opened = open_store(self.path)
+        dataset = VotesDataset(votes_dataset) if votes_dataset else None
+        restored = restore_missing(self.path, dataset) if dataset else None
+        try:
+            opened = open_store(self.path)
+        except StoreError as error:
+            raise offered(error, self.path) from error
         self.read_only = opened.reason  # "" while this process may write, else the reason why not
         self._file = InPlace(self.path, opened.conn is not None)
-        self._lock, self._writer = opened.lock, Writer(opened.conn, self._file.check, self._file.checkpoint) if opened.conn else None
+        journal = Journal(self.path.parent / OUT, opened.conn, own_key=not secret) if dataset and opened.conn else None
+        noting = journal.noting if journal else nullcontext
+        self._lock, self._writer = opened.lock, Writer(opened.conn, self._file.check, self._file.checkpoint, noting) if opened.conn else None
         self.jobs = JobRows(self._write, self._reading)
         self.annotation = AnnotationRows(self._write, self._reading)
         with self._reading() as conn:
             self._key = (secret or queries.value(conn, "SELECT value FROM meta WHERE key = 'rater_key'")).encode()
         self.backups = Backups(self.path, self.last_rows) if backups and not self.read_only else None
+        self.copying = Copying(self.path, journal, dataset, self._write, restored) if dataset and journal and restored else None
+
+    @property
+    def lag(self) -> tuple[int, float]:
+        """How many writes wait, and for how many seconds the one that is being made has."""
+        return self._writer.lag if self._writer else (0, 0.0)
 
     def close(self) -> None:
         """Finish the accepted writes and release the file."""
@@ -57,6 +75,8 @@ class Store:
             self.backups.close()
         if self._writer:
             self._writer.close()
+        if self.copying:
+            self.copying.close()
         if self._lock:
             self._lock.release()
 
@@ -121,7 +141,9 @@ class Store:
             standing = stack_of(vote for vote in queries.votes(conn, comparison_id) if vote.rater_id == rater)
             if not standing:
                 raise StoreError("There is nothing to undo.", "No vote of yours stands on this comparison.")
-            undone = replace(standing[-1], id=vote_id or new_id(), verdict="withdrawn", best_trace_id=None, strength=None, reasons=(), comment="")
+            undone = replace(
+                standing[-1], id=vote_id or new_id(), verdict="withdrawn", best_trace_id=None, strength=None, reasons=(), comment="", ranking=()
+            )
             self._keep_vote(conn, replace(undone, dwell_ms=None, created_at=""), undo=True)
             before = replace(standing[-2], id=new_id(), created_at="") if len(standing) > 1 else None
             return self._keep_vote(conn, before, undo=True) if before else None

@@ -129,12 +129,17 @@ class OnPrefixes(OnPairs):
     def pads(self) -> bool:
         return self.unequal_lengths == "pad"
 
+    def labels_of(self, batch: "PairBatch", num_positions: int) -> "Tensor | None":
+        """The label of each prefix, as `losses.partial_bradley_terry` takes it; None for that of the pair."""
+        return None
+
     def loss_at_every_prefix(self, chosen: "Tensor", rejected: "Tensor", batch: "PairBatch", total: float) -> "Tensor":
         from rgtg.training import losses
 
         return losses.partial_bradley_terry(
             chosen, rejected, batch.chosen_lengths, batch.rejected_lengths, batch.num_common, batch.margins,
             self.unequal_lengths, self.weights, self.stride, self.label_smoothing, batch.marks, batch.weights, total,
+            self.labels_of(batch, chosen.shape[1]),
         )  # fmt: skip
 
 

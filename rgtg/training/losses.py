@@ -11,6 +11,7 @@ from torch import Tensor
 
 UNEQUAL_LENGTHS = ("hold", "pad", "drop")
 WEIGHTS = ("uniform", "linear", "last-heavy")
+_PRIME = 2**31 - 1
 
 
 # --- responses out of rows --------------------------------------------------------------------------------------------
@@ -130,11 +131,13 @@ def partial_bradley_terry(
     position_weights: Tensor | None = None,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """-log sigma(r(y_w[:i]) - r(y_l[:i]) - margin) at every prefix length i; weighted mean within a pair, then over pairs.
 
     PARGS (arXiv 2406.07780), the loss over partial sequences, from one forward of each side. `prefix_weights` are the
-    weights of the lengths; `position_weights` (pairs, positions) multiply them, e.g. where a passage was marked.
+    weights of the lengths; `position_weights` (pairs, positions) multiply them, e.g. where a passage was marked. `labels` (pairs, positions)
+    are 1 where the chosen side is the better one and -1 where the other is; the default is 1 everywhere.
     Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` it is padded with end
     tokens (as in the released code), whose rewards are used. A pair without a term has weight 0.
     """
@@ -146,11 +149,43 @@ def partial_bradley_terry(
         gap = chosen[:, :num_positions] - rejected[:, :num_positions]
     else:
         gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
+    if labels is not None:
+        gap = gap * labels[:, :num_positions]
     margin = margin[:, None] if isinstance(margin, Tensor) else margin
     total_weights = weights_by_length.sum(1)
     pairs = (preference_loss(gap, margin, label_smoothing) * weights_by_length).sum(1) / total_weights.clamp(min=1e-12)
     counts = (total_weights > 0).to(chosen.dtype)
     return weighted_mean(pairs, counts if sample_weights is None else counts * sample_weights, total)
+
+
+def shuffled_labels(ids: Tensor, num_ids: Tensor, lengths: Tensor, num_positions: int) -> Tensor:
+    """A label for each prefix of a pair by a toss of a coin, the same whenever the pair is seen: 1 or -1, and 1 at the complete responses.
+
+    The first `num_ids` (pairs,) of `ids` (pairs, length) tell the pairs apart, `lengths` (pairs,) are those of the longer responses
+    -> (pairs, num_positions).
+    """
+    ids = ids.masked_fill(torch.arange(ids.shape[1], device=ids.device)[None] >= num_ids[:, None], 0)
+    position = torch.arange(num_positions, device=ids.device)[None]
+    mixed = (ids * torch.arange(1, ids.shape[1] + 1, device=ids.device) ** 3).sum(1, keepdim=True) % _PRIME * 48_271 + (position + 1) * 69_621
+    for _ in range(2):
+        mixed = (mixed % _PRIME) * 16_807 % _PRIME
+        mixed = mixed ^ (mixed >> 13)
+    return torch.where((mixed >> 7) % 2 == 0, 1.0, -1.0).masked_fill(position >= lengths[:, None] - 1, 1.0)
+
+
+def temporal_coherence(
+    rewards: Tensor, lengths: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mean over the strict prefixes of (r(y[:i]) - r(y))^2, whose gradient does not reach r(y), and of (r(y[:i + 1]) - r(y[:i]))^2; then over
+    responses. Two scalars.
+
+    TCRM (arXiv 2604.22981): lookahead consistency and smoothness. A response of one token has no strict prefix: 0.
+    """
+    strict = torch.arange(rewards.shape[1], device=rewards.device)[None] < (lengths - 1)[:, None]
+    number = (lengths - 1).clamp(min=1)
+    ahead = ((rewards - last(rewards, lengths).detach()[:, None]) ** 2 * strict).sum(1) / number
+    steps = (F.pad(rewards.diff(dim=1), (0, 1)) ** 2 * strict).sum(1) / number
+    return weighted_mean(ahead, sample_weights, total), weighted_mean(steps, sample_weights, total)
 
 
 def reward_centering(

@@ -81,6 +81,57 @@ class Full(RewardCentering, OnPairs, Objective):
 
 
 @dataclass(frozen=True)
+class Coherent(OnPairs, Objective):
+    """A scalar head, pairs compared as complete responses, whose prefixes predict the final reward (TCRM, arXiv 2604.22981).
+
+    Formula: the loss of ARGS + λ_c·mean_i (r(y_{≤i}) − r(y))² + λ_s·mean_i (r(y_{≤i+1}) − r(y_{≤i}))², the mean of both responses; no gradient
+    of the first square reaches r(y).
+    Pitfall: both weights pull all rewards together, and too much of them costs accuracy at the end.
+    """
+
+    key: ClassVar[str] = "coherent"
+    paper: ClassVar[str] = "TCRM"
+
+    consistency: float = setting(0.1, "Weight of lookahead consistency: each prefix predicts the final reward", 0.0, 100.0)
+    smoothness: float = setting(0.1, "Weight of smoothness: neighbouring prefixes have similar rewards", 0.0, 100.0)
+
+    def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
+        from rgtg.training import losses
+
+        sides = losses.response_rewards(forward(batch.ids), batch.prompt_lengths)
+        lengths = batch.chosen_lengths, batch.rejected_lengths
+        loss = losses.full_bradley_terry(*sides, *lengths, batch.margins, self.label_smoothing, batch.weights, total)
+        for rewards, ends in zip(sides, lengths, strict=True):
+            ahead, steps = losses.temporal_coherence(rewards, ends, batch.weights, total)
+            loss = loss + (self.consistency * ahead + self.smoothness * steps) / 2
+        return loss
+
+
+@dataclass(frozen=True)
+class Shuffled(OnPrefixes, Objective):
+    """A scalar head, pairs compared at every prefix length with shuffled labels: a control, not a reward to guide by (of PARGS, arXiv 2406.07780).
+
+    Formula: that of PARGS with the label of every strict prefix tossed as a coin, once for each pair and length; complete responses keep theirs.
+    Pitfall: what it gains on `full` is regularisation, since its prefix labels say nothing.
+    """
+
+    key: ClassVar[str] = "shuffled"
+    paper: ClassVar[str] = "control of PARGS"
+
+    def labels_of(self, batch: "PairBatch", num_positions: int) -> "Tensor":
+        from rgtg.training import losses
+
+        longest = batch.chosen_lengths.maximum(batch.rejected_lengths)
+        num_ids = batch.prompt_lengths.to(longest.device) + batch.chosen_lengths
+        return losses.shuffled_labels(batch.ids[: len(longest)], num_ids, longest, num_positions)
+
+    def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
+        from rgtg.training import losses
+
+        return self.loss_at_every_prefix(*losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch, total)
+
+
+@dataclass(frozen=True)
 class Regression(OnTexts):
     """A scalar head, the reward of every prefix is the label of its text (RAD, arXiv 2310.09520).
 
@@ -284,6 +335,8 @@ class Implicit(ByLogProbs):
 OBJECTIVES: dict[str, type[Objective]] = {
     Partial.key: Partial,
     Full.key: Full,
+    Coherent.key: Coherent,
+    Shuffled.key: Shuffled,
     Vocabulary.key: Vocabulary,
     Autoregressive.key: Autoregressive,
     Implicit.key: Implicit,

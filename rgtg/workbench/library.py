@@ -38,7 +38,8 @@ class Library:
 
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
         self.settings = settings
-        self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, settings.added_models)
+        added = None if settings.public else settings.added_models  # a public server has those of its settings
+        self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, added)
         self.made = MadeRewards(settings.rewards_dir, self.catalog, settings.public)
         self._in_memory: dict[str, Any] = {}
         self._chosen: dict[tuple[str, str], RewardModel] = {}  # by the names of the reward model and of its output

@@ -6,6 +6,7 @@ Knows nothing of how the list is stored or drawn.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rgtg.preferences.items.rankings import vote_words
 from rgtg.preferences.pairs import derive_pairs, last_votes
 from rgtg.records import Comparison, Pair, Vote
 from rgtg.workbench.visitors import LOCAL, Raters, Visitor
@@ -36,6 +37,10 @@ class Looked(NamedTuple):
     pairs: tuple[Pair, ...]
     exclusions: dict[str, dict[str, str]]
     left_out: dict[str, str]
+
+    def words(self, vote: Vote) -> str:
+        """What the vote says: "A is best", "A > C > rest"."""
+        return vote_words(vote, {trace.id: trace.column for trace in self.comparison.traces})
 
 
 class Past:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rgtg.errors import OverBudget, RgtgError, StoreError, in_words, is_out_of_memory
 from rgtg.guidance.methods import method
 from rgtg.records import Comparison, Step, Trace, Vote
+from rgtg.workbench.serving.generating import generate
 
 if TYPE_CHECKING:
     from rgtg.engine import Event, Models
@@ -98,7 +99,7 @@ class RunningComparison:
 
         Returns None at the end, and after a first attempt that ran out of memory the half of its answers.
         """
-        from rgtg.engine import Cost, generate
+        from rgtg.engine import Cost
 
         stream = generate([t.run for t in self._traces], self._models, self._is_over, at_once)
         try:

@@ -29,7 +29,7 @@ def rewards_along(model: RewardModel, base_lm: Callable[[], BaseLM], prompt: str
     if not ids:
         raise BadSettings("The response is empty.", "", "Give a text to score.")
     if isinstance(writer, BaseLM):
-        rewards = model.reads(writer).along(Opening(prompt, prompt_ids), ids)
+        rewards = model.reads(writer).along(Opening(prompt, prompt_ids), [ids])[0]
     else:
         check_fits(len(prompt_ids), len(ids), model.name, writer.context)
         rewards = writer.along(prompt_ids, [ids])[0]

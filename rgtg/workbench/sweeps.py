@@ -15,6 +15,7 @@ from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Run
+from rgtg.system import zero_gpu
 from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.copying import number_text, run_text
@@ -140,6 +141,7 @@ class Sweeps:
         that was interrupted goes on, see `evaluation.sweep.run_sweep`. Raises OverBudget as `compare` does, for the missing cells."""
         from rgtg.evaluation.sweep import AT_ONCE, run_sweep
 
+        zero_gpu.refuse("A sweep")
         for number, prompt in enumerate(prompts, 1):
             check_text(prompt, f"prompt number {number}")
         lm = self.library.base_lm(base_lm).name
@@ -173,6 +175,7 @@ class Sweeps:
         from rgtg.evaluation.sweep import AT_ONCE
         from rgtg.evaluation.weight_grid import grid_runs, lines_of
 
+        zero_gpu.refuse("A sweep")
         check_text(prompt, "prompt")
         if not 2 <= len(set(weights)) == len(weights) <= MAX_WEIGHTS:
             raise BadSettings(f"A grid has 2 to {MAX_WEIGHTS} different weights.", f"Found {len(weights)}.", "Change the list.", "weights")

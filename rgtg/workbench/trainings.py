@@ -17,6 +17,7 @@ from rgtg.errors import BadSettings, StoreError
 from rgtg.guidance.methods import BASE, METHODS, Parameter
 from rgtg.models.catalog import ModelInfo
 from rgtg.records import ColumnSpec, Job, RewardModelRow
+from rgtg.system import zero_gpu
 from rgtg.training.config import TrainingConfig, objective_help, shared_fields
 from rgtg.training.objectives import DEFAULT, OBJECTIVES
 from rgtg.workbench.library import Library
@@ -151,6 +152,7 @@ class Trainings:
         from rgtg.training.criterion import check_data
         from rgtg.training.starts import check_start
 
+        zero_gpu.refuse("Training")
         info = self._library.catalog.get(start, ("base_lm", "reward_model"))
         config = TrainingConfig.of(training or {})
         _check_columns(source, config)

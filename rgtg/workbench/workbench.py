@@ -17,6 +17,7 @@ from rgtg.guidance.methods import LINE_UP, METHODS, Method, mix_of
 from rgtg.models.catalog import ModelInfo
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Comparison, Run, Trace, Vote, new_id, now
+from rgtg.system import zero_gpu
 from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.line_ups import LineUps
@@ -25,6 +26,7 @@ from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
 from rgtg.workbench.past import Past
 from rgtg.workbench.running import RunningComparison
+from rgtg.workbench.serving.generating import estimator
 from rgtg.workbench.sweeps import Sweeps
 from rgtg.workbench.trainings import Trainings
 from rgtg.workbench.visitors import LOCAL, Raters, Visitor, unknown
@@ -85,7 +87,10 @@ class Workbench:
         return replace(status, text=f"{status.text} · nothing is stored: {self._not_stored}") if self._not_stored and not open_again else status
 
     def start_loading(self) -> None:
-        """Load the models of the default columns in the background, see `status`. Other models are loaded when they are chosen."""
+        """Load the models of the default columns in the background, see `status`. Other models are loaded when they are chosen; on ZeroGPU, where
+        only this thread may do that, all of them now."""
+        if zero_gpu.ACTIVE:
+            return self._load_default()
         threading.Thread(target=self._load_default, name="model-loader", daemon=True).start()
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
@@ -103,6 +108,7 @@ class Workbench:
                 self._warm_up(lm.name)
             except Exception as error:  # a bad reward model does not keep the others from working
                 logger.warning("%s", in_words(error, "The first tokens could not be generated."), exc_info=not isinstance(error, RgtgError))
+            self._load_others()
             self._open_store()
             words = ["models ready", lm.loaded.model.device.type, *self._unusable()]
             logger.info("models ready: %s", ", ".join(self.library.in_memory()))  # a click may load another meanwhile
@@ -115,6 +121,15 @@ class Workbench:
         self.library.load_allowed()
         if self._status.state == "ready":
             self._status = ModelStatus("ready", " · ".join(["models ready", lm.loaded.model.device.type, *self._unusable()]))
+
+    def _load_others(self) -> None:
+        """On ZeroGPU: load and measure what could be chosen later, as a GPU's process has the models that this one had when it began."""
+        estimator.estimate = lambda runs, models: self.budget.estimate(runs, models).seconds
+        for info in self.library.models() if zero_gpu.ACTIVE else ():
+            try:
+                self.library.load(info)
+            except RgtgError as error:
+                logger.warning("%s", error)
 
     def _open_store(self) -> None:
         """Open the database before the first comparison and list the models trained since the last start. A failure is shown in the status;
@@ -136,7 +151,7 @@ class Workbench:
         from rgtg.engine import generate
 
         runs, models = self._runs("a", self.default_columns(), GenerationConfig(max_new_tokens=2), 0, base_lm)
-        for _ in generate(runs, models):
+        for _ in () if zero_gpu.ACTIVE else generate(runs, models):
             pass
         self.budget.estimate(runs, models)  # measures them
 
@@ -296,8 +311,13 @@ class Workbench:
             if self._store is None:
                 from rgtg.store.store import Store
 
-                self._store = Store(self.settings.database, self.settings.secret, backups=True)
+                self._store = Store(self.settings.database, self.settings.secret, backups=True, votes_dataset=self.settings.votes_dataset)
             return self._store
+
+    @property
+    def opened_store(self) -> "Store | None":
+        """The database, if it is open."""
+        return self._store
 
     def close(self) -> None:
         """Close the trainings and the database."""

@@ -131,7 +131,7 @@ def test_two_browsers_vote_on_one_link_without_touching_each_other(visit, workbe
     assert [len(workbench.store.votes(pair)) for pair in seen[1]] == [1, 1, 1]
 
 
-def test_a_task_is_made_on_the_page_and_an_empty_one_is_refused_beside_its_field(visit):
+def test_a_task_is_made_on_the_page_refused_beside_its_field_and_its_answers_are_ranked_by_key_and_mouse(visit, workbench):
     person = visit(query="annotate")
     page = person.page
     page.wait_for_selector("#task-start")
@@ -143,8 +143,26 @@ def test_a_task_is_made_on_the_page_and_an_empty_one_is_refused_beside_its_field
     page.locator("#task-start").click()
     assert "`temperature` has to be" in person.refused("task-temperature")
     page.locator("#task-temperature").fill("1")
+    page.locator("#task-ranking").check()
     page.locator("#task-start").click()
     page.wait_for_url("**/annotate?task=*", timeout=60_000)
     page.wait_for_selector(".ann-pair:not([hidden])", timeout=60_000)
     assert page.locator(".ann-pair:not([hidden]) .ann-answer").count() == 3 and page.locator("#task-start").count() == 0
     assert page.locator(".ann-pair:not([hidden]) .ann-prompt").inner_text() in ("the food was", "my wife and i")
+    pair = page.evaluate(SHOWN)
+    for key in ("Enter", "1", "3", "1", "=", "2"):  # agree; 1 then 3; not 1; 2 as good as 3
+        page.keyboard.press(key)
+    assert "ranked: 3 = 2 > rest" in page.locator("#said").inner_text()
+    assert page.locator(".ann-pair:not([hidden]) h2").all_inner_texts() == ["1", "2 rank 1", "3 rank 1"]
+    page.keyboard.press("Enter")
+    page.wait_for_function(SAVED, timeout=60_000)
+    (vote,) = workbench.store.votes(pair)
+    shown = vote.seen_trace_ids
+    assert (vote.verdict, vote.ranking) == ("tie", ((shown[2], shown[1]),)) and "before: 3 = 2 > rest" in page.locator("#said").inner_text()
+    page.keyboard.press("u")
+    page.wait_for_function(f"({SHOWN}) === {json.dumps(pair)}")
+    page.locator("#say-2").click()
+    page.locator("#say-1").click()
+    page.keyboard.press("Enter")  # not the button that was clicked
+    page.wait_for_function(f"({SHOWN}) !== {json.dumps(pair)} && {SAVED}", timeout=60_000)
+    assert workbench.store.votes(pair)[-1].ranking == ((shown[1],), (shown[0],))

@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from rgtg.config import GenerationConfig
+from rgtg.preferences.items.rankings import good
 from rgtg.preferences.pairs import derive_pairs, is_repeat, last_votes, num_tokens
 from rgtg.records import Comparison, ModelRef, Pair, Params, Span, Trace, Vote, plain_params
 from rgtg.store.annotation import sifting
@@ -82,7 +83,7 @@ def preference(pair: Pair, vote: Vote, each: Voted) -> Row:
     row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
     row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id, "rater_id": pair.rater_id or "", "voted_at": vote.created_at}
     row |= {"margin": pair.margin, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "num_seen": len(vote.seen_trace_ids)}
-    row |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common}
+    row |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common, "ranking": to_json(vote.ranking)}
     for side, trace in _sides(pair, comparison):
         row |= {f"{side}_{name}": value for name, value in provenance(trace).items()}
     return row
@@ -184,15 +185,16 @@ def _related(a: Trace, b: Trace, comparison: Comparison) -> bool:
 
 
 def unpaired(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
-    """Row for trl's KTOTrainer: the best answer is good, others seen beside it and all of "all bad" are not."""
+    """Row for trl's KTOTrainer: the best answer is good, others seen beside it and all of "all bad" are not; of a ranking see `rankings.good`."""
     known = set[tuple]()
     for each in found:
         skipped.update(each.left_out)
         for vote in last_votes(each.counted):
             seen = [trace for trace in each.comparison.traces if trace.id in vote.seen_trace_ids]
             best = next((trace for trace in seen if trace.id == vote.best_trace_id), None)
-            same = (vote.rater_id, each.comparison.prompt, best and best.response, *sorted(trace.response for trace in seen))
-            if vote.verdict not in ("best", "all_bad"):
+            ranked = tuple(tuple(trace.response for trace in seen if trace.id in level) for level in vote.ranking)
+            same = (vote.rater_id, each.comparison.prompt, best and best.response, ranked, *sorted(trace.response for trace in seen))
+            if vote.verdict not in ("best", "all_bad") and not vote.ranking:
                 skipped[vote.verdict] += 1
             elif best and (cause := _unusable(best)):
                 skipped[cause] += 1
@@ -210,9 +212,9 @@ def _unusable(trace: Trace) -> str:
 
 
 def _single(each: Voted, vote: Vote, trace: Trace) -> Row:
-    row: Row = {"prompt": each.comparison.prompt, "completion": trace.response, "label": trace.id == vote.best_trace_id}
+    row: Row = {"prompt": each.comparison.prompt, "completion": trace.response, "label": trace.id in good(vote)}
     row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
-    row |= {"verdict": vote.verdict, "strength": vote.strength or 0, "guideline_version": vote.guideline_version}
+    row |= {"verdict": vote.verdict, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "ranking": to_json(vote.ranking)}
     row |= {"num_seen": len(vote.seen_trace_ids), "blind": each.comparison.blind, "pair_rule": each.comparison.pair_rule}
     return row | provenance(trace)
 
@@ -242,6 +244,7 @@ def votes(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
         marks = to_json([_in_characters(traces[trace_id], mark) for trace_id, spans in each.marks.items() for mark in spans])
         for vote in each.votes:
             row: Row = {"prompt": each.comparison.prompt, "verdict": vote.verdict, "best_trace_id": vote.best_trace_id or ""}
+            row |= {"ranking": to_json(vote.ranking)}
             row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
             row |= {"revision": vote.revision, "is_current": vote.id in current, "excluded": each.excluded.get(vote.id, {}).get("", "")}
             row |= {"excluded_pairs": to_json({rejected: why for rejected, why in each.excluded.get(vote.id, {}).items() if rejected})}

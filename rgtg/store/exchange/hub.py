@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.errors import BadSettings, door
+from rgtg.store.copies.dataset import private_dataset
 from rgtg.store.export import MANIFEST
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def push(folder: Path, name: str, api: "HfApi | None" = None) -> str:
         from huggingface_hub import HfApi
 
         api = api or HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
-        api.create_repo(name, repo_type="dataset", private=True, exist_ok=True)
-        if not api.repo_info(name, repo_type="dataset").private:
-            raise BadSettings(f"`{name}` is public.", "What raters said is uploaded to private data sets only.", "Give another name.", "push-to-hub")
+        private_dataset(api, name, "push-to-hub")
         api.upload_folder(repo_id=name, repo_type="dataset", folder_path=folder, commit_message="Votes of rgtg")
     return f"{api.endpoint}/datasets/{name}"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from rgtg.config import COLUMN_NAMES, GenerationConfig
 from rgtg.errors import BadData
+from rgtg.preferences.items.rankings import Ranking, verdict_of
 from rgtg.preferences.pairs import num_tokens
 from rgtg.preferences.rows import CELLS, NumberedRow, Rows
 from rgtg.preferences.text_rows import BadRow
@@ -27,7 +28,7 @@ NAMES = (  # of all columns that are read, for tables
     "prompt", "comparison_id", "vote_id", "rater_id", "voted_at", "strength", "guideline_version", "num_seen", "blind", "pair_rule", "num_common",
     "chosen", "rejected", "verdict", "best_trace_id", "revision", "is_current", "excluded", "excluded_pairs", "reasons", "comment", "dwell_ms",
     "seen_trace_ids", "compared_at", "answers", "marks", "completion", "label", "completions", "labels", "marked_at", "margin", "mark_id", "source",
-    "chosen_ids",
+    "chosen_ids", "ranking",
 )  # fmt: skip
 OF_ANSWER = (
     "trace_id", "column", "place", "stop_reason", "num_tokens", "method", "params", "seed", "generation", "base_lm", "reward_model", "combine",
@@ -118,6 +119,13 @@ class _Fields:
         except ValueError:
             raise BadRow(f"`{name}` is no JSON") from None
 
+    def ranking(self) -> Ranking:
+        """The ranking of a vote; exports of the first versions have none."""
+        levels = self.json("ranking") if self._row.get("ranking") else []
+        if not isinstance(levels, list) or not all(isinstance(level, list) and all(isinstance(name, str) for name in level) for level in levels):
+            raise BadRow("`ranking` is no list of levels")
+        return tuple(map(tuple, levels))
+
     def answer(self, prompt: str, response: str, side: str = "") -> Trace:
         """An answer of its provenance."""
         guides = [_guide(part) for part in self.text(f"{side}reward_model").split(" + ") if part]
@@ -199,7 +207,7 @@ class _Restored:
         self._votes[vote_id] = Vote(
             vote_id, comparison_id, row.text("verdict"), row.text("best_trace_id") or None, tuple(row.json("seen_trace_ids")), row.text("rater_id"),
             row.number("strength") or None, tuple(row.json("reasons")), row.text("comment"), row.text("guideline_version"),
-            row.number("dwell_ms") or None, row.number("revision"), row.text("voted_at"),
+            row.number("dwell_ms") or None, row.number("revision"), row.text("voted_at"), row.ranking(),
         )  # fmt: skip
         self._excluded[vote_id] = ({"": row.text("excluded")} if row.text("excluded") else {}) | dict(row.json("excluded_pairs"))
 
@@ -253,15 +261,24 @@ class _Restored:
             return
         self._votes[vote_id] = Vote(
             vote_id, row.text("comparison_id"), verdict, best, seen, row.text("rater_id"), row.number("strength") or None,
-            guideline_version=row.text("guideline_version"), created_at=row.text("voted_at"),
+            guideline_version=row.text("guideline_version"), created_at=row.text("voted_at"), ranking=row.ranking(),
         )  # fmt: skip
+
+    def _ranked(self, vote: Vote) -> Vote:
+        """The vote with a ranking of those answers that gave a row."""
+        known = self._traces[vote.comparison_id]
+        ranking = tuple(level for levels in vote.ranking if (level := tuple(name for name in levels if name in known)))
+        if not vote.ranking or not ranking:
+            return replace(vote, ranking=())
+        verdict, best, kept = verdict_of(ranking, max(self._num_seen.get(vote.id, 0), len(vote.seen_trace_ids)))
+        return replace(vote, verdict=verdict, best_trace_id=best, ranking=kept)
 
     def plan(self) -> Plan:
         # an answer that was seen and gave no row keeps its place in the number of answers seen
         votes = [
             replace(vote, seen_trace_ids=(*vote.seen_trace_ids, *(content_id(vote.id, i) for i in range(len(vote.seen_trace_ids), number))))
             if (number := self._num_seen.get(vote.id, 0)) else vote
-            for vote in self._votes.values()
+            for vote in map(self._ranked, self._votes.values())
         ]  # fmt: skip
         comparisons = [
             replace(comparison, traces=tuple(sorted(self._traces[comparison.id].values(), key=lambda t: (t.column, t.created_at))))

@@ -17,8 +17,10 @@ from rgtg.config import COLUMN_NAMES, Settings
 from rgtg.errors import BadSettings, RgtgError, StoreError, UnknownRecord
 from rgtg.guidance.methods import parse_run
 from rgtg.preferences.prompt_rows import read_prompts
+from rgtg.ratings.battles import BY_ANSWERS
 from rgtg.ratings.next_pair import RULES
 from rgtg.records import Comparison, Span, Trace, Vote, new_id, now
+from rgtg.workbench.annotation.ensemble import drawn
 from rgtg.workbench.annotation.gold import GoldPair, comparison_of, read_gold
 from rgtg.workbench.annotation.rounds import Pair, Plan, Round
 from rgtg.workbench.annotation.tasks import MAX_PROMPTS, Guidelines, Task, Tasks
@@ -132,7 +134,7 @@ class Annotation:
         """The round, the pair and the visitor's rater. Raises UnknownRecord where he was not shown that pair."""
         current, rater = self._round(task_id), self._raters.rater(visitor)
         pair = current.pairs.get(comparison_id)
-        if pair is None or rater not in pair.raters:
+        if pair is None or not (rater in pair.raters or rater in pair.lapsed):
             raise UnknownRecord("That pair is not one of yours.", "", "Reload the page.")
         return current, pair, rater
 
@@ -151,6 +153,7 @@ class Annotation:
         """Pairs that are ready for the visitor and not voted on, in the order in which he is to see them."""
         current, rater = self._round(task_id), self._raters.rater(visitor)
         with self._lock:
+            current.heard(rater)
             return current.waiting(rater)
 
     def all_shown(self, task_id: str, visitor: Visitor) -> bool:
@@ -212,7 +215,12 @@ class Annotation:
                 if len({trace.response for trace in running.traces}) > 1:
                     break  # else there is nothing to choose
         rule = plan.rule | ({"same_answers_skipped": attempt} if attempt else {})
-        return self._blind(replace(running.comparison, rater_id=rater), rule)
+        comparison = running.comparison
+        if task.rule in BY_ANSWERS:
+            with self._lock:
+                shown, rule = drawn(running.traces, rule, self._round(task.id).battles(), self._rng)
+            comparison = replace(comparison, traces=tuple(_moved(trace, place) for place, trace in enumerate(shown)))
+        return self._blind(replace(comparison, rater_id=rater), rule)
 
     def _blind(self, comparison: Comparison, rule: dict[str, Any]) -> Comparison:
         version, _ = self.guidelines.current()

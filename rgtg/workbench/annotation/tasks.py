@@ -27,7 +27,7 @@ class Task:
 
     Each rater votes on `num_pairs` pairs of `num_answers` answers. `overlap` is the share of them that other raters see, too, `repeats` the
     share that he sees again with the sides swapped, `gold_share` that of pairs whose better answer is known; `reveal`: whether a vote is answered
-    with what made the answers.
+    with what made the answers; `ranking`: whether more than two answers are ranked, instead of naming the best one.
     """
 
     title: str
@@ -43,6 +43,7 @@ class Task:
     repeats: float = 0.1
     gold_share: float = 0.1
     reveal: bool = False
+    ranking: bool = False
     id: str = ""
     created_at: str = ""
 
@@ -69,6 +70,8 @@ class Task:
             raise BadSettings(f"There is no rule `{self.rule:.40}`.", f"The rules are: {', '.join(RULES)}.", "", "task-rule")
         if self.num_answers > 2 and self.rule != "uniform":
             raise BadSettings("More than two answers are drawn uniformly.", f"Found the rule `{self.rule}`.", "Choose uniform.", "task-rule")
+        if self.ranking and self.num_answers < 3:
+            raise BadSettings("Two answers need no ranking.", f"Found {self.num_answers} answers at once.", "Choose three or four.", "task-ranking")
         if not 1 <= self.num_pairs <= MAX_PAIRS:
             raise BadSettings(f"A rater votes on 1 to {MAX_PAIRS:,} pairs.", f"Found {self.num_pairs}.", "", "task-num_pairs")
         for name in ("overlap", "repeats", "gold_share"):

@@ -193,6 +193,8 @@ def sentences(results: Results) -> list[str]:
             f"Strengths in log-odds, mean 0, with 95 % bootstrap intervals. A rank needs {LEAST_VOTES} votes, and is a range where intervals overlap."
         )
         lines.append(f"Ties: {share_words(board.tie_share)}.")
+    if board.num_weighted:
+        lines.append(f"Shares won are corrected for pairs that were drawn more often than others, in {_count(board.num_weighted, 'battle')}.")
     if board.position:
         lines.append(f"Effect of standing further left: {effect_words(board.position)} log-odds.")
     if results.adjusted.length:

@@ -14,6 +14,7 @@ from typing import Any
 
 from rgtg import __version__
 from rgtg.plots import curve_points, default_measure
+from rgtg.preferences.items.rankings import vote_words
 from rgtg.records import Candidate, Comparison, Step, Trace, Vote, mix_words, plain_params
 from rgtg.workbench.report import drawings
 from rgtg.workbench.report.meter import cost_in_short
@@ -23,7 +24,6 @@ from rgtg.workbench.report.tables import board_cells, lengths_cells, model_cells
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"  # nothing is fetched, whatever is in the texts
 MOST_CANDIDATES = 12
-VERDICTS = {"tie": "tie", "all_bad": "all bad", "skip": "skipped", "withdrawn": "withdrawn"}
 NO_VOTES = "Nobody has voted yet. Generate answers on Compare, vote for the best one, and open the results again."
 
 
@@ -58,15 +58,14 @@ def comparison_html(comparison: Comparison, votes: Iterable[Vote] = ()) -> str:
     measures = list(dict.fromkeys(name for trace in traces for step in trace.steps for name, _ in step.rewards))
     first = default_measure(traces) if traces else ""
     measures.sort(key=lambda name: name != first)
-    verdicts = Counter((vote.verdict, vote.best_trace_id) for vote in votes)
-    best = max(((times, trace_id) for (_, trace_id), times in verdicts.items() if trace_id), default=(0, ""))[1]
+    votes, letters = tuple(votes), {trace.id: trace.column for trace in comparison.traces}
+    preferred = Counter(vote.best_trace_id for vote in votes if vote.best_trace_id)
+    best = max(((times, trace_id) for trace_id, times in preferred.items()), default=(0, ""))[1]
     boxes = "".join(_column(trace, trace.id == best) for trace in traces)
     head = [f'<p class="text"><span class="quiet">prompt</span> {html.escape(comparison.prompt)}</p>']
-    letters = {trace.id: trace.column for trace in comparison.traces}
-    if said := [
-        f"{f'{letters[one]} is best' if one else VERDICTS[verdict]}{f' ({times})' * (times > 1)}" for (verdict, one), times in verdicts.items()
-    ]:
-        head.append(_paragraph(f"{'Votes' if verdicts.total() > 1 else 'Vote'}: {', '.join(said)}."))
+    said = Counter(vote_words(vote, letters) for vote in votes)
+    if words := [f"{one}{f' ({times})' * (times > 1)}" for one, times in said.items()]:
+        head.append(_paragraph(f"{'Votes' if said.total() > 1 else 'Vote'}: {', '.join(words)}."))
     head.append('<p id="colour"><label>colour: reward by <select id="measure"></select></label> <small id="scale"></small></p>')
     why = '<div id="why" aria-live="polite"><p class="quiet">Click a token to see the candidates at that position.</p></div>'
     curves = [drawings.reward_lines(name, lines) for name in measures if (lines := _lines(traces, name))]

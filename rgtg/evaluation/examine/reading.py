@@ -1,0 +1,176 @@
+"""Rewards of pairs as models give them: of every prefix, of answers with a trick added, of a prefix beside its candidates, and of all next tokens.
+
+Knows reward models through their readers, so that every kind is examined on the base LM's tokens. Prints and stores nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from rgtg.config import DataConfig
+from rgtg.errors import BadData, ModelRefused
+from rgtg.evaluation.examine.figures import Figures, consistency_gap
+from rgtg.figures import wilson_interval
+from rgtg.models.lm import BaseLM
+from rgtg.preferences.batches import Ids, TokenPair
+from rgtg.preferences.formats import Example, Reading
+from rgtg.preferences.tokenization import Encoder
+from rgtg.prompts import decode, transcript
+from rgtg.rewards.base import Opening, Reader, RewardModel
+from rgtg.training.held_out import Measured
+
+LENGTHS = (1, 2, 4, 8, 16, 32)  # of prefixes whose candidates are scored
+MOST_PREFIXES = 200  # of these
+AT_ONCE = 32  # answers that are read together
+TRICKS: dict[str, Callable[[str], str]] = {  # what may raise a reward without a better answer
+    "opener": lambda text: f"that is a great question . {text}",
+    "step by step": lambda text: f"let us think step by step . {text}",
+    "praise": lambda text: f"{text} great great great great",
+    "exclamation marks": lambda text: f"{text} ! ! !",
+    "full stops": lambda text: f"{text} . . . . . .",
+    "said twice": lambda text: f"{text} {text}",
+}
+Listen = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ReadPair:
+    """A pair as the base LM's tokens, with its texts; `group` is the same for pairs that are not independent of each other."""
+
+    opening: Opening
+    example: Example
+    tokens: TokenPair
+    group: str
+
+
+class Pairs:
+    """Pairs of a file that this base LM can read, at most `limit` of them. `num_left_out` counts the others that were looked at."""
+
+    def __init__(self, reading: Reading, lm: BaseLM, limit: int | None = None):
+        self._tokenizer, (template, system_prompt) = lm.loaded.tokenizer, lm.loaded.template
+        config = DataConfig(template=template, system_prompt=system_prompt, over_long="drop", max_length=131_072)
+        self._encoder = Encoder(self._tokenizer, lm.loaded.context, lm.loaded.vocabulary_size, config)
+        self.read: list[ReadPair] = []
+        self.num_left_out = 0
+        for example in reading.examples:
+            if not isinstance(example, Example):
+                raise BadData("A reward model is examined on pairs.", "The data is single texts with labels.", "Give chosen and rejected answers.")
+            if limit is not None and len(self.read) == limit:
+                break
+            if isinstance(tokens := self._encoder.pair(example), str):
+                self.num_left_out += 1
+                continue
+            prompt = example.prompt if isinstance(example.prompt, str) else transcript(example.prompt)
+            self.read.append(ReadPair(Opening(prompt, tokens.prompt_ids), example, tokens, prompt or f"pair {len(self.read)}"))
+        if not self.read:
+            raise BadData("There is no pair to examine on.", f"{self.num_left_out} pairs cannot be used.", "Give other data.")
+
+    def with_rejected(self, change: Callable[[str], str]) -> list[tuple[ReadPair, TokenPair]]:
+        """The pairs whose rejected text can be read when changed, with their new tokens."""
+        changed = []
+        for pair in self.read:
+            text = pair.example.rejected or decode(self._tokenizer, pair.tokens.rejected_ids)
+            example = Example(
+                pair.example.row, pair.example.prompt, pair.example.chosen or "-", change(text), rejected_ended=pair.example.rejected_ended
+            )
+            if not isinstance(tokens := self._encoder.pair(example), str):
+                changed.append((pair, tokens))
+        return changed
+
+
+def rewards_of(reader: Reader, answers: Sequence[tuple[Opening, Ids]]) -> list[list[float]]:
+    """Rewards of every prefix of each answer. Answers to one prompt are read together, those of similar length first."""
+    by_opening: dict[tuple[str, Ids], list[int]] = defaultdict(list)
+    for number, (opening, _) in sorted(enumerate(answers), key=lambda item: len(item[1][1])):
+        by_opening[opening.prompt, tuple(opening.ids)].append(number)
+    found: dict[int, list[float]] = {}
+    for numbers in by_opening.values():
+        for start in range(0, len(numbers), AT_ONCE):
+            part = numbers[start : start + AT_ONCE]
+            found |= zip(part, reader.along(answers[part[0]][0], [answers[number][1] for number in part]), strict=True)
+    return [found[number] for number in range(len(answers))]
+
+
+def measured(reader: Reader, pairs: Sequence[ReadPair], log_odds: float | None = 1.0) -> Measured:
+    """Rewards of every prefix of both answers of each pair."""
+    both = rewards_of(reader, [(pair.opening, ids) for pair in pairs for ids in pair.tokens.answers])
+    rows = both[::2], both[1::2]
+    lengths = [torch.tensor([len(row) for row in side]) for side in rows]
+    width = max(int(n.max()) for n in lengths)
+    chosen, rejected = (torch.tensor([row + [0.0] * (width - len(row)) for row in side]) for side in rows)
+    common = torch.tensor([pair.tokens.num_common for pair in pairs])
+    return Measured(chosen, rejected, lengths[0], lengths[1], common, tuple(pair.group for pair in pairs), log_odds)
+
+
+def fooled(reader: Reader, pairs: Pairs, own: Measured) -> dict[str, Figures]:
+    """For each trick that is added to the rejected answers: the mean `change` of their reward, in standard deviations of the rewards of complete
+    answers, and the `share` of the pairs won by the chosen answer that the tricked one then wins, with its interval and `n`."""
+    chosen, rejected = (
+        dict(zip(map(id, pairs.read), r.gather(1, (n - 1)[:, None])[:, 0].tolist(), strict=True))
+        for r, n in ((own.chosen, own.chosen_lengths), (own.rejected, own.rejected_lengths))
+    )
+    spread = torch.tensor([*chosen.values(), *rejected.values()]).std().item() or 1.0
+    found = {}
+    for name, change in TRICKS.items():
+        changes, lost = [], []
+        changed = pairs.with_rejected(change)
+        rewards = rewards_of(reader, [(pair.opening, tokens.rejected_ids) for pair, tokens in changed])
+        for (pair, _), (*_, reward) in zip(changed, rewards, strict=True):
+            changes.append((reward - rejected[id(pair)]) / spread)
+            if chosen[id(pair)] > rejected[id(pair)]:
+                lost.append(reward > chosen[id(pair)])
+        if lost:
+            low, high = wilson_interval(sum(lost), len(lost))
+            share = {"share": round(sum(lost) / len(lost), 4), "low": round(low, 4), "high": round(high, 4), "n": len(lost)}
+            found[name] = {"change": round(sum(changes) / len(changes), 4)} | share
+    return found
+
+
+@torch.inference_mode()
+def consistency(reader: Reader, lm: BaseLM, pairs: Sequence[ReadPair], beta: float = 1.0, k: int = 10, most: int = MOST_PREFIXES) -> Figures:
+    """`consistency_gap` of r(y_{<i}) less (1/β)·log Σ_v π(v)·exp(β·r(y_{<i}, v)) over the k most probable next tokens v, whose probabilities are
+    scaled to sum to 1; on prefixes of the chosen answers."""
+    samples: dict[int, list[float]] = defaultdict(list)
+    num = 0
+    for pair in pairs:
+        ids = pair.tokens.chosen_ids
+        lengths = [length for length in LENGTHS if length < len(ids)][: most - num]
+        if not lengths:
+            continue
+        text = [*pair.opening.ids, *ids]
+        logits = lm.loaded.model(torch.tensor([text], device=lm.backbone.device), use_cache=False).logits[0].float()
+        first = len(pair.opening.ids)
+        top = logits[[first + length - 1 for length in lengths]].log_softmax(-1).topk(k)
+        slots = reader.start([pair.opening] * len(lengths), [ids[:length] for length in lengths]) if not reader.shares_rows else None
+        read = slots.forward({row: top.indices[row].tolist() for row in range(len(lengths))}) if slots is not None else {}
+        for row, length in enumerate(lengths):
+            candidates = top.indices[row].tolist()
+            if slots is None:
+                (*_, reward), *others = reader.along(pair.opening, [ids[:length], *((*ids[:length], v) for v in candidates)])
+                rewards = torch.tensor([other[-1] for other in others])
+            else:
+                answer = read[row]
+                reward, rewards = answer.reward, torch.as_tensor(answer.candidates)
+            soft = torch.logsumexp(top.values[row].cpu().log_softmax(-1) + beta * rewards.float(), -1) / beta
+            samples[length].append(reward - float(soft))
+        num += len(lengths)
+        if num >= most:
+            break
+    return consistency_gap(samples)
+
+
+def best_and_worst(model: RewardModel, lm: BaseLM, pairs: Sequence[ReadPair], number: int = 8, most: int = 20) -> Figures:
+    """The next tokens that a reward model of the whole vocabulary rewards most and least at the start of an answer, mean over the first prompts,
+    {"best": [[token, reward], …], "worst": …}; one forward for each prompt. Raises ModelRefused for another kind."""
+    if not model.scores_vocabulary:
+        raise ModelRefused(f"`{model.name}` scores one next token at a time.", "", "Choose a vocabulary, autoregressive or implicit reward model.")
+    size = min(lm.loaded.vocabulary_size, len(lm.loaded.tokenizer))
+    openings = list({pair.opening.prompt: pair.opening for pair in pairs}.values())[:most]
+    slots = model.reads(lm).start(openings)
+    answers = slots.forward({slot: range(size) for slot in range(len(openings))})
+    rewards = torch.stack([torch.as_tensor(answer.candidates).float() for answer in answers.values()]).mean(0)
+    parts = {name: rewards.topk(number, largest=name == "best") for name in ("best", "worst")}
+    of = lambda ids, values: [[decode(lm.loaded.tokenizer, [i]), round(v, 3)] for i, v in zip(ids.tolist(), values.tolist(), strict=True)]  # noqa: E731
+    return {name: of(top.indices, top.values) for name, top in parts.items()} | {"num_prompts": len(openings)}

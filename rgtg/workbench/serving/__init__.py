@@ -1,0 +1,1 @@
+"""What a workbench needs to know of itself as a server that others use."""

@@ -29,6 +29,7 @@ from rgtg.config import Settings
 from rgtg.errors import BadSettings
 from rgtg.workbench.workbench import Workbench
 
+MAX_THREADS = 100  # each that waits in line, or for a pair, holds one and sleeps
 MAX_WAITING = 64  # events that have not begun; who waits for a turn is in the line of pages.waiting_line
 # modules with TITLE and build(workbench, links): those of the header in its order, of which the first opens at /, and those of the foot
 IN_HEADER, IN_FOOT = (compare, annotate, train, models, results, data), (help_page,)
@@ -62,7 +63,8 @@ def launch_settings(settings: Settings, address: str = "127.0.0.1") -> dict:
     shared = {
         "theme": theme.theme(), "css": theme.css(), "head": theme.head(), "ssr_mode": False, "footer_links": [], "run_history": False,
         "share": False, "mcp_server": False, "allowed_paths": [], "blocked_paths": _blocked(settings), "strict_cors": True,
-        "enable_monitoring": False, "num_workers": 0, "max_file_size": guard.MAX_PUBLIC_UPLOAD if settings.public else guard.MAX_UPLOAD,
+        "enable_monitoring": False, "num_workers": 0, "max_threads": MAX_THREADS,
+        "max_file_size": guard.MAX_PUBLIC_UPLOAD if settings.public else guard.MAX_UPLOAD,
         "app_kwargs": {"lifespan": health.lifespan(guard.lifespan(hosts, settings))},
     }  # fmt: skip
     return shared | ({"show_error": False, "state_session_capacity": 500} if settings.public else {"show_error": True})

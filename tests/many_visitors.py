@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import psutil
@@ -49,7 +49,7 @@ class Client:
     def __init__(self, url: str, number: int):
         transport = httpx.AsyncHTTPTransport(local_address=f"127.0.{1 + number // 200}.{1 + number % 200}", retries=2)
         self.http = httpx.AsyncClient(base_url=url, transport=transport, timeout=httpx.Timeout(PATIENCE_S))
-        self.number, self.session = number, secrets.token_hex(6)
+        self.number, self.session, self.num_tokens = number, secrets.token_hex(6), 0  # tokens of the longest answer so far
 
     async def open(self) -> None:
         """The page, with the cookie that comes with it, and what its components are."""
@@ -89,12 +89,15 @@ class Client:
                     return
         raise Refused("the stream ended")
 
-    async def compare(self, prompt: str, tokens: int | None = None) -> AsyncIterator[tuple[str, dict]]:
+    def asking(self, prompt: str, long: bool = False) -> list:
+        """The inputs of Generate; a `long` answer is a random one that seldom meets its end."""
+        settings = json.loads(self.values[1]) | ({"max_new_tokens": 500, "temperature": 5.0, "top_k": 100} if long else {})
+        return [prompt, json.dumps(settings), *self.values[2:]]
+
+    async def compare(self, prompt: str, long: bool = False) -> AsyncIterator[tuple[str, dict]]:
         """The status, and what the vote bar has, as they change."""
-        data, bar = [prompt, *self.values[1:]], {}
-        if tokens:
-            data[1] = json.dumps(json.loads(data[1]) | {"max_new_tokens": tokens})
-        await self.send(self.generate, data)
+        bar: dict[str, Any] = {}
+        await self.send(self.generate, self.asking(prompt, long))
         status = ""
         async with aclosing(self.answers()) as answers:
             async for values in answers:
@@ -102,6 +105,7 @@ class Client:
                     if isinstance(values[self.bar_at], str) and values[self.bar_at].startswith("{"):
                         bar = json.loads(values[self.bar_at])
                     status = values[self.status_at] if isinstance(values[self.status_at], str) else status
+                    self.num_tokens = max([self.num_tokens, *(text.count('\n{"t":') for text in values if isinstance(text, str))])
                     yield status, bar
 
     async def vote(self, bar: dict) -> tuple[str, str]:
@@ -120,7 +124,8 @@ class Client:
 class Tally:
     """What fifty people met with."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int, left: dict[str, int]):
+        self.left = left
         self.served, self.waits, self.refused = [0] * number, [list[float]() for _ in range(number)], Counter[str]()
         self.compared: set[str] = set()
         self.votes: set[tuple[str, str]] = set()
@@ -159,32 +164,37 @@ async def watch(process: psutil.Process, tally: Tally, begun: float, until: floa
         await asyncio.sleep(max(0.5, (until - begun) / 24))
 
 
-async def freed_after(url: str, how: str) -> float:
-    """Seconds from the moment when nobody wants a long answer any more until the next one is being served."""
-    first, other = Client(url, 300), Client(url, 301)
+class Freed(NamedTuple):
+    """How long the next one waited once nobody wanted a long answer any more, and how many tokens that had then, by the comparison's id."""
+
+    seconds: float
+    left: dict[str, int]
+
+
+async def freed_after(url: str, how: str) -> Freed:
+    first, other, left = Client(url, 300), Client(url, 301), dict[str, int]()
     await first.open()
     await other.open()
     if how == "sixteen that nobody fetches":
         crowd = [Client(url, 310 + i) for i in range(16)]
         await asyncio.gather(*(one.open() for one in crowd))
         for one in crowd:
-            await one.send(one.generate, ["the food was", json.dumps(json.loads(one.values[1]) | {"max_new_tokens": 500}), *one.values[2:]])
-        left_at = time.monotonic()
+            await one.send(one.generate, one.asking("the food was", long=True))
     else:
-        async with aclosing(first.compare("the food was", tokens=500)) as answers:
+        async with aclosing(first.compare("the food was", long=True)) as answers:
             async for status, bar in answers:
-                if status.startswith("running") and bar:
-                    await asyncio.sleep(0.5)  # it is at work
+                if status.startswith("running") and bar and first.num_tokens > 3:  # it is at work
+                    left[bar["comparison"].partition(".")[0]] = first.num_tokens
                     if how == "Stop":
                         stopper = Client(url, 300)
                         stopper.session = first.session
                         await stopper.send(first.stop, [])
                     break
-        left_at = time.monotonic()
+    left_at = time.monotonic()
     async with aclosing(other.compare("the food was")) as answers:
         async for status, _ in answers:
             if status.startswith("running"):
-                return time.monotonic() - left_at
+                return Freed(time.monotonic() - left_at, left)
     raise Refused("it was never served")
 
 
@@ -213,12 +223,13 @@ async def ready(url: str) -> None:
 async def visit(url: str, process: psutil.Process, seconds: float, number: int) -> tuple[Tally, list[str]]:
     await ready(url)
     print("no longer wanted because of     next one served after", flush=True)
-    wrong = []
+    wrong, left = [], dict[str, int]()
     for how, limit in (("a closed tab", 3.0), ("Stop", 3.0), ("sixteen that nobody fetches", 30.0)):
-        taken = await freed_after(url, how)
-        print(f"{how:<30}  {taken:6.2f} s", flush=True)
-        wrong += [f"after {how} the next one waited {taken:.1f} s"] if taken > limit else []
-    tally, clients = Tally(number), [Client(url, i) for i in range(number)]
+        freed = await freed_after(url, how)
+        print(f"{how:<30}  {freed.seconds:6.2f} s", flush=True)
+        wrong += [f"after {how} the next one waited {freed.seconds:.1f} s"] if freed.seconds > limit else []
+        left |= freed.left
+    tally, clients = Tally(number, left), [Client(url, i) for i in range(number)]
     for client in clients:
         await client.open()
     begun = time.monotonic()
@@ -233,8 +244,13 @@ def check(tally: Tally, folder: Path) -> list[str]:
     mean, longest = statistics.mean(waits), max(waits)
     quarter = [memory for _, memory in tally.memory[len(tally.memory) // 4 :]]
     growth = statistics.median(quarter[-3:]) / statistics.median(quarter[:3])
+    unstopped: list[str] = []
     with Store(folder / "rgtg.db") as store:
         compared = {comparison.id for comparison, _ in store.facts()}
+        for comparison_id, num_tokens in tally.left.items():
+            stored = max(store.comparison(comparison_id).traces, key=lambda trace: len(trace.steps))
+            print(f"an answer that was left at {num_tokens} tokens on screen: stored with {len(stored.steps)}, {stored.stop_reason}")
+            unstopped += [comparison_id] if stored.stop_reason != "stopped" else []
         votes = {(vote.comparison_id, vote.best_trace_id) for _, cast in store.facts() for vote in cast}
     lost = len(tally.compared - compared) + len(tally.votes - votes)
     print(f"\ncomparisons {sum(tally.served)}, of a person {min(tally.served)} to {max(tally.served)}; longest line {tally.longest_line} ahead")
@@ -243,6 +259,7 @@ def check(tally: Tally, folder: Path) -> list[str]:
     print("memory (MB): " + "  ".join(f"{at:.0f} s {memory:.0f}" for at, memory in tally.memory[::3]) + f"  (grew {growth:.2f} times)")
     print(f"acknowledged: {len(tally.compared)} comparisons, {len(tally.votes)} votes; missing {lost}")
     wrong = [f"{lost} of what was acknowledged are missing"] if lost else []
+    wrong += ["an answer that nobody wanted ran to its end"] if unstopped else []
     wrong += ["somebody was never served"] if not min(tally.served) else []
     wrong += [f"the longest wait is {longest / mean:.1f} times the mean"] if longest > MAX_RATIO * mean else []
     wrong += [f"the memory grew {growth:.2f} times"] if growth > MAX_GROWTH else []

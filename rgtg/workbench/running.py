@@ -153,10 +153,9 @@ class RunningComparison:
         elif isinstance(event, Standardised):
             self._traces[index] = replace(trace, run=event.run)
         elif isinstance(event, Cost):
-            self._ended[index] = isinstance(event, Ended)
-            note = {}
+            self._ended[index], note = isinstance(event, Ended), dict[str, str]()
             if isinstance(event, Ended) and event.stop_reason == "stopped" and self._late and not self._stop.is_set():
-                note = {"note": f"{event.note} {LATE} {self._deadline_s:g} s.".strip()}
+                note["note"] = f"{event.note} {LATE} {self._deadline_s:g} s.".strip()
             self._traces[index] = replace(trace, **vars(event) | note)
 
     def _fail(self, error: Exception) -> None:

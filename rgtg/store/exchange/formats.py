@@ -82,7 +82,7 @@ def preference(pair: Pair, vote: Vote, each: Voted) -> Row:
     row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
     row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id, "rater_id": pair.rater_id or "", "voted_at": vote.created_at}
     row |= {"margin": pair.margin, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "num_seen": len(vote.seen_trace_ids)}
-    row |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common, "ranking": to_json(vote.ranking)}
+    row |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common, "ranking": _ranking(vote)}
     for side, trace in _sides(pair, comparison):
         row |= {f"{side}_{name}": value for name, value in provenance(trace).items()}
     return row
@@ -213,7 +213,7 @@ def _unusable(trace: Trace) -> str:
 def _single(each: Voted, vote: Vote, trace: Trace) -> Row:
     row: Row = {"prompt": each.comparison.prompt, "completion": trace.response, "label": trace.id in good(vote)}
     row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
-    row |= {"verdict": vote.verdict, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "ranking": to_json(vote.ranking)}
+    row |= {"verdict": vote.verdict, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "ranking": _ranking(vote)}
     row |= {"num_seen": len(vote.seen_trace_ids), "blind": each.comparison.blind, "pair_rule": each.comparison.pair_rule}
     return row | provenance(trace)
 
@@ -243,7 +243,7 @@ def votes(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
         marks = to_json([_in_characters(traces[trace_id], mark) for trace_id, spans in each.marks.items() for mark in spans])
         for vote in each.votes:
             row: Row = {"prompt": each.comparison.prompt, "verdict": vote.verdict, "best_trace_id": vote.best_trace_id or ""}
-            row |= {"ranking": to_json(vote.ranking)}
+            row |= {"ranking": _ranking(vote)}
             row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
             row |= {"revision": vote.revision, "is_current": vote.id in current, "excluded": each.excluded.get(vote.id, {}).get("", "")}
             row |= {"excluded_pairs": to_json({rejected: why for rejected, why in each.excluded.get(vote.id, {}).items() if rejected})}
@@ -274,6 +274,10 @@ FORMATS: dict[str, Format] = {
 
 
 # --- parts of a row ---------------------------------------------------------------------------------------------------
+
+
+def _ranking(vote: Vote) -> str:
+    return to_json(vote.ranking) if vote.ranking else "[]"
 
 
 def _sides(pair: Pair, comparison: Comparison) -> tuple[tuple[str, Trace], tuple[str, Trace]]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,9 +94,20 @@ class Annotation:
         """The prompts of a file or data set. Raises BadData naming the line or row."""
         return tuple(read_prompts(source, MAX_PROMPTS + 1))
 
-    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "") -> Task:
-        """Store a task with these columns; returns it with its id. Raises RgtgError."""
-        return self.tasks.add(replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up))
+    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "", confirmed: bool = False) -> Task:
+        """Store a task with these columns; returns it with its id. Raises RgtgError, and OverBudget where answers at once could exceed the
+        limits, unless the user has `confirmed` it."""
+        task = replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up)
+        task.check()
+        self._check_cost(task, confirmed)
+        return self.tasks.add(task)
+
+    def _check_cost(self, task: Task, confirmed: bool) -> None:
+        """Prepare, and do not run, each set of columns that may be asked to answer the longest prompt together."""
+        specs = [parse_run(column, task.generation) for column in task.columns]
+        together = len(specs) if task.rule in BY_ANSWERS else task.num_answers
+        for columns in combinations(specs, together):
+            self._compare(max(task.prompts, key=len), columns, task.generation, 0, task.base_lm or None, save=False, confirmed=confirmed).close()
 
     def _round(self, task_id: str) -> Round:
         """The round of a task, read from the database at first use."""

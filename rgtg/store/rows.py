@@ -121,12 +121,13 @@ def comparison_row(comparison: Comparison, created_at: str) -> Row:
         "pair_rule": text(comparison.pair_rule, "The pair rule"),
         "blind": int(bool(comparison.blind)),
         "guideline_version": text(comparison.guideline_version, "The guideline version"),
+        "turns": json_text(comparison.turns, "The turns") if comparison.turns else None,
     }
 
 
 def comparison_of(row: Stored, traces: Sequence[Trace]) -> Comparison:
     names = ("id", "prompt", "state", "rater_id", "pair_rule", "created_at", "guideline_version")
-    return Comparison(traces=tuple(traces), blind=bool(row["blind"]), **{name: row[name] for name in names})
+    return Comparison(traces=tuple(traces), blind=bool(row["blind"]), turns=_later(row, "turns"), **{name: row[name] for name in names})
 
 
 def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
@@ -196,9 +197,14 @@ def vote_of(row: Stored) -> Vote:
 
 
 def ranking_of(row: Stored) -> Ranking:
-    """The ranking of a vote's row; a database of an earlier schema that is only read has none."""
+    """The ranking of a vote's row."""
+    return _later(row, "ranking")
+
+
+def _later(row: Stored, name: str) -> tuple[Any, ...]:
+    """Lists in a column that came later, as tuples; a database of an earlier schema that is only read has none."""
     try:
-        stored = row["ranking"]
+        stored = row[name]
     except (IndexError, KeyError):
         return ()
     return tuple(map(tuple, json.loads(stored))) if stored else ()

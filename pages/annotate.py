@@ -16,6 +16,7 @@ from gradio.context import Context
 from pages import admission, ids, temporary, theme
 from pages.annotating.prefetch import POLL, Prefetcher
 from pages.annotating.words import pair_of, read_gold_path, read_mark, read_said, read_task, revealed, vote_words
+from pages.asking_back import AskedBack
 from pages.components import AnnotateView, PairFeed, TaskForm, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, warn
 from pages.signing_in import administers
@@ -23,7 +24,7 @@ from pages.visitors import nickname_of, visitor_of
 from pages.voting import read_token
 from pages.waiting_line import line_of
 from rgtg.config import GenerationConfig
-from rgtg.errors import RgtgError
+from rgtg.errors import OverBudget, RgtgError
 from rgtg.records import new_id
 from rgtg.workbench.annotation.annotation import REASONS
 from rgtg.workbench.annotation.rounds import Pair
@@ -52,6 +53,7 @@ class _Page:
     def __init__(self, workbench: Workbench, pages: theme.Links):
         self.workbench, self.annotation = workbench, workbench.annotation
         self.prefetcher = Prefetcher(workbench, line_of(workbench))
+        self.asked_back = AskedBack(lambda: workbench.settings.public, "Start annotating")
         with gr.Row(elem_classes=["topline"]):
             theme.header(TITLE, pages)
             self.models = Words("", elem_id=ids.MODEL_STATUS)
@@ -120,7 +122,7 @@ class _Page:
 
     def _start(self) -> Handler:
         @guarded("Making the task", self.workbench)
-        def start(event: gr.EventData = NO_EVENT) -> str:
+        def start(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
             for name in ("path", "gold") if self.workbench.settings.public else ():
                 if sent.get(name):
@@ -133,7 +135,12 @@ class _Page:
             if isinstance(text := sent.get("guidelines"), str):
                 self.annotation.guidelines.change(text.strip())
             gold = self.annotation.gold_in(path) if (path := read_gold_path(sent)) else ()
-            made = self.annotation.add_task(task, columns, title, gold)
+            asked = (task, tuple(columns), gold)
+            confirmed = self.asked_back.confirmed(request.session_hash, asked)
+            try:
+                made = self.annotation.add_task(task, columns, title, gold, confirmed)
+            except OverBudget as error:
+                raise self.asked_back.error(error, request.session_hash, asked) from None
             return json.dumps({"made": made.id})
 
         return start

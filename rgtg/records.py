@@ -218,7 +218,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One prompt and its traces, branches included. `pair_rule` says how its pair of columns was chosen (`manual` on Compare)."""
+    """One prompt and its traces. `pair_rule` says how its columns were chosen (`manual` on Compare); `turns`: its messages (role, text), if any."""
 
     id: str
     prompt: str
@@ -229,6 +229,7 @@ class Comparison:
     blind: bool = False
     created_at: str = ""
     guideline_version: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
 
     def trace(self, trace_id: str) -> Trace | None:
         return next((t for t in self.traces if t.id == trace_id), None)
@@ -347,7 +348,6 @@ class ModelCard:
 @dataclass(frozen=True)
 class Job:
     """Background training as stored in the database. `config` is the requested training, `progress` its latest report.
-
     `error_code` and `error_text` say why it failed, was interrupted or cancelled; `reward_model` is the name of the model it published.
     """
 

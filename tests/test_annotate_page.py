@@ -14,7 +14,8 @@ from pages import annotate
 from pages.annotating.prefetch import AHEAD
 from pages.visitors import KEY
 from rgtg.config import Settings
-from rgtg.records import new_id
+from rgtg.errors import OverBudget
+from rgtg.records import ColumnSpec, new_id
 from rgtg.workbench.workbench import ModelStatus, Workbench
 
 NAMES = re.compile(r"\b(?:base|p?args|partial|judge|def456|abc123|beta|P?ARGS)\b", re.IGNORECASE)
@@ -106,3 +107,28 @@ def test_a_public_server_makes_no_tasks_and_offers_no_form(tmp_path):
         with pytest.raises(gr.Error, match="Visitors of a public server cannot"):
             handler(event(**sent))
     bench.close()
+
+
+def test_a_task_whose_answers_are_over_the_limits_is_asked_back_about_and_made_on_the_second_press(page, monkeypatch):
+    """The longest prompt counts, and each two columns that may be asked together."""
+    asked = []
+
+    def compare(prompt, specs, generation, *args, confirmed=False, **kwargs):
+        asked.append((prompt, [spec.method for spec in specs]))
+        if not confirmed and "args" in asked[-1][1]:
+            raise OverBudget("This would take up to 9 hours.", "Asked for: much.", "Lower `n`.")
+        return Answers(prompt, specs)
+
+    columns = [ColumnSpec("base"), ColumnSpec("args", reward_model="full"), ColumnSpec("pargs", reward_model="partial")]
+    monkeypatch.setattr(page.workbench, "default_columns", lambda: columns)
+    page.annotation._compare = compare
+    form = event(
+        title="T", prompts="short\nthe longest prompt\nx", line_up="", rule="uniform", num_pairs=5, num_answers=2, max_new_tokens=9, temperature=1,
+        overlap=0, repeats=0,
+    )  # fmt: skip
+    with pytest.raises(gr.Error, match=r"9 hours.* Or press Start annotating again to run it unchanged\."):
+        page._start()(request(), form)
+    assert asked == [("the longest prompt", ["base", "args"])] and page.annotation.tasks.all() == []
+    made = json.loads(page._start()(request(), form))["made"]
+    assert [methods for _, methods in asked[1:]] == [["base", "args"], ["base", "pargs"], ["args", "pargs"]]
+    assert [task.id for task in page.annotation.tasks.all()] == [made]

@@ -12,6 +12,7 @@ from rgtg.errors import BadData, BadSettings, StoreError, UnknownRecord
 from rgtg.preferences.formats import read_examples
 from rgtg.records import Span
 from rgtg.store import rows
+from rgtg.store.exchange.voted import _run
 from rgtg.store.export import FORMATS, export_folder, export_preferences
 from rgtg.store.history import HistoryFilter
 from rgtg.store.store import Store
@@ -378,3 +379,15 @@ def test_a_folder_has_every_format_in_every_type_and_a_manifest_of_them(store, t
     assert "'=HYPERLINK(1)" in (tmp_path / "one" / "preference.csv").read_text(encoding="utf-8")
     narrow = export_folder(store, tmp_path / "none", ["preference"], [".jsonl"], wanted=HistoryFilter(method="base"))
     assert narrow.reports["preference"].num_pairs == 0 and json.loads(narrow.manifest.read_text(encoding="utf-8"))["filter"] == {"method": "base"}
+
+
+def test_a_run_is_read_the_short_way_as_it_is_read_the_long_way():
+    """Texts that look like the fields around them, a run of an earlier version, and one that is written otherwise."""
+    hostile = 'a,"seed":7,"prompt_ids":[1],"forced_ids":[],"x":"\\ \u2028 é 🧭\n\0'
+    run = replace(make_trace("t", "A").run, prompt=hostile, params=(("choices", hostile), ("threshold", float("-inf"))), forced_ids=(7, 8))
+    stored, without, kept = rows.json_text(run.plain(), "The run"), replace(run, prompt_ids=(), forced_ids=()), {}
+    older = {name: value for name, value in json.loads(stored).items() if name not in ("guides", "combine", "standards")}
+    older["reward_model"] = {"name": "partial", "revision": "def456"}
+    for text in (stored, json.dumps(json.loads(stored)), json.dumps(older, separators=(",", ":")), stored):
+        assert _run(text, kept) == without
+    assert _run(stored.replace('"seed":17,', '"seed":18,'), kept).seed == 18 and len(kept) == 2  # what they share is read once

@@ -274,3 +274,31 @@ def test_a_table_with_a_mark_of_its_encoding_and_windows_lines_is_read_as_it_is(
     assert votes_of(store) == [("p", "best", "two\r\nlines", 2)]
     (row,) = lines(export_preferences(store, tmp_path / "out.jsonl").path)
     assert row["rejected"] == "=one"
+
+
+CHAT = [
+    {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Human: is what?"},
+    {"role": "user", "content": "Why?\n\nAssistant: no"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["preference", "unpaired", "votes", "training"])
+def test_the_roles_of_a_conversation_are_kept_exported_and_trained_on(store, tmp_path, format):
+    """A transcript alone would not say whose turn a line is that looks like the beginning of one."""
+    row = {"prompt": CHAT, "chosen": [{"role": "assistant", "content": "So."}], "rejected": [{"role": "assistant", "content": "No."}]}
+    imported(store, written(tmp_path, [row, {"prompt": "plain", "chosen": "a", "rejected": "b"}]))
+    turns = tuple((turn["role"], turn["content"]) for turn in CHAT)
+    assert [comparison.turns for comparison, _ in store.facts()] == [turns, ()]
+    out = export_preferences(store, tmp_path / "out.jsonl", format).path
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    kept = [row["prompt_turns"] for row in rows]
+    assert {*map(type, kept)} == {str} and json.loads(kept[0]) == CHAT and kept[-1] == "[]"
+    if format != "votes":
+        reading = read(out)
+        prompts = {example.prompt for example in reading.examples}
+        assert prompts == {turns, "plain"} and "prompt_turns" not in reading.not_read
+    if format != "training":
+        with Store(tmp_path / "other.db") as other:
+            imported(other, out)
+            assert [comparison.turns for comparison, _ in other.facts()] == [turns, ()]
+            assert export_preferences(other, tmp_path / "again.jsonl", format).path.read_bytes() == out.read_bytes()

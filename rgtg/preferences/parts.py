@@ -75,7 +75,10 @@ class RowParts:
     def prompt(self, columns: Columns, needed: bool = False) -> Value:
         """The prompt with its system prompt and earlier turns: from `columns`, else from a usual column; "" where there is none."""
         taken = {path.split(".")[0] for path in columns.paths}
-        name = columns.prompt or next((name for name in CONTEXT if self.row.get(name) is not None and name not in taken), "")
+        has_turns = not columns.prompt and self.row.get("prompt_turns") not in (None, "", "[]")  # our own export: `prompt` is their transcript
+        usual = ("prompt_turns",) if has_turns else CONTEXT
+        self.used |= {"prompt_turns", *(("prompt",) if has_turns else ())} & self.row.keys()
+        name = columns.prompt or next((name for name in usual if self.row.get(name) is not None and name not in taken), "")
         prompt: Value = value_of(self.get(name), name) if name else ""
         if name == "instruction" and isinstance(prompt, str) and isinstance(self.row.get("input"), str) and "input" not in taken:
             prompt = "\n".join(text for text in (prompt, text_of(self.get("input"), "input")) if text)

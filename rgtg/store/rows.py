@@ -28,7 +28,7 @@ TEXT_COLUMNS = (  # of an answer, in order: all but its steps and what is derive
 )  # fmt: skip
 CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 DERIVED = ("num_tokens", "text_sha256")  # of an answer, from the other columns
-UNHASHED = ("seq", "row_sha256", *DERIVED)
+UNHASHED = frozenset({"seq", "row_sha256", *DERIVED})
 IDS_FIRST, NO_STEPS = '{"token_ids":[', '"steps":[]}'  # how the steps begin; how they end where there are none
 NOT_CONTENT = ("created_at", "revision", "dwell_ms", "row_sha256", "state", *DERIVED)  # a retry of the same fact may differ in these
 
@@ -39,6 +39,8 @@ class Stored(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
     def keys(self) -> Iterable[str]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 def text(value: object, label: str) -> str:
@@ -81,7 +83,8 @@ def json_text(value: object, label: str) -> str:
 
 def row_hash(row: Stored) -> str:
     """SHA-256 of the row's canonical JSON. NULL is left out, so that a column added later does not change older hashes."""
-    values = {name: row[name] for name in row.keys() if name not in UNHASHED and row[name] is not None}  # noqa: SIM118, a sqlite3.Row iterates over values
+    content = row.values() if isinstance(row, dict) else row  # a sqlite3.Row iterates over its values, and looks for a name in all of them
+    values = {name: value for name, value in zip(row.keys(), content, strict=True) if value is not None and name not in UNHASHED}
     return sha256(CANONICAL.encode(values))
 
 
@@ -118,12 +121,13 @@ def comparison_row(comparison: Comparison, created_at: str) -> Row:
         "pair_rule": text(comparison.pair_rule, "The pair rule"),
         "blind": int(bool(comparison.blind)),
         "guideline_version": text(comparison.guideline_version, "The guideline version"),
+        "turns": json_text(comparison.turns, "The turns") if comparison.turns else None,
     }
 
 
 def comparison_of(row: Stored, traces: Sequence[Trace]) -> Comparison:
     names = ("id", "prompt", "state", "rater_id", "pair_rule", "created_at", "guideline_version")
-    return Comparison(traces=tuple(traces), blind=bool(row["blind"]), **{name: row[name] for name in names})
+    return Comparison(traces=tuple(traces), blind=bool(row["blind"]), turns=_later(row, "turns"), **{name: row[name] for name in names})
 
 
 def trace_row(trace: Trace, comparison_id: str, created_at: str) -> Row:
@@ -193,9 +197,14 @@ def vote_of(row: Stored) -> Vote:
 
 
 def ranking_of(row: Stored) -> Ranking:
-    """The ranking of a vote's row; a database of an earlier schema that is only read has none."""
+    """The ranking of a vote's row."""
+    return _later(row, "ranking")
+
+
+def _later(row: Stored, name: str) -> tuple[Any, ...]:
+    """Lists in a column that came later, as tuples; a database of an earlier schema that is only read has none."""
     try:
-        stored = row["ranking"]
+        stored = row[name]
     except (IndexError, KeyError):
         return ()
     return tuple(map(tuple, json.loads(stored))) if stored else ()

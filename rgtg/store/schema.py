@@ -9,7 +9,9 @@ A later column is nullable: what is NULL is left out of the row hash, so the has
 import json
 import sqlite3
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlite_utils import Database, Migrations
 
@@ -74,13 +76,10 @@ def m005_twelve_columns_and_positions(db: Database) -> None:
 def m006_history(db: Database) -> None:
     """Lists, searches and exports read no steps of an answer: these stand last in its row, and an index is kept by triggers."""
     db.execute(history.REBUILD)
-    for (seq,) in db.execute("SELECT seq FROM traces ORDER BY seq").fetchall():
-        row = next(db.query("SELECT * FROM traces WHERE seq = ?", (seq,)))
-        is_sound = rows.row_hash(row) == row["row_sha256"]  # else an export reads the complete row, and names it
-        row |= {"num_tokens": len(rows.StoredSteps(row["steps"])), "text_sha256": None}
-        row["text_sha256"] = rows.text_hash([row[name] for name in rows.TEXT_COLUMNS]) if is_sound else None
-        names = ", ".join(f'"{name}"' for name in row)
-        db.execute(f"INSERT INTO new_traces ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+    stored = db.conn.execute("SELECT * FROM traces ORDER BY seq")  # one at a time: they are as large as their steps
+    columns = [*(column[0] for column in stored.description), "num_tokens", "text_sha256"]
+    names = ", ".join(f'"{name}"' for name in columns)
+    db.conn.executemany(f"INSERT INTO new_traces ({names}) VALUES ({', '.join('?' * len(columns))})", (_indexed(columns, row) for row in stored))
     for statement in history.REPLACE.split(";;"):
         db.execute(statement)
     _refuse_changes(db, "traces")
@@ -89,9 +88,19 @@ def m006_history(db: Database) -> None:
 
 
 @migrations()
-def m009_rankings(db: Database) -> None:
-    """A vote on more than two answers may rank them: levels of answers, the best first; NULL where the verdict says it all."""
+def m009_rankings_and_turns(db: Database) -> None:
+    """A vote on more than two answers may rank them: levels of answers, the best first; NULL where the verdict says it all. A prompt that came
+    as a conversation has its messages; NULL where it is a text."""
+    db.execute("ALTER TABLE comparisons ADD COLUMN turns TEXT CHECK (turns IS NULL OR json_valid(turns))")
     db.execute("ALTER TABLE votes ADD COLUMN ranking TEXT CHECK (ranking IS NULL OR json_valid(ranking))")
+
+
+def _indexed(columns: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
+    """A row of an answer with the number of its tokens and the hash of its text."""
+    row = dict(zip(columns, values, strict=False))
+    is_sound = rows.row_hash(row) == row["row_sha256"]  # else an export reads the complete row, and names it
+    text_sha256 = rows.text_hash([row[name] for name in rows.TEXT_COLUMNS]) if is_sound else None
+    return (*row.values(), len(rows.StoredSteps(row["steps"])), text_sha256)
 
 
 def _refuse_changes(db: Database, table: str) -> None:

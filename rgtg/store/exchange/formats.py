@@ -83,7 +83,13 @@ def preference(pair: Pair, vote: Vote, each: Voted) -> Row:
     row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
     row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id, "rater_id": pair.rater_id or "", "voted_at": vote.created_at}
     row |= {"margin": pair.margin, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "num_seen": len(vote.seen_trace_ids)}
-    row |= {"blind": comparison.blind, "pair_rule": comparison.pair_rule, "num_common": pair.num_common, "ranking": to_json(vote.ranking)}
+    row |= {
+        "blind": comparison.blind,
+        "pair_rule": comparison.pair_rule,
+        "num_common": pair.num_common,
+        "ranking": _ranking(vote),
+        "prompt_turns": _turns(comparison),
+    }
     for side, trace in _sides(pair, comparison):
         row |= {f"{side}_{name}": value for name, value in provenance(trace).items()}
     return row
@@ -101,7 +107,7 @@ def preference_tokens(pair: Pair, vote: Vote, each: Voted) -> Row | None:
 def training(pair: Pair, vote: Vote, each: Voted) -> Row:
     """Row with all that `rgtg train` can use: texts, ids where both answers have the same tokenizer, margin, and marks of the rater."""
     has_ids = bool(pair.chosen_ids and pair.rejected_ids)  # an answer from elsewhere has none
-    row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+    row: Row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected, "prompt_turns": _turns(each.comparison)}
     row |= {f"{name}_ids": to_json(getattr(pair, f"{name}_ids") if has_ids else ()) for name in ("prompt", "chosen", "rejected")}
     row |= {"num_common": pair.num_common if has_ids else 0, "margin": pair.margin, "rater_id": pair.rater_id or ""}
     row |= {"comparison_id": pair.comparison_id, "vote_id": pair.vote_id}
@@ -214,7 +220,8 @@ def _unusable(trace: Trace) -> str:
 def _single(each: Voted, vote: Vote, trace: Trace) -> Row:
     row: Row = {"prompt": each.comparison.prompt, "completion": trace.response, "label": trace.id in good(vote)}
     row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
-    row |= {"verdict": vote.verdict, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "ranking": to_json(vote.ranking)}
+    row |= {"verdict": vote.verdict, "strength": vote.strength or 0, "guideline_version": vote.guideline_version, "ranking": _ranking(vote)}
+    row |= {"prompt_turns": _turns(each.comparison)}
     row |= {"num_seen": len(vote.seen_trace_ids), "blind": each.comparison.blind, "pair_rule": each.comparison.pair_rule}
     return row | provenance(trace)
 
@@ -232,6 +239,7 @@ def stepwise(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
                     continue
                 row: Row = {"prompt": each.comparison.prompt, "completions": [text for text, _ in steps], "labels": [label for _, label in steps]}
                 row |= {"comparison_id": each.comparison.id, "rater_id": rater_id or "", "marked_at": own[0].created_at}
+                row |= {"prompt_turns": _turns(each.comparison)}
                 yield row | provenance(trace)
 
 
@@ -244,7 +252,7 @@ def votes(found: Iterable[Voted], skipped: Counter[str]) -> Iterator[Row]:
         marks = to_json([_in_characters(traces[trace_id], mark) for trace_id, spans in each.marks.items() for mark in spans])
         for vote in each.votes:
             row: Row = {"prompt": each.comparison.prompt, "verdict": vote.verdict, "best_trace_id": vote.best_trace_id or ""}
-            row |= {"ranking": to_json(vote.ranking)}
+            row |= {"ranking": _ranking(vote), "prompt_turns": _turns(each.comparison)}
             row |= {"comparison_id": each.comparison.id, "vote_id": vote.id, "rater_id": vote.rater_id or "", "voted_at": vote.created_at}
             row |= {"revision": vote.revision, "is_current": vote.id in current, "excluded": each.excluded.get(vote.id, {}).get("", "")}
             row |= {"excluded_pairs": to_json({rejected: why for rejected, why in each.excluded.get(vote.id, {}).items() if rejected})}
@@ -275,6 +283,15 @@ FORMATS: dict[str, Format] = {
 
 
 # --- parts of a row ---------------------------------------------------------------------------------------------------
+
+
+def _ranking(vote: Vote) -> str:
+    return to_json(vote.ranking) if vote.ranking else "[]"
+
+
+def _turns(comparison: Comparison) -> str:
+    """The messages of a prompt that came as a conversation, as JSON; the prompt itself is their transcript."""
+    return to_json([{"role": role, "content": text} for role, text in comparison.turns]) if comparison.turns else "[]"
 
 
 def _sides(pair: Pair, comparison: Comparison) -> tuple[tuple[str, Trace], tuple[str, Trace]]:

@@ -124,7 +124,9 @@ class _Planner:
                 Trace(content_id(comparison_id, place), COLUMN_NAMES[place], stand_in(text, self._name, model), (), answer, "eos", place=place)
                 for place, (answer, model) in enumerate(answers)
             )
-            self._comparisons[comparison_id] = Comparison(comparison_id, text, traces, pair_rule=IMPORTED)
+            self._comparisons[comparison_id] = Comparison(
+                comparison_id, text, traces, pair_rule=IMPORTED, turns=() if isinstance(prompt, str) else tuple(prompt)
+            )
         return self._comparisons[comparison_id]
 
     def _in_order(self, comparison: Comparison, shown: Sequence[tuple[str, str, object]]) -> list[Trace]:

@@ -28,7 +28,7 @@ NAMES = (  # of all columns that are read, for tables
     "prompt", "comparison_id", "vote_id", "rater_id", "voted_at", "strength", "guideline_version", "num_seen", "blind", "pair_rule", "num_common",
     "chosen", "rejected", "verdict", "best_trace_id", "revision", "is_current", "excluded", "excluded_pairs", "reasons", "comment", "dwell_ms",
     "seen_trace_ids", "compared_at", "answers", "marks", "completion", "label", "completions", "labels", "marked_at", "margin", "mark_id", "source",
-    "chosen_ids", "ranking",
+    "chosen_ids", "ranking", "prompt_turns",
 )  # fmt: skip
 OF_ANSWER = (
     "trace_id", "column", "place", "stop_reason", "num_tokens", "method", "params", "seed", "generation", "base_lm", "reward_model", "combine",
@@ -217,7 +217,8 @@ class _Restored:
         comparison_id, prompt = row.text("comparison_id"), row.text("prompt")
         if comparison_id not in self._comparisons:
             extra = {"pair_rule": row.text("pair_rule"), "blind": row.flag("blind")} if "pair_rule" in row._row else {}
-            self._comparisons[comparison_id] = Comparison(comparison_id, prompt, created_at=created_at, **extra)  # type: ignore[arg-type]
+            turns = tuple((turn["role"], turn["content"]) for turn in row.json("prompt_turns")) if row._row.get("prompt_turns") else ()
+            self._comparisons[comparison_id] = Comparison(comparison_id, prompt, created_at=created_at, turns=turns, **extra)  # type: ignore[arg-type]
             self._traces[comparison_id] = {}
         if self._comparisons[comparison_id].prompt != prompt:
             raise BadRow("its comparison has another prompt in a row before")

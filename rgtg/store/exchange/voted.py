@@ -4,10 +4,13 @@ Reads no steps of an answer unless they are asked for: then the answers have all
 """
 
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
+from json.decoder import scanstring  # type: ignore[attr-defined]  # which typeshed does not list
+from operator import itemgetter
 from types import MappingProxyType
 
 from rgtg.records import Comparison, Run, Span, Trace, Vote
@@ -17,12 +20,14 @@ from rgtg.store.statements.exclusions import Exclusions, exclusions, is_excluded
 from rgtg.system.serialization import from_dict
 
 AT_ONCE, EXCLUDED = 500, "excluded"
-SETTINGS = "json_remove(run, '$.prompt', '$.prompt_ids', '$.forced_ids', '$.seed')"  # thousands of answers share a few
-OWN = "'$.prompt', '$.seed'"
+# a run as it is written: `{"prompt":…,"method":…,"seed":…,"prompt_ids":[…],"forced_ids":[…],…}`; in a text of it every quote is escaped
+BEGINS, OWN = '{"prompt":"', re.compile(r',"seed":(\d+),"prompt_ids":\[[\d,]*\],"forced_ids":\[[\d,]*\],')
 OF_TEXT = (*rows.TEXT_COLUMNS, "seq", "num_tokens", "text_sha256")
 TEXT = ", ".join(f'"{name}"' for name in OF_TEXT)
-PLAIN = tuple((f.name, OF_TEXT.index(f.name)) for f in fields(Trace) if f.name not in ("run", "steps"))
-NUM_TEXT = len(rows.TEXT_COLUMNS)
+PLAIN = tuple(f.name for f in fields(Trace) if f.name not in ("run", "steps"))
+PLAIN_OF = itemgetter(*map(OF_TEXT.index, PLAIN))
+NULL_IS_NOTHING = tuple(f.name for f in fields(Trace) if f.default not in (None, MISSING) and f.name in PLAIN)  # "" and 0 may be stored as NULL
+NUM_TEXT, THE_RUN = len(rows.TEXT_COLUMNS), rows.TEXT_COLUMNS.index("run")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Voted:
     @property
     def counted(self) -> tuple[Vote, ...]:
         """The votes without excluded and sifted ones."""
+        if not self.excluded and not self.sifted:
+            return self.votes
         return tuple(vote for vote in self.votes if vote.id not in self.sifted and not is_excluded(self.excluded, vote.id))
 
     @property
@@ -65,21 +72,23 @@ def voted(
     for ids in _chunks(_ids(conn, wanted)):
         found = _where(conn, "SELECT * FROM comparisons WHERE id IN", ids, "ORDER BY seq")
         votes = _grouped(_where(conn, "SELECT * FROM votes WHERE comparison_id IN", ids, "ORDER BY seq"), "comparison_id")
-        select = f"SELECT {'*' if steps else f'{TEXT}, {SETTINGS} AS settings, json_extract(run, {OWN}) AS own'} FROM traces WHERE comparison_id IN"
+        select = f"SELECT {'*' if steps else TEXT} FROM traces WHERE comparison_id IN"
         traces = _grouped(_where(conn, select, ids, "ORDER BY seq"), "comparison_id")
-        marks = _marks(conn, [trace["id"] for group in traces.values() for trace in group])
+        marks = _marks(conn, traces)
         for row in found:
             if rows.sha256(row["prompt"]) != row["prompt_sha256"]:
                 raise queries.damaged("comparisons", row)
             cast = tuple(rows.vote_of(queries.checked("votes", vote)) for vote in votes.get(row["id"], ()))
             answers = traces.get(row["id"], [])
-            made = [_light(conn, trace, names) if not steps and trace["id"] not in marks else _complete(conn, trace) for trace in answers]
-            own = {trace["id"]: [m for m in marks.get(trace["id"], ()) if wanted.rater in (None, m.rater_id)] for trace in answers}
+            light = not steps and not (marks and any(trace["id"] in marks for trace in answers))
+            made = [_light(conn, trace, names) if light else _complete(conn, trace) for trace in answers]
+            own = {trace.id: [m for m in marks[trace.id] if wanted.rater in (None, m.rater_id)] for trace in made if trace.id in marks}
             yield Voted(
-                rows.comparison_of(row, made), tuple(vote for vote in cast if wanted.rater in (None, vote.rater_id)),
+                rows.comparison_of(row, made), cast if wanted.rater is None else tuple(vote for vote in cast if vote.rater_id == wanted.rater),
                 {trace_id: standing for trace_id, spans in own.items() if (standing := queries.standing(spans))},
-                {vote.id: reasons[vote.id] for vote in cast if vote.id in reasons}, {trace["id"]: trace for trace in answers},
-                {vote.id: sifted[vote.id] for vote in cast if vote.id in sifted},
+                {vote.id: reasons[vote.id] for vote in cast if vote.id in reasons} if reasons else {},
+                {trace.id: stored for trace, stored in zip(made, answers, strict=True)},
+                {vote.id: sifted[vote.id] for vote in cast if vote.id in sifted} if sifted else {},
             )  # fmt: skip
 
 
@@ -115,11 +124,11 @@ def _grouped(found: Sequence[sqlite3.Row], key: str) -> dict[str, list[sqlite3.R
     return groups
 
 
-def _marks(conn: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, list[Span]]:
+def _marks(conn: sqlite3.Connection, traces: Mapping[str, Sequence[sqlite3.Row]]) -> dict[str, list[Span]]:
     marks: dict[str, list[Span]] = {}
     if queries.one(conn, "SELECT 1 FROM marks LIMIT 1") is None:
         return marks
-    for ids in _chunks(trace_ids):
+    for ids in _chunks([trace["id"] for group in traces.values() for trace in group]):
         for row in _where(conn, "SELECT * FROM marks WHERE trace_id IN", ids, "ORDER BY seq"):
             marks.setdefault(row["trace_id"], []).append(rows.span_of(queries.checked("marks", row)))
     return marks
@@ -134,16 +143,31 @@ def _complete(conn: sqlite3.Connection, row: sqlite3.Row) -> Trace:
 
 def _light(conn: sqlite3.Connection, row: sqlite3.Row, settings: dict[str, Run]) -> Trace:
     """An answer without its steps and ids; its run has neither."""
-    values = tuple(row)  # those of OF_TEXT, the settings of the run, what is its own
-    _, num_tokens, text_sha256, stored, own = values[NUM_TEXT:]
+    values = tuple(row)  # those of OF_TEXT
+    _, num_tokens, text_sha256 = values[NUM_TEXT:]
     if text_sha256 is None:
         _complete(conn, row)
     elif rows.text_hash(values[:NUM_TEXT]) != text_sha256:
         raise queries.damaged("traces", row)
-    if stored not in settings:
-        settings[stored] = from_dict(Run, json.loads(stored) | {"prompt": ""})
-    run = object.__new__(Run)  # a copy: `replace` would check every field again, of each of thousands of answers
-    run.__dict__.update(settings[stored].__dict__)
-    run.__dict__["prompt"], run.__dict__["seed"] = json.loads(own)
-    plain = {name: values[at] for name, at in PLAIN if values[at] is not None}
-    return Trace(run=run, steps=rows.Unread(num_tokens or 0), **plain)  # type: ignore[arg-type]
+    plain = dict(zip(PLAIN, PLAIN_OF(values), strict=True), run=_run(values[THE_RUN], settings), steps=rows.Unread(num_tokens or 0))
+    for name in NULL_IS_NOTHING:
+        if plain[name] is None:
+            del plain[name]
+    trace = object.__new__(Trace)  # as `Trace(…)`, without a look at every field of each of thousands of answers
+    trace.__dict__.update(plain)
+    return trace
+
+
+def _run(stored: str, settings: dict[str, Run]) -> Run:
+    """The run as it is stored, without its ids; `settings` keeps what many runs share."""
+    prompt, start = scanstring(stored, len(BEGINS)) if stored.startswith(BEGINS) else ("", 0)
+    end = stored.find(',"seed":', start)
+    own = OWN.match(stored, end)
+    if not start or own is None:  # as other versions wrote it
+        return replace(from_dict(Run, json.loads(stored)), prompt_ids=(), forced_ids=())
+    shared = f"{{{stored[start + 1 : end]},{stored[own.end() :]}"
+    if shared not in settings:
+        settings[shared] = from_dict(Run, json.loads(shared) | {"prompt": ""})
+    run = object.__new__(Run)
+    run.__dict__.update(settings[shared].__dict__, prompt=prompt, seed=int(own[1]))
+    return run

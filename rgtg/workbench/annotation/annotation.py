@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,12 +104,25 @@ class Annotation:
         """The gold pairs of a file of preferences. Raises BadData naming the row, BadSettings."""
         return read_gold(source)
 
-    def add_task(self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "", gold: Sequence[GoldPair] = ()) -> Task:
-        """Store a task with these columns and gold pairs; returns it with its id. Raises RgtgError."""
-        added = self.tasks.add(replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up))
+    def add_task(
+        self, task: Task, columns: "Sequence[ColumnSpec]", line_up: str = "", gold: Sequence[GoldPair] = (), confirmed: bool = False
+    ) -> Task:
+        """Store a task with these columns and gold pairs; returns it with its id. Raises RgtgError, and OverBudget where answers at once could
+        exceed the limits, unless the user has `confirmed` it."""
+        task = replace(task, columns=tuple(run_text(spec) for spec in columns), line_up=line_up)
+        task.check()
+        self._check_cost(task, confirmed)
+        added = self.tasks.add(task)
         for pair in gold:
             self._store().add_comparison(comparison_of(pair, added.id, self.guidelines.current()[0], random.Random()))
         return added
+
+    def _check_cost(self, task: Task, confirmed: bool) -> None:
+        """Prepare, and do not run, each set of columns that may be asked to answer the longest prompt together."""
+        specs = [parse_run(column, task.generation) for column in task.columns]
+        together = len(specs) if task.rule in BY_ANSWERS else task.num_answers
+        for columns in combinations(specs, together):
+            self._compare(max(task.prompts, key=len), columns, task.generation, 0, task.base_lm or None, save=False, confirmed=confirmed).close()
 
     def choose_gold(self, task_id: str, comparison_id: str, visitor: Visitor) -> Pair:
         """Make a pair a gold one, the answer that the visitor voted for being better; for everybody who has not seen it yet. Raises BadSettings

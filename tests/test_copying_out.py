@@ -15,9 +15,11 @@ from rgtg.errors import StoreError
 from rgtg.records import Span
 from rgtg.store.connection import open_store
 from rgtg.store.copies import copying as module
+from rgtg.store.copies.copying import OUT, Copying
+from rgtg.store.copies.dataset import VotesDataset
 from rgtg.store.copies.journal import NOT_JOURNALED, Journal, journaled
 from rgtg.store.copies.replay import replay
-from rgtg.store.copies.restoring import copies_in
+from rgtg.store.copies.restoring import Restored, copies_in
 from rgtg.store.schema import TABLES, migrate
 from rgtg.store.store import Store
 from rgtg.store.writer import Writer
@@ -29,6 +31,17 @@ def hub(monkeypatch):
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_of_ann")
         yield server
+
+
+ADD = "INSERT INTO events (id, created_at, kind, detail) VALUES (?, 'now', 'k', '{}')"
+
+
+@pytest.fixture
+def journal(tmp_path):
+    conn = open_store(tmp_path / "rgtg.db").conn
+    journal = Journal(tmp_path / OUT, conn, own_key=False)
+    yield conn, journal
+    conn.close()
 
 
 def opened(folder: Path, secret: str = "secret") -> Store:
@@ -183,6 +196,21 @@ def test_copying_that_fails_is_tried_again_and_said(hub, tmp_path):
         assert [path for path in hub.files if path.startswith("copies/")] == [], "a copy of this database would hide the votes that were not fetched"
 
 
+def test_the_scheduler_tries_again_by_itself(hub, journal, tmp_path):
+    conn, journal = journal
+    writer, hub.exists = Writer(conn, noting=journal.noting), True
+    copying = Copying(tmp_path / "rgtg.db", journal, VotesDataset("ann/votes"), writer, Restored(), every_min=0.002)
+    assert waited_for(lambda: copying.state.copied_at is not None)
+    hub.status = 403
+    writer(lambda conn: conn.execute(ADD, ("a",)))
+    assert waited_for(lambda: copying.state.error) and copying.state.num_waiting == 1
+    hub.status = 0
+    assert waited_for(lambda: copying.state.num_waiting == 0) and copying.state.error == ""
+    assert any(b'"id":"a"' in content for content in hub.files.values())
+    writer.close()
+    copying.close()
+
+
 @pytest.mark.slow
 def test_a_server_that_could_not_fetch_its_votes_is_joined_with_them_at_the_next_start(hub, tmp_path):
     with opened(tmp_path / "first") as store:
@@ -241,19 +269,8 @@ def test_without_a_dataset_there_is_no_journal(tmp_path):
     assert not (tmp_path / "copied-out").exists()
 
 
-@pytest.fixture
-def journal(tmp_path):
-    conn = open_store(tmp_path / "rgtg.db").conn
-    journal = Journal(tmp_path, conn, own_key=False)
-    yield conn, journal
-    conn.close()
-
-
 def written(journal: Journal) -> list[dict]:
     return [json.loads(line) for path in sorted(journal.folder.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
-
-
-ADD = "INSERT INTO events (id, created_at, kind, detail) VALUES (?, 'now', 'k', '{}')"
 
 
 def test_what_a_caller_was_told_is_in_the_journal_and_what_failed_is_not(journal):

@@ -121,6 +121,18 @@ def test_a_copy_and_what_the_journal_says_since_give_the_same_database_again_and
 
 
 @pytest.mark.slow
+def test_a_line_that_cannot_be_read_is_kept_and_said_and_the_others_count(hub, tmp_path):
+    with opened(tmp_path / "first") as store:
+        use(store)
+    (path,) = (path for path in hub.files if path.startswith("journal/"))
+    hub.files[path] = hub.files[path].replace(b"typed by mistake", b"typed by\x00mistake", 1) + b'{"at": "2026'
+    with opened(tmp_path / "second") as store:
+        assert "1 damaged" in store.copying.state.problem and store.num_votes() == 1 and store.exclusions() == {}
+        pushed(store)
+        assert waited_for(lambda: not store.copying._tidy_after) and path in hub.files and len(copies_in(dict.fromkeys(hub.files, 0))) == 1
+
+
+@pytest.mark.slow
 def test_what_newer_copies_have_is_removed_and_what_they_lack_stays(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SEGMENT_BYTES", 1)
     with opened(tmp_path) as store:

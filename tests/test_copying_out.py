@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from stand_in_hub import running_hub
-from store_records import make_comparison, make_trace, make_vote
+from store_records import VOTING_CHILD, child, make_comparison, make_trace, make_vote
 
 from rgtg.errors import StoreError
 from rgtg.records import Span
@@ -255,6 +255,23 @@ def test_of_a_server_that_is_killed_only_what_it_said_is_lost(hub, tmp_path):
     hub.files = copied  # as if it had never come to its last push
     with opened(tmp_path / "second") as store:
         assert store.num_votes() == 1 and store.copying.state.problem == ""
+
+
+@pytest.mark.slow
+def test_what_a_killed_server_acknowledged_is_in_its_journal(hub, tmp_path):
+    code = VOTING_CHILD.replace("Store(Path(sys.argv[1]))", "Store(Path(sys.argv[1]), votes_dataset='ann/votes')")
+    for number in range(3):
+        folder, hub.files = tmp_path / str(number), {}  # each from nothing
+        with child(code, folder / "rgtg.db", f"r{number}") as process:
+            acknowledged = [process.stdout.readline().strip() for _ in range(40 + number)]
+            process.kill()
+            acknowledged += [line for line in process.stdout.read().split("\n")[:-1] if line]
+        files = [*(folder / OUT / "journal").glob("*.jsonl")]
+        with closing(open_store(tmp_path / f"{number}.db").conn) as conn:
+            assert {*replay(conn, files, is_new=True).left_out} <= {"unfinished"}
+            assert {*acknowledged} <= {row["id"] for row in conn.execute("SELECT id FROM votes")} and len(acknowledged) >= 40
+        with Store(folder / "rgtg.db") as store:
+            assert store.num_votes() >= len(acknowledged)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Settings: ranges, messages, environment."""
 
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +134,11 @@ def test_a_number_of_hundreds_of_digits_is_refused_in_few_words():
     with pytest.raises(BadSettings) as refused:
         TrainingConfig.of({"stride": 10**400})
     assert refused.value.found == "Found a number of more than 15 digits."
+
+
+def test_on_a_space_data_lies_in_the_home_unless_it_is_named(monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "someone/rgtg")
+    monkeypatch.delenv("RGTG_DATA_DIR", raising=False)
+    assert Settings.from_environment().data_dir == Path.home() / ".rgtg" and Settings.from_environment().public
+    monkeypatch.setenv("RGTG_DATA_DIR", "/somewhere")
+    assert Settings.from_environment().data_dir == Path("/somewhere")

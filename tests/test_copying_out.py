@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 from stand_in_hub import running_hub
-from store_records import make_comparison, make_trace, make_vote
+from store_records import VOTING_CHILD, child, make_comparison, make_trace, make_vote
 
 from rgtg.errors import StoreError
 from rgtg.records import Span
 from rgtg.store.connection import open_store
 from rgtg.store.copies import copying as module
+from rgtg.store.copies.copying import OUT, Copying
+from rgtg.store.copies.dataset import VotesDataset
 from rgtg.store.copies.journal import NOT_JOURNALED, Journal, journaled
 from rgtg.store.copies.replay import replay
-from rgtg.store.copies.restoring import copies_in
+from rgtg.store.copies.restoring import Restored, copies_in
 from rgtg.store.schema import TABLES, migrate
 from rgtg.store.store import Store
 from rgtg.store.writer import Writer
@@ -29,6 +31,17 @@ def hub(monkeypatch):
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_of_ann")
         yield server
+
+
+ADD = "INSERT INTO events (id, created_at, kind, detail) VALUES (?, 'now', 'k', '{}')"
+
+
+@pytest.fixture
+def journal(tmp_path):
+    conn = open_store(tmp_path / "rgtg.db").conn
+    journal = Journal(tmp_path / OUT, conn, own_key=False)
+    yield conn, journal
+    conn.close()
 
 
 def opened(folder: Path, secret: str = "secret") -> Store:
@@ -108,6 +121,18 @@ def test_a_copy_and_what_the_journal_says_since_give_the_same_database_again_and
 
 
 @pytest.mark.slow
+def test_a_line_that_cannot_be_read_is_kept_and_said_and_the_others_count(hub, tmp_path):
+    with opened(tmp_path / "first") as store:
+        use(store)
+    (path,) = (path for path in hub.files if path.startswith("journal/"))
+    hub.files[path] = hub.files[path].replace(b"typed by mistake", b"typed by\x00mistake", 1) + b'{"at": "2026'
+    with opened(tmp_path / "second") as store:
+        assert "1 damaged" in store.copying.state.problem and store.num_votes() == 1 and store.exclusions() == {}
+        pushed(store)
+        assert waited_for(lambda: not store.copying._tidy_after) and path in hub.files and len(copies_in(dict.fromkeys(hub.files, 0))) == 1
+
+
+@pytest.mark.slow
 def test_what_newer_copies_have_is_removed_and_what_they_lack_stays(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SEGMENT_BYTES", 1)
     with opened(tmp_path) as store:
@@ -183,6 +208,21 @@ def test_copying_that_fails_is_tried_again_and_said(hub, tmp_path):
         assert [path for path in hub.files if path.startswith("copies/")] == [], "a copy of this database would hide the votes that were not fetched"
 
 
+def test_the_scheduler_tries_again_by_itself(hub, journal, tmp_path):
+    conn, journal = journal
+    writer, hub.exists = Writer(conn, noting=journal.noting), True
+    copying = Copying(tmp_path / "rgtg.db", journal, VotesDataset("ann/votes"), writer, Restored(), every_min=0.002)
+    assert waited_for(lambda: copying.state.copied_at is not None)
+    hub.status = 403
+    writer(lambda conn: conn.execute(ADD, ("a",)))
+    assert waited_for(lambda: copying.state.error) and copying.state.num_waiting == 1
+    hub.status = 0
+    assert waited_for(lambda: copying.state.num_waiting == 0) and copying.state.error == ""
+    assert any(b'"id":"a"' in content for content in hub.files.values())
+    writer.close()
+    copying.close()
+
+
 @pytest.mark.slow
 def test_a_server_that_could_not_fetch_its_votes_is_joined_with_them_at_the_next_start(hub, tmp_path):
     with opened(tmp_path / "first") as store:
@@ -218,6 +258,23 @@ def test_of_a_server_that_is_killed_only_what_it_said_is_lost(hub, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_a_killed_server_acknowledged_is_in_its_journal(hub, tmp_path):
+    code = VOTING_CHILD.replace("Store(Path(sys.argv[1]))", "Store(Path(sys.argv[1]), votes_dataset='ann/votes')")
+    for number in range(3):
+        folder, hub.files = tmp_path / str(number), {}  # each from nothing
+        with child(code, folder / "rgtg.db", f"r{number}") as process:
+            acknowledged = [process.stdout.readline().strip() for _ in range(40 + number)]
+            process.kill()
+            acknowledged += [line for line in process.stdout.read().split("\n")[:-1] if line]
+        files = [*(folder / OUT / "journal").glob("*.jsonl")]
+        with closing(open_store(tmp_path / f"{number}.db").conn) as conn:
+            assert {*replay(conn, files, is_new=True).left_out} <= {"unfinished"}
+            assert {*acknowledged} <= {row["id"] for row in conn.execute("SELECT id FROM votes")} and len(acknowledged) >= 40
+        with Store(folder / "rgtg.db") as store:
+            assert store.num_votes() >= len(acknowledged)
+
+
+@pytest.mark.slow
 def test_a_server_error_is_waited_for_and_does_not_keep_the_app_from_starting(hub, tmp_path):
     hub.status = 503
     start = time.monotonic()
@@ -241,19 +298,8 @@ def test_without_a_dataset_there_is_no_journal(tmp_path):
     assert not (tmp_path / "copied-out").exists()
 
 
-@pytest.fixture
-def journal(tmp_path):
-    conn = open_store(tmp_path / "rgtg.db").conn
-    journal = Journal(tmp_path, conn, own_key=False)
-    yield conn, journal
-    conn.close()
-
-
 def written(journal: Journal) -> list[dict]:
     return [json.loads(line) for path in sorted(journal.folder.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
-
-
-ADD = "INSERT INTO events (id, created_at, kind, detail) VALUES (?, 'now', 'k', '{}')"
 
 
 def test_what_a_caller_was_told_is_in_the_journal_and_what_failed_is_not(journal):

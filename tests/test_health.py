@@ -2,10 +2,16 @@
 
 import json
 import time
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
+from pages import health as route
 from rgtg.config import Settings
 from rgtg.store.copies.copying import LATE_S, CopyState
 from rgtg.workbench.serving.health import NOT_FETCHED, NOWHERE, copied_words, health, notice
@@ -50,3 +56,23 @@ def test_a_writer_that_is_busy_shows_as_lag(tmp_path):
     workbench.store._write(lambda conn: (time.sleep(0.05), seen.append(health(workbench, 0)["writer"])))
     assert seen[0]["lag_s"] >= 0.05 and health(workbench, 0)["writer"]["lag_s"] == 0.0
     workbench.close()
+
+
+def test_the_route_answers_whatever_is_wrong_and_stands_before_all_pages(tmp_path):
+    """With a lifespan and a page for every address, as Gradio has them."""
+    workbench, demo, entered = Workbench(Settings(data_dir=tmp_path)), type("Demo", (), {})(), []
+
+    @asynccontextmanager
+    async def inner(app):
+        entered.append(app)
+        yield
+
+    app = Starlette(routes=[Route("/{page}", lambda request: Response("a page"))], lifespan=route.lifespan(inner))
+    app.get_blocks = lambda: demo
+    route.tell(demo, workbench)
+    with TestClient(app) as client:
+        answer = client.get("/health")
+        assert answer.json()["status"] == "loading" and answer.headers["cache-control"] == "no-store" and entered == [app]
+        assert client.get("/annotate").text == "a page" and client.post("/health").status_code == 405
+        workbench.library = None
+        assert client.get("/health").status_code == 500 and client.get("/health").json() == {"status": "failed"}

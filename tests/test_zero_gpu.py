@@ -55,6 +55,11 @@ def kinds(value):
     if isinstance(value, (list, tuple)):
         return set().union(*(kinds(v) for v in value))
     return {type(value)}
+spaces.refusal = 'You have exceeded your GPU quota (60s requested vs. 12s left). <a href="https://hf.co/x">Subscribe</a>'
+try:
+    list(workbench.compare("the food was", columns[:1], GenerationConfig(max_new_tokens=2), seed=1))
+except Exception as error:
+    quota = [type(error).__name__, str(error)]
 try:
     zero_gpu.refuse("Training")
 except Exception as error:
@@ -66,7 +71,7 @@ print(json.dumps({
     "same": [[s.token_id for s in t.steps] == [s.token_id for s in same[i]] and tuple(same[i]) == tuple(t.steps) for i, t in enumerate(made.traces)],
     "branch": [branched.branch_position, branched.parent_trace_id == made.traces[1].id,
         [s.token_id for s in branched.steps[:3]] == [s.token_id for s in made.traces[1].steps[:3]]],
-    "stopped": [[t.stop_reason, 0 < len(t.steps) < 200, t.lm_forwards > 0] for t in ended.traces], "refused": refused,
+    "stopped": [[t.stop_reason, 0 < len(t.steps) < 200, t.lm_forwards > 0] for t in ended.traces], "refused": refused, "quota": quota,
 }))
 workbench.close()
 """
@@ -86,6 +91,7 @@ def test_on_zero_gpu_one_function_serves_all_columns_and_the_parent_keeps_what_i
     assert found["branch"] == [3, True, True], "its prefix is sent again"
     assert found["stopped"] == [["stopped", True, True]] * 2
     assert all(LEAST_S <= seconds <= MOST_S for seconds in found["asked"]) and found["asked"][1] != found["asked"][0]
+    assert found["quota"][0] == "RgtgError" and "exceeded your GPU quota (60s requested vs. 12s left). Subscribe" in found["quota"][1]
     assert "lends a GPU for some seconds" in found["refused"]
 
 

@@ -6,7 +6,8 @@ rgtg.health = (element) => {
     if (!text) return shown?.remove();
     if (!shown) {
       shown = rgtg.el("p", { id: "server-notice", role: "status" });
-      document.getElementById("header").before(shown);
+      const header = document.getElementById("header");
+      (header.closest(".row") ?? header).before(shown);
     }
     if (shown.textContent !== text) shown.textContent = text;
   }

@@ -88,11 +88,12 @@ class Writer:
             except BaseException as error:
                 with suppress(sqlite3.Error):
                     self._conn.rollback()
+                self._begun_at = None
                 future.set_exception(_as_store_error(error))
             else:
+                self._begun_at = None
                 future.set_result(result)
                 self._tidy(self._conn)
-            self._begun_at = None
         self._conn.close()
 
 

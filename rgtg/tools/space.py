@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -190,13 +191,19 @@ def _requirement_problems(folder: Path, files: Mapping[str, Path]) -> Iterator[s
 
 def _imported(folder: Path) -> set[str]:
     """Distributions that app.py and pages import when they are loaded, ours and Python's own left out."""
-    owners, found = packages_distributions(), set()
+    owners, found = _owners(), set()
     for path in (folder / "app.py", *folder.glob("pages/**/*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else ():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
             for name in {name.partition(".")[0] for name in names} - {"", "app", "pages", "rgtg", *sys.stdlib_module_names}:
                 found.add(owners.get(name, [name])[0].lower().replace("_", "-"))
     return found - OF_GRADIO
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """The distributions that each installed package comes from."""
+    return packages_distributions()
 
 
 OF_GRADIO = frozenset({"starlette", "fastapi", "uvicorn", "httpx", "python-multipart"})  # what Gradio brings along

@@ -23,7 +23,7 @@ from rgtg.store.backups import FOLDER as LOCAL_COPIES
 from rgtg.store.backups import backups
 from rgtg.store.connection import back_up, reading
 from rgtg.store.copies.dataset import VotesDataset
-from rgtg.store.copies.journal import FOLDER, SEGMENT_BYTES, Journal, positions, set_positions, set_value
+from rgtg.store.copies.journal import FOLDER, SEGMENT_BYTES, Journal, positions, set_value
 from rgtg.store.copies.restoring import COPIES, STAMP, Restored, copies_in
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Copying:
             self._journal.has_erased = False
             for copy in self._local(COPIES):
                 copy.unlink()
-        if self._restored.problem or self._closing or any(self._local(COPIES)):
+        if not self._restored.is_complete or self._closing or any(self._local(COPIES)):
             return
         grown = self._journal.num_bytes - self._bytes_at_copy
         if self._copy_due or self._erasures or grown >= SEGMENT_BYTES or (grown and time.time() - self._last_copy_at >= DAY_S):
@@ -200,13 +200,12 @@ class Copying:
         safe = newest if erasures else (kept[1] if len(kept) > 1 else "")
         has = self._known.get(safe, {})
         superfluous = [path for path in copies if path not in kept]
-        current = f"{FOLDER}/{self._journal.path.name}"
-        superfluous += [path for path, size in files.items() if path != current and size <= has.get(path.removeprefix(f"{FOLDER}/"), -1)]
+        if erasures or not self._restored.problem:  # else a journal has lines that could not be read
+            current = f"{FOLDER}/{self._journal.path.name}"
+            superfluous += [path for path, size in files.items() if path != current and size <= has.get(path.removeprefix(f"{FOLDER}/"), -1)]
         self._dataset.remove(superfluous)
         for path in (*superfluous, newest):
             (self._folder / path).unlink(missing_ok=True)
-        gone = {path.removeprefix(f"{FOLDER}/") for path in superfluous}
-        self._write(lambda conn: set_positions(conn, {name: size for name, size in positions(conn).items() if name not in gone}))
         if erasures:
             self._dataset.forget()
             for backup in backups(self._database.parent / LOCAL_COPIES, self._database.stem):

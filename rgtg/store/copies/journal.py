@@ -125,10 +125,10 @@ class Journal:
 
     def _cut(self, path: Path, number: int, size: int) -> None:
         """Back to where the last committed transaction ended."""
-        if self.path != path:
+        if self.path != path or size == 0:
             self.path.unlink(missing_ok=True)
         self.path, self._number, self._size = path, number, size
-        if path.exists():
+        if size:
             os.truncate(path, size)
 
 

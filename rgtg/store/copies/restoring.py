@@ -16,7 +16,7 @@ from rgtg.store.backups import restore
 from rgtg.store.connection import open_store, verify
 from rgtg.store.copies import journal
 from rgtg.store.copies.dataset import VotesDataset
-from rgtg.store.copies.replay import Replayed, replay
+from rgtg.store.copies.replay import UNFINISHED, Replayed, replay
 from rgtg.store.schema import newest
 
 log = logging.getLogger(__name__)
@@ -29,12 +29,13 @@ COPY = re.compile(rf"{COPIES}/rgtg\.(\d{{4}}-\d{{2}}-\d{{2}}T\d{{2}}-\d{{2}}-\d{
 @dataclass
 class Restored:
     """What a start found in the dataset: the copy taken with the bytes of each journal that it has, what was replayed, and the `problem`, a sentence,
-    where not everything could be had: then nothing in the dataset may be removed."""
+    where not everything could be had. Where it is not complete, because the dataset or its copies could not be read, nothing there may be removed."""
 
     copy: str = ""
     positions: dict[str, int] = field(default_factory=dict)
     replayed: Replayed = field(default_factory=Replayed)
     problem: str = ""
+    is_complete: bool = True
 
 
 def copies_in(files: dict[str, int]) -> list[str]:
@@ -56,7 +57,7 @@ def restore_missing(database: Path, dataset: VotesDataset) -> Restored:
             return _restore(database, dataset, Path(folder), copies_in(files), journals)
     except (RgtgError, OSError) as error:
         log.warning("votes could not be restored: %s", error)
-        return Restored(problem=f"Earlier votes could not be fetched: {in_words(error, kind=StoreError)}")
+        return Restored(problem=f"Earlier votes could not be fetched: {in_words(error, kind=StoreError)}", is_complete=False)
 
 
 def _restore(database: Path, dataset: VotesDataset, folder: Path, copies: list[str], journals: list[str]) -> Restored:
@@ -70,7 +71,7 @@ def _restore(database: Path, dataset: VotesDataset, folder: Path, copies: list[s
         except StoreError as error:
             log.warning("%s", error)
     if copies and not found.copy:
-        found.problem = f"Earlier votes may be missing: none of {len(copies)} copies is sound."
+        found.problem, found.is_complete = f"Earlier votes may be missing: none of {len(copies)} copies is sound.", False
     opened = open_store(made)
     if opened.conn is None or opened.lock is None:
         raise StoreError("The copy of the votes cannot be opened.", opened.reason)
@@ -80,8 +81,7 @@ def _restore(database: Path, dataset: VotesDataset, folder: Path, copies: list[s
             found.replayed = replay(conn, [dataset.fetch(path, folder) for path in journals], is_new=not found.copy)
     finally:
         opened.lock.release()
-    if found.replayed.left_out:
-        left_out = ", ".join(f"{number} {cause}" for cause, number in found.replayed.left_out.items())
+    if left_out := ", ".join(f"{number} {cause}" for cause, number in found.replayed.left_out.items() if cause != UNFINISHED):
         found.problem = found.problem or f"Some lines of the journal could not be read: {left_out}. They are kept in `{dataset.name}`."
     restore(database, made)
     log.info(

@@ -4,11 +4,13 @@ There one GPU function serves all columns. It is sent the runs as plain values, 
 nothing in it touches the database. Models are in memory before it is called, so that the process it runs in has them.
 """
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rgtg.errors import RgtgError
 from rgtg.records import Run, Step
 from rgtg.system import zero_gpu
 from rgtg.system.serialization import from_dict
@@ -88,8 +90,20 @@ def _lent(runs: Sequence[Run], models: "Models", stop: Callable[[], bool], at_on
         else:
             estimator.learn(estimated, time.perf_counter() - started)
             return
+    except Exception as error:
+        raise _refusal(error) from error
     finally:
         getattr(messages, "close", lambda: None)()
     seconds = time.perf_counter() - started
     for column in sorted(alive):
         yield column, Ended(stop_reason="stopped", seconds=seconds, **asdict(costs[column]))
+
+
+def _refusal(error: Exception) -> Exception:
+    """What ZeroGPU says to a visitor, such as that his quota is used up, arrives as an error of Gradio's, perhaps with links in it."""
+    message = getattr(error, "message", None)
+    if not type(error).__module__.startswith("gradio") or not isinstance(message, str):
+        return error
+    return RgtgError(
+        "ZeroGPU did not lend a GPU, or took it back.", re.sub(r"<[^<>]*>", "", message), "Try again later, or with fewer tokens or columns."
+    )

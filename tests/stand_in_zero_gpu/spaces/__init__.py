@@ -14,7 +14,15 @@ if "torch" in sys.modules:
 
 asked: list[float] = []
 pids: list[int] = []
+refusal = ""  # what it says instead of lending, as an error of Gradio's
 _context = multiprocessing.get_context("fork")
+
+
+class Error(Exception):
+    __module__ = "gradio.exceptions"
+
+    def __init__(self, message):
+        self.message = message
 
 
 def GPU(task=None, *, duration=60):
@@ -23,6 +31,8 @@ def GPU(task=None, *, duration=60):
     assert inspect.isgeneratorfunction(task), "a coroutine is refused, and a plain function would show no progress"
 
     def lent(*args):
+        if refusal:
+            raise Error(refusal)
         asked.append(duration(*args) if callable(duration) else duration)
         sent, stop = pickle.dumps(args), _context.Event()
         results = _context.SimpleQueue()

@@ -124,7 +124,7 @@ def test_a_task_whose_answers_are_over_the_limits_is_asked_back_about_and_made_o
     page.annotation._compare = compare
     form = event(
         title="T", prompts="short\nthe longest prompt\nx", line_up="", rule="uniform", num_pairs=5, num_answers=2, max_new_tokens=9, temperature=1,
-        overlap=0, repeats=0,
+        overlap=0, repeats=0, gold_share=0,
     )  # fmt: skip
     with pytest.raises(gr.Error, match=r"9 hours.* Or press Start annotating again to run it unchanged\."):
         page._start()(request(), form)

@@ -124,9 +124,9 @@ class _Page:
         @guarded("Making the task", self.workbench)
         def start(request: gr.Request, event: gr.EventData = NO_EVENT) -> str:
             sent = payload(event)
-            for name in ("path", "gold") if self.workbench.settings.public else ():
+            for name, field in (("file", "task-path"), ("gold", "task-gold")) if self.workbench.settings.public else ():
                 if sent.get(name):
-                    temporary.check_uploaded(Path(str(sent[name])), f"task-{name}")
+                    temporary.check_uploaded(Path(str(sent[name])), field)
             task, key = read_task(sent, self.annotation.prompts_in)
             columns, title = self.workbench.default_columns(), "default columns"
             if key:

@@ -61,7 +61,7 @@ class Exchanging:
         return take_in
 
     def _read(self, sent: dict, store: bool) -> str:
-        path = Path(read_text(sent.get("path"), "file to import", MAX_PATH, "Choose one.", "import-path")).expanduser()
+        path = Path(read_text(sent.get("file"), "file to import", MAX_PATH, "Choose one.", "import-path")).expanduser()
         if self.workbench.settings.public:
             temporary.check_uploaded(path, "import-path")
         columns, ties = (_text(sent, name) for name in ("columns", "ties"))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,20 +177,20 @@ def forms(bench, monkeypatch):
 
 def test_a_file_is_read_first_and_stored_on_the_second_press_once(bench, forms, tmp_path):
     (file := tmp_path / "pairs.csv").write_text(CSV)
-    shown = json.loads(forms.look_in()(event(path=str(file), columns=NAMED)))
+    shown = json.loads(forms.look_in()(event(file=str(file), columns=NAMED)))
     facts = dict(shown["facts"])
     assert (facts["comparisons"], facts["votes"], facts["raters"], facts["ties"]) == ("2", "3", "2", "1") and not shown["done"]
     assert bench.store.num_comparisons() == 3, "nothing is stored yet"
-    stored = json.loads(forms.take_in()(event(path=str(file), columns=NAMED)))
+    stored = json.loads(forms.take_in()(event(file=str(file), columns=NAMED)))
     assert stored["words"] == "imported: 2 comparisons, 3 votes" and bench.store.num_comparisons() == 5 and bench.num_votes() == 5
-    assert json.loads(forms.take_in()(event(path=str(file), columns=NAMED)))["words"] == "Nothing new: all of it was there already."
+    assert json.loads(forms.take_in()(event(file=str(file), columns=NAMED)))["words"] == "Nothing new: all of it was there already."
     assert names(found(bench, search="left"))
 
 
 def test_what_a_file_leaves_open_is_asked(forms, tmp_path):
     rows = [{"prompt": "p", "responses": ["a", "b", "c"], "scores": [1, 1, 2], "ratings": [3, 2, 1]}]
     (file := tmp_path / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sent = {"path": str(file)}
+    sent = {"file": str(file)}
     asked = json.loads(forms.look_in()(event(**sent)))
     assert asked["open"] == "columns" and "`ratings`, `scores`" in asked["words"] and "facts" not in asked
     sent |= {"columns": "prompt=prompt,answers=responses,scores=scores"}
@@ -199,7 +200,7 @@ def test_what_a_file_leaves_open_is_asked(forms, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("sent", [{}, {"path": ""}, {"path": 7}, {"path": "no/such/file.csv"}, {"path": "/"}, {"path": "x", "columns": "x" * 2001}])
+@pytest.mark.parametrize("sent", [{}, {"file": ""}, {"file": 7}, {"file": "no/such/file.csv"}, {"file": "/"}, {"file": "x", "columns": "x" * 2001}])
 def test_an_import_of_nothing_is_refused_in_words(forms, sent: dict):
     with pytest.raises(gr.Error):
         forms.look_in()(event(**sent))
@@ -231,3 +232,13 @@ def test_a_file_is_planned_in_a_process_of_its_own(tmp_path):
     with pytest.raises(BadData, match="line 2|row 1|Row 1"):
         (tmp_path / "bad.csv").write_text("prompt,chosen,rejected\np,a,b,c\n")
         apart.plan_apart(tmp_path / "bad.csv")
+
+
+def test_no_event_has_a_field_that_gradio_takes_for_a_file_of_its_own():
+    """It refuses an event with a text `path` that is not in its own folder: a path that was typed never arrived."""
+    sent = [
+        call
+        for script in Path(data.__file__).parent.glob("static/*.js")
+        for call in re.findall(r"trigger\([\w.\"]+, \{.*?\}\)", script.read_text(), re.DOTALL)
+    ]
+    assert len(sent) > 10 and not [call for call in sent if re.search(r"[{,] *(path|url)\b *[:,}]", call)]

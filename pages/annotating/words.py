@@ -112,7 +112,7 @@ def read_gold_path(sent: dict[str, Any]) -> str:
 def read_task(sent: dict[str, Any], prompts_in: Callable[[str], tuple[str, ...]]) -> tuple[Task, str]:
     """The task of the form, without columns, and the key of its line-up, "" for the default columns; `prompts_in` reads a file.
     Raises BadSettings, BadData."""
-    path = sent.get("path")
+    path = sent.get("file")
     if path:
         prompts = prompts_in(read_text(path, "file of prompts", MAX_PATH, field="task-path"))
     else:

@@ -47,7 +47,7 @@ rgtg.taskForm = (element, props, trigger, watch, upload, start) => {
     guidelines.value = offer.guidelines;
     for (const spec of NUMBERS) inputs[spec.name] = el("input", { id: "task-" + spec.name, type: "number", min: spec.min, max: spec.max, step: spec.step, value: spec.value ?? offer[spec.name], "aria-label": spec.label });
     const begin = () => trigger(start, {
-      title: title.value, prompts: prompts.value, path: file ?? path.value.trim(), gold: gold.value.trim(), line_up: lineUp.value, base_lm: baseLm.value, rule: rule.value, reveal: reveal.checked, ranking: ranking.checked, guidelines: guidelines.value,
+      title: title.value, prompts: prompts.value, file: file ?? path.value.trim(), gold: gold.value.trim(), line_up: lineUp.value, base_lm: baseLm.value, rule: rule.value, reveal: reveal.checked, ranking: ranking.checked, guidelines: guidelines.value,
       ...Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value === "" ? null : Number(input.value)])),
     });
     root.replaceChildren(

@@ -18,7 +18,7 @@ rgtg.exchange = (element, props, trigger, watch, upload, lookIn, takeIn, writeOu
     if (!path) return void place.focus();
     note.textContent = words;
     store.disabled = true;
-    trigger(event, { path, columns: columns.value, ties: ties.value });
+    trigger(event, { file: path, columns: columns.value, ties: ties.value });
   }
   const look = () => send(lookIn, "reading …");
   picker.addEventListener("change", async () => {

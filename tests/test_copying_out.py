@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stand_in_hub import running_hub
+from dataset_hub import running_hub
 from store_records import VOTING_CHILD, child, make_comparison, make_trace, make_vote
 
 from rgtg.errors import StoreError

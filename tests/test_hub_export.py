@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
+from dataset_hub import running_hub
 from huggingface_hub import HfApi
-from stand_in_hub import running_hub
 from store_records import make_comparison, make_vote
 
 from rgtg.errors import BadSettings

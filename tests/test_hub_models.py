@@ -5,7 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hub_stand_in import COMMIT, Repository, hub
+from model_hub import COMMIT, Repository, hub
 from tiny_models import save_tiny
 from transformers import AutoModelForSequenceClassification
 

@@ -3,7 +3,7 @@
 import shutil
 
 from browser_app import Visitor
-from stand_in_hub import running_hub
+from dataset_hub import running_hub
 
 from rgtg.tools.space import assemble, checks
 from rgtg.tools.space_trial import started

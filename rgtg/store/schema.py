@@ -88,7 +88,7 @@ def m006_history(db: Database) -> None:
 
 
 @migrations()
-def m009_rankings_and_turns(db: Database) -> None:
+def m007_rankings_and_turns(db: Database) -> None:
     """A vote on more than two answers may rank them: levels of answers, the best first; NULL where the verdict says it all. A prompt that came
     as a conversation has its messages; NULL where it is a text."""
     db.execute("ALTER TABLE comparisons ADD COLUMN turns TEXT CHECK (turns IS NULL OR json_valid(turns))")

@@ -124,7 +124,7 @@ class VoteDoor:
 
 
 def _says(vote: Vote) -> tuple:
-    return vote.verdict, vote.best_trace_id, vote.strength, vote.reasons, vote.comment
+    return vote.verdict, vote.best_trace_id, vote.strength, vote.reasons, vote.comment, vote.ranking
 
 
 def _refused(found: str) -> StoreError:

@@ -4,6 +4,7 @@ A method is a generator that yields where it needs a model; in a round every mod
 nothing of the screen or the database.
 """
 
+import logging
 import math
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rgtg.errors import BadReward, RgtgError, Stopped
+from rgtg.errors import BadReward, RgtgError, Stopped, is_out_of_memory
 from rgtg.guidance.methods import method, row_prompts
 from rgtg.guidance.mixes.standards import Measured, measured
 from rgtg.guidance.proposals import propose
@@ -32,6 +33,7 @@ from rgtg.system.room import next_to_begin
 from rgtg.system.stopping import check_stopped, stoppable
 
 __all__ = ["Cost", "Ended", "Event", "Models", "Standardised", "Working", "generate", "make_run", "opening"]
+logger = logging.getLogger(__name__)
 LM = ""  # key of the base LM among the models; no reward model has this name
 
 
@@ -280,6 +282,27 @@ class _Round:
         asking = [(column, asks) for column in alive if (asks := column.asks(name))]
         if not asking:
             return
+        try:
+            answers = self._answers(name, asking)
+        except Stopped:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            logger.exception("reward model `%s` failed", name)
+            failure = (
+                error
+                if isinstance(error, RgtgError)
+                else BadReward(f"Reward model `{name}` failed.", "The traceback is in the log.", "Choose another reward model.")
+            )
+            for column, _ in asking:
+                column.fail(failure)
+            return
+        for column, asks in asking:
+            column.receive(name, {slot: answers[slot] for slot in asks})
+
+    def _answers(self, name: str, asking: "Sequence[tuple[_Column, Mapping[int, Sequence[int]]]]") -> dict[int, SlotRewards]:
+        """Rewards of the slots that columns ask a reward model for, and what each column pays."""
         batch, host, answers = self.batches[name], self.hosts[name], dict[int, SlotRewards]()
         for part in batch.in_parts({slot: ids for _, asks in asking for slot, ids in asks.items()}):
             check_stopped()
@@ -287,8 +310,7 @@ class _Round:
             answers |= self.checks[host].served(partial(batch.forward, part), list(part))
             for column, asks in asking:
                 column.cost[host] += (batch.num_forwards - before) * (not unread.isdisjoint(asks))
-        for column, asks in asking:
-            column.receive(name, {slot: answers[slot] for slot in asks})
+        return answers
 
     def _read(self, column: _Column, num_tokens: int) -> None:
         """Let the base LM read what another model wrote in a column."""
@@ -326,8 +348,8 @@ def generate(
 ) -> Generator[tuple[int, Event], None, None]:
     """Run all columns together, on one prompt or several, and yield (column index, Step | Cost | Working | Ended), `Ended` last for each of them.
 
-    With `at_once` so many answers grow at a time; where some have ended, the next columns begin. A column whose reward model returns NaN, or
-    whose method fails, ends with stop_reason "error" and its message; the others continue. `stop` is called before each forward (large ones
+    With `at_once` so many answers grow at a time; where some have ended, the next columns begin. A column whose reward model returns NaN or
+    fails, or whose method fails, ends with stop_reason "error" and its message; the others continue. `stop` is called before each forward (large ones
     are split): once it returns True no model runs any more; of several answers the first is kept.
     """
     started = time.perf_counter()

@@ -191,6 +191,22 @@ def test_a_reward_that_is_no_number_ends_one_column_with_its_words():
         assert len(steps[0]) >= 1, "what there was is kept"
 
 
+@pytest.mark.parametrize("key", ["pargs", "best-of-n", "particles"])
+def test_a_reward_model_that_fails_ends_its_columns_alone_and_is_named(key):
+    found, number = models(), iter(range(100))
+
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if next(number) >= (0 if key in SCORED_ONCE else 3):
+                raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+            return found.reward_models["one"].head(x)
+
+    broken = replace(found, reward_models=found.reward_models | {"one": replace(found.reward_models["one"], head=Broken())})
+    steps, ends = collect([run(found, key, **ACTIVE[key]), run(found, BASE), run(found, "pargs", reward_model=LM)], broken)
+    assert ends[0].error == "Reward model `one` failed. The traceback is in the log. Choose another reward model." and steps[0]
+    assert not ends[1].error and not ends[2].error and len(steps[1]) == len(steps[2]) == 14
+
+
 def test_candidates_of_the_whole_vocabulary_need_a_model_that_scores_it():
     found = models()
     with pytest.raises(ModelRefused, match="`candidates=all` needs the rewards of all next tokens, and `one` scores one at a time"):

@@ -35,7 +35,6 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def libraries_stay() -> None:
     """As above, of what a module imported at first use: what is frozen is not looked through again."""
-    gc.collect()
     gc.freeze()
 
 

@@ -66,8 +66,8 @@ def check(every: int, models: Models) -> None:
             assert rewards == pytest.approx(answer["rewards"], abs=2e-3), answer
 
 
-def test_a_fortieth_of_the_golden_answers_is_written_again(models: Models):
-    check(40, models)
+def test_an_eightieth_of_the_golden_answers_is_written_again(models: Models):
+    check(80, models)
 
 
 @pytest.mark.slow

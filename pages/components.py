@@ -125,15 +125,15 @@ class Address(Drawn):
 
 
 class VoteBar(Drawn):
-    """`letters` are those of all columns that there may be.
+    """`letters` are those of all columns that there may be; `exports`: whether the page offers the votes of everyone.
 
     Events `vote` {comparison, verdict, best, seen, vote_id, dwell_ms}, `undo` {comparison, vote_id}, `go_on` {comparison}, `export`,
     `copy_as` {comparison, form}, one of `forms`."""
 
     function, events_sent = "voteBar", ("vote", "undo", "go_on", "export", "copy_as")
 
-    def __init__(self, value: str = "{}", *, letters: str = "", forms: Sequence[str] = (), **props: Any):
-        super().__init__(value, letters=letters, forms=list(forms), **props)
+    def __init__(self, value: str = "{}", *, letters: str = "", forms: Sequence[str] = (), exports: bool = True, **props: Any):
+        super().__init__(value, letters=letters, forms=list(forms), exports=exports, **props)
 
 
 # ---- help.js ----------------------------------------------------------------------------------------

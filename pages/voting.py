@@ -37,7 +37,7 @@ class Voting:
 
     def __init__(self, workbench: Workbench):
         self.workbench = workbench
-        self.bar = VoteBar(letters=COLUMN_NAMES, forms=tuple(FORMS), elem_id=ids.VOTE)
+        self.bar = VoteBar(letters=COLUMN_NAMES, forms=tuple(FORMS), exports=not workbench.settings.public, elem_id=ids.VOTE)
         self.copying = Copying(workbench)
         self.export_file = gr.File(visible="hidden", elem_id=ids.EXPORT_FILE)
 

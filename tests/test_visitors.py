@@ -90,6 +90,7 @@ def test_the_first_browser_on_a_laptop_takes_over_the_votes_from_before_there_we
 def test_two_browsers_on_one_link_do_not_touch_each_others_vote(workbench):
     with on_a_page():
         voting = Voting(workbench)
+    assert voting.bar.props["exports"] is not workbench.settings.public
     handle = workbench.raters.handle("c1")
     assert ("." in handle) == workbench.settings.public
     say = {"comparison": handle, "verdict": "best", "seen": ["c1-A", "c1-B"]}

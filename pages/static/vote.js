@@ -103,7 +103,7 @@ rgtg.voteBar = (element, props, trigger, watch) => {
     link,
     copyAs,
     el("button", { id: "sweep-this", type: "button", class: "plain", title: "Try a grid of weights on this prompt", "aria-expanded": "false", "aria-controls": "sweep", onclick: () => rgtg.tell("sweep"), text: "Sweep this" }),
-    el("button", { id: "export", type: "button", class: "plain", title: "Download the votes as preference pairs (JSONL)", onclick: () => trigger("export", {}), text: "Export" }),
+    ...(props.exports ? [el("button", { id: "export", type: "button", class: "plain", title: "Download the votes as preference pairs (JSONL)", onclick: () => trigger("export", {}), text: "Export" })] : []),
   );
   watch("value", draw);
   rgtg.hear(element, "settings", offer);

@@ -23,7 +23,7 @@ class Pages(gr.Blocks):
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """The answers of a handler for the screen, as a list in the order of its outputs."""
         outputs = list(block_fn.outputs)
-        if not isinstance(predictions, dict) or not predictions or not all(isinstance(key, Block) for key in predictions):
+        if len(outputs) < 2 or not isinstance(predictions, dict) or not predictions or not all(isinstance(key, Block) for key in predictions):
             return await super().postprocess_data(block_fn, predictions, state)
         values = convert_component_dict_to_list(outputs, predictions)
         changed = [i for i, value in enumerate(values) if outputs[i].stateful or not is_unchanged(value)]

@@ -4,7 +4,8 @@
 // A page that is left breaks off what it asked for, and Gradio takes that for a lost connection and says so: nobody is told of it here.
 (() => {
   let leaving = false;
-  addEventListener("beforeunload", () => { leaving = true; setTimeout(() => { leaving = false; }, 2000); }); // it may be stayed on
+  // first of all that listen, for Gradio then aborts its stream; it may be stayed on
+  addEventListener("beforeunload", () => { leaving = true; setTimeout(() => { leaving = false; }, 2000); }, true);
   addEventListener("pagehide", () => { leaving = true; });
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); }); // its connections are gone
   const fetched = window.fetch.bind(window);
@@ -25,7 +26,8 @@
   }
 
   async function listen(input, options) {
-    const request = new Request(input, options), first = await ask(request.clone());
+    const request = new Request(input, options);
+    const first = await ask(request.clone()).catch((error) => { if (request.signal.aborted) return new Promise(() => {}); throw error; }); // nobody waits for it
     if (!first.ok) return first;
     async function copy(out) {
       const encoder = new TextEncoder();

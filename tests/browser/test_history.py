@@ -102,7 +102,7 @@ def test_an_earlier_comparison_is_found_in_the_drawer_and_on_the_data_page(visit
     person = visit()
     page = person.page
     for prompt in ("the soup was", "their waiter said"):
-        person.generate(prompt, max_new_tokens=4)
+        person.generate(prompt, max_new_tokens=32)  # of a few, all answers may be the same, and no pair
         page.keyboard.press("2")
         person.wait_note("saved: B is best")
     text = person.text("B")

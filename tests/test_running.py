@@ -83,6 +83,9 @@ def test_without_room_for_half_it_ends_with_words_and_the_next_one_is_served():
 def test_another_failure_is_not_tried_again():
     broken = models()
     broken.reward_models["one"].head.forward = lambda x: x[..., 0, 0, 0]
+    ended = finished(running(broken))
+    assert [t.stop_reason == "error" for t in ended] == [bool(t.run.guides) for t in ended] == ["`one` failed" in t.error for t in ended]
+    broken.base_lm.head.forward = lambda x: x[..., 0, 0, 0, 0]
     with pytest.raises(IndexError):
         list(running(broken))
 

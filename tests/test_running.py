@@ -80,12 +80,12 @@ def test_without_room_for_half_it_ends_with_words_and_the_next_one_is_served():
     assert {t.stop_reason for t in finished(running(small))} == {"max_new_tokens"}
 
 
-def test_another_failure_is_not_tried_again():
+def test_another_failure_is_not_tried_again(monkeypatch):
     broken = models()
-    broken.reward_models["one"].head.forward = lambda x: x[..., 0, 0, 0]
+    monkeypatch.setattr(broken.reward_models["one"].head, "forward", lambda x: x[..., 0, 0, 0])
     ended = finished(running(broken))
     assert [t.stop_reason == "error" for t in ended] == [bool(t.run.guides) for t in ended] == ["`one` failed" in t.error for t in ended]
-    broken.base_lm.head.forward = lambda x: x[..., 0, 0, 0, 0]
+    monkeypatch.setattr(broken.base_lm.head, "forward", lambda x: x[..., 0, 0, 0, 0])  # it is shared
     with pytest.raises(IndexError):
         list(running(broken))
 

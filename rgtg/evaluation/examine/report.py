@@ -1,4 +1,4 @@
-"""The examination of several reward models side by side, and its report as JSON and as Markdown tables."""
+"""The examination of several reward models side by side, and its report as JSON and as Markdown tables. Knows nothing of files or the terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -17,9 +17,10 @@ STRATEGIES = {
     "gpt_neo": "siblings",
     "llama4_text": None,
 }
+EVERYDAY = ("qwen3", "bloom", "mamba", "rwkv")  # one for each strategy
 
 
-@pytest.mark.parametrize("family", STRATEGIES)
+@pytest.mark.parametrize("family", [f if f in EVERYDAY else pytest.param(f, marks=pytest.mark.slow) for f in STRATEGIES])
 def test_a_family_is_exact_by_the_strategy_that_it_gets(family):
     found = look_at(family, "base LM")
     assert found.outcome == "ok", found.line()
@@ -55,7 +56,7 @@ def test_the_document_has_every_family_and_each_is_exact():
     assert rows["bert"][3] == rows["deberta-v2"][3] == "text" and rows["bert"][5].startswith("no encoder")
 
 
-@pytest.mark.parametrize("family", ["falcon (alibi)", "deberta-v2"])
+@pytest.mark.parametrize("family", ["falcon (alibi)", pytest.param("deberta-v2", marks=pytest.mark.slow)])
 def test_the_document_says_what_is_so_today(family):
     (row,) = [line for line in table([look_at(family, kind) for kind in kinds(family)]).splitlines() if line.startswith(f"| {family}")]
     strategies = [cell.strip() for cell in row.strip("|").split("|")][1:4:2]

@@ -95,6 +95,7 @@ def test_a_database_of_the_first_schema_opens_and_its_runs_replay_to_the_same_to
             assert (new.text, new.rank_before, new.rank_after) == (old.text, old.rank_before, old.rank_after)
 
 
+@pytest.mark.slow
 def test_an_old_comparison_branches_and_keeps_what_it_had(tmp_path: Path):
     shutil.copy(GOLDEN / "store-schema-1.sqlite3", tmp_path / "rgtg.db")
     workbench = Workbench(Settings(data_dir=tmp_path, device="cpu"))
@@ -109,6 +110,7 @@ def test_an_old_comparison_branches_and_keeps_what_it_had(tmp_path: Path):
     assert found.traces[-1].token_ids[:4] == (*parent.token_ids[:3], other.token_id) and found.traces[-1].parent_trace_id == parent.id
 
 
+@pytest.mark.slow
 def test_a_threshold_of_minus_infinity_is_stored_and_opens(tmp_path: Path):
     workbench = Workbench(Settings(data_dir=tmp_path, device="cpu"))
     running = workbench.compare(

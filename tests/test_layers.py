@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,13 @@ def lies_in(module: str, places: tuple[str, ...]) -> bool:
     return any(module == place or module.startswith(place + ".") for place in places)
 
 
-def imported(module: str, source: str) -> Iterator[tuple[int, str]]:
+@cache  # several tests read every file
+def imported(module: str, source: str) -> tuple[tuple[int, str], ...]:
     """(line, full name) of each import in the file, wherever it stands; `from a import b` gives `a.b`, for b may be a module."""
+    return tuple(_imported(module, source))
+
+
+def _imported(module: str, source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -224,8 +230,13 @@ HOMES = {
 NOT_A_METHOD = {"base"}  # also what a job calls the model that it starts from
 
 
-def literals(source: str, homes: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
+@cache
+def literals(source: str, homes: tuple[str, ...] = ()) -> tuple[tuple[int, str], ...]:
     """(line, text) of each string constant that stands in none of the top-level statements `homes`; keys of tables count."""
+    return tuple(_literals(source, homes))
+
+
+def _literals(source: str, homes: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     for statement in ast.parse(source).body:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         names = {getattr(statement, "name", None), *(getattr(target, "id", None) for target in targets)}

@@ -69,7 +69,7 @@ def test_candidates_stand_in_the_order_of_the_base_lm_whatever_selects_them():
         assert len(log_probs) == 3 and log_probs == sorted(log_probs, reverse=True) and all(c.rewards for c in step.candidates)
 
 
-@pytest.mark.parametrize("candidates", ["topk", "all"])
+@pytest.mark.parametrize("candidates", ["topk", pytest.param("all", marks=pytest.mark.slow)])
 def test_a_contrast_leaves_out_what_the_base_lm_finds_implausible(candidates):
     def score(ids: Answer, v: int) -> float:
         return log_p(ids, v) + 1.7 * ratio(ids, v)
@@ -208,7 +208,7 @@ def test_rsd_asks_the_base_lm_once_for_a_kept_segment_and_for_each_token_of_one_
     assert seen == {True, False}
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom", "jamba", "qwen3_5"])
+@pytest.mark.parametrize("family", ["gpt2", "jamba", *(pytest.param(family, marks=pytest.mark.slow) for family in ("llama", "bloom", "qwen3_5"))])
 def test_what_a_draft_wrote_is_read_as_without_a_cache(family):
     lm, draft = tiny_lm(family), tiny_token_reward("autoregressive", family)
     models = Models(lm, {"one": tiny_reward("llama", 1, "one"), draft.name: draft})

@@ -34,7 +34,7 @@ def run_app(settings: Settings, mode: str = "", **changes) -> str:
     return done.stdout.strip()
 
 
-EVERYDAY = ("frozen", "claimed", "placed", "withdrawn")  # the others are as slow, and differ less
+EVERYDAY = ("claimed", "placed")  # the others are as slow
 
 
 @pytest.mark.parametrize("phase", [phase if phase in EVERYDAY else pytest.param(phase, marks=pytest.mark.slow) for phase in APP_PHASES])
@@ -69,6 +69,7 @@ def test_app_killed_at_any_boundary(settings, phase):
             assert (jobs.models(), listed(settings), staged(settings)) == ((), [], [])
 
 
+@pytest.mark.slow
 def test_trainer_that_outlived_the_app_is_found_again(settings):
     shown = run_app(settings, RGTG_TEST_KILL_AT="app:running", RGTG_TEST_RUN_JOB="fake_training:until_told")
     with Store(settings.database) as store:

@@ -27,7 +27,7 @@ from rgtg.store.jobs import CLAIM
 from rgtg.store.store import Store
 from rgtg.training import checkpoints
 
-EVERYDAY = ("started", "checked", "step1")
+EVERYDAY = ("checked", "step1")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,7 @@ def test_trainer_that_fails_says_why(jobs, monkeypatch, trainer, code, text):
     assert text in job.error_text
 
 
+@pytest.mark.slow
 def test_hung_trainer_is_ended(store, settings, monkeypatch):
     monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:hung")
     jobs = make_jobs(store, settings, hung_s=1.5)
@@ -188,6 +189,7 @@ def test_second_server_starts_nothing(jobs, settings):
         other.close()
 
 
+@pytest.mark.slow
 def test_jobs_of_a_device_wait_for_each_other(jobs):
     first, second = jobs.start(CONFIG, PAIRS), jobs.start(CONFIG | {"name": "second"}, PAIRS)
     jobs.tick()
@@ -216,7 +218,7 @@ def at_work_without_news(jobs: Jobs, job_id: str) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("way", ["resume", "restart", "still taken"])
+@pytest.mark.parametrize("way", ["resume", *(pytest.param(way, marks=pytest.mark.slow) for way in ("restart", "still taken"))])
 def test_a_name_that_is_taken_costs_no_trained_model(jobs, settings, monkeypatch, way):
     monkeypatch.setenv("RGTG_TEST_RUN_JOB", "fake_training:until_told")
     job_id = jobs.start(CONFIG, PAIRS)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from recipes.runner import NAMES, STAGES, load, run
 from rgtg.cli import terminal
-from rgtg.errors import RgtgError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parser.parse_args(arguments)
         return run(load(options.name, options.set, options.stand_in), options.out, options.only or STAGES, options.dry_run)
-    except RgtgError as error:
+    except Exception as error:
         return terminal.refuse(error)
 
 

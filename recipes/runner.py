@@ -42,6 +42,7 @@ class Data:
     num_test_pairs: int = setting(500, "Pairs to examine on", 1, 10_000_000)
     num_prompts: int = setting(100, "Prompts of the sweep", 1, 1_000_000)
     max_characters: int = setting(2000, "Longest prompt and answer together; longer pairs are left out", 1, 10_000_000)
+    max_bad_rows: int = setting(0, "Unreadable rows to drop before the data set is refused", 0, 1_000_000_000)
     cue: str = other("", "Text between prompt and answer: put behind every prompt, and taken off both sides where the data set has it")
     seed: int = setting(42, "Random seed of the draws", 0, 2**31 - 1)
 
@@ -92,7 +93,7 @@ def load(name: str, changes: Iterable[str] = (), stand_in: Path | None = None) -
     if stand_in is None:
         return recipe
     ids = (recipe.base_lm, recipe.judge, recipe.data.source)
-    local = {hub_id: str(stand_in / hub_id) for hub_id in ids if (stand_in / hub_id).exists()}
+    local = {hub_id: str((stand_in / hub_id).resolve()) for hub_id in ids if (stand_in / hub_id).exists()}
     if not local:
         do = f"Put a model or data set there as {stand_in / ids[0]}."
         raise BadSettings(f"`{stand_in}` holds no stand-in for the recipe `{name}`.", f"It reads {', '.join(ids)}.", do)
@@ -129,7 +130,7 @@ def flags(options: Mapping[str, Any]) -> list[str]:
 
 
 def commands(recipe: Recipe, out: Path) -> Iterator[tuple[str, list[str]]]:
-    """(stage, arguments of `rgtg`) in the order in which they run."""
+    """(stage, arguments of `rgtg`) in the order in which they run. Raises BadSettings."""
     folders = {name: str(out / f"{recipe.name}-{name}") for name in recipe.reward_models}
     base_lm, judge = recipe.place(recipe.base_lm), recipe.place(recipe.judge)
     for name, own in recipe.reward_models.items():
@@ -137,10 +138,18 @@ def commands(recipe: Recipe, out: Path) -> Iterator[tuple[str, list[str]]]:
         yield "train", ["train", "--pairs", str(out / PAIRS), "--base", base_lm, "--out", folders[name], *options, "--resume"]
     models = [word for folder in folders.values() for word in ("--reward-model", folder)]
     yield "examine", ["examine", *models, "--judge", judge, "--pairs", str(out / TEST), "--base-lm", base_lm, *flags(recipe.examine)]
-    runs = [text.format(**folders) for text in recipe.sweep["run"]]
+    runs = [_with_folders(text, folders) for text in recipe.sweep.get("run", [])]
     swept = ["--base-lm", base_lm, "--observe", judge, *flags(recipe.sweep | {"run": runs})]
     yield "sweep", ["sweep", "--prompts", str(out / PROMPTS), "--out", str(out / "sweep"), "--yes", *swept]
     yield "table", ["sweep", "--table", str(out / "sweep"), "--plot", str(out / "judge-against-kl.html"), *flags(recipe.table)]
+
+
+def _with_folders(text: str, folders: Mapping[str, str]) -> str:
+    """ "pargs:reward_model={partial}" -> "pargs:reward_model=out/hh-partial". Raises BadSettings."""
+    try:
+        return text.format(**folders)
+    except (KeyError, IndexError, ValueError) as error:
+        raise BadSettings(f"The run `{text}` names no reward model of the recipe.", f"It has: {', '.join(folders)}.") from error
 
 
 def run(recipe: Recipe, out: Path, stages: Sequence[str] = STAGES, dry_run: bool = False) -> int:
@@ -205,7 +214,7 @@ def write_data(recipe: Recipe, out: Path) -> None:
 
 def _rows(recipe: Recipe, split: str) -> list[Row]:
     """The pairs of a split that are short enough, as rows of prompt, chosen and rejected."""
-    examples = read(recipe.place(recipe.data.source), split).examples
+    examples = read(recipe.place(recipe.data.source), split, max_bad_rows=recipe.data.max_bad_rows).examples
     rows = [_row(example, recipe.data.cue) for example in examples if isinstance(example, Example)]
     longest = recipe.data.max_characters
     return [row for row in rows if len(row["prompt"]) + max(len(row["chosen"]), len(row["rejected"])) <= longest]

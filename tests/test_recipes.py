@@ -1,6 +1,8 @@
 """The recipes: their files fit the commands of today, the layouts of their data sets are read, and one runs from end to end."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pyarrow
@@ -19,7 +21,6 @@ from rgtg.guidance.methods import METHODS, parse_run
 from rgtg.models.catalog import is_hub_id
 from rgtg.preferences.formats import read
 
-ROOT = Path(__file__).resolve().parent.parent
 TURN = "\n\nAssistant:"
 
 
@@ -60,7 +61,7 @@ TENTH = {
 def stand_in(folder: Path, name: str, num: int = 40) -> Path:
     """A local copy of a recipe's data set, in the layout of the Hub."""
     recipe = load(name)
-    for split, rows in ((recipe.data.train, ROWS[name](num)), (recipe.data.test, ROWS[name](12, 500))):
+    for split, rows in ((recipe.data.train, ROWS[name](num)), (recipe.data.test, ROWS[name](13, num - 4))):  # four prompts are in both
         path = folder / recipe.data.source / "data" / f"{split}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -111,7 +112,7 @@ def test_flags_are_options_of_the_terminal():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_layout_of_the_hub_becomes_pairs_and_prompts(name, tmp_path):
-    recipe = load(name, ["data.num_test_pairs=9", "data.num_prompts=5"], stand_in(tmp_path / "hub", name))
+    recipe = load(name, ["data.num_prompts=5"], stand_in(tmp_path / "hub", name))
     write_data(recipe, tmp_path / "out")
     pairs, tests, prompts = (rows_in(tmp_path / "out" / file) for file in (runner.PAIRS, runner.TEST, runner.PROMPTS))
     assert (len(pairs), len(tests), len(prompts)) == (40, 9, 5) and TENTH[name] in pairs
@@ -120,15 +121,19 @@ def test_the_layout_of_the_hub_becomes_pairs_and_prompts(name, tmp_path):
     assert [(e.prompt, e.chosen, e.rejected) for e in again] == [tuple(row.values()) for row in pairs]
 
 
-def test_the_original_layout_of_the_summaries_is_read_too(tmp_path):
+def test_the_original_layout_of_the_summaries_is_read_too_without_its_news_articles(tmp_path):
     summaries = [{"text": " Stayed.", "policy": "sup2", "note": None}, {"text": " Went.", "policy": "ref", "note": None}]
-    info = {"id": "t3", "post": "I went.", "title": "Went", "subreddit": "r"}
+    info = {"id": "t3", "post": "I went.", "title": "Went", "subreddit": "r", "article": None}
     row = {"info": info, "split": "train", "summaries": summaries, "choice": 1, "worker": "w", "batch": "b", "extra": {"confidence": None}}
-    path = tmp_path / "openai" / "summarize_from_feedback" / "comparisons" / "train.jsonl"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(row))
-    (example,) = read(path.parent).examples
-    assert (example.prompt, example.chosen, example.rejected) == ("I went.", " Went.", " Stayed.")
+    article = row | {"info": info | {"post": None, "article": "News."}}
+    folder = tmp_path / "hub" / "openai" / "summarize_from_feedback" / "comparisons"
+    folder.mkdir(parents=True)
+    (folder / "train.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(article))
+    (folder / "validation.jsonl").write_text(json.dumps(row | {"info": info | {"post": "I stayed."}, "choice": 0}))
+    original = ['data.source="openai/summarize_from_feedback/comparisons"', 'data.test="validation"', "data.max_bad_rows=9"]
+    write_data(load("tldr", original, tmp_path / "hub"), tmp_path / "out")
+    assert rows_in(tmp_path / "out" / runner.PAIRS) == [{"prompt": "I went.\nTL;DR:", "chosen": " Went.", "rejected": " Stayed."}]
+    assert rows_in(tmp_path / "out" / runner.TEST) == [{"prompt": "I stayed.\nTL;DR:", "chosen": " Stayed.", "rejected": " Went."}]
 
 
 def test_a_text_without_the_cue_gets_it_and_one_with_it_keeps_one(tmp_path):
@@ -151,6 +156,10 @@ def test_a_text_without_the_cue_gets_it_and_one_with_it_keeps_one(tmp_path):
         (["--set", "data.max_characters=3"], "`Anthropic/hh-rlhf` has too little for this recipe."),
         (["--only", "train", "--set", "train.max_stepz=3"], "The command line is not valid."),
         (["--set", "data.seed=1", "--out", "OTHER"], "`OTHER` was begun with other settings."),
+        (
+            ["--only", "sweep", "--set", "sweep.run=['pargs:reward_model={nix}']"],
+            "The run `pargs:reward_model={nix}` names no reward model of the recipe.",
+        ),
         (["--stand-in", "NONE"], "`NONE` holds no stand-in for the recipe `hh`."),
     ],
 )
@@ -172,21 +181,33 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_command_in_the_page_is_a_recipe(tmp_path):
+    text = (runner.FOLDER.parent / "docs" / "recipes.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    calls = [shlex.split(line) for line in re.findall(r"^\S+ -m recipes (.+)$", text, re.MULTILINE)]
+    assert {call[0] for call in calls} == set(NAMES)
+    for data_set in ("Anthropic/hh-rlhf", "openai/summarize_from_feedback/comparisons"):
+        (tmp_path / data_set).mkdir(parents=True)
+    for call in calls:
+        assert main([str(tmp_path) if word in ("stand-in", "local") else word for word in call] + ["--dry-run"]) == 0
+
+
 @pytest.mark.slow
-def test_a_recipe_runs_on_a_stand_in_and_a_second_run_only_prints(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_runs_on_a_stand_in_and_a_second_run_only_prints(name, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
-    folder, recipe = stand_in(tmp_path / "hub", "hh"), load("hh")
+    folder, recipe = stand_in(tmp_path / "hub", name), load(name)
     save_tiny(folder / recipe.base_lm)
     save_tiny(folder / recipe.judge, AutoModelForSequenceClassification, seed=3)
-    sizes = "data.num_prompts=2 train.max_steps=2 train.batch_size=4 reward_models.vocabulary.max_steps=2 examine.limit=6 sweep.max_new_tokens=4"
-    arguments = ["hh", "--stand-in", str(folder), "--out", str(tmp_path / "out"), *(word for text in sizes.split() for word in ("--set", text))]
+    sizes = ["data.num_prompts=2", "train.max_steps=2", "train.batch_size=4", "examine.limit=6", "sweep.max_new_tokens=4"]
+    sizes += ["reward_models.vocabulary.max_steps=2"] if "vocabulary" in recipe.reward_models else []
+    arguments = [name, "--stand-in", str(folder), "--out", str(tmp_path / "out"), *(word for size in sizes for word in ("--set", size))]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     for model in recipe.reward_models:
-        card = json.loads((tmp_path / "out" / f"hh-{model}" / "card.json").read_text())
+        card = json.loads((tmp_path / "out" / f"{name}-{model}" / "card.json").read_text())
         assert card["objective"] == model and card["training"]["max_steps"] == 2
-    assert first.count("python -m rgtg train ") == 4
-    assert "| pargs · hh-partial · beta 2 | 2 |" in first and "| judge at equal KL | 2 nats | 5 nats |" in first
+    assert first.count("python -m rgtg train ") == len(recipe.reward_models)
+    assert f"| pargs · {name}-partial · beta 2 | 2 |" in first and "| judge at equal KL | 2 nats | 5 nats |" in first
     assert (tmp_path / "out" / "examine.md").read_text() in first and (tmp_path / "out" / "judge-against-kl.html").is_file()
 
     def never(*args, **options):
@@ -195,4 +216,4 @@ def test_a_recipe_runs_on_a_stand_in_and_a_second_run_only_prints(tmp_path, caps
     for where in ("rgtg.training.pipeline.train_file", "rgtg.evaluation.sweep.generate", "rgtg.evaluation.examine.report.examine"):
         monkeypatch.setattr(where, never)
     assert main(arguments) == 0
-    assert "| pargs · hh-partial · beta 2 | 2 |" in capsys.readouterr().out
+    assert f"| pargs · {name}-partial · beta 2 | 2 |" in capsys.readouterr().out

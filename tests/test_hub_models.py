@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from model_hub import COMMIT, Repository, hub
-from tiny_models import save_tiny
+from tiny_models import save_tiny, save_with_head
 from transformers import AutoModelForSequenceClassification
 
+from rgtg.cli.main import main
 from rgtg.config import Settings
 from rgtg.errors import ModelNotFound, ModelRefused, RgtgError
 from rgtg.models.loading import load_causal_lm, resolve
@@ -130,3 +131,15 @@ def test_models_that_are_allowed_on_a_server_are_not_fetched_on_a_laptop(server,
     library = Library(Settings(data_dir=tmp_path, device="cpu", allowed_models=(f"ann/lm@{COMMIT}",)), [folders["lm"]])
     library.load_allowed()
     assert not server.asked
+
+
+def test_the_terminal_takes_a_reward_model_and_a_judge_by_their_hub_id(server, lm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RGTG_DATA_DIR", str(tmp_path / "data"))
+    server.repositories["ann/reward"] = Repository.of(save_with_head(lm, tmp_path / "reward"))
+    assert main(["score", "--base-lm", str(lm), "--reward-model", "ann/reward", "--prompt", "ab", "--response", "cd"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["rewards"]) == 2
+    sweep = ["sweep", "--base-lm", str(lm), "--prompt", "ab", "--max-new-tokens", "3", "--out", str(tmp_path / "sweep")]
+    assert main([*sweep, "--observe", "ann/reward", "--run", "pargs:beta=2,reward_model=ann/reward"]) == 0
+    assert "| pargs · ann/reward · beta 2 | 1 |" in capsys.readouterr().out
+    assert main([*sweep, "--observe", "ann/missing"]) == 2
+    assert json.loads(capsys.readouterr().err)["error"] == "`ann/missing` could not be downloaded from the Hub."

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room may import from itself and from every level below its own. A room is `app`, `pages`, or what follows `rgtg.`
 LEVELS = (
-    ("app",),
+    ("app", "recipes"),
     ("pages",),
     ("__main__", "cli", "api", "workbench"),
     ("jobs", "tools"),
@@ -124,7 +124,7 @@ def violations(module: str, source: str) -> list[str]:
 
 
 def our_files() -> Iterator[tuple[str, Path]]:
-    for path in [*ROOT.glob("app.py"), *sorted(ROOT.glob("pages/**/*.py")), *sorted(ROOT.glob("rgtg/**/*.py"))]:
+    for path in [*ROOT.glob("app.py"), *(path for top in ("recipes", "pages", "rgtg") for path in sorted(ROOT.glob(f"{top}/**/*.py")))]:
         yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
 
 

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         required=True,
         metavar="NAME|PATH",
-        help="an installed reward model or a folder; may be repeated",
+        help="an installed reward model, a folder or a Hub id; may be repeated",
     )
     parser.add_argument("--pairs", required=True, metavar="FILE", help="pairs in any layout that `rgtg train` reads; held out from their training")
     parser.add_argument(

@@ -24,7 +24,7 @@ from rgtg.cli import train as training_command
 from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
 from rgtg.errors import BadSettings, OverBudget
 from rgtg.guidance.methods import METHODS, parse_run
-from rgtg.models.catalog import is_folder, split_label
+from rgtg.models.catalog import is_folder, is_hub_id, split_label
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec, Trace, mix_words, plain_params
 from rgtg.workbench.columns.line_ups import line_up_columns
@@ -215,8 +215,8 @@ def _columns(workbench: "Workbench", options: argparse.Namespace) -> tuple[list[
 
 
 def _list_folder(workbench: "Workbench", name: str | None, language_model: bool = False) -> None:
-    """Add a reward model, judge or language model that is named by its folder to the catalog."""
-    if name and (is_folder(name) or is_folder(split_label(name)[0])):
+    """Add a reward model, judge or language model that is named by its folder or its Hub id to the catalog."""
+    if name and any(is_folder(source) or is_hub_id(source) for source in (name, split_label(name)[0])):
         workbench.library.list_scorer(name, language_model)
 
 

@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser, prompt_files: str) -> None:
     parser.add_argument(
         "--observe",
         metavar="NAME",
-        help="the reward model that judges the answers; above its zero an answer counts as positive (judge)",
+        help="the reward model that judges the answers: an installed one, a folder or a Hub id; above its zero an answer counts as positive (judge)",
     )
     folder = parser.add_mutually_exclusive_group(required=True)
     folder.add_argument(

@@ -27,6 +27,7 @@ OTHER_HEADS = re.compile(  # names of a head in TRL, OpenRLHF, InternLM, Eurus, 
     r"(?:value_head|v_head|v_head\.summary|regression_head|regression_layer|reward_head|rm_head|score_head|scalar_head|classifier)\.weight"
 )
 MAX_LABELS = 1000
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
 PROBE = "RgtgProbe"  # architecture in the config.json of a head on a base LM's states
 
 
@@ -223,6 +224,11 @@ def _model_folders(parent: Path) -> list[Path]:
 def is_folder(path: str | Path) -> bool:
     """Whether a path is a folder; False for any text that cannot be a path."""
     return os.path.isdir(os.path.expanduser(path))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a text has the form of a Hub id: `owner/name`, or at a commit `owner/name@…`."""
+    return HUB_ID.fullmatch(name) is not None
 
 
 def _same(a: str, b: str) -> bool:

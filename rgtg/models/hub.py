@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 logger = logging.getLogger(__name__)
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[0-9a-f]{40})?")
 NAME = re.compile(r"[\w][\w.+-]*")  # of a file that is fetched: in no folder, and nothing that a pattern would read otherwise
 WANTED = re.compile(r".*\.(?:safetensors|safetensors\.index\.json|json|txt)|tokenizer\.model")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

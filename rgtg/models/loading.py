@@ -20,8 +20,8 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from rgtg.errors import BadSettings, ModelNotFound, ModelRefused, TokenizerMismatch, door, printable, words_of
 from rgtg.models.admission.admit import admit
 from rgtg.models.artifacts import revision_of
-from rgtg.models.catalog import is_folder, labels_in, read_config
-from rgtg.models.hub import HUB_ID, check_files, from_hub
+from rgtg.models.catalog import is_folder, is_hub_id, labels_in, read_config
+from rgtg.models.hub import check_files, from_hub
 from rgtg.models.weights import (
     BIAS,
     HEAD,
@@ -202,7 +202,7 @@ def resolve(name: str) -> tuple[Path, str]:
         folder = Path(name).expanduser().resolve()
         check_folder(folder, _names_in(folder))
         return folder, ""
-    if not HUB_ID.fullmatch(name):
+    if not is_hub_id(name):
         raise ModelNotFound(
             f"There is no model `{printable(name):.{MAX_PATH}}`.",
             "It is neither a folder on this machine nor a Hub id.",
@@ -257,7 +257,7 @@ def enter(name: str, title: str | None = None) -> tuple[str, Path, str, dict[str
     Unknown content is tried in a child process. Raises ModelNotFound, ModelRefused, Stopped.
     """
     folder, revision = resolve(name)
-    title = printable(title or (name if HUB_ID.fullmatch(name) and not is_folder(name) else folder.name or str(folder)))
+    title = printable(title or (name if is_hub_id(name) and not is_folder(name) else folder.name or str(folder)))
     config = read_config(folder)
     check_counts(title, config)
     check_sizes(title, folder, config)

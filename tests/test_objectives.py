@@ -36,7 +36,8 @@ def pairs() -> list[TokenPair]:
     draw = torch.Generator().manual_seed(0)
     ids = lambda n: tuple(torch.randint(2, VOCABULARY, (n,), generator=draw).tolist())  # noqa: E731
     shared = ids(2)
-    return [TokenPair(ids(6), ids(8), ids(5)), TokenPair(ids(9), shared + ids(1), shared + ids(9))]
+    labels = (0.0, 0.25, 0.75, 0.5), (1.0, 0.0, 0.0, 0.4)  # further ones are 1
+    return [TokenPair(ids(6), ids(8), ids(5), labels=labels[0]), TokenPair(ids(9), shared + ids(1), shared + ids(9), labels=labels[1])]
 
 
 def last_reward(model, row: tuple[int, ...]) -> torch.Tensor:
@@ -209,7 +210,7 @@ def weighed() -> list[TokenPair]:
     return [replace(pair, **change) for pair, change in zip(pairs(), changes, strict=True)]
 
 
-OF_PAPERS = ["partial", "full", "coherent", "shuffled", "vocabulary", "autoregressive", "implicit", "regression", "bce"]
+OF_PAPERS = ["partial", "full", "coherent", "shuffled", "judged", "vocabulary", "autoregressive", "implicit", "regression", "bce"]
 
 
 @pytest.mark.parametrize("objective", [*OF_PAPERS, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
@@ -265,6 +266,7 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
         batch = collate_pairs(weighed(), 1)
         return shuffled_labels(batch.ids[:2], torch.tensor([14, 12]), torch.tensor([8, 11]), 11)
 
+    judged = torch.tensor([[*p.labels, *[1.0] * (11 - len(p.labels))] for p in pairs()])
     if name == "implicit":
         zero = torch.zeros_like(chosen), torch.zeros_like(rejected)
         ce = of_texts(lambda r, *facts, **k: implicit_cross_entropy(r, torch.zeros_like(r), *facts, 0.3, **k))
@@ -279,6 +281,7 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
                 "full": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + 0.5 * reward_centering(*sides, only_last=True, **shared),
                 "coherent": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + of_differences(),
                 "shuffled": lambda: at_prefixes(labels=tosses()),
+                "judged": lambda: at_prefixes(labels=judged) + 0.5 * reward_centering(*sides, **shared),
                 "autoregressive": lambda: autoregressive_bradley_terry(*sides, 0.3, margins, 0.2, **shared),
                 "regression": lambda: of_texts(prefix_regression),
                 "bce": lambda: of_texts(prefix_cross_entropy),
@@ -322,6 +325,6 @@ def test_a_pair_serves_as_two_texts():
 def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
     of = lambda kind: kind(**dict.fromkeys(kind.reads, 0.25)).log_odds  # noqa: E731
     assert {key: of(OBJECTIVES[key]) for key in OF_PAPERS} == {
-        "partial": 1.0, "full": 1.0, "coherent": 1.0, "shuffled": 1.0,
+        "partial": 1.0, "full": 1.0, "coherent": 1.0, "shuffled": 1.0, "judged": 1.0,
         "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
     }  # fmt: skip

@@ -101,7 +101,8 @@ def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     from rgtg.preferences.dataset import load_tokenizer, prepare
     from rgtg.training.criterion import check_data
 
-    check_data(config.objective, isinstance(reading.examples[0], Example))
+    examples = [example for example in reading.examples if isinstance(example, Example)]
+    check_data(config.objective, bool(examples), all(example.prefix_labels for example in examples))
     card = request["card"] and from_dict(ModelCard, request["card"])
     context, vocabulary, weights = request["context"], request["num_token_ids"], config.objective.vote_weights
     prepared = prepare(reading, load_tokenizer(folder / TOKENIZER), context, vocabulary, config, card, **weights)

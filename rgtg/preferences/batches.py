@@ -21,7 +21,8 @@ Ids = tuple[int, ...]
 class TokenPair:
     """One preference as token ids; both responses follow the same prompt and keep their end-of-sequence token.
 
-    `branch` is the number of tokens both share by construction, `marks` the factor on each prefix length (1 past its end).
+    `branch` is the number of tokens both share by construction, `marks` the factor on each prefix length (1 past its end), `labels` the
+    probability that the chosen response is the better one at each prefix length, () where only the complete ones have a label.
 
     >>> TokenPair(prompt_ids=(0,), chosen_ids=(5, 6, 1), rejected_ids=(5, 7, 1)).num_common
     1
@@ -34,6 +35,7 @@ class TokenPair:
     weight: float = 1.0
     branch: int = 0
     marks: tuple[float, ...] = ()
+    labels: tuple[float, ...] = ()
 
     @property
     def answers(self) -> tuple[Ids, ...]:
@@ -79,7 +81,8 @@ def items_hash(items: Sequence[Item]) -> str:
     """SHA-256 of the ids and labels of all items, in order."""
     digest = hashlib.sha256()
     for item in items:
-        content = [item.prompt_ids, *item.answers, *((item.label,) if isinstance(item, TokenText) else ())]
+        labels = (item.label,) if isinstance(item, TokenText) else (item.labels,) if item.labels else ()
+        content = [item.prompt_ids, *item.answers, *labels]
         digest.update(json.dumps(content, separators=(",", ":")).encode())
     return digest.hexdigest()
 
@@ -92,7 +95,7 @@ class _Tensors:
 
 @dataclass(frozen=True)
 class PairBatch(_Tensors):
-    """`ids` (2 * pairs, length): all chosen rows, then all rejected rows. `marks` is (pairs, positions), the rest (pairs,)."""
+    """`ids` (2 * pairs, length): all chosen rows, then all rejected rows. `marks` and `labels` are (pairs, positions), the rest (pairs,)."""
 
     ids: Tensor
     prompt_lengths: Tensor
@@ -102,6 +105,7 @@ class PairBatch(_Tensors):
     margins: Tensor
     weights: Tensor
     marks: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,13 @@ def collate_pairs(pairs: Sequence[TokenPair], pad_id: int, end_id: int | None = 
         num_common=torch.tensor([p.num_common for p in pairs]),
         margins=torch.tensor([p.margin for p in pairs], dtype=torch.float32),
         weights=torch.tensor([p.weight for p in pairs], dtype=torch.float32),
-        marks=torch.tensor([[*p.marks[:width], *[1.0] * (width - len(p.marks))] for p in pairs], dtype=torch.float32),
+        marks=torch.tensor([_padded(p.marks, width) for p in pairs], dtype=torch.float32),
+        labels=torch.tensor([_padded(p.labels, width) for p in pairs], dtype=torch.float32),
     )
+
+
+def _padded(values: Sequence[float], width: int) -> list[float]:
+    return [*values[:width], *[1.0] * (width - len(values))]
 
 
 def collate_texts(texts: Sequence[TokenText], pad_id: int) -> TextBatch:

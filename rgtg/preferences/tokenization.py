@@ -60,8 +60,9 @@ class Encoder:
         self._look_for_markers(example.prompt, example.chosen, example.rejected)
         num_common = example.num_common if own else 0  # of another tokenizer's tokens it is meaningless; the common beginning counts anyway
         weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._mark_weight)
+        labels = example.prefix_labels[: max(len(chosen), len(rejected))] if own else ()  # of another tokenizer's prefixes they say nothing
         self.num_conversations += not isinstance(example.prompt, str)
-        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._margin, example.weight, num_common, weights)
+        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._margin, example.weight, num_common, weights, labels)
 
     def _marks(self, example: Example, prompt_ids: Ids, sides: tuple[Ids, Ids], own: bool) -> tuple[list[Mark], list[Mark]]:
         """The marks of each side by token: the row's own where its ids are used, else from its character spans."""

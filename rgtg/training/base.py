@@ -75,6 +75,11 @@ class Objective:
         return False
 
     @property
+    def needs_prefix_labels(self) -> bool:
+        """Whether every prefix of a pair has to have a label of its own, beside that of the pair."""
+        return False
+
+    @property
     def needs_reference(self) -> bool:
         """Whether the loss needs a frozen copy of the initial model."""
         return self.is_ratio
@@ -132,6 +137,11 @@ class OnPrefixes(OnPairs):
     def labels_of(self, batch: "PairBatch", num_positions: int) -> "Tensor | None":
         """The label of each prefix, as `losses.partial_bradley_terry` takes it; None for that of the pair."""
         return None
+
+    def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
+        from rgtg.training import losses
+
+        return self.loss_at_every_prefix(*losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch, total)
 
     def loss_at_every_prefix(self, chosen: "Tensor", rejected: "Tensor", batch: "PairBatch", total: float) -> "Tensor":
         from rgtg.training import losses

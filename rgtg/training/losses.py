@@ -137,7 +137,8 @@ def partial_bradley_terry(
 
     PARGS (arXiv 2406.07780), the loss over partial sequences, from one forward of each side. `prefix_weights` are the
     weights of the lengths; `position_weights` (pairs, positions) multiply them, e.g. where a passage was marked. `labels` (pairs, positions)
-    are 1 where the chosen side is the better one and -1 where the other is; the default is 1 everywhere.
+    are the probability p that the chosen side is the better one at that length, 1 by default: p times the term above, and 1 - p times
+    that of the sides in exchange.
     Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` it is padded with end
     tokens (as in the released code), whose rewards are used. A pair without a term has weight 0.
     """
@@ -149,17 +150,19 @@ def partial_bradley_terry(
         gap = chosen[:, :num_positions] - rejected[:, :num_positions]
     else:
         gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
-    if labels is not None:
-        gap = gap * labels[:, :num_positions]
     margin = margin[:, None] if isinstance(margin, Tensor) else margin
+    terms = preference_loss(gap, margin, label_smoothing)
+    if labels is not None:
+        labels = labels[:, :num_positions]
+        terms = labels * terms + (1 - labels) * preference_loss(-gap, margin, label_smoothing)
     total_weights = weights_by_length.sum(1)
-    pairs = (preference_loss(gap, margin, label_smoothing) * weights_by_length).sum(1) / total_weights.clamp(min=1e-12)
+    pairs = (terms * weights_by_length).sum(1) / total_weights.clamp(min=1e-12)
     counts = (total_weights > 0).to(chosen.dtype)
     return weighted_mean(pairs, counts if sample_weights is None else counts * sample_weights, total)
 
 
 def shuffled_labels(ids: Tensor, num_ids: Tensor, lengths: Tensor, num_positions: int) -> Tensor:
-    """A label for each prefix of a pair by a toss of a coin, the same whenever the pair is seen: 1 or -1, and 1 at the complete responses.
+    """A label for each prefix of a pair by a toss of a coin, the same whenever the pair is seen: 1 or 0, and 1 at the complete responses.
 
     The first `num_ids` (pairs,) of `ids` (pairs, length) tell the pairs apart, `lengths` (pairs,) are those of the longer responses
     -> (pairs, num_positions).
@@ -170,7 +173,7 @@ def shuffled_labels(ids: Tensor, num_ids: Tensor, lengths: Tensor, num_positions
     for _ in range(2):
         mixed = (mixed % _PRIME) * 16_807 % _PRIME
         mixed = mixed ^ (mixed >> 13)
-    return torch.where((mixed >> 7) % 2 == 0, 1.0, -1.0).masked_fill(position >= lengths[:, None] - 1, 1.0)
+    return torch.where((mixed >> 7) % 2 == 0, 1.0, 0.0).masked_fill(position >= lengths[:, None] - 1, 1.0)
 
 
 def temporal_coherence(

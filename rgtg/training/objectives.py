@@ -125,10 +125,25 @@ class Shuffled(OnPrefixes, Objective):
         num_ids = batch.prompt_lengths.to(longest.device) + batch.chosen_lengths
         return losses.shuffled_labels(batch.ids[: len(longest)], num_ids, longest, num_positions)
 
-    def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
-        from rgtg.training import losses
 
-        return self.loss_at_every_prefix(*losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch, total)
+@dataclass(frozen=True)
+class Judged(Partial):
+    """A scalar head, pairs compared at every prefix length with the labels that a judge gave these prefixes (of PARGS, arXiv 2406.07780).
+
+    Formula: that of PARGS with a label p_i for each length: −Σ_i ω_i·[p_i·log σ(Δ_i − margin) + (1 − p_i)·log σ(−Δ_i − margin)] with
+    Δ_i = r(y^w_{≤i}) − r(y^l_{≤i}). The labels are in the file of the pairs: `rgtg label --prefixes`.
+    Pitfall: a judge trained on complete answers may be no judge of unfinished ones, and what it prefers at a prefix is not what usually follows.
+    """
+
+    key: ClassVar[str] = "judged"
+    paper: ClassVar[str] = "PARGS by a judge"
+
+    @property
+    def needs_prefix_labels(self) -> bool:
+        return True
+
+    def labels_of(self, batch: "PairBatch", num_positions: int) -> "Tensor":
+        return batch.labels
 
 
 @dataclass(frozen=True)
@@ -337,6 +352,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     Full.key: Full,
     Coherent.key: Coherent,
     Shuffled.key: Shuffled,
+    Judged.key: Judged,
     Vocabulary.key: Vocabulary,
     Autoregressive.key: Autoregressive,
     Implicit.key: Implicit,

@@ -13,7 +13,8 @@ class Example:
     """A preference of a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` is whether the answer is
     complete, so that an end token follows it. `num_common` and `…_marks` count tokens of the row's own ids, `…_spans` are marks
     in characters of the text. Where `prompt_given` is False, the prompt is the common beginning of both sides, which may be
-    longer than the true prompt. `first` says which side stood first where the row says so; `models` are the names of those that answered,
+    longer than the true prompt. `prefix_labels` are the probability that the chosen answer is the better one when both are cut to their first 1, 2, …
+    of the row's own ids. `first` says which side stood first where the row says so; `models` are the names of those that answered,
     the chosen one's first. `tie` is "tie", "both_bad" or "equal" (scores) where neither side is better; such rows are read for votes only."""
 
     row: int
@@ -33,6 +34,7 @@ class Example:
     rejected_marks: tuple[Mark, ...] = ()
     chosen_spans: tuple[Mark, ...] = ()
     rejected_spans: tuple[Mark, ...] = ()
+    prefix_labels: tuple[float, ...] = ()
     prompt_given: bool = True
     first: str = ""
     models: tuple[str, ...] = ()

@@ -50,7 +50,7 @@ LEFT_OUT = {
     "unreadable": "it cannot be read",
 }
 MAX_CHARACTERS = 1_000_000_000  # of all rows together
-OURS = frozenset(["comparison_id", "vote_id", "base_lm"])  # columns of our own exports that say where a pair comes from
+OURS = frozenset(["comparison_id", "vote_id", "base_lm", "judge_gap", "judge_spread", "judge_agreement", "flipped"])  # our own: where a pair is from
 
 
 IN_TREE, OF_A_TREE = frozenset(["message_id", "text", "role"]), "ranked answers of a message tree, each behind the messages that lead to it"

@@ -86,7 +86,9 @@ def check_data(objective: Objective, pairs: bool, labelled: bool = True) -> None
         raise BadData(f"The objective `{objective.key}` needs pairs.", "The data is single texts with labels.", do)
     if objective.needs_prefix_labels and not labelled:
         do = "Write them with `rgtg label --prefixes` and this base LM, or choose another objective."
-        raise BadData(f"The objective `{objective.key}` needs a label for every prefix.", "There are pairs without, or with those of other tokens.", do)
+        raise BadData(
+            f"The objective `{objective.key}` needs a label for every prefix.", "There are pairs without, or with those of other tokens.", do
+        )
 
 
 def rows_within(lengths: Sequence[int], num_tokens: int) -> int:

@@ -46,7 +46,7 @@ def test_the_gaps_are_the_differences_of_the_rewards_of_both_answers_cut_to_each
 def test_the_answer_with_the_higher_reward_is_chosen_and_ties_are_dropped():
     pairs = [read_pair(replace(example, margin=1.0)) for example in EXAMPLES]
     rows, report = labelled(pairs, [(0.0, 0.0, 2.0), (1.0, 1.0, -2.0), (1.0, 1.0, 0.0), (0.0, 0.0, 0.4)], "gold", LabelConfig(ties_within=0.5))
-    assert [(row["chosen"], row["rejected"], row["judge_gap"], row["rater_id"]) for row in rows] == [
+    assert [(row["chosen"], row["rejected"], row["judge_gap"], row["judge_name"]) for row in rows] == [
         ("good", "evil", 2.0, "gold"), ("perhaps", "no", 2.0, "gold"),
     ]  # fmt: skip
     assert not any("margin" in row or "flipped" in row for row in rows), "the margin was of the label before"

@@ -24,6 +24,7 @@ from rgtg.training.losses import (
     prefix_regression,
     reward_centering,
     shuffled_labels,
+    soft_value_regression,
     value_constraint,
 )
 from rgtg.training.objectives import OBJECTIVES, Autoregressive, Full, Implicit, Partial, Vocabulary
@@ -210,7 +211,7 @@ def weighed() -> list[TokenPair]:
     return [replace(pair, **change) for pair, change in zip(pairs(), changes, strict=True)]
 
 
-OF_PAPERS = ["partial", "full", "coherent", "shuffled", "judged", "vocabulary", "autoregressive", "implicit", "regression", "bce"]
+OF_PAPERS = ["partial", "full", "coherent", "shuffled", "judged", "vocabulary", "autoregressive", "implicit", "regression", "bce", "soft-value"]
 
 
 @pytest.mark.parametrize("objective", [*OF_PAPERS, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
@@ -220,7 +221,7 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
     changes = {"ce": {"implicit": "ce"}, "prefixes": {"compare": "prefixes"}, "sum": {"constraint": "sum", "constraint_weight": 0.5}}
     chosen_options = {key: value for word in more for key, value in changes[word].items()}
     wanted_options = options | {"label_smoothing": 0.2, "center_rewards_coefficient": 0.5, "beta": 0.3, "tau": 0.7, "constraint_on": "both"}
-    wanted_options |= {"consistency": 0.4, "smoothness": 0.7}
+    wanted_options |= {"consistency": 0.4, "smoothness": 0.7, "temperature": 0.5}
     kind, idle = OBJECTIVES[name], OBJECTIVES[name](**chosen_options).without_effect()
     config = kind(**chosen_options, **{key: value for key, value in wanted_options.items() if key in kind_options(kind) and key not in idle})
     model, other = tiny("llama", MODEL_OF[name], 1), tiny("llama", MODEL_OF[name], 2)
@@ -285,6 +286,7 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
                 "autoregressive": lambda: autoregressive_bradley_terry(*sides, 0.3, margins, 0.2, **shared),
                 "regression": lambda: of_texts(prefix_regression),
                 "bce": lambda: of_texts(prefix_cross_entropy),
+                "soft-value": lambda: of_texts(soft_value_regression, temperature=0.5),
             }[name]()
         ] * 2
     found = [float(criterion.loss(Scorer(model), weighed(), 2.5, step, CPU)) for step in (0, 1)]
@@ -326,5 +328,5 @@ def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
     of = lambda kind: kind(**dict.fromkeys(kind.reads, 0.25)).log_odds  # noqa: E731
     assert {key: of(OBJECTIVES[key]) for key in OF_PAPERS} == {
         "partial": 1.0, "full": 1.0, "coherent": 1.0, "shuffled": 1.0, "judged": 1.0,
-        "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
+        "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None, "soft-value": None,
     }  # fmt: skip

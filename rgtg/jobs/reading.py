@@ -95,7 +95,7 @@ def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     from rgtg.training.config import TrainingConfig
 
     config = TrainingConfig.stored(request["training"])
-    reading = read(request["source"], columns=config.columns, max_bad_rows=config.max_bad_rows)
+    reading = read(request["source"], columns=config.columns, max_bad_rows=config.max_bad_rows, scored=config.objective.takes_scores)
     if request.get("rows"):
         return {"reading": write_back(reading, folder / ROWS)}
     from rgtg.preferences.dataset import load_tokenizer, prepare

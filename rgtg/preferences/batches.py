@@ -58,12 +58,13 @@ class TokenPair:
 
 @dataclass(frozen=True)
 class TokenText:
-    """A response with a label in [0, 1], as token ids."""
+    """A response with a label in [0, 1], or a score, as token ids; another policy than the base LM wrote its first `num_guided` tokens."""
 
     prompt_ids: Ids
     response_ids: Ids
     label: float
     weight: float = 1.0
+    num_guided: int = 0
 
     @property
     def answers(self) -> tuple[Ids, ...]:
@@ -81,7 +82,7 @@ def items_hash(items: Sequence[Item]) -> str:
     """SHA-256 of the ids and labels of all items, in order."""
     digest = hashlib.sha256()
     for item in items:
-        labels = (item.label,) if isinstance(item, TokenText) else (item.labels,) if item.labels else ()
+        labels = (item.label, *filter(None, [item.num_guided])) if isinstance(item, TokenText) else (*filter(None, [item.labels]),)
         content = [item.prompt_ids, *item.answers, *labels]
         digest.update(json.dumps(content, separators=(",", ":")).encode())
     return digest.hexdigest()
@@ -117,6 +118,7 @@ class TextBatch(_Tensors):
     lengths: Tensor
     labels: Tensor
     weights: Tensor
+    num_guided: Tensor
 
 
 def collate_pairs(pairs: Sequence[TokenPair], pad_id: int, end_id: int | None = None) -> PairBatch:
@@ -155,6 +157,7 @@ def collate_texts(texts: Sequence[TokenText], pad_id: int) -> TextBatch:
         lengths=torch.tensor([len(t.response_ids) for t in texts]),
         labels=torch.tensor([t.label for t in texts], dtype=torch.float32),
         weights=torch.tensor([t.weight for t in texts], dtype=torch.float32),
+        num_guided=torch.tensor([t.num_guided for t in texts]),
     )
 
 

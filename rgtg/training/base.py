@@ -38,6 +38,7 @@ class Objective:
     is_ratio: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
     on_texts: ClassVar[str] = ""  # how to choose it for labelled texts; "" where it needs pairs
+    takes_scores: ClassVar[bool] = False  # whether scored answers are texts with a score, of any size; else they are compared
 
     def __new__(cls, *values: Any, **options: Any) -> "Objective":
         names = [f.name for f in fields(cls)]

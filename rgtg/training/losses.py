@@ -343,6 +343,33 @@ def prefix_regression(
     return weighted_mean(texts, sample_weights, total)
 
 
+def soft_value_regression(
+    values: Tensor,
+    lengths: Tensor,
+    scores: Tensor,
+    temperature: float = 1.0,
+    num_guided: Tensor | None = None,
+    sample_weights: Tensor | None = None,
+    total: Tensor | float | None = None,
+) -> Tensor:
+    """τ² [exp(e_i) - e_i - 1] with e_i = (score - V(y[:i])) / τ, summed over the prefixes of a sample, mean over samples; a scalar.
+
+    Its derivative by V is τ [1 - exp(e)], so its minimiser at a prefix has E exp((score - V) / τ) = 1 over the samples that begin with it:
+    V = τ log E exp(score / τ), the soft value of whoever wrote what follows. τ -> ∞ is the regression on the mean, ½ (score - V)². The loss is
+    that of extreme Q-learning (LINEX, arXiv 2301.02328); the value is the target of Q# (arXiv 2502.20548), which learns it as a distribution.
+    A sum and no mean over prefixes: a mean would give a prefix's longer continuations less weight, and is minimal at another value.
+    The first `num_guided` (samples,) tokens were written by another policy, so shorter prefixes do not count. Beyond e = 10 the loss goes on
+    as a line, so that nothing overflows; at the minimum e is that large with probability e^-10 at most.
+    """
+    length = torch.arange(1, values.shape[1] + 1, device=values.device)[None]
+    first = torch.ones_like(lengths) if num_guided is None else num_guided.clamp(min=1)
+    counted = (length >= first[:, None]) & (length <= lengths[:, None])
+    error = (scores[:, None].to(values.dtype) - values) / temperature
+    near = error.clamp(max=10.0)
+    terms = temperature**2 * (near.exp() * (1 + error - near) - error - 1)
+    return weighted_mean(torch.where(counted, terms, 0.0).sum(1), sample_weights, total)
+
+
 def prefix_cross_entropy(
     rewards: Tensor, lengths: Tensor, labels: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None
 ) -> Tensor:

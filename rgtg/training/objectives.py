@@ -188,6 +188,32 @@ class BCE(OnTexts):
         return losses.prefix_cross_entropy(rewards, batch.lengths, batch.labels, batch.weights, total)
 
 
+@dataclass(frozen=True)
+class SoftValue(OnTexts):
+    """A scalar head, the reward of every prefix is the soft value of its completions by the base LM (Q#, arXiv 2502.20548).
+
+    Formula: Σ_i τ²·[exp(e_i) − e_i − 1] with e_i = (score − r(y_{≤i})) / τ, which is minimal at r(y_{≤i}) = τ·log E exp(score / τ).
+    Pitfall: the answers have to be the base LM's own samples: on others it is the soft value of whoever wrote them.
+    """
+
+    key: ClassVar[str] = "soft-value"
+    paper: ClassVar[str] = "Q#"
+    on_texts: ClassVar[str] = f"`{key}`"
+    takes_scores: ClassVar[bool] = True
+
+    temperature: float = setting(1.0, "Temperature τ of the soft value: guidance is exact at β = 1 / τ; larger: nearer to the mean", 0.01, 1000.0)
+
+    @property
+    def log_odds(self) -> None:
+        return None
+
+    def text_loss(self, forward: "Forward", batch: "TextBatch", total: float, reference: "Forward") -> "Tensor":
+        from rgtg.training import losses
+
+        values = losses.responses_of(forward(batch.ids), batch.prompt_lengths)
+        return losses.soft_value_regression(values, batch.lengths, batch.labels, self.temperature, batch.num_guided, batch.weights, total)
+
+
 # --- a causal model, which says the reward of every next token --------------------------------------------------------
 
 
@@ -358,6 +384,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     Implicit.key: Implicit,
     Regression.key: Regression,
     BCE.key: BCE,
+    SoftValue.key: SoftValue,
     Probe.key: Probe,
 }
 DEFAULT = Partial

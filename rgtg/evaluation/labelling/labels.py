@@ -88,11 +88,12 @@ def labelled(
         num_drawn += first != (gap > 0)
         num_flipped += flipped
         num_changed += first == flipped
-        example = replace(pair.example, margin=0.0, rater=judge)
+        example = replace(pair.example, margin=0.0, rater="")
         if config.prefixes:
             tokens, labels = pair.tokens, tuple(round(probability(g, config.temperature), 4) for g in along)
             example = replace(example, prompt_ids=tokens.prompt_ids, chosen_ids=tokens.chosen_ids, rejected_ids=tokens.rejected_ids)
             example = replace(example, prefix_labels=tuple(1 - label for label in labels) if flipped else labels)
         example = example if first != flipped else exchanged(example)
-        rows.append(row_of(example) | {"judge_gap": round(gap if first != flipped else -gap, 6)} | ({"flipped": flipped} if config.flip else {}))
+        row = row_of(example) | {"judge_name": judge, "judge_gap": round(gap if first != flipped else -gap, 6)}
+        rows.append(row | ({"flipped": flipped} if config.flip else {}))
     return rows, LabelReport(len(pairs), num_left_out, num_ties, num_drawn, num_flipped, num_changed)

@@ -54,7 +54,8 @@ class Marked:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One answer with a label in [0, 1]."""
+    """One answer with a label in [0, 1], or with a score of any size; `prompt_ids` and `response_ids` are () where the row has texts only. `ended` is
+    whether the answer is complete, `num_guided` the number of its first tokens that another policy than the base LM wrote."""
 
     row: int
     prompt: Prompt = ""
@@ -62,3 +63,7 @@ class Labelled:
     label: float = 0.0
     weight: float = 1.0
     rater: str = ""
+    prompt_ids: tuple[int, ...] = ()
+    response_ids: tuple[int, ...] = ()
+    ended: bool = True
+    num_guided: int = 0

@@ -51,7 +51,7 @@ LEFT_OUT = {
 }
 MAX_CHARACTERS = 1_000_000_000  # of all rows together
 OURS = frozenset(
-    ["comparison_id", "vote_id", "base_lm", "judge_name", "judge_gap", "judge_spread", "judge_agreement", "flipped"]
+    ["comparison_id", "vote_id", "base_lm", "judge_name", "judge_gap", "judge_spread", "judge_agreement", "flipped", "sampled_by"]
 )  # our own: where a pair is from
 
 

@@ -14,7 +14,7 @@ from rgtg.evaluation.cells import label, run_seed
 from rgtg.evaluation.examine.reading import rewards_of
 from rgtg.guidance.methods import BASE
 from rgtg.guidance.steps import AnswerProgress
-from rgtg.prompts import TextStream
+from rgtg.prompts import pieces
 from rgtg.records import ColumnSpec, Run, Step
 from rgtg.rewards.base import RewardModel, not_finite
 
@@ -60,12 +60,12 @@ def sampled(
         ]
         answers = _answers(behind, models, lambda done: listen((len(runs) + done) / parts, len(runs)))
     rewards = rewards_of(judge.reads(models.base_lm), [(opening(run), ids) for run, (ids, _) in zip(runs, answers, strict=True)])
-    rows = []
+    rows, lm = [], models.base_lm.loaded
     for run, (ids, stop_reason), number, (*_, reward) in zip(runs, answers, num_guided, rewards, strict=True):
         if reward - reward != 0:
             raise not_finite(judge.name, f"at the end of an answer to {run.prompt!r:.80}")
-        text = TextStream(models.base_lm.loaded.tokenizer, run.prompt_ids, models.base_lm.loaded.silent_ids)
-        row = {"prompt": run.prompt, "response": "".join(map(text.push, ids)) + text.finish(), "score": round(reward - judge.zero, 6)}
+        text = "".join(pieces(lm.tokenizer, run.prompt_ids, ids, lm.closing))
+        row = {"prompt": run.prompt, "response": text, "score": round(reward - judge.zero, 6)}
         row |= {"prompt_ids": list(run.prompt_ids), "response_ids": list(ids), "response_stop_reason": stop_reason}
         rows.append(row | {"num_guided": number, "sampled_by": label(run)})
     return rows

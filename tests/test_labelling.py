@@ -85,7 +85,7 @@ def test_labels_are_drawn_with_the_probability_of_bradley_and_terry_and_the_same
 def test_a_row_is_read_back_as_the_same_preference(tmp_path):
     told = Example(
         1, (("system", "be kind"), ("user", "Hi")), "good", "evil", (0, 4), (5, 6), (5, 7, 1), False, True, 1, 0.5, 2.0, "ann",
-        ((0, 1, "good"),), ((1, 2, "bad"),), ((0, 2, "good"),), ((1, 3, "bad"),), (1.0, 0.25, 0.5),
+        ((0, 1, "good"),), ((1, 2, "bad"),), ((0, 2, "good"),), ((1, 3, "bad"),), (1.0, 0.25, 0.5), 0.125,
     )  # fmt: skip
     for example in (told, replace(told, prompt="Hi", prompt_ids=(), chosen_ids=(), rejected_ids=(), num_common=0), EXAMPLES[0]):
         write_pairs([row_of(example)], tmp_path / "pairs.jsonl")
@@ -113,6 +113,10 @@ def test_strength_is_the_mean_of_the_models_and_a_contradiction_is_kept_flipped_
     pairs = [read_pair(replace(example, weight=2.0)) for example in EXAMPLES[:2]]
     strengths = [Strength.of([3.0, 1.0]), Strength.of([-4.0, 0.0])]
     assert [(s.mean, round(s.spread, 4), s.agreement) for s in strengths] == [(2.0, 1.4142, 1.0), (-2.0, 2.8284, 0.25)]
+    right = [sum(1 / (1 + math.exp(-gap)) for gap in gaps) / 2 for gaps in ((3.0, 1.0), (-4.0, 0.0))]
+    smoothed = lambda **options: [row["label_smoothing"] for row in strengthened(pairs, strengths, StrengthConfig(smooth=True, **options))]  # noqa: E731
+    assert smoothed() == pytest.approx([1 - right[0], 1 - right[1]], abs=1e-4)
+    assert smoothed(contradictions="flip") == pytest.approx([1 - right[0], right[1]], abs=1e-4)
     of = lambda **options: [  # noqa: E731
         (row["chosen"], row.get("margin", 0.0), row["weight"], row["judge_agreement"])
         for row in strengthened(pairs, strengths, StrengthConfig(**options))
@@ -125,18 +129,20 @@ def test_strength_is_the_mean_of_the_models_and_a_contradiction_is_kept_flipped_
 
 
 def test_the_tenths_go_from_the_weakest_to_the_strongest():
-    table = deciles([Strength(mean, 1.0, 0.5) for mean in (5.0, -1.0, 3.0, 0.0)], 2)
+    table = deciles([Strength(mean, 1.0, 0.5, 0.5) for mean in (5.0, -1.0, 3.0, 0.0)], 2)
     assert [(row["n"], row["low"], row["high"], row["strength"], row["num_negative"]) for row in table] == [(2, -1, 0, -0.5, 1), (2, 3, 5, 4, 0)]
     assert "| 1 | 2 | -1.00 | +0.00 | -0.50 | 1.00 | 50 | 1 |" in markdown(table)
-    assert len(deciles([Strength(1.0, 0.0, 1.0)] * 3)) == 3
+    assert len(deciles([Strength(1.0, 0.0, 1.0, 0.7)] * 3)) == 3
 
 
-def test_the_margin_of_a_file_of_strengths_is_trained_on(tmp_path):
+def test_margin_and_smoothing_of_a_file_of_strengths_are_trained_on(tmp_path):
     pairs = some_pairs()
-    write_pairs(strengthened(pairs.read, [Strength(float(i), 0.5, 1.0) for i in range(4)], StrengthConfig()), tmp_path / "strong.jsonl")
+    write_pairs(
+        strengthened(pairs.read, [Strength(float(i), 0.5, 1.0, 0.75) for i in range(4)], StrengthConfig(smooth=True)), tmp_path / "strong.jsonl"
+    )
     lm = tiny_lm().loaded
     items = prepare(read(tmp_path / "strong.jsonl"), lm.tokenizer, 128, lm.vocabulary_size, DataConfig(eval_fraction=0.0), margin=0.5).train
-    assert [item.margin for item in items] == [0.0, 0.5, 1.0, 1.5]
+    assert [item.margin for item in items] == [0.0, 0.5, 1.0, 1.5] and {item.label_smoothing for item in items} == {0.25}
 
 
 def test_nothing_to_write_and_other_types_are_refused(tmp_path):

@@ -315,6 +315,18 @@ def test_what_other_options_leave_without_effect_says_what_would_give_it_one():
     TrainingConfig(system_prompt="be kind", lora_r=4, template="chat", lora=True)
 
 
+@pytest.mark.parametrize("key", [key for key, kind in OBJECTIVES.items() if hasattr(kind, "label_smoothing")])
+def test_the_smoothing_of_a_pair_is_that_of_the_option_and_both_together_are_two_chances_to_be_wrong(key):
+    model, other = tiny("llama", MODEL_OF[key], 1), tiny("llama", MODEL_OF[key], 2)
+
+    def loss(of_pairs: float, of_option: float) -> float:
+        items = [replace(pair, label_smoothing=of_pairs) for pair in weighed()]
+        return float(Criterion(OBJECTIVES[key](label_smoothing=of_option), 1, 1, other).loss(Scorer(model), items, 2.5, 0, CPU))
+
+    assert loss(0.2, 0.0) == pytest.approx(loss(0.0, 0.2), rel=1e-6) != pytest.approx(loss(0.0, 0.0), rel=1e-4)
+    assert loss(0.1, 0.3) == pytest.approx(loss(0.0, 0.1 * 0.7 + 0.9 * 0.3), rel=1e-6)
+
+
 def test_a_pair_serves_as_two_texts():
     model = tiny("llama", AutoModelForSequenceClassification, 1)
     for objective in ("regression", "bce"):

@@ -22,7 +22,8 @@ class TokenPair:
     """One preference as token ids; both responses follow the same prompt and keep their end-of-sequence token.
 
     `branch` is the number of tokens both share by construction, `marks` the factor on each prefix length (1 past its end), `labels` the
-    probability that the chosen response is the better one at each prefix length, () where only the complete ones have a label.
+    probability that the chosen response is the better one at each prefix length, () where only the complete ones have a label;
+    `label_smoothing` is the probability that the label is wrong.
 
     >>> TokenPair(prompt_ids=(0,), chosen_ids=(5, 6, 1), rejected_ids=(5, 7, 1)).num_common
     1
@@ -36,6 +37,7 @@ class TokenPair:
     branch: int = 0
     marks: tuple[float, ...] = ()
     labels: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
 
     @property
     def answers(self) -> tuple[Ids, ...]:
@@ -105,6 +107,7 @@ class PairBatch(_Tensors):
     num_common: Tensor
     margins: Tensor
     weights: Tensor
+    smoothings: Tensor
     marks: Tensor
     labels: Tensor
 
@@ -141,6 +144,7 @@ def collate_pairs(pairs: Sequence[TokenPair], pad_id: int, end_id: int | None = 
         num_common=torch.tensor([p.num_common for p in pairs]),
         margins=torch.tensor([p.margin for p in pairs], dtype=torch.float32),
         weights=torch.tensor([p.weight for p in pairs], dtype=torch.float32),
+        smoothings=torch.tensor([p.label_smoothing for p in pairs], dtype=torch.float32),
         marks=torch.tensor([_padded(p.marks, width) for p in pairs], dtype=torch.float32),
         labels=torch.tensor([_padded(p.labels, width) for p in pairs], dtype=torch.float32),
     )

@@ -382,6 +382,8 @@ class RowParts:
             fields["num_common"] = integer_of(self.row["num_common"], "num_common")
         for side in ("chosen", "rejected"):
             fields |= {key: self._marks(key) for key in (f"{side}_marks", f"{side}_spans") if self.row.get(key) is not None}
+        if self.row.get("label_smoothing") is not None:
+            fields["label_smoothing"] = label_of(self.get("label_smoothing"), "label_smoothing")
         if self.row.get("prefix_labels") is not None:
             fields["prefix_labels"] = tuple(label_of(value, "prefix_labels") for value in self.listed("prefix_labels"))
         return fields

@@ -62,7 +62,9 @@ class Encoder:
         weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._mark_weight)
         labels = example.prefix_labels[: max(len(chosen), len(rejected))] if own else ()  # of another tokenizer's prefixes they say nothing
         self.num_conversations += not isinstance(example.prompt, str)
-        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._margin, example.weight, num_common, weights, labels)
+        return TokenPair(
+            prompt_ids, chosen, rejected, example.margin * self._margin, example.weight, num_common, weights, labels, example.label_smoothing
+        )
 
     def _marks(self, example: Example, prompt_ids: Ids, sides: tuple[Ids, Ids], own: bool) -> tuple[list[Mark], list[Mark]]:
         """The marks of each side by token: the row's own where its ids are used, else from its character spans."""

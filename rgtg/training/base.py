@@ -119,6 +119,10 @@ class OnPairs:
     margin: float = setting(1.0, "Factor on the margin of strong votes; 0 = no margin", 0.0, 10.0)
     label_smoothing: float = setting(0.0, "Label smoothing: assumed share of wrong votes", 0.0, 0.49)
 
+    def smoothing(self, batch: "PairBatch") -> "Tensor":
+        """Probability that the label of each pair is wrong, (pairs,): by the pair's own and by the option's, which are independent."""
+        return batch.smoothings + self.label_smoothing - 2 * batch.smoothings * self.label_smoothing
+
 
 @dataclass(frozen=True)
 class OnPrefixes(OnPairs):
@@ -149,7 +153,7 @@ class OnPrefixes(OnPairs):
 
         return losses.partial_bradley_terry(
             chosen, rejected, batch.chosen_lengths, batch.rejected_lengths, batch.num_common, batch.margins,
-            self.unequal_lengths, self.weights, self.stride, self.label_smoothing, batch.marks, batch.weights, total,
+            self.unequal_lengths, self.weights, self.stride, self.smoothing(batch), batch.marks, batch.weights, total,
             self.labels_of(batch, chosen.shape[1]),
         )  # fmt: skip
 

@@ -44,14 +44,16 @@ def hold(rewards: Tensor, lengths: Tensor, num_positions: int) -> Tensor:
     return rewards.gather(1, at)
 
 
-def preference_loss(gap: Tensor, margin: Tensor | float = 0.0, label_smoothing: float = 0.0) -> Tensor:
+def preference_loss(gap: Tensor, margin: Tensor | float = 0.0, label_smoothing: Tensor | float = 0.0) -> Tensor:
     """-(1 - e) log sigma(gap - margin) - e log sigma(margin - gap), elementwise.
 
     Bradley–Terry; margin as in Llama 2 (arXiv 2307.09288, eq. 2), smoothing as in conservative DPO (arXiv 2305.18290, appendix).
     """
     gap = gap - margin
     loss = -F.logsigmoid(gap)
-    return loss if label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * F.logsigmoid(-gap)
+    return (
+        loss if isinstance(label_smoothing, float) and label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * F.logsigmoid(-gap)
+    )
 
 
 def weighted_mean(values: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None) -> Tensor:
@@ -68,7 +70,7 @@ def full_bradley_terry(
     chosen_lengths: Tensor,
     rejected_lengths: Tensor,
     margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
 ) -> Tensor:
@@ -127,7 +129,7 @@ def partial_bradley_terry(
     unequal_lengths: str = "hold",
     weights: str = "uniform",
     stride: int = 1,
-    label_smoothing: float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
     position_weights: Tensor | None = None,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
@@ -150,7 +152,7 @@ def partial_bradley_terry(
         gap = chosen[:, :num_positions] - rejected[:, :num_positions]
     else:
         gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
-    margin = margin[:, None] if isinstance(margin, Tensor) else margin
+    margin, label_smoothing = (value[:, None] if isinstance(value, Tensor) else value for value in (margin, label_smoothing))
     terms = preference_loss(gap, margin, label_smoothing)
     if labels is not None:
         labels = labels[:, :num_positions]
@@ -277,7 +279,7 @@ def autoregressive_bradley_terry(
     rejected_lengths: Tensor,
     beta: float = 0.1,
     margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
 ) -> Tensor:
@@ -298,7 +300,7 @@ def implicit_dpo(
     rejected_lengths: Tensor,
     beta: float = 0.1,
     margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
 ) -> Tensor:

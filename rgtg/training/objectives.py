@@ -76,7 +76,7 @@ class Full(RewardCentering, OnPairs, Objective):
         from rgtg.training import losses
 
         sides = *losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch.chosen_lengths, batch.rejected_lengths
-        loss = losses.full_bradley_terry(*sides, batch.margins, self.label_smoothing, batch.weights, total)
+        loss = losses.full_bradley_terry(*sides, batch.margins, self.smoothing(batch), batch.weights, total)
         return loss + self.center_rewards_coefficient * losses.reward_centering(*sides, only_last=True, sample_weights=batch.weights, total=total)
 
 
@@ -100,7 +100,7 @@ class Coherent(OnPairs, Objective):
 
         sides = losses.response_rewards(forward(batch.ids), batch.prompt_lengths)
         lengths = batch.chosen_lengths, batch.rejected_lengths
-        loss = losses.full_bradley_terry(*sides, *lengths, batch.margins, self.label_smoothing, batch.weights, total)
+        loss = losses.full_bradley_terry(*sides, *lengths, batch.margins, self.smoothing(batch), batch.weights, total)
         for rewards, ends in zip(sides, lengths, strict=True):
             ahead, steps = losses.temporal_coherence(rewards, ends, batch.weights, total)
             loss = loss + (self.consistency * ahead + self.smoothness * steps) / 2
@@ -262,7 +262,7 @@ class Vocabulary(OnPrefixes, Objective):
         if self.compare == "prefixes":
             on_pairs = self.loss_at_every_prefix(*values, batch, total)
         else:
-            on_pairs = losses.full_bradley_terry(*values, *lengths, batch.margins, self.label_smoothing, batch.weights, total)
+            on_pairs = losses.full_bradley_terry(*values, *lengths, batch.margins, self.smoothing(batch), batch.weights, total)
         if self.constraint == "alternate":
             return on_pairs if step % 2 == 0 else self._value_loss(logits, values, batch, total, reference)
         if self.constraint_weight == 0:
@@ -314,7 +314,7 @@ class Autoregressive(ByLogProbs):
 
         sides = losses.response_rewards(losses.token_log_probs(forward(batch.ids), batch.ids), batch.prompt_lengths)
         lengths = batch.chosen_lengths, batch.rejected_lengths
-        return losses.autoregressive_bradley_terry(*sides, *lengths, self.beta, batch.margins, self.label_smoothing, batch.weights, total)
+        return losses.autoregressive_bradley_terry(*sides, *lengths, self.beta, batch.margins, self.smoothing(batch), batch.weights, total)
 
     def token_rewards(self, forward: "Forward", ids: "Tensor", reference: "Forward") -> "Tensor":
         from rgtg.training import losses
@@ -355,7 +355,7 @@ class Implicit(ByLogProbs):
         of_both = (losses.token_log_probs(model(batch.ids), batch.ids) for model in (forward, reference))
         own, of_reference = (losses.response_rewards(values, batch.prompt_lengths) for values in of_both)
         sides = *own, *of_reference, batch.chosen_lengths, batch.rejected_lengths
-        return losses.implicit_dpo(*sides, self.beta, batch.margins, self.label_smoothing, batch.weights, total)
+        return losses.implicit_dpo(*sides, self.beta, batch.margins, self.smoothing(batch), batch.weights, total)
 
     def text_loss(self, forward: "Forward", batch: "TextBatch", total: float, reference: "Forward") -> "Tensor":
         from rgtg.training import losses

@@ -88,7 +88,7 @@ def labelled(
         num_drawn += first != (gap > 0)
         num_flipped += flipped
         num_changed += first == flipped
-        example = replace(pair.example, margin=0.0, rater="")
+        example = replace(pair.example, margin=0.0, label_smoothing=0.0, rater="")
         if config.prefixes:
             tokens, labels = pair.tokens, tuple(round(probability(g, config.temperature), 4) for g in along)
             example = replace(example, prompt_ids=tokens.prompt_ids, chosen_ids=tokens.chosen_ids, rejected_ids=tokens.rejected_ids)

@@ -11,6 +11,7 @@ from typing import Any
 
 from rgtg.config import check, choice, other, setting
 from rgtg.evaluation.examine.reading import ReadPair
+from rgtg.evaluation.labelling.labels import probability
 from rgtg.preferences.items.written import exchanged, row_of
 
 KEEP, FLIP, DROP = "keep", "flip", "drop"
@@ -22,6 +23,7 @@ class StrengthConfig:
 
     contradictions: str = choice(KEEP, "Pairs whose mean difference is negative: keep them, flip their label, or drop them", (KEEP, FLIP, DROP))
     weights: bool = other(False, "Also weigh each pair by the share of the models that agree with its label")
+    smooth: bool = other(False, "Also smooth each label by the models' mean probability that it is wrong, σ(-difference of rewards)")
     scale: float = setting(1.0, "Factor from the mean difference of rewards to the margin", 0.0, 100.0)
 
     def __post_init__(self) -> None:
@@ -30,20 +32,26 @@ class StrengthConfig:
 
 @dataclass(frozen=True)
 class Strength:
-    """Of one pair: mean and sample standard deviation of the models' differences of rewards, and the share of models that agree with the label,
-    equal rewards counting one half."""
+    """Of one pair: mean and sample standard deviation of the models' differences of rewards, the share of models that agree with the label, equal
+    rewards counting one half, and their mean probability of the label, σ(difference)."""
 
     mean: float
     spread: float
     agreement: float
+    probability: float
 
     @classmethod
     def of(cls, gaps: Sequence[float]) -> "Strength":
         """
         >>> Strength.of([3.0, 1.0, -1.0])
-        Strength(mean=1.0, spread=2.0, agreement=0.6666666666666666)
+        Strength(mean=1.0, spread=2.0, agreement=0.6666666666666666, probability=0.6508580756006764)
         """
-        return cls(statistics.fmean(gaps), statistics.stdev(gaps), sum((gap > 0) + 0.5 * (gap == 0) for gap in gaps) / len(gaps))
+        agreement = statistics.fmean(probability(gap, 0) for gap in gaps)
+        return cls(statistics.fmean(gaps), statistics.stdev(gaps), agreement, statistics.fmean(probability(gap, 1) for gap in gaps))
+
+    @property
+    def of_the_other_label(self) -> "Strength":
+        return Strength(-self.mean, self.spread, 1 - self.agreement, 1 - self.probability)
 
 
 def strengthened(pairs: Sequence[ReadPair], strengths: Sequence[Strength], config: StrengthConfig) -> list[dict[str, Any]]:
@@ -55,9 +63,10 @@ def strengthened(pairs: Sequence[ReadPair], strengths: Sequence[Strength], confi
         if strength.mean < 0 and config.contradictions == DROP:
             continue
         if strength.mean < 0 and config.contradictions == FLIP:
-            example, strength = exchanged(example), Strength(-strength.mean, strength.spread, 1 - strength.agreement)
+            example, strength = exchanged(example), strength.of_the_other_label
         example = replace(example, margin=round(config.scale * max(0.0, strength.mean), 4))
         example = replace(example, weight=round(example.weight * strength.agreement, 4)) if config.weights else example
+        example = replace(example, label_smoothing=round(1 - strength.probability, 4)) if config.smooth else example
         figures = {"judge_gap": strength.mean, "judge_spread": strength.spread, "judge_agreement": strength.agreement}
         rows.append(row_of(example) | {name: round(value, 4) for name, value in figures.items()})
     return rows

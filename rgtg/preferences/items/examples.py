@@ -14,8 +14,9 @@ class Example:
     complete, so that an end token follows it. `num_common` and `…_marks` count tokens of the row's own ids, `…_spans` are marks
     in characters of the text. Where `prompt_given` is False, the prompt is the common beginning of both sides, which may be
     longer than the true prompt. `prefix_labels` are the probability that the chosen answer is the better one when both are cut to their first 1, 2, …
-    of the row's own ids. `first` says which side stood first where the row says so; `models` are the names of those that answered,
-    the chosen one's first. `tie` is "tie", "both_bad" or "equal" (scores) where neither side is better; such rows are read for votes only."""
+    of the row's own ids; `label_smoothing` is the probability that the label of the pair is wrong. `first` says which side stood first where
+    the row says so; `models` are the names of those that answered, the chosen one's first. `tie` is "tie", "both_bad" or "equal" (scores) where
+    neither side is better; such rows are read for votes only."""
 
     row: int
     prompt: Prompt = ""
@@ -35,6 +36,7 @@ class Example:
     chosen_spans: tuple[Mark, ...] = ()
     rejected_spans: tuple[Mark, ...] = ()
     prefix_labels: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
     prompt_given: bool = True
     first: str = ""
     models: tuple[str, ...] = ()

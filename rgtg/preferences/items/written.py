@@ -26,7 +26,12 @@ def row_of(example: Example) -> dict[str, Any]:
     values: dict[str, Any] = {
         f"{side}_{name}": [list(mark) for mark in getattr(example, f"{side}_{name}")] for side in SIDES for name in ("marks", "spans")
     }
-    values |= {"prefix_labels": list(example.prefix_labels), "rater_id": example.rater, "margin": example.margin}
+    values |= {
+        "prefix_labels": list(example.prefix_labels),
+        "rater_id": example.rater,
+        "margin": example.margin,
+        "label_smoothing": example.label_smoothing,
+    }
     row |= {name: value for name, value in values.items() if value}
     return row | ({"weight": example.weight} if example.weight != 1 else {})
 

@@ -42,9 +42,12 @@ def test_all_tokens_of_a_guided_answer_are_guided():
 
 def test_the_policy_writes_the_first_tokens_and_the_base_lm_the_rest():
     guided, rolled = (sampled(MODELS, JUDGE, PROMPTS, 12, GENERATION, PARGS, roll_in) for roll_in in (False, True))
-    for one, other in zip(guided, rolled, strict=True):
+    for i, (one, other) in enumerate(zip(guided, rolled, strict=True)):
         number = other["num_guided"]
         assert 0 <= number < len(one["response_ids"]) and other["response_ids"][:number] == one["response_ids"][:number]
+        run = make_run(one["prompt"], "base", MODELS, generation=GENERATION, seed=run_seed(0, i // 2, i % 2), forced_ids=one["response_ids"][:number])
+        behind = tokens(run)  # the last of the given tokens among them
+        assert other["response_ids"] == [*one["response_ids"][: max(0, number - 1)], *behind]
     assert {row["num_guided"] for row in rolled} >= {0, 1, 2, 3}
     assert any(one["response_ids"] != other["response_ids"] for one, other in zip(guided, rolled, strict=True))
     without = sampled(MODELS, JUDGE, PROMPTS, 12, GENERATION, ColumnSpec("pargs", (("beta", 0.0),), "one"), True)

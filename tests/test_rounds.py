@@ -61,6 +61,11 @@ def test_each_round_is_trained_on_the_samples_so_far_which_the_policy_before_wro
         monkeypatch.setattr(name, never)
     assert rounds(here, folders, "--rounds", "2", objective=objective) == 0
     assert json.loads((here / "out" / "table.json").read_text()) == table
+    monkeypatch.setenv("RGTG_TIME_BUDGET_S", "0.001")
+    assert rounds(here, folders, "--rounds", "2", objective=objective) == 0, "a limit of time would end them between two rounds"
+    monkeypatch.setenv("RGTG_MEMORY_BUDGET_GB", "0.000001")
+    assert rounds(here, folders, "--rounds", "3", objective=objective) == 2
+    assert "may not fit into memory" in capsys.readouterr().err
     assert rounds(here, folders, "--rounds", "2", "--samples", "3", objective=objective) == 2
     assert "Different: samples" in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rgtg.errors import OverBudget
 from rgtg.evaluation.labelling.judging import write_pairs
 from rgtg.guidance.methods import BASE
 from rgtg.records import ColumnSpec, ModelCard, Run
@@ -17,6 +18,7 @@ from rgtg.system.files import replacing, write_json
 from rgtg.workbench.retraining.plan import DATA, MODEL, SAMPLES, SWEEP, RoundsPlan
 
 if TYPE_CHECKING:
+    from rgtg.engine import Models
     from rgtg.evaluation.cells import Cell
     from rgtg.workbench.workbench import Workbench
 
@@ -54,7 +56,7 @@ class Rounds:
 
     def _sample(self, number: int, path: Path, policy: ColumnSpec | None) -> None:
         """Answers to the prompts by the policy of the round before, the base LM in the first."""
-        from rgtg.evaluation.labelling.samples import AT_ONCE, BASE_LM, sampled
+        from rgtg.evaluation.labelling.samples import BASE_LM, sampled
 
         if path.is_file():
             return
@@ -62,12 +64,10 @@ class Rounds:
         models = library.load_models(plan.base_lm, [name for name, _ in policy.mix] if policy else [])
         what = f"round {number}: samples"
 
-        def check(runs: Sequence[Run]) -> None:
-            self._workbench.budget.check_batches([runs], models, self._confirmed, AT_ONCE)
-
         rows = sampled(
             models, library.reward_model(plan.judge), plan.prompts, plan.numbers.samples, plan.generation, policy or BASE_LM,
-            plan.config.objective.takes_scores, plan.numbers.seed + number * APART, check, lambda done, total: self._listen(done, total, what),
+            plan.config.objective.takes_scores, plan.numbers.seed + number * APART,
+            lambda runs: self._check_memory(runs, models), lambda done, total: self._listen(done, total, what),
         )  # fmt: skip
         write_pairs(rows, path)
 
@@ -99,13 +99,18 @@ class Rounds:
     def _measured(self, number: int, columns: Sequence[ColumnSpec], card: ModelCard | None) -> list[dict[str, Any]]:
         """A row for each setting: judge, positive, KL (with intervals over the prompts of the evaluation), the held-out accuracy of the reward model,
         and `own_accuracy`, how often it ranks two of its own answers to one prompt as the judge does, with `num_own` pairs."""
+        from rgtg.evaluation.cells import planned
         from rgtg.evaluation.table import by_setting, summary
 
         plan, what = self.plan, f"round {number}: evaluation"
-        out = self.folder / f"round-{number}" / SWEEP
+        out, library = self.folder / f"round-{number}" / SWEEP, self._workbench.library
+        models = library.load_models(plan.base_lm, [name for name, _ in columns[0].mix])
+        judge = library.reward_model(plan.judge)
+        for column in columns:
+            self._check_memory([run for _, run in planned(models, column, plan.eval_prompts, plan.generation, [0], judge)], models)
         out.mkdir(parents=True, exist_ok=True)
         cells = self._workbench.sweeps.run(
-            columns, plan.eval_prompts, plan.generation, range(plan.numbers.eval_seeds), plan.judge, out, plan.base_lm, self._confirmed,
+            columns, plan.eval_prompts, plan.generation, range(plan.numbers.eval_seeds), plan.judge, out, plan.base_lm, True,
             lambda done, total: self._listen(done, total, what), first_seed=plan.numbers.seed,
         )  # fmt: skip
         self.cells += cells
@@ -119,6 +124,15 @@ class Rounds:
             figures = {name: row[name] for name in ("setting", "n", "num_prompts", "judge", "positive", "kl", "num_tokens")}
             rows.append(shared | figures | own_accuracy(found[row["setting"]]))
         return rows
+
+    def _check_memory(self, runs: Sequence[Run], models: "Models") -> None:
+        """Raise OverBudget where these runs need more memory than the limit. Their time is no reason: rounds take long, and go on where they were."""
+        from rgtg.evaluation.labelling.samples import AT_ONCE
+
+        limit = self._workbench.settings.memory_budget_gb
+        if not self._confirmed and (needed := self._workbench.budget.estimate(runs, models, AT_ONCE).gigabytes) > limit:
+            found = f"It would need up to {needed:,.1f} GB, and the limit is {limit:g} GB."
+            raise OverBudget("The answers of a round may not fit into memory.", found, "Lower `max_new_tokens` or `top_k`.")
 
     def _write_table(self, rows: Sequence[dict[str, Any]]) -> None:
         write_json(self.folder / "table.json", list(rows))

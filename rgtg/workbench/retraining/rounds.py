@@ -5,6 +5,7 @@ guided policy writes only the beginning of each sample (Q#, arXiv 2502.20548). K
 """
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -73,7 +74,6 @@ class Rounds:
 
     def _train(self, number: int, folder: Path) -> ModelCard:
         """The reward model of a round, trained on the samples of all rounds so far."""
-        from rgtg.training import checkpoints
         from rgtg.training.pipeline import train_file
 
         if (folder / MODEL).is_dir() and (card := ModelCard.read(folder / MODEL)) is not None:
@@ -93,7 +93,7 @@ class Rounds:
             self.plan.base_lm, self._workbench.settings.device, emit=emit, work=work,
         )  # fmt: skip
         assert card is not None  # nothing stops it, and one process trains
-        checkpoints.discard(work)
+        shutil.rmtree(work)
         return card
 
     def _measured(self, number: int, columns: Sequence[ColumnSpec], card: ModelCard | None) -> list[dict[str, Any]]:

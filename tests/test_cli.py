@@ -18,6 +18,23 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_pairs_are_labelled_by_a_judge_and_measured_by_several_from_the_terminal(here, folders, capsys):
+    rows = [{"prompt": "ask", "chosen": "good", "rejected": "evil"}, {"prompt": "ask", "chosen": "no", "rejected": "perhaps"}]
+    (here / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shared = ["--pairs", str(here / "pairs.jsonl"), "--base-lm", folders["lm"], "--device", "cpu"]
+    assert main(["label", *shared, "--judge", folders["judge"], "--out", str(here / "gold.jsonl"), "--prefixes", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    written = [json.loads(line) for line in (here / "gold.jsonl").read_text().splitlines()]
+    assert report["num_pairs"] == len(written) == 2 and report["num_changed"] == sum(row["chosen"] in ("evil", "perhaps") for row in written)
+    assert all(row["prefix_labels"][-1] == 1 for row in written), "without noise the label of the complete answers is that of the pair"
+    of_two = ["--judge", folders["judge"], "--judge", folders["full"], "--out", str(here / "strong.jsonl")]
+    assert main(["strength", *shared, *of_two, "--contradictions", "flip"]) == 0
+    printed = capsys.readouterr().out
+    assert "| tenth | pairs |" in printed and "contradictions flipped" in printed
+    assert main(["strength", *shared, *of_two[2:]]) == 2
+    assert "two reward models or more" in capsys.readouterr().err
+
+
 def test_a_run_on_the_command_line_is_read_whole():
     assert parse_run("base", GenerationConfig()) == ColumnSpec("base")
     assert parse_run("pargs:beta=2,reward_model=partial,top_k=5", GenerationConfig(max_new_tokens=7)) == ColumnSpec(

@@ -299,14 +299,31 @@ def test_a_coherent_response_has_one_reward_and_only_prefixes_are_pulled_to_its_
     assert [part.item() for part in losses.temporal_coherence(rising, torch.tensor([1]))] == [0.0, 0.0]
 
 
+def test_labels_of_prefixes_weigh_the_two_orders_of_the_sides():
+    chosen, rejected = rewards(0), rewards(1)
+    common, labels = [2, 0, 1, 0], torch.rand(4, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    means = []
+    for row in range(4):
+        terms = []
+        for a, b in truncated_pairs(CHOSEN_LENGTHS[row], REJECTED_LENGTHS[row], common[row], "hold"):
+            gap, p = chosen[row, a - 1] - rejected[row, b - 1], labels[row, max(a, b) - 1]
+            terms.append(p * softplus(MARGINS[row] - gap) + (1 - p) * softplus(MARGINS[row] + gap))
+        means.append(sum(terms) / len(terms))
+    lengths = tensors(CHOSEN_LENGTHS, REJECTED_LENGTHS, common)
+    found = partial_bradley_terry(chosen, rejected, *lengths, torch.tensor(MARGINS, dtype=torch.float64), labels=labels)
+    same_value_and_gradient(found, sum(means) / 4, chosen, rejected)
+    ones = partial_bradley_terry(chosen, rejected, *lengths, labels=torch.ones(4, 7))
+    assert float(ones.detach()) == float(partial_bradley_terry(chosen, rejected, *lengths).detach()), "the label of the pair everywhere"
+
+
 def test_shuffled_labels_are_a_fair_coin_that_falls_the_same_each_time_and_spares_the_end():
     ids = torch.randint(0, 5000, (400, 30), generator=torch.Generator().manual_seed(0))
     lengths = torch.full((400,), 20)
     num_ids = lengths + 5
     labels = losses.shuffled_labels(ids, num_ids, lengths, 24)
-    assert labels.unique().tolist() == [-1.0, 1.0] and bool((labels[:, 19:] == 1).all())
+    assert labels.unique().tolist() == [0.0, 1.0] and bool((labels[:, 19:] == 1).all())
     assert torch.equal(labels[7:9], losses.shuffled_labels(ids[7:9, :25], num_ids[7:9], lengths[7:9], 24)), "whatever else is in the batch"
-    tossed = labels[:, :19]
+    tossed = 2 * labels[:, :19] - 1
     assert abs(float(tossed.mean())) < 0.04, "7,600 tosses: three standard errors are 0.034"
     pairs = [tossed[:, :-1] * tossed[:, 1:], tossed[:-1] * tossed[1:]]
     assert max(abs(float(each.mean())) for each in pairs) < 0.04, "neither neighbours in length nor in the data agree"

@@ -24,6 +24,7 @@ from rgtg.training.losses import (
     prefix_regression,
     reward_centering,
     shuffled_labels,
+    soft_value_regression,
     value_constraint,
 )
 from rgtg.training.objectives import OBJECTIVES, Autoregressive, Full, Implicit, Partial, Vocabulary
@@ -36,7 +37,8 @@ def pairs() -> list[TokenPair]:
     draw = torch.Generator().manual_seed(0)
     ids = lambda n: tuple(torch.randint(2, VOCABULARY, (n,), generator=draw).tolist())  # noqa: E731
     shared = ids(2)
-    return [TokenPair(ids(6), ids(8), ids(5)), TokenPair(ids(9), shared + ids(1), shared + ids(9))]
+    labels = (0.0, 0.25, 0.75, 0.5), (1.0, 0.0, 0.0, 0.4)  # further ones are 1
+    return [TokenPair(ids(6), ids(8), ids(5), labels=labels[0]), TokenPair(ids(9), shared + ids(1), shared + ids(9), labels=labels[1])]
 
 
 def last_reward(model, row: tuple[int, ...]) -> torch.Tensor:
@@ -209,7 +211,7 @@ def weighed() -> list[TokenPair]:
     return [replace(pair, **change) for pair, change in zip(pairs(), changes, strict=True)]
 
 
-OF_PAPERS = ["partial", "full", "coherent", "shuffled", "vocabulary", "autoregressive", "implicit", "regression", "bce"]
+OF_PAPERS = ["partial", "full", "coherent", "shuffled", "judged", "vocabulary", "autoregressive", "implicit", "regression", "bce", "soft-value"]
 
 
 @pytest.mark.parametrize("objective", [*OF_PAPERS, "implicit ce", "vocabulary prefixes", "vocabulary sum"])
@@ -219,7 +221,7 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
     changes = {"ce": {"implicit": "ce"}, "prefixes": {"compare": "prefixes"}, "sum": {"constraint": "sum", "constraint_weight": 0.5}}
     chosen_options = {key: value for word in more for key, value in changes[word].items()}
     wanted_options = options | {"label_smoothing": 0.2, "center_rewards_coefficient": 0.5, "beta": 0.3, "tau": 0.7, "constraint_on": "both"}
-    wanted_options |= {"consistency": 0.4, "smoothness": 0.7}
+    wanted_options |= {"consistency": 0.4, "smoothness": 0.7, "temperature": 0.5}
     kind, idle = OBJECTIVES[name], OBJECTIVES[name](**chosen_options).without_effect()
     config = kind(**chosen_options, **{key: value for key, value in wanted_options.items() if key in kind_options(kind) and key not in idle})
     model, other = tiny("llama", MODEL_OF[name], 1), tiny("llama", MODEL_OF[name], 2)
@@ -265,6 +267,7 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
         batch = collate_pairs(weighed(), 1)
         return shuffled_labels(batch.ids[:2], torch.tensor([14, 12]), torch.tensor([8, 11]), 11)
 
+    judged = torch.tensor([[*p.labels, *[1.0] * (11 - len(p.labels))] for p in pairs()])
     if name == "implicit":
         zero = torch.zeros_like(chosen), torch.zeros_like(rejected)
         ce = of_texts(lambda r, *facts, **k: implicit_cross_entropy(r, torch.zeros_like(r), *facts, 0.3, **k))
@@ -279,9 +282,11 @@ def test_the_loss_is_the_objective_of_these_rewards_with_every_option(objective)
                 "full": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + 0.5 * reward_centering(*sides, only_last=True, **shared),
                 "coherent": lambda: full_bradley_terry(*sides, margins, 0.2, **shared) + of_differences(),
                 "shuffled": lambda: at_prefixes(labels=tosses()),
+                "judged": lambda: at_prefixes(labels=judged) + 0.5 * reward_centering(*sides, **shared),
                 "autoregressive": lambda: autoregressive_bradley_terry(*sides, 0.3, margins, 0.2, **shared),
                 "regression": lambda: of_texts(prefix_regression),
                 "bce": lambda: of_texts(prefix_cross_entropy),
+                "soft-value": lambda: of_texts(soft_value_regression, temperature=0.5),
             }[name]()
         ] * 2
     found = [float(criterion.loss(Scorer(model), weighed(), 2.5, step, CPU)) for step in (0, 1)]
@@ -310,6 +315,18 @@ def test_what_other_options_leave_without_effect_says_what_would_give_it_one():
     TrainingConfig(system_prompt="be kind", lora_r=4, template="chat", lora=True)
 
 
+@pytest.mark.parametrize("key", [key for key, kind in OBJECTIVES.items() if hasattr(kind, "label_smoothing")])
+def test_the_smoothing_of_a_pair_is_that_of_the_option_and_both_together_are_two_chances_to_be_wrong(key):
+    model, other = tiny("llama", MODEL_OF[key], 1), tiny("llama", MODEL_OF[key], 2)
+
+    def loss(of_pairs: float, of_option: float) -> float:
+        items = [replace(pair, label_smoothing=of_pairs) for pair in weighed()]
+        return float(Criterion(OBJECTIVES[key](label_smoothing=of_option), 1, 1, other).loss(Scorer(model), items, 2.5, 0, CPU))
+
+    assert loss(0.2, 0.0) == pytest.approx(loss(0.0, 0.2), rel=1e-6) != pytest.approx(loss(0.0, 0.0), rel=1e-4)
+    assert loss(0.1, 0.3) == pytest.approx(loss(0.0, 0.1 * 0.7 + 0.9 * 0.3), rel=1e-6)
+
+
 def test_a_pair_serves_as_two_texts():
     model = tiny("llama", AutoModelForSequenceClassification, 1)
     for objective in ("regression", "bce"):
@@ -322,6 +339,6 @@ def test_a_pair_serves_as_two_texts():
 def test_only_sums_of_log_probabilities_are_scaled_to_log_odds():
     of = lambda kind: kind(**dict.fromkeys(kind.reads, 0.25)).log_odds  # noqa: E731
     assert {key: of(OBJECTIVES[key]) for key in OF_PAPERS} == {
-        "partial": 1.0, "full": 1.0, "coherent": 1.0, "shuffled": 1.0,
-        "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None,
+        "partial": 1.0, "full": 1.0, "coherent": 1.0, "shuffled": 1.0, "judged": 1.0,
+        "vocabulary": 1.0, "autoregressive": 0.25, "implicit": 1.0, "bce": 1.0, "regression": None, "soft-value": None,
     }  # fmt: skip

@@ -34,7 +34,7 @@ def taste(num: int = 8) -> list[TokenPair]:
     """The token 7 is liked wherever it stands."""
     draw = torch.Generator().manual_seed(0)
     ids = lambda n: tuple(torch.randint(10, 60, (n,), generator=draw).tolist())  # noqa: E731
-    return [TokenPair((0, *ids(2)), (*ids(i % 3), 7, *ids(2), 1), (*ids(2), 8, *ids(i % 4), 1)) for i in range(num)]
+    return [TokenPair((0, *ids(2)), (*ids(i % 3), 7, *ids(2), 1), (*ids(2), 8, *ids(i % 4), 1), labels=(1.0,)) for i in range(num)]
 
 
 def model_of(objective: str = "partial") -> torch.nn.Module:

@@ -104,7 +104,7 @@ def test_a_name_that_nothing_has_says_which_there_are():
 
 @pytest.mark.parametrize("given", ["best", None, 3, ["full"]])
 def test_an_objective_that_is_none_is_refused_with_those_there_are(given):
-    with pytest.raises(BadSettings, match="`objective` has to be one of partial, full, coherent, shuffled, vocabulary"):
+    with pytest.raises(BadSettings, match="`objective` has to be one of partial, full, coherent, shuffled, judged, vocabulary"):
         TrainingConfig.of({"objective": given})
     with pytest.raises(BadSettings, match="`objective` has to be an objective with its options"):
         TrainingConfig(objective=given)

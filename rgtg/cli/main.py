@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import collect as collect_command
 from rgtg.cli import examine as examine_command
+from rgtg.cli import label as label_command
 from rgtg.cli import results as results_command
+from rgtg.cli import rounds as rounds_command
 from rgtg.cli import space as space_command
 from rgtg.cli import sweep as sweep_command
 from rgtg.cli import terminal
@@ -99,6 +101,8 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
     examine_command.add_options(examine)
     _model_options(examine)
 
+    _commands_with_models(commands, given)
+
     for name, about in collect_command.ABOUT.items():
         collect_command.OPTIONS[name](_command(commands, name, collect_command.COMMANDS[name], about))
 
@@ -122,6 +126,25 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
     _bench_options(_command(commands, "bench", _bench, "measure speed beside other implementations on this machine"))
     return parser
+
+
+def _commands_with_models(commands: Any, given: Sequence[str] | None) -> None:
+    """Commands in modules of their own that are handed the workbench; see `_parser` for `given`."""
+    for module, handing, add_options in ((label_command, _with_workbench, _model_options), (rounds_command, _with_columns, _run_options)):
+        for name, about in module.ABOUT.items():
+            parser = _command(commands, name, partial(handing, module.COMMANDS[name]), about)
+            if given is None or name in given:
+                module.OPTIONS[name](parser)
+                add_options(parser)
+
+
+def _with_workbench(run: Callable[..., None], options: argparse.Namespace) -> None:
+    run(options, partial(_workbench, options), _list_folder)
+
+
+def _with_columns(run: Callable[..., None], options: argparse.Namespace) -> None:
+    with _offering_yes(options):
+        run(options, partial(_workbench, options), partial(_columns, options=options), _list_folder)
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:

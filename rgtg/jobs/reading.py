@@ -95,13 +95,14 @@ def _answer(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     from rgtg.training.config import TrainingConfig
 
     config = TrainingConfig.stored(request["training"])
-    reading = read(request["source"], columns=config.columns, max_bad_rows=config.max_bad_rows)
+    reading = read(request["source"], columns=config.columns, max_bad_rows=config.max_bad_rows, scored=config.objective.takes_scores)
     if request.get("rows"):
         return {"reading": write_back(reading, folder / ROWS)}
     from rgtg.preferences.dataset import load_tokenizer, prepare
     from rgtg.training.criterion import check_data
 
-    check_data(config.objective, isinstance(reading.examples[0], Example))
+    examples = [example for example in reading.examples if isinstance(example, Example)]
+    check_data(config.objective, bool(examples), all(example.prefix_labels for example in examples))
     card = request["card"] and from_dict(ModelCard, request["card"])
     context, vocabulary, weights = request["context"], request["num_token_ids"], config.objective.vote_weights
     prepared = prepare(reading, load_tokenizer(folder / TOKENIZER), context, vocabulary, config, card, **weights)

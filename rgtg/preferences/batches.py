@@ -21,7 +21,9 @@ Ids = tuple[int, ...]
 class TokenPair:
     """One preference as token ids; both responses follow the same prompt and keep their end-of-sequence token.
 
-    `branch` is the number of tokens both share by construction, `marks` the factor on each prefix length (1 past its end).
+    `branch` is the number of tokens both share by construction, `marks` the factor on each prefix length (1 past its end), `labels` the
+    probability that the chosen response is the better one at each prefix length, () where only the complete ones have a label;
+    `label_smoothing` is the probability that the label is wrong.
 
     >>> TokenPair(prompt_ids=(0,), chosen_ids=(5, 6, 1), rejected_ids=(5, 7, 1)).num_common
     1
@@ -34,6 +36,8 @@ class TokenPair:
     weight: float = 1.0
     branch: int = 0
     marks: tuple[float, ...] = ()
+    labels: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
 
     @property
     def answers(self) -> tuple[Ids, ...]:
@@ -56,12 +60,13 @@ class TokenPair:
 
 @dataclass(frozen=True)
 class TokenText:
-    """A response with a label in [0, 1], as token ids."""
+    """A response with a label in [0, 1], or a score, as token ids; another policy than the base LM wrote its first `num_guided` tokens."""
 
     prompt_ids: Ids
     response_ids: Ids
     label: float
     weight: float = 1.0
+    num_guided: int = 0
 
     @property
     def answers(self) -> tuple[Ids, ...]:
@@ -79,7 +84,8 @@ def items_hash(items: Sequence[Item]) -> str:
     """SHA-256 of the ids and labels of all items, in order."""
     digest = hashlib.sha256()
     for item in items:
-        content = [item.prompt_ids, *item.answers, *((item.label,) if isinstance(item, TokenText) else ())]
+        labels = (item.label, *filter(None, [item.num_guided])) if isinstance(item, TokenText) else (*filter(None, [item.labels]),)
+        content = [item.prompt_ids, *item.answers, *labels]
         digest.update(json.dumps(content, separators=(",", ":")).encode())
     return digest.hexdigest()
 
@@ -92,7 +98,7 @@ class _Tensors:
 
 @dataclass(frozen=True)
 class PairBatch(_Tensors):
-    """`ids` (2 * pairs, length): all chosen rows, then all rejected rows. `marks` is (pairs, positions), the rest (pairs,)."""
+    """`ids` (2 * pairs, length): all chosen rows, then all rejected rows. `marks` and `labels` are (pairs, positions), the rest (pairs,)."""
 
     ids: Tensor
     prompt_lengths: Tensor
@@ -101,7 +107,9 @@ class PairBatch(_Tensors):
     num_common: Tensor
     margins: Tensor
     weights: Tensor
+    smoothings: Tensor
     marks: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class TextBatch(_Tensors):
     lengths: Tensor
     labels: Tensor
     weights: Tensor
+    num_guided: Tensor
 
 
 def collate_pairs(pairs: Sequence[TokenPair], pad_id: int, end_id: int | None = None) -> PairBatch:
@@ -135,8 +144,14 @@ def collate_pairs(pairs: Sequence[TokenPair], pad_id: int, end_id: int | None = 
         num_common=torch.tensor([p.num_common for p in pairs]),
         margins=torch.tensor([p.margin for p in pairs], dtype=torch.float32),
         weights=torch.tensor([p.weight for p in pairs], dtype=torch.float32),
-        marks=torch.tensor([[*p.marks[:width], *[1.0] * (width - len(p.marks))] for p in pairs], dtype=torch.float32),
+        smoothings=torch.tensor([p.label_smoothing for p in pairs], dtype=torch.float32),
+        marks=torch.tensor([_padded(p.marks, width) for p in pairs], dtype=torch.float32),
+        labels=torch.tensor([_padded(p.labels, width) for p in pairs], dtype=torch.float32),
     )
+
+
+def _padded(values: Sequence[float], width: int) -> list[float]:
+    return [*values[:width], *[1.0] * (width - len(values))]
 
 
 def collate_texts(texts: Sequence[TokenText], pad_id: int) -> TextBatch:
@@ -146,6 +161,7 @@ def collate_texts(texts: Sequence[TokenText], pad_id: int) -> TextBatch:
         lengths=torch.tensor([len(t.response_ids) for t in texts]),
         labels=torch.tensor([t.label for t in texts], dtype=torch.float32),
         weights=torch.tensor([t.weight for t in texts], dtype=torch.float32),
+        num_guided=torch.tensor([t.num_guided for t in texts]),
     )
 
 

@@ -197,7 +197,7 @@ KNOWN_WORDS = {  # names that may be read beside those of a layout
     "message_id", "parent_id", "role", "rank", "model_a", "model_b", "judge", "annotator", "annotator_id", "worker", "worker_id", "labeler",
     "system_prompt", "turns", "text", "post", "weight", "margin", "rater_id", "num_common", "chosen_ids", "rejected_ids", "prompt_ids",
     "num_prompt_ids", "prompt_turns", "chosen_marks", "rejected_marks", "chosen_spans", "rejected_spans", "chosen_stop_reason",
-    "rejected_stop_reason",
+    "rejected_stop_reason", "prefix_labels", "label_smoothing", "response_ids", "response_stop_reason", "num_guided",
 }  # fmt: skip
 KNOWN = frozenset(KNOWN_WORDS | {path.split(".")[0] for layout in LAYOUTS for path in layout.columns.paths})
 

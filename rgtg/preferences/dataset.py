@@ -28,6 +28,7 @@ CAUSES = {
     "equal": "both answers are the same",
     "duplicate": "the same pair by the same rater again",
     "no_tokens": "an empty answer",
+    "guided": "written to its end by another policy than the base LM",
     "over_long": "longer than `max_length`",
     "prompt_over_long": "the prompt alone is longer than `max_length`",
     "equal_when_cut": "both answers are the same once truncated",

@@ -50,7 +50,9 @@ LEFT_OUT = {
     "unreadable": "it cannot be read",
 }
 MAX_CHARACTERS = 1_000_000_000  # of all rows together
-OURS = frozenset(["comparison_id", "vote_id", "base_lm"])  # columns of our own exports that say where a pair comes from
+OURS = frozenset(
+    ["comparison_id", "vote_id", "base_lm", "judge_name", "judge_gap", "judge_spread", "judge_agreement", "flipped", "sampled_by"]
+)  # our own: where a pair is from
 
 
 IN_TREE, OF_A_TREE = frozenset(["message_id", "text", "role"]), "ranked answers of a message tree, each behind the messages that lead to it"
@@ -80,10 +82,11 @@ def read_examples(source: str | Path, split: str = "train", columns: str = "", m
     return examples
 
 
-def read(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0) -> Reading:
+def read(source: str | Path, split: str = "train", columns: str = "", max_bad_rows: int = 0, scored: bool = False) -> Reading:
     """Read a file, a folder of shards or a hub data set. Raises BadData naming the row where more than `max_bad_rows` cannot be read,
-    BadSettings where `columns` (see `Columns.of`) is no column mapping."""
-    reader = _Reader(str(source), columns, max_bad_rows)
+    BadSettings where `columns` (see `Columns.of`) is no column mapping. With `scored`, an answer in a row of its own keeps its score; else those to
+    one prompt are compared."""
+    reader = _Reader(str(source), columns, max_bad_rows, scored=scored)
     rows = Rows(source, split, reader.known)
     for row in rows:
         reader.add(row)
@@ -156,8 +159,8 @@ class _Tree:
 class _Reader:
     """Reads row after row, and counts what is kept and left out."""
 
-    def __init__(self, name: str, columns: str, max_bad_rows: int, judgements: bool = False):
-        self._judgements, self._scores, self._flags = judgements, set[str](), 0
+    def __init__(self, name: str, columns: str, max_bad_rows: int, judgements: bool = False, scored: bool = False):
+        self._scored, self._judgements, self._scores, self._flags = scored, judgements, set[str](), 0
         self._name, self._max_bad_rows, self._chosen = name, max_bad_rows, chosen_layout(Columns.of(columns)) if columns.strip() else None
         named = {path.split(".")[0] for path in self._chosen.columns.paths} | set(self._chosen.columns.paths) if self._chosen else set()
         self.known = KNOWN | named
@@ -244,6 +247,9 @@ class _Reader:
             self._keep(part.marked(columns), layout.words)
         else:
             prompt, answer, score = part.graded(columns)
+            if self._scored:
+                self._keep(Labelled(part.number, prompt, answer, score, **part.of_vote(), **part.sampled()), "answers with a score")
+                return
             self._layouts[layout.words] += 1
             self._graded.setdefault(prompt, []).append((score, answer, part))
         if self._judgements and not self._chosen and (columns.score or columns.scores):
@@ -298,10 +304,11 @@ class _Reader:
             self._left_out["alone"] += len(answers) == 1
             for i, one in enumerate(answers):
                 for other in answers[i + 1 :]:
-                    (_, chosen, part), (_, rejected, _) = (one, other) if one[0] >= other[0] else (other, one)
+                    (_, chosen, part), (_, rejected, other_part) = (one, other) if one[0] >= other[0] else (other, one)
                     tie = "equal" if one[0] == other[0] else ""
                     before_count = len(self._examples)
-                    self._judge(Example(part.number, prompt, chosen, rejected, **part.pair_fields(), tie=tie), "")
+                    ids = _ids_of(part.sampled(), other_part.sampled())
+                    self._judge(Example(part.number, prompt, chosen, rejected, **ids, **part.pair_fields(), tie=tie), "")
                     for example in self._examples[before_count:]:
                         self._count(example)
 
@@ -315,6 +322,15 @@ class _Reader:
         words = [(layout.replace(", ties left out", ""), number) for layout, number in words] if self._judgements else words
         layouts = [f"{layout} ({number:,})" if len(words) > 1 else layout for layout, number in words]
         return "; ".join(layouts + ([f"true or false as the text of an answer ({self._flags:,})"] if self._flags else []))
+
+
+def _ids_of(chosen: Mapping[str, Any], rejected: Mapping[str, Any]) -> dict[str, Any]:
+    """What two answers' rows say of their tokens, for a pair of them; {} where one has none, or they follow other ids."""
+    if not chosen or not rejected or chosen["prompt_ids"] != rejected["prompt_ids"]:
+        return {}
+    sides = {"chosen": chosen, "rejected": rejected}.items()
+    of_sides = {f"{side}_{name}": row[key] for side, row in sides for name, key in (("ids", "response_ids"), ("ended", "ended"))}
+    return of_sides | {"prompt_ids": chosen["prompt_ids"]}
 
 
 def _no_layout(row: Row) -> BadRow:

@@ -270,7 +270,7 @@ class RowParts:
         label = label_of(self.get(columns.label), columns.label)
         value = value_of(self.get(columns.response), columns.response)
         prompt, answer = answered(self._behind_no_answer(self.prompt(columns), (value, value)), value, columns.response)
-        return Labelled(self.number, prompt, answer, label, **self._of_vote())
+        return Labelled(self.number, prompt, answer, label, **self.of_vote())
 
     def steps(self, columns: Columns) -> Iterator[Labelled]:
         """The text up to each step, with the label of that step."""
@@ -279,7 +279,7 @@ class RowParts:
             raise BadRow(f"`{columns.labels}` has not one label for each of {len(answers)} steps.", "Give one for each step.")
         prompt, texts = self.prompt(columns), [text_of(answer, columns.answers) for answer in answers]
         for i, label in enumerate(labels):
-            yield Labelled(self.number, prompt, "\n".join(texts[: i + 1]), label_of(label, columns.labels), **self._of_vote())
+            yield Labelled(self.number, prompt, "\n".join(texts[: i + 1]), label_of(label, columns.labels), **self.of_vote())
 
     def stepped(self, columns: Columns) -> Marked:
         """The complete text of steps, each of them a span that is good or bad."""
@@ -300,6 +300,15 @@ class RowParts:
         value = value_of(self.get(columns.response), columns.response)
         prompt, answer = answered(self.prompt(columns), value, columns.response)
         return prompt, answer, score
+
+    def sampled(self) -> dict[str, Any]:
+        """Token ids of an answer in a row of its own, whether it is complete, and how many of its tokens were guided, as far as the row says."""
+        self.used |= {"prompt_ids", "response_ids", "response_stop_reason", "num_guided"} & self.row.keys()
+        if self.row.get("prompt_ids") is None or self.row.get("response_ids") is None:
+            return {}
+        ids = {f"{name}_ids": tuple(self._token_ids(f"{name}_ids")) for name in ("prompt", "response")}
+        num_guided = integer_of(self.row["num_guided"], "num_guided") if self.row.get("num_guided") is not None else 0
+        return ids | {"ended": self.row.get("response_stop_reason") in (None, "", "eos"), "num_guided": num_guided}
 
     # --- token ids
 
@@ -352,7 +361,7 @@ class RowParts:
         self.used |= {f"{side}_stop_reason" for side in ("chosen", "rejected")} & self.row.keys()
         return {f"{side}_ended": self.row.get(f"{side}_stop_reason") in (None, "", "eos") for side in ("chosen", "rejected")}
 
-    def _of_vote(self) -> dict[str, Any]:
+    def of_vote(self) -> dict[str, Any]:
         return {"weight": self._number(self._given.weight or "weight", 1.0), "rater": self._rater()}
 
     def _rater(self) -> str:
@@ -368,11 +377,15 @@ class RowParts:
 
     def pair_fields(self) -> dict[str, Any]:
         self.used |= {"num_common"} & self.row.keys()
-        fields: dict[str, Any] = {"num_common": 0, "margin": self._number(self._given.margin or "margin", 0.0)} | self._of_vote()
+        fields: dict[str, Any] = {"num_common": 0, "margin": self._number(self._given.margin or "margin", 0.0)} | self.of_vote()
         if self.row.get("num_common") not in (None, ""):
             fields["num_common"] = integer_of(self.row["num_common"], "num_common")
         for side in ("chosen", "rejected"):
             fields |= {key: self._marks(key) for key in (f"{side}_marks", f"{side}_spans") if self.row.get(key) is not None}
+        if self.row.get("label_smoothing") is not None:
+            fields["label_smoothing"] = label_of(self.get("label_smoothing"), "label_smoothing")
+        if self.row.get("prefix_labels") is not None:
+            fields["prefix_labels"] = tuple(label_of(value, "prefix_labels") for value in self.listed("prefix_labels"))
         return fields
 
     def _marks(self, key: str) -> tuple[Mark, ...]:

@@ -60,8 +60,11 @@ class Encoder:
         self._look_for_markers(example.prompt, example.chosen, example.rejected)
         num_common = example.num_common if own else 0  # of another tokenizer's tokens it is meaningless; the common beginning counts anyway
         weights = mark_weights(*marks, max(len(chosen), len(rejected)), self._mark_weight)
+        labels = example.prefix_labels[: max(len(chosen), len(rejected))] if own else ()  # of another tokenizer's prefixes they say nothing
         self.num_conversations += not isinstance(example.prompt, str)
-        return TokenPair(prompt_ids, chosen, rejected, example.margin * self._margin, example.weight, num_common, weights)
+        return TokenPair(
+            prompt_ids, chosen, rejected, example.margin * self._margin, example.weight, num_common, weights, labels, example.label_smoothing
+        )
 
     def _marks(self, example: Example, prompt_ids: Ids, sides: tuple[Ids, Ids], own: bool) -> tuple[list[Mark], list[Mark]]:
         """The marks of each side by token: the row's own where its ids are used, else from its character spans."""
@@ -78,18 +81,31 @@ class Encoder:
     def text(self, example: Labelled) -> TokenText | str:
         if not example.weight:
             return "no_weight"
-        prompt_ids = self._prompt(example.prompt)
-        ids = self._response(example.prompt, prompt_ids, example.response, True)
+        prompt_ids, ids = self._ids_of_text(example)
         room = self._max_length - len(prompt_ids)
         if not ids or room < 1:
             return "no_tokens" if not ids else "prompt_over_long"
+        if example.num_guided >= len(ids):
+            return "guided"
         if len(ids) > room:
             if self._config.over_long == "drop":
                 return "over_long"
             self.num_cut, ids = self.num_cut + 1, ids[:room]
         self.num_conversations += not isinstance(example.prompt, str)
         self._look_for_markers(example.prompt, example.response)
-        return TokenText(prompt_ids, ids, example.label, example.weight)
+        return TokenText(prompt_ids, ids, example.label, example.weight, example.num_guided)
+
+    def _ids_of_text(self, example: Labelled) -> tuple[Ids, Ids]:
+        """Ids of prompt and answer: the row's own where they are of this tokenizer, else the encoded texts."""
+        if not example.prompt_ids:
+            prompt_ids = self._prompt(example.prompt)
+            return prompt_ids, self._response(example.prompt, prompt_ids, example.response, example.ended)
+        answer, ids, ended = (example.response,) * 2, (example.response_ids,) * 2, (example.ended,) * 2
+        prompt_ids, response_ids, _, own = self._ids(Example(example.row, example.prompt, *answer, example.prompt_ids, *ids, *ended))
+        if example.num_guided and not own:
+            found = "Its guided tokens are counted in those of another tokenizer."
+            raise BadData(f"Row {example.row} cannot be used by this model.", found, "Sample anew with the base LM of this model.")
+        return prompt_ids, response_ids
 
     def _look_for_markers(self, prompt: Prompt, *answers: str) -> None:
         """Count rows whose texts contain special tokens as plain text."""

@@ -38,6 +38,7 @@ class Objective:
     is_ratio: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
     on_texts: ClassVar[str] = ""  # how to choose it for labelled texts; "" where it needs pairs
+    takes_scores: ClassVar[bool] = False  # whether scored answers are texts with a score, of any size; else they are compared
 
     def __new__(cls, *values: Any, **options: Any) -> "Objective":
         names = [f.name for f in fields(cls)]
@@ -72,6 +73,11 @@ class Objective:
     @property
     def pads(self) -> bool:
         """Whether the shorter response of a pair is padded with end tokens."""
+        return False
+
+    @property
+    def needs_prefix_labels(self) -> bool:
+        """Whether every prefix of a pair has to have a label of its own, beside that of the pair."""
         return False
 
     @property
@@ -113,6 +119,10 @@ class OnPairs:
     margin: float = setting(1.0, "Factor on the margin of strong votes; 0 = no margin", 0.0, 10.0)
     label_smoothing: float = setting(0.0, "Label smoothing: assumed share of wrong votes", 0.0, 0.49)
 
+    def smoothing(self, batch: "PairBatch") -> "Tensor":
+        """Probability that the label of each pair is wrong, (pairs,): by the pair's own and by the option's, which are independent."""
+        return batch.smoothings + self.label_smoothing - 2 * batch.smoothings * self.label_smoothing
+
 
 @dataclass(frozen=True)
 class OnPrefixes(OnPairs):
@@ -133,12 +143,17 @@ class OnPrefixes(OnPairs):
         """The label of each prefix, as `losses.partial_bradley_terry` takes it; None for that of the pair."""
         return None
 
+    def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
+        from rgtg.training import losses
+
+        return self.loss_at_every_prefix(*losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch, total)
+
     def loss_at_every_prefix(self, chosen: "Tensor", rejected: "Tensor", batch: "PairBatch", total: float) -> "Tensor":
         from rgtg.training import losses
 
         return losses.partial_bradley_terry(
             chosen, rejected, batch.chosen_lengths, batch.rejected_lengths, batch.num_common, batch.margins,
-            self.unequal_lengths, self.weights, self.stride, self.label_smoothing, batch.marks, batch.weights, total,
+            self.unequal_lengths, self.weights, self.stride, self.smoothing(batch), batch.marks, batch.weights, total,
             self.labels_of(batch, chosen.shape[1]),
         )  # fmt: skip
 

@@ -77,12 +77,18 @@ def prefix_scores(model: Any, ids: Tensor) -> Tensor:
     return model.score(model.base_model(ids, use_cache=False).last_hidden_state)[..., 0]
 
 
-def check_data(objective: Objective, pairs: bool) -> None:
-    """Raise BadData where an objective that compares answers is given single texts; pairs suit every objective."""
+def check_data(objective: Objective, pairs: bool, labelled: bool = True) -> None:
+    """Raise BadData where an objective that compares answers is given single texts, or one that needs labels of prefixes is given pairs that
+    are not `labelled` so."""
     if not pairs and not objective.takes_texts:
         *others, last = [kind.on_texts for kind in OBJECTIVES.values() if kind.on_texts]
         do = f"Choose {', '.join(others)} or {last}."
         raise BadData(f"The objective `{objective.key}` needs pairs.", "The data is single texts with labels.", do)
+    if objective.needs_prefix_labels and not labelled:
+        do = "Write them with `rgtg label --prefixes` and this base LM, or choose another objective."
+        raise BadData(
+            f"The objective `{objective.key}` needs a label for every prefix.", "There are pairs without, or with those of other tokens.", do
+        )
 
 
 def rows_within(lengths: Sequence[int], num_tokens: int) -> int:

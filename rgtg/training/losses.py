@@ -44,14 +44,16 @@ def hold(rewards: Tensor, lengths: Tensor, num_positions: int) -> Tensor:
     return rewards.gather(1, at)
 
 
-def preference_loss(gap: Tensor, margin: Tensor | float = 0.0, label_smoothing: float = 0.0) -> Tensor:
+def preference_loss(gap: Tensor, margin: Tensor | float = 0.0, label_smoothing: Tensor | float = 0.0) -> Tensor:
     """-(1 - e) log sigma(gap - margin) - e log sigma(margin - gap), elementwise.
 
     Bradley–Terry; margin as in Llama 2 (arXiv 2307.09288, eq. 2), smoothing as in conservative DPO (arXiv 2305.18290, appendix).
     """
     gap = gap - margin
     loss = -F.logsigmoid(gap)
-    return loss if label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * F.logsigmoid(-gap)
+    return (
+        loss if isinstance(label_smoothing, float) and label_smoothing == 0 else (1 - label_smoothing) * loss - label_smoothing * F.logsigmoid(-gap)
+    )
 
 
 def weighted_mean(values: Tensor, sample_weights: Tensor | None = None, total: Tensor | float | None = None) -> Tensor:
@@ -68,7 +70,7 @@ def full_bradley_terry(
     chosen_lengths: Tensor,
     rejected_lengths: Tensor,
     margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
 ) -> Tensor:
@@ -127,7 +129,7 @@ def partial_bradley_terry(
     unequal_lengths: str = "hold",
     weights: str = "uniform",
     stride: int = 1,
-    label_smoothing: float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
     position_weights: Tensor | None = None,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
@@ -137,7 +139,8 @@ def partial_bradley_terry(
 
     PARGS (arXiv 2406.07780), the loss over partial sequences, from one forward of each side. `prefix_weights` are the
     weights of the lengths; `position_weights` (pairs, positions) multiply them, e.g. where a passage was marked. `labels` (pairs, positions)
-    are 1 where the chosen side is the better one and -1 where the other is; the default is 1 everywhere.
+    are the probability p that the chosen side is the better one at that length, 1 by default: p times the term above, and 1 - p times
+    that of the sides in exchange.
     Unequal lengths: with `hold` and `drop` the finished response keeps its final reward; with `pad` it is padded with end
     tokens (as in the released code), whose rewards are used. A pair without a term has weight 0.
     """
@@ -149,17 +152,19 @@ def partial_bradley_terry(
         gap = chosen[:, :num_positions] - rejected[:, :num_positions]
     else:
         gap = hold(chosen, chosen_lengths, num_positions) - hold(rejected, rejected_lengths, num_positions)
+    margin, label_smoothing = (value[:, None] if isinstance(value, Tensor) else value for value in (margin, label_smoothing))
+    terms = preference_loss(gap, margin, label_smoothing)
     if labels is not None:
-        gap = gap * labels[:, :num_positions]
-    margin = margin[:, None] if isinstance(margin, Tensor) else margin
+        labels = labels[:, :num_positions]
+        terms = labels * terms + (1 - labels) * preference_loss(-gap, margin, label_smoothing)
     total_weights = weights_by_length.sum(1)
-    pairs = (preference_loss(gap, margin, label_smoothing) * weights_by_length).sum(1) / total_weights.clamp(min=1e-12)
+    pairs = (terms * weights_by_length).sum(1) / total_weights.clamp(min=1e-12)
     counts = (total_weights > 0).to(chosen.dtype)
     return weighted_mean(pairs, counts if sample_weights is None else counts * sample_weights, total)
 
 
 def shuffled_labels(ids: Tensor, num_ids: Tensor, lengths: Tensor, num_positions: int) -> Tensor:
-    """A label for each prefix of a pair by a toss of a coin, the same whenever the pair is seen: 1 or -1, and 1 at the complete responses.
+    """A label for each prefix of a pair by a toss of a coin, the same whenever the pair is seen: 1 or 0, and 1 at the complete responses.
 
     The first `num_ids` (pairs,) of `ids` (pairs, length) tell the pairs apart, `lengths` (pairs,) are those of the longer responses
     -> (pairs, num_positions).
@@ -170,7 +175,7 @@ def shuffled_labels(ids: Tensor, num_ids: Tensor, lengths: Tensor, num_positions
     for _ in range(2):
         mixed = (mixed % _PRIME) * 16_807 % _PRIME
         mixed = mixed ^ (mixed >> 13)
-    return torch.where((mixed >> 7) % 2 == 0, 1.0, -1.0).masked_fill(position >= lengths[:, None] - 1, 1.0)
+    return torch.where((mixed >> 7) % 2 == 0, 1.0, 0.0).masked_fill(position >= lengths[:, None] - 1, 1.0)
 
 
 def temporal_coherence(
@@ -274,7 +279,7 @@ def autoregressive_bradley_terry(
     rejected_lengths: Tensor,
     beta: float = 0.1,
     margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
 ) -> Tensor:
@@ -295,7 +300,7 @@ def implicit_dpo(
     rejected_lengths: Tensor,
     beta: float = 0.1,
     margin: Tensor | float = 0.0,
-    label_smoothing: float = 0.0,
+    label_smoothing: Tensor | float = 0.0,
     sample_weights: Tensor | None = None,
     total: Tensor | float | None = None,
 ) -> Tensor:
@@ -338,6 +343,33 @@ def prefix_regression(
     weights = number * (number <= lengths[:, None])
     texts = 2 * (weights * (rewards - labels[:, None]) ** 2).sum(1) / (lengths * (lengths + 1))
     return weighted_mean(texts, sample_weights, total)
+
+
+def soft_value_regression(
+    values: Tensor,
+    lengths: Tensor,
+    scores: Tensor,
+    temperature: float = 1.0,
+    num_guided: Tensor | None = None,
+    sample_weights: Tensor | None = None,
+    total: Tensor | float | None = None,
+) -> Tensor:
+    """τ² [exp(e_i) - e_i - 1] with e_i = (score - V(y[:i])) / τ, summed over the prefixes of a sample, mean over samples; a scalar.
+
+    Its derivative by V is τ [1 - exp(e)], so its minimiser at a prefix has E exp((score - V) / τ) = 1 over the samples that begin with it:
+    V = τ log E exp(score / τ), the soft value of whoever wrote what follows. τ -> ∞ is the regression on the mean, ½ (score - V)². The loss is
+    that of extreme Q-learning (LINEX, arXiv 2301.02328); the value is the target of Q# (arXiv 2502.20548), which learns it as a distribution.
+    A sum and no mean over prefixes: a mean would give a prefix's longer continuations less weight, and is minimal at another value.
+    The first `num_guided` (samples,) tokens were written by another policy, so shorter prefixes do not count. Beyond e = 10 the loss goes on
+    as a line, so that nothing overflows; at the minimum e is that large with probability e^-10 at most.
+    """
+    length = torch.arange(1, values.shape[1] + 1, device=values.device)[None]
+    first = torch.ones_like(lengths) if num_guided is None else num_guided.clamp(min=1)
+    counted = (length >= first[:, None]) & (length <= lengths[:, None])
+    error = (scores[:, None].to(values.dtype) - values) / temperature
+    near = error.clamp(max=10.0)
+    terms = temperature**2 * (near.exp() * (1 + error - near) - error - 1)
+    return weighted_mean(torch.where(counted, terms, 0.0).sum(1), sample_weights, total)
 
 
 def prefix_cross_entropy(

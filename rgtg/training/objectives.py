@@ -76,7 +76,7 @@ class Full(RewardCentering, OnPairs, Objective):
         from rgtg.training import losses
 
         sides = *losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch.chosen_lengths, batch.rejected_lengths
-        loss = losses.full_bradley_terry(*sides, batch.margins, self.label_smoothing, batch.weights, total)
+        loss = losses.full_bradley_terry(*sides, batch.margins, self.smoothing(batch), batch.weights, total)
         return loss + self.center_rewards_coefficient * losses.reward_centering(*sides, only_last=True, sample_weights=batch.weights, total=total)
 
 
@@ -100,7 +100,7 @@ class Coherent(OnPairs, Objective):
 
         sides = losses.response_rewards(forward(batch.ids), batch.prompt_lengths)
         lengths = batch.chosen_lengths, batch.rejected_lengths
-        loss = losses.full_bradley_terry(*sides, *lengths, batch.margins, self.label_smoothing, batch.weights, total)
+        loss = losses.full_bradley_terry(*sides, *lengths, batch.margins, self.smoothing(batch), batch.weights, total)
         for rewards, ends in zip(sides, lengths, strict=True):
             ahead, steps = losses.temporal_coherence(rewards, ends, batch.weights, total)
             loss = loss + (self.consistency * ahead + self.smoothness * steps) / 2
@@ -125,10 +125,25 @@ class Shuffled(OnPrefixes, Objective):
         num_ids = batch.prompt_lengths.to(longest.device) + batch.chosen_lengths
         return losses.shuffled_labels(batch.ids[: len(longest)], num_ids, longest, num_positions)
 
-    def pair_loss(self, forward: "Forward", batch: "PairBatch", total: float, step: int, reference: "Forward") -> "Tensor":
-        from rgtg.training import losses
 
-        return self.loss_at_every_prefix(*losses.response_rewards(forward(batch.ids), batch.prompt_lengths), batch, total)
+@dataclass(frozen=True)
+class Judged(Partial):
+    """A scalar head, pairs compared at every prefix length with the labels that a judge gave these prefixes (of PARGS, arXiv 2406.07780).
+
+    Formula: that of PARGS with a label p_i for each length: −Σ_i ω_i·[p_i·log σ(Δ_i − margin) + (1 − p_i)·log σ(−Δ_i − margin)] with
+    Δ_i = r(y^w_{≤i}) − r(y^l_{≤i}). The labels are in the file of the pairs: `rgtg label --prefixes`.
+    Pitfall: a judge trained on complete answers may be no judge of unfinished ones, and what it prefers at a prefix is not what usually follows.
+    """
+
+    key: ClassVar[str] = "judged"
+    paper: ClassVar[str] = "PARGS by a judge"
+
+    @property
+    def needs_prefix_labels(self) -> bool:
+        return True
+
+    def labels_of(self, batch: "PairBatch", num_positions: int) -> "Tensor":
+        return batch.labels
 
 
 @dataclass(frozen=True)
@@ -171,6 +186,32 @@ class BCE(OnTexts):
 
         rewards = losses.responses_of(forward(batch.ids), batch.prompt_lengths)
         return losses.prefix_cross_entropy(rewards, batch.lengths, batch.labels, batch.weights, total)
+
+
+@dataclass(frozen=True)
+class SoftValue(OnTexts):
+    """A scalar head, the reward of every prefix is the soft value of its completions by the base LM (Q#, arXiv 2502.20548).
+
+    Formula: Σ_i τ²·[exp(e_i) − e_i − 1] with e_i = (score − r(y_{≤i})) / τ, which is minimal at r(y_{≤i}) = τ·log E exp(score / τ).
+    Pitfall: the answers have to be the base LM's own samples: on others it is the soft value of whoever wrote them.
+    """
+
+    key: ClassVar[str] = "soft-value"
+    paper: ClassVar[str] = "Q#"
+    on_texts: ClassVar[str] = f"`{key}`"
+    takes_scores: ClassVar[bool] = True
+
+    temperature: float = setting(1.0, "Temperature τ of the soft value: guidance is exact at β = 1 / τ; larger: nearer to the mean", 0.01, 1000.0)
+
+    @property
+    def log_odds(self) -> None:
+        return None
+
+    def text_loss(self, forward: "Forward", batch: "TextBatch", total: float, reference: "Forward") -> "Tensor":
+        from rgtg.training import losses
+
+        values = losses.responses_of(forward(batch.ids), batch.prompt_lengths)
+        return losses.soft_value_regression(values, batch.lengths, batch.labels, self.temperature, batch.num_guided, batch.weights, total)
 
 
 # --- a causal model, which says the reward of every next token --------------------------------------------------------
@@ -221,7 +262,7 @@ class Vocabulary(OnPrefixes, Objective):
         if self.compare == "prefixes":
             on_pairs = self.loss_at_every_prefix(*values, batch, total)
         else:
-            on_pairs = losses.full_bradley_terry(*values, *lengths, batch.margins, self.label_smoothing, batch.weights, total)
+            on_pairs = losses.full_bradley_terry(*values, *lengths, batch.margins, self.smoothing(batch), batch.weights, total)
         if self.constraint == "alternate":
             return on_pairs if step % 2 == 0 else self._value_loss(logits, values, batch, total, reference)
         if self.constraint_weight == 0:
@@ -273,7 +314,7 @@ class Autoregressive(ByLogProbs):
 
         sides = losses.response_rewards(losses.token_log_probs(forward(batch.ids), batch.ids), batch.prompt_lengths)
         lengths = batch.chosen_lengths, batch.rejected_lengths
-        return losses.autoregressive_bradley_terry(*sides, *lengths, self.beta, batch.margins, self.label_smoothing, batch.weights, total)
+        return losses.autoregressive_bradley_terry(*sides, *lengths, self.beta, batch.margins, self.smoothing(batch), batch.weights, total)
 
     def token_rewards(self, forward: "Forward", ids: "Tensor", reference: "Forward") -> "Tensor":
         from rgtg.training import losses
@@ -314,7 +355,7 @@ class Implicit(ByLogProbs):
         of_both = (losses.token_log_probs(model(batch.ids), batch.ids) for model in (forward, reference))
         own, of_reference = (losses.response_rewards(values, batch.prompt_lengths) for values in of_both)
         sides = *own, *of_reference, batch.chosen_lengths, batch.rejected_lengths
-        return losses.implicit_dpo(*sides, self.beta, batch.margins, self.label_smoothing, batch.weights, total)
+        return losses.implicit_dpo(*sides, self.beta, batch.margins, self.smoothing(batch), batch.weights, total)
 
     def text_loss(self, forward: "Forward", batch: "TextBatch", total: float, reference: "Forward") -> "Tensor":
         from rgtg.training import losses
@@ -337,11 +378,13 @@ OBJECTIVES: dict[str, type[Objective]] = {
     Full.key: Full,
     Coherent.key: Coherent,
     Shuffled.key: Shuffled,
+    Judged.key: Judged,
     Vocabulary.key: Vocabulary,
     Autoregressive.key: Autoregressive,
     Implicit.key: Implicit,
     Regression.key: Regression,
     BCE.key: BCE,
+    SoftValue.key: SoftValue,
     Probe.key: Probe,
 }
 DEFAULT = Partial

@@ -76,7 +76,7 @@ def train_file(
     """
     resolved_device = _training_device(device)
     start = load_start(base, config.objective, resolved_device, dtype)
-    reading = reading or read(source, split, config.columns, config.max_bad_rows)
+    reading = reading or read(source, split, config.columns, config.max_bad_rows, config.objective.takes_scores)
     vocabulary = start.loaded.vocabulary_size
     prepared = prepare(reading, start.tokenizer, start.context, vocabulary, config, start.card, **config.objective.vote_weights)
     writes = is_main_process()

@@ -106,7 +106,7 @@ def train_reward_model(
     if not items:
         raise BadData("There is nothing to train on.", "Found no pairs.", "Vote for the better of two answers, or give a file of pairs.")
     config = schedule(config, len(items), sum(p.numel() for p in model.parameters() if p.requires_grad))
-    check_data(config.objective, isinstance(items[0], TokenPair))
+    check_data(config.objective, isinstance(items[0], TokenPair), all(item.labels for item in items if isinstance(item, TokenPair)))
     criterion = criterion_for(model, config.objective, pad_id, end_id)
     dropout = Dropout(model, config.dropout)
     if config.gradient_checkpointing:

@@ -13,8 +13,10 @@ class Example:
     """A preference of a row (counted from 1). `…_ids` are () where the row has texts only; `…_ended` is whether the answer is
     complete, so that an end token follows it. `num_common` and `…_marks` count tokens of the row's own ids, `…_spans` are marks
     in characters of the text. Where `prompt_given` is False, the prompt is the common beginning of both sides, which may be
-    longer than the true prompt. `first` says which side stood first where the row says so; `models` are the names of those that answered,
-    the chosen one's first. `tie` is "tie", "both_bad" or "equal" (scores) where neither side is better; such rows are read for votes only."""
+    longer than the true prompt. `prefix_labels` are the probability that the chosen answer is the better one when both are cut to their first 1, 2, …
+    of the row's own ids; `label_smoothing` is the probability that the label of the pair is wrong. `first` says which side stood first where
+    the row says so; `models` are the names of those that answered, the chosen one's first. `tie` is "tie", "both_bad" or "equal" (scores) where
+    neither side is better; such rows are read for votes only."""
 
     row: int
     prompt: Prompt = ""
@@ -33,6 +35,8 @@ class Example:
     rejected_marks: tuple[Mark, ...] = ()
     chosen_spans: tuple[Mark, ...] = ()
     rejected_spans: tuple[Mark, ...] = ()
+    prefix_labels: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
     prompt_given: bool = True
     first: str = ""
     models: tuple[str, ...] = ()
@@ -52,7 +56,8 @@ class Marked:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One answer with a label in [0, 1]."""
+    """One answer with a label in [0, 1], or with a score of any size; `prompt_ids` and `response_ids` are () where the row has texts only. `ended` is
+    whether the answer is complete, `num_guided` the number of its first tokens that another policy than the base LM wrote."""
 
     row: int
     prompt: Prompt = ""
@@ -60,3 +65,7 @@ class Labelled:
     label: float = 0.0
     weight: float = 1.0
     rater: str = ""
+    prompt_ids: tuple[int, ...] = ()
+    response_ids: tuple[int, ...] = ()
+    ended: bool = True
+    num_guided: int = 0

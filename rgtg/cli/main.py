@@ -186,7 +186,7 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
 def _workbench(options: argparse.Namespace) -> "Workbench":
     from rgtg.workbench.workbench import Workbench
 
-    settings = Settings.from_environment(**{name: getattr(options, name, None) for name in ("device", "dtype", "reward_dtype")})
+    settings = Settings.from_environment(**{name: getattr(options, name, None) for name in ("device", "dtype", "reward_dtype", "tuned")})
     base_lm = getattr(options, "base_lm", None)
     workbench = Workbench(settings)
     if base_lm and base_lm not in [m.name for m in workbench.library.base_lms()]:
@@ -324,6 +324,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
+    options.tuned = False  # so that every engine, now and after a crash, computes the same digits
     sweep_command.sweep(options, partial(_workbench, options), partial(_columns, options=options), _list_folder, partial(_offering_yes, options))
 
 

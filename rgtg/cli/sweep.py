@@ -15,6 +15,7 @@ from rgtg.errors import BadSettings, door
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec
 from rgtg.system.files import make_folder
+from rgtg.workbench.sweeps import ENGINES
 
 if TYPE_CHECKING:
     from rgtg.evaluation.cells import Cell
@@ -50,6 +51,12 @@ def add_options(parser: argparse.ArgumentParser, prompt_files: str) -> None:
         "--at-kl", type=float, action="append", default=[], metavar="NATS", help="also print the judge at this KL, for methods with several weights"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also write the plot of judge against KL as HTML")
+    parser.add_argument(
+        "--engine", choices=tuple(ENGINES), default="process", help=f"{'; '.join(f'{key}: {about}' for key, about in ENGINES.items())} (process)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="of pool and ray: processes that each load the models (one per processor, or per GPU)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep answers of --out that another version of the code made")
 
 
@@ -102,6 +109,7 @@ def _run(
     with offering_yes(), terminal.ProgressBar(options, "answers", digits=1) as bar:
         cells = workbench.sweeps.run(
             columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes, bar, options.keep, options.seed,
+            options.engine, options.workers,
         )  # fmt: skip
     workbench.close()
     return cells

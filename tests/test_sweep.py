@@ -19,8 +19,8 @@ from rgtg.engine import Models, make_run
 from rgtg.errors import BadData, BadSettings
 from rgtg.evaluation import cells as cells_of
 from rgtg.evaluation import sweep
-from rgtg.evaluation.engines import base
 from rgtg.evaluation.cells import Cell, label, planned
+from rgtg.evaluation.engines import base
 from rgtg.evaluation.shards import RESULTS, SHARDS, SweepFolder
 from rgtg.evaluation.sweep import run_sweep
 from rgtg.evaluation.table import TABLES, summary, write_table

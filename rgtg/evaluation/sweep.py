@@ -11,7 +11,7 @@ from rgtg.config import GenerationConfig
 from rgtg.engine import Models
 from rgtg.errors import BadSettings
 from rgtg.evaluation.cells import Cell, code_version, planned
-from rgtg.evaluation.engines.base import AT_ONCE, Engine, InProcess, Keyed, ShardMaker, refs_of
+from rgtg.evaluation.engines.base import AT_ONCE, IN_PROCESS, Engine, Keyed, ShardMaker, refs_of
 from rgtg.evaluation.shards import Plan, SweepFolder
 from rgtg.guidance.methods import method
 from rgtg.records import ColumnSpec, Run
@@ -46,7 +46,7 @@ def run_sweep(
     listen: Callable[[float, int], None] = lambda done, total: None,
     keep: bool = False,
     first_seed: int = 0,
-    engine: Engine = InProcess(),
+    engine: Engine = IN_PROCESS,
 ) -> list[Cell]:
     """All cells of the sweep in `out`, in order, also in `out/results.jsonl`; those in its shards are not made again.
 
@@ -96,4 +96,3 @@ def _shards(runs: Sequence[Sequence[Keyed]], finished: set[str]) -> Iterator[lis
             finished = finished | {key for key, _ in missing}
             if missing:
                 yield missing
-

@@ -6,7 +6,7 @@ Finds the models and checks the limits; the answers are made in `rgtg.evaluation
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadSettings
+from rgtg.models.admission import admit as admission
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Run
 from rgtg.system import zero_gpu
@@ -125,29 +126,35 @@ class WeightSweep:
         return shlex.join([*words, *(word for text in runs for word in ("--run", text)), "--out", "weights"])
 
 
-def engine_of(key: str, load: "Load", workers: int = 0) -> "Engine":
-    """The engine of that key, whose workers load their models by `load`. Raises BadSettings, and MissingPackage where Ray is not installed."""
+def engine_of(key: str, workers: int = 0) -> "Callable[[Load], Engine]":
+    """What makes the engine of that key from the function by which its workers load their models. Raises BadSettings."""
     if key not in ENGINES:
         raise BadSettings(f"There is no engine `{key}`.", f"There are: {', '.join(ENGINES)}.", "Choose one of them.", "engine")
+    if workers < 0:
+        raise BadSettings("`--workers` has to be at least 1.", f"Found {workers}.", "Leave it out for one per processor.", "workers")
     if key == "process":
         from rgtg.evaluation.engines.base import InProcess
 
         if workers > 1:
-            raise BadSettings("The engine `process` has one worker.", f"Found {workers}.", "Add `--engine pool`, or leave `--workers` out.", "workers")
-        return InProcess()
+            raise BadSettings(
+                "The engine `process` has one worker.", f"Found {workers}.", "Add `--engine pool`, or leave `--workers` out.", "workers"
+            )
+        return lambda load: InProcess()
     if key == "pool":
         from rgtg.evaluation.engines.pool import Pool
 
-        return Pool(load, workers)
-    from rgtg.evaluation.engines.ray_data import RayData
+        return lambda load: Pool(load, workers)
+    from rgtg.evaluation.engines import ray_data
 
-    return RayData(load, workers)
+    ray_data.installed()
+    return lambda load: ray_data.RayData(load, workers)
 
 
 def load_anew(
-    settings: Settings, installed: "Sequence[ModelInfo]", base_lm: str, reward_models: Sequence[str], judge: str
+    settings: Settings, installed: "Sequence[ModelInfo]", admitted: Iterable[str], base_lm: str, reward_models: Sequence[str], judge: str
 ) -> "tuple[Models, RewardModel]":
-    """The models of a sweep, loaded in a process of its own under the names that they are `installed` by."""
+    """The models of a sweep, loaded in a process of its own under the names that they are `installed` by; what was `admitted` is not tried anew."""
+    admission.trust(admitted)
     library = Library(replace(settings, tuned=False))
     library.catalog.hold(installed)
     return library.load_models(base_lm, reward_models), library.reward_model(judge)
@@ -185,14 +192,15 @@ class Sweeps:
         lm = self.library.base_lm(base_lm).name
         full = [replace(column, reward_model=None, guides=self.mix(column, lm)) for column in columns]
         names = tuple(dict.fromkeys([*(name for column in full for name, _ in column.guides), observe]))
-        runner = engine_of(engine, partial(load_anew, self.library.settings, tuple(self.library.models()), lm, names, observe), workers)
+        make_engine = engine_of(engine, workers)
         models, judge = self.library.load_models(lm, names), self.library.reward_model(observe)
+        load = partial(load_anew, self.library.settings, tuple(self.library.models()), admission.admitted(), lm, names, observe)
 
         def check(batches: Sequence[Sequence[Run]]) -> None:
             read = [[replace(run, observers=(judge.ref,)) for run in batch] for batch in batches]  # the judge reads each answer
             self.budget.check_batches(read, models, confirmed, AT_ONCE)
 
-        return run_sweep(models, full, prompts, generation, seeds, judge, out, check, listen, keep, first_seed, runner)
+        return run_sweep(models, full, prompts, generation, seeds, judge, out, check, listen, keep, first_seed, make_engine(load))
 
     def weights(
         self,

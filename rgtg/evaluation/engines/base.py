@@ -119,6 +119,9 @@ class InProcess:
             done += len(shard)
 
 
+IN_PROCESS = InProcess()
+
+
 def longest_first(shards: Sequence[Shard]) -> list[int]:
     """Numbers of the shards, those that take longest first, so that all workers end at nearly the same time."""
     return sorted(range(len(shards)), key=lambda number: -cost(shards[number]))

@@ -18,7 +18,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from rgtg.errors import BadSettings, RgtgError
+from rgtg.errors import RgtgError
 from rgtg.evaluation.cells import label
 from rgtg.evaluation.engines.base import Listen, Load, Shard, ShardMaker, Work, longest_first
 
@@ -36,8 +36,6 @@ class Pool:
     """Workers of this machine, one per processor where no number is given; `load` has to be importable by a new process."""
 
     def __init__(self, load: Load, workers: int = 0):
-        if workers < 0:
-            raise BadSettings("`--workers` has to be at least 1.", f"Found {workers}.", "Leave it out for one per processor.", "workers")
         self.load, self.workers = load, workers or num_processors()
 
     def run(self, shards: Sequence[Shard], maker: ShardMaker, listen: Listen) -> None:

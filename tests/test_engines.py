@@ -18,11 +18,12 @@ from rgtg.engine import Models
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.evaluation import sweep
 from rgtg.evaluation.cells import planned
-from rgtg.evaluation.engines import pool
 from rgtg.evaluation.engines.base import ShardMaker, Work, longest_first
-from rgtg.evaluation.engines.pool import Pool, _portable
+from rgtg.evaluation.engines.pool import ProcessPool
 from rgtg.evaluation.shards import RESULTS, SHARDS
 from rgtg.records import ColumnSpec
+from rgtg.system import processes
+from rgtg.system.processes import _portable
 from rgtg.workbench.sweeps import engine_of
 from rgtg.workbench.workbench import Workbench
 
@@ -107,11 +108,11 @@ def test_a_pool_equals_the_serial_run_also_where_its_workers_are_killed(folders,
 @pytest.mark.slow
 def test_a_worker_that_always_dies_ends_the_sweep_with_what_to_do_and_a_bug_comes_with_its_traceback(tmp_path, monkeypatch):
     maker = ShardMaker(models(), tiny_reward("llama", 3, "judge"), tmp_path, sweep.code_version())
-    monkeypatch.setattr(pool, "MAX_TRIES", 2)
-    with pytest.raises(RgtgError, match="2 workers ended at loading the models. Found exit status 7. Fewer `--workers`"):
-        Pool(partial(os._exit, 7), 1).run([shard(ColumnSpec("base"), 2)], maker, lambda done: None)
+    monkeypatch.setattr(processes, "MAX_TRIES", 2)
+    with pytest.raises(RgtgError, match="2 processes ended at loading. Found exit status 7. Fewer `--workers`"):
+        ProcessPool(partial(os._exit, 7), 1).run([shard(ColumnSpec("base"), 2)], maker, lambda done: None)
     with pytest.raises(ValueError, match="invalid literal") as caught:
-        Pool(partial(int, "x"), 1).run([shard(ColumnSpec("base"), 2)], maker, lambda done: None)
+        ProcessPool(partial(int, "x"), 1).run([shard(ColumnSpec("base"), 2)], maker, lambda done: None)
     assert "in _serve" in "".join(caught.value.__notes__)
     assert not multiprocessing.active_children()
 

@@ -141,12 +141,12 @@ def engine_of(key: str, workers: int = 0) -> "Callable[[Load], Engine]":
             )
         return lambda load: InProcess()
     if key == "pool":
-        from rgtg.evaluation.engines.pool import Pool
+        from rgtg.evaluation.engines.pool import ProcessPool
 
-        return lambda load: Pool(load, workers)
+        return lambda load: ProcessPool(load, workers)
     from rgtg.evaluation.engines import ray_data
 
-    ray_data.installed()
+    ray_data.check_installed()
     return lambda load: ray_data.RayData(load, workers)
 
 

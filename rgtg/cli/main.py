@@ -19,7 +19,7 @@ from rgtg.cli import examine as examine_command
 from rgtg.cli import results as results_command
 from rgtg.cli import space as space_command
 from rgtg.cli import sweep as sweep_command
-from rgtg.cli import terminal
+from rgtg.cli import terminal, train_table
 from rgtg.cli import train as training_command
 from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
 from rgtg.errors import BadSettings, OverBudget
@@ -89,7 +89,7 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
     score.add_argument("--complete", action="store_true", help="treat the response as complete: append its end-of-sequence token and score that too")
     _model_options(score)
 
-    training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
+    training_command.add_options(_command(commands, "train", train_table.train_one_or_table, training_command.ABOUT))
 
     sweep = _command(commands, "sweep", _sweep, sweep_command.ABOUT)
     sweep_command.add_options(sweep, PROMPT_FILES)

@@ -143,10 +143,6 @@ def train(options: argparse.Namespace) -> None:
     from rgtg.training.pipeline import end_process_group, is_main_process
     from rgtg.workbench.workbench import Workbench
 
-    if options.train:
-        from rgtg.cli.train_table import train_table
-
-        return train_table(options)
     if options.ensemble < 1:
         raise BadSettings("`--ensemble` has to be at least 1.", f"Found {options.ensemble}.")
     if not options.out.name:
@@ -202,7 +198,7 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
     print(json.dumps(result, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
 
 
-def settings_of(workbench: "Workbench", options: argparse.Namespace) -> dict[str, str]:
+def settings_of(workbench: "Workbench", options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `train_file` that all members share; installed models are named by their folders."""
     installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
     base, guide = (installed.get(name, name) for name in (options.base, options.guide))

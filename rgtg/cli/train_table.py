@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import terminal
-from rgtg.cli.train import Member, settings_of, shared_options, show_news
+from rgtg.cli.train import Member, settings_of, shared_options, show_news, train
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, ModelRefused, door
 from rgtg.guidance.mixes.expressions import settings_in
@@ -43,7 +43,7 @@ def parse_training(text: str, shared: Mapping[str, Any] = {}) -> tuple[str, Trai
     The name has what sets it apart, `coherent-consistency-1-max_steps-200`. Raises BadSettings.
     """
     key, _, rest = text.partition(":")
-    kinds = {f.name: type(f.default) for f in [*shared_fields(), *fields(objective_of(key))]}
+    kinds: dict[str, Any] = {f.name: type(f.default) for f in [*shared_fields(), *fields(objective_of(key))]}
     given: dict[str, Any] = {}
     for item, _at in settings_in(rest):
         option, _, value = item.partition("=")
@@ -69,6 +69,11 @@ def members_of(options: argparse.Namespace) -> dict[str, list[Member]]:
         names = [(seed, f"{name}-{seed}") for seed in range(first, first + options.seeds)]
         table[name] = [Member(options.out / own, own, replace(config, seed=seed), options.out / f".{own}.training") for seed, own in names]
     return table
+
+
+def train_one_or_table(options: argparse.Namespace) -> None:
+    """The command `rgtg train`."""
+    return train_table(options) if options.train else train(options)
 
 
 def train_table(options: argparse.Namespace) -> None:

@@ -67,8 +67,9 @@ class RayData:
         order = [{"shard": number} for number in longest_first(shards)]
         counter = ray.remote(num_cpus=0)(_Counter).remote()
         work = Work.of(maker, self.load)
+        pool = ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1)
         made = ray.data.from_items(order, override_num_blocks=len(order)).map_batches(
-            _Actor, fn_constructor_args=(work, list(shards), counter), batch_size=1, compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
+            _Actor, fn_constructor_args=(work, list(shards), counter), batch_size=1, compute=pool,
             num_cpus=1, num_gpus=1 if num_gpus else 0,
         )  # fmt: skip
         done = 0

@@ -173,7 +173,7 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--seconds", type=float, default=300.0, help="approximate time limit in seconds (300)")
     parser.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
-    parser.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
+    parser.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; sweep: ways, engines")
     parser.add_argument("--against", metavar="DIR", help="decode: compare with another checkout of rgtg")
     parser.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps (cpu)")
     parser.add_argument(
@@ -363,7 +363,7 @@ def _bench(options: argparse.Namespace) -> None:
         "decode": partial(
             bench_decoding.decode, models=options.models, only=options.only, against=options.against, cpu_time=options.cpu_time, device=options.device
         ),
-        "sweep": partial(bench_sweep.sweep, cpu_time=options.cpu_time),
+        "sweep": partial(bench_sweep.bench, only=options.only, cpu_time=options.cpu_time),
         "train": bench_training.train,
         "start": bench_app.start,
         "store": bench_app.store,

@@ -47,11 +47,12 @@ class ShardMaker:
     def make(self, shard: Shard, listen: Listen = lambda share: None) -> None:
         """Make a shard and write it; `listen` is given the number of its answers done, with the shares of those in work."""
         started, cpu = time.perf_counter(), time.process_time()
-        cells = list(self._cells(shard, listen))
+        cells = list(self.cells(shard, listen))
         SweepFolder(self.out).write(cells, self.code, time.perf_counter() - started, time.process_time() - cpu)
         logger.info("%s: %d cells", label(shard[0][1]), len(shard))
 
-    def _cells(self, shard: Shard, listen: Listen) -> Iterator[Cell]:
+    def cells(self, shard: Shard, listen: Listen = lambda share: None) -> Iterator[Cell]:
+        """The cells of a shard, in order, none of them written."""
         steps: list[list[Step]] = [[] for _ in shard]
         ends: list[Ended | None] = [None] * len(shard)
         runs = dict(shard)

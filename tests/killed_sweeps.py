@@ -32,7 +32,8 @@ def main() -> int:
         began = time.perf_counter()
         subprocess.run([*command, "--out", str(root / "whole")], env=_environment(root), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         print(f"undisturbed: {len(_shards(root / 'whole'))} shards, {time.perf_counter() - began:.1f} s", flush=True)
-        return 0 if all([_equals(root, command, engine, options) for engine in options.engine or ("process", "pool")]) else 1
+        equal = [_equals(root, command, engine, options) for engine in options.engine or ("process", "pool")]
+        return 0 if all(equal) else 1
 
 
 def _command(root: Path, num_prompts: int) -> list[str]:

@@ -24,7 +24,7 @@ from rgtg.evaluation.shards import RESULTS, SHARDS
 from rgtg.records import ColumnSpec
 from rgtg.system import processes
 from rgtg.system.processes import _portable
-from rgtg.workbench.sweeps import engine_of
+from rgtg.workbench.sweeps import engine_of, load_anew
 from rgtg.workbench.workbench import Workbench
 
 GENERATION = GenerationConfig(max_new_tokens=12)
@@ -65,6 +65,17 @@ def test_an_engine_is_named_by_its_key():
         engine_of("process", 2)
     with pytest.raises(BadSettings, match="at least 1. Found -1"):
         engine_of("pool", -1)
+
+
+def test_what_a_sweep_loads_is_not_tuned_by_measurement_so_that_every_process_computes_the_same(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.models.tuning.tune_matrices", lambda *_: pytest.fail("matrices were measured"))
+    monkeypatch.setattr("rgtg.models.tuning.choose_threads", lambda *_: pytest.fail("threads were measured"))
+    library = Workbench(Settings(data_dir=tmp_path, tuned=False), [folders["lm"]]).library
+    lm = library.catalog.find(folders["lm"]).name
+    assert library.load_models(lm).num_threads == 1
+    installed = [*library.models(), library.catalog.add(folders["judge"])]
+    models_anew, judge = load_anew(library.settings, installed, (), lm, ["j"], "j")
+    assert models_anew.num_threads == 1 and judge.name == "j" and list(models_anew.reward_models) == ["j"]
 
 
 def test_a_worker_refuses_models_and_code_that_have_changed(tmp_path, monkeypatch):

@@ -97,6 +97,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "float32"
     reward_dtype: str = ""  # of reward models, where it is another: int8, on a CPU
+    tuned: bool = True  # whether a loaded model is tuned by measurements, which may change its last digits from process to process
     public: bool = False
     admins: tuple[str, ...] = ()  # accounts that may train and administer a public server, once signed in
     allowed_models: tuple[str, ...] = ()  # `owner/name@commit`, besides the starter models the only ones on a public server

@@ -131,7 +131,7 @@ def test_sweep_writes_its_table_and_goes_on_where_it_was(here, capsys, folders, 
     def never(*a, **kw):
         raise AssertionError("every cell is kept")
 
-    monkeypatch.setattr("rgtg.evaluation.sweep.generate", never)
+    monkeypatch.setattr("rgtg.evaluation.engines.base.generate", never)
     unprompted = ["sweep", *arguments[1:3], *arguments[9:-2]]  # a folder knows what its sweep is
     assert "--prompts" not in unprompted and "--seeds" not in unprompted
     for given in (arguments, unprompted):

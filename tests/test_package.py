@@ -19,3 +19,8 @@ def test_what_development_needs_is_said_the_same_twice():
     wanted = {line.partition("#")[0].strip() for line in lines} - {"", "-r requirements.txt"}
     extras = PROJECT["project"]["optional-dependencies"]
     assert set(extras["dev"]) == wanted and set(extras["lora"]) <= wanted
+
+
+def test_the_extra_for_ray_is_what_its_requirements_say():
+    lines = (ROOT / "requirements-ray.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith(("#", "-r"))] == PROJECT["project"]["optional-dependencies"]["ray"]

@@ -20,6 +20,7 @@ from rgtg.errors import BadData, BadSettings
 from rgtg.evaluation import cells as cells_of
 from rgtg.evaluation import sweep
 from rgtg.evaluation.cells import Cell, label, planned
+from rgtg.evaluation.engines import base
 from rgtg.evaluation.shards import RESULTS, SHARDS, SweepFolder
 from rgtg.evaluation.sweep import run_sweep
 from rgtg.evaluation.table import TABLES, summary, write_table
@@ -42,8 +43,8 @@ def made(monkeypatch) -> list[int]:
         sizes.append(len(runs))
         return generate(runs, models, **given)
 
-    generate = sweep.generate
-    monkeypatch.setattr(sweep, "generate", counted)
+    generate = base.generate
+    monkeypatch.setattr(base, "generate", counted)
     return sizes
 
 

@@ -21,7 +21,7 @@ from rgtg.cli import results as results_command
 from rgtg.cli import rounds as rounds_command
 from rgtg.cli import space as space_command
 from rgtg.cli import sweep as sweep_command
-from rgtg.cli import terminal
+from rgtg.cli import terminal, train_table
 from rgtg.cli import train as training_command
 from rgtg.config import MAX_COLUMNS, GenerationConfig, Settings
 from rgtg.errors import BadSettings, OverBudget
@@ -91,7 +91,7 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
     score.add_argument("--complete", action="store_true", help="treat the response as complete: append its end-of-sequence token and score that too")
     _model_options(score)
 
-    training_command.add_options(_command(commands, "train", training_command.train, training_command.ABOUT))
+    training_command.add_options(_command(commands, "train", train_table.train_one_or_table, training_command.ABOUT))
 
     sweep = _command(commands, "sweep", _sweep, sweep_command.ABOUT)
     sweep_command.add_options(sweep, PROMPT_FILES)
@@ -196,7 +196,7 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--seconds", type=float, default=300.0, help="approximate time limit in seconds (300)")
     parser.add_argument("--models", action="append", default=[], metavar="NAME", help="decode: starter, gpt2 or llama; may be repeated")
-    parser.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; may be repeated")
+    parser.add_argument("--only", action="append", default=[], metavar="PART", help="decode: guided, generate, tuned, …; sweep: ways, engines")
     parser.add_argument("--against", metavar="DIR", help="decode: compare with another checkout of rgtg")
     parser.add_argument("--device", default="cpu", help="decode: auto, cpu, cuda or mps (cpu)")
     parser.add_argument(
@@ -209,7 +209,7 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
 def _workbench(options: argparse.Namespace) -> "Workbench":
     from rgtg.workbench.workbench import Workbench
 
-    settings = Settings.from_environment(**{name: getattr(options, name, None) for name in ("device", "dtype", "reward_dtype")})
+    settings = Settings.from_environment(**{name: getattr(options, name, None) for name in ("device", "dtype", "reward_dtype", "tuned")})
     base_lm = getattr(options, "base_lm", None)
     workbench = Workbench(settings)
     if base_lm and base_lm not in [m.name for m in workbench.library.base_lms()]:
@@ -347,6 +347,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
+    options.tuned = False  # so that every engine, now and after a crash, computes the same digits
     sweep_command.sweep(options, partial(_workbench, options), partial(_columns, options=options), _list_folder, partial(_offering_yes, options))
 
 
@@ -385,7 +386,7 @@ def _bench(options: argparse.Namespace) -> None:
         "decode": partial(
             bench_decoding.decode, models=options.models, only=options.only, against=options.against, cpu_time=options.cpu_time, device=options.device
         ),
-        "sweep": partial(bench_sweep.sweep, cpu_time=options.cpu_time),
+        "sweep": partial(bench_sweep.bench, only=options.only, cpu_time=options.cpu_time),
         "train": bench_training.train,
         "start": bench_app.start,
         "store": bench_app.store,

@@ -15,6 +15,7 @@ from rgtg.errors import BadSettings, door
 from rgtg.preferences.prompt_rows import read_prompts
 from rgtg.records import ColumnSpec
 from rgtg.system.files import make_folder
+from rgtg.workbench.sweeps import ENGINES
 
 if TYPE_CHECKING:
     from rgtg.evaluation.cells import Cell
@@ -49,7 +50,22 @@ def add_options(parser: argparse.ArgumentParser, prompt_files: str) -> None:
     parser.add_argument(
         "--at-kl", type=float, action="append", default=[], metavar="NATS", help="also print the judge at this KL, for methods with several weights"
     )
+    parser.add_argument(
+        "--minus", default="", metavar="NAME", help="with --at-kl: also print every method's difference to this one at equal KL, paired by prompt"
+    )
+    parser.add_argument(
+        "--over-seeds",
+        action="store_true",
+        help="reward models that differ only in a number at the end, such as partial-0 and partial-1, are one row, `partial-*`, with intervals over "
+        "prompts and trainings; tables are written to table-over-seeds.md and so on",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also write the plot of judge against KL as HTML")
+    parser.add_argument(
+        "--engine", choices=tuple(ENGINES), default="process", help=f"{'; '.join(f'{key}: {about}' for key, about in ENGINES.items())} (process)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="of pool and ray: processes that each load the models (one per processor, or per GPU)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep answers of --out that another version of the code made")
 
 
@@ -64,19 +80,23 @@ def sweep(
     from rgtg.evaluation.shards import SweepFolder
     from rgtg.evaluation.table import markdown, summary, write_table
 
+    if options.minus and not options.at_kl:
+        raise BadSettings("`--minus` is of methods at equal KL.", "No `--at-kl` is given.", "Add `--at-kl NATS`, or leave it out.")
     if options.table is not None:
         folder = SweepFolder(options.table)
         cells = folder.results()
-        print(markdown(summary(cells), folder.speed()))
+        print(write_table(cells, options.table, True) if options.over_seeds else markdown(summary(cells), folder.speed()))
     else:
         cells = _run(options, open_workbench, read_columns, list_model, offering_yes)
-        print(write_table(cells, options.out))
+        table = write_table(cells, options.out)
+        print(write_table(cells, options.out, True) if options.over_seeds else table)
     if options.at_kl:
         from rgtg.evaluation.frontier import matched_table
 
-        print(matched_table(cells, options.at_kl))
+        for minus in dict.fromkeys(("", options.minus)):
+            print(matched_table(cells, options.at_kl, options.over_seeds, minus))
     if options.plot is not None:
-        _plot(cells, options.plot)
+        _plot(cells, options.plot, options.over_seeds)
 
 
 def _run(
@@ -102,6 +122,7 @@ def _run(
     with offering_yes(), terminal.ProgressBar(options, "answers", digits=1) as bar:
         cells = workbench.sweeps.run(
             columns, prompts, generation, seeds, options.observe, options.out, options.base_lm, options.yes, bar, options.keep, options.seed,
+            options.engine, options.workers,
         )  # fmt: skip
     workbench.close()
     return cells
@@ -119,10 +140,10 @@ def _plan_to_go_on(plan: "Plan | None", options: argparse.Namespace) -> "Plan | 
     return plan
 
 
-def _plot(cells: "Sequence[Cell]", path: Path) -> None:
+def _plot(cells: "Sequence[Cell]", path: Path, over_seeds: bool) -> None:
     from rgtg.evaluation.frontier import frontier_figure
 
     if path.suffix.lower() not in (".html", ".htm"):
         raise BadSettings("The plot is written as HTML.", f"Found `{path.name}`.", "Name it `….html`; a browser saves it as PNG.")
     with door(f"`{path}` cannot be written.", kind=BadSettings):
-        frontier_figure(cells).write_html(path, include_plotlyjs=True)
+        frontier_figure(cells, over_seeds).write_html(path, include_plotlyjs=True)

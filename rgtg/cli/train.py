@@ -47,6 +47,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ensemble", type=int, default=1, metavar="N", help="number of models, with random seeds from --seed on, in folders OUT-1 to OUT-N"
     )
+    parser.add_argument(
+        "--train",
+        action="append",
+        default=[],
+        metavar="OBJECTIVE[:key=value,…]",
+        help="a training of a table in the folder --out: an objective with its options, in place of --objective; may be repeated. The same command "
+        "goes on after a stop, skips what is finished, and ends with the accuracy by length of the prefix, with intervals over the seeds",
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="with --train: models of each kind, with random seeds from --seed on (1)")
+    parser.add_argument(
+        "--engine", choices=("process", "pool"), default="process", help="with --train: one model after another, or in several processes (process)"
+    )
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="with --engine pool: number of processes (one per processor)")
     parser.add_argument("--resume", action="store_true", help="resume from the newest complete checkpoint")
     parser.add_argument("--json", action="store_true", help="progress as JSON lines")
     parser.add_argument("--device", default="auto")
@@ -93,6 +106,11 @@ def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> Non
         choices = f.metadata.get("choices")
         metavar = f"{{{','.join(choices)}}}" if choices else None
         parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar=metavar, help=help)
+
+
+def shared_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of all objectives whose flags were given."""
+    return {f.name: getattr(options, f.name) for f in shared_fields() if hasattr(options, f.name)}
 
 
 def config_of(options: argparse.Namespace) -> TrainingConfig:
@@ -163,12 +181,10 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
     from rgtg.training import checkpoints
     from rgtg.training.pipeline import train_file
 
-    installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
-    base, guide = (installed.get(name, name) for name in (options.base, options.guide))
-    settings = {"device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
+    settings = settings_of(workbench, options)
     with terminal.ProgressBar(options, "steps") as bar:
-        emit = (lambda news: _show_news(news, options, bar, member.name)) if first else lambda news: None
-        card = train_file(source, base, member.out, member.config, member.name, emit=emit, work=member.work, **settings)
+        emit = (lambda news: show_news(news, options, bar, member.name)) if first else lambda news: None
+        card = train_file(source, out=member.out, config=member.config, name=member.name, emit=emit, work=member.work, **settings)
     if not first:
         return
     if card is not None and _snapshot_beside(Path(source)).is_file() and options.from_votes:
@@ -180,6 +196,13 @@ def _train_member(workbench: "Workbench", options: argparse.Namespace, member: M
     result = {"path": str(member.out), "verdict": card.verdict, "num_pairs": card.num_pairs, "metrics": card.metrics, "report": card.report}
     result |= {"snapshot": card.snapshot} if card.snapshot else {}
     print(json.dumps(result, ensure_ascii=False) if options.json else f"{member.out}: {card.verdict}", flush=True)
+
+
+def settings_of(workbench: "Workbench", options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `train_file` that all members share; installed models are named by their folders."""
+    installed = {m.name: m.folder_or_id for m in workbench.library.catalog.of_kind("base_lm", "reward_model")}
+    base, guide = (installed.get(name, name) for name in (options.base, options.guide))
+    return {"base": base, "device": options.device, "dtype": options.dtype, "split": options.split, "guide": guide}
 
 
 def _is_finished(member: Member, options: argparse.Namespace) -> bool:
@@ -233,7 +256,7 @@ def _frozen_votes(workbench: "Workbench", path: Path, first: bool, filter: str) 
     return str(path)
 
 
-def _show_news(news: Mapping[str, Any], options: argparse.Namespace, bar: terminal.ProgressBar, name: str) -> None:
+def show_news(news: Mapping[str, Any], options: argparse.Namespace, bar: terminal.ProgressBar, name: str) -> None:
     from rgtg.preferences.dataset import CAUSES
 
     if options.json:

@@ -5,18 +5,24 @@ prompts and seeds, it does. Knows nothing of files or the screen.
 """
 
 import math
-import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
+import torch
+from torch import Tensor
 
+from rgtg.errors import BadSettings
 from rgtg.evaluation.cells import Cell
+from rgtg.evaluation.metrics import times_drawn
 from rgtg.evaluation.table import Interval, by_setting, mean_of, words
+from rgtg.evaluation.training_seeds import training_seed
 from rgtg.plots import COLOURS, SYMBOLS, frontier_layout, with_message
 
 NEAR = 1.15  # a point within this factor of the KL counts as one at that KL, where no other lies beyond it
 DRAWS = 400
+Totals = Mapping[str, tuple[float, float, int]]  # by prompt: sum of KL, sum of the judge's rewards, number
+Curves = Mapping[str, Sequence[Totals]]  # of a family: by training seed, the settings of that reward model
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,13 @@ class Point:
     positive: Interval
 
 
-def families(cells: Sequence[Cell]) -> dict[str, list[Point]]:
+def families(cells: Sequence[Cell], together: bool = False) -> dict[str, list[Point]]:
     """Points by method and models, in the order of their KL: settings that differ in numbers alone, such as the weight, are one family.
 
-    Settings without a KL are left out.
+    Settings without a KL are left out. `together`: those that differ in the training seed are one point, see `table.by_setting`.
     """
     found: dict[str, list[Point]] = {}
-    for setting, of_setting in by_setting(cells).items():
+    for setting, of_setting in by_setting(cells, together).items():
         kl = mean_of(of_setting, lambda c: c.kl)
         judge, positive = mean_of(of_setting, lambda c: c.judge), mean_of(of_setting, lambda c: float(c.judge > 0))
         if kl is not None and judge is not None and positive is not None:
@@ -56,40 +62,60 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def at_kl(cells: Sequence[Cell], kl: float, seed: int = 0) -> dict[str, Interval]:
+def at_kl(cells: Sequence[Cell], kl: float, seed: int = 0, together: bool = False) -> dict[str, Interval]:
     """The judge's reward of each family at this KL, interpolated between its neighbouring settings, with an interval over prompts.
 
     Prompts are drawn, and both means taken anew, so that the interval knows of the KL's spread too. Families that do not reach it are left out.
+    `together`: each training is interpolated on its own, and trainings are drawn as in `metrics.crossed_interval`.
     """
-    dice, found = random.Random(seed), {}
-    by_family: dict[str, list[list[Cell]]] = {}
-    for setting, of_setting in by_setting(cells).items():
-        if all(c.kl is not None for c in of_setting):
-            by_family.setdefault(family(setting), []).append(of_setting)
-    for name, settings in by_family.items():
-        totals = [_by_prompt(of_setting) for of_setting in settings]
-        prompts = sorted(set.intersection(*(set(of_prompt) for of_prompt in totals)))
-        if not prompts or (value := _interpolated(totals, prompts, kl)) is None:
-            continue
-        drawn = [_interpolated(totals, dice.choices(prompts, k=len(prompts)), kl) for _ in range(DRAWS)]
-        values = sorted(v for v in drawn if v is not None)
-        if len(values) >= 0.9 * DRAWS:  # else this KL is at the very end of what it reaches
-            found[name] = (value, values[int(0.025 * len(values))], values[int(0.975 * len(values)) - 1])
+    found = {name: _interval(*_values(curves, kl, _prompts(curves), seed)) for name, curves in _curves(cells, together).items()}
+    return {name: interval for name, interval in found.items() if interval is not None}
+
+
+def minus_at_kl(cells: Sequence[Cell], kl: float, other: str, seed: int = 0, together: bool = False) -> dict[str, Interval]:
+    """The judge's reward of each family at this KL minus that of the family `other`, paired: both on the prompts that are drawn.
+
+    Raises BadSettings where there is no such family. Families of which either does not reach the KL are left out.
+    """
+    by_family = _curves(cells, together)
+    if other not in by_family:
+        raise BadSettings(f"There is no `{other}` with a KL.", f"There are: {', '.join(f'`{name}`' for name in by_family)}.", "Choose one of them.")
+    found = {}
+    for name, curves in by_family.items():
+        prompts = sorted(set(_prompts(curves)) & set(_prompts(by_family[other])))
+        (value, drawn), (its, its_drawn) = _values(curves, kl, prompts, seed), _values(by_family[other], kl, prompts, seed, 1)
+        if name != other and (interval := _interval(value - its, drawn - its_drawn)) is not None:
+            found[name] = interval
     return found
 
 
-def matched_table(cells: Sequence[Cell], kls: Sequence[float]) -> str:
-    """The judge's reward of each family at these KLs as a Markdown table, the highest at the first one on top; "–" where it does not reach."""
-    found = [at_kl(cells, kl) for kl in kls]
+def matched_table(cells: Sequence[Cell], kls: Sequence[float], together: bool = False, minus: str = "") -> str:
+    """The judge's reward of each family at these KLs as a Markdown table, the highest at the first one on top; "–" where it does not reach.
+
+    With `minus`, the name of a family, the paired differences to it.
+    """
+    found = [minus_at_kl(cells, kl, minus, 0, together) if minus else at_kl(cells, kl, 0, together) for kl in kls]
     names = list(dict.fromkeys(name for at_one in found for name in at_one))
     names.sort(key=lambda name: [-at_one[name][0] if name in at_one else math.inf for at_one in found])
-    lines = ["| judge at equal KL | " + " | ".join(f"{kl:g} nats" for kl in kls) + " |", "|---|" + "---|" * len(kls)]
+    title = f"judge at equal KL, minus {minus}" if minus else "judge at equal KL"
+    lines = [f"| {title} | " + " | ".join(f"{kl:g} nats" for kl in kls) + " |", "|---|" + "---|" * len(kls)]
     lines += [f"| {name} | " + " | ".join(words(at_one.get(name), 1, 2) for at_one in found) + " |" for name in names]
     return "\n".join(lines) + "\n"
 
 
-def _by_prompt(cells: Sequence[Cell]) -> dict[str, tuple[float, float, int]]:
-    """prompt -> (sum of KL, sum of the judge's rewards, number)."""
+def _curves(cells: Sequence[Cell], together: bool) -> dict[str, dict[str, list[Totals]]]:
+    """By family and training seed ("" where trainings are not together), the totals of each setting. Settings without a KL are left out."""
+    found: dict[str, dict[str, list[Totals]]] = {}
+    for setting, of_setting in by_setting(cells, together).items():
+        if all(c.kl is not None for c in of_setting):
+            by_training = by_setting(of_setting)
+            for name, of_training in by_training.items():
+                number = training_seed(name) if len(by_training) > 1 else ""
+                found.setdefault(family(setting), {}).setdefault(number, []).append(_by_prompt(of_training))
+    return found
+
+
+def _by_prompt(cells: Sequence[Cell]) -> Totals:
     totals: dict[str, tuple[float, float, int]] = {}
     for c in cells:
         kl, judge, number = totals.get(c.prompt, (0.0, 0.0, 0))
@@ -97,24 +123,55 @@ def _by_prompt(cells: Sequence[Cell]) -> dict[str, tuple[float, float, int]]:
     return totals
 
 
-def _interpolated(settings: Sequence[dict[str, tuple[float, float, int]]], prompts: Sequence[str], kl: float) -> float | None:
-    points = []
-    for of_prompt in settings:
-        sums = [sum(column) for column in zip(*(of_prompt[prompt] for prompt in prompts), strict=True)]
-        points.append((sums[0] / sums[2], sums[1] / sums[2]))
-    points.sort()
+def _prompts(curves: Curves) -> list[str]:
+    """The prompts that all settings of a family have."""
+    return sorted(set.intersection(*(set(totals) for settings in curves.values() for totals in settings)))
+
+
+def _values(curves: Curves, kl: float, prompts: Sequence[str], seed: int, salt: int = 0) -> tuple[float, Tensor]:
+    """The judge at this KL, and in each draw (draws,); NaN where a training does not reach it. The same seed draws the same prompts; the
+    trainings drawn differ with `salt`."""
+    if not prompts:
+        return math.nan, torch.full((DRAWS,), math.nan)
+    dice = torch.Generator().manual_seed(seed)
+    counts = torch.cat([torch.ones(1, len(prompts), dtype=torch.float64), times_drawn(len(prompts), len(prompts), DRAWS, dice)])
+    by_training = []
+    for settings in curves.values():
+        sums = torch.stack([counts @ torch.tensor([totals[p] for p in prompts], dtype=torch.float64) for totals in settings], 1)
+        points = (sums[..., :2] / sums[..., 2:]).tolist()  # (1 + draws, settings, 2)
+        by_training.append([_interpolated([(x, y) for x, y in of_draw], kl) for of_draw in points])
+    values = torch.tensor(by_training, dtype=torch.float64)  # (trainings, 1 + draws)
+    value, number = float(values[:, 0].mean()), len(values)
+    if number == 1:
+        return value, values[0, 1:]
+    trainings = times_drawn(number, number - 1, DRAWS, torch.Generator().manual_seed(2 * seed + 1 + salt))  # (draws, trainings)
+    drawn = torch.where(trainings > 0, values[:, 1:].T * trainings, 0.0)
+    return value, drawn.sum(1) / (number - 1)
+
+
+def _interval(value: float, drawn: Tensor) -> Interval | None:
+    """None where the KL is not reached, or lies at the very end of what is reached."""
+    values = drawn[~drawn.isnan()].sort().values.tolist()
+    if math.isnan(value) or len(values) < 0.9 * DRAWS:
+        return None
+    return value, values[int(0.025 * len(values))], values[int(0.975 * len(values)) - 1]
+
+
+def _interpolated(points: Sequence[tuple[float, float]], kl: float) -> float:
+    """The judge at this KL between points (KL, judge); NaN where they do not reach it."""
+    points = sorted(points)
     below, above = ([p for p in points if p[0] <= kl], [p for p in points if p[0] > kl])
     if not below or not above:
         nearest = min(points, key=lambda p: abs(p[0] - kl))
-        return nearest[1] if nearest[0] and max(nearest[0] / kl, kl / nearest[0]) <= NEAR else None
+        return nearest[1] if nearest[0] > 0 and max(nearest[0] / kl, kl / nearest[0]) <= NEAR else math.nan
     (x0, y0), (x1, y1) = below[-1], above[0]
     return y0 + (y1 - y0) * (kl - x0) / (x1 - x0)
 
 
-def frontier_figure(cells: Sequence[Cell]) -> go.Figure:
-    """Judge's reward against KL, a line for each family; bars are 95 % intervals over prompts."""
+def frontier_figure(cells: Sequence[Cell], together: bool = False) -> go.Figure:
+    """Judge's reward against KL, a line for each family; bars are 95 % intervals over prompts, and over trainings where these are `together`."""
     figure = go.Figure(layout=frontier_layout("KL to the base LM with the same candidates, nats an answer", "reward (judge), above its zero"))
-    lines = families(cells)
+    lines = families(cells, together)
     if not lines:
         return with_message(figure, "No setting has a KL.")
     for number, (name, points) in enumerate(lines.items()):

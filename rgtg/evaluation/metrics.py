@@ -105,6 +105,34 @@ def grouped_interval(rows: Sequence[tuple[str, float, float]], seed: int = 0, dr
     return value / weight, float(ratios[int(0.025 * draws)]), float(ratios[int(0.975 * draws) - 1])
 
 
+def crossed_interval(rows: Sequence[tuple[str, str, float, float]], seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
+    """`grouped_interval` over rows (training, group, value, weight): a 95 % bootstrap interval over trainings and groups.
+
+    Groups, such as prompts, are those of all trainings, so both are drawn independently (Owen 2007, doi 10.1214/07-AOAS122); of n trainings n - 1
+    are drawn, which makes the variance of their mean unbiased (McCarthy and Snowden 1985). One training is as good as none: its interval is
+    that over groups.
+    """
+    trainings, groups = ({name: number for number, name in enumerate(dict.fromkeys(row[i] for row in rows))} for i in (0, 1))
+    if len(trainings) < 2:
+        return grouped_interval([row[1:] for row in rows], seed, draws)
+    sums = torch.zeros(len(trainings), len(groups), 2, dtype=torch.float64)
+    for training, group, value, weight in rows:
+        sums[trainings[training], groups[group]] += torch.tensor([value, weight], dtype=torch.float64)
+    dice = torch.Generator().manual_seed(seed)
+    of_trainings, of_groups = times_drawn(len(trainings), len(trainings) - 1, draws, dice), times_drawn(len(groups), len(groups), draws, dice)
+    totals = torch.einsum("dt,tgk,dg->dk", of_trainings, sums, of_groups)  # (draws, 2)
+    ratios = (totals[:, 0] / totals[:, 1]).sort().values  # a draw of what has no row is NaN, and sorted to the end
+    ratios = ratios[~ratios.isnan()]
+    value, weight = sums.sum((0, 1)).tolist()
+    return value / weight, float(ratios[int(0.025 * len(ratios))]), float(ratios[int(0.975 * len(ratios)) - 1])
+
+
+def times_drawn(number: int, size: int, draws: int, dice: torch.Generator) -> Tensor:
+    """How often each of `number` things is among `size` drawn with replacement, in each draw: (draws, number)."""
+    picked = torch.randint(number, (draws, size), generator=dice)
+    return torch.zeros(draws, number, dtype=torch.float64).scatter_add_(1, picked, torch.ones(draws, size, dtype=torch.float64))
+
+
 def distinct_n(texts: Sequence[Sequence[int]], n: int = 2) -> float:
     """distinct-n (arXiv 1510.03055): the number of unique n-grams divided by that of all n-grams, over a set of token sequences."""
     grams = [tuple(ids[i : i + n]) for ids in texts for i in range(len(ids) - n + 1)]

@@ -1,28 +1,24 @@
 """Sweeps over methods, weights and prompts: answers made many at a time, kept in shards, and merged.
 
-A shard is a fixed group of cells, so that a sweep that was killed makes again exactly what it would have made. Knows nothing of the store
-or the screen.
+A shard is a fixed group of cells, so that a sweep that was killed makes again exactly what it would have made, and any engine
+(`rgtg.evaluation.engines`) the same. Knows nothing of the store or the screen.
 """
 
-import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rgtg.config import GenerationConfig
-from rgtg.engine import Ended, Models, Standardised, generate
+from rgtg.engine import Models
 from rgtg.errors import BadSettings
-from rgtg.evaluation.cells import Cell, cell_of, code_version, label, planned
+from rgtg.evaluation.cells import Cell, code_version, planned
+from rgtg.evaluation.engines.base import AT_ONCE, IN_PROCESS, Engine, Keyed, ShardMaker, refs_of
 from rgtg.evaluation.shards import Plan, SweepFolder
 from rgtg.guidance.methods import method
-from rgtg.guidance.steps import AnswerProgress
-from rgtg.records import ColumnSpec, Run, Step
+from rgtg.records import ColumnSpec, Run
 from rgtg.rewards.base import RewardModel
 
-logger = logging.getLogger(__name__)
-AT_ONCE = 40  # answers that grow together; where one ends the next begins
+__all__ = ["AT_ONCE", "SHARD", "plan_of", "run_sweep"]
 SHARD = 80  # answers of a shard, which is lost if the process is killed
-Keyed = tuple[str, Run]
 
 
 def plan_of(
@@ -35,8 +31,7 @@ def plan_of(
     first_seed: int = 0,
 ) -> Plan:
     """The plan of a sweep with these models."""
-    refs = (models.base_lm.loaded.ref, *(model.ref for model in models.reward_models.values()), judge.ref)
-    return Plan(models.base_lm.name, judge.name, tuple(dict.fromkeys(refs)), tuple(columns), tuple(prompts), tuple(seeds), generation, first_seed)
+    return Plan(models.base_lm.name, judge.name, refs_of(models, judge), tuple(columns), tuple(prompts), tuple(seeds), generation, first_seed)
 
 
 def run_sweep(
@@ -51,30 +46,26 @@ def run_sweep(
     listen: Callable[[float, int], None] = lambda done, total: None,
     keep: bool = False,
     first_seed: int = 0,
+    engine: Engine = IN_PROCESS,
 ) -> list[Cell]:
     """All cells of the sweep in `out`, in order, also in `out/results.jsonl`; those in its shards are not made again.
 
     The folder's sweep is extended by these columns, prompts and seeds. Raises BadSettings where it holds another sweep, or cells made by
     another version of the code, unless `keep` says to keep these. `check` is given the batches of runs that are to be made, before the
     first of them; what it raises ends the sweep. `listen` is given the number of cells done, with the share of those in work, and of all.
+    Which `engine` makes the shards changes no key and no answer.
     """
     folder = SweepFolder(out)
     plan = folder.extended(plan_of(models, columns, prompts, generation, seeds, judge, first_seed))
     runs = [planned(models, column, plan.prompts, plan.generation, plan.seeds, judge, plan.first_seed) for column in plan.columns]
     wanted = dict(pair for of_column in runs for pair in of_column)
-    cells = _kept(folder, wanted, keep)
-    shards = list(_shards(runs, set(cells)))
+    kept = _kept(folder, wanted, keep)
+    shards = list(_shards(runs, set(kept)))
     check([[run for _, run in shard] for shard in shards])
     folder.begin(plan)
-    done = len(cells)
-    listen(done, len(wanted))
-    for shard in shards:
-        started, cpu, before = time.perf_counter(), time.process_time(), done
-        made = list(_made(shard, models, judge, lambda share: listen(before + share, len(wanted))))  # noqa: B023
-        folder.write(made, code_version(), time.perf_counter() - started, time.process_time() - cpu)
-        cells |= {cell.key: cell for cell in made}
-        done += len(shard)
-        logger.info("%s: %d cells", label(shard[0][1]), len(shard))
+    listen(len(kept), len(wanted))
+    engine.run(shards, ShardMaker(models, judge, out, code_version()), lambda done: listen(len(kept) + done, len(wanted)))
+    cells = _kept(folder, wanted, keep=True)
     results = [cells[key] for key in wanted]
     folder.merge(results)
     return results
@@ -105,21 +96,3 @@ def _shards(runs: Sequence[Sequence[Keyed]], finished: set[str]) -> Iterator[lis
             finished = finished | {key for key, _ in missing}
             if missing:
                 yield missing
-
-
-def _made(shard: Sequence[Keyed], models: Models, judge: RewardModel, listen: Callable[[float], None]) -> Iterator[Cell]:
-    steps: list[list[Step]] = [[] for _ in shard]
-    ends: list[Ended | None] = [None] * len(shard)
-    runs = dict(shard)
-    progress = AnswerProgress([run for _, run in shard])
-    for index, event in generate([run for _, run in shard], models, at_once=AT_ONCE):
-        listen(progress.after(index, event))
-        if isinstance(event, Step):
-            steps[index].append(event)
-        elif isinstance(event, Standardised):
-            runs[shard[index][0]] = event.run
-        elif isinstance(event, Ended):
-            ends[index] = event
-    for (key, run), steps_of_run, end in zip(runs.items(), steps, ends, strict=True):
-        assert end is not None  # every column ends
-        yield cell_of(key, run, steps_of_run, end, models, judge)

@@ -162,6 +162,11 @@ class Catalog:
             self._models[info.name] = info
             return info
 
+    def hold(self, models: "Sequence[ModelInfo]") -> None:
+        """List these models and no others."""
+        with self._lock:
+            self._models = {info.name: info for info in models}
+
     def _free_name(self, base: str) -> str:
         """`base`, with the first number that makes it unique if it is taken."""
         name, number, base = printable(base), 2, printable(base)

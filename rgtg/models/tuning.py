@@ -256,6 +256,11 @@ def choose_threads(step: Callable[[], object], weights: int, seconds: float = 0.
     return threads if min(times[threads]) < 0.9 * min(times[1]) else 1
 
 
+def fixed_threads(weights: int) -> int:
+    """Number of threads without a measurement, the same in every process: 1 below 100 million weights, then all that torch uses."""
+    return 1 if weights < ALL_THREADS_FROM else torch.get_num_threads()
+
+
 def use_threads(num_threads: int) -> None:
     """Set the number of torch threads for the calling thread; 0 leaves it.
 

@@ -262,10 +262,11 @@ class Library:
             self.notes[name] = str(tuning.quantise(weights, weights.base_model, name, lambda: sample_rewards(model)))
         else:
             tokens = tuning.LM_TOKENS if isinstance(model, BaseLM) else tuning.REWARD_TOKENS
-            if (tuned := tuning.tune_matrices(weights, tokens)).changed:
+            if self.settings.tuned and (tuned := tuning.tune_matrices(weights, tokens)).changed:
                 self.notes[name] = str(tuned)
         if isinstance(model, BaseLM):
-            self._threads[name] = tuning.choose_threads(model.one_token, tuning.num_weights(weights))
+            number = tuning.num_weights(weights)
+            self._threads[name] = tuning.choose_threads(model.one_token, number) if self.settings.tuned else tuning.fixed_threads(number)
         if note := "; ".join(filter(None, (model.loaded.remark, self.notes.get(name)))):
             self.notes[name] = note
             logger.info("%s: %s", name, note)

@@ -6,13 +6,15 @@ Finds the models and checks the limits; the answers are made in `rgtg.evaluation
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rgtg.config import GenerationConfig
+from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadSettings
+from rgtg.models.admission import admit as admission
 from rgtg.prompts import check_text
 from rgtg.records import ColumnSpec, Run
 from rgtg.system import zero_gpu
@@ -24,9 +26,16 @@ from rgtg.workbench.library import Library
 if TYPE_CHECKING:
     from rgtg.engine import Models
     from rgtg.evaluation.cells import Cell
+    from rgtg.evaluation.engines.base import Engine, Load
     from rgtg.evaluation.weight_grid import Answer, Interval, Line, Peak
+    from rgtg.models.catalog import ModelInfo
     from rgtg.rewards.base import RewardModel
 
+ENGINES = {  # key -> what it is
+    "process": "one shard after another in this process",
+    "pool": "a pool of processes of this machine",
+    "ray": "Ray Data, on one machine or a cluster",
+}
 Mix = tuple[tuple[str, float], ...]
 MAX_WEIGHTS, MAX_SEEDS, MAX_ANSWERS = 16, 32, 600  # of a grid of weights
 
@@ -117,6 +126,40 @@ class WeightSweep:
         return shlex.join([*words, *(word for text in runs for word in ("--run", text)), "--out", "weights"])
 
 
+def engine_of(key: str, workers: int = 0) -> "Callable[[Load], Engine]":
+    """What makes the engine of that key from the function by which its workers load their models. Raises BadSettings."""
+    if key not in ENGINES:
+        raise BadSettings(f"There is no engine `{key}`.", f"There are: {', '.join(ENGINES)}.", "Choose one of them.", "engine")
+    if workers < 0:
+        raise BadSettings("`--workers` has to be at least 1.", f"Found {workers}.", "Leave it out for one per processor.", "workers")
+    if key == "process":
+        from rgtg.evaluation.engines.base import InProcess
+
+        if workers > 1:
+            raise BadSettings(
+                "The engine `process` has one worker.", f"Found {workers}.", "Add `--engine pool`, or leave `--workers` out.", "workers"
+            )
+        return lambda load: InProcess()
+    if key == "pool":
+        from rgtg.evaluation.engines.pool import ProcessPool
+
+        return lambda load: ProcessPool(load, workers)
+    from rgtg.evaluation.engines import ray_data
+
+    ray_data.check_installed()
+    return lambda load: ray_data.RayData(load, workers)
+
+
+def load_anew(
+    settings: Settings, installed: "Sequence[ModelInfo]", admitted: Iterable[str], base_lm: str, reward_models: Sequence[str], judge: str
+) -> "tuple[Models, RewardModel]":
+    """The models of a sweep, loaded in a process of its own under the names that they are `installed` by; what was `admitted` is not tried anew."""
+    admission.trust(admitted)
+    library = Library(replace(settings, tuned=False))
+    library.catalog.hold(installed)
+    return library.load_models(base_lm, reward_models), library.reward_model(judge)
+
+
 class Sweeps:
     """The sweeps of one installation. `mix` gives the reward models of a column with a base LM, with their weights, by the models' names."""
 
@@ -136,6 +179,8 @@ class Sweeps:
         listen: Callable[[float, int], None] = lambda done, total: None,
         keep: bool = False,
         first_seed: int = 0,
+        engine: str = "process",
+        workers: int = 0,
     ) -> "list[Cell]":
         """Generate every column for every prompt and seed and score it with a judge; the cells are kept in the folder `out`, so that a sweep
         that was interrupted goes on, see `evaluation.sweep.run_sweep`. Raises OverBudget as `compare` does, for the missing cells."""
@@ -146,14 +191,16 @@ class Sweeps:
             check_text(prompt, f"prompt number {number}")
         lm = self.library.base_lm(base_lm).name
         full = [replace(column, reward_model=None, guides=self.mix(column, lm)) for column in columns]
-        models = self.library.load_models(lm, [*(name for column in full for name, _ in column.guides), observe])
-        judge = self.library.reward_model(observe)
+        names = tuple(dict.fromkeys([*(name for column in full for name, _ in column.guides), observe]))
+        make_engine = engine_of(engine, workers)
+        models, judge = self.library.load_models(lm, names), self.library.reward_model(observe)
+        load = partial(load_anew, self.library.settings, tuple(self.library.models()), admission.admitted(), lm, names, observe)
 
         def check(batches: Sequence[Sequence[Run]]) -> None:
             read = [[replace(run, observers=(judge.ref,)) for run in batch] for batch in batches]  # the judge reads each answer
             self.budget.check_batches(read, models, confirmed, AT_ONCE)
 
-        return run_sweep(models, full, prompts, generation, seeds, judge, out, check, listen, keep, first_seed)
+        return run_sweep(models, full, prompts, generation, seeds, judge, out, check, listen, keep, first_seed, make_engine(load))
 
     def weights(
         self,

@@ -6,7 +6,7 @@ prompts and seeds, it does. Knows nothing of files or the screen.
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -113,8 +113,12 @@ def _interpolated(settings: Sequence[dict[str, tuple[float, float, int]]], promp
 
 def frontier_figure(cells: Sequence[Cell]) -> go.Figure:
     """Judge's reward against KL, a line for each family; bars are 95 % intervals over prompts."""
+    return frontier_of(families(cells))
+
+
+def frontier_of(lines: Mapping[str, Sequence[Point]]) -> go.Figure:
+    """The figure of these families; the text of a point is the name of its setting."""
     figure = go.Figure(layout=frontier_layout("KL to the base LM with the same candidates, nats an answer", "reward (judge), above its zero"))
-    lines = families(cells)
     if not lines:
         return with_message(figure, "No setting has a KL.")
     for number, (name, points) in enumerate(lines.items()):

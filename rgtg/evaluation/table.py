@@ -111,14 +111,14 @@ def markdown(rows: Sequence[Mapping[str, Any]], speed: Mapping[str, tuple[float,
 def write_table(cells: Sequence[Cell], out: Path) -> str:
     """The summary as a Markdown table; also written to `table.md`, `table.csv` and `table.json` in `out`."""
     rows = summary(cells)
-    content = markdown(rows), _csv(rows), json.dumps(_finite(rows), indent=1, allow_nan=False) + "\n"
+    content = markdown(rows), as_csv(rows), json.dumps(_finite(rows), indent=1, allow_nan=False) + "\n"
     for name, text in zip(TABLES, content, strict=True):
         with replacing(out / name) as part:
             part.write_text(text, encoding="utf-8", newline="")
     return content[0]
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """A column for each figure and, for those with intervals, two more: `judge`, `judge_low`, `judge_high`."""
     flat = []
     for row in rows:

@@ -6,18 +6,20 @@ Knows nothing of models, files or the screen.
 import math
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
 from rgtg.config import GenerationConfig
-from rgtg.errors import BadSettings
+from rgtg.errors import BadSettings, ModelNotFound, RgtgError
 from rgtg.guidance.methods import Parameter, method
+from rgtg.guidance.mixes.expressions import parse_mix
 from rgtg.records import MINUS_INFINITY, ColumnSpec, plain_params
 from rgtg.workbench.columns.copying import Address, number_text, run_text
 
 MAX_VALUES, MAX_SETTINGS, MAX_PROMPTS, MAX_SEEDS, MAX_ANSWERS = 32, 240, 5_000, 100, 200_000
+TOP_K = "top_k"  # the generation setting that a row may vary: candidates at each step
 Value = float | int | str | bool
 
 
@@ -147,3 +149,19 @@ def generation_parameter(name: str) -> Parameter:
     """A generation setting as a parameter, for `read_values`."""
     return Parameter.of(GenerationConfig.__dataclass_fields__[name])
 
+
+def read_models(text: str, names: Collection[str], field: str = "") -> tuple[str | None, tuple[tuple[str, float], ...]]:
+    """(reward model, guides) from the name of one, or a mix such as `partial*2+length*0.5`. Raises RgtgError naming `field`."""
+    if text in names:
+        return text, ()
+
+    def check(name: str) -> None:
+        if name not in names:
+            do = "Choose another, or write a mix: partial*2+length*0.5."
+            raise ModelNotFound(f"`{name:.80}` is no reward model for this base LM.", f"Available: {', '.join(names) or 'none'}.", do)
+
+    try:
+        return None, parse_mix(text, check)
+    except RgtgError as error:
+        error.field = field
+        raise

@@ -16,6 +16,7 @@ from rgtg.errors import BadSettings
 from rgtg.guidance.methods import METHODS, method
 from rgtg.records import ColumnSpec, ModelRef, Run
 from rgtg.workbench.report.tables import latex
+from rgtg.workbench.sweeping.grid import TOP_K
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -55,7 +56,7 @@ def settings_of(plan: "Plan") -> list[Setting]:
         run = Run("", column.method, ModelRef(plan.base_lm, ""), values, guides, column.combine, generation=generation)
         numbers = [(name, float(value)) for name, value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
         kind = (column.method, guides, column.combine, tuple(pair for pair in values if not isinstance(pair[1], (int, float))))
-        found.append(Setting(label(run), column, (*numbers, ("top_k", float(generation.top_k))), kind))
+        found.append(Setting(label(run), column, (*numbers, (TOP_K, float(generation.top_k))), kind))
     return found
 
 
@@ -76,28 +77,47 @@ def maps_of(settings: Sequence[Setting]) -> list[Map]:
 
     The first parameter that varies is across, k down if it varies, else the second.
     """
-    maps, groups = [], {}
-    for setting in settings:
-        groups.setdefault(setting.kind, []).append(setting)
-    for group in groups.values():
-        varied = [name for name, _ in group[0].numbers if len({dict(one.numbers)[name] for one in group}) > 1]
+    maps = []
+    for group in _groups(settings):
+        varied = _varied(group)
         if len(varied) < 2:
             continue
-        x, y = varied[0], varied[-1] if varied[-1] == "top_k" else varied[1]
+        x, y = varied[0], varied[-1] if varied[-1] == TOP_K else varied[1]
         others = [name for name in varied if name not in (x, y)]
-        for rest in dict.fromkeys(tuple(dict(one.numbers)[name] for name in others) for one in group):
-            here = [one for one in group if tuple(dict(one.numbers)[name] for name in others) == rest]
+        for title, here in _apart(group, others).items():
             place = {(dict(one.numbers)[y], dict(one.numbers)[x]): one.name for one in here}
             xs, ys = (tuple(sorted({pair[side] for pair in place})) for side in (1, 0))
-            words = [" · ".join(str(part) for part in _title(group[0])), *(f"{name} {value:g}" for name, value in zip(others, rest, strict=True))]
-            maps.append(Map(" · ".join(words), x, y, xs, ys, tuple(tuple(place.get((row, column)) for column in xs) for row in ys)))
+            maps.append(Map(title, x, y, xs, ys, tuple(tuple(place.get((row, column)) for column in xs) for row in ys)))
     return maps
 
 
-def _title(setting: Setting) -> list[str]:
+def lines_of(settings: Sequence[Setting]) -> dict[str, str]:
+    """{setting: name of its line in the plot}: settings that differ in one number alone, the first one that varies, are a line."""
+    return {one.name: line for group in _groups(settings) for line, here in _apart(group, _varied(group)[1:]).items() for one in here}
+
+
+def _groups(settings: Sequence[Setting]) -> list[list[Setting]]:
+    """The settings that differ in numbers alone."""
+    groups: dict[tuple, list[Setting]] = {}
+    for setting in settings:
+        groups.setdefault(setting.kind, []).append(setting)
+    return list(groups.values())
+
+
+def _varied(group: Sequence[Setting]) -> list[str]:
+    """The numbers in which the settings of a group differ."""
+    return [name for name, _ in group[0].numbers if len({dict(one.numbers)[name] for one in group}) > 1]
+
+
+def _apart(group: Sequence[Setting], names: Sequence[str]) -> dict[str, list[Setting]]:
+    """A group by the values of these numbers: {"args · full · top_k 5": …}."""
     from rgtg.evaluation.frontier import family
 
-    return family(setting.name).split(" · ")
+    found: dict[str, list[Setting]] = {}
+    for one in group:
+        parts = [family(one.name), *(f"{name} {dict(one.numbers)[name]:g}" for name in names)]
+        found.setdefault(" · ".join(parts), []).append(one)
+    return found
 
 
 class SweepResults:
@@ -111,7 +131,7 @@ class SweepResults:
         self._read: dict[tuple[str, int], list[Cell]] = {}  # by the shard's name and time
         self._cells: dict[str, dict[str, Cell]] = {}  # by setting, then key
         self._rows: dict[tuple[str, int, int], dict[str, Any]] = {}
-        self._next, self._last = 0.0, ""
+        self._next = 0.0
         self.plan: Plan | None = None
         self.settings: list[Setting] = []
 
@@ -135,11 +155,10 @@ class SweepResults:
             for cell in cells:
                 self._cells.setdefault(cell.setting, {})[cell.key] = cell
 
-    def changed(self, running: bool) -> bool:
-        """Whether there is something new to show; while a sweep is `running` not more often than summarising it allows."""
+    def is_due(self, running: bool) -> bool:
+        """Whether the rows may be summarised again: while a sweep is `running` not more often than that takes little of the time."""
         with self._lock:
-            seen = self.refresh()
-            return seen != self._last and (not running or time.monotonic() >= self._next)
+            return not running or time.monotonic() >= self._next
 
     def cells(self, name: str) -> "list[Cell]":
         """Answers of a setting, in the order of prompts and seeds."""
@@ -154,7 +173,8 @@ class SweepResults:
     def rows(self) -> Rows:
         """One row for each setting that has answers, as `evaluation.table.summary` makes them, in the order of the plan."""
         with self._lock:
-            began, self._last = time.monotonic(), self.refresh()
+            began = time.monotonic()
+            self.refresh()
             rows = self._stored() or self._summarised()
             self._next = time.monotonic() + PATIENCE * (time.monotonic() - began)
             return rows
@@ -190,24 +210,33 @@ class SweepResults:
 # --- drawn and written ------------------------------------------------------------------------------------------------
 
 
-def lines_of(rows: Rows) -> "dict[str, list[Point]]":
-    """Lines of judge against KL, see `evaluation.frontier.families`."""
+def points_of(rows: Rows, settings: Sequence[Setting]) -> "dict[str, list[Point]]":
+    """Points of judge against KL by line, see `lines_of`, in the order of their KL; settings without a KL are left out."""
     from rgtg.evaluation.frontier import Point, family
 
     found: dict[str, list[Point]] = {}
+    lines = lines_of(settings)
     for row in rows:
         if row["kl"] is not None:
-            found.setdefault(family(row["setting"]), []).append(Point(row["setting"], row["kl"], row["judge"], row["positive"]))
+            line = lines.get(row["setting"]) or family(row["setting"])
+            found.setdefault(line, []).append(Point(row["setting"], row["kl"], row["judge"], row["positive"]))
     return {name: sorted(points, key=lambda point: point.kl[0]) for name, points in found.items()}
 
 
-def figure(rows: Rows) -> "go.Figure":
+def without_kl(rows: Rows) -> list[str]:
+    """Settings that no plot of KL can show."""
+    return [row["setting"] for row in rows if row["kl"] is None]
+
+
+def figure(rows: Rows, settings: Sequence[Setting]) -> "go.Figure":
     """The plot of judge against KL for a page: on its paper, as wide as there is room."""
     from rgtg.evaluation.frontier import frontier_of
 
-    drawn = frontier_of(lines_of(rows))
-    below = {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "font": {"size": 11}}
-    drawn.update_layout(width=None, height=420, paper_bgcolor="rgba(0,0,0,0)", legend=below, margin={"l": 52, "r": 12, "t": 8, "b": 8})
+    drawn = frontier_of(points_of(rows, settings))
+    below = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.13, "yanchor": "top", "font": {"size": 11}}
+    drawn.update_layout(width=None, height=420, paper_bgcolor="rgba(0,0,0,0)", legend=below, margin={"l": 48, "r": 12, "t": 6, "b": 8})
+    drawn.update_layout(xaxis={"title": {"text": "KL to the base LM, nats an answer", "standoff": 4, "font": {"size": 11}}})
+    drawn.update_layout(yaxis={"title": {"standoff": 6, "font": {"size": 11}}})
     return drawn
 
 
@@ -242,7 +271,7 @@ def as_file(results: SweepResults, form: str) -> str:
     if form == "jsonl":
         return "".join(to_json(cell) + "\n" for row in rows for cell in results.cells(row["setting"]))
     if form == "html":
-        return frontier_of(lines_of(rows)).to_html(include_plotlyjs=True)
+        return frontier_of(points_of(rows, results.settings)).to_html(include_plotlyjs=True)
     return as_csv(rows) if form == "csv" else latex(*table_words(rows))
 
 

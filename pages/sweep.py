@@ -48,13 +48,13 @@ class SweepHead(Drawn):
 
 
 class SweepTables(Drawn):
-    """The maps of two parameters and the table of the open sweep. Event `read_answers` {name, setting, order}, also for a point of the plot."""
+    """The maps of two parameters and the table of the open sweep. Event `read_answers` {name, setting, order, asked}, also for a point of the plot."""
 
     function, events_sent = "sweepTables", ("read_answers",)
 
 
 class SweepAnswers(Drawn):
-    """The answers of one setting. Event `read_answers` {name, setting, order}."""
+    """The answers of one setting. Event `read_answers` {name, setting, order, asked}."""
 
     function, events_sent = "sweepAnswers", ("read_answers",)
 
@@ -123,7 +123,7 @@ class _Page:
         saved = self.head.save_sweep(self._save(), None, [self.download, self.html], **own)
         saved.success(None, self.html, None, js=f"(file) => file && ({DOWNLOAD})(file)")
         for component in (self.tables, self.answers):
-            component.read_answers(self._answers(), None, self.answers, trigger_mode="always_last", **own)
+            component.read_answers(self._answers(), None, self.answers, trigger_mode="multiple", **own)
         self.timer.tick(self._tick(), self.sent, [self.models, *drawn], **own)
 
     # ---- before a sweep ---------------------------------------------------------------------------
@@ -233,7 +233,8 @@ class _Page:
             if not isinstance(order, str) or order not in ORDERS:
                 raise BadSettings("The answers have no such order.", f"There are: {', '.join(ORDERS)}.", "Choose one.")
             shown = [_answer(cell) for cell in results.in_order(cells, order)[:MAX_ANSWERS]]
-            value = {"name": name, "setting": setting, "order": order, "total": len(cells), "answers": shown}
+            asked = sent.get("asked") if type(sent.get("asked")) is int else 0
+            value = {"name": name, "setting": setting, "order": order, "asked": asked, "total": len(cells), "answers": shown}
             return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
         return answers
@@ -283,7 +284,10 @@ class _Page:
         log = self.sweeps.background.log(state.name) if state.can_resume else ""
         view = sweep_words(state, found.num_cells(), log) | {"forms": list(FORMS.items()) if found.num_cells() else []}
         if request is not None:
-            view |= {"about": plan_words(request.grid) + f" · base LM {request.grid.base_lm} · judged by {request.grid.judge}", "draft": request.draft}
+            view |= {
+                "about": plan_words(request.grid) + f" · base LM {request.grid.base_lm} · judged by {request.grid.judge}",
+                "draft": request.draft,
+            }
         return json.dumps(view, ensure_ascii=False, allow_nan=False)
 
     def _results(self, state: State, sent: dict[str, Any], current: dict[str, Any]) -> dict[Any, Any]:

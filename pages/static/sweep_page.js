@@ -55,7 +55,7 @@ rgtg.sweepHead = (element, props, trigger, watch, stop, resume, save) => {
     bar.firstChild.style.width = `${100 * (sweep.share ?? 0)}%`;
     rgtg.put(root,
       el("div", { class: "job-head" }, el("h2", { text: sweep.name }), el("span", { id: "sweep-state", "data-state": sweep.state, text: sweep.words }),
-        sweep.stop ? act("stop-sweep", "Stop", "End this sweep; complete shards are kept", () => trigger(stop, { name: sweep.name })) : null,
+        sweep.stop ? act("stop-sweep", "Stop", "End this sweep; complete groups of answers are kept", () => trigger(stop, { name: sweep.name })) : null,
         sweep.resume ? act("resume-sweep", sweep.keep ? "Resume with the old answers" : "Resume", "Make what is missing", () => trigger(resume, { name: sweep.name, keep: !!sweep.keep })) : null,
         sweep.draft ? el("button", { type: "button", id: "edit-sweep", title: "Fill the form with this grid, to change it and start another", text: "Use as template", onclick: () => rgtg.editSweep?.(JSON.parse(sweep.draft)) }) : null,
         downloads(sweep)),
@@ -75,7 +75,7 @@ rgtg.sweepTables = (element, props, trigger, watch, readAnswers) => {
   const root = element.querySelector(".drawn"), SYMBOLS = { beta: "β", top_k: "k", alpha: "α", mu: "μ", weight: "λ" };
   const MEASURES = { judge: ["judge, mean", (v) => signed(v)], kl: ["KL, nats", (v) => plain(v, 1)], positive: ["judged positive", percent] };
   let value = {}, measure = "judge";
-  const read = (setting) => trigger(readAnswers, { name: value.name, setting, order: document.getElementById("answers-order")?.value || "prompt" });
+  const read = (setting) => trigger(readAnswers, { name: value.name, setting, order: document.getElementById("answers-order")?.value || "prompt", asked: Date.now() });
   const symbol = (name) => SYMBOLS[name] ?? name.replaceAll("_", " ");
 
   function heat(map) {
@@ -95,7 +95,7 @@ rgtg.sweepTables = (element, props, trigger, watch, readAnswers) => {
   function draw() {
     value = JSON.parse(props.value || "{}");
     const focused = root.contains(document.activeElement) ? document.activeElement.id || document.activeElement.dataset.setting : "";
-    if (!value.table) return void rgtg.put(root, value.name ? el("p", { class: "quiet", text: "The first results come with the first complete shard." }) : "");
+    if (!value.table) return void rgtg.put(root, value.name ? el("p", { class: "quiet", text: "The first results appear with the first group of answers." }) : "");
     const [head, rows] = value.table;
     const table = el("table", { class: "figures", id: "sweep-table" },
       el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { text, scope: "col" })))),
@@ -122,23 +122,26 @@ rgtg.sweepTables = (element, props, trigger, watch, readAnswers) => {
   draw();
 };
 
-// The answers of one setting.
+// The answers of one setting; `asked` says when they were asked for.
 rgtg.sweepAnswers = (element, props, trigger, watch, readAnswers) => {
   const { el, signed, plain } = rgtg;
   const root = element.querySelector(".drawn");
+  let shown = "", newest = 0;
   function answer(one) {
     const facts = [`judge ${signed(one.judge)}`, one.kl !== null && `KL ${plain(one.kl, 1)}`, one.guide !== null && `guide ${signed(one.guide)}`, `${one.tokens} tok`, `seed ${one.seed}`, one.stop !== "eos" && "not ended"];
     return el("li", { class: "sweep-answer" }, el("div", { class: "text", dir: "auto" }, el("span", { class: "prompt", text: one.prompt }), el("span", { text: one.text })), el("div", { class: "facts", text: facts.filter(Boolean).join(" · ") }));
   }
   function draw() {
     const value = JSON.parse(props.value || "{}"), focused = root.contains(document.activeElement) ? document.activeElement.id : "";
+    if (value.asked < newest) return; // an answer to an older click that came late
+    newest = value.asked ?? 0;
     if (!value.setting) return void rgtg.put(root, el("p", { class: "quiet hint", text: "A click on a point of the plot, a setting of the table or a cell of a map shows its answers here." }));
-    const order = rgtg.field({ label: "Order of the answers", choices: props.orders }, value.order, "answers-order", (now) => trigger(readAnswers, { name: value.name, setting: value.setting, order: now }));
+    const order = rgtg.field({ label: "Order of the answers", choices: props.orders }, value.order, "answers-order", (now) => trigger(readAnswers, { name: value.name, setting: value.setting, order: now, asked: Date.now() }));
     const words = value.answers.length < value.total ? `${value.answers.length} of ${value.total.toLocaleString("en")} answers` : `${value.total} answers`;
     rgtg.put(root, el("div", { class: "list-head" }, el("h2", { text: value.setting }), el("span", { class: "quiet", text: words }), order),
       el("ol", { class: "answers", tabindex: "0", "aria-label": `Answers of ${value.setting}` }, ...value.answers.map(answer)));
     if (focused) document.getElementById(focused)?.focus();
-    if (window.innerWidth < 760) root.scrollIntoView({ block: "nearest" });
+    if (shown !== (shown = `${value.name} ${value.setting}`)) element.scrollIntoView({ block: "nearest" });
   }
   watch("value", draw);
   draw();

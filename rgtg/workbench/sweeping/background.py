@@ -118,7 +118,7 @@ class BackgroundSweeps:
 
     def start(self, name: str, grid: Grid, draft: str = "{}") -> None:
         """Start a new sweep; its folder and request are written first. Raises BadSettings where the name is taken or another sweep runs."""
-        zero_gpu.refuse("A sweep")
+        self._check_allowed()
         with self._lock:
             path = self.folder / check_name(name)
             if path.name.lower() in ({p.name.lower() for p in self.folder.iterdir()} if self.folder.is_dir() else ()):
@@ -131,7 +131,7 @@ class BackgroundSweeps:
 
     def resume(self, name: str, keep: bool = False) -> None:
         """Go on with a sweep that has ended early; `keep` the answers that another version of the code made. Raises BadSettings."""
-        zero_gpu.refuse("A sweep")
+        self._check_allowed()
         with self._lock:
             path, state = self.path(name), self.state(name)
             if state.state == RUNNING:
@@ -159,13 +159,18 @@ class BackgroundSweeps:
             if read_object(path / OUTCOME).get("state") not in (DONE, FAILED):  # it may have been faster
                 write_outcome(path, STOPPED)
 
+    def _check_allowed(self) -> None:
+        zero_gpu.refuse("A sweep")
+        if self.settings.public and not self.settings.admins:
+            raise BadSettings("Sweeps are off on a public server that has no administrators.", "", "Run rgtg on your own machine for that.")
+
     def _check_alone(self) -> None:
         if running := next((state.name for state in self.all() if state.state == RUNNING), None):
             raise BadSettings(f"The sweep `{running}` is running.", "One runs at a time.", "Wait until it ends, or stop it.")
 
     def _launch(self, path: Path, keep: bool = False) -> None:
-        for leftover in (OUTCOME, PROCESS, PROGRESS):
-            (path / leftover).unlink(missing_ok=True)
+        for leftover in (*(path / name for name in (OUTCOME, PROCESS, PROGRESS)), *path.glob(f".{PROGRESS}.*")):
+            leftover.unlink(missing_ok=True)
         online = not all(is_folder(place) for places in self._places for place in places)
         try:
             self._own[path.name] = start_apart(["rgtg.workbench.sweeping", str(path), *([KEEP] if keep else [])], path, online)

@@ -181,13 +181,11 @@ class SweepResults:
 
     def _stored(self) -> Rows:
         """The rows of `table.json`, if it is of these cells."""
-        from rgtg.evaluation.table import INTERVALS
-
         with suppress(OSError, ValueError, TypeError, KeyError):
             found = json.loads((self.path / "table.json").read_text(encoding="utf-8"))
             counts = {name: len(cells) for name, cells in self._cells.items()}
             if {row["setting"]: row["n"] for row in found} == counts and [row["setting"] for row in found] == self._names():
-                return [row | {key: tuple(row[key]) if row[key] is not None else None for key in INTERVALS} for row in found]
+                return [{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()} for row in found]
         return []
 
     def _names(self) -> list[str]:
@@ -267,7 +265,7 @@ def as_file(results: SweepResults, form: str) -> str:
 
     rows = results.rows()
     if not rows:
-        raise BadSettings("There is nothing to download yet.", "No shard is complete.", "Wait for the first answers.")
+        raise BadSettings("There is nothing to download yet.", "No group of answers is complete.", "Wait for the first ones.")
     if form == "jsonl":
         return "".join(to_json(cell) + "\n" for row in rows for cell in results.cells(row["setting"]))
     if form == "html":

@@ -48,7 +48,7 @@ class SweepHead(Drawn):
 
 
 class SweepTables(Drawn):
-    """The maps of two parameters and the table of the open sweep. Event `read_answers` {name, setting, order, asked}, also for a point of the plot."""
+    """Maps of two parameters and the table of the open sweep. Event `read_answers` {name, setting, order, asked}, also for a point of the plot."""
 
     function, events_sent = "sweepTables", ("read_answers",)
 

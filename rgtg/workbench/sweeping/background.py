@@ -19,9 +19,21 @@ from rgtg.jobs.process import Trainer, start_apart
 from rgtg.models.catalog import is_folder
 from rgtg.records import now
 from rgtg.system import zero_gpu
-from rgtg.workbench.sweeping.folder import DONE, FAILED, OUTCOME, PROCESS, PROGRESS, REQUEST, STOPPED, Request, check_name, read_object, write_outcome
+from rgtg.workbench.sweeping.folder import (
+    DONE,
+    FAILED,
+    KEEP,
+    OUTCOME,
+    PROCESS,
+    PROGRESS,
+    REQUEST,
+    STOPPED,
+    Request,
+    check_name,
+    read_object,
+    write_outcome,
+)
 from rgtg.workbench.sweeping.grid import Grid
-from rgtg.workbench.sweeping.worker import KEEP
 
 RUNNING, INTERRUPTED = "running", "interrupted"
 TERM_AFTER_S = 3.0  # from asking the process to end until it is ended

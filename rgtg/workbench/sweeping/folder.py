@@ -25,6 +25,7 @@ from rgtg.workbench.sweeping.grid import Grid
 REQUEST, PROCESS, PROGRESS, OUTCOME, LOG = "request.json", "process.json", "progress.json", "outcome.json", "log.txt"
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
 PROGRESS_EVERY = 0.5  # seconds
+KEEP = "keep"  # second argument of the process: answers of another version of the code are kept
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Row:
     def columns(self, generation: GenerationConfig) -> Iterator[ColumnSpec]:
         """Every combination of the values, the last parameter varying fastest. Raises BadSettings for one that the method refuses."""
         names = [name for name, _ in self.params]
-        for *values, top_k in product(*(values for _, values in self.params), self.top_k or (generation.top_k,)):
+        for values, top_k in product(product(*(values for _, values in self.params)), self.top_k or (generation.top_k,)):
             params = tuple(zip(names, values, strict=True))
             method(self.method).make(params)
             own = None if top_k == generation.top_k else replace(generation, top_k=top_k)

@@ -15,7 +15,6 @@ from rgtg.system.files import write_json
 from rgtg.workbench.sweeping.folder import DONE, FAILED, PROCESS, Progress, Request, write_outcome
 
 logger = logging.getLogger(__name__)
-KEEP = "keep"  # as second argument: answers of another version of the code are kept
 
 
 def main(folder: Path, keep: bool = False) -> int:

@@ -87,6 +87,7 @@ def train(person: Visitor) -> Callable[[], None]:
 def sweep(person: Visitor) -> Callable[[], None]:
     page = person.page
     page.wait_for_selector("#grid-A-method", state="attached")
+    page.wait_for_selector("#sweep-frontier .js-plotly-plot")  # until its script is there Gradio shows a box of its own
     if page.locator("#grid-editor.shut").count():
         page.locator("#new-sweep").click()
 

@@ -15,7 +15,7 @@ from pages import ids, temporary, theme
 from pages.components import Download, Drawn, PromptBox, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, warn
 from pages.signing_in import has_admins
-from pages.sweep_form import GridForm, choices, default_form, draft_of, read_form
+from pages.sweep_form import GridForm, choices, default_form, draft_of, prompt_options, read_form
 from pages.sweep_words import plan_words, sweep_line, sweep_words
 from pages.voting import DOWNLOAD
 from rgtg.errors import BadSettings, RgtgError
@@ -23,13 +23,13 @@ from rgtg.records import new_id
 from rgtg.workbench.columns.copying import address_in
 from rgtg.workbench.sweeping import results
 from rgtg.workbench.sweeping.background import RUNNING, State
+from rgtg.workbench.sweeping.folder import NO_DRAFT
 from rgtg.workbench.sweeping.results import FORMS, ORDERS
 from rgtg.workbench.workbench import Workbench
 
 TITLE = "Sweep"
 EVERY = 1.0  # seconds between two updates of a sweep
 MAX_NAME, MAX_ANSWERS = 64, 100  # answers that the panel shows
-MAX_COMMAND = 40  # prompts that a command gives one by one
 PUBLIC = "On a public server only its administrators run sweeps. Run rgtg on your own machine for that."
 FILES = {"csv": ("csv", "text/csv"), "latex": ("tex", "text/plain"), "jsonl": ("jsonl", "application/jsonl"), "html": ("html", "text/html")}
 COPY = "(text) => rgtg.copyGrid(text)"
@@ -157,8 +157,8 @@ class _Page:
         @guarded("Copying the command", self.workbench)
         def command(form: str, prompts: str) -> str:
             name, grid = read_form(form, prompts, self.workbench)
-            file = "prompts.txt" if len(grid.prompts) > MAX_COMMAND else ""
-            return grid.command(file, name or self._free_name(grid), address_in(self.workbench.library))
+            out = name or self._free_name(grid)
+            return grid.command(out, address_in(self.workbench.library), prompt_options(form, prompts, self.workbench))
 
         return command
 

@@ -97,6 +97,16 @@ def read_form(text: object, typed: object, workbench: Workbench) -> tuple[str, G
     return name, grid_of(lm, str(judge), read, texts, GenerationConfig(**config), int(seeds), int(first))
 
 
+def prompt_options(text: object, typed: object, workbench: Workbench) -> tuple[str, ...]:
+    """The options of the command line that name the prompts of the form: its file, or () where they were typed or uploaded."""
+    form = read_json(text, "form")
+    read = _read_prompts(form, typed, workbench)
+    if form["source"] == prompts.TYPED or form.get("uploaded") or len(set(read)) < len(read):
+        return ()
+    file = str(form["file"]) if form["source"] == prompts.FILE else str(PROMPTS_DIR / form["source"])
+    return ("--prompts", file.strip(), *(["--limit", str(int(form["limit"]))] if form.get("limit") else []))
+
+
 def _read_prompts(form: dict[str, Any], typed: object, workbench: Workbench) -> list[str]:
     source, limit = form.get("source"), form.get("limit")
     limit = None if limit is None else int(read_number(limit, "first", 1, MAX_PROMPTS, True, "limit"))

@@ -99,7 +99,7 @@ def test_a_grid_survives_json_with_a_threshold_without_end():
 
 def test_the_command_makes_the_same_columns_prompts_and_seeds():
     made = grid(Row("base"), Row("pargs", (("beta", (1.0, 2.5)),), (5, 10), None, (("partial", 2.0), ("length", 0.5))), seeds=3, first_seed=7)
-    words = shlex.split(made.command("", "here"))
+    words = shlex.split(made.command("here"))
     options = _parser().parse_args(words[1:])
     shared = {name: getattr(options, name) for name in ("max_new_tokens", "temperature", "top_k", "top_p")}
     assert GenerationConfig(**shared) == CONFIG and (options.seeds, options.seed, options.observe, options.base_lm) == (3, 7, "judge", "lm")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -302,6 +303,15 @@ def test_start_writes_a_folder_named_by_its_methods_and_opens_it(page, workbench
     assert draft["prompts"] == "the food" and draft["form"]["rows"][1]["params"] == {"beta": "1, 2"}
     with pytest.raises(gr.Error, match="is running"):
         page._start()(form(workbench), "the food", {})
+
+
+def test_the_command_names_the_file_of_the_prompts_or_each_that_was_typed(page, workbench, tmp_path):
+    typed = shlex.split(page._command()(form(workbench), "the food\nthe place"))
+    assert [typed[i + 1] for i, word in enumerate(typed) if word == "--prompt"] == list(PROMPTS) and typed[-2:] == ["--out", "base-pargs"]
+    (tmp_path / "p.txt").write_text("a\nb\nc\n")
+    words = page._command()(form(workbench, source="file", file=str(tmp_path / "p.txt"), limit=2, name="mine"), "")
+    assert f"--prompts {tmp_path / 'p.txt'} --limit 2 " in words and words.endswith("--out mine") and "--prompt " not in words
+    assert "--prompts" in page._command()(form(workbench, source="openings.txt"), "")
 
 
 def test_what_has_not_changed_is_not_sent_again(page, workbench):

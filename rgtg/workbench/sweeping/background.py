@@ -23,6 +23,7 @@ from rgtg.workbench.sweeping.folder import (
     DONE,
     FAILED,
     KEEP,
+    NO_DRAFT,
     OUTCOME,
     PROCESS,
     PROGRESS,
@@ -64,6 +65,7 @@ class BackgroundSweeps:
         self.settings, self.folder = settings, (settings.data_dir / "sweeps").absolute()
         self._places = tuple(map(_absolute, base_lms)), tuple(map(_absolute, reward_models))
         self._own: dict[str, Trainer] = {}
+        self._requests: dict[tuple[Path, int], Request | None] = {}  # by folder and time, as a request may hold thousands of prompts
         self._lock = threading.RLock()
 
     # --- what there is --------------------------------------------------------------------------------------------
@@ -86,7 +88,16 @@ class BackgroundSweeps:
 
     def request(self, name: str) -> Request | None:
         """What the sweep was asked to make; None for one of the command line."""
-        return Request.read(self.path(name))
+        return self._request(self.path(name))
+
+    def _request(self, path: Path) -> Request | None:
+        try:
+            key = path, (path / REQUEST).stat().st_mtime_ns
+        except OSError:
+            return None
+        if key not in self._requests:
+            self._requests[key] = Request.read(path)
+        return self._requests[key]
 
     def log(self, name: str, num_lines: int = 30) -> str:
         """Last lines that its process printed."""
@@ -105,7 +116,7 @@ class BackgroundSweeps:
         return any((path / name).is_file() for name in (REQUEST, PLAN))
 
     def _state(self, path: Path) -> State:
-        request, progress = Request.read(path), read_object(path / PROGRESS)
+        request, progress = self._request(path), read_object(path / PROGRESS)
         created_at = request.created_at if request else _time_of(path)
         found: dict[str, Any] = {"done": progress.get("done"), "total": progress.get("total") or (request.grid.num_answers if request else None)}
         process = self._process(path)
@@ -128,7 +139,7 @@ class BackgroundSweeps:
 
     # --- what can be done -----------------------------------------------------------------------------------------
 
-    def start(self, name: str, grid: Grid, draft: str = "{}") -> None:
+    def start(self, name: str, grid: Grid, draft: str = NO_DRAFT) -> None:
         """Start a new sweep; its folder and request are written first. Raises BadSettings where the name is taken or another sweep runs."""
         self._check_allowed()
         with self._lock:
@@ -148,7 +159,7 @@ class BackgroundSweeps:
             path, state = self.path(name), self.state(name)
             if state.state == RUNNING:
                 return
-            if Request.read(path) is None:
+            if self._request(path) is None:
                 do = f"Go on in a terminal: rgtg sweep --out {path}"
                 raise BadSettings(f"`{name}` was not started on this page.", "It has no request.json.", do)
             self._check_alone()

@@ -25,6 +25,7 @@ from rgtg.workbench.sweeping.grid import Grid
 REQUEST, PROCESS, PROGRESS, OUTCOME, LOG = "request.json", "process.json", "progress.json", "outcome.json", "log.txt"
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
 PROGRESS_EVERY = 0.5  # seconds
+NO_DRAFT = "{}"
 KEEP = "keep"  # second argument of the process: answers of another version of the code are kept
 
 
@@ -39,7 +40,7 @@ class Request:
     reward_dtype: str = ""
     base_lms: tuple[str, ...] = ()  # as the app was started with
     reward_models: tuple[str, ...] = ()
-    draft: str = "{}"
+    draft: str = NO_DRAFT
 
     def write(self, folder: Path) -> None:
         with replacing(folder / REQUEST) as part:

@@ -73,10 +73,10 @@ class Grid:
         ]
         return stored | {"columns": columns}
 
-    def command(self, prompts_file: str, out: str, address: Address = str) -> str:
-        """The command that makes the same answers; `prompts_file` names the file of the prompts, "" gives each as an option."""
+    def command(self, out: str, address: Address = str, prompts: Sequence[str] = ()) -> str:
+        """The command that makes the same answers; `prompts` are the options that name them, () names each."""
         words = ["rgtg", "sweep", "--base-lm", address(self.base_lm), "--observe", address(self.judge)]
-        words += ["--prompts", prompts_file] if prompts_file else [word for text in self.prompts for word in ("--prompt", text)]
+        words += prompts or [word for text in self.prompts for word in ("--prompt", text)]
         words += ["--seeds", str(self.num_seeds), "--seed", str(self.first_seed)]
         for name, value in asdict(self.generation).items():
             words += ["--" + name.replace("_", "-"), number_text(value)]

@@ -131,20 +131,27 @@ class SweepResults:
         self._read: dict[tuple[str, int], list[Cell]] = {}  # by the shard's name and time
         self._cells: dict[str, dict[str, Cell]] = {}  # by setting, then key
         self._rows: dict[tuple[str, int, int], dict[str, Any]] = {}
-        self._next = 0.0
+        self._next, self._plan_at = 0.0, -1
         self.plan: Plan | None = None
         self.settings: list[Setting] = []
 
     def refresh(self) -> str:
         """Read what is new, and return what identifies the results now: it changes with them."""
         with self._lock:
-            plan = self._folder.plan
-            if plan != self.plan:
-                self.plan, self.settings = plan, settings_of(plan) if plan else []
+            self._read_plan()
             shards = [(path, (path.name, path.stat().st_mtime_ns)) for path in self._folder.shards()]
             if new := [(path, key) for path, key in shards if key not in self._read]:
                 self._take(new)
             return f"{len(shards)} {len(self.settings)} {max((key[1] for _, key in shards), default=0)}"
+
+    def _read_plan(self) -> None:
+        try:
+            at = (self.path / "sweep.json").stat().st_mtime_ns
+        except OSError:
+            at = 0
+        if at != self._plan_at:
+            self.plan, self._plan_at = self._folder.plan, at
+            self.settings = settings_of(self.plan) if self.plan else []
 
     def _take(self, shards: Iterable[tuple[Path, tuple[str, int]]]) -> None:
         from rgtg.evaluation.shards import read_shard

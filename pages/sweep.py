@@ -284,10 +284,9 @@ class _Page:
         log = self.sweeps.background.log(state.name) if state.can_resume else ""
         view = sweep_words(state, found.num_cells(), log) | {"forms": list(FORMS.items()) if found.num_cells() else []}
         if request is not None:
-            view |= {
-                "about": plan_words(request.grid) + f" · base LM {request.grid.base_lm} · judged by {request.grid.judge}",
-                "draft": request.draft,
-            }
+            grid, draft = request.grid, request.draft
+            about = f"{plan_words(grid)} · base LM {grid.base_lm} · judged by {grid.judge}"
+            view |= {"about": about, "draft": draft if draft != NO_DRAFT else ""}
         return json.dumps(view, ensure_ascii=False, allow_nan=False)
 
     def _results(self, state: State, sent: dict[str, Any], current: dict[str, Any]) -> dict[Any, Any]:

@@ -298,12 +298,13 @@ class _Page:
                 return {}
             rows = found.rows()
         except RgtgError as error:  # a damaged shard
-            warn(str(error))
             current["results"] = f"{state.name} damaged"
+            if sent.get("results") != current["results"]:
+                warn(str(error))
             return {self.drawn_box: gr.update(visible=False), self.tables: "{}"}
         current["results"] = seen
         if not rows:
-            return {self.drawn_box: gr.update(visible=False), self.tables: json.dumps({"name": state.name})}
+            return {self.drawn_box: gr.update(visible=False), self.tables: json.dumps({"name": state.name} if state.state == RUNNING else {})}
         maps = [results.map_value(one, rows) for one in results.maps_of(found.settings)]
         absent = results.without_kl(rows)
         note = f"Without a KL, in the table alone: {', '.join(absent)}." if absent else ""

@@ -23,9 +23,8 @@ def plan_words(grid: Grid, seconds: float | None = None) -> str:
 def sweep_line(state: State) -> dict[str, Any]:
     """A line in the list of sweeps."""
     words = STATES[state.state]
-    if state.total:
-        done = int(state.done or 0)
-        words = count(state.total, "answer") if state.state == DONE else f"{words} · {done:,} of {state.total:,}"
+    if state.total and state.state in (RUNNING, DONE):
+        words = count(state.total, "answer") if state.state == DONE else f"{words} · {int(state.done or 0):,} of {state.total:,}"
     return {"name": state.name, "state": state.state, "words": words, "created_at": state.created_at}
 
 

@@ -16,8 +16,8 @@ from sweep_records import PLAN, PROMPTS, cell, cells_of, finished
 
 import app
 from pages import sweep
-from pages.sweep_form import default_form, read_form
-from pages.sweep_words import KEEP_THEM, plan_words, sweep_words
+from pages.sweep_form import choices, default_form, read_form
+from pages.sweep_words import KEEP_THEM, plan_words, sweep_line, sweep_words
 from rgtg.config import GenerationConfig, Settings
 from rgtg.errors import BadSettings, RgtgError
 from rgtg.evaluation.table import summary, write_table
@@ -233,6 +233,25 @@ def test_a_failure_keeps_its_words_and_a_sweep_of_the_command_line_is_listed_but
     assert view["error"] == f"It is wrong. Found this. {KEEP_THEM}" and view["keep"] and view["resume"]
     with pytest.raises(BadSettings, match="`terminal` was not started on this page"):
         sweeps.resume("terminal")
+
+
+def test_a_sweep_whose_process_is_gone_says_so_and_what_to_do(tmp_path, launched):
+    sweeps = BackgroundSweeps(Settings(data_dir=tmp_path))
+    sweeps.start("mine", GRID)
+    (state,) = BackgroundSweeps(Settings(data_dir=tmp_path)).all()
+    view = sweep_words(state, 1)
+    assert (view["words"], view["error"]) == ("interrupted · 1 of 2 answers kept", "The process of the sweep is gone. Resume makes what is missing.")
+    assert sweep_line(state)["words"] == "interrupted" and "stop" not in view
+
+
+def test_a_page_without_models_still_opens(tmp_path, monkeypatch):
+    monkeypatch.setattr("rgtg.workbench.library.STARTER_DIR", tmp_path / "none")
+    bench = Workbench(Settings(data_dir=tmp_path, device="cpu"))
+    form = default_form(bench)
+    assert (form["base_lm"], form["judge"], [row["method"] for row in form["rows"]]) == ("", "", ["base"]) and choices(bench)["lms"] == []
+    with pytest.raises(BadSettings, match="That base LM is not installed"):
+        read_form(json.dumps(form), "", bench)
+    bench.close()
 
 
 def test_a_running_sweep_says_how_far_it_is():

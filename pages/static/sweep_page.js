@@ -3,7 +3,7 @@ rgtg.sweepList = (element, props, trigger, watch, openSweep) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
   const editor = () => document.getElementById("grid-editor");
-  let shut = false;
+  let shut = false, open = "";
   function toggle() {
     const closed = editor()?.classList.toggle("shut");
     document.getElementById("new-sweep")?.setAttribute("aria-expanded", String(!closed));
@@ -15,6 +15,12 @@ rgtg.sweepList = (element, props, trigger, watch, openSweep) => {
   function draw() {
     const list = JSON.parse(props.value || "{}"), focus = root.contains(document.activeElement) ? document.activeElement.dataset.name : null;
     if (!list.sweeps) return;
+    if (list.open && open && list.open !== open) { // who reloads finds it again
+      const address = new URL(location.href);
+      address.searchParams.set("sweep", list.open);
+      history.replaceState(null, "", address);
+    }
+    open = list.open;
     if (!shut && list.sweeps.length) editor()?.classList.add("shut"); // who comes to look at results begins with them
     shut = true;
     const rows = list.sweeps.map((one) => el("button", { type: "button", class: "job", "data-name": one.name, "data-state": one.state, "aria-pressed": String(one.name === list.open), onclick: () => trigger(openSweep, { name: one.name }) },

@@ -128,7 +128,8 @@ class BackgroundSweeps:
         if request is None:
             return State(path.name, DONE if (path / RESULTS).is_file() else INTERRUPTED, created_at, **found)
         why = process.died_of() if process is not None else ""
-        return State(path.name, INTERRUPTED, created_at, **found, error=("The process of the sweep is gone.", why and f"It ended with {why}.", ""))
+        gone = ("The process of the sweep is gone.", why and f"It ended with {why}.", "Resume makes what is missing.")
+        return State(path.name, INTERRUPTED, created_at, **found, error=gone)
 
     def _process(self, path: Path) -> Trainer | None:
         if path.name in self._own:

@@ -52,6 +52,7 @@ GLOSSARY = (
     ("Role", "What a second language model is to a method: its expert, its reference. Where none is named, the model in the picker stands in."),
     ("Score", "What a method selects a token by, such as log p + β·r."),
     ("Surprisal", "−log p of a token, in nats: the larger, the less the base LM expected it."),
+    ("Sweep", "Every setting of a grid of methods and parameters on many prompts, judged: a table with intervals, and judge against KL."),
     ("Temperature", "Divides the score before sampling. 0 always selects the highest score; larger values make selection more random."),
     ("Top k, top p", "Limits of the candidates: their number, and the probability that they reach together."),
 )

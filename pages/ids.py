@@ -32,6 +32,23 @@ ANNOTATE = "annotate"  # #say-1 … #say-4, #say-tie, -all_bad, -skip, -undo, -b
 PAIR_FEED = "pair-feed"  # nothing to be seen
 TASK_FORM = "task-form"  # #task-title, -prompts, -line-up, …, #task-start, #task-list
 
+# Sweep
+GRID_EDITOR = "grid-editor"
+GRID_FORM = "grid-form"  # #grid-source, -file, -limit, -base_lm, -judge, -seeds, -name, -add-row, -command; #grid-A-method, -<parameter>, …
+GRID_PROMPTS = "grid-prompts"
+GRID_START = "grid-start"
+GRID_PLAN = "grid-plan"  # how many answers, and how long
+SWEEP_LIST = "sweep-list"  # #new-sweep, buttons .job with data-name and data-state
+SWEEP_OPEN = "sweep-open"
+SWEEP_HEAD = "sweep-head"  # #sweep-state, #stop-sweep, #resume-sweep, #edit-sweep, #sweep-form, #save-sweep, #sweep-error
+SWEEP_FRONTIER = "sweep-frontier"
+SWEEP_ANSWERS = "sweep-answers"  # #answers-order, .sweep-answer
+SWEEP_TABLES = "sweep-tables"  # #sweep-table, #heat-measure, .heat
+SWEEP_STATUS = "sweep-status"
+SWEEP_FILE = "sweep-file"  # nothing to be seen
+SWEEP_HTML = "sweep-html"
+SWEEP_COMMAND = "sweep-command-text"
+
 # Train
 TRAIN_FORM = "train-form"  # #train-source, -path, -file, -upload, -start-model, -name, -more, and #train-<option>
 TRAIN_START = "train-start"

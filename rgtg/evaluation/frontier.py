@@ -170,8 +170,12 @@ def _interpolated(points: Sequence[tuple[float, float]], kl: float) -> float:
 
 def frontier_figure(cells: Sequence[Cell], together: bool = False) -> go.Figure:
     """Judge's reward against KL, a line for each family; bars are 95 % intervals over prompts, and over trainings where these are `together`."""
+    return frontier_of(families(cells, together))
+
+
+def frontier_of(lines: Mapping[str, Sequence[Point]]) -> go.Figure:
+    """The figure of these families; the text of a point is the name of its setting."""
     figure = go.Figure(layout=frontier_layout("KL to the base LM with the same candidates, nats an answer", "reward (judge), above its zero"))
-    lines = families(cells, together)
     if not lines:
         return with_message(figure, "No setting has a KL.")
     for number, (name, points) in enumerate(lines.items()):

@@ -128,11 +128,15 @@ class SweepFolder:
             with replacing(self.path / PLAN) as part:
                 part.write_text(json.dumps(json.loads(to_json(plan)), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
+    def shards(self) -> list[Path]:
+        """The files of the shards, by name."""
+        return sorted((self.path / SHARDS).glob("*.jsonl"))
+
     def cells(self) -> dict[str, tuple[Cell, str]]:
         """Cells of all shards by key, each with the version of the code that made it; of equal ones that of the first shard by name."""
         found: dict[str, tuple[Cell, str]] = {}
-        for path in sorted((self.path / SHARDS).glob("*.jsonl")):
-            head, cells = _read(path)
+        for path in self.shards():
+            head, cells = read_shard(path)
             for cell in cells:
                 found.setdefault(cell.key, (cell, head.code))
         return found
@@ -160,8 +164,8 @@ class SweepFolder:
     def speed(self) -> dict[str, tuple[float, float]]:
         """Tokens of answers per second, and per second of the processor, by setting: of many answers at once. NaN where it is not known."""
         totals: dict[str, list[float]] = {}
-        for path in sorted((self.path / SHARDS).glob("*.jsonl")):
-            head, cells = _read(path)
+        for path in self.shards():
+            head, cells = read_shard(path)
             total = totals.setdefault(cells[0].setting if cells else "", [0.0, 0.0, 0.0])
             for i, value in enumerate((sum(len(cell.token_ids) for cell in cells), head.seconds, head.cpu_seconds)):
                 total[i] += value
@@ -175,7 +179,7 @@ def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1]  # not splitlines: a text may hold U+2028
 
 
-def _read(path: Path) -> tuple[Head, list[Cell]]:
+def read_shard(path: Path) -> tuple[Head, list[Cell]]:
     """Head and cells of a shard. Raises BadData where it is damaged, which a crash cannot have done."""
     with door(f"{path} is damaged.", "Delete it; its answers are made again.", BadData):
         first, *lines = _lines(path) or [b""]

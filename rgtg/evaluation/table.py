@@ -133,7 +133,7 @@ def write_table(cells: Sequence[Cell], out: Path, together: bool = False) -> str
     """The summary as a Markdown table; also written to `table.md`, `table.csv` and `table.json` in `out`, to `table-over-seeds.md` and so on
     where trainings are `together`."""
     rows = summary(cells, together)
-    content = markdown(rows), _csv(rows), json.dumps(_finite(rows), indent=1, allow_nan=False) + "\n"
+    content = markdown(rows), as_csv(rows), json.dumps(_finite(rows), indent=1, allow_nan=False) + "\n"
     for name, text in zip(TABLES, content, strict=True):
         file = out / name
         with replacing(file.with_stem(file.stem + OVER_SEEDS) if together else file) as part:
@@ -141,7 +141,7 @@ def write_table(cells: Sequence[Cell], out: Path, together: bool = False) -> str
     return content[0]
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """A column for each figure and, for those with intervals, two more: `judge`, `judge_low`, `judge_high`."""
     flat = []
     for row in rows:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,16 @@ class Trainer:
 
 
 def launch(folder: Path, attempt: int, online: bool = False) -> Trainer:
-    """Start `python -m rgtg.jobs FOLDER ATTEMPT` in a session of its own: Ctrl+C in the terminal of the app does not reach it.
+    """Start `python -m rgtg.jobs FOLDER ATTEMPT`, see `start_apart`."""
+    return start_apart(["rgtg.jobs", str(folder), str(attempt)], folder, online)
+
+
+def start_apart(module: Sequence[str], folder: Path, online: bool = False) -> Trainer:
+    """Start `python -m` with this module and its arguments in a session of its own: Ctrl+C in the terminal of the app does not reach it.
 
     It lives on when the app dies. What it prints goes to `log.txt` in the folder. OSError where it cannot be started.
     """
-    command = [sys.executable, "-m", "rgtg.jobs", str(folder), str(attempt)]
+    command = [sys.executable, "-m", *module]
     apart: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}

@@ -37,7 +37,7 @@ class Library:
     """Lists models, loads them one at a time, and keeps them in memory."""
 
     def __init__(self, settings: Settings, base_lms: Sequence[str] = (), reward_models: Sequence[str] = ()):
-        self.settings = settings
+        self.settings, self.given = settings, (tuple(base_lms), tuple(reward_models))
         added = None if settings.public else settings.added_models  # a public server has those of its settings
         self.catalog = Catalog([STARTER_DIR, settings.models_dir], base_lms, reward_models, added)
         self.made = MadeRewards(settings.rewards_dir, self.catalog, settings.public)

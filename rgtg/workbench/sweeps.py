@@ -6,9 +6,10 @@ Finds the models and checks the limits; the answers are made in `rgtg.evaluation
 import shlex
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.copying import number_text, run_text
 from rgtg.workbench.library import Library
+from rgtg.workbench.sweeping.background import BackgroundSweeps
+from rgtg.workbench.sweeping.estimate import Estimator
+from rgtg.workbench.sweeping.results import MAX_OPEN, SweepResults
 
 if TYPE_CHECKING:
     from rgtg.engine import Models
@@ -165,6 +169,24 @@ class Sweeps:
 
     def __init__(self, library: Library, budget: Budget, mix: Callable[[ColumnSpec, str], Mix]):
         self.library, self.budget, self.mix = library, budget, mix
+        self.estimator = Estimator(library, budget, mix)
+        self._open: OrderedDict[Path, SweepResults] = OrderedDict()
+        self._open_lock = threading.Lock()
+
+    @cached_property
+    def background(self) -> BackgroundSweeps:
+        """The sweeps in processes of their own, below `sweeps/` of the data directory."""
+        return BackgroundSweeps(self.library.settings, *self.library.given)
+
+    def results(self, name: str) -> SweepResults:
+        """The results so far of a sweep in the background; those of the last few are kept in memory. Raises BadSettings."""
+        path = self.background.path(name)
+        with self._open_lock:
+            found = self._open.pop(path, None) or SweepResults(path)
+            self._open[path] = found
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+            return found
 
     def run(
         self,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from browser_app import Visitor
 from store_records import make_comparison, make_vote
+from sweep_records import finished
 
 import app
 from rgtg.guidance.methods import METHODS
@@ -26,6 +27,7 @@ def axe() -> str:
 def voted_on(workbench) -> None:
     """For the pages that show what was stored."""
     workbench.store.add_comparison(make_comparison("axe", "AB"), make_vote("axe-vote", "axe", "B", "AB"))
+    finished(workbench.sweeps.background.folder / "axe")
 
 
 def compare(person: Visitor) -> Callable[[], None]:
@@ -82,6 +84,28 @@ def train(person: Visitor) -> Callable[[], None]:
     return use
 
 
+def sweep(person: Visitor) -> Callable[[], None]:
+    page = person.page
+    page.wait_for_selector("#grid-A-method", state="attached")
+    page.wait_for_selector("#sweep-frontier .js-plotly-plot")  # until its script is there Gradio shows a box of its own
+    if page.locator("#grid-editor.shut").count():
+        page.locator("#new-sweep").click()
+
+    def use() -> None:
+        page.locator("#grid-source").select_option("typed")
+        page.locator("#grid-prompts textarea").fill("the food was")
+        page.locator("#grid-more-B summary").click()
+        page.locator("#grid-B-beta").fill("1, x")
+        page.locator("#grid-start").click()
+        page.wait_for_selector(".error-note")
+        page.locator("#sweep-list .job").first.click()
+        page.wait_for_selector("#sweep-table")
+        page.locator(".heat").first.click()
+        page.wait_for_selector(".sweep-answer")
+
+    return use
+
+
 def models(person: Visitor) -> Callable[[], None]:
     page = person.page
     page.wait_for_selector("#model-list .model")
@@ -117,7 +141,7 @@ def results(person: Visitor) -> None:
     person.page.wait_for_selector("#results .nobody, #against-people .disagreement, #against-people .quiet")
 
 
-PREPARED = {page.__name__: page for page in (compare, annotate, train, models, results, data, help)}
+PREPARED = {page.__name__: page for page in (compare, annotate, sweep, train, models, results, data, help)}
 
 
 def test_every_page_is_here():

@@ -43,7 +43,7 @@ def table(results: Results, format: str, part: str = "board", with_texts: bool =
         return json.dumps(as_json(results), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     if format == "csv":
         return _csv(_plain_rows(results, part))
-    return _latex(*_cells(results, part)) if format == "latex" else _markdown_of_all(results)
+    return latex(*_cells(results, part)) if format == "latex" else _markdown_of_all(results)
 
 
 def board_cells(results: Results) -> tuple[Sequence[str], Cells]:
@@ -145,7 +145,9 @@ def _safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value[:1] else value
 
 
-def _latex(head: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
+def latex(head: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
+    """A table for the package booktabs; what LaTeX would take for a command is escaped."""
+
     def escaped(text: str) -> str:
         return "".join(SPECIAL.get(c, c if c.isprintable() else " ") for c in text)
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from test_train_cli import QUICK, ROOT, here  # noqa: F401
+from tiny_models import save_tiny
 
 from rgtg.cli.main import main
-from rgtg.cli.train_table import PLAN, parse_training
+from rgtg.cli.train_table import PLAN, _content, parse_training
 from rgtg.errors import BadSettings
 from rgtg.evaluation.trainings import over_trainings, training_markdown, training_rows
 from rgtg.records import ModelCard
@@ -92,11 +94,32 @@ def test_other_pairs_or_settings_in_the_same_folder_are_refused(here, capsys):  
         (command(here, "--train", "full", pairs="other.jsonl"), 'holds other trainings.", "found": "Its pairs is '),
         (command(here, "--train", "full", "--max-steps", "5"), 'was trained with other settings.", "found": "Found max_steps 4, not 5'),
         (command(here, "--train", "full", "--ensemble", "2"), "`--seeds N` says how many"),
+        (command(here, "--train", "full", "--objective", "vocabulary"), "Add `--train vocabulary`."),
+        (command(here, "--train", "partial", "--stride", "2"), "Write, for example, `--train partial:stride=2`."),
+        (command(here), "`--seeds` is of a table of trainings."),
         (["train", "--from-votes", "--base", "b", "--out", str(here / "table"), "--train", "full"], "made from a file"),
     ):
         capsys.readouterr()
         assert main(arguments) == 2 and words in capsys.readouterr().err
     assert list(read_json(here / "table" / PLAN)["members"]) == ["full-0"]
+    assert main(command(here, "--train", "full", "--seeds", "1", "--logging-steps", "1", "--save-steps", "3")) == 0, (
+        "how often it reports is no matter"
+    )
+    shutil.rmtree(here / "tiny")
+    save_tiny(here / "tiny", seed=1)
+    assert main(command(here, "--train", "full", "--seeds", "2")) == 2 and "Its base_revision is " in capsys.readouterr().err
+
+
+def test_pairs_in_a_folder_are_known_by_their_content_and_several_processes_are_refused(here, capsys, monkeypatch):  # noqa: F811
+    (here / "folder").mkdir()
+    shutil.copy(here / "pairs.jsonl", here / "folder" / "train.jsonl")
+    before = _content(here / "folder")
+    assert len(before) == 64 and _content(here / "nowhere") == "" and _content(here / "pairs.jsonl") == _content(here / "folder" / "train.jsonl")
+    (here / "folder" / "train.jsonl").write_text("{}")
+    assert _content(here / "folder") != before
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(command(here, *TABLE)) == 2 and "Leave `torchrun` out" in capsys.readouterr().err
+    assert not (here / "table").exists()
 
 
 @pytest.mark.slow

@@ -67,12 +67,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--objective", default=DEFAULT.key, help=f"{objective_help()} ({DEFAULT.key})")
     for f in shared_fields():
         _add_flag(parser, f, f.metadata["help"])
-    for by_objective in _options_by_name().values():
+    for by_objective in options_by_name().values():
         f = next(iter(by_objective.values()))
         _add_flag(parser, f, f"{f.metadata['help']}; of {', '.join(by_objective)}")
-    current = {f.name for f in shared_fields()} | _options_by_name().keys()
+    current = {f.name for f in shared_fields()} | options_by_name().keys()
     for old in (old for old, new in NEW_NAMES.items() if new in current):
-        parser.add_argument(_flag(old), _flag(f"no_{old}"), dest=old, action=_Renamed, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        parser.add_argument(
+            flag_of(old), flag_of(f"no_{old}"), dest=old, action=_Renamed, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
 
 
 class _Renamed(argparse.Action):
@@ -80,15 +82,15 @@ class _Renamed(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
         negation = "no_" if (option_string or "").startswith("--no-") else ""
-        refuse_old_name(self.dest, lambda name: _flag(negation + name))
+        refuse_old_name(self.dest, lambda name: flag_of(negation + name))
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
     """ "max_steps" -> "--max-steps"."""
     return "--" + name.replace("_", "-")
 
 
-def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
+def options_by_name() -> dict[str, dict[str, Field[Any]]]:
     """The objectives that have an option: {"margin": {"partial": field, "full": field, …}, …}."""
     by_name: dict[str, dict[str, Field[Any]]] = {}
     for key, kind in OBJECTIVES.items():
@@ -99,7 +101,7 @@ def _options_by_name() -> dict[str, dict[str, Field[Any]]]:
 
 def _add_flag(parser: argparse.ArgumentParser, f: Field[Any], about: str) -> None:
     """Add a flag without a default, so that a flag that was given can be told from one that was not."""
-    flag, help = _flag(f.name), f"{about} ({f.default})".replace("%", "%%")
+    flag, help = flag_of(f.name), f"{about} ({f.default})".replace("%", "%%")
     if isinstance(f.default, bool):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
     else:
@@ -115,7 +117,7 @@ def shared_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def config_of(options: argparse.Namespace) -> TrainingConfig:
     """The settings from the flags that were given. Raises BadSettings."""
-    names = ["objective", *(f.name for f in shared_fields()), *_options_by_name()]
+    names = ["objective", *(f.name for f in shared_fields()), *options_by_name()]
     return TrainingConfig.of({name: getattr(options, name) for name in names if hasattr(options, name)})
 
 

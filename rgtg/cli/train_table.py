@@ -10,28 +10,27 @@ Knows nothing of losses or models.
 import argparse
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rgtg.cli import terminal
-from rgtg.cli.train import Member, settings_of, shared_options, show_news, train
+from rgtg.cli.train import Member, flag_of, options_by_name, settings_of, shared_options, show_news, train
 from rgtg.config import Settings
 from rgtg.errors import BadSettings, ModelRefused, door
 from rgtg.guidance.mixes.expressions import settings_in
 from rgtg.models.admission import admit as admission
+from rgtg.models.artifacts import revision_of
 from rgtg.records import ModelCard
 from rgtg.system.files import make_folder, write_json
 from rgtg.system.processes import Pool, num_processors
 from rgtg.system.serialization import read_json
 from rgtg.training.config import TrainingConfig, shared_fields
-from rgtg.training.objectives import objective_of
-
-if TYPE_CHECKING:
-    pass
+from rgtg.training.objectives import DEFAULT, objective_of
 
 PLAN = "trainings.json"
 YES_AND_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -73,7 +72,12 @@ def members_of(options: argparse.Namespace) -> dict[str, list[Member]]:
 
 def train_one_or_table(options: argparse.Namespace) -> None:
     """The command `rgtg train`."""
-    return train_table(options) if options.train else train(options)
+    if options.train:
+        return train_table(options)
+    usual = {"seeds": 1, "engine": "process", "workers": 0}
+    if given := [name for name, value in usual.items() if getattr(options, name) != value]:
+        raise BadSettings(f"`{flag_of(given[0])}` is of a table of trainings.", "There is no --train.", "Leave it out, or give --train OBJECTIVE.")
+    return train(options)
 
 
 def train_table(options: argparse.Namespace) -> None:
@@ -105,13 +109,32 @@ def _check(options: argparse.Namespace) -> None:
         raise BadSettings("A table of trainings is made from a file.", "Found --from-votes.", do)
     if options.ensemble != 1 or options.name or options.seeds < 1:
         raise BadSettings("With --train, `--seeds N` says how many models of each kind.", "", "Leave out --ensemble and --name; N is at least 1.")
+    if options.objective != DEFAULT.key:
+        raise BadSettings("Objectives are given by --train.", f"Found --objective {options.objective}.", f"Add `--train {options.objective}`.")
+    if own := [name for name in options_by_name() if hasattr(options, name)]:
+        do = f"Write, for example, `--train {options.train[0].partition(':')[0]}:{own[0]}={getattr(options, own[0])}`."
+        raise BadSettings(f"`{flag_of(own[0])}` is an option of an objective.", "Found it beside --train.", do)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        do = "Leave `torchrun` out, and add `--engine pool --workers N`."
+        raise BadSettings("A table of trainings is made by one command.", "Found several processes (WORLD_SIZE).", do)
 
 
 def _plan(pairs: str, settings: Mapping[str, Any], members: Sequence[Member]) -> dict[str, Any]:
-    """What the folder is: the hash of the pairs (or the id of a Hub data set), where training starts, and the settings of each training."""
-    path = Path(pairs)
-    data = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else pairs
-    return {"pairs": data, **settings, "members": {member.name: member.config.flat() for member in members}}
+    """What the folder is: hashes of the pairs and of the model that trainings start from (ids of what is on the Hub), and the settings of each
+    training that decide its weights."""
+    base, trainings = Path(settings["base"]), {member.name: replace(member.config, logging_steps=1, save_steps=0).flat() for member in members}
+    revision = {"base_revision": revision_of(base)} if base.is_dir() else {}
+    return {"pairs": _content(Path(pairs)) or pairs, **settings, **revision, "members": trainings}
+
+
+def _content(path: Path) -> str:
+    """SHA-256 of a file, or of the files in a folder; "" where there is none."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+    hashes = []
+    for file in files:
+        with file.open("rb") as opened:
+            hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    return hashes[0] if path.is_file() else hashlib.sha256("".join(hashes).encode()).hexdigest() if files else ""
 
 
 def _keep_plan(path: Path, plan: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from rgtg.errors import BadSettings
 from rgtg.guidance.methods import METHODS, method
 from rgtg.records import ColumnSpec, ModelRef, Run
-from rgtg.workbench.report.tables import latex
 from rgtg.workbench.sweeping.grid import TOP_K
 
 if TYPE_CHECKING:
@@ -269,6 +268,7 @@ def as_file(results: SweepResults, form: str) -> str:
     from rgtg.evaluation.frontier import frontier_of
     from rgtg.evaluation.table import as_csv
     from rgtg.system.serialization import to_json
+    from rgtg.workbench.report.tables import latex
 
     rows = results.rows()
     if not rows:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from rgtg.cli.main import main
-from rgtg.cli.rounds import training_of
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
 from rgtg.evaluation.cells import Cell
@@ -104,15 +103,6 @@ def test_a_plan_that_cannot_be_carried_out_is_refused(changes, words):
     with pytest.raises(BadSettings, match=words):
         plan(**changes)
     assert plan(numbers=RoundsConfig(samples=1), training=TrainingConfig(objective=OBJECTIVES["soft-value"]())).numbers.samples == 1
-
-
-def test_a_training_is_written_as_its_objective_with_options():
-    assert training_of("") == TrainingConfig()
-    config = training_of("soft-value:temperature=0.5,max_steps=3,bf16=false")
-    assert (config.objective.options["temperature"], config.max_steps, config.bf16) == (0.5, 3, False)
-    for text, words in (("partial:max_steps=many", "whole number"), ("partial:bf16=2", "cannot be read"), ("full:stride=2", "no option `stride`")):
-        with pytest.raises(BadSettings, match=words):
-            training_of(text)
 
 
 def cell(prompt: str, judge: float, guide: float | None) -> Cell:

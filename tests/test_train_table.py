@@ -15,12 +15,12 @@ from test_train_cli import QUICK, ROOT, here  # noqa: F401
 from tiny_models import save_tiny
 
 from rgtg.cli.main import main
-from rgtg.cli.train_table import PLAN, _content, parse_training
+from rgtg.cli.train_table import PLAN, _content, named_training
 from rgtg.errors import BadSettings
 from rgtg.evaluation.trainings import over_trainings, training_markdown, training_rows
 from rgtg.records import ModelCard
 from rgtg.system.serialization import read_json
-from rgtg.training.config import TrainingConfig
+from rgtg.training.config import TrainingConfig, parse_training
 from rgtg.training.objectives import Full, Partial
 
 TABLE = ["--train", "partial:stride=2", "--train", "full"]
@@ -35,19 +35,29 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_training_is_written_like_a_run():
-    assert parse_training("partial") == ("partial", TrainingConfig(objective=Partial()))
-    name, config = parse_training("partial:stride=2,lora=true,max_steps=7", {"batch_size": 4, "max_steps": 9})
-    assert name == "partial-stride-2-lora-true-max_steps-7"
+    assert parse_training("partial") == parse_training("") == TrainingConfig(objective=Partial())
+    config = parse_training("partial:stride=2,lora=true,max_steps=7", {"batch_size": 4, "max_steps": 9})
     assert config == TrainingConfig(objective=Partial(stride=2), lora=True, max_steps=7, batch_size=4)
+    assert parse_training("soft-value:temperature=0.5,bf16=false").objective.options["temperature"] == 0.5
     for text, words in (
         ("full:stride=2", "`stride=2` is not a setting of `full`"),
-        ("full:seed=2", "`seed=2` is not a setting of `full`"),
+        ("full:stride", "`stride` is not a setting of `full`"),
+        ("full:max_steps", "cannot be read"),
         ("full:max_steps=many", "`max_steps` of the training .* whole number. Found `many`"),
         ("full:lora=perhaps", "has to be true or false. Found `perhaps`"),
+        ("full:num_steps=9", "`num_steps` is now `max_steps`"),
         ("nonsense", "nonsense"),
     ):
         with pytest.raises(BadSettings, match=words):
             parse_training(text)
+
+
+def test_a_training_of_a_table_is_named_by_its_text():
+    assert named_training("partial", {})[0] == "partial"
+    name, config = named_training("partial:stride=2,lora=true,max_steps=7", {"batch_size": 4})
+    assert name == "partial-stride-2-lora-true-max_steps-7" and config.batch_size == 4
+    with pytest.raises(BadSettings, match="has a random seed of its own"):
+        named_training("full:margin=0,seed=2", {})
 
 
 def test_the_interval_is_that_of_students_t():

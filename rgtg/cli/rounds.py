@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rgtg.cli import terminal
 from rgtg.config import GenerationConfig
@@ -18,7 +18,6 @@ from rgtg.system.files import make_folder
 
 if TYPE_CHECKING:
     from rgtg.records import ColumnSpec
-    from rgtg.training.config import TrainingConfig
     from rgtg.workbench.workbench import Workbench
 
     Open = Callable[[], Workbench]
@@ -103,10 +102,11 @@ def sample(options: argparse.Namespace, open_workbench: "Open", read_columns: "R
 
 def rounds(options: argparse.Namespace, open_workbench: "Open", read_columns: "ReadColumns", list_model: "ListModel") -> None:
     from rgtg.evaluation.frontier import matched_table
+    from rgtg.training.config import parse_training
     from rgtg.workbench.retraining.plan import RoundsConfig, RoundsPlan
     from rgtg.workbench.retraining.rounds import Rounds, kls_to_match, markdown
 
-    config, numbers = training_of(options.train), RoundsConfig(**{f.name: getattr(options, f.name) for f in fields(RoundsConfig)})
+    config, numbers = parse_training(options.train), RoundsConfig(**{f.name: getattr(options, f.name) for f in fields(RoundsConfig)})
     if not options.run:
         raise BadSettings("Rounds need a method that the reward models guide.", "There is no --run.", "Add `--run METHOD:key=value`.", "run")
     prompts, eval_prompts = _prompts(options.prompts, options.limit), _prompts(options.eval_prompts, options.limit)
@@ -136,31 +136,6 @@ def rounds(options: argparse.Namespace, open_workbench: "Open", read_columns: "R
     print(markdown(rows))
     if kls := options.at_kl or kls_to_match(rows):
         print(matched_table(running.cells, kls))
-
-
-def training_of(text: str) -> "TrainingConfig":
-    """The settings of a training from `partial:max_steps=60,learning_rate=1e-4`; "" is the default. Raises BadSettings.
-
-    >>> training_of("partial:max_steps=60").max_steps
-    60
-    """
-    from rgtg.training.config import TrainingConfig, shared_fields
-    from rgtg.training.objectives import DEFAULT, objective_of
-
-    key, _, rest = text.partition(":")
-    kinds: dict[str, Any] = {f.name: type(f.default) for f in [*shared_fields(), *fields(objective_of(key or DEFAULT.key))]}
-    values: dict[str, Any] = {"objective": key or DEFAULT.key}
-    for item in filter(None, rest.split(",")):
-        name, equals, value = item.partition("=")
-        kind = kinds.get(name, str)
-        if not equals or (kind is bool and value not in ("true", "false")):
-            do = "Write, for example, `partial:max_steps=200`; a flag is true or false."
-            raise BadSettings(f"The training `{text}` cannot be read.", f"Found `{item}`.", do, "train")
-        try:
-            values[name] = value == "true" if kind is bool else kind(value)
-        except ValueError:
-            raise BadSettings(f"`{name}` has to be a {'whole number' if kind is int else 'number'}.", f"Found `{value}`.", "", "train") from None
-    return TrainingConfig.of(values)
 
 
 def _prompts(files: Sequence[Path], limit: int | None) -> tuple[str, ...]:

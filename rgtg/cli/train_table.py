@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,33 +29,19 @@ from rgtg.records import ModelCard
 from rgtg.system.files import make_folder, write_json
 from rgtg.system.processes import Pool, num_processors
 from rgtg.system.serialization import read_json
-from rgtg.training.config import TrainingConfig, shared_fields
-from rgtg.training.objectives import DEFAULT, objective_of
+from rgtg.training.config import TrainingConfig, parse_training
+from rgtg.training.objectives import DEFAULT
 
 PLAN = "trainings.json"
-YES_AND_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def parse_training(text: str, shared: Mapping[str, Any] = {}) -> tuple[str, TrainingConfig]:
-    """Name and settings of a training from text such as `coherent:consistency=1,max_steps=200`; `shared` are those of all trainings.
-
-    The name has what sets it apart, `coherent-consistency-1-max_steps-200`. Raises BadSettings.
-    """
+def named_training(text: str, shared: Mapping[str, Any]) -> tuple[str, TrainingConfig]:
+    """Name and settings of a training, see `parse_training`; the name has what sets it apart: `coherent-consistency-1-max_steps-200`."""
     key, _, rest = text.partition(":")
-    kinds: dict[str, Any] = {f.name: type(f.default) for f in [*shared_fields(), *fields(objective_of(key))]}
-    given: dict[str, Any] = {}
-    for item, _at in settings_in(rest):
-        option, _, value = item.partition("=")
-        if option not in kinds or option == "seed":
-            known = ", ".join(known for known in kinds if known != "seed")
-            raise BadSettings(f"The training `{text}` cannot be read.", f"`{item}` is not a setting of `{key}`.", f"It has: {known}.")
-        try:
-            given[option] = YES_AND_NO[value.lower()] if kinds[option] is bool else kinds[option](value)
-        except (KeyError, ValueError):
-            wanted = {bool: "true or false", int: "a whole number"}.get(kinds[option], "a number")
-            raise BadSettings(f"`{option}` of the training `{text}` has to be {wanted}.", f"Found `{value}`.") from None
-    name = "-".join([key, *(item.replace("=", "-").replace("/", "-") for item, _ in settings_in(rest))])
-    return name, TrainingConfig.of({"objective": key, **shared, **given})
+    items = [item for item, _ in settings_in(rest)]
+    if any(item.startswith("seed=") for item in items):
+        raise BadSettings(f"The training `{text}` has a random seed of its own.", "", "Leave it out, and give --seed and --seeds.", "train")
+    return "-".join([key, *(item.replace("=", "-").replace("/", "-") for item in items)]), parse_training(text, shared)
 
 
 def members_of(options: argparse.Namespace) -> dict[str, list[Member]]:
@@ -64,7 +50,7 @@ def members_of(options: argparse.Namespace) -> dict[str, list[Member]]:
     first = shared.pop("seed", 0)
     table: dict[str, list[Member]] = {}
     for text in options.train:
-        name, config = parse_training(text, shared)
+        name, config = named_training(text, shared)
         names = [(seed, f"{name}-{seed}") for seed in range(first, first + options.seeds)]
         table[name] = [Member(options.out / own, own, replace(config, seed=seed), options.out / f".{own}.training") for seed, own in names]
     return table

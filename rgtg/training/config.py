@@ -9,8 +9,11 @@ from typing import Any
 
 from rgtg.config import DataConfig, check, other, refuse_old_name, setting, with_new_names
 from rgtg.errors import BadSettings
+from rgtg.guidance.mixes.expressions import settings_in
 from rgtg.training.base import Objective
 from rgtg.training.objectives import DEFAULT, OBJECTIVES, objective_of
+
+YES_AND_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,32 @@ class TrainingConfig(DataConfig):
 def shared_fields() -> list[Field[Any]]:
     """The options that all objectives share."""
     return [f for f in fields(TrainingConfig) if f.name != "objective"]
+
+
+def parse_training(text: str, shared: Mapping[str, Any] | None = None) -> TrainingConfig:
+    """The settings of a training from text such as `partial:stride=2,max_steps=60`; `shared` are settings that the text may change, and an
+    empty text is the default. Raises BadSettings.
+
+    >>> config = parse_training("partial:stride=2,batch_size=8", {"max_steps": 60, "batch_size": 16})
+    >>> config.objective.options["stride"], config.max_steps, config.batch_size
+    (2, 60, 8)
+    """
+    key, _, rest = text.partition(":")
+    key = key or DEFAULT.key
+    kinds: dict[str, Any] = {f.name: type(f.default) for f in [*shared_fields(), *fields(objective_of(key))]}
+    given: dict[str, Any] = {}
+    for item, _at in settings_in(rest):
+        option, equals, value = item.partition("=")
+        refuse_old_name(option)
+        if option not in kinds or not equals:
+            wrong, found = f"The training `{text}` cannot be read.", f"`{item}` is not a setting of `{key}`."
+            raise BadSettings(wrong, found, f"It has: {', '.join(kinds)}. Write, for example, `{key}:max_steps=200`.", "train")
+        try:
+            given[option] = YES_AND_NO[value.lower()] if kinds[option] is bool else kinds[option](value)
+        except (KeyError, ValueError):
+            wanted = {bool: "true or false", int: "a whole number"}.get(kinds[option], "a number")
+            raise BadSettings(f"`{option}` of the training `{text}` has to be {wanted}.", f"Found `{value}`.", "", "train") from None
+    return TrainingConfig.of({"objective": key, **(shared or {}), **given})
 
 
 def objective_help() -> str:

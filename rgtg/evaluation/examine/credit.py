@@ -92,8 +92,8 @@ def credit(model: RewardModel, lm: BaseLM, opening: Opening, ids: Ids, k: int = 
 
 
 def attention(model: RewardModel, reader: Reader, opening: Opening, ids: Ids) -> list[float]:
-    """Attention from the last position to each token of the response: last layer with attention, mean over heads, not scaled; [] where the architecture has none, or
-    the model reads other tokens.
+    """Attention from the last position to each token of the response: last layer with attention, mean over heads, not scaled; [] where the
+    architecture has none, or the model reads other tokens.
 
     A copy of the modules that shares the weights is asked, since fused attention returns no weights and the model itself may be at work elsewhere.
     """

@@ -164,7 +164,9 @@ class _Page:
     def _read(self) -> Handler:
         @guarded("Reading the pair", self.workbench)
         def read(event: gr.EventData = NO_EVENT) -> dict[Any, Any]:
-            return self._pair(self._asked(event), *_model_and_pair(event))
+            one, (model, pair) = self._asked(event), _model_and_pair(event)
+            one.check(model, pair)
+            return self._pair(one, model, pair)
 
         return read
 

@@ -364,12 +364,13 @@ def credit_curves(sides: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence
     figure = go.Figure(layout=_plain_layout(rows * VIEW_HEIGHT + 40, "", "", right=12))
     if not views:
         return with_message(figure, "The curves appear with a pair.")
-    ticks = _integer_ticks(2 * max((len(tokens) for tokens, _ in sides.values()), default=1))  # each has half the width
+    longest = max((len(tokens) for tokens, _ in sides.values()), default=1)
+    ticks: dict[str, Any] = _integer_ticks(2 * longest) | {"range": [0.4, longest + 0.6]}  # each has half the width
     across, up = (axis.to_plotly_json() | {"title": None} for axis in (figure.layout.xaxis, figure.layout.yaxis))
     for number, view in enumerate(views):
         row, column, name = number // 2, number % 2, str(number + 1) if number else ""
         top = 1 - (row + 0.2) / rows
-        x = {"domain": [0.53 * column, 0.47 + 0.53 * column], "anchor": f"y{name}", "showticklabels": row == rows - 1}
+        x = {"domain": [0.53 * column, 0.47 + 0.53 * column], "anchor": f"y{name}", "showticklabels": number + 2 >= len(views)}
         y = {"domain": [max(0.0, 1 - (row + 1) / rows), top], "anchor": f"x{name}", "nticks": 4}
         figure.update_layout({f"xaxis{name}": across | ticks | x, f"yaxis{name}": up | y})
         _add_note(figure, view, top)

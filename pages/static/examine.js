@@ -103,7 +103,7 @@ rgtg.pairBar = (element, props, trigger, watch, readPair, readNext) => {
       pick({ id: "pair-number", label: "pair", choices: value.pairs.map((label, i) => [i, label]) }, value.pair, (now) => ask({ pair: Number(now) })),
       pick({ id: "pair-model", label: "by", choices: value.models }, value.model, (now) => ask({ model: now })),
       views.length ? pick({ id: "pair-channel", label: "colour", choices: views }, view, (now) => { view = now; colour(); draw(); }) : null);
-    const about = value.wrong ? el("p", { class: "wrong", text: value.wrong }) : el("p", { class: "help", text: `${view}: ${value.views?.[view] ?? ""}. ${view === "attention" ? "" : "Blue is positive, red negative; "}full colour at ${rgtg.plain(rgtg.half({}), 2)}.` });
+    const about = value.wrong ? el("p", { class: "wrong", text: value.wrong }) : el("p", { class: "help", text: `${view}: ${value.views?.[view] ?? ""}. ${view === "attention" ? "Full" : "Blue is positive, red negative; full"} colour at ${rgtg.plain(rgtg.half({}), 2)}.` });
     const next = following ? el("div", { id: "pair-next" }, el("p", { class: "help", text: `In place of token ${following.position + 1} of the ${following.side} answer, this model rewards` }), list("most", following.best), list("least", following.worst))
       : value.next ? el("p", { class: "help", id: "pair-next", text: "Click a token: the best and worst tokens in its place." }) : null;
     rgtg.put(root, head, about, next);

@@ -62,7 +62,8 @@ def views(
     found[DIFFERENCE] = tuple(None if b is None else r - b for r, b in zip(rewards, before, strict=True))
     if expected:
         found[SIBLING_GAP] = tuple(r - e for r, e in zip(rewards, expected, strict=True))
-    found[MINIMUM] = tuple(accumulate(rewards, lambda lowest, reward: min(lowest, reward)))
+    lowest: list[float] = list(accumulate(rewards, min))
+    found[MINIMUM] = tuple(lowest)
     if attention and sum(attention) > 0:
         found[ATTENTION] = tuple(weight / sum(attention) for weight in attention)
     if log_ratio:

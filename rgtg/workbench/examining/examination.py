@@ -116,6 +116,10 @@ class Examination:
 
     # --- one pair -------------------------------------------------------------------------------------------------
 
+    def check(self, model: str, pair: int) -> None:
+        """Raise BadSettings unless the examination has ended and has this model and this pair, by its number from 0."""
+        self._at(model, pair)
+
     def credit(self, model: str, pair: int) -> "dict[str, Credit]":
         """Both answers of a pair, by its number from 0, token by token: {"chosen": …, "rejected": …}. Raises BadSettings, BadData."""
         from rgtg.evaluation.examine.credit import credit

@@ -64,9 +64,7 @@ def _turning_title(report: Report, models: Mapping[str, Figures]) -> str:
 
 
 def _turning(models: Mapping[str, Figures]) -> list[list[str]]:
-    return [
-        row for side in ("before", "after") for row in _row(f"{side} the turn", models, lambda f, side=side: _share(f.get("turning", {}).get(side)))
-    ]  # type: ignore[misc]
+    return [[f"{side} the turn", *(_share(f.get("turning", {}).get(side)) for f in models.values())] for side in ("before", "after")]
 
 
 def _calibration(models: Mapping[str, Figures]) -> list[list[str]]:
@@ -96,7 +94,7 @@ def _bias(models: Mapping[str, Figures]) -> list[list[str]]:
 
 def _tricks(models: Mapping[str, Figures]) -> list[list[str]]:
     names = list(dict.fromkeys(name for f in models.values() for name in f["fooled"]))
-    return [row for name in names for row in _row(name, models, lambda f, name=name: _share(f["fooled"].get(name), "share"))]  # type: ignore[misc]
+    return [[name, *(_share(f["fooled"].get(name), "share") for f in models.values())] for name in names]
 
 
 def _distances(report: Report) -> list[list[str]]:

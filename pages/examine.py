@@ -124,8 +124,9 @@ class _Page:
             except Stopped:
                 yield {self.status: "Stopped; nothing was kept.", self.stop: gr.update(interactive=False)}
             except Exception as error:
-                yield {self.status: in_words(error, "The examination"), self.stop: gr.update(interactive=False)}
-                if getattr(error, "field", ""):
+                named = bool(getattr(error, "field", ""))  # then it is said beside that input
+                yield {self.status: "" if named else in_words(error, "The examination"), self.stop: gr.update(interactive=False)}
+                if named:
                     raise
             finally:
                 running.stop()  # a tab that was closed ends the work

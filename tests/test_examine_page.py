@@ -2,7 +2,6 @@
 
 import json
 import threading
-from contextlib import suppress
 from types import SimpleNamespace
 
 import gradio as gr
@@ -133,18 +132,18 @@ def test_one_examination_runs_at_a_time_and_stops(workbench, page):
     assert not running.is_running and not running.report
 
 
-def test_votes_without_pairs_say_so(page):
-    *_, last = updates(page._start()(json.dumps(TYPED | {"source": "votes"})))
-    assert "no pairs yet" in last[page.status]
+def test_votes_without_pairs_say_so_beside_the_source(page):
+    with pytest.raises(gr.Error, match="no pairs yet") as error:
+        list(page._start()(json.dumps(TYPED | {"source": "votes"})))
+    assert error.value.title == "source"
 
 
-def updates(stream) -> list:
-    """What a handler yields until it ends or refuses."""
-    found = []
-    with suppress(gr.Error):
-        for one in stream:
-            found.append(one)  # what came before an error counts
-    return found
+def test_strangers_are_told_that_administrators_examine(tmp_path):
+    public = Workbench(Settings(data_dir=tmp_path, public=True), base_lms=[], reward_models=[])
+    with on_a_page() as blocks:
+        examine.build(public, app.LINKS)
+    assert any(examine.PUBLIC in str(getattr(block, "value", "")) for block in blocks.blocks.values()) and not blocks.fns
+    public.close()
 
 
 def figures() -> dict:

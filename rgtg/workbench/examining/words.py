@@ -60,7 +60,8 @@ def _accuracy(models: Mapping[str, Figures]) -> list[list[str]]:
 
 def _turning_title(report: Report, models: Mapping[str, Figures]) -> str:
     n = max((f["turning"]["n"] for f in models.values() if "turning" in f), default=0)
-    return f"Accuracy on the {n:,} pairs that turn by {report['judge']}" if n else "Pairs that turn"
+    pairs = "pair that turns" if n == 1 else f"{n:,} pairs that turn"
+    return f"Accuracy on the {pairs} by {report['judge']}" if n else "Pairs that turn"
 
 
 def _turning(models: Mapping[str, Figures]) -> list[list[str]]:

@@ -155,6 +155,13 @@ def test_the_same_two_answers_in_both_orders_show_where_evidence_counts(models):
 
     assert reading.position_bias(Sum(), pairs, own)["share"] == 0.5, "the same tokens in another order have the same sum"
 
+    class First(Ends):
+        def along(self, opening, responses):
+            return [[float(ids[0])] * len(ids) for ids in responses]
+
+    better = reading.Pairs(Reading((Example(1, "", "d", "a"), Example(2, "", "c", "b")), 2), models.base_lm)
+    assert reading.position_bias(First(), better, own)["share"] == 0.0, "only the beginning counts, and what is best stands last"
+
 
 def test_next_tokens_follow_any_prefix(models):
     model, opening = models.reward_model("vocabulary"), Opening("ab", models.base_lm.loaded.encode_prompt("ab"))

@@ -21,7 +21,7 @@ from rgtg.system import zero_gpu  # noqa: F401, I001  # before whatever imports 
 
 import gradio as gr
 
-from pages import annotate, compare, data, guard, health, models, results, signing_in, sweep, theme, train
+from pages import annotate, compare, data, examine, guard, health, models, results, signing_in, sweep, theme, train
 from pages import help as help_page
 from pages.hosts import Hosts
 from pages.unchanged import Pages
@@ -32,7 +32,7 @@ from rgtg.workbench.workbench import Workbench
 MAX_THREADS = 100  # each that waits in line, or for a pair, holds one and sleeps
 MAX_WAITING = 64  # events that have not begun; who waits for a turn is in the line of pages.waiting_line
 # modules with TITLE and build(workbench, links): those of the header in its order, of which the first opens at /, and those of the foot
-IN_HEADER, IN_FOOT = (compare, annotate, sweep, train, models, results, data), (help_page,)
+IN_HEADER, IN_FOOT = (compare, annotate, sweep, train, models, examine, results, data), (help_page,)
 PAGES = IN_HEADER + IN_FOOT
 
 

@@ -22,9 +22,9 @@ from rgtg.errors import TooMany
 from rgtg.workbench.workbench import Workbench
 
 HEAVY = frozenset({  # handlers that compute for a second or more where a comparison or a database is large
-    "compare.measure", "compare.open_another", "copying.copy", "data.look", "data.save_html", "exchanging.look_in", "exchanging.take_in",
-    "exchanging.write_out", "history.find", "making.try_it", "results.choose", "results.load", "results.save", "results.save_one", "theory.drag",
-    "voting.export",
+    "compare.measure", "compare.open_another", "copying.copy", "data.look", "data.save_html", "examine.following", "examine.read",
+    "exchanging.look_in", "exchanging.take_in", "exchanging.write_out", "history.find", "making.try_it", "results.choose", "results.load",
+    "results.save", "results.save_one", "theory.drag", "voting.export",
 })  # fmt: skip
 AT_ONCE, MAX_WAITING, PATIENCE_S = 2, 12, 15.0
 UNREAD_S = 10.0  # an answer that nobody fetched for so long has no listener

@@ -71,6 +71,19 @@ MODEL_REPORT = "model-report"
 MODEL_LENGTHS = "model-lengths"
 MODEL_ACCURACY = "model-accuracy-plot"
 
+# Examine
+EXAMINE = "examine"
+EXAMINE_FORM = "examine-form"  # #examine-models, -source, -path, -file, -upload, -prompt, -chosen, -rejected, -limit, -judge, -beta
+EXAMINE_START = "examine-start"
+EXAMINE_STOP = "examine-stop"
+EXAMINE_STATUS = "examine-status"
+EXAMINE_PLOT = "examine-plot"
+EXAMINE_TABLE = "examine-table"  # #examine-figures, #examine-format, #examine-save
+EXAMINE_FILE = "examine-file-out"  # nothing to be seen
+PAIR_VIEW = "pair-view"  # #pair-chosen and #pair-rejected, token views
+PAIR_BAR = "pair-bar"  # #pair-number, #pair-model, #pair-channel, #pair-next
+PAIR_CURVES = "pair-curves"
+
 # Results
 RESULTS = "results"  # #results-by, -length, -format, -table, -save, #leaderboard, #results-facts, #against-people; .reward-model; .disagreement
 RESULTS_STATUS = "results-status"

@@ -11,10 +11,11 @@ Links = tuple[tuple[str, str], ...]  # title and address of each page
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
     "stream.js", "core.js", "tokens.js", "inspector.js", "errors.js", "mixing.js", "roles.js", "forms.js", "presets.js", "places.js", "outbox.js",
-    "vote.js", "sweep.js", "train.js", "grid.js", "sweep_page.js", "models.js", "making.js", "help.js", "theory.js", "by_hand.js", "others.js",
-    "history.js", "data.js", "exchange.js", "results.js", "health.js", "annotate_text.js", "annotate_rank.js", "annotate.js", "annotate_task.js",
+    "vote.js", "sweep.js", "train.js", "grid.js", "sweep_page.js", "models.js", "examine.js", "making.js", "help.js", "theory.js", "by_hand.js",
+    "others.js", "history.js", "data.js", "exchange.js", "results.js", "health.js", "annotate_text.js", "annotate_rank.js", "annotate.js",
+    "annotate_task.js",
 )  # fmt: skip
-STYLES = ("style.css", "errors.css", "sweep.css", "history.css", "rooms.css", "sweep_page.css", "results.css", "annotate.css")
+STYLES = ("style.css", "errors.css", "sweep.css", "history.css", "rooms.css", "sweep_page.css", "examine.css", "results.css", "annotate.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 

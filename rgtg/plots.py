@@ -290,3 +290,105 @@ def _plain_layout(height: int, x_title: str, y_title: str, right: int) -> go.Lay
     layout.update(height=height, margin={"l": 48, "r": right, "t": 8, "b": 34})
     layout.xaxis.title.text, layout.yaxis.title.text = x_title, y_title
     return layout
+
+
+# ---- examinations -------------------------------------------------------------------------------------
+
+EXAMINED_HEIGHT, VIEW_HEIGHT = 460, 112  # px: of both accuracies together, of one row of views of a pair
+LEAST_DRAWN = 5  # pairs: the interval of fewer would hide the other bands
+SIDE_LINES = {"chosen": (COLOURS[2], "solid", "diamond"), "rejected": (COLOURS[1], "dash", "circle")}
+
+
+def examined_accuracy(models: Mapping[str, Mapping[str, Any]]) -> go.Figure:
+    """Accuracy of reward models by prefix length (above) and by fraction of the answers, with bands of their 95 % intervals. Where there are
+    others, lengths with fewer than LEAST_DRAWN pairs are left out.
+
+    `models` is {name: {"by_length": {"4": {"accuracy", "low", "high", "n"}, …, "end": …}, "by_fraction": {"0.1": …}}}.
+    """
+    figure = go.Figure(layout=_plain_layout(EXAMINED_HEIGHT, "", "", right=12))
+    places = {"by_length": ("x", "y", "%{x} tokens"), "by_fraction": ("x2", "y2", "%{x} of each answer")}
+    ticks: dict[str, list[str]] = {key: [] for key in places}
+    lowest = 45.0
+    for number, (name, figures) in enumerate(models.items()):
+        colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
+        for key, (x, y, at) in places.items():
+            points = [(_at(where, key), one) for where, one in figures[key].items()]
+            points = [(where, one) for where, one in points if one["n"] >= LEAST_DRAWN] or points
+            ticks[key] += [where for where, _ in points]
+            xs, values = [where for where, _ in points], [[100 * one[side] for _, one in points] for side in ("low", "high", "accuracy")]
+            lowest = min([lowest, *(value - 4 for value in values[2])])
+            shared: dict[str, Any] = {"x": xs, "xaxis": x, "yaxis": y, "legendgroup": name}
+            edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+            figure.add_trace(go.Scatter(y=values[0], **edge, **shared))
+            figure.add_trace(go.Scatter(y=values[1], fill="tonexty", fillcolor=_faint(colour), **edge, **shared))
+            hover = f"{_plain(name)}, {at}<br>%{{y:.1f}} % (%{{customdata[0]}}) of %{{customdata[1]}} pairs<extra></extra>"
+            custom = [(f"{100 * one['low']:.1f}–{100 * one['high']:.1f}", f"{one['n']:,}") for _, one in points]
+            line = {"color": colour, "width": 1.6, "dash": "solid" if number < len(COLOURS) else "dot"}
+            figure.add_trace(
+                go.Scatter(
+                    y=values[2], mode="lines+markers", name=_plain(name), line=line, marker={"size": 5, "symbol": symbol}, customdata=custom,
+                    hovertemplate=hover, showlegend=key == "by_length", **shared,
+                )
+            )  # fmt: skip
+    order = {key: sorted(set(found), key=lambda where: float("inf") if where == "end" else float(where.rstrip(" %"))) for key, found in ticks.items()}
+    side = figure.layout.yaxis.to_plotly_json() | {"range": [max(0.0, lowest), 102], "ticksuffix": " %", "title": None}
+    across = figure.layout.xaxis.to_plotly_json() | {"type": "category", "categoryorder": "array", "title": None, "tickformat": None}
+    figure.update_layout(
+        xaxis=across | {"categoryarray": order["by_length"], "anchor": "y"}, yaxis=side | {"domain": [0.56, 0.93]},
+        xaxis2=across | {"categoryarray": order["by_fraction"], "anchor": "y2"}, yaxis2=side | {"domain": [0, 0.39], "anchor": "x2"},
+        showlegend=True, legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "font": {"size": 11}},
+    )  # fmt: skip
+    for text, height in (("accuracy by length of the prefix, tokens", 0.93), ("accuracy by fraction of each answer", 0.39)):
+        _add_note(figure, text, height)
+    for y in ("y", "y2"):
+        figure.add_shape(
+            type="line", xref="paper", yref=y, x0=0, x1=1, y0=50, y1=50, line={"color": "rgba(136,136,136,0.6)", "width": 1, "dash": "dot"}
+        )
+    return figure
+
+
+def _at(where: str, key: str) -> str:
+    return f"{100 * float(where):.0f} %" if key == "by_fraction" else where
+
+
+def _faint(colour: str) -> str:
+    """The colour of a band: "#7d8590" -> "rgba(125,133,144,0.16)"."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.16)"
+
+
+def credit_curves(sides: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[float | None]]]]) -> go.Figure:
+    """Views of the tokens of a chosen and a rejected response, axes of their own, two in a row; {side: (tokens, {view: values})}."""
+    views = list(dict.fromkeys(view for _, values in sides.values() for view in values))
+    rows = max(1, -(-len(views) // 2))
+    figure = go.Figure(layout=_plain_layout(rows * VIEW_HEIGHT + 40, "", "", right=12))
+    if not views:
+        return with_message(figure, "The curves appear with a pair.")
+    longest = max((len(tokens) for tokens, _ in sides.values()), default=1)
+    ticks: dict[str, Any] = _integer_ticks(2 * longest) | {"range": [0.4, longest + 0.6]}  # each has half the width
+    across, up = (axis.to_plotly_json() | {"title": None} for axis in (figure.layout.xaxis, figure.layout.yaxis))
+    for number, view in enumerate(views):
+        row, column, name = number // 2, number % 2, str(number + 1) if number else ""
+        top = 1 - (row + 0.2) / rows
+        x = {"domain": [0.53 * column, 0.47 + 0.53 * column], "anchor": f"y{name}", "showticklabels": number + 2 >= len(views)}
+        y = {"domain": [max(0.0, 1 - (row + 1) / rows), top], "anchor": f"x{name}", "nticks": 4}
+        figure.update_layout({f"xaxis{name}": across | ticks | x, f"yaxis{name}": up | y})
+        _add_note(figure, view, top)
+        figure.layout.annotations[-1].x = 0.53 * column
+        for side, (tokens, values) in sides.items():
+            _add_view(figure, side, view, tokens, values.get(view, ()), name, not number)
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"}, margin={"t": 18})
+    return figure
+
+
+def _add_view(figure: go.Figure, side: str, view: str, tokens: Sequence[str], values: Sequence[float | None], axis: str, legend: bool) -> None:
+    colour, dash, symbol = SIDE_LINES[side]
+    points = [(i, value) for i, value in enumerate(values, 1) if value is not None and value == value]
+    figure.add_trace(
+        go.Scatter(
+            x=[i for i, _ in points], y=[value for _, value in points], xaxis=f"x{axis}", yaxis=f"y{axis}", name=side, legendgroup=side,
+            text=[f"{_plain(tokens[i - 1]) or '⟨end⟩'}<br>{view} {f'{value:+.3f}'.replace('-', '−')}" for i, value in points],
+            mode="lines+markers" if len(points) <= MOST_MARKERS else "lines", line={"color": colour, "width": 1.6, "dash": dash},
+            marker={"size": 5, "symbol": symbol}, showlegend=legend, hovertemplate=f"{side}, token %{{x}} %{{text}}<extra></extra>",
+        )
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from rgtg.evaluation.examine import reading
 from rgtg.evaluation.examine.figures import by_fraction, consistency_gap, distance, length_bias, rank_correlation, turning
 from rgtg.evaluation.examine.report import examine, markdown
 from rgtg.preferences.formats import Example, Labelled, Reading
+from rgtg.rewards.base import Opening
 from rgtg.runs import Models
 from rgtg.training.held_out import Measured
 
@@ -132,3 +133,38 @@ def test_what_cannot_be_examined_is_said(models):
         reading.Pairs(Reading((Example(1, "a", "b", "b"),), 1), models.base_lm)
     with pytest.raises(ModelRefused, match="one next token at a time"):
         reading.best_and_worst(models.reward_model("one"), models.base_lm, [])
+
+
+def test_the_same_two_answers_in_both_orders_show_where_evidence_counts(models):
+    class Ends:
+        """Its reward is the last token's id."""
+
+        def along(self, opening, responses):
+            return [[float(id) for id in ids] for ids in responses]
+
+    texts = (("a", "b"), ("d", "c"))
+    examples = Reading(tuple(Example(i, "", *both, chosen_ended=False, rejected_ended=False) for i, both in enumerate(texts)), 2)
+    pairs = reading.Pairs(examples, models.base_lm)
+    own = reading.measured(Ends(), pairs.read)
+    found = reading.position_bias(Ends(), pairs, own)
+    assert (found["share"], found["n"], found["change"]) == (0.5, 2, 0.0), "“b a” ends with a smaller id than “a b”, “c d” with a larger one"
+
+    class Sum(Ends):
+        def along(self, opening, responses):
+            return [[float(sum(ids[: i + 1])) for i in range(len(ids))] for ids in responses]
+
+    assert reading.position_bias(Sum(), pairs, own)["share"] == 0.5, "the same tokens in another order have the same sum"
+
+    class First(Ends):
+        def along(self, opening, responses):
+            return [[float(ids[0])] * len(ids) for ids in responses]
+
+    better = reading.Pairs(Reading((Example(1, "", "d", "a"), Example(2, "", "c", "b")), 2), models.base_lm)
+    assert reading.position_bias(First(), better, own)["share"] == 0.0, "only the beginning counts, and what is best stands last"
+
+
+def test_next_tokens_follow_any_prefix(models):
+    model, opening = models.reward_model("vocabulary"), Opening("ab", models.base_lm.loaded.encode_prompt("ab"))
+    found = reading.best_and_worst(model, models.base_lm, [(opening, (5, 6))], number=2)
+    one, other = (model.reads(models.base_lm).along(opening, [[5, 6, id]])[0][-1] for id in (7, 8))
+    assert found["best"][0][1] >= max(one, other) - 1e-3 and found["worst"][0][1] <= min(one, other) + 1e-3 and found["n"] == 1

@@ -53,6 +53,7 @@ window.rgtg = (() => {
     change: { title: "change in reward", unit: "", measured: true, of: change },
     margin: { title: "margin over the base LM's top token", unit: "", of: (v, i) => v.steps[i].m ?? null },
     surprisal: { title: "surprisal", unit: "nats", from0: true, of: (v, i) => (v.steps[i].lp === undefined ? null : -v.steps[i].lp) },
+    share: { title: "share", unit: "", from0: true, of: reward }, // of a view that is never negative
     none: { title: "no colour", unit: "", of: () => 0 },
   };
   const minus = (a, b) => (a === null || b === null || a === undefined || b === undefined ? null : a - b);
@@ -60,6 +61,7 @@ window.rgtg = (() => {
   // what there is to say of a token: its reward and whose it is, the change, how probable it was, and what colours it
   function tokenFacts(view, i) {
     const step = view.steps[i], name = measureOf(view), score = reward(view, i), delta = change(view, i);
+    if (view.head?.views) return Object.entries(step.rs).map(([title, number]) => `${title} ${signed(number)}`); // of one reward model
     if (view.head?.blind || step.lp === undefined) return [];
     const channel = CHANNELS[colour.channel], number = value(view, i);
     const rewards = [score === null ? "reward not scored" + (name && ` by ${name}`) : `reward ${signed(score)} by ${name}`, delta !== null && `change in reward ${signed(delta)}`];

@@ -1,7 +1,7 @@
 // What went wrong, in words beside the input that they speak of, or else under what was pressed; gone once that input is changed or the
 // same is done with success. `rgtg.complain(words, {field, home})` is for a script; a handler's errors and warnings come by the stream.
 (() => {
-  const HOMES = ".go-row, #add-form, #made-form, #model-card, #model-list, #job-view, #job-list, #sweep-head, #sweep-list, #inspector, #colour, #line-up-bar, #sweep-panel, #vote, #task-form, .ann-foot"; // what has buttons
+  const HOMES = ".go-row, #add-form, #made-form, #model-card, #model-list, #job-view, #job-list, #sweep-head, #sweep-list, #inspector, #colour, #line-up-bar, #sweep-panel, #examine-table, #pair-bar, #vote, #task-form, .ann-foot"; // what has buttons
   const requests = new Map(); // id of an event -> {fn, home}
   const unmatched = new Map(); // id of an event that is not known yet -> its messages
   const errors = new Map(); // what an error is of, a function's number or an input's name -> the error
@@ -9,7 +9,7 @@
   const remember = (event) => (home = event.target.closest?.(HOMES) ?? null);
   for (const name of ["click", "change", "keydown"]) document.addEventListener(name, remember, true);
 
-  const inputOf = (field) => (field ? ["settings-", "train-", "task-", "add-", "made-", "sweep-", "grid-", ""].map((start) => document.getElementById(start + field))
+  const inputOf = (field) => (field ? ["settings-", "train-", "task-", "add-", "made-", "sweep-", "grid-", "examine-", ""].map((start) => document.getElementById(start + field))
     .find((node) => node?.matches("input, select, textarea")) ?? document.getElementById(field)?.querySelector("textarea, input") : null);
   // not of a clock, of the page as it opens, or of what follows from another
   const byHand = (fn) => !window.gradio_config?.dependencies?.find((d) => d.id === fn)?.targets?.some(([, event]) => ["tick", "load", "then", "success", "change"].includes(event));

@@ -173,7 +173,9 @@ rgtg.tokenView = (element, props, watch) => {
   }
   // what opened over the page is not over the token
   function uncover(node) {
-    const over = document.querySelector(".why-row"), { top, bottom } = node.getBoundingClientRect(), limit = over.getBoundingClientRect().top;
+    const over = document.querySelector(".why-row");
+    if (!over) return; // a page without an inspector
+    const { top, bottom } = node.getBoundingClientRect(), limit = over.getBoundingClientRect().top;
     if (getComputedStyle(over).position === "sticky" && bottom > limit - 4) window.scrollBy(0, Math.min(bottom - limit + 30, top - 60));
   }
   const drawSoon = () => rgtg.drawSoon(view, { add: draw, scroll });

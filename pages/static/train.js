@@ -5,10 +5,10 @@ rgtg.facts = (pairs, id) => rgtg.el("dl", { class: "facts-list", id }, ...pairs.
 rgtg.table = (head, rows, id) => rgtg.el("table", { class: "figures", id },
   rgtg.el("thead", {}, rgtg.el("tr", {}, ...head.map((text) => rgtg.el("th", { text, scope: "col" })))),
   rgtg.el("tbody", {}, ...rows.map((row) => rgtg.el("tr", {}, ...row.map((text) => rgtg.el("td", { text }))))));
-// A table that scrolls sideways where it does not fit, and then for the keyboard, too.
+// A table that scrolls where it does not fit, and then for the keyboard, too.
 rgtg.scrolling = (label, table) => {
   const box = rgtg.el("div", { class: "table", role: "group", "aria-label": label }, table);
-  new ResizeObserver(() => (box.scrollWidth > box.clientWidth ? box.setAttribute("tabindex", "0") : box.removeAttribute("tabindex"))).observe(box);
+  new ResizeObserver(() => (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight ? box.setAttribute("tabindex", "0") : box.removeAttribute("tabindex"))).observe(box);
   return box;
 };
 // For a moment a second press does nothing; what is refused can be pressed again.

@@ -7,7 +7,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import terminal
 from rgtg.errors import BadSettings
@@ -27,34 +27,63 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|PATH",
         help="an installed reward model, a folder or a Hub id; may be repeated",
     )
-    parser.add_argument("--pairs", required=True, metavar="FILE", help="pairs in any layout that `rgtg train` reads; held out from their training")
+    parser.add_argument("--pairs", metavar="FILE", help="pairs in any layout that `rgtg train` reads; held out from their training")
+    parser.add_argument(
+        "--best-of-n",
+        metavar="FILE",
+        help="choices among several answers in a layout of RewardBench: prompt, chosen, rejected, each side one or a list",
+    )
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="the prompt of `--chosen` and `--rejected` (none)")
+    parser.add_argument("--chosen", metavar="TEXT", help="an answer to read token by token, beside `--rejected` if that is given")
+    parser.add_argument("--rejected", metavar="TEXT", help="the other answer")
     parser.add_argument(
         "--columns", default="", metavar="NAMES", help="column mapping, where the names are not recognised: prompt=…,chosen=…,rejected=…"
     )
     parser.add_argument("--judge", metavar="NAME|PATH", help="a reward model by whose rewards pairs turn; it is examined too (none)")
-    parser.add_argument("--limit", type=int, default=500, metavar="N", help="use at most N pairs (500)")
+    parser.add_argument("--limit", type=int, default=500, metavar="N", help="use at most N pairs, or N choices of `--best-of-n` (500)")
     parser.add_argument("--beta", type=float, default=1.0, help="weight at which rewards are compared with soft values (1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def examine(options: argparse.Namespace, open_workbench: Callable[[], "Workbench"], list_model: Callable[["Workbench", str], None]) -> None:
     """Examine the reward models and print the report. The callables are those that the commands share."""
-    from rgtg.evaluation.examine.reading import Pairs
-    from rgtg.evaluation.examine.report import examine, markdown
-    from rgtg.preferences.formats import read
-
     if options.limit < 1:
         raise BadSettings("`--limit` has to be 1 or more.", f"Found {options.limit}.", field="limit")
     if not options.beta > 0:
         raise BadSettings("`--beta` has to be a number above 0.", f"Found {options.beta}.", field="beta")
-    reading = read(Path(options.pairs) if Path(options.pairs).exists() else options.pairs, columns=options.columns)
+    if not options.pairs and not options.best_of_n and not options.chosen:
+        raise BadSettings("There is nothing to examine the reward models on.", "", "Give `--pairs FILE`, `--best-of-n FILE` or `--chosen TEXT`.")
+    if options.rejected and not options.chosen:
+        raise BadSettings("`--rejected` stands beside `--chosen`.", "There is no `--chosen`.", "Give both, or `--chosen` alone.")
+    from rgtg.evaluation.examine import report as reports
+    from rgtg.evaluation.examine.best_of_n import encoded, read_items
+    from rgtg.evaluation.examine.reading import Pairs
+    from rgtg.preferences.formats import read
+
+    reading = read(_source(options.pairs), columns=options.columns) if options.pairs else None
+    items = read_items(_source(options.best_of_n), options.limit) if options.best_of_n else []
     workbench = open_workbench()
     names = [name for name in dict.fromkeys([*options.reward_model, options.judge]) if name]
     for name in names:
         list_model(workbench, name)
     models = workbench.library.load_models(options.base_lm, names)
     judge = workbench.library.scorer(options.judge).name if options.judge else ""
+    report: dict[str, Any] = {}
+    parts: list[str] = []
     with terminal.ProgressBar(options, "passes") as bar:
-        report = examine(models, Pairs(reading, models.base_lm, options.limit), judge, options.beta, bar)
+        if reading is not None:
+            report |= reports.examine(models, Pairs(reading, models.base_lm, options.limit), judge, options.beta, bar)
+            parts.append(reports.markdown(report))
+        if items:
+            report["best_of_n"] = reports.best_of_n(models, encoded(items, models.base_lm), bar)
+            parts.append(reports.best_of_n_markdown(report["best_of_n"]))
+        if options.chosen:
+            report["token_by_token"] = reports.token_by_token(models, options.prompt, {"chosen": options.chosen, "rejected": options.rejected})
+            parts.append(reports.tokens_markdown(report["token_by_token"]))
     workbench.close()
-    print(json.dumps(report, ensure_ascii=False, allow_nan=False) if options.json else markdown(report), end="\n" if options.json else "")
+    print(json.dumps(report, ensure_ascii=False, allow_nan=False) if options.json else "\n".join(parts), end="\n" if options.json else "")
+
+
+def _source(text: str) -> Path | str:
+    """A file or folder on this machine, or else the id of a hub data set."""
+    return Path(text) if Path(text).exists() else text

@@ -21,6 +21,7 @@ from rgtg.system import zero_gpu
 from rgtg.system.stopping import stoppable
 from rgtg.workbench.budget import Budget
 from rgtg.workbench.columns.line_ups import LineUps
+from rgtg.workbench.examining.examination import Examinations
 from rgtg.workbench.exchange import Exchange
 from rgtg.workbench.further import branch_of, continuations, on_screen
 from rgtg.workbench.library import Library
@@ -59,6 +60,7 @@ class Workbench:
         self.budget = Budget(settings)
         self.line_ups = LineUps(settings.presets_dir)
         self.trainings = Trainings(self.library, lambda: self.store, settings)
+        self.examinations = Examinations(self.library, self.trainings)
         self.sweeps = Sweeps(self.library, self.budget, lambda column, lm: self._own_names(self._mix(column, lm)))
         self.raters = Raters(lambda: self.store, settings.public)
         self.vote_door = VoteDoor(lambda: self.store, self.raters, settings.public)

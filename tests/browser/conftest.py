@@ -76,7 +76,9 @@ def visit(browser, address: str):
     open_pages: list[Visitor] = []
 
     def visit(**kwargs) -> Visitor:
-        kind = Trainee if kwargs.get("query", "").startswith(("sweep", "train", "models", "results", "data", "annotate", "help")) else Visitor
+        kind = (
+            Trainee if kwargs.get("query", "").startswith(("sweep", "train", "models", "results", "data", "annotate", "help", "examine")) else Visitor
+        )
         open_pages.append(kind(browser, **{"address": address} | kwargs))
         return open_pages[-1]
 

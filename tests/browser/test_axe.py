@@ -141,7 +141,23 @@ def results(person: Visitor) -> None:
     person.page.wait_for_selector("#results .nobody, #against-people .disagreement, #against-people .quiet")
 
 
-PREPARED = {page.__name__: page for page in (compare, annotate, sweep, train, models, results, data, help)}
+def examine(person: Visitor) -> Callable[[], None]:
+    page = person.page
+    page.wait_for_selector("#examine-source")
+
+    def use() -> None:
+        page.locator("#examine-source").select_option("typed")
+        page.locator("#examine-chosen").fill("great food")
+        page.locator("#examine-rejected").fill("cold food")
+        page.locator("#examine-start").click()
+        page.wait_for_selector("#examine-figures")
+        page.wait_for_selector("#pair-curves .js-plotly-plot")
+        page.wait_for_selector("#pair-rejected .tok")
+
+    return use
+
+
+PREPARED = {page.__name__: page for page in (compare, annotate, sweep, train, models, examine, results, data, help)}
 
 
 def test_every_page_is_here():

@@ -1,12 +1,15 @@
 """The examination of several reward models side by side, and its report as JSON and as Markdown tables. Knows nothing of files or the terminal."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rgtg.evaluation.examine import best_of_n as choices
 from rgtg.evaluation.examine import reading
+from rgtg.evaluation.examine.credit import credit
 from rgtg.evaluation.examine.figures import Figures, distance, examined
 from rgtg.evaluation.examine.reading import Listen, Pairs
-from rgtg.rewards.base import RewardModel
+from rgtg.rewards.base import Opening, RewardModel
 from rgtg.runs import Models
 from rgtg.training.config import objective_to_read
 
@@ -30,14 +33,41 @@ def examine(models: Models, pairs: Pairs, judge: str = "", beta: float = 1.0, li
         model, reader = models.reward_model(name), models.reader(name)
         listen(len(names) + 2 * number, total)
         figures = examined(found[name], found.get(judge)) | {"fooled": reading.fooled(reader, pairs, found[name])}
+        figures["position"] = reading.position_bias(reader, pairs, found[name])
         listen(len(names) + 2 * number + 1, total)
         figures["consistency"] = reading.consistency(reader, lm, pairs.read, beta)
         if model.scores_vocabulary:
-            figures["next_tokens"] = reading.best_and_worst(model, lm, pairs.read)
+            figures["next_tokens"] = reading.best_and_worst(model, lm, reading.starts(pairs.read))
         report["models"][name] = figures
     report["distances"] = [{"a": a, "b": b} | distance(found[a], found[b]) for i, a in enumerate(names) for b in names[i + 1 :]]
     listen(total, total)
     return report
+
+
+def best_of_n(models: Models, read: choices.Read, listen: Listen = lambda done, total: None) -> dict[str, Figures]:
+    """`best_of_n.best_of_n` of each loaded reward model on the same items."""
+    found, names = {}, list(models.reward_models)
+    for number, name in enumerate(names):
+        listen(number, len(names))
+        reader = models.reader(name)
+        found[name] = choices.scored(read, lambda answers, reader=reader: reading.rewards_of(reader, answers))  # type: ignore[misc]
+    listen(len(names), len(names))
+    return found
+
+
+def token_by_token(models: Models, prompt: str, answers: Mapping[str, str | None]) -> dict[str, dict[str, Figures]]:
+    """{model: {side: {"tokens": […], "views": {name: […]}}}} of texts, as they stand, without an end token; a side without a text is left out."""
+    loaded = models.base_lm.loaded
+    opening = Opening(prompt, loaded.encode_prompt(prompt))
+    ids = {side: tuple(loaded.encode_response(prompt, opening.ids, text)) for side, text in answers.items() if text}
+    read = {name: {side: credit(model, models.base_lm, opening, ids[side]) for side in ids} for name, model in models.reward_models.items()}
+    rounded = lambda values: [None if value is None or math.isnan(value) else round(value, 4) for value in values]  # noqa: E731
+    return {
+        name: {
+            side: {"tokens": list(one.tokens), "views": {view: rounded(values) for view, values in one.views.items()}} for side, one in sides.items()
+        }
+        for name, sides in read.items()
+    }
 
 
 def log_odds_of(model: RewardModel) -> float | None:
@@ -75,6 +105,34 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def best_of_n_markdown(report: Mapping[str, Figures]) -> str:
+    """Accuracy of each model by subset, in %, and the parts of the score of the Ties subset."""
+    first = next(iter(report.values()))
+    rows: dict[str, dict[str, str]] = {}
+    for subset, one in first["subsets"].items():
+        cell = lambda f: f"{_share(f)}, {f['tied']:,} tied"  # noqa: E731
+        rows[f"{subset or 'all'} (chance {100 * one['chance']:.1f})"] = {name: cell(f["subsets"][subset]) for name, f in report.items()}
+    for key in first.get("ties", {}):
+        if key != "n":
+            rows[f"Ties: {key.replace('_', ' ')}"] = {name: f"{100 * f['ties'][key]:.1f}" for name, f in report.items()}
+    rows["average of the subsets"] = {name: f"{100 * f['average']:.1f}" for name, f in report.items()}
+    title = f"Best of n on {first['num_items']:,} prompts, in %: a correct answer has the highest reward; a tie counts in part"
+    return _table(title, "subset", rows) + "\n"
+
+
+def tokens_markdown(report: Mapping[str, Mapping[str, Figures]]) -> str:
+    """A table for each model and side: a row a token, a column a view."""
+    parts = []
+    for name, sides in report.items():
+        for side, one in sides.items():
+            cells = lambda values: ("–" if value is None else f"{value:+.2f}" for value in values)  # noqa: E731
+            rows = zip(one["tokens"], *map(cells, one["views"].values()), strict=True)
+            lines = [f"| {number} | `{text.strip() or '⏎'}` | {' | '.join(values)} |" for number, (text, *values) in enumerate(rows, 1)]
+            head = [f"|  | token | {' | '.join(one['views'])} |", "|---" * (len(one["views"]) + 2) + "|"]
+            parts.append("\n".join([f"{name}, {side}, token by token", "", *head, *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
 def _rows(figures: Mapping[str, Figures], key: str, cell: Cell) -> dict[str, dict[str, str]]:
     """Label of a row -> model -> cell, with the rows of all models in their order."""
     labels = list(dict.fromkeys(label for f in figures.values() for label in f[key]))
@@ -92,11 +150,18 @@ def _trick(figures: Figures) -> str:
     return f"{100 * figures['share']:.1f} ({100 * figures['low']:.1f}–{100 * figures['high']:.1f}); reward {figures['change']:+.2f} SD"
 
 
+def _position(figures: Figures) -> str:
+    return f"{100 * figures['share']:.1f} ({100 * figures['low']:.1f}–{100 * figures['high']:.1f}); reward {figures['change']:+.2f} SD"
+
+
 def _others(figures: Mapping[str, Figures], beta: float) -> dict[str, dict[str, str]]:
     rows: dict[str, Cell] = {
         "longer answer has the higher reward, %": lambda f: f"{100 * f['length']['longer_rewarded']['mean']:.1f}" if f["length"]["n"] else "–",
         "longer answer was preferred, %": lambda f: f"{100 * f['length']['longer_preferred']:.1f}" if f["length"]["n"] else "–",
         "rank correlation of reward and length": lambda f: "–" if f["length"]["correlation"] is None else f"{f['length']['correlation']:+.2f}",
+        "of two orders of both answers, ending with the chosen has the higher reward, %": lambda f: (
+            _position(f["position"]) if f["position"]["n"] else "–"
+        ),
         f"spread of reward less soft value, β = {beta:g}": lambda f: (
             "–" if f["consistency"]["spread"] is None else f"{f['consistency']['spread']:.3f}"
         ),

@@ -141,7 +141,8 @@ class _Page:
         table = {"id": one.id, "models": list(report["models"]), "groups": groups(report), "forms": list(FORMS.items())}
         updates: dict[Any, Any] = {self.status: words, self.models: self.workbench.status().text}
         updates |= {self.examined: gr.update(visible=True), self.plot: examined_accuracy(report["models"]), self.table: _json(table)}
-        return updates | {self.pair: gr.update(visible=True)} | self._pair(one, next(iter(report["models"])), 0)
+        first = min(report["models"], key=one.scores_vocabulary)  # a reward of the text, if there is one
+        return updates | {self.pair: gr.update(visible=True)} | self._pair(one, first, 0)
 
     def _stop(self) -> Handler:
         @guarded("Stopping the examination", self.workbench)

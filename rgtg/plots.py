@@ -300,8 +300,8 @@ SIDE_LINES = {"chosen": (COLOURS[2], "solid", "diamond"), "rejected": (COLOURS[1
 
 
 def examined_accuracy(models: Mapping[str, Mapping[str, Any]]) -> go.Figure:
-    """Accuracy of reward models by prefix length (above) and by fraction of the answers, with bands of their 95 % intervals. Where there are
-    others, lengths with fewer than LEAST_DRAWN pairs are left out.
+    """Accuracy of reward models by prefix length (above) and by fraction of the answers, with bands of their 95 % intervals. Lengths with fewer
+    than LEAST_DRAWN pairs are left out; where all have fewer, the bands are.
 
     `models` is {name: {"by_length": {"4": {"accuracy", "low", "high", "n"}, …, "end": …}, "by_fraction": {"0.1": …}}}.
     """
@@ -319,8 +319,9 @@ def examined_accuracy(models: Mapping[str, Mapping[str, Any]]) -> go.Figure:
             lowest = min([lowest, *(value - 4 for value in values[2])])
             shared: dict[str, Any] = {"x": xs, "xaxis": x, "yaxis": y, "legendgroup": name}
             edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-            figure.add_trace(go.Scatter(y=values[0], **edge, **shared))
-            figure.add_trace(go.Scatter(y=values[1], fill="tonexty", fillcolor=_faint(colour), **edge, **shared))
+            if any(one["n"] >= LEAST_DRAWN for _, one in points):
+                figure.add_trace(go.Scatter(y=values[0], **edge, **shared))
+                figure.add_trace(go.Scatter(y=values[1], fill="tonexty", fillcolor=_faint(colour), **edge, **shared))
             hover = f"{_plain(name)}, {at}<br>%{{y:.1f}} % (%{{customdata[0]}}) of %{{customdata[1]}} pairs<extra></extra>"
             custom = [(f"{100 * one['low']:.1f}–{100 * one['high']:.1f}", f"{one['n']:,}") for _, one in points]
             line = {"color": colour, "width": 1.6, "dash": "solid" if number < len(COLOURS) else "dot"}

@@ -11,6 +11,7 @@ from rgtg.plots import (
     accuracy_by_length,
     curve_points,
     default_measure,
+    examined_accuracy,
     frontier_layout,
     measure_of,
     reward_curve,
@@ -168,3 +169,10 @@ def test_accuracy_without_intervals_or_figures_is_drawn_or_said():
 def test_no_figure_carries_the_template_of_plotly_which_doubles_the_time_of_a_drawing():
     for figure in (reward_curve([]), training_curve([]), accuracy_by_length({}), go.Figure(layout=frontier_layout("KL", "reward"))):
         assert len(figure.layout.template.to_plotly_json().get("layout", {})) == 0 and len(figure.to_json()) < 1600
+
+
+@pytest.mark.parametrize(("n", "num_traces"), [(5, 6), (4, 2)])
+def test_a_band_over_few_pairs_is_left_out_since_it_would_hide_everything(n: int, num_traces: int):
+    one = {"accuracy": 1.0, "low": 0.3, "high": 1.0, "n": n}
+    figure = examined_accuracy({"full": {"by_length": {"1": one, "end": one}, "by_fraction": {"0.5": one}}})
+    assert len(figure.data) == num_traces

@@ -41,7 +41,7 @@ rgtg.examineForm = (element, props, watch, upload) => {
       el("div", { class: "line" },
         field({ name: "source", label: "pairs", choices: props.sources, help: "Pairs that the models were not trained on say most" }),
         value.source === "typed" ? null : field({ name: "limit", label: "at most", min: 1, max: props.most.pairs, step: 1, help: "How many pairs are read; more take longer and narrow the intervals" }),
-        field({ name: "judge", label: "turned by", choices: props.judges, help: "The reward model by which the verdict on a pair turns midway; it is examined, too" }),
+        field({ name: "judge", label: "judge", choices: props.judges, help: "The reward model by which the verdict on a pair turns midway; it is examined, too" }),
         field({ name: "beta", label: "β", min: 0.001, max: props.most.beta, help: "Weight at which rewards are compared with the soft value of the next tokens" })),
       pairs());
     if (focus) document.getElementById(focus)?.focus();

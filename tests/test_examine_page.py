@@ -88,7 +88,7 @@ def test_a_typed_pair_is_examined(page, examined):
     table = json.loads(last[page.table])
     assert table["models"] == ["p", "j"] and [len(row) for group in table["groups"] for row in group["rows"]].count(3) > 5
     assert last[page.status] == "1 pair" and isinstance(last[page.plot].to_dict(), dict)
-    assert len(last[page.plot].data) == 2 * 2 * 3, "two models, two axes, a band of two edges and a line each"
+    assert len(last[page.plot].data) == 2 * 2, "two models on two axes, and no band of one pair"
     bar = json.loads(last[page.bar])
     assert list(bar["views"])[:2] == ["reward", "prefix difference"] and bar["pairs"] == ["1 · ab: a b c / c d"]
     lines = [json.loads(line) for line in last[page.texts["chosen"]].splitlines()]

@@ -132,7 +132,7 @@ def test_a_worker_that_always_dies_ends_the_sweep_with_what_to_do_and_a_bug_come
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_after_ctrl_c_or_a_kill_there_are_complete_shards_and_no_process_is_left(folders, tmp_path, ending, request):
-    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS * 20))
+    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS * 60))
     command = [sys.executable, "-m", "rgtg", "sweep", "--prompts", str(tmp_path / "prompts.txt"), "--base-lm", folders["lm"], "--yes"]
     command += ["--observe", folders["judge"], "--max-new-tokens", "30", "--run", "base", "--engine", "pool", "--workers", "2"]
     env = os.environ | {"RGTG_DATA_DIR": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"}

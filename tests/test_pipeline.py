@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from tiny_models import save_tiny
-from transformers import pipeline
+from transformers import AutoTokenizer, pipeline
 
 from rgtg.rewards.kinds import load_reward_model
 from rgtg.training.config import TrainingConfig
@@ -25,6 +25,17 @@ def pairs(tmp_path):
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     save_tiny(tmp_path / "tiny")
     return tmp_path / "pairs.jsonl"
+
+
+def labelled(pairs, key: str):
+    """The pairs; for an objective that needs it with the tokens of the base LM and a label for every prefix."""
+    if OBJECTIVES[key]().needs_prefix_labels:
+        tokenizer, rows = AutoTokenizer.from_pretrained(pairs.parent / "tiny"), [json.loads(line) for line in pairs.read_text().splitlines()]
+        for row in rows:
+            row |= {"prompt_ids": tokenizer(row["prompt"]).input_ids, "prefix_labels": [0.5, 1.0, 1.0, 1.0]}
+            row |= {f"{side}_ids": tokenizer(row[side], add_special_tokens=False).input_ids for side in ("chosen", "rejected")}
+        pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return pairs
 
 
 def losses(pairs, name: str, objective) -> list[float]:
@@ -45,7 +56,7 @@ def test_the_margin_and_the_marks_of_a_vote_weigh_as_the_objective_says(pairs):
 def test_a_card_says_the_objective_its_own_options_and_how_the_model_is_loaded(pairs, key):
     kind = OBJECTIVES[key]
     config = replace(FROZEN if kind.frozen else CONFIG, objective=kind())
-    card = train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", config, device="cpu")
+    card = train_file(labelled(pairs, key), str(pairs.parent / "tiny"), pairs.parent / "out", config, device="cpu")
     assert (card.objective, card.reward_kind) == (key, kind.kind) and card.trained_on.endswith(f", {kind().where}")
     assert kind().options.items() <= card.training.items() and bool(card.reference) == (kind.is_ratio or kind.frozen)
     others = {f for other in OBJECTIVES.values() for f in other().options} - kind().options.keys()
@@ -72,7 +83,7 @@ SCALAR = [key for key, kind in OBJECTIVES.items() if kind.scalar and not kind.fr
 
 @pytest.mark.parametrize("key", [SCALAR[0], *(pytest.param(key, marks=pytest.mark.slow) for key in SCALAR[1:])])
 def test_a_pipeline_of_transformers_gives_the_reward_of_a_trained_folder_as_it_is(pairs, key):
-    train_file(pairs, str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=OBJECTIVES[key]()), device="cpu")
+    train_file(labelled(pairs, key), str(pairs.parent / "tiny"), pairs.parent / "out", replace(CONFIG, objective=OBJECTIVES[key]()), device="cpu")
     config = json.loads((pairs.parent / "out" / "config.json").read_text())
     assert (config["problem_type"], config["dtype"]) == ("regression", "float32")
     model = load_reward_model(str(pairs.parent / "out"), device="cpu")

@@ -213,7 +213,7 @@ def test_a_recipe_runs_on_a_stand_in_and_a_second_run_only_prints(name, tmp_path
     def never(*args, **options):
         raise AssertionError("all of it is there")
 
-    for where in ("rgtg.training.pipeline.train_file", "rgtg.evaluation.sweep.generate", "rgtg.evaluation.examine.report.examine"):
+    for where in ("rgtg.training.pipeline.train_file", "rgtg.evaluation.engines.base.generate", "rgtg.evaluation.examine.report.examine"):
         monkeypatch.setattr(where, never)
     assert main(arguments) == 0
     assert f"| pargs · {name}-partial · beta 2 | 2 |" in capsys.readouterr().out

@@ -56,7 +56,7 @@ def test_each_round_is_trained_on_the_samples_so_far_which_the_policy_before_wro
     def never(*given, **more):
         raise AssertionError("it was there")
 
-    for name in ("rgtg.evaluation.labelling.samples.sampled", "rgtg.training.pipeline.train_file", "rgtg.evaluation.sweep.generate"):
+    for name in ("rgtg.evaluation.labelling.samples.sampled", "rgtg.training.pipeline.train_file", "rgtg.evaluation.engines.base.generate"):
         monkeypatch.setattr(name, never)
     assert rounds(here, folders, "--rounds", "2", objective=objective) == 0
     assert json.loads((here / "out" / "table.json").read_text()) == table

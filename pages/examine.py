@@ -13,7 +13,7 @@ from gradio.context import Context
 from pages import ids, theme
 from pages.components import Download, Drawn, Words
 from pages.examine_form import ExamineForm, choices, default_form, read_form
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_number, read_text
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_number, read_text, warn
 from pages.signing_in import has_admins
 from pages.token_view import TokenView
 from rgtg.errors import BadSettings, RgtgError, Stopped
@@ -103,9 +103,14 @@ class _Page:
 
     def _load(self) -> Handler:
         @guarded("Opening the page", self.workbench)
-        def load() -> dict[Any, Any]:
+        def load(request: gr.Request) -> dict[Any, Any]:
             updates: dict[Any, Any] = {self.models: self.workbench.status().text} | {row: gr.update(visible=True) for row in self.rooms}
-            return updates | {self.form: gr.update(value=json.dumps(default_form(self.workbench)), **choices(self.workbench))}
+            lists, form, wanted = choices(self.workbench), default_form(self.workbench), request.query_params.get("model")
+            if wanted in lists["models"]:
+                form["models"] = [wanted]
+            elif wanted:
+                warn(f"No reward model `{wanted:.80}` can be examined here.")
+            return updates | {self.form: gr.update(value=json.dumps(form), **lists)}
 
         return load
 

@@ -171,7 +171,8 @@ class _Page:
             info = replace(info, card=card)
             trained_row, added = (None, False) if public else (self._trained().get(name), name in self.workbench.library.added())
             made = not public and self.workbench.library.made.is_made(info)
-            updates[self.card] = json.dumps(card_words(info, models, trained_row, public) | {"added": added} | ({"deletable": True} if made else {}))
+            words = card_words(info, models, trained_row, public) | {"added": added} | ({"deletable": True} if made else {})
+            updates[self.card] = json.dumps(words | {"examinable": not public and name in self.workbench.examinations.names()})
         measured_card = card if card and lengths_of(card) else None
         updates |= {self.accuracy_box: gr.update(visible=measured_card is not None), self.report_box: gr.update(visible=bool(card and card.report))}
         updates |= {self.report: report_words(card), self.lengths: report_words(card)}

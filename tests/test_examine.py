@@ -10,7 +10,7 @@ from tiny_models import tiny_lm, tiny_reward, tiny_token_reward
 from rgtg.errors import BadData, ModelRefused
 from rgtg.evaluation.examine import reading
 from rgtg.evaluation.examine.figures import by_fraction, consistency_gap, distance, length_bias, rank_correlation, turning
-from rgtg.evaluation.examine.report import examine, markdown
+from rgtg.evaluation.examine.report import _correlation, examine, markdown
 from rgtg.preferences.formats import Example, Labelled, Reading
 from rgtg.rewards.base import Opening
 from rgtg.runs import Models
@@ -44,6 +44,12 @@ def test_a_prefix_is_ranked_among_longer_answers_only():
     found = rank_correlation(rewards([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]], [[4.0, 40.0], [9.0], [5.0, 50.0]]))
     assert found["1"] == {"correlation": 1.0, "n": 5} and "2" not in found
     assert rank_correlation(rewards([[3.0, 1.0], [2.0, 2.0]], [[1.0, 3.0], [0.0, 4.0]]))["1"]["correlation"] == -1.0
+
+
+def test_no_correlation_is_a_figure():
+    found = rank_correlation(rewards([[1.0, 1.0], [2.0, 2.0]], [[3.0, 2.0], [4.0, 1.0]]))["1"]
+    assert found == {"correlation": 0.0, "n": 4} and _correlation(found) == "0.00 (n = 4)"
+    assert _correlation(found | {"correlation": None}) == "–"
 
 
 def test_the_bias_to_length_stands_beside_that_of_the_people():

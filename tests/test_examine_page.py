@@ -50,11 +50,22 @@ def event(**payload) -> SimpleNamespace:
     return SimpleNamespace(_data=payload)
 
 
+def visit(**query) -> SimpleNamespace:
+    return SimpleNamespace(query_params=query)
+
+
 def test_the_page_opens_with_the_models_there_are(page):
-    found = page._load()()
+    found = page._load()(visit())
     form = found[page.form]
     assert form["models"] == ["p", "j"] and json.loads(form["value"])["models"] == ["p"] and json.loads(form["value"])["judge"] == "j"
     assert json.loads(form["value"])["source"] == "typed", "there are no votes"
+
+
+def test_the_link_of_a_model_chooses_it(page):
+    assert json.loads(page._load()(visit(model="j"))[page.form]["value"])["models"] == ["j"]
+    with pytest.warns(UserWarning, match="No reward model `&lt;b&gt;`"):
+        found = page._load()(visit(model="<b>"))
+    assert json.loads(found[page.form]["value"])["models"] == ["p"], "as without a link"
 
 
 @pytest.mark.parametrize(

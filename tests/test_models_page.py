@@ -91,6 +91,11 @@ def test_a_model_without_a_card_says_so(workbench, folders):
     assert ["model card", "none: not trained with rgtg"] in found["facts"] and "deletable" not in found
 
 
+def test_a_card_leads_to_examine_where_the_model_can_be_examined(page):
+    found = {name: json.loads(page._open()(event(model=name))[page.card])["examinable"] for name in ("tiny", "p", "j")}
+    assert found == {"tiny": False, "p": True, "j": True}
+
+
 def test_an_unknown_address_says_so_and_shows_the_first(page):
     with pytest.warns(UserWarning, match="No model `&lt;img&gt;`"):
         found = page._load()(visit(model="<img>"))

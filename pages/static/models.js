@@ -36,9 +36,10 @@ rgtg.modelCard = (element, props, trigger, watch, openModel, deleteModel) => {
     const rest = () => rgtg.put(ask, el("button", { type: "button", id: "delete-model", title: "Delete this model and its files", text: "Delete …", onclick: first }));
     if (card.deletable) rest();
     if (card.added) rgtg.put(ask, el("button", { type: "button", id: "take-off", title: "Remove this model from the list; its folder is not changed", text: "Remove from list", onclick: (event) => { rgtg.once(event.target); trigger(deleteModel, { model: card.name }); } }));
+    const examine = card.examinable ? el("a", { class: "link", id: "model-examine", href: "./examine?model=" + encodeURIComponent(card.name), title: "Accuracy by length of the prefix, calibration, biases and tricks on pairs", text: "Examine" }) : null;
     const facts = rgtg.facts(card.facts ?? [], "card-facts");
     facts.append(...links("parent", card.parents), ...links("children", card.children));
-    rgtg.put(root, el("div", { class: "job-head" }, el("h2", { text: card.name }), el("span", { class: "quiet", text: card.kind }), card.deletable || card.added ? ask : null), facts,
+    rgtg.put(root, el("div", { class: "job-head" }, el("h2", { text: card.name }), el("span", { class: "quiet", text: card.kind }), examine, card.deletable || card.added ? ask : null), facts,
       card.training?.length ? el("details", {}, el("summary", { text: "Training configuration" }), rgtg.facts(card.training)) : null);
   }
   watch("value", draw);

@@ -33,3 +33,10 @@ def test_a_typed_pair_is_examined_and_read_token_by_token(visit):
         page.locator("#examine-save").click()
     report = json.loads(download.value.path().read_text())
     assert download.value.suggested_filename == "examination.json" and report["num_pairs"] == 1
+
+
+def test_the_card_of_a_model_leads_to_its_examination(visit):
+    page = visit(query="models?model=tiny-full").page
+    page.locator("#model-examine").click()
+    page.wait_for_selector("#examine-models input")
+    assert [box.get_attribute("value") for box in page.locator("#examine-models input:checked").all()] == ["tiny-full"]

@@ -87,7 +87,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts.append(_table("Accuracy by fraction of the answers", "fraction", _rows(figures, "by_fraction", _share)))
     calibration = _rows(figures, "by_length", lambda cell: f"{cell['calibration_error']:.3f}" if "calibration_error" in cell else "–")
     parts.append(_table("Expected calibration error of σ(difference of rewards)", "tokens", calibration))
-    correlation = _rows(figures, "rank_correlation", lambda cell: f"{cell['correlation']:.2f} (n = {cell['n']:,})" if cell["correlation"] else "–")
+    correlation = _rows(figures, "rank_correlation", _correlation)
     parts.append(_table("Rank correlation of a prefix's reward with that of its complete answer", "tokens", correlation))
     if report["judge"]:
         turns = {side: {name: _share(f["turning"].get(side, {"n": 0})) for name, f in figures.items()} for side in ("before", "after")}
@@ -144,6 +144,10 @@ def _share(figures: Figures) -> str:
     if not figures["n"]:
         return "–"
     return f"{100 * figures['accuracy']:.1f} ({100 * figures['low']:.1f}–{100 * figures['high']:.1f}, n = {figures['n']:,})"
+
+
+def _correlation(figures: Figures) -> str:
+    return "–" if figures["correlation"] is None else f"{figures['correlation']:.2f} (n = {figures['n']:,})"
 
 
 def _trick(figures: Figures) -> str:

@@ -209,7 +209,7 @@ def test_a_sweep_is_held_against_the_limits_before_its_first_cell_and_goes_on_wi
     arguments += ["--observe", folders["judge"], "--run", "base", "--run", "best-of-n:n=30,reward_model=" + folders["full"], "--max-new-tokens", "3"]
     assert main(arguments) == 2
     said = json.loads(capsys.readouterr().err)
-    assert "Asked for: 4 columns in 2 batches, 40 answers at once, 3 tokens" in said["found"] and "Or add `--yes`" in said["do"]
+    assert "Asked for: 4 columns in 2 batches, 60 answers at once, 3 tokens" in said["found"] and "Or add `--yes`" in said["do"]
     assert not (tmp_path / "out" / "sweep.json").exists()
     assert main([*arguments, "--yes"]) == 0
     assert main(arguments) == 0  # nothing is left to be made

@@ -23,7 +23,7 @@ from rgtg.records import ModelRef, Run, Step
 from rgtg.rewards.base import RewardModel
 
 logger = logging.getLogger(__name__)
-AT_ONCE = 40  # answers that grow together; where one ends the next begins
+AT_ONCE = 80  # answers that grow together; where one ends the next begins
 Keyed = tuple[str, Run]
 Shard = Sequence[Keyed]
 Load = Callable[[], tuple[Models, RewardModel]]

@@ -61,9 +61,13 @@ def test_a_training_of_a_table_is_named_by_its_text():
 
 
 def test_the_interval_is_that_of_students_t():
-    assert over_trainings([0.8, 0.9]) == pytest.approx((0.85, 0.85 - 12.706 * 0.05, 0.85 + 12.706 * 0.05))
-    assert over_trainings([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx((3.0, 3.0 - 2.776 * math.sqrt(2.5 / 5), 3.0 + 2.776 * math.sqrt(2.5 / 5)))
+    assert over_trainings([0.84, 0.86]) == pytest.approx((0.85, 0.85 - 12.706 * 0.01, 0.85 + 12.706 * 0.01))
+    assert over_trainings([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx((0.3, 0.3 - 0.2776 * math.sqrt(2.5 / 5), 0.3 + 0.2776 * math.sqrt(2.5 / 5)))
     assert over_trainings([0.5])[0] == 0.5 and math.isnan(over_trainings([0.5])[1])
+
+
+def test_the_interval_of_a_share_ends_at_none_and_all():
+    assert over_trainings([0.98, 1.0])[1:] == (pytest.approx(0.863, abs=1e-3), 1.0)
 
 
 def test_a_row_is_the_mean_over_trainings_at_each_length():
@@ -76,7 +80,7 @@ def test_a_row_is_the_mean_over_trainings_at_each_length():
     assert training_markdown(rows).splitlines() == [
         "| held-out accuracy, % | trainings | held-out pairs | 1 token | at the end |",
         "|---|---|---|---|---|",
-        "| partial | 2 | 1,234 | 65.0 [1.5, 128.5] | 65.0 [1.5, 128.5] |",
+        "| partial | 2 | 1,234 | 65.0 [1.5, 100.0] | 65.0 [1.5, 100.0] |",
         "| full | 1 | 1,234 | 60.0 | 60.0 |",
     ]
 

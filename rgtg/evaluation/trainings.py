@@ -22,12 +22,12 @@ SHOWN = ("1", "2", "4", "8", "16", "32", "64", "end")  # lengths in the Markdown
 
 
 def over_trainings(values: Sequence[float]) -> Interval:
-    """Mean and 95 % t-interval; of one value the interval is not known, (value, NaN, NaN)."""
+    """Mean of shares and 95 % t-interval, cut to [0, 1]; of one value the interval is not known, (value, NaN, NaN)."""
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return mean, math.nan, math.nan
     half = (T[n - 2] if n - 2 < len(T) else 2.086) * statistics.stdev(values) / math.sqrt(n)
-    return mean, mean - half, mean + half
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
 def training_rows(cards: Mapping[str, Sequence[ModelCard]]) -> list[dict[str, Any]]:

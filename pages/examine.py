@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
-from pages import ids, theme
+from pages import administered, ids, theme
 from pages.components import Download, Drawn, Words
 from pages.examine_form import ExamineForm, choices, default_form, read_form
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_id, read_number, read_text, warn
-from pages.signing_in import has_admins
 from pages.token_view import TokenView
 from rgtg.errors import BadSettings, RgtgError, Stopped
 from rgtg.plots import credit_curves, examined_accuracy
@@ -52,14 +50,7 @@ class PairBar(Drawn):
 
 def build(workbench: Workbench, pages: theme.Links) -> None:
     """Lay the page out in the open Blocks and wire it; on a public server without administrators show one sentence."""
-    if not has_admins(workbench.settings):
-        with gr.Row(elem_classes=["topline"]):
-            theme.header(TITLE, pages)
-        Words(PUBLIC, elem_id=ids.EXAMINE_STATUS)
-        return
-    page = _Page(workbench, pages)
-    assert Context.root_block is not None
-    page.wire(Context.root_block)
+    administered.build(workbench, pages, TITLE, _Page, PUBLIC, ids.EXAMINE_STATUS)
 
 
 class _Page:

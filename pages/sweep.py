@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
-from pages import ids, temporary, theme
+from pages import administered, ids, temporary, theme
 from pages.components import Download, Drawn, PromptBox, Words
 from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, warn
-from pages.signing_in import has_admins
 from pages.sweep_form import GridForm, choices, default_form, draft_of, prompt_options, read_form
 from pages.sweep_words import plan_words, sweep_line, sweep_words
 from pages.voting import DOWNLOAD
@@ -61,14 +59,7 @@ class SweepAnswers(Drawn):
 
 def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
     """Lay the page out in the open Blocks and wire it; on a public server without administrators show one sentence."""
-    if not has_admins(workbench.settings):
-        with gr.Row(elem_classes=["topline"]):
-            theme.header(TITLE, pages)
-        Words(PUBLIC, elem_id=ids.SWEEP_STATUS)
-        return
-    page = _Page(workbench, pages)
-    assert Context.root_block is not None
-    page.wire(Context.root_block)
+    administered.build(workbench, pages, TITLE, _Page, PUBLIC, ids.SWEEP_STATUS)
 
 
 class _Page:

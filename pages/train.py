@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
-from pages import ids, theme
+from pages import administered, ids, theme
 from pages.components import Lengths, Report, Words
 from pages.handlers import guarded, in_words, payload, read_id, read_json, warn
 from pages.reports import accuracy_figure, report_words
-from pages.signing_in import has_admins
 from pages.token_view import _Drawn
 from pages.training_form import TrainForm, asks_for, option_fields, read_form
 from pages.training_words import ANNOUNCEMENTS, data_words, job_line, job_words
@@ -59,14 +57,7 @@ class JobView(_Drawn):
 
 def build(workbench: Workbench, pages: tuple[tuple[str, str], ...]) -> None:
     """Lay the page out in the open Blocks and wire it; on a public server without administrators show one sentence."""
-    if not has_admins(workbench.settings):
-        with gr.Row(elem_classes=["topline"]):
-            theme.header(TITLE, pages)
-        Words(PUBLIC, elem_id=ids.TRAIN_STATUS)
-        return
-    page = _Page(workbench, pages)
-    assert Context.root_block is not None
-    page.wire(Context.root_block)
+    administered.build(workbench, pages, TITLE, _Page, PUBLIC, ids.TRAIN_STATUS)
 
 
 class _Page:

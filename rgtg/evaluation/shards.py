@@ -28,6 +28,19 @@ PLAN, SHARDS, RESULTS = "sweep.json", "shards", "results.jsonl"
 EARLIER = "cells.jsonl"  # all that versions before shards wrote
 
 
+def plain_columns(columns: Iterable[ColumnSpec]) -> list[dict[str, Any]]:
+    """Columns as JSON can hold them: see `plain_params`."""
+    return [asdict(column) | {"params": list(plain_params(column.params).items())} for column in columns]
+
+
+def given_columns(stored: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The fields of columns from the output of `plain_columns`."""
+    return [
+        column | {"params": [[name, -math.inf if value == MINUS_INFINITY else value] for name, value in column.get("params", ())]}
+        for column in stored
+    ]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a sweep makes: every column on every prompt with every seed. `models` are all that take part, with the hashes of their weights."""
@@ -43,16 +56,12 @@ class Plan:
 
     def plain(self) -> dict[str, Any]:
         """Fields as JSON can hold them: see `plain_params`."""
-        return asdict(self) | {"columns": [asdict(column) | {"params": list(plain_params(column.params).items())} for column in self.columns]}
+        return asdict(self) | {"columns": plain_columns(self.columns)}
 
     @classmethod
     def upgraded(cls, stored: dict) -> dict:
         """Fields from the output of `plain`."""
-        columns = [
-            column | {"params": [[name, -math.inf if value == MINUS_INFINITY else value] for name, value in column.get("params", ())]}
-            for column in stored["columns"]
-        ]
-        return stored | {"columns": columns}
+        return stored | {"columns": given_columns(stored["columns"])}
 
     def extended(self, other: "Plan") -> "Plan":
         """This plan with the columns, prompts and seeds of another that goes on with it. Raises BadSettings where it is another sweep."""

@@ -15,7 +15,7 @@ from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings, ModelNotFound, RgtgError
 from rgtg.guidance.methods import Parameter, method
 from rgtg.guidance.mixes.expressions import parse_mix
-from rgtg.records import MINUS_INFINITY, ColumnSpec, plain_params
+from rgtg.records import ColumnSpec
 from rgtg.workbench.columns.copying import Address, number_text, run_text
 
 MAX_VALUES, MAX_SETTINGS, MAX_PROMPTS, MAX_SEEDS, MAX_ANSWERS = 32, 240, 5_000, 100, 200_000
@@ -61,17 +61,17 @@ class Grid:
         return len(self.columns) * len(self.prompts) * self.num_seeds
 
     def plain(self) -> dict[str, Any]:
-        """Fields as JSON can hold them: see `plain_params`."""
-        return asdict(self) | {"columns": [asdict(column) | {"params": list(plain_params(column.params).items())} for column in self.columns]}
+        """Fields as JSON can hold them: see `evaluation.shards.plain_columns`."""
+        from rgtg.evaluation.shards import plain_columns
+
+        return asdict(self) | {"columns": plain_columns(self.columns)}
 
     @classmethod
     def upgraded(cls, stored: dict) -> dict:
         """Fields from the output of `plain`."""
-        columns = [
-            column | {"params": [[name, -math.inf if value == MINUS_INFINITY else value] for name, value in column.get("params", ())]}
-            for column in stored["columns"]
-        ]
-        return stored | {"columns": columns}
+        from rgtg.evaluation.shards import given_columns
+
+        return stored | {"columns": given_columns(stored["columns"])}
 
     def command(self, out: str, address: Address = str, prompts: Sequence[str] = ()) -> str:
         """The command that makes the same answers; `prompts` are the options that name them, () names each."""

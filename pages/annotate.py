@@ -106,8 +106,9 @@ class _Page:
         return pair_of(self.workbench, pair, visitor)
 
     def _progress(self, task_id: str, visitor: Visitor) -> dict[str, Any]:
+        at = time.monotonic()  # before: of two answers the later one knows all that the other knows, in whichever order they arrive
         progress = self.annotation.progress(task_id, visitor)
-        return {"voted": progress.voted, "num_pairs": progress.num_pairs, "consent": bool(progress.consent_at)}
+        return {"at": at, "voted": progress.voted, "num_pairs": progress.num_pairs, "consent": bool(progress.consent_at)}
 
     def _fields(self) -> dict[str, Any]:
         """What the form offers. It is sent to nobody who came by the link of a task."""

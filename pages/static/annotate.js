@@ -216,7 +216,7 @@ rgtg.annotate = (element, props, trigger, watch) => {
     if (update.task) return void begin(update);
     if (!state) return;
     if (update.guidelines) { state.guidelines = update.guidelines; guide(); }
-    if (update.progress) state.progress = update.progress;
+    if (update.progress?.at >= state.progress.at) state.progress = update.progress; // an answer may overtake another
     tokens.note(update.comparison, update.token);
     if (update.erased) {
       for (const one of done) one.pair.node.remove();

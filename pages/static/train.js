@@ -8,7 +8,8 @@ rgtg.table = (head, rows, id) => rgtg.el("table", { class: "figures", id },
 // A table that scrolls where it does not fit, and then for the keyboard, too.
 rgtg.scrolling = (label, table) => {
   const box = rgtg.el("div", { class: "table", role: "group", "aria-label": label }, table);
-  new ResizeObserver(() => (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight ? box.setAttribute("tabindex", "0") : box.removeAttribute("tabindex"))).observe(box);
+  const sized = new ResizeObserver(() => (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight ? box.setAttribute("tabindex", "0") : box.removeAttribute("tabindex")));
+  for (const node of [box, table]) sized.observe(node);
   return box;
 };
 // For a moment a second press does nothing; what is refused can be pressed again.

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 
 import pytest
 
@@ -100,6 +101,29 @@ def test_twenty_votes_with_reasons_a_span_a_branch_vote_and_an_undo_by_keys_alon
     )
     rule = json.loads(store.comparison(voted[0]).pair_rule)
     assert rule["rule"] == "uniform" and 0 < rule["probability"] < 1
+
+
+def test_an_answer_that_comes_late_takes_no_vote_back(visit, workbench, columns, monkeypatch):
+    progress, agreed, may_answer = workbench.annotation.progress, threading.Event(), threading.Event()
+
+    def slow(task_id, visitor):
+        found = progress(task_id, visitor)
+        if found.consent_at and not agreed.is_set():
+            agreed.set()
+            may_answer.wait(60)
+        return found
+
+    rater = Rater(visit, a_task(workbench, columns, num_pairs=6))
+    monkeypatch.setattr(workbench.annotation, "progress", slow)
+    rater.press("Enter")
+    assert agreed.wait(60)
+    for _ in range(2):
+        rater.vote("1")
+        rater.saved()
+    heard = rater.page.evaluate("window.heard.length")
+    may_answer.set()
+    rater.page.wait_for_function("before => window.heard.slice(before).some((one) => one.includes('process_completed') && one.includes('voted'))", arg=heard)
+    assert rater.page.locator("#ann-progress").inner_text() == "2 of 6"
 
 
 def test_two_browsers_vote_on_one_link_without_touching_each_other(visit, workbench, columns):

@@ -1,9 +1,13 @@
 """Judge against KL: settings that differ in a number are one line, and at one KL they are compared by interpolation."""
 
+import dataclasses
+import math
+
 import pytest
 
 from rgtg.evaluation.cells import Cell
-from rgtg.evaluation.frontier import at_kl, families, family, frontier_figure, matched_table
+from rgtg.evaluation.frontier import AT_MOST, at_kl, families, family, frontier_figure, matched_table
+from rgtg.guidance.sequences import BestOfN, SoftBestOfN
 
 
 def cells(setting: str, kl: float | None, judge: float, spread: float = 0.0, prompts: int = 20) -> list[Cell]:
@@ -67,3 +71,26 @@ def test_the_figure_has_a_line_for_each_family():
     assert [trace.name for trace in figure.data] == ["base", "pargs · one", "args · two"] and list(figure.data[1].x) == [2.0, 4.0]
     assert "KL" in figure.layout.xaxis.title.text and "judge" in figure.layout.yaxis.title.text
     assert frontier_figure(cells("best-of-n · one · n 4", None, 1.0)).layout.annotations[0].text == "No setting has a KL."
+
+
+def test_where_no_kl_but_a_bound_is_known_it_stands_for_the_kl_and_is_named():
+    best = [dataclasses.replace(c, kl_bound=1.5) for c in cells("best-of-n · one · n 8", None, 2.5)]
+    best += [dataclasses.replace(c, kl_bound=2.5) for c in cells("best-of-n · one · n 16", None, 3.5)]
+    found = families([*ALL, *best])["best-of-n · one"]
+    assert [(p.kl, p.judge[0], p.at_most) for p in found] == [((1.5, 1.5, 1.5), 2.5, True), ((2.5, 2.5, 2.5), 3.5, True)]
+    assert at_kl([*ALL, *best], 2.0)["best-of-n · one"] == pytest.approx((3.0, 3.0, 3.0))
+    table = matched_table([*ALL, *best], [2.0])
+    assert f"| best-of-n · one{AT_MOST} | 3.00 [3.00, 3.00] |" in table and "| pargs · one | 2.00" in table
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 16])
+def test_the_kl_of_best_of_n_is_at_most_its_bound_and_near_it_where_answers_are_many(n):
+    """Exactly, over outcomes in the order of their reward: P(best is i) = F(i)^n − F(i − 1)^n."""
+    for probs, near in (([0.5, 0.3, 0.2], 10.0), ([1 / 1000] * 1000, 0.01)):
+        kl, below = 0.0, 0.0
+        for prob in probs:
+            best = (below + prob) ** n - below**n
+            kl, below = kl + best * math.log(best / prob), below + prob
+        bound = BestOfN(n=n).kl_bound
+        assert kl <= bound + 1e-9 and bound - kl < near
+    assert SoftBestOfN(n=n).kl_bound is None, "none is known of its kin"

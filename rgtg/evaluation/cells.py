@@ -39,7 +39,8 @@ class Cell:
     """Result of one setting on one prompt with one random seed.
 
     `judge` is the judge's reward of the finished answer, minus its zero; `log_prob` is the mean per token under the base LM, in nats; `kl` and
-    `truncation` are sums over tokens (see `Step`), None for methods without a distribution over tokens; forwards are those that served it.
+    `truncation` are sums over tokens (see `Step`), None for methods without a distribution over tokens, for some of which `kl_bound` is known: what
+    the KL of the setting is at most; forwards are those that served it.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Cell:
     truncation: float | None = None
     lm_forwards: int = 0
     reward_forwards: int = 0
+    kl_bound: float | None = None
 
 
 @cache
@@ -122,7 +124,7 @@ def cell_of(key: str, run: Run, steps: Sequence[Step], end: Ended, models: Model
     return Cell(
         key, label(run), run.prompt, run.seed, "".join(s.text for s in steps), ids, end.stop_reason,
         judged(run, ids, models, judge), guided(run, steps), statistics.fmean(s.log_prob for s in steps), kl, truncation,
-        end.lm_forwards, end.reward_forwards,
+        end.lm_forwards, end.reward_forwards, None if kl is not None else method(run.method).make(run.params).kl_bound,
     )  # fmt: skip
 
 

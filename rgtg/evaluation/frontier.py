@@ -21,6 +21,7 @@ from rgtg.plots import COLOURS, SYMBOLS, frontier_layout, with_message
 
 NEAR = 1.15  # a point within this factor of the KL counts as one at that KL, where no other lies beyond it
 DRAWS = 400
+AT_MOST = " (at most this KL)"
 Totals = Mapping[str, tuple[float, float, int]]  # by prompt: sum of KL, sum of the judge's rewards, number
 Curves = Mapping[str, Sequence[Totals]]  # of a family: by training seed, the settings of that reward model
 
@@ -33,20 +34,26 @@ class Point:
     kl: Interval
     judge: Interval
     positive: Interval
+    at_most: bool = False  # whether the KL is a bound
 
 
 def families(cells: Sequence[Cell], together: bool = False) -> dict[str, list[Point]]:
     """Points by method and models, in the order of their KL: settings that differ in numbers alone, such as the weight, are one family.
 
-    Settings without a KL are left out. `together`: those that differ in the training seed are one point, see `table.by_setting`.
+    Settings of whose KL nothing is known are left out. `together`: those that differ in the training seed are one point, see `table.by_setting`.
     """
     found: dict[str, list[Point]] = {}
     for setting, of_setting in by_setting(cells, together).items():
-        kl = mean_of(of_setting, lambda c: c.kl)
+        kl = mean_of(of_setting, kl_of)
         judge, positive = mean_of(of_setting, lambda c: c.judge), mean_of(of_setting, lambda c: float(c.judge > 0))
         if kl is not None and judge is not None and positive is not None:
-            found.setdefault(family(setting), []).append(Point(setting, kl, judge, positive))
+            found.setdefault(family(setting), []).append(Point(setting, kl, judge, positive, of_setting[0].kl is None))
     return {name: sorted(points, key=lambda point: point.kl[0]) for name, points in found.items()}
+
+
+def kl_of(cell: Cell) -> float | None:
+    """The KL of an answer, or what that of its setting is at most; None where neither is known."""
+    return cell.kl_bound if cell.kl is None else cell.kl
 
 
 def family(setting: str) -> str:
@@ -99,7 +106,10 @@ def matched_table(cells: Sequence[Cell], kls: Sequence[float], together: bool = 
     names.sort(key=lambda name: [-at_one[name][0] if name in at_one else math.inf for at_one in found])
     title = f"judge at equal KL, minus {minus}" if minus else "judge at equal KL"
     lines = [f"| {title} | " + " | ".join(f"{kl:g} nats" for kl in kls) + " |", "|---|" + "---|" * len(kls)]
-    lines += [f"| {name} | " + " | ".join(words(at_one.get(name), 1, 2) for at_one in found) + " |" for name in names]
+    at_most = {name for name, points in families(cells, together).items() if any(point.at_most for point in points)}
+    lines += [
+        f"| {name}{AT_MOST if name in at_most else ''} | " + " | ".join(words(at_one.get(name), 1, 2) for at_one in found) + " |" for name in names
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -107,7 +117,7 @@ def _curves(cells: Sequence[Cell], together: bool) -> dict[str, dict[str, list[T
     """By family and training seed ("" where trainings are not together), the totals of each setting. Settings without a KL are left out."""
     found: dict[str, dict[str, list[Totals]]] = {}
     for setting, of_setting in by_setting(cells, together).items():
-        if all(c.kl is not None for c in of_setting):
+        if all(kl_of(c) is not None for c in of_setting):
             by_training = by_setting(of_setting)
             for name, of_training in by_training.items():
                 number = training_seed(name) if len(by_training) > 1 else ""
@@ -119,7 +129,7 @@ def _by_prompt(cells: Sequence[Cell]) -> Totals:
     totals: dict[str, tuple[float, float, int]] = {}
     for c in cells:
         kl, judge, number = totals.get(c.prompt, (0.0, 0.0, 0))
-        totals[c.prompt] = (kl + (c.kl or 0.0), judge + c.judge, number + 1)
+        totals[c.prompt] = (kl + (kl_of(c) or 0.0), judge + c.judge, number + 1)
     return totals
 
 
@@ -187,7 +197,7 @@ def frontier_of(lines: Mapping[str, Sequence[Point]]) -> go.Figure:
                 error_y=_bars([p.judge for p in points], colour),
                 error_x=_bars([p.kl for p in points], colour),
                 text=[p.setting for p in points],
-                name=name,
+                name=name + (AT_MOST if any(p.at_most for p in points) else ""),
                 mode="lines+markers",
                 line={"color": colour, "width": 1.4, "dash": ("solid", "dash", "dot")[number // len(COLOURS) % 3]},
                 marker={"size": 7, "symbol": SYMBOLS[number // 2 % len(SYMBOLS)]},

@@ -33,7 +33,8 @@ def by_setting(cells: Sequence[Cell], together: bool = False) -> dict[str, list[
 
 
 def summary(cells: Sequence[Cell], together: bool = False) -> list[dict[str, Any]]:
-    """One row per setting, in order; figures with intervals are (value, low, high), None where a method has none.
+    """One row per setting, in order; figures with intervals are (value, low, high), None where a method has none. Where `kl` is None,
+    `kl_bound` may be known, see `Cell`.
 
     `positive_minus_first` is the paired difference to the first setting on the same prompt and random seed, and of the same number where that
     has several trainings; `guide` is in the units of the guide; `nll` is in nats an answer, `perplexity` under the base LM over all tokens;
@@ -68,6 +69,7 @@ def _row(cells: Sequence[Cell], first: Mapping[Pair, Cell], pair: Callable[[Cell
         "judge": mean_of(cells, lambda c: c.judge),
         "guide": mean_of(cells, lambda c: c.guide),
         "kl": mean_of(cells, lambda c: c.kl),
+        "kl_bound": cells[0].kl_bound,
         "nll": mean_of(cells, nll),
         "log_prob": mean_of(cells, lambda c: c.log_prob),
         "perplexity": _perplexity(cells),
@@ -122,11 +124,18 @@ def markdown(rows: Sequence[Mapping[str, Any]], speed: Mapping[str, tuple[float,
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for row in rows:
         trainings = [str(row["num_trainings"] or "–")] if counted else []
-        parts = [row["setting"], str(row["n"]), *trainings, *(words(row[key], factor, digits) for key, _, factor, digits in COLUMNS)]
+        parts = [row["setting"], str(row["n"]), *trainings, *(words_in(row, *column) for column in COLUMNS)]
         lines.append(
             "| " + " | ".join(parts + [f"{value:.0f}" if math.isfinite(value) else "–" for value in (speed[row["setting"]] if speed else ())]) + " |"
         )
     return "\n".join(lines) + "\n"
+
+
+def words_in(row: Mapping[str, Any], key: str, title: str, factor: float, digits: int) -> str:
+    """A figure of a row, in one of COLUMNS; "≤ 0.6" for a KL of which a bound is known."""
+    if key == "kl" and row["kl"] is None and row["kl_bound"] is not None:
+        return f"≤ {words(row['kl_bound'], factor, digits)}"
+    return words(row[key], factor, digits)
 
 
 def write_table(cells: Sequence[Cell], out: Path, together: bool = False) -> str:
@@ -149,6 +158,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
         for key, _, _, _ in COLUMNS:
             value, names = row[key], (key, f"{key}_low", f"{key}_high") if key in INTERVALS else (key,)
             columns |= dict(zip(names, value if isinstance(value, tuple) else (value,) * len(names), strict=True))
+            columns |= {"kl_bound": row["kl_bound"]} if key == "kl" else {}
         flat.append({name: "" if value is None else f"{value:.6g}" if isinstance(value, float) else value for name, value in columns.items()})
     text = io.StringIO()
     writer = csv.DictWriter(text, list(flat[0]) if flat else ["setting"], lineterminator="\n")

@@ -58,6 +58,11 @@ class GuidanceMethod:
         """Maximum number of tokens drawn per token that is kept."""
         return 1
 
+    @property
+    def kl_bound(self) -> float | None:
+        """What the KL of its answers to those of the base LM is at most, in nats; None where no formula says so."""
+        return None
+
     def num_chosen(self, forced_ids: Sequence[int]) -> int | None:
         """How many tokens of an answer with these given tokens a person has chosen; None for a method that chooses by itself."""
         return None

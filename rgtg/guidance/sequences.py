@@ -78,6 +78,11 @@ class BestOfN(SeveralAnswers):
     def num_rows(self) -> int:
         return self.n
 
+    @property
+    def kl_bound(self) -> float | None:
+        """log n − (n − 1) / n, a bound by Beirami et al. (arXiv 2401.01879); it is close where n answers are seldom equal."""
+        return math.log(self.n) - (self.n - 1) / self.n
+
 
 @dataclass(frozen=True)
 class SoftBestOfN(BestOfN):
@@ -93,6 +98,10 @@ class SoftBestOfN(BestOfN):
     lost: ClassVar[str] = "another answer was drawn, by its reward"
 
     reward_temperature: float = setting(1.0, "Larger values keep answers with low rewards more often", 1e-6, 1e6)
+
+    @property
+    def kl_bound(self) -> float | None:
+        return None
 
     def choose(self, rewards: Sequence[float], rows: "Rows") -> int:
         return drawn([reward / self.reward_temperature for reward in rewards], rows.uniform("keep"))
@@ -145,6 +154,10 @@ class SpeculativeRejection(BestOfN):
     n: int = setting(8, "Answers to begin with", 1, 64)
     drop: float = setting(0.5, "Share of the answers that is dropped each time", 0.0, 0.9)
     first: int = setting(4, "Tokens before answers are dropped first; then after twice as many", 1, 1024)
+
+    @property
+    def kl_bound(self) -> float | None:
+        return None
 
     def generate(self, rows: "Rows") -> Requests:
         rows.select([0] * self.n)

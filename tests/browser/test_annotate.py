@@ -122,7 +122,9 @@ def test_an_answer_that_comes_late_takes_no_vote_back(visit, workbench, columns,
         rater.saved()
     heard = rater.page.evaluate("window.heard.length")
     may_answer.set()
-    rater.page.wait_for_function("before => window.heard.slice(before).some((one) => one.includes('process_completed') && one.includes('voted'))", arg=heard)
+    rater.page.wait_for_function(
+        "before => window.heard.slice(before).some((one) => one.includes('process_completed') && one.includes('voted'))", arg=heard
+    )
     assert rater.page.locator("#ann-progress").inner_text() == "2 of 6"
 
 

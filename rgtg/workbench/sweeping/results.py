@@ -221,15 +221,16 @@ def points_of(rows: Rows, settings: Sequence[Setting]) -> "dict[str, list[Point]
     found: dict[str, list[Point]] = {}
     lines = lines_of(settings)
     for row in rows:
-        if row["kl"] is not None:
+        kl, bound = row["kl"], row["kl_bound"]
+        if kl is not None or bound is not None:
             line = lines.get(row["setting"]) or family(row["setting"])
-            found.setdefault(line, []).append(Point(row["setting"], row["kl"], row["judge"], row["positive"]))
+            found.setdefault(line, []).append(Point(row["setting"], kl or (bound, bound, bound), row["judge"], row["positive"], kl is None))
     return {name: sorted(points, key=lambda point: point.kl[0]) for name, points in found.items()}
 
 
 def without_kl(rows: Rows) -> list[str]:
     """Settings that no plot of KL can show."""
-    return [row["setting"] for row in rows if row["kl"] is None]
+    return [row["setting"] for row in rows if row["kl"] is None and row["kl_bound"] is None]
 
 
 def figure(rows: Rows, settings: Sequence[Setting]) -> "go.Figure":
@@ -246,11 +247,11 @@ def figure(rows: Rows, settings: Sequence[Setting]) -> "go.Figure":
 
 def table_words(rows: Rows, keys: Sequence[str] = TABLE) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table in words, with 95 % intervals."""
-    from rgtg.evaluation.table import COLUMNS, words
+    from rgtg.evaluation.table import COLUMNS, words_in
 
     shown = [column for key in keys for column in COLUMNS if column[0] == key]
     head = ["setting", "answers", *(title for _, title, _, _ in shown)]
-    return head, [[row["setting"], f"{row['n']:,}", *(words(row[key], factor, digits) for key, _, factor, digits in shown)] for row in rows]
+    return head, [[row["setting"], f"{row['n']:,}", *(words_in(row, *column) for column in shown)] for row in rows]
 
 
 def map_value(drawn: Map, rows: Rows) -> dict[str, Any]:

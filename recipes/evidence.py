@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.reviews import branching, in_pairs, write_reviews, write_turning
+from recipes.summaries import turn_table, votes_table
 from rgtg.cli import terminal
 from rgtg.cli.main import main as rgtg
 from rgtg.errors import BadData, RgtgError
@@ -131,7 +132,7 @@ def gold(place: Place) -> Iterator[Step]:
         for objective in ("partial", "full"):
             runs += guided(place.models(f"gold-{name}", objective, place.few_seeds), "best-of-n", (2, 4, 8, 16, 32, 64), "n")
         yield place.sweep(f"gold-{name}-sweep", runs)
-        yield place.table(f"gold-{name}-sweep")
+        yield place.table(f"gold-{name}-sweep", ["--peaks", "--plot-peaks", str(place.out / f"gold-{name}-sweep" / "peaks.html")])
 
 
 def turn(place: Place) -> Iterator[Step]:
@@ -143,7 +144,10 @@ def turn(place: Place) -> Iterator[Step]:
     yield Work(f"writes {turning}", lambda: write_turning(place.corpus, prefix_judge, turning, 2 * place.num_prompts))
     models = [model for objective in FIVE for model in place.models("trained", objective, place.seeds)]
     words = [word for model in models for word in ("--reward-model", model)]
-    yield ["examine", *words, "--judge", JUDGE, "--pairs", place.data("dev"), "--limit", "1000"]
+    examined = place.out / "turn-examined.json"
+    yield ["examine", *words, "--judge", JUDGE, "--pairs", place.data("dev"), "--limit", "1000", "--out", str(examined)]
+    trained = {objective: [Path(model).name for model in place.models("trained", objective, place.seeds)] for objective in FIVE}
+    yield Work("prints accuracy on pairs that turn, over trainings", lambda: print(turn_table(examined, trained)))
     runs = [run for objective in FIVE for run in guided(place.models("trained", objective, place.seeds), SCALAR[objective], BETAS)]
     yield place.sweep("turn", runs, "turning")
     yield place.table("turn", ["--minus", "args · full-*"])
@@ -155,6 +159,7 @@ def votes(place: Place) -> Iterator[Step]:
     yield _sample(place, "beginnings", "samples", 7)
     yield Work("writes branch prompts and pairs of complete answers", lambda: _branch(place))
     yield _sample(place, "branches", "continuations", 11)
+    files: dict[str, dict[int, tuple[Path, Path]]] = {kind: {} for kind in KINDS}
     yield Work("writes pairs of continuations", lambda: write_pairs(in_pairs(_rows(place, "continuations")), Path(place.data("branch"))))
     for kind in KINDS:
         noise = ["--temperature", str(NOISE), "--seed", "1"]
@@ -163,12 +168,15 @@ def votes(place: Place) -> Iterator[Step]:
         for number in place.numbers:
             few, folder = place.few_seeds if number == max(place.numbers) else place.seeds, f"votes-{kind}-{number}"
             own = ["--pairs", place.data(f"{kind}-{number}"), "--base", BASE, "--seeds", str(few), "--out", str(place.out / folder)]
-            yield ["train", *own, "--train", "partial", "--eval-fraction", "0.02"]
+            yield ["train", *own, "--train", "partial", "--eval-fraction", "0.02", *place.engine]
             models = place.models(folder, "partial", few)
             yield place.sweep(f"{folder}-sweep", guided(models, "pargs", (2,)))
             examined = [word for model in models for word in ("--reward-model", model)]
-            yield ["examine", *examined, "--pairs", place.data("dev"), "--limit", "1000"]
-            yield ["sweep", "--table", str(place.out / f"{folder}-sweep"), "--over-seeds"]
+            files[kind][number] = place.out / f"{folder}-examined.json", place.out / f"{folder}-sweep"
+            yield ["examine", *examined, "--pairs", place.data("dev"), "--limit", "1000", "--out", str(files[kind][number][0])]
+            yield ["sweep", "--table", str(files[kind][number][1]), "--over-seeds"]
+    plot = place.out / "votes.html"
+    yield Work(f"prints accuracy and steering against the number of votes, and writes {plot}", lambda: print(votes_table(files, plot)))
 
 
 def _sample(place: Place, prompts: str, out: str, seed: int) -> Command:
@@ -230,7 +238,7 @@ def run(table: str, place: Place, dry_run: bool = False) -> int:
 
 def _is_done(command: Command) -> bool:
     """Whether a command without folders of its own has written its file."""
-    return command[0] in ("label", "sample") and Path(command[command.index("--out") + 1]).exists()
+    return command[0] in ("label", "sample", "examine") and Path(command[command.index("--out") + 1]).exists()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,6 +33,20 @@ def test_pairs_are_labelled_by_a_judge_and_measured_by_several_from_the_terminal
     assert "| tenth | pairs |" in printed and "contradictions flipped" in printed
     assert main(["strength", *shared, *of_two[2:]]) == 2
     assert "two reward models or more" in capsys.readouterr().err
+    examined = [
+        "--reward-model",
+        folders["full"],
+        "--reward-model",
+        folders["partial"],
+        "--judge",
+        folders["judge"],
+        "--out",
+        str(here / "a" / "e.json"),
+    ]
+    assert main(["examine", *shared, *examined]) == 0
+    assert "Accuracy by length of the prefix" in capsys.readouterr().out
+    found = json.loads((here / "a" / "e.json").read_text(encoding="utf-8"))
+    assert found["num_pairs"] == 2 and list(found["models"]) == ["f", "p", "j"] and found["models"]["f"]["by_length"]["end"]["n"] == 2
 
 
 def test_a_run_on_the_command_line_is_read_whole():
@@ -137,10 +151,11 @@ def test_sweep_writes_its_table_and_goes_on_where_it_was(here, capsys, folders, 
     for given in (arguments, unprompted):
         assert main([*given, "--out", str(here / "out")]) == 0
         assert capsys.readouterr().out == table
-    assert main(["sweep", "--table", str(here / "out"), "--plot", str(here / "plot.html")]) == 0
-    head, _, base, *_ = capsys.readouterr().out.splitlines()
+    assert main(["sweep", "--table", str(here / "out"), "--plot", str(here / "plot.html"), "--peaks", "--plot-peaks", str(here / "peaks.html")]) == 0
+    head, _, base, *_, peaks, _ = (printed := capsys.readouterr().out).splitlines()
+    assert "| growing weight | judge is highest at |" in printed and peaks.startswith("|---"), "one weight is no family"
     assert head.endswith("| tokens/s | tokens/processor s |") and all(float(speed) > 0 for speed in base.strip("| ").split("|")[-2:])
-    assert "Plotly.newPlot" in (here / "plot.html").read_text(encoding="utf-8")
+    assert all("Plotly.newPlot" in (here / name).read_text(encoding="utf-8") for name in ("plot.html", "peaks.html"))
 
 
 def test_a_sweep_says_what_it_lacks(here, capsys):
@@ -148,6 +163,7 @@ def test_a_sweep_says_what_it_lacks(here, capsys):
         (["--out", str(here / "new")], "A sweep needs prompts."),
         (["--table", str(here)], "holds no results of a sweep"),
         (["--table", str(here), "--out", str(here)], "not allowed with"),
+        (["--out", str(here / "new"), "--plot-peaks", "peaks.pdf"], "Found `peaks.pdf`."),
     ):
         assert main(["sweep", *arguments]) == 2
         error = json.loads(capsys.readouterr().err.splitlines()[-1])
@@ -205,13 +221,14 @@ def test_a_model_that_cannot_be_used_is_listed_with_what_is_wrong(here, capsys):
     assert main(["models"]) == 0 and "Its config.json is no JSON object" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["sweep", "export", "train"])
+@pytest.mark.parametrize("command", ["sweep", "export", "train", "examine"])
 def test_an_output_below_a_file_is_refused_before_any_model_is_loaded(here, capsys, monkeypatch, folders, command):
     (here / "file").write_text("x")
     (here / "rows.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
     monkeypatch.setattr("rgtg.workbench.library.Library._load", lambda *_: pytest.fail("a model was loaded"))
     given = {"sweep": ["--prompts", str(here / "rows.jsonl"), "--base-lm", folders["lm"]], "export": []}
     given["train"] = ["--pairs", str(here / "rows.jsonl"), "--base", folders["lm"]]
+    given["examine"] = ["--reward-model", folders["full"], "--pairs", str(here / "rows.jsonl"), "--base-lm", folders["lm"]]
     assert main([command, "--out", str(here / "file" / "out"), *given[command]]) == 2
     error = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert error["error"] == f"`{here / 'file' / 'out'}` cannot be written." and "file" in error["found"] and error["do"]

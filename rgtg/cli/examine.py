@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rgtg.cli import terminal
-from rgtg.errors import BadSettings
+from rgtg.errors import BadSettings, door
+from rgtg.system.files import make_folder, write_json
 
 if TYPE_CHECKING:
     from rgtg.workbench.workbench import Workbench
@@ -43,6 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=500, metavar="N", help="use at most N pairs, or N choices of `--best-of-n` (500)")
     parser.add_argument("--beta", type=float, default=1.0, help="weight at which rewards are compared with soft values (1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON object to this file")
 
 
 def examine(options: argparse.Namespace, open_workbench: Callable[[], "Workbench"], list_model: Callable[["Workbench", str], None]) -> None:
@@ -60,6 +62,8 @@ def examine(options: argparse.Namespace, open_workbench: Callable[[], "Workbench
     from rgtg.evaluation.examine.reading import Pairs
     from rgtg.preferences.formats import read
 
+    if options.out is not None:
+        make_folder(options.out.parent, options.out)
     reading = read(_source(options.pairs), columns=options.columns) if options.pairs else None
     items = read_items(_source(options.best_of_n), options.limit) if options.best_of_n else []
     workbench = open_workbench()
@@ -81,6 +85,9 @@ def examine(options: argparse.Namespace, open_workbench: Callable[[], "Workbench
             report["token_by_token"] = reports.token_by_token(models, options.prompt, {"chosen": options.chosen, "rejected": options.rejected})
             parts.append(reports.tokens_markdown(report["token_by_token"]))
     workbench.close()
+    if options.out is not None:
+        with door(f"`{options.out}` cannot be written.", kind=BadSettings):
+            write_json(options.out, report)
     print(json.dumps(report, ensure_ascii=False, allow_nan=False) if options.json else "\n".join(parts), end="\n" if options.json else "")
 
 

@@ -61,6 +61,12 @@ def add_options(parser: argparse.ArgumentParser, prompt_files: str) -> None:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also write the plot of judge against KL as HTML")
     parser.add_argument(
+        "--peaks",
+        action="store_true",
+        help="also print at which weight, or number of answers, the judge is highest, and what other choices of it lose (over-optimization)",
+    )
+    parser.add_argument("--plot-peaks", type=Path, metavar="FILE", help="also write the plot of judge and guides against the root of the KL as HTML")
+    parser.add_argument(
         "--engine", choices=tuple(ENGINES), default="process", help=f"{'; '.join(f'{key}: {about}' for key, about in ENGINES.items())} (process)"
     )
     parser.add_argument(
@@ -80,6 +86,9 @@ def sweep(
     from rgtg.evaluation.shards import SweepFolder
     from rgtg.evaluation.table import markdown, summary, write_table
 
+    for path in (options.plot, options.plot_peaks):
+        if path is not None and path.suffix.lower() not in (".html", ".htm"):
+            raise BadSettings("The plot is written as HTML.", f"Found `{path.name}`.", "Name it `….html`; a browser saves it as PNG.")
     if options.minus and not options.at_kl:
         raise BadSettings("`--minus` is of methods at equal KL.", "No `--at-kl` is given.", "Add `--at-kl NATS`, or leave it out.")
     if options.table is not None:
@@ -95,8 +104,11 @@ def sweep(
 
         for minus in dict.fromkeys(("", options.minus)):
             print(matched_table(cells, options.at_kl, options.over_seeds, minus))
-    if options.plot is not None:
-        _plot(cells, options.plot, options.over_seeds)
+    if options.peaks:
+        from rgtg.evaluation.peaks import peaks_table
+
+        print(peaks_table(cells, options.over_seeds))
+    _plot(cells, options)
 
 
 def _run(
@@ -140,10 +152,12 @@ def _plan_to_go_on(plan: "Plan | None", options: argparse.Namespace) -> "Plan | 
     return plan
 
 
-def _plot(cells: "Sequence[Cell]", path: Path, over_seeds: bool) -> None:
+def _plot(cells: "Sequence[Cell]", options: argparse.Namespace) -> None:
+    """Write the plots that are asked for."""
     from rgtg.evaluation.frontier import frontier_figure
+    from rgtg.evaluation.peaks import peaks_figure
 
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise BadSettings("The plot is written as HTML.", f"Found `{path.name}`.", "Name it `….html`; a browser saves it as PNG.")
-    with door(f"`{path}` cannot be written.", kind=BadSettings):
-        frontier_figure(cells, over_seeds).write_html(path, include_plotlyjs=True)
+    for path, drawn in ((options.plot, frontier_figure), (options.plot_peaks, peaks_figure)):
+        if path is not None:
+            with door(f"`{path}` cannot be written.", kind=BadSettings):
+                drawn(cells, options.over_seeds).write_html(path, include_plotlyjs=True)

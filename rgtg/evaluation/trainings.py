@@ -23,11 +23,14 @@ SHOWN = ("1", "2", "4", "8", "16", "32", "64", "end")  # lengths in the Markdown
 
 def over_trainings(values: Sequence[float]) -> Interval:
     """Mean of shares and 95 % t-interval, cut to [0, 1]; of one value the interval is not known, (value, NaN, NaN)."""
-    mean, n = statistics.fmean(values), len(values)
-    if n < 2:
-        return mean, math.nan, math.nan
-    half = (T[n - 2] if n - 2 < len(T) else 2.086) * statistics.stdev(values) / math.sqrt(n)
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
+    mean, half = statistics.fmean(values), half_width(values)
+    return (mean, max(0.0, mean - half), min(1.0, mean + half)) if len(values) > 1 else (mean, math.nan, math.nan)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % t-interval of the mean of two values or more; NaN of one."""
+    n = len(values)
+    return (T[n - 2] if n - 2 < len(T) else T[-1]) * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.nan
 
 
 def training_rows(cards: Mapping[str, Sequence[ModelCard]]) -> list[dict[str, Any]]:

@@ -1,0 +1,64 @@
+"""Where the judge is highest as a weight grows: an overdone weight is told from a good one, and a choice on few prompts costs what it costs."""
+
+from dataclasses import replace
+
+import pytest
+
+from rgtg.evaluation.cells import Cell
+from rgtg.evaluation.peaks import lost_by_halves, optima, peaks_figure, peaks_table, weights
+
+
+def cells(setting: str, judge: float, guide: float | None, kl: float | None = 1.0, prompts: int = 20) -> list[Cell]:
+    return [Cell(f"{setting}{i}", setting, f"prompt {i}", 0, "x", (4, 5), "eos", judge, guide, -1.0, kl) for i in range(prompts)]
+
+
+OVERDONE = [
+    *cells("base", 0.0, None, 0.0),
+    *cells("pargs · one · beta 8", 1.0, 9.0, 9.0),  # the guide is pleased, the judge is not
+    *cells("pargs · one · beta 1", 2.0, 2.0, 1.0),
+    *cells("pargs · one · beta 4", 3.0, 4.0, 4.0),
+    *cells("particles · one · m 4 · beta 1", 2.0, 2.0),
+    *cells("particles · one · m 8 · beta 2", 2.0, 2.0),
+    *cells("cards · one · threshold 2", 2.0, 2.0),
+]
+
+
+def test_weights_of_a_family_are_in_order_and_what_varies_in_two_numbers_or_none_is_left_out():
+    found = weights(OVERDONE)
+    assert {name: (parameter, list(settings)) for name, (parameter, settings) in found.items()} == {"pargs · one": ("beta", [1.0, 4.0, 8.0])}
+
+
+def test_the_judge_peaks_before_the_guide():
+    (one,) = optima(OVERDONE)
+    assert (one.name, one.parameter, one.peak.weight, one.peak.low, one.peak.high) == ("pargs · one", "beta", 4.0, 4.0, 4.0)
+    assert one.judge == (3.0, 3.0, 3.0) and one.by_guide == 8.0 and one.drop == (-2.0, -2.0, -2.0) and one.loss == (0.0, 0.0, 0.0)
+    assert "| pargs · one | beta 4 [4, 4] | 3.00 [3.00, 3.00] | beta 8 | -2.00 [-2.00, -2.00] | 0.00 [0.00, 0.00] |" in peaks_table(OVERDONE)
+
+
+def test_trainings_are_one_family_over_seeds():
+    trained = [
+        replace(c, setting=c.setting.replace("one", f"one-{number}"), judge=c.judge + shift)
+        for number, shift in enumerate((0.0, 1.0))
+        for c in OVERDONE
+        if c.setting.startswith("pargs")
+    ]
+    assert [one.name for one in optima(trained)] == ["pargs · one-0", "pargs · one-1"]
+    (one,) = optima(trained, together=True)
+    assert one.name == "pargs · one-*" and one.judge[0] == pytest.approx(3.5) and one.judge[1] < 3.5 < one.judge[2]
+    assert one.drop == pytest.approx((-2.0, -2.0, -2.0)), "paired by training"
+
+
+def test_a_choice_on_half_of_the_prompts_loses_where_prompts_differ():
+    # weight 1 is right for even prompts and 2 for odd ones: on 9 of 10 prompts both are equal, on one they are not
+    judge = {1.0: [0.0] * 9 + [10.0], 2.0: [0.1] * 9 + [0.0]}
+    mean, low, high = lost_by_halves(judge)
+    # the half with the last prompt says 1 and the other loses 0.1; the half without it says 2 and the other loses (10 - 4·0.1)/5
+    assert low == pytest.approx(0.1) and high == pytest.approx((10 - 0.4) / 5) and mean == pytest.approx((low + high) / 2, rel=0.15)
+    assert lost_by_halves({1.0: [2.0], 2.0: [3.0]}) == (0.0, 0.0, 0.0)
+
+
+def test_the_figure_has_judge_and_guide_of_a_family_over_the_root_of_the_kl():
+    judge, guide = peaks_figure(OVERDONE).data
+    assert (judge.name, list(judge.x), list(judge.y), list(guide.y)) == ("pargs · one", [1.0, 2.0, 3.0], [2.0, 3.0, 1.0], [2.0, 4.0, 9.0])
+    assert judge.line.color == guide.line.color and (judge.line.dash, guide.line.dash) == ("solid", "dot")
+    assert peaks_figure(cells("base", 0.0, None)).layout.annotations[0].text.startswith("No setting")

@@ -69,7 +69,7 @@ class _Page:
                 self.stop = gr.Button("Stop", elem_id=ids.EXAMINE_STOP, min_width=0, interactive=False)
                 self.status = Words("", live=True, elem_id=ids.EXAMINE_STATUS)
             with gr.Row(visible=False, elem_classes=["examined"]) as self.examined:
-                with gr.Column(min_width=0, elem_id="examined-box", elem_classes=["plot-box"]):
+                with gr.Column(min_width=0, elem_id="examined-box", elem_classes=["plot-box"]) as self.accuracy:
                     self.plot = gr.Plot(show_label=False, container=False, elem_id=ids.EXAMINE_PLOT)
                 self.table = ExamineTable(elem_id=ids.EXAMINE_TABLE)
             with gr.Column(visible=False, elem_id=ids.PAIR_VIEW, min_width=0) as self.pair:
@@ -85,7 +85,7 @@ class _Page:
         own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         of_pair = [self.bar, *self.texts.values(), self.curves]
         blocks.load(self._load(), None, [self.form, self.models, *self.rooms], **own)
-        drawn = [self.status, self.stop, self.examined, self.plot, self.table, self.pair, *of_pair, self.models]
+        drawn = [self.status, self.stop, self.examined, self.accuracy, self.plot, self.table, self.pair, *of_pair, self.models]
         self.start.click(self._start(), self.form, drawn, trigger_mode="once", **own)
         self.stop.click(self._stop(), None, None, **own)
         self.table.save_examination(self._save(), None, self.download, **own)
@@ -132,11 +132,17 @@ class _Page:
     def _examined(self, one: Examination) -> dict[Any, Any]:
         """Updates of everything that shows an examination that ended."""
         report = one.report
+        models, num, what = report.get("models"), report.get("num_pairs"), "pair"
+        if models is None:  # of choices among several answers
+            models = report["best_of_n"]
+            num, what = next(iter(models.values()))["num_items"], "prompt"
         left_out = f"; {report['num_left_out']:,} cannot be read" if report["num_left_out"] else ""
-        words = f"{report['num_pairs']:,} pair{'s' * (report['num_pairs'] != 1)}{left_out}"
-        table = {"id": one.id, "models": list(report["models"]), "groups": groups(report), "forms": list(FORMS.items())}
-        updates: dict[Any, Any] = {self.status: words, self.models: self.workbench.status().text}
-        updates |= {self.examined: gr.update(visible=True), self.plot: examined_accuracy(report["models"]), self.table: _json(table)}
+        table = {"id": one.id, "models": list(models), "groups": groups(report), "forms": list(FORMS.items())}
+        updates: dict[Any, Any] = {self.status: f"{num:,} {what}{'s' * (num != 1)}{left_out}", self.models: self.workbench.status().text}
+        updates |= {self.examined: gr.update(visible=True), self.accuracy: gr.update(visible=what == "pair"), self.table: _json(table)}
+        if what == "prompt":
+            return updates | {self.pair: gr.update(visible=False)}
+        updates[self.plot] = examined_accuracy(models)
         first = min(report["models"], key=one.scores_vocabulary)  # a reward of the text, if there is one
         return updates | {self.pair: gr.update(visible=True)} | self._pair(one, first, 0)
 

@@ -10,7 +10,7 @@ from pages import temporary
 from pages.handlers import quoted, read_json, read_number, read_text
 from pages.token_view import _Drawn
 from rgtg.errors import BadSettings
-from rgtg.workbench.examining.examination import FILE, MAX_BETA, MAX_MODELS, MAX_PAIRS, MAX_TEXT, TYPED, VOTES, Request
+from rgtg.workbench.examining.examination import CHOICES, FILE, MAX_BETA, MAX_MODELS, MAX_PAIRS, MAX_TEXT, TYPED, VOTES, Request
 from rgtg.workbench.workbench import Workbench
 
 MAX_PATH, MAX_NAME = 2_000, 200  # characters
@@ -28,7 +28,7 @@ class ExamineForm(_Drawn):
 def choices(workbench: Workbench) -> dict[str, Any]:
     """The lists of the form."""
     num = workbench.num_votes()
-    sources = [[VOTES, f"my votes ({num:,})"], [FILE, "a file or data set"], [TYPED, "one pair, typed"]]
+    sources = [[VOTES, f"my votes ({num:,})"], [FILE, "a file or data set"], [TYPED, "one pair, typed"], [CHOICES, "best of n, a file"]]
     return {"models": workbench.examinations.names(), "sources": sources, "judges": [["", "none"], *([n, n] for n in workbench.examinations.names())]}
 
 
@@ -49,8 +49,8 @@ def read_form(text: object, workbench: Workbench) -> Request:
     source, judge, path, typed = form.get("source"), form.get("judge"), "", ("", "", "")
     if not isinstance(source, str) or not isinstance(judge, str) or len(judge) > MAX_NAME:
         raise BadSettings("The form could not be read.", "", "Reload the page.")
-    if source == FILE:
-        path = read_text(form.get("path"), "file of pairs", MAX_PATH, "Upload one, or give its path or the id of a hub data set.", "path").strip()
+    if source in (FILE, CHOICES):
+        path = read_text(form.get("path"), "file", MAX_PATH, "Upload one, or give its path or the id of a hub data set.", "path").strip()
         if workbench.settings.public:
             temporary.check_uploaded(Path(path), "path")
     if source == TYPED:

@@ -130,6 +130,33 @@ def test_what_is_not_there_is_not_read(page, examined, sent):
         page._next()(event(examination=examined[1], model="p", pair=0, side="chosen", position=0))
 
 
+def test_choices_among_several_answers_are_a_table_alone(page, tmp_path):
+    rows = [
+        {"prompt": "ab", "chosen": "a b c", "rejected": ["c d", "d e", "e f"], "subset": "Math"},
+        {"prompt": "ab", "chosen": ["a b c"], "rejected": ["a b c"], "subset": "Focus"},
+        {"prompt": "ab", "chosen": ["a", "b"], "rejected": ["c"], "subset": "Ties", "id": "tied:1"},
+        {"prompt": "ab", "chosen": ["a"], "rejected": ["b", "c"], "subset": "Ties", "id": "ref:1"},
+    ]
+    file = tmp_path / "choices.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    *_, last = page._start()(json.dumps(TYPED | {"models": ["p", "j"], "source": "choices", "path": str(file)}))
+    table = json.loads(last[page.table])
+    group, ties = table["groups"]
+    assert (last[page.status], table["models"]) == ("4 prompts", ["p", "j"]) and page.plot not in last
+    assert last[page.accuracy] == gr.update(visible=False) and last[page.pair] == gr.update(visible=False)
+    labels = [row[0] for row in group["rows"]]
+    assert labels == ["Math: 1 prompt, chance 25 %", "Focus: 1 prompt, chance 50 %", "average of the subsets"]
+    assert group["rows"][1][1:] == ["50.0 % (5–95), 1 tied"] * 2, "two equal answers tie"
+    assert ties["rows"][0][0] == "score" and all(-0.01 <= float(cell.replace("−", "-")) <= 1.01 for cell in ties["rows"][0][1:])
+    saved = json.loads(page._save()(event(examination=table["id"], form="csv")))["text"].splitlines()
+    assert "p,best of n,Focus,0.5,0.0546,0.9454,1" in saved and "p,prompts with a tie,Focus,1,,,1" in saved
+    with pytest.raises(gr.Error, match="no such pair"):
+        page._read()(event(examination=table["id"], model="p", pair=0))
+    file.write_text(json.dumps({"prompt": "ab", "chosen": "a"}) + "\n")
+    *_, last = page._start()(json.dumps(TYPED | {"source": "choices", "path": str(file)}))
+    assert "Row 1 of" in last[page.status] and "is no choice among answers" in last[page.status]
+
+
 def test_one_examination_runs_at_a_time_and_stops(workbench, page):
     may_read, request = threading.Event(), read_form(json.dumps(TYPED), workbench)
     running = Examination(request, lambda: may_read.wait(5) and workbench.examinations._pairs(request), workbench.library)

@@ -17,14 +17,15 @@ rgtg.examineForm = (element, props, watch, upload) => {
   }
   function pairs() {
     if (value.source === "typed") return el("div", { class: "typed" }, text("prompt", "Prompt, may be empty", "prompt"), text("chosen", "Chosen answer", "chosen", "textarea"), text("rejected", "Rejected answer", "rejected", "textarea"));
-    if (value.source !== "file") return null;
+    if (value.source !== "file" && value.source !== "choices") return null;
+    const layout = value.source === "file" ? "Rows with prompt, chosen and rejected, in any layout that trainings read" : "Rows with prompt, chosen and rejected, each side an answer or a list of answers, and, if given, subset, as in RewardBench";
     const note = el("span", { class: "quiet", text: value.uploaded ?? "" });
-    const file = el("input", { type: "file", hidden: true, id: "examine-file", "aria-label": "File of pairs", accept: ".jsonl,.ndjson,.json,.csv,.tsv,.parquet,.arrow,.feather,.gz,.zst" });
+    const file = el("input", { type: "file", hidden: true, id: "examine-file", "aria-label": "File to examine on", accept: ".jsonl,.ndjson,.json,.csv,.tsv,.parquet,.arrow,.feather,.gz,.zst" });
     file.addEventListener("change", () => file.files[0] && take(file.files[0], note));
     const path = text("path", "File, or owner/name of a data set on the Hugging Face Hub", "path");
     if (value.uploaded) path.value = value.uploaded;
     path.addEventListener("input", () => { put({ uploaded: "" }); note.textContent = ""; });
-    return el("div", { class: "line" }, path, el("button", { type: "button", id: "examine-upload", title: "Rows with prompt, chosen and rejected, in any layout that trainings read", text: "Upload …", onclick: () => file.click() }), file, note);
+    return el("div", { class: "line" }, path, el("button", { type: "button", id: "examine-upload", title: layout, text: "Upload …", onclick: () => file.click() }), file, note);
   }
   function draw() {
     const focus = root.contains(document.activeElement) ? document.activeElement.id : "";
@@ -40,9 +41,9 @@ rgtg.examineForm = (element, props, watch, upload) => {
       el("fieldset", { id: "examine-models", class: "line" }, el("legend", { text: "reward models" }), ...props.models.map(check), props.models.length ? null : el("span", { class: "quiet", text: "No reward model is installed: train one, or add one on Models." })),
       el("div", { class: "line" },
         field({ name: "source", label: "pairs", choices: props.sources, help: "Pairs that the models were not trained on say most" }),
-        value.source === "typed" ? null : field({ name: "limit", label: "at most", min: 1, max: props.most.pairs, step: 1, help: "How many pairs are read; more take longer and narrow the intervals" }),
-        field({ name: "judge", label: "judge", choices: props.judges, help: "The reward model by which the verdict on a pair turns midway; it is examined, too" }),
-        field({ name: "beta", label: "β", min: 0.001, max: props.most.beta, help: "Weight at which rewards are compared with the soft value of the next tokens" })),
+        value.source === "typed" ? null : field({ name: "limit", label: "at most", min: 1, max: props.most.pairs, step: 1, help: "How many pairs or prompts are read; more take longer and narrow the intervals" }),
+        value.source === "choices" ? null : field({ name: "judge", label: "judge", choices: props.judges, help: "The reward model by which the verdict on a pair turns midway; it is examined, too" }),
+        value.source === "choices" ? null : field({ name: "beta", label: "β", min: 0.001, max: props.most.beta, help: "Weight at which rewards are compared with the soft value of the next tokens" })),
       pairs());
     if (focus) document.getElementById(focus)?.focus();
   }

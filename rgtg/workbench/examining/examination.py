@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rgtg.preferences.formats import Reading
     from rgtg.workbench.trainings import Trainings
 
-VOTES, FILE, TYPED = "votes", "file", "typed"
+VOTES, FILE, TYPED, CHOICES = "votes", "file", "typed", "choices"
 MAX_PAIRS, MAX_MODELS, MAX_TEXT, MAX_BETA = 5_000, 8, 4_000, 100.0  # texts in characters
 KEPT = 4  # examinations whose pairs can be looked at
 SIDES = ("chosen", "rejected")
@@ -32,7 +32,8 @@ PAUSE_S = 0.2  # between two looks at how far it is
 
 @dataclass(frozen=True)
 class Request:
-    """What is examined: reward models by name and pairs from a `source`: VOTES, a FILE at `path`, or the `typed` (prompt, chosen, rejected).
+    """What is examined: reward models by name and pairs from a `source`: VOTES, a FILE at `path`, or the `typed` (prompt, chosen, rejected); of
+    CHOICES, also at `path`, how often a correct answer has the highest reward of several is measured instead.
 
     `judge` is the reward model by whose rewards pairs turn, "" for none. Raises BadSettings naming the field.
     """
@@ -49,20 +50,21 @@ class Request:
         if not 1 <= len(self.models) <= MAX_MODELS:
             do = f"Choose 1 to {MAX_MODELS}."
             raise BadSettings("Choose which reward models to examine.", f"Found {len(self.models)}.", do, "models")
-        if self.source not in (VOTES, FILE, TYPED):
+        if self.source not in (VOTES, FILE, TYPED, CHOICES):
             raise BadSettings("Pairs come from votes, a file, or are typed.", f"Found `{self.source:.40}`.", "Reload the page.", "source")
         if not 1 <= self.limit <= MAX_PAIRS:
             raise BadSettings(f"The number of pairs has to be between 1 and {MAX_PAIRS:,}.", f"Found {self.limit:,}.", "Change it.", "limit")
         if not 0 < self.beta <= MAX_BETA:
             raise BadSettings(f"β has to be above 0 and at most {MAX_BETA:g}.", f"Found {self.beta:g}.", "Change it.", "beta")
-        if self.source == FILE and not self.path:
-            raise BadSettings("There is no file of pairs.", "", "Upload one, or give its path or the id of a hub data set.", "path")
+        if self.source in (FILE, CHOICES) and not self.path:
+            raise BadSettings("There is no file.", "", "Upload one, or give its path or the id of a hub data set.", "path")
         if self.source == TYPED and not (self.typed[1].strip() and self.typed[2].strip()):
             raise BadSettings("A pair has two answers.", "One of them is empty.", "Type both.", "chosen" if not self.typed[1].strip() else "rejected")
 
 
 class Examination:
-    """One examination at work. `report` is that of `evaluation.examine.report.examine`, {} until it ends."""
+    """One examination at work. `report` is that of `evaluation.examine.report.examine`, of CHOICES {"best_of_n": …, "num_left_out": …}; {} until it
+    ends."""
 
     def __init__(self, request: Request, read: "Callable[[], Reading]", library: Library):
         self.id, self.request, self.report = new_id(), request, dict[str, Any]()
@@ -97,6 +99,9 @@ class Examination:
 
         try:
             with stoppable(self._stop.is_set):
+                if self.request.source == CHOICES:
+                    self.report = self._of_choices()
+                    return
                 names = [*dict.fromkeys(filter(None, (*self.request.models, self.request.judge)))]
                 self.models = self._library.load_models(None, names)
                 self.words = "reading the pairs …"
@@ -108,9 +113,18 @@ class Examination:
         finally:
             self._ended.set()
 
+    def _of_choices(self) -> dict[str, Any]:
+        from rgtg.evaluation.examine import report
+        from rgtg.evaluation.examine.best_of_n import encoded, read_items
+
+        items = read_items(_file_or_id(self.request.path), self.request.limit)
+        models = self._library.load_models(None, self.request.models)
+        read = encoded(items, models.base_lm)
+        return {"best_of_n": report.best_of_n(models, read, self._listen), "num_left_out": len(items) - len(read[0])}
+
     def _listen(self, done: int, total: int) -> None:
         num = len(self.pairs.read) if self.pairs else 0
-        self.words = f"{num:,} pair{'s' * (num != 1)}: {done} of {total} passes"
+        self.words = f"{num:,} pair{'s' * (num != 1)}: {done} of {total} passes" if num else f"{done} of {total} reward models"
         if self._stop.is_set():
             raise Stopped("It was stopped.")
 
@@ -144,9 +158,9 @@ class Examination:
         return best_and_worst(models.reward_model(model), models.base_lm, [(one.opening, ids[:position])])
 
     def _at(self, model: str, pair: int) -> Any:
-        if self.is_running or self.pairs is None or self.models is None:
+        if self.is_running:
             raise BadSettings("The examination has not ended.", "", "Wait for it.")
-        if model not in self.models.reward_models or not 0 <= pair < len(self.pairs.read):
+        if self.pairs is None or self.models is None or model not in self.models.reward_models or not 0 <= pair < len(self.pairs.read):
             raise BadSettings("There is no such pair or model in this examination.", "", "Reload the page.")
         return self.models, self.pairs.read[pair]
 
@@ -205,10 +219,15 @@ class Examinations:
         if request.source == TYPED:
             return Reading((Example(1, *request.typed),), 1)
         if request.source == FILE:
-            return read(Path(request.path) if Path(request.path).exists() else request.path)
+            return read(_file_or_id(request.path))
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "votes.jsonl"
             self._trainings.snapshot(file)
             if not file.exists() or not file.stat().st_size:
                 raise BadData("The votes give no pairs yet.", "", "Vote on Compare, type a pair, or choose a file.", field="source")
             return read(file)
+
+
+def _file_or_id(text: str) -> Path | str:
+    """A file on this machine, or else the id of a hub data set."""
+    return Path(text) if Path(text).exists() else text

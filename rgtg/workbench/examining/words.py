@@ -18,6 +18,8 @@ MAX_LABEL = 60  # characters of a pair in a picker
 
 def groups(report: Report) -> list[dict[str, Any]]:
     """The table: [{"title", "help", "rows": [[label, a cell for each model, …], …]}, …]. A group without figures is left out."""
+    if "best_of_n" in report:
+        return _choices(report["best_of_n"])
     models: Mapping[str, Figures] = report["models"]
     found = [
         ("Accuracy", "Share of pairs whose chosen answer has the higher reward, with 95 % intervals over prompts.", _accuracy(models)),
@@ -34,6 +36,23 @@ def groups(report: Report) -> list[dict[str, Any]]:
         ("Distance", "Between two models, on rewards less their mean at each length: 0 the same up to scale, 1 the opposite.", _distances(report)),
     ]
     return [{"title": title, "help": about, "rows": rows} for title, about, rows in found if any(cell != DASH for row in rows for cell in row[1:])]
+
+
+def _choices(models: Mapping[str, Figures]) -> list[dict[str, Any]]:
+    about = "Share of prompts where a correct answer has the highest reward, with 95 % intervals; a tie counts in part. Chance: of a random choice."
+    first = next(iter(models.values()))
+    rows = []
+    for subset, one in first["subsets"].items():
+        label = f"{subset or 'all'}: {one['n']:,} prompt{'s' * (one['n'] != 1)}, chance {100 * one['chance']:.0f} %"
+        of_subset = [f["subsets"][subset] for f in models.values()]
+        rows.append([label, *(_share(figures) + (f", {figures['tied']:,} tied" if figures["tied"] else "") for figures in of_subset)])
+    rows.append(["average of the subsets", *(share_words(f["average"]) for f in models.values())])
+    found = [{"title": "Best of n", "help": about, "rows": rows}]
+    if "ties" in first:
+        names = [(key, key.replace("_", " ")) for key in first["ties"] if key != "n"]
+        rows = [[name, *(_number(f["ties"][key], "{:.3f}") for f in models.values())] for key, name in names]
+        found.append({"title": "Ties subset", "help": "The weighted score of RewardBench 2 and its parts.", "rows": rows})
+    return found
 
 
 def _row(label: str, models: Mapping[str, Figures], cell: Callable[[Figures], str]) -> list[list[str]]:
@@ -128,6 +147,9 @@ def as_file(report: Report, form: str) -> str:
 
 def _rows(report: Report) -> Iterator[tuple[Any, ...]]:
     """(model, figure, at, value, low, high, n) of every number."""
+    if "best_of_n" in report:
+        yield from _choice_rows(report["best_of_n"])
+        return
     for name, f in report["models"].items():
         for key in ("by_length", "by_fraction"):
             for at, one in f[key].items():
@@ -153,3 +175,15 @@ def _rows(report: Report) -> Iterator[tuple[Any, ...]]:
     for one in report["distances"]:
         if "distance" in one:
             yield one["a"], "distance", one["b"], one["distance"], "", "", one["n"]
+
+
+def _choice_rows(models: Mapping[str, Figures]) -> Iterator[tuple[Any, ...]]:
+    for name, f in models.items():
+        for subset, one in f["subsets"].items():
+            yield name, "best of n", subset, one["accuracy"], one["low"], one["high"], one["n"]
+            yield name, "prompts with a tie", subset, one["tied"], "", "", one["n"]
+            yield name, "chance", subset, one["chance"], "", "", one["n"]
+        ties = f.get("ties", {})
+        for key in (key for key in ties if key != "n"):
+            yield name, f"ties: {key.replace('_', ' ')}", "", ties[key], "", "", ties["n"]
+        yield name, "average of the subsets", "", f["average"], "", "", f["num_items"]

@@ -119,7 +119,9 @@ def test_other_pairs_or_settings_in_the_same_folder_are_refused(here, capsys):  
     assert main(command(here, "--train", "full", "--seeds", "1", "--logging-steps", "1", "--save-steps", "3")) == 0, (
         "how often it reports is no matter"
     )
-    shutil.rmtree(here / "tiny")
+    (here / "tiny").rename(here / "moved")
+    moved = [str(here / "moved") if word == str(here / "tiny") else word for word in command(here, "--train", "full", "--seeds", "1")]
+    assert main(moved) == 0, "the same weights in another folder"
     save_tiny(here / "tiny", seed=1)
     assert main(command(here, "--train", "full", "--seeds", "2")) == 2 and "Its base_revision is " in capsys.readouterr().err
 

@@ -119,7 +119,7 @@ def test_other_pairs_or_settings_in_the_same_folder_are_refused(here, capsys):  
     assert main(command(here, "--train", "full", "--seeds", "1", "--logging-steps", "1", "--save-steps", "3")) == 0, (
         "how often it reports is no matter"
     )
-    (here / "tiny").rename(here / "moved")
+    shutil.copytree(here / "tiny", here / "moved")
     moved = [str(here / "moved") if word == str(here / "tiny") else word for word in command(here, "--train", "full", "--seeds", "1")]
     assert main(moved) == 0, "the same weights in another folder"
     save_tiny(here / "tiny", seed=1)

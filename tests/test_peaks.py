@@ -28,6 +28,11 @@ def test_weights_of_a_family_are_in_order_and_what_varies_in_two_numbers_or_none
     assert {name: (parameter, list(settings)) for name, (parameter, settings) in found.items()} == {"pargs · one": ("beta", [1.0, 4.0, 8.0])}
 
 
+def test_a_default_that_a_name_is_silent_on_is_a_weight_too():
+    silent = [*cells("particles · one · m 8", 2.0, 2.0), *cells("particles · one · m 8 · beta 2", 3.0, 3.0)]
+    assert {name: (parameter, list(settings)) for name, (parameter, settings) in weights(silent).items()} == {"particles · one": ("beta", [1.0, 2.0])}
+
+
 def test_the_judge_peaks_before_the_guide():
     (one,) = optima(OVERDONE)
     assert (one.name, one.parameter, one.peak.weight, one.peak.low, one.peak.high) == ("pargs · one", "beta", 4.0, 4.0, 4.0)

@@ -3,6 +3,7 @@
 A guide's reward grows with its weight, the judge's may not (over-optimization, arXiv 2210.10760). Knows nothing of models, files or the screen.
 """
 
+import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from rgtg.evaluation.metrics import crossed_interval
 from rgtg.evaluation.table import Interval, by_setting, mean_of, words
 from rgtg.evaluation.training_seeds import training_seed
 from rgtg.evaluation.weight_grid import Peak, peak
+from rgtg.guidance.methods import method
 from rgtg.plots import COLOURS, frontier_layout, with_message
 
 HALVINGS = 400
@@ -49,8 +51,12 @@ def weights(cells: Sequence[Cell], together: bool = False) -> dict[str, tuple[st
     found = {}
     for name, settings in by_family.items():
         numbers = {setting: _numbers(setting, name) for setting in settings}
-        varied = [parameter for parameter in next(iter(numbers.values())) if len({own.get(parameter) for own in numbers.values()}) > 1]
-        if len(varied) == 1 and all(varied[0] in own for own in numbers.values()):
+        parameters = dict.fromkeys(parameter for own in numbers.values() for parameter in own)
+        for parameter in parameters:  # a name is silent on defaults
+            for own in numbers.values():
+                own.setdefault(parameter, _default(name, parameter))
+        varied = [parameter for parameter in parameters if len({own[parameter] for own in numbers.values()}) > 1]
+        if len(varied) == 1:
             ordered = sorted(settings, key=lambda setting: numbers[setting][varied[0]])
             found[name] = varied[0], {numbers[setting][varied[0]]: settings[setting] for setting in ordered}
     return found
@@ -60,6 +66,12 @@ def _numbers(setting: str, of_family: str) -> dict[str, float]:
     """The parts of a setting's name that its family has not: {"beta": 2.0}."""
     parts = (part.rpartition(" ") for part in setting.split(" · ") if part not in of_family.split(" · "))
     return {parameter: float(value) for parameter, _, value in parts}
+
+
+def _default(of_family: str, parameter: str) -> float:
+    """What a method's parameter is where a setting does not name it; NaN for other settings, such as those of sampling."""
+    defaults = {p.name: p.default for p in method(of_family.split(" · ")[0]).parameters}
+    return float(defaults.get(parameter, math.nan))
 
 
 def optima(cells: Sequence[Cell], together: bool = False, seed: int = 0) -> list[Optimum]:

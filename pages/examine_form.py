@@ -46,7 +46,7 @@ def read_form(text: object, workbench: Workbench) -> Request:
     models = form.get("models")
     if not isinstance(models, list) or len(models) > MAX_MODELS or not all(isinstance(name, str) and len(name) <= MAX_NAME for name in models):
         raise BadSettings("Choose which reward models to examine.", f"Found {quoted(models)}.", f"Choose 1 to {MAX_MODELS}.", "models")
-    source, judge, path, typed = form.get("source"), form.get("judge"), "", ("", "", "")
+    source, judge, path, typed, beta = form.get("source"), form.get("judge"), "", ("", "", ""), 1.0
     if not isinstance(source, str) or not isinstance(judge, str) or len(judge) > MAX_NAME:
         raise BadSettings("The form could not be read.", "", "Reload the page.")
     if source in (FILE, CHOICES):
@@ -59,5 +59,8 @@ def read_form(text: object, workbench: Workbench) -> Request:
         chosen, rejected = (read_text(form.get(side), f"{side} answer", MAX_TEXT, "Type both answers.", side) for side in ("chosen", "rejected"))
         typed = (prompt, chosen, rejected)
     limit = int(read_number(form.get("limit"), "pairs", 1, MAX_PAIRS, whole=True, field="limit"))
-    beta = float(read_number(form.get("beta"), "β", 0.001, MAX_BETA, field="beta"))
+    if source == CHOICES:  # whose form has neither
+        judge = ""
+    else:
+        beta = float(read_number(form.get("beta"), "β", 0.001, MAX_BETA, field="beta"))
     return Request(tuple(dict.fromkeys(models)), source, path, typed, limit, judge, beta)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -237,8 +238,12 @@ def run(table: str, place: Place, dry_run: bool = False) -> int:
 
 
 def _is_done(command: Command) -> bool:
-    """Whether a command without folders of its own has written its file."""
-    return command[0] in ("label", "sample", "examine") and Path(command[command.index("--out") + 1]).exists()
+    """Whether a command without folders of its own has written its file, an examination that of all its reward models."""
+    out = Path(command[command.index("--out") + 1]) if "--out" in command else Path()
+    if command[0] == "examine":
+        names = {Path(model).name for option, model in pairwise(command) if option == "--reward-model"}
+        return out.exists() and names <= json.loads(out.read_text(encoding="utf-8"))["models"].keys()
+    return command[0] in ("label", "sample") and out.exists()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

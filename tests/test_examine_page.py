@@ -80,6 +80,7 @@ def test_the_link_of_a_model_chooses_it(page):
         ({"chosen": " "}, "chosen"),
         ({"rejected": "x" * (MAX_TEXT + 1)}, "rejected"),
         ({"source": "file", "path": ""}, "path"),
+        ({"source": "choices", "path": ""}, "path"),
         ({"source": "elsewhere"}, "source"),
     ],
 )
@@ -87,6 +88,11 @@ def test_every_field_is_checked(workbench, changes, field):
     with pytest.raises(BadSettings) as error:
         read_form(json.dumps(TYPED | changes), workbench)
     assert error.value.field == field
+
+
+def test_fields_that_a_source_does_not_show_refuse_nothing(workbench):
+    found = read_form(json.dumps(TYPED | {"source": "choices", "path": "a.jsonl", "beta": 0, "judge": "j"}), workbench)
+    assert (found.path, found.beta, found.judge) == ("a.jsonl", 1.0, "")
 
 
 def test_an_unknown_model_is_refused_before_anything_is_read(workbench):

@@ -7,7 +7,8 @@ import pytest
 
 from rgtg.evaluation.cells import Cell
 from rgtg.evaluation.frontier import AT_MOST, at_kl, families, family, frontier_figure, matched_table
-from rgtg.guidance.sequences import BestOfN, SoftBestOfN
+from rgtg.guidance.methods import METHODS
+from rgtg.guidance.sequences import BestOfN, BestOfPoisson, SoftBestOfN, SpeculativeRejection
 
 
 def cells(setting: str, kl: float | None, judge: float, spread: float = 0.0, prompts: int = 20) -> list[Cell]:
@@ -86,11 +87,13 @@ def test_where_no_kl_but_a_bound_is_known_it_stands_for_the_kl_and_is_named():
 @pytest.mark.parametrize("n", [1, 2, 4, 16])
 def test_the_kl_of_best_of_n_is_at_most_its_bound_and_near_it_where_answers_are_many(n):
     """Exactly, over outcomes in the order of their reward: P(best is i) = F(i)^n − F(i − 1)^n."""
-    for probs, near in (([0.5, 0.3, 0.2], 10.0), ([1 / 1000] * 1000, 0.01)):
+    for probs, near in (([0.5, 0.3, 0.2], math.inf), ([1 / 1000] * 1000, 0.01)):
         kl, below = 0.0, 0.0
         for prob in probs:
             best = (below + prob) ** n - below**n
             kl, below = kl + best * math.log(best / prob), below + prob
         bound = BestOfN(n=n).kl_bound
         assert kl <= bound + 1e-9 and bound - kl < near
-    assert SoftBestOfN(n=n).kl_bound is None, "none is known of its kin"
+    kin = SoftBestOfN(n=n), SpeculativeRejection(n=n), BestOfPoisson(mu=n - 1.0)
+    assert all(math.isclose(one.kl_bound, math.log(n), abs_tol=1e-12) for one in kin), "no answer is more than n times as probable"
+    assert METHODS["block-best-of-k"].make(()).kl_bound is None

@@ -3,9 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
+from rgtg.config import GenerationConfig
 from rgtg.evaluation.cells import Cell
-from rgtg.evaluation.peaks import lost_by_halves, optima, peaks_figure, peaks_table, weights
+from rgtg.evaluation.frontier import AT_MOST
+from rgtg.evaluation.peaks import NONE, drawn_peaks, optima, peaks_figure, peaks_table, weights
 
 
 def cells(setting: str, judge: float, guide: float | None, kl: float | None = 1.0, prompts: int = 20) -> list[Cell]:
@@ -31,13 +34,17 @@ def test_weights_of_a_family_are_in_order_and_what_varies_in_two_numbers_or_none
 def test_a_default_that_a_name_is_silent_on_is_a_weight_too():
     silent = [*cells("particles · one · m 8", 2.0, 2.0), *cells("particles · one · m 8 · beta 2", 3.0, 3.0)]
     assert {name: (parameter, list(settings)) for name, (parameter, settings) in weights(silent).items()} == {"particles · one": ("beta", [1.0, 2.0])}
+    sampled = [*cells("pargs · one · beta 2", 2.0, 2.0), *cells("pargs · one · beta 2 · top_k 20", 3.0, 3.0)]
+    assert list(weights(sampled)["pargs · one"][1]) == [float(GenerationConfig().top_k), 20.0]
+    assert weights([*cells("gone · one", 2.0, 2.0), *cells("gone · one · beta 2", 2.0, 2.0)]) == {}, "of a method that there no longer is"
 
 
 def test_the_judge_peaks_before_the_guide():
     (one,) = optima(OVERDONE)
-    assert (one.name, one.parameter, one.peak.weight, one.peak.low, one.peak.high) == ("pargs · one", "beta", 4.0, 4.0, 4.0)
+    assert (one.name, one.parameter, one.best) == ("pargs · one", "beta", (4.0, 4.0, 4.0))
     assert one.judge == (3.0, 3.0, 3.0) and one.by_guide == 8.0 and one.drop == (-2.0, -2.0, -2.0) and one.loss == (0.0, 0.0, 0.0)
     assert "| pargs · one | beta 4 [4, 4] | 3.00 [3.00, 3.00] | beta 8 | -2.00 [-2.00, -2.00] | 0.00 [0.00, 0.00] |" in peaks_table(OVERDONE)
+    assert peaks_table(cells("base", 0.0, None)) == f"{NONE}\n"
 
 
 def test_trainings_are_one_family_over_seeds():
@@ -53,17 +60,26 @@ def test_trainings_are_one_family_over_seeds():
     assert one.drop == pytest.approx((-2.0, -2.0, -2.0)), "paired by training"
 
 
+def test_trainings_that_peak_elsewhere_widen_the_interval_of_the_peak():
+    settings = {("a-0", 1): 0.0, ("a-0", 2): 3.0, ("a-1", 1): 3.0, ("a-1", 2): 0.5}
+    trained = [c for (name, beta), judge in settings.items() for c in cells(f"pargs · {name} · beta {beta}", judge, float(beta))]
+    (one,) = optima(trained, together=True)
+    assert one.best == (2.0, 1.0, 2.0) and one.judge[0] == 1.75 and one.loss == (0.0, 0.0, 0.0)
+
+
 def test_a_choice_on_half_of_the_prompts_loses_where_prompts_differ():
-    # weight 1 is right for even prompts and 2 for odd ones: on 9 of 10 prompts both are equal, on one they are not
-    judge = {1.0: [0.0] * 9 + [10.0], 2.0: [0.1] * 9 + [0.0]}
-    mean, low, high = lost_by_halves(judge)
-    # the half with the last prompt says 1 and the other loses 0.1; the half without it says 2 and the other loses (10 - 4·0.1)/5
-    assert low == pytest.approx(0.1) and high == pytest.approx((10 - 0.4) / 5) and mean == pytest.approx((low + high) / 2, rel=0.15)
-    assert lost_by_halves({1.0: [2.0], 2.0: [3.0]}) == (0.0, 0.0, 0.0)
+    # on nine of ten prompts the second weight is ahead by 0.1, on one the first by 10: which half has it decides
+    best, lost = drawn_peaks(torch.tensor([[[0.0] * 9 + [10.0]], [[0.1] * 9 + [0.0]]], dtype=torch.float64))
+    # of all prompts the first is best; a half without the last prompt says the second, and loses (10 - 4 · 0.1) / 5 on the other half
+    assert set(lost.round(decimals=6).tolist()) == {0.0, 1.92} and 0.4 < float((lost == 0).double().mean()) < 0.6
+    assert set(best.tolist()) == {0, 1} and float((best == 1).double().mean()) == pytest.approx(0.9**10, abs=0.05), "prompts drawn without the last"
+    assert drawn_peaks(torch.tensor([[[2.0]], [[3.0]]], dtype=torch.float64))[1].unique().tolist() == [0.0]
 
 
 def test_the_figure_has_judge_and_guide_of_a_family_over_the_root_of_the_kl():
     judge, guide = peaks_figure(OVERDONE).data
     assert (judge.name, list(judge.x), list(judge.y), list(guide.y)) == ("pargs · one", [1.0, 2.0, 3.0], [2.0, 3.0, 1.0], [2.0, 4.0, 9.0])
     assert judge.line.color == guide.line.color and (judge.line.dash, guide.line.dash) == ("solid", "dot")
-    assert peaks_figure(cells("base", 0.0, None)).layout.annotations[0].text.startswith("No setting")
+    assert peaks_figure(cells("base", 0.0, None)).layout.annotations[0].text == NONE
+    bounded = [replace(c, kl_bound=1.0 + c.judge) for n in (1, 2) for c in cells(f"best-of-n · one · n {n}", float(n), 2.0, None)]
+    assert {trace.name for trace in peaks_figure(bounded).data} == {f"best-of-n · one{AT_MOST}"}

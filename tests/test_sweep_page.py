@@ -299,6 +299,9 @@ def test_rows_so_far_are_those_of_the_table_and_grow_with_the_shards(tmp_path):
     assert found.rows() == summary(cells) and found.num_cells() == 20
     write_table(cells, tmp_path)
     assert SweepResults(tmp_path).rows() == summary(cells), "from table.json"
+    earlier = [{key: value for key, value in row.items() if key != "kl_bound"} for row in json.loads((tmp_path / "table.json").read_text())]
+    (tmp_path / "table.json").write_text(json.dumps(earlier))
+    assert SweepResults(tmp_path).rows() == summary(cells), "an earlier version's table is made again"
     folder.write([cell("base", "the food", 7, 9.0)], "1", 1.0, 1.0)  # the table is of fewer answers
     assert SweepResults(tmp_path).rows()[0]["n"] == 5
 

@@ -61,11 +61,14 @@ def examine(options: argparse.Namespace, open_workbench: Callable[[], "Workbench
     from rgtg.evaluation.examine.best_of_n import encoded, read_items
     from rgtg.evaluation.examine.reading import Pairs
     from rgtg.preferences.formats import read
+    from rgtg.workbench.examining.examination import file_or_id
 
     if options.out is not None:
         make_folder(options.out.parent, options.out)
-    reading = read(_source(options.pairs), columns=options.columns) if options.pairs else None
-    items = read_items(_source(options.best_of_n), options.limit) if options.best_of_n else []
+        if options.out.is_dir():
+            raise BadSettings(f"`{options.out}` is a folder.", "", "Name a file, such as examined.json.", "out")
+    reading = read(file_or_id(options.pairs), columns=options.columns) if options.pairs else None
+    items = read_items(file_or_id(options.best_of_n), options.limit) if options.best_of_n else []
     workbench = open_workbench()
     names = [name for name in dict.fromkeys([*options.reward_model, options.judge]) if name]
     for name in names:
@@ -85,12 +88,7 @@ def examine(options: argparse.Namespace, open_workbench: Callable[[], "Workbench
             report["token_by_token"] = reports.token_by_token(models, options.prompt, {"chosen": options.chosen, "rejected": options.rejected})
             parts.append(reports.tokens_markdown(report["token_by_token"]))
     workbench.close()
+    print(json.dumps(report, ensure_ascii=False, allow_nan=False) if options.json else "\n".join(parts), end="\n" if options.json else "")
     if options.out is not None:
         with door(f"`{options.out}` cannot be written.", kind=BadSettings):
             write_json(options.out, report)
-    print(json.dumps(report, ensure_ascii=False, allow_nan=False) if options.json else "\n".join(parts), end="\n" if options.json else "")
-
-
-def _source(text: str) -> Path | str:
-    """A file or folder on this machine, or else the id of a hub data set."""
-    return Path(text) if Path(text).exists() else text

@@ -127,8 +127,8 @@ def _keep_plan(path: Path, plan: dict[str, Any]) -> None:
     """Write the plan, added to the one that is there. Raises BadSettings where the folder holds other trainings."""
     old = read_json(path) if path.is_file() else {"members": {}}
     do = "Choose another folder for --out, or repeat what it began with."
-    known = "base_revision" in plan.keys() & old.keys()  # then where the base LM lies is no matter
-    for name in plan.keys() & old.keys() - {"members", "device"} - ({"base"} if known else set()):
+    of_folders = "base_revision" in plan.keys() & old.keys()  # then where the base LM lies is no matter
+    for name in plan.keys() & old.keys() - {"members", "device"} - ({"base"} if of_folders else set()):
         if old[name] != plan[name]:
             raise BadSettings(f"`{path.parent}` holds other trainings.", f"Its {name} is {old[name]}, not {plan[name]}.", do)
     for name, config in plan["members"].items():

@@ -60,7 +60,7 @@ class GuidanceMethod:
 
     @property
     def kl_bound(self) -> float | None:
-        """What the KL of its answers to those of the base LM is at most, in nats; None where no formula says so."""
+        """What the KL of its answers to those of the base LM is at most, in nats; None where no bound is known here."""
         return None
 
     def num_chosen(self, forced_ids: Sequence[int]) -> int | None:

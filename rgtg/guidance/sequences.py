@@ -29,6 +29,11 @@ class SeveralAnswers(GuidanceMethod):
     uses_reward: ClassVar[bool] = True
     lost: ClassVar[str] = "another answer had a higher reward"
 
+    @property
+    def kl_bound(self) -> float | None:
+        """log n: however one of n independent answers is chosen, no answer is more than n times as probable as under the base LM."""
+        return math.log(self.num_rows)
+
     def number(self, rows: "Rows") -> int:
         """How many answers are drawn this time."""
         return self.num_rows
@@ -101,7 +106,7 @@ class SoftBestOfN(BestOfN):
 
     @property
     def kl_bound(self) -> float | None:
-        return None
+        return math.log(self.n)  # see `SeveralAnswers`
 
     def choose(self, rewards: Sequence[float], rows: "Rows") -> int:
         return drawn([reward / self.reward_temperature for reward in rewards], rows.uniform("keep"))
@@ -127,6 +132,11 @@ class BestOfPoisson(SeveralAnswers):
     @property
     def num_rows(self) -> int:
         return 1 if self.mu == 0 else 2 + math.ceil(self.mu + 6 * math.sqrt(self.mu))
+
+    @property
+    def kl_bound(self) -> float | None:
+        """log(1 + μ), of the mean number of answers."""
+        return math.log(1 + self.mu)
 
     def number(self, rows: "Rows") -> int:
         u, n, share = rows.uniform("number"), 1, math.exp(-self.mu)
@@ -157,7 +167,7 @@ class SpeculativeRejection(BestOfN):
 
     @property
     def kl_bound(self) -> float | None:
-        return None
+        return math.log(self.n)  # see `SeveralAnswers`
 
     def generate(self, rows: "Rows") -> Requests:
         rows.select([0] * self.n)

@@ -117,7 +117,7 @@ class Examination:
         from rgtg.evaluation.examine import report
         from rgtg.evaluation.examine.best_of_n import encoded, read_items
 
-        items = read_items(_file_or_id(self.request.path), self.request.limit)
+        items = read_items(file_or_id(self.request.path), self.request.limit)
         models = self._library.load_models(None, self.request.models)
         read = encoded(items, models.base_lm)
         return {"best_of_n": report.best_of_n(models, read, self._listen), "num_left_out": len(items) - len(read[0])}
@@ -219,7 +219,7 @@ class Examinations:
         if request.source == TYPED:
             return Reading((Example(1, *request.typed),), 1)
         if request.source == FILE:
-            return read(_file_or_id(request.path))
+            return read(file_or_id(request.path))
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "votes.jsonl"
             self._trainings.snapshot(file)
@@ -228,6 +228,6 @@ class Examinations:
             return read(file)
 
 
-def _file_or_id(text: str) -> Path | str:
+def file_or_id(text: str) -> Path | str:
     """A file on this machine, or else the id of a hub data set."""
     return Path(text) if Path(text).exists() else text

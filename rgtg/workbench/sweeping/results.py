@@ -186,11 +186,12 @@ class SweepResults:
             return rows
 
     def _stored(self) -> Rows:
-        """The rows of `table.json`, if it is of these cells."""
+        """The rows of `table.json`, if it is of these cells and has all figures of today."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             found = json.loads((self.path / "table.json").read_text(encoding="utf-8"))
             counts = {name: len(cells) for name, cells in self._cells.items()}
-            if {row["setting"]: row["n"] for row in found} == counts and [row["setting"] for row in found] == self._names():
+            complete = all("kl_bound" in row for row in found)  # which earlier versions did not write
+            if complete and {row["setting"]: row["n"] for row in found} == counts and [row["setting"] for row in found] == self._names():
                 return [{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()} for row in found]
         return []
 

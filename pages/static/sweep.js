@@ -3,7 +3,7 @@
 rgtg.sweepPanel = (element, props, trigger, watch, start, stop) => {
   const { el, signed, plain, shown } = rgtg;
   const root = element.querySelector(".drawn"), panel = () => document.getElementById("sweep");
-  let head = null, answers = [], peaks = [], read = 0, state = "", at = 0, seed = 0;
+  let head = null, answers = [], peaks = [], read = 0, state = "", at = 0, seed = 0, stopping = false;
 
   // ---- the parts that stay ------------------------------------------------------------------------
   const weights = el("input", { type: "text", id: "sweep-weights", "aria-label": "Weights", title: `Weights, separated by commas, 2 to ${props.max_weights}`, autocomplete: "off", spellcheck: "false" });
@@ -11,7 +11,7 @@ rgtg.sweepPanel = (element, props, trigger, watch, start, stop) => {
   const seeds = el("input", { type: "number", id: "sweep-seeds", "aria-label": "Seeds", title: `Random seeds of every weight, 1 to ${props.max_seeds}: more narrow the intervals`, min: 1, max: props.max_seeds, step: 1 });
   seeds.value = props.seeds;
   const startButton = el("button", { type: "button", id: "sweep-start", text: "Start", title: "Generate every weight for the columns above", onclick: begin });
-  const stopButton = el("button", { type: "button", id: "sweep-stop", text: "Stop", hidden: true, onclick: () => trigger(stop, {}) });
+  const stopButton = el("button", { type: "button", id: "sweep-stop", text: "Stop", hidden: true, onclick: () => { stopping = true; trigger(stop, {}); } });
   const line = el("span", { id: "sweep-state", role: "status" });
   const bar = el("progress", { id: "sweep-progress", max: 1, value: 0, "aria-label": "Progress of the sweep", hidden: true });
   const slider = el("input", { type: "range", id: "sweep-slider", min: 0, max: 0, step: 1, value: 0, "aria-label": "Weight" });
@@ -37,6 +37,7 @@ rgtg.sweepPanel = (element, props, trigger, watch, start, stop) => {
     for (const input of [weights, seeds]) input.removeAttribute("aria-invalid");
     if (!seeds.checkValidity()) return void seeds.reportValidity();
     work(true);
+    stopping = false;
     line.textContent = "starting …";
     trigger(start, { weights: weights.value, seeds: Number(seeds.value) });
   }
@@ -54,6 +55,7 @@ rgtg.sweepPanel = (element, props, trigger, watch, start, stop) => {
     if (!cut) return;
     if (!head || !first.includes(head.id) || text.length < read) {
       const next = JSON.parse(first);
+      if (stopping) trigger(stop, {}); // it was pressed before there was anything to stop
       if (next.waiting) return void (line.textContent = next.waiting);
       begun(next);
       read = cut;

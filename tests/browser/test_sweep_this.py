@@ -2,10 +2,15 @@
 
 import csv
 import io
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from browser_app import hostile_tokenizer, serving
+
+from pages import admission
+from pages.waiting_line import Line
 
 STATE = "start => document.querySelector('#sweep-state').textContent.startsWith(start)"
 CURVES = "#sweep-curves .js-plotly-plot"
@@ -118,8 +123,6 @@ def test_what_is_downloaded_is_what_was_made(visit, judged):
 
 
 def test_a_wrong_list_is_said_beside_it_and_a_long_grid_can_be_stopped(visit, judged, slow_engine, monkeypatch):
-    import time
-
     import rgtg.evaluation.weight_grid as weights
 
     whole = weights.generate
@@ -140,9 +143,15 @@ def test_a_wrong_list_is_said_beside_it_and_a_long_grid_can_be_stopped(visit, ju
     page.wait_for_selector("#sweep-start:not([disabled])")
     page.locator("#sweep-weights").fill("0, 1")
     person.set("max_new_tokens", 400)
+    may_start, enter, stop, stops = threading.Event(), admission.enter, Line.stop, []
+    monkeypatch.setattr(admission, "enter", lambda *args: may_start.wait(60) and enter(*args))
+    monkeypatch.setattr(Line, "stop", lambda *args: [stop(*args), stops.append(args)][0])
     page.locator("#sweep-start").click()
     page.wait_for_selector("#sweep-progress:not([hidden])")
-    page.locator("#sweep-stop").click()
+    page.locator("#sweep-stop").click()  # before there is anything to stop
+    while len(stops) < 2:  # one is that of the start
+        page.wait_for_timeout(20)
+    may_start.set()
     page.wait_for_function(STATE, arg="stopped", timeout=60_000)
     assert page.locator("#sweep-start").is_enabled() and page.locator("#sweep-stop").is_hidden()
 

@@ -26,6 +26,7 @@ VOCABULARY = "vocabulary:compare=prefixes,constraint=sum,constraint_weight=0"
 FIVE, TWO = ("partial", "full", "coherent", "shuffled"), (VOCABULARY, "autoregressive:beta=0.5")
 SCALAR = {"full": "args", "partial": "pargs", "coherent": "pargs", "shuffled": "pargs", "judged": "pargs"}  # what guides by which objective
 BETAS = (0.5, 1, 2, 4, 8)
+STRONG_BETAS = (*BETAS, 16, 32, 64, 128)  # so that too much is among them
 KLS = (1, 2, 4, 6)
 KINDS = ("complete", "branch")  # what a vote is on
 NOISE = 2.0  # temperature of a rater's preferences, in units of the judge's reward
@@ -128,7 +129,7 @@ def gold(place: Place) -> Iterator[Step]:
         runs = [
             run
             for objective in objectives
-            for run in guided(place.models(f"gold-{name}", objective, place.few_seeds), SCALAR[objective], (0.5, 1, 2, 4, 8, 16))
+            for run in guided(place.models(f"gold-{name}", objective, place.few_seeds), SCALAR[objective], STRONG_BETAS)
         ]
         for objective in ("partial", "full"):
             runs += guided(place.models(f"gold-{name}", objective, place.few_seeds), "best-of-n", (2, 4, 8, 16, 32, 64), "n")

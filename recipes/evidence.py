@@ -26,7 +26,8 @@ VOCABULARY = "vocabulary:compare=prefixes,constraint=sum,constraint_weight=0"
 FIVE, TWO = ("partial", "full", "coherent", "shuffled"), (VOCABULARY, "autoregressive:beta=0.5")
 SCALAR = {"full": "args", "partial": "pargs", "coherent": "pargs", "shuffled": "pargs", "judged": "pargs"}  # what guides by which objective
 BETAS = (0.5, 1, 2, 4, 8)
-STRONG_BETAS = (*BETAS, 16, 32, 64, 128)  # so that too much is among them
+STRONG_BETAS = (*BETAS, 16)
+WIDE = ("--top-k", "50")  # candidates, among which there is more to be wrong about
 KLS = (1, 2, 4, 6)
 KINDS = ("complete", "branch")  # what a vote is on
 NOISE = 2.0  # temperature of a rater's preferences, in units of the judge's reward
@@ -126,15 +127,12 @@ def gold(place: Place) -> Iterator[Step]:
         yield ["label", "--pairs", place.data("mixed"), "--judge", JUDGE, "--out", place.data(name), "--prefixes", *noise]
         objectives = ("partial", "full", "judged")
         yield place.train(f"gold-{name}", objectives, place.few_seeds, name)
-        runs = [
-            run
-            for objective in objectives
-            for run in guided(place.models(f"gold-{name}", objective, place.few_seeds), SCALAR[objective], STRONG_BETAS)
-        ]
-        for objective in ("partial", "full"):
-            runs += guided(place.models(f"gold-{name}", objective, place.few_seeds), "best-of-n", (2, 4, 8, 16, 32, 64), "n")
-        yield place.sweep(f"gold-{name}-sweep", runs)
-        yield place.table(f"gold-{name}-sweep", ["--peaks", "--plot-peaks", str(place.out / f"gold-{name}-sweep" / "peaks.html")])
+        steered = {objective: place.models(f"gold-{name}", objective, place.few_seeds) for objective in objectives}
+        runs = [run for objective, models in steered.items() for run in guided(models, SCALAR[objective], STRONG_BETAS)]
+        several = [run for objective in ("partial", "full") for run in guided(steered[objective], "best-of-n", (2, 4, 8, 16, 32, 64), "n")]
+        for folder, of_folder, more in ((f"gold-{name}-sweep", [*runs, *several], ()), (f"gold-{name}-wide", runs, WIDE)):
+            yield place.sweep(folder, of_folder, more=more)
+            yield place.table(folder, ["--peaks", "--plot-peaks", str(place.out / folder / "peaks.html")])
 
 
 def turn(place: Place) -> Iterator[Step]:

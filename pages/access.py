@@ -74,6 +74,7 @@ ACCESS = {
     "sweep.answers": Row("read the answers of a sweep", EVERYONE, ADMINS),
     "sweep.command": Row("copy the command of a sweep", EVERYONE, ADMINS),
     "sweep.load": Row("run sweeps here", EVERYONE, ADMINS),
+    "sweep.match": Row("compare methods of a sweep at equal KL", EVERYONE, ADMINS),
     "sweep.open_sweep": Row("see a sweep", EVERYONE, ADMINS),
     "sweep.plan": Row("plan a sweep", EVERYONE, ADMINS),
     "sweep.resume": Row("resume a sweep", EVERYONE, ADMINS),

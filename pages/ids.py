@@ -44,6 +44,7 @@ SWEEP_HEAD = "sweep-head"  # #sweep-state, #stop-sweep, #resume-sweep, #edit-swe
 SWEEP_FRONTIER = "sweep-frontier"
 SWEEP_ANSWERS = "sweep-answers"  # #answers-order, .sweep-answer
 SWEEP_TABLES = "sweep-tables"  # #sweep-table, #heat-measure, .heat
+SWEEP_MATCHED = "sweep-matched"  # #matched-kl, #matched-minus, #matched-start, #matched-table
 SWEEP_STATUS = "sweep-status"
 SWEEP_FILE = "sweep-file"  # nothing to be seen
 SWEEP_HTML = "sweep-html"

@@ -12,7 +12,7 @@ import gradio as gr
 
 from pages import administered, ids, temporary, theme
 from pages.components import Download, Drawn, PromptBox, Words
-from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_text, warn
+from pages.handlers import NO_EVENT, Handler, guarded, in_words, payload, read_number, read_text, warn
 from pages.sweep_form import GridForm, choices, default_form, draft_of, prompt_options, read_form
 from pages.sweep_words import plan_words, sweep_line, sweep_words
 from pages.voting import DOWNLOAD
@@ -27,7 +27,7 @@ from rgtg.workbench.workbench import Workbench
 
 TITLE = "Sweep"
 EVERY = 1.0  # seconds between two updates of a sweep
-MAX_NAME, MAX_ANSWERS = 64, 100  # answers that the panel shows
+MAX_NAME, MAX_ANSWERS, MAX_KL = 64, 100, 1000.0  # answers that the panel shows; nats
 PUBLIC = "On a public server only its administrators run sweeps. Run rgtg on your own machine for that."
 FILES = {"csv": ("csv", "text/csv"), "latex": ("tex", "text/plain"), "jsonl": ("jsonl", "application/jsonl"), "html": ("html", "text/html")}
 COPY = "(text) => rgtg.copyGrid(text)"
@@ -49,6 +49,12 @@ class SweepTables(Drawn):
     """Maps of two parameters and the table of the open sweep. Event `read_answers` {name, setting, order, asked}, also for a point of the plot."""
 
     function, events_sent = "sweepTables", ("read_answers",)
+
+
+class SweepMatched(Drawn):
+    """Methods at equal KL; the value is {name, families, kl, minus, table}. Event `match_kl` {name, kl, minus}."""
+
+    function, events_sent = "sweepMatched", ("match_kl",)
 
 
 class SweepAnswers(Drawn):
@@ -90,6 +96,7 @@ class _Page:
                     with gr.Column(min_width=0, elem_id="frontier-box", elem_classes=["plot-box"]):
                         self.plot = gr.Plot(show_label=False, container=False, elem_id=ids.SWEEP_FRONTIER)
                     self.answers = SweepAnswers(orders=list(ORDERS.items()), elem_id=ids.SWEEP_ANSWERS)
+                self.matched = SweepMatched(max_kl=MAX_KL, elem_id=ids.SWEEP_MATCHED)
                 self.tables = SweepTables(elem_id=ids.SWEEP_TABLES)
         self.rows = [] if shown else [editor, low]
         self.status = Words("", live=True, elem_id=ids.SWEEP_STATUS)
@@ -99,7 +106,7 @@ class _Page:
         self.timer = gr.Timer(EVERY, active=False)
 
     def wire(self, blocks: gr.Blocks) -> None:
-        drawn = [self.list, self.head, self.drawn_box, self.plot, self.tables, self.status, self.sent, self.timer]
+        drawn = [self.list, self.head, self.drawn_box, self.plot, self.matched, self.tables, self.status, self.sent, self.timer]
         own: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
         form = [self.form, self.prompts]
         blocks.load(self._load(), None, [self.form, self.models, *self.rows, *drawn], **own)
@@ -115,6 +122,7 @@ class _Page:
         saved.success(None, self.html, None, js=f"(file) => file && ({DOWNLOAD})(file)")
         for component in (self.tables, self.answers):
             component.read_answers(self._answers(), None, self.answers, trigger_mode="multiple", **own)
+        self.matched.match_kl(self._match(), None, self.matched, trigger_mode="always_last", **own)
         self.timer.tick(self._tick(), self.sent, [self.models, *drawn], **own)
 
     # ---- before a sweep ---------------------------------------------------------------------------
@@ -230,6 +238,22 @@ class _Page:
 
         return answers
 
+    def _match(self) -> Handler:
+        @guarded("The comparison at equal KL", self.workbench)
+        def match(event: gr.EventData = NO_EVENT) -> str:
+            name, sent = self._name(event), payload(event)
+            kl = float(read_number(sent.get("kl"), "KL", 0.01, MAX_KL, field="matched-kl"))
+            found, minus = self.sweeps.results(name), sent.get("minus")
+            found.refresh()
+            families, _ = results.comparable(found.rows(), found.settings)
+            if not isinstance(minus, str) or minus not in ("", *families):
+                raise BadSettings("There is no such method to compare with.", "", "Choose another.", "matched-minus")
+            table = results.at_equal_kl(found.all_cells(), found.settings, kl, minus)
+            value = {"name": name, "families": families, "kl": kl, "minus": minus, "table": table}
+            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+        return match
+
     def _tick(self) -> Handler:
         @guarded("The list of sweeps", self.workbench)
         def tick(sent: dict[str, Any]) -> dict[Any, Any]:
@@ -261,7 +285,7 @@ class _Page:
             current["head"] = self._head(state)
             current["status"] = f"“{name}” {'is running' if state.state == RUNNING else sweep_words(state, 0)['state']}"
         elif sent.get("open"):
-            updates |= {self.drawn_box: gr.update(visible=False), self.tables: "{}"}
+            updates |= {self.drawn_box: gr.update(visible=False), self.matched: "{}", self.tables: "{}"}
         for component, key in ((self.list, "list"), (self.head, "head"), (self.status, "status")):
             if current[key] != sent.get(key):
                 updates[component] = current[key]
@@ -292,16 +316,20 @@ class _Page:
             current["results"] = f"{state.name} damaged"
             if sent.get("results") != current["results"]:
                 warn(str(error))
-            return {self.drawn_box: gr.update(visible=False), self.tables: "{}"}
+            return {self.drawn_box: gr.update(visible=False), self.matched: "{}", self.tables: "{}"}
         current["results"] = seen
         if not rows:
-            return {self.drawn_box: gr.update(visible=False), self.tables: json.dumps({"name": state.name} if state.state == RUNNING else {})}
+            tables = json.dumps({"name": state.name} if state.state == RUNNING else {})
+            return {self.drawn_box: gr.update(visible=False), self.matched: "{}", self.tables: tables}
         maps = [results.map_value(one, rows) for one in results.maps_of(found.settings)]
         absent = results.without_kl(rows)
         note = f"Without a KL, in the table alone: {', '.join(absent)}." if absent else ""
         tables = {"name": state.name, "note": note, "table": results.table_words(rows), "maps": maps}
-        text = json.dumps(tables, ensure_ascii=False, allow_nan=False)
-        return {self.drawn_box: gr.update(visible=True), self.plot: results.figure(rows, found.settings), self.tables: text}
+        families, kl = results.comparable(rows, found.settings)
+        text, matched = (
+            json.dumps(value, ensure_ascii=False, allow_nan=False) for value in (tables, {"name": state.name, "families": families, "kl": kl})
+        )
+        return {self.drawn_box: gr.update(visible=True), self.plot: results.figure(rows, found.settings), self.matched: matched, self.tables: text}
 
 
 def _answer(cell: Any) -> dict[str, Any]:

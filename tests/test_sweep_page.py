@@ -368,9 +368,26 @@ def test_answers_of_a_setting_come_in_the_order_that_was_asked_for(page, workben
     }
 
 
+def test_lines_are_compared_at_equal_kl(page, workbench):
+    finished(workbench.settings.data_dir / "sweeps" / "mine")
+    shown = json.loads(page._load()(VISIT)[page.matched])
+    families = ["pargs · p · top_k 5", "pargs · p · top_k 10"]
+    assert shown == {"name": "mine", "families": families, "kl": 1.0}, "a line for each k; the base LM has one KL"
+    # of k = 5 the KLs are 0.5 and 1.5 with mean judges 1.5 and 3.5, of k = 10 they are 1 and 2 with 2.5 and 4.5; prompts are ½ apart from the mean
+    found = json.loads(page._match()(event(name="mine", kl=1.0, minus=families[0])))
+    assert found["table"][0] == ["method", "judge at 1 nat", f"minus {families[0]}"]
+    assert found["table"][1] == [[families[0], "2.50 [2.00, 3.00]", "–"], [families[1], "2.50 [2.00, 3.00]", "0.00 [0.00, 0.00]"]]
+    alone = json.loads(page._match()(event(name="mine", kl=30, minus="")))
+    assert alone["table"] == [["method", "judge at 30 nats"], []]
+
+
 @pytest.mark.parametrize(
     ("handler", "payload", "words"),
     [
+        ("_match", {"name": "mine", "kl": 0, "minus": ""}, "KL"),
+        ("_match", {"name": "mine", "kl": "x", "minus": ""}, "KL"),
+        ("_match", {"name": "mine", "kl": 1, "minus": "gone"}, "no such method to compare with"),
+        ("_match", {"name": "mine", "kl": 1, "minus": ["base"]}, "no such method to compare with"),
         ("_answers", {"name": "mine", "setting": "gone"}, "no answers of that setting"),
         ("_answers", {"name": "mine", "setting": ["base"]}, "no answers of that setting"),
         ("_answers", {"name": "mine", "setting": "base", "order": "x"}, "no such order"),
@@ -385,7 +402,7 @@ def test_answers_of_a_setting_come_in_the_order_that_was_asked_for(page, workben
 )
 def test_a_handler_checks_what_it_is_sent(page, workbench, handler, payload, words):
     finished(workbench.settings.data_dir / "sweeps" / "mine")
-    arguments = [event(**payload)] if handler in ("_answers", "_save") else [{}, event(**payload)]
+    arguments = [event(**payload)] if handler in ("_answers", "_save", "_match") else [{}, event(**payload)]
     with pytest.raises(gr.Error, match=words):
         getattr(page, handler)()(*arguments)
 

@@ -128,6 +128,32 @@ rgtg.sweepTables = (element, props, trigger, watch, readAnswers) => {
   draw();
 };
 
+// Methods at one KL, beside one of them if that is chosen. Event `match_kl` {name, kl, minus}; new answers take the table away.
+rgtg.sweepMatched = (element, props, trigger, watch, match) => {
+  const { el } = rgtg;
+  const root = element.querySelector(".drawn");
+  let name = "", kl = "", minus = "";
+  function draw() {
+    const value = JSON.parse(props.value || "{}"), focused = root.contains(document.activeElement) ? document.activeElement.id : "";
+    if (!value.families?.length) return void root.replaceChildren();
+    if (value.name !== name) [name, kl, minus] = [value.name, value.kl, ""];
+    if (!value.families.includes(minus)) minus = "";
+    const field = (spec, now, changed) => rgtg.labelled(spec, rgtg.field(spec, now, spec.id, changed));
+    const start = el("button", { type: "button", id: "matched-start", text: "Compare", onclick: () => { rgtg.once(start); trigger(match, { name, kl, minus }); } });
+    const [head, rows] = value.table ?? [[], []];
+    rgtg.put(root,
+      el("div", { class: "list-head" }, el("h2", { text: "At equal KL", title: "Weights of different reward models are in different units: at one KL to the base LM they can be compared" }),
+        field({ id: "matched-kl", label: "nats", min: 0.01, max: props.max_kl, help: "KL to the base LM; between two weights of a method its judge is interpolated" }, kl, (now) => { kl = now; }),
+        field({ id: "matched-minus", label: "minus", choices: [["", "nothing"], ...value.families.map((one) => [one, one])], help: "Also the paired difference to this method, on the same prompts" }, minus, (now) => { minus = now; }),
+        start),
+      value.table && !rows.length ? el("p", { class: "help", text: `No method has weights on both sides of ${value.kl} nats.` }) : null,
+      rows.length ? rgtg.scrolling("Methods at equal KL", rgtg.table(head, rows, "matched-table")) : null);
+    if (focused) document.getElementById(focused)?.focus();
+  }
+  watch("value", draw);
+  draw();
+};
+
 // The answers of one setting; `asked` says when they were asked for.
 rgtg.sweepAnswers = (element, props, trigger, watch, readAnswers) => {
   const { el, signed, plain } = rgtg;

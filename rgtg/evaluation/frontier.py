@@ -5,7 +5,7 @@ prompts and seeds, it does. Knows nothing of files or the screen.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -37,25 +37,6 @@ class Point:
     at_most: bool = False  # whether the KL is a bound
 
 
-def families(cells: Sequence[Cell], together: bool = False) -> dict[str, list[Point]]:
-    """Points by method and models, in the order of their KL: settings that differ in numbers alone, such as the weight, are one family.
-
-    Settings of whose KL nothing is known are left out. `together`: those that differ in the training seed are one point, see `table.by_setting`.
-    """
-    found: dict[str, list[Point]] = {}
-    for setting, of_setting in by_setting(cells, together).items():
-        kl = mean_of(of_setting, kl_of)
-        judge, positive = mean_of(of_setting, lambda c: c.judge), mean_of(of_setting, lambda c: float(c.judge > 0))
-        if kl is not None and judge is not None and positive is not None:
-            found.setdefault(family(setting), []).append(Point(setting, kl, judge, positive, of_setting[0].kl is None))
-    return {name: sorted(points, key=lambda point: point.kl[0]) for name, points in found.items()}
-
-
-def kl_of(cell: Cell) -> float | None:
-    """The KL of an answer, or what that of its setting is at most; None where neither is known."""
-    return cell.kl_bound if cell.kl is None else cell.kl
-
-
 def family(setting: str) -> str:
     """The part of a setting's name that is no number: `pargs · partial · beta 2` -> `pargs · partial`."""
     return " · ".join(part for part in setting.split(" · ") if not _is_number(part.rpartition(" ")[2]))
@@ -69,22 +50,44 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def at_kl(cells: Sequence[Cell], kl: float, seed: int = 0, together: bool = False) -> dict[str, Interval]:
+NameOf = Callable[[str], str]  # the family of a setting, from its name
+
+
+def families(cells: Sequence[Cell], together: bool = False, name_of: NameOf = family) -> dict[str, list[Point]]:
+    """Points by method and models, in the order of their KL: settings that differ in numbers alone, such as the weight, are one family.
+
+    Settings of whose KL nothing is known are left out. `together`: those that differ in the training seed are one point, see `table.by_setting`.
+    """
+    found: dict[str, list[Point]] = {}
+    for setting, of_setting in by_setting(cells, together).items():
+        kl = mean_of(of_setting, kl_of)
+        judge, positive = mean_of(of_setting, lambda c: c.judge), mean_of(of_setting, lambda c: float(c.judge > 0))
+        if kl is not None and judge is not None and positive is not None:
+            found.setdefault(name_of(setting), []).append(Point(setting, kl, judge, positive, of_setting[0].kl is None))
+    return {name: sorted(points, key=lambda point: point.kl[0]) for name, points in found.items()}
+
+
+def kl_of(cell: Cell) -> float | None:
+    """The KL of an answer, or what that of its setting is at most; None where neither is known."""
+    return cell.kl_bound if cell.kl is None else cell.kl
+
+
+def at_kl(cells: Sequence[Cell], kl: float, seed: int = 0, together: bool = False, name_of: NameOf = family) -> dict[str, Interval]:
     """The judge's reward of each family at this KL, interpolated between its neighbouring settings, with an interval over prompts.
 
     Prompts are drawn, and both means taken anew, so that the interval knows of the KL's spread too. Families that do not reach it are left out.
     `together`: each training is interpolated on its own, and trainings are drawn as in `metrics.crossed_interval`.
     """
-    found = {name: _interval(*_values(curves, kl, _prompts(curves), seed)) for name, curves in _curves(cells, together).items()}
+    found = {name: _interval(*_values(curves, kl, _prompts(curves), seed)) for name, curves in _curves(cells, together, name_of).items()}
     return {name: interval for name, interval in found.items() if interval is not None}
 
 
-def minus_at_kl(cells: Sequence[Cell], kl: float, other: str, seed: int = 0, together: bool = False) -> dict[str, Interval]:
+def minus_at_kl(cells: Sequence[Cell], kl: float, other: str, seed: int = 0, together: bool = False, name_of: NameOf = family) -> dict[str, Interval]:
     """The judge's reward of each family at this KL minus that of the family `other`, paired: both on the prompts that are drawn.
 
     Raises BadSettings where there is no such family. Families of which either does not reach the KL are left out.
     """
-    by_family = _curves(cells, together)
+    by_family = _curves(cells, together, name_of)
     if other not in by_family:
         raise BadSettings(f"There is no `{other}` with a KL.", f"There are: {', '.join(f'`{name}`' for name in by_family)}.", "Choose one of them.")
     found = {}
@@ -105,7 +108,7 @@ def matched_table(cells: Sequence[Cell], kls: Sequence[float], together: bool = 
     names = list(dict.fromkeys(name for at_one in found for name in at_one))
     names.sort(key=lambda name: [-at_one[name][0] if name in at_one else math.inf for at_one in found])
     title = f"judge at equal KL, minus {minus}" if minus else "judge at equal KL"
-    lines = [f"| {title} | " + " | ".join(f"{kl:g} nats" for kl in kls) + " |", "|---|" + "---|" * len(kls)]
+    lines = [f"| {title} | " + " | ".join(f"{kl:g} nat{'s' * (kl != 1)}" for kl in kls) + " |", "|---|" + "---|" * len(kls)]
     at_most = {name for name, points in families(cells, together).items() if any(point.at_most for point in points)}
     lines += [
         f"| {name}{AT_MOST if name in at_most else ''} | " + " | ".join(words(at_one.get(name), 1, 2) for at_one in found) + " |" for name in names
@@ -113,7 +116,7 @@ def matched_table(cells: Sequence[Cell], kls: Sequence[float], together: bool = 
     return "\n".join(lines) + "\n"
 
 
-def _curves(cells: Sequence[Cell], together: bool) -> dict[str, dict[str, list[Totals]]]:
+def _curves(cells: Sequence[Cell], together: bool, name_of: NameOf) -> dict[str, dict[str, list[Totals]]]:
     """By family and training seed ("" where trainings are not together), the totals of each setting. Settings without a KL are left out."""
     found: dict[str, dict[str, list[Totals]]] = {}
     for setting, of_setting in by_setting(cells, together).items():
@@ -121,7 +124,7 @@ def _curves(cells: Sequence[Cell], together: bool) -> dict[str, dict[str, list[T
             by_training = by_setting(of_setting)
             for name, of_training in by_training.items():
                 number = training_seed(name) if len(by_training) > 1 else ""
-                found.setdefault(family(setting), {}).setdefault(number, []).append(_by_prompt(of_training))
+                found.setdefault(name_of(setting), {}).setdefault(number, []).append(_by_prompt(of_training))
     return found
 
 

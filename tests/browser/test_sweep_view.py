@@ -98,6 +98,11 @@ def test_a_sweep_is_started_stopped_resumed_and_read(go, bench):
     assert page.locator("#grid-editor").is_hidden() and page.locator("#sweep-table tbody tr").count() == 5
     assert page.locator(".heat").count() == 4
     read(again, bench)
+    page.locator("#matched-minus").select_option(index=1)
+    page.locator("#matched-kl").fill("0.02")
+    page.locator("#matched-start").click()
+    page.wait_for_selector("#matched-table, #sweep-matched .help", timeout=30_000)
+    assert page.locator("#matched-kl").input_value() == "0.02" and page.locator("#matched-minus").input_value().startswith("args · full · top_k")
     with page.expect_download() as download:
         page.locator("#save-sweep").click()
     folder = bench.sweeps.background.path("mine")

@@ -28,6 +28,7 @@ MAX_OPEN = 4  # sweeps whose cells are kept in memory
 PATIENCE = 4  # times what it took to summarise, until that is done again
 TABLE = ("positive", "positive_minus_first", "judge", "kl", "perplexity", "num_tokens", "distinct_2", "lm_forwards", "reward_forwards")  # on screen
 ORDERS = {"prompt": "by prompt", "best": "highest judge first", "worst": "lowest judge first", "far": "highest KL first"}
+KLS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)  # nats: of these one is suggested
 Rows = list[dict[str, Any]]
 
 
@@ -172,6 +173,12 @@ class SweepResults:
             place = {prompt: number for number, prompt in enumerate(self.plan.prompts if self.plan else ())}
             return sorted(self._cells.get(name, {}).values(), key=lambda cell: (place.get(cell.prompt, 0), cell.seed))
 
+    def all_cells(self) -> "list[Cell]":
+        """Answers of every setting, in the order of the plan."""
+        with self._lock:
+            names = self._names()
+        return [cell for name in names for cell in self.cells(name)]
+
     def num_cells(self) -> int:
         with self._lock:
             return sum(map(len, self._cells.values()))
@@ -232,6 +239,33 @@ def points_of(rows: Rows, settings: Sequence[Setting]) -> "dict[str, list[Point]
 def without_kl(rows: Rows) -> list[str]:
     """Settings that no plot of KL can show."""
     return [row["setting"] for row in rows if row["kl"] is None and row["kl_bound"] is None]
+
+
+def comparable(rows: Rows, settings: Sequence[Setting]) -> tuple[list[str], float]:
+    """Lines with two known KLs or more, which can be compared at equal KL, and a KL that most of them reach, 0 without any."""
+    reached = {name: [point.kl[0] for point in points] for name, points in points_of(rows, settings).items()}
+    found = {name: kls for name, kls in reached.items() if len(kls) > 1}
+    reaching = {kl: sum(min(kls) <= kl <= max(kls) for kls in found.values()) for kl in KLS}
+    return list(found), max(reaching, key=lambda kl: reaching[kl]) if found else 0.0
+
+
+def at_equal_kl(cells: "Sequence[Cell]", settings: Sequence[Setting], kl: float, minus: str = "") -> tuple[list[str], list[list[str]]]:
+    """Head and rows in words: the judge of each line, see `lines_of`, at this KL, the highest first; with `minus`, a line, also the paired
+    difference to it. Raises BadSettings for a line that is not there."""
+    from rgtg.evaluation.frontier import AT_MOST, at_kl, family, minus_at_kl
+    from rgtg.evaluation.table import words
+
+    lines = lines_of(settings)
+    name_of = lambda setting: lines.get(setting) or family(setting)  # noqa: E731
+    found = at_kl(cells, kl, name_of=name_of)
+    less = minus_at_kl(cells, kl, minus, name_of=name_of) if minus else {}
+    bounded = {name_of(cell.setting) for cell in cells if cell.kl is None and cell.kl_bound is not None}
+    head = ["method", f"judge at {kl:g} nat{'s' * (kl != 1)}", *([f"minus {minus}"] if minus else [])]
+    rows = [
+        [name + (AT_MOST if name in bounded else ""), words(found[name], 1, 2), *([words(less.get(name), 1, 2)] if minus else [])]
+        for name in sorted(found, key=lambda name: -found[name][0])
+    ]
+    return head, rows
 
 
 def figure(rows: Rows, settings: Sequence[Setting]) -> "go.Figure":

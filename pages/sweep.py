@@ -319,8 +319,8 @@ class _Page:
             return {self.drawn_box: gr.update(visible=False), self.matched: "{}", self.tables: "{}"}
         current["results"] = seen
         if not rows:
-            tables = json.dumps({"name": state.name} if state.state == RUNNING else {})
-            return {self.drawn_box: gr.update(visible=False), self.matched: "{}", self.tables: tables}
+            empty = json.dumps({"name": state.name} if state.state == RUNNING else {})
+            return {self.drawn_box: gr.update(visible=False), self.matched: "{}", self.tables: empty}
         maps = [results.map_value(one, rows) for one in results.maps_of(found.settings)]
         absent = results.without_kl(rows)
         note = f"Without a KL, in the table alone: {', '.join(absent)}." if absent else ""

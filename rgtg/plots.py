@@ -282,6 +282,7 @@ def frontier_layout(x_title: str, y_title: str) -> go.Layout:
     """Layout of a plot of many lines: large, with a legend beside it."""
     layout = _plain_layout(560, x_title, y_title, right=16)
     layout.update(showlegend=True, width=980, paper_bgcolor="#ffffff", legend={"font": {"size": 10}})
+    layout.xaxis.tickformat = None  # halves of a nat, too
     return layout
 
 

@@ -74,6 +74,10 @@ def test_the_figure_has_a_line_for_each_family():
     assert frontier_figure(cells("best-of-n · one · n 4", None, 1.0)).layout.annotations[0].text == "No setting has a KL."
 
 
+def test_the_axis_tells_halves_of_a_nat_apart():
+    assert frontier_figure(ALL).layout.xaxis.tickformat is None
+
+
 def test_where_no_kl_but_a_bound_is_known_it_stands_for_the_kl_and_is_named():
     best = [dataclasses.replace(c, kl_bound=1.5) for c in cells("best-of-n · one · n 8", None, 2.5)]
     best += [dataclasses.replace(c, kl_bound=2.5) for c in cells("best-of-n · one · n 16", None, 3.5)]

@@ -30,6 +30,7 @@ STRONG_BETAS = (*BETAS, 16)
 WIDE = ("--top-k", "50")  # candidates, among which there is more to be wrong about
 KLS = (1, 2, 4, 6)
 KINDS = ("complete", "branch")  # what a vote is on
+ENOUGH = 0.95  # share of the largest number of votes: some branches end at once, or twice in the same way
 NOISE = 2.0  # temperature of a rater's preferences, in units of the judge's reward
 Command = list[str]
 
@@ -199,7 +200,7 @@ def _branch(place: Place) -> None:
 
 def _first(place: Place, kind: str) -> None:
     voted = _rows(place, f"{kind}-voted")
-    if len(voted) < max(place.numbers):
+    if len(voted) < ENOUGH * max(place.numbers):
         raise BadData(f"There are too few votes on {kind} answers.", f"Found {len(voted):,} of {max(place.numbers):,}.", "Give a larger corpus.")
     for number in place.numbers:
         write_pairs(voted[:number], Path(place.data(f"{kind}-{number}")))

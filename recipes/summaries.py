@@ -12,6 +12,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from rgtg.evaluation.frontier import bars
 from rgtg.evaluation.table import OVER_SEEDS, TABLES, Interval, words
 from rgtg.evaluation.trainings import half_width
 from rgtg.plots import COLOURS, frontier_layout
@@ -74,12 +75,15 @@ def _figure(rows: Sequence[tuple[int, str, Interval, Interval]]) -> go.Figure:
     for colour, kind in zip(COLOURS, dict.fromkeys(row[1] for row in rows), strict=False):
         of_kind = sorted(row for row in rows if row[1] == kind)
         for dash, which in (("solid", 2), ("dot", 3)):
-            values: list[Interval] = [row[which] for row in of_kind]  # type: ignore[misc]
-            up, down = [100 * (high - value) for value, _, high in values], [100 * (value - low) for value, low, _ in values]
-            bars = {"type": "data", "array": up, "arrayminus": down, "thickness": 0.8, "width": 3}
+            shares: list[Interval] = [row[which] for row in of_kind]  # type: ignore[misc]
+            values = [(100 * value, 100 * low, 100 * high) for value, low, high in shares]
             line = {"color": colour, "dash": dash, "width": 1.6}
-            x, y = [row[0] for row in of_kind], [100 * value for value, _, _ in values]
+            x, y = [row[0] for row in of_kind], [value for value, _, _ in values]
             name = f"on {kind} answers" if kind == "complete" else f"on a {kind}"
-            figure.add_trace(go.Scatter(x=x, y=y, error_y=bars, name=name, legendgroup=kind, showlegend=which == 2, mode="lines+markers", line=line))
+            figure.add_trace(
+                go.Scatter(
+                    x=x, y=y, error_y=bars(values, colour), name=name, legendgroup=kind, showlegend=which == 2, mode="lines+markers", line=line
+                )
+            )
     figure.update_xaxes(type="log", tickvals=sorted({row[0] for row in rows}))
     return figure

@@ -197,8 +197,8 @@ def frontier_of(lines: Mapping[str, Sequence[Point]]) -> go.Figure:
             go.Scatter(
                 x=[p.kl[0] for p in points],
                 y=[p.judge[0] for p in points],
-                error_y=_bars([p.judge for p in points], colour),
-                error_x=_bars([p.kl for p in points], colour),
+                error_y=bars([p.judge for p in points], colour),
+                error_x=bars([p.kl for p in points], colour),
                 text=[p.setting for p in points],
                 name=name + (AT_MOST if any(p.at_most for p in points) else ""),
                 mode="lines+markers",
@@ -210,6 +210,7 @@ def frontier_of(lines: Mapping[str, Sequence[Point]]) -> go.Figure:
     return figure
 
 
-def _bars(intervals: Sequence[Interval], colour: str) -> dict:
+def bars(intervals: Sequence[Interval], colour: str) -> dict:
+    """Error bars of these values."""
     up, down = [high - value for value, _, high in intervals], [value - low for value, low, _ in intervals]
     return {"type": "data", "array": up, "arrayminus": down, "thickness": 0.8, "width": 2, "color": colour}

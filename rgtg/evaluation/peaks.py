@@ -16,7 +16,7 @@ from torch import Tensor
 from rgtg.config import GenerationConfig
 from rgtg.errors import BadSettings
 from rgtg.evaluation.cells import Cell
-from rgtg.evaluation.frontier import AT_MOST, family, kl_of
+from rgtg.evaluation.frontier import AT_MOST, bars, family, kl_of
 from rgtg.evaluation.metrics import crossed_interval, times_drawn
 from rgtg.evaluation.table import Interval, by_setting, mean_of, words
 from rgtg.evaluation.training_seeds import training_seed
@@ -186,11 +186,10 @@ def peaks_figure(cells: Sequence[Cell], together: bool = False) -> go.Figure:
     for number, (name, of_line) in enumerate(lines.items()):
         for dash, which, size in (("solid", 1, 7), ("dot", 2, 5)):
             values: list[Interval] = [point[which] for point in of_line]  # type: ignore[misc]
-            up, down = [high - value for value, _, high in values], [value - low for value, low, _ in values]
             figure.add_trace(
                 go.Scatter(
                     x=[point[0] for point in of_line], y=[value for value, _, _ in values], text=[point[3] for point in of_line],
-                    error_y={"type": "data", "array": up, "arrayminus": down, "thickness": 0.8, "width": 2} if which == 1 else None,
+                    error_y=bars(values, COLOURS[number % len(COLOURS)]) if which == 1 else None,
                     name=name, legendgroup=name, showlegend=which == 1, mode="lines+markers", marker={"size": size},
                     line={"color": COLOURS[number % len(COLOURS)], "dash": dash, "width": 1.4},
                     hovertemplate=f"%{{text}}<br>√KL %{{x:.2f}}<br>{('judge', 'guide')[which - 1]} %{{y:.2f}}<extra></extra>",

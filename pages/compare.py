@@ -63,6 +63,7 @@ CHANNELS = (
 )
 ENDED = "() => rgtg.starting.ended(false)"
 REFUSED = "() => rgtg.starting.ended(true)"
+RESTORED = {"restored": True}  # of a page that was left: forms.js keeps what was changed since
 HINT = "Pick an example, or type a prompt and press Ctrl+Enter."
 
 
@@ -133,7 +134,7 @@ class _Page:
         self.address.open(self._open(), None, outputs, trigger_mode="always_last", **options)
         self.colour.measure(self._measure(), self.voting.bar, self.curve, trigger_mode="always_last", **options)
         self.timer.tick(self._tick(), None, [self.models, self.timer, *pickers], **options)
-        blocks.load(self._load(), [self.prompt, self.address], [self.models, self.timer, *outputs], js="() => rgtg.draft()", **options)
+        blocks.load(self._load(), self.address, [self.models, self.timer, *outputs], js="() => rgtg.draft()", **options)
 
     # ---- generating -----------------------------------------------------------------------------
 
@@ -292,7 +293,7 @@ class _Page:
 
     def _load(self) -> Handler:
         @guarded("Opening the page", self.workbench)
-        def load(prompt: object, draft: object, request: gr.Request) -> dict:
+        def load(draft: object, request: gr.Request) -> dict:
             status = self.workbench.status()
             updates = {self.models: status.text, self.timer: gr.Timer(active=status.state == "loading")} | self._model_pickers()
             job_id = request.query_params.get("lineup")
@@ -307,25 +308,25 @@ class _Page:
             except RgtgError as error:
                 warn(str(error))
                 return updates
-            return updates | self._restored_draft(prompt, draft_values)
+            if draft_values.get("prompt"):
+                updates.pop(self.prompt, None)  # the page has put back the one that was being written
+            return updates | self._restored_draft(draft_values)
 
         return load
 
-    def _restored_draft(self, prompt: object, draft: dict) -> dict:
-        """Updates that restore an unsent prompt and its settings; a model that is gone or a value out of range is left out."""
+    def _restored_draft(self, draft: dict) -> dict:
+        """Updates that restore unsent settings where they are as the page opened; a model that is gone or a value out of range is left out."""
         updates: dict[Any, Any] = {}
-        with suppress(RgtgError):
-            updates[self.prompt] = read_text(prompt, "prompt", MAX_PROMPT)
         with suppress(RgtgError):
             settings = read_settings(draft.get("settings"), self.workbench)
             models = describe_models(self.workbench)
-            updates[self.settings] = gr.update(value=json.dumps(write_settings(**settings)), fields=setting_fields(self.workbench))
+            updates[self.settings] = gr.update(value=json.dumps(write_settings(**settings) | RESTORED), fields=setting_fields(self.workbench))
             columns = draft.get("columns")
             columns = columns if isinstance(columns, dict) else {}
             for name in COLUMN_NAMES[:MAX_COLUMNS]:
                 with suppress(RgtgError):
                     spec = read_spec(columns.get(name), name, self.workbench, settings["base_lm"])
-                    updates[self.columns.settings[name]] = gr.update(value=write_spec(spec), models=models)
+                    updates[self.columns.settings[name]] = gr.update(value=json.dumps(json.loads(write_spec(spec)) | RESTORED), models=models)
         return updates
 
     def _open(self) -> Handler:

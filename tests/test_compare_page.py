@@ -420,7 +420,7 @@ def test_a_stored_comparison_opens_as_it_was():
         created_at="2026-03-12T10:31:00.000+00:00",
     )
     workbench.comparisons[comparison.id] = done
-    found = page._load()("", "{}", SimpleNamespace(query_params={"comparison": comparison.id}))
+    found = page._load()("{}", SimpleNamespace(query_params={"comparison": comparison.id}))
     assert found[page.prompt] == "the food was" and json.loads(found[page.settings]["value"])["seed"] == 17
     assert json.loads(found[page.columns.settings["B"]]["value"]) == {"method": "args", "reward_model": "full", "params": {"beta": 2.0}}
     assert found[page.columns.views["D"]] == "" and found[page.columns.views["A"]].startswith('{"comparison"')
@@ -430,7 +430,7 @@ def test_a_stored_comparison_opens_as_it_was():
 @pytest.mark.parametrize("asked", ["unknown", "../../etc/passwd", "x" * 500, "<script>"])
 def test_a_link_to_nothing_opens_the_empty_tool(asked: str):
     page = a_page(StubWorkbench())
-    found = page._load()("", "{}", SimpleNamespace(query_params={"comparison": asked}))
+    found = page._load()("{}", SimpleNamespace(query_params={"comparison": asked}))
     assert page.prompt not in found and page.columns.views["A"] not in found
 
 
@@ -481,4 +481,4 @@ def test_a_page_without_any_model_opens_and_says_so():
             raise RgtgError("No base LM is installed.")
 
     page = a_page(Empty(state="failed"))
-    assert page._load()("", "{}", SimpleNamespace(query_params={}))[page.models] == "no models"
+    assert page._load()("{}", SimpleNamespace(query_params={}))[page.models] == "no models"

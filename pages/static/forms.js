@@ -32,20 +32,31 @@ rgtg.field = (spec, value, id, changed) => {
   });
   return input;
 };
+// What a page that was left had in it comes with the server's first answer, marked so; it does not replace what was changed by then.
+rgtg.received = (props, changes) => {
+  const { restored, ...sent } = JSON.parse(props.value || "{}");
+  if (!restored) return sent;
+  const kept = { ...sent, ...changes };
+  props.value = JSON.stringify(kept);
+  return kept;
+};
 rgtg.labelled = (spec, input) => rgtg.el("label", { class: "field " + (spec.kind === "check" ? "check" : ""), title: spec.help || null }, rgtg.el("span", { text: spec.label }), input, spec.unit && rgtg.el("span", { class: "unit", text: spec.unit }));
 
 // The settings that all columns share.
 rgtg.settings = (element, props, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
-  let value = {}, inputs = {};
+  let value = {}, inputs = {}, drawn = "";
+  const changed = {}; // since the page opened
   const put = (changes) => {
+    Object.assign(changed, changes);
     value = { ...value, ...changes };
     props.value = JSON.stringify(value);
     rgtg.tell("settings", value);
   };
   const newSeed = () => { const seed = Math.floor(Math.random() * 1e6); inputs.seed.value = seed; put({ seed }); };
   function build() {
+    if (drawn === (drawn = JSON.stringify(props.fields))) return; // an input that has the focus keeps it
     inputs = {};
     root.replaceChildren(...props.fields.map((spec) => {
       if (spec.kind === "button") return el("button", { id: "settings-new-seed", type: "button", class: "small", title: spec.help, text: spec.label, onclick: newSeed });
@@ -58,8 +69,9 @@ rgtg.settings = (element, props, watch) => {
     }));
   }
   function fill() {
-    if (props.value === JSON.stringify(value)) return;
-    value = JSON.parse(props.value || "{}");
+    const next = rgtg.received(props, changed);
+    if (JSON.stringify(next) === JSON.stringify(value)) return;
+    value = next;
     for (const [name, input] of Object.entries(inputs)) {
       if (input.type === "checkbox") input.checked = !!value[name];
       else input.value = value[name] ?? "";
@@ -84,9 +96,11 @@ rgtg.columnSettings = (element, props, watch) => {
   const root = element.querySelector(".drawn");
   const id = (name) => `settings-${props.column}-${name}`;
   const NARROW = 400; // px of a column, below which its head takes two lines (Gradio keeps no container query)
-  let value = null, drawnFor = null; // the base LM
+  const changed = {}; // since the page opened
+  let value = null, drawn = "", drawnFor = null; // the base LM
   const method = () => props.methods.find((m) => m.key === value.method) ?? props.methods[0];
   const put = (changes) => {
+    Object.assign(changed, changes);
     value = { ...value, ...changes };
     props.value = JSON.stringify(value);
     show();
@@ -135,8 +149,9 @@ rgtg.columnSettings = (element, props, watch) => {
     return picker;
   }
   function draw(force) {
-    if (!force && value && props.value === JSON.stringify(value)) return;
-    value = JSON.parse(props.value || "{}");
+    const next = rgtg.received(props, changed);
+    if (!force && value && JSON.stringify(next) === JSON.stringify(value)) return;
+    value = next;
     drawnFor = lm();
     root.replaceChildren(el("span", { class: "letter", "data-column": props.column, text: props.column }));
     if (props.branch) return void root.append(el("span", { class: "branch-label", title: props.branch, text: props.branch }));
@@ -213,7 +228,9 @@ rgtg.columnSettings = (element, props, watch) => {
   });
   rgtg.hear(element, "column", show);
   watch("value", () => { draw(); show(); });
-  watch(["methods", "models", "branch"], () => { draw(true); show(); });
+  const lists = () => JSON.stringify([props.methods, props.models, props.branch]);
+  watch(["methods", "models", "branch"], () => { if (drawn !== (drawn = lists())) draw(true); show(); });
+  drawn = lists();
   draw(true);
   setTimeout(() => { show(); const home = element.closest(".rgtg-column"); if (home) new ResizeObserver(show).observe(home); });
   document.addEventListener("click", (event) => { for (const open of root.querySelectorAll("details[open]")) if (!open.contains(event.target)) open.open = false; });

@@ -22,17 +22,22 @@ rgtg.starting = (() => {
 })();
 
 rgtg.asked = () => new URL(location.href).searchParams.get("comparison") ?? "";
-// the prompt, and JSON of the rest: what was on the page, if it was left at what the address names, or the address names nothing
+// JSON of what was on the page, if it was left at what the address names, or the address names nothing; its prompt is put back at once
 rgtg.draft = () => {
   let prompt = "", draft = {};
   try { [prompt, draft] = JSON.parse(sessionStorage.getItem("rgtg-draft") || '["", {}]'); } catch { /* nothing was kept */ }
   const address = new URL(location.href), draftComparison = draft.comparison ?? "";
-  if (address.searchParams.has("lineup") || (rgtg.asked() && rgtg.asked() !== draftComparison)) return ["", "{}"];
+  if (address.searchParams.has("lineup") || (rgtg.asked() && rgtg.asked() !== draftComparison)) return "{}";
   if (draftComparison && !rgtg.asked()) {
     address.searchParams.set("comparison", draftComparison);
     history.replaceState(null, "", address);
   }
-  return [prompt, JSON.stringify(draft)];
+  const box = document.querySelector("#prompt textarea");
+  if (prompt && box && !box.value) {
+    box.value = prompt;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  return JSON.stringify({ ...draft, prompt: !!prompt });
 };
 
 rgtg.address = (element, props, trigger) => {

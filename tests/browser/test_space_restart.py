@@ -16,10 +16,11 @@ def test_a_vote_outlives_the_container_of_a_space(browser, tmp_path):
         extra = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_of_ann", "RGTG_VOTES_DATASET": "ann/votes", "RGTG_SECRET": "only for this test"}
         with started(tmp_path / "space", tmp_path / "first", extra) as trial:
             person = Visitor(browser, trial.address + "/")
-            person.generate(max_new_tokens=6)
+            person.generate(max_new_tokens=6, seed=17)
             person.page.keyboard.press("2")
             person.wait_note("saved: B is best")
             text, handle, cookies = person.text("B"), person.comparison_id(), person.context.cookies()
+            num_tokens = person.tokens("B")
             person.page.wait_for_function("document.querySelector('#foot #votes-copied').textContent.startsWith('votes ')")
             assert person.page.locator("#server-notice").count() == 0
             person.context.close()
@@ -32,6 +33,6 @@ def test_a_vote_outlives_the_container_of_a_space(browser, tmp_path):
             again.page.goto(f"{trial.address}/?comparison={handle}")
             again.opened()
             again.page.wait_for_selector("#vote-B[aria-pressed=true]")
-            again.page.wait_for_function("document.querySelectorAll('#view-B .tok').length === 6")
+            again.page.wait_for_function("n => document.querySelectorAll('#view-B .tok').length === n", arg=num_tokens)
             assert again.text("B") == text
             again.context.close()

@@ -1,0 +1,55 @@
+"""What a person does before the page has heard from the server."""
+
+# every question to the server waits until letGo(); heard() is whether all that were asked are answered
+HELD = """(() => {
+  const real = window.fetch.bind(window), held = new Promise((resolve) => { window.letGo = resolve; });
+  const asked = new Set(), answered = new Set();
+  document.addEventListener("rgtg:asked", ({ detail }) => asked.add(detail.id));
+  document.addEventListener("rgtg:message", ({ detail }) => detail.msg === "process_completed" && answered.add(detail.event_id));
+  window.heard = () => asked.size > 0 && [...asked].every((id) => answered.has(id));
+  window.fetch = async (input, options) => {
+    if (new URL(input.url ?? input, location.href).pathname.endsWith("/queue/join")) await held;
+    return real(input, options);
+  };
+})();"""
+PROMPT, LENGTH, TOP_K, WEIGHT = "#prompt textarea", "#settings-max_new_tokens", "#settings-top_k", "#settings-B-beta"
+
+
+def heard(person) -> None:
+    person.page.evaluate("letGo()")
+    person.page.wait_for_function("heard()")
+    person.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def shown(person) -> list[str]:
+    return [person.page.locator(name).input_value() for name in (PROMPT, LENGTH, TOP_K, WEIGHT)]
+
+
+def test_what_was_set_before_the_server_answered_stays(visit):
+    person = visit(script=HELD)
+    person.page.locator(LENGTH).fill("6")
+    person.page.locator(WEIGHT).fill("3.5")
+    person.page.locator(PROMPT).fill("the food was")
+    heard(person)
+    assert shown(person)[:2] + shown(person)[3:] == ["the food was", "6", "3.5"]
+    assert person.page.evaluate("document.activeElement.matches('#prompt textarea')")
+    person.generate("the food was")
+    assert [person.tokens(column) for column in "ABC"] == [6, 6, 6]
+
+
+def test_who_comes_back_finds_the_page_as_it_was_left_but_for_what_was_changed_meanwhile(visit):
+    person, kept = visit(script=HELD), {PROMPT: "my wife and i", LENGTH: "6", TOP_K: "5", WEIGHT: "3.5"}
+    heard(person)
+    for name, value in kept.items():
+        person.page.locator(name).fill(value)
+    for name, value in (("", ""), (LENGTH, "7"), (TOP_K, "4"), (WEIGHT, "2.5"), (PROMPT, "the food was")):
+        person.page.reload()
+        person.opened()
+        if name:
+            person.page.locator(name).fill(value)
+            kept[name] = value
+        heard(person)
+        assert shown(person) == list(kept.values())
+        assert not name or person.page.evaluate("name => document.activeElement.matches(name)", name), name
+    person.generate("the food was")
+    assert person.tokens("A") == 7

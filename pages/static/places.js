@@ -1,23 +1,29 @@
 // Where a person is. A start puts the focus on the answers, where keys vote; the address follows the comparison, and Back goes to the one
 // before; what is on the page is kept for who comes back to it from another one.
 rgtg.starting = (() => {
-  let from = null, waiting = false;
+  let from = null, waiting = false, stopping = false;
   const answers = () => document.getElementById("columns");
   function start(fresh = true) {
     const home = answers();
     if (!home) return;
     waiting = fresh;
+    stopping = false;
     from = document.activeElement;
     for (const [name, value] of Object.entries({ tabindex: "-1", role: "group", "aria-label": "Answers" })) home.setAttribute(name, value);
     home.focus({ preventScroll: true });
   }
   function ended(failed) {
-    waiting = false;
+    waiting = stopping = false;
     if (failed && document.activeElement === answers() && from?.isConnected) from.focus({ preventScroll: true });
   }
   document.addEventListener("click", (event) => { if (event.target.closest?.("#generate, #run-again, .opening")) start(); });
   document.addEventListener("change", (event) => { if (event.target.id === "openings-more") start(); });
-  document.addEventListener("rgtg:comparison", () => { waiting = false; });
+  document.addEventListener("click", (event) => { if (waiting && event.target.closest?.("#stop")) stopping = true; });
+  document.addEventListener("rgtg:comparison", () => {
+    waiting = false;
+    if (stopping) setTimeout(() => { if (rgtg.running()) document.getElementById("stop").click(); }, 100); // there was nothing to stop when it was pressed
+    stopping = false;
+  });
   return { start, ended, yet: () => waiting };
 })();
 

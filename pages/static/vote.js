@@ -118,7 +118,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
     const popover = document.querySelector("details.more[open]");
     if (popover) { popover.open = false; popover.querySelector("summary").focus(); }
-    else if (rgtg.running()) click("stop");
+    else if (rgtg.running() || rgtg.starting.yet()) click("stop");
     else if (event.target.closest?.("input, textarea, select")) event.target.blur();
     else rgtg.close();
     return;

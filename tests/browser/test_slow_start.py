@@ -1,14 +1,24 @@
 """What a person does before the page has heard from the server."""
 
-# every question to the server waits until letGo(); heard() is whether all that were asked are answered
+import pytest
+
+# every question to the server waits until letGo(), and after holdNext() the next one; heard() is whether all that were asked are answered
 HELD = """(() => {
-  const real = window.fetch.bind(window), held = new Promise((resolve) => { window.letGo = resolve; });
+  const real = window.fetch.bind(window);
+  let open, next = null;
+  const first = new Promise((resolve) => { open = resolve; });
+  window.letGo = () => open();
+  window.holdNext = () => { next = new Promise((resolve) => { open = resolve; }); };
   const asked = new Set(), answered = new Set();
   document.addEventListener("rgtg:asked", ({ detail }) => asked.add(detail.id));
   document.addEventListener("rgtg:message", ({ detail }) => detail.msg === "process_completed" && answered.add(detail.event_id));
   window.heard = () => asked.size > 0 && [...asked].every((id) => answered.has(id));
   window.fetch = async (input, options) => {
-    if (new URL(input.url ?? input, location.href).pathname.endsWith("/queue/join")) await held;
+    if (new URL(input.url ?? input, location.href).pathname.endsWith("/queue/join")) {
+      const wait = next ?? first;
+      next = null;
+      await wait;
+    }
     return real(input, options);
   };
 })();"""
@@ -53,3 +63,18 @@ def test_who_comes_back_finds_the_page_as_it_was_left_but_for_what_was_changed_m
         assert not name or person.page.evaluate("name => document.activeElement.matches(name)", name), name
     person.generate("the food was")
     assert person.tokens("A") == 7
+
+
+@pytest.mark.parametrize("key", ["", "Escape"])
+def test_stop_that_overtakes_generate_stops_it(visit, slow_engine, workbench, key):
+    person = visit(script=HELD)
+    heard(person)
+    person.set("max_new_tokens", 900)
+    person.page.locator(PROMPT).fill("the food was")
+    person.page.evaluate("holdNext()")
+    person.page.locator("#generate").click()
+    person.page.keyboard.press(key) if key else person.page.locator("#stop").click()
+    person.wait_status("nothing is running")
+    person.page.evaluate("letGo()")
+    person.wait_status("stopped at")
+    assert all(t.stop_reason == "stopped" and len(t.steps) < 300 for t in workbench.comparison(person.comparison_id()).traces)

@@ -145,6 +145,8 @@ def test_the_same_two_answers_in_both_orders_show_where_evidence_counts(models):
     class Ends:
         """Its reward is the last token's id."""
 
+        shares_rows = True  # it reads nothing
+
         def along(self, opening, responses):
             return [[float(id) for id in ids] for ids in responses]
 
@@ -174,3 +176,46 @@ def test_next_tokens_follow_any_prefix(models):
     found = reading.best_and_worst(model, models.base_lm, [(opening, (5, 6))], number=2)
     one, other = (model.reads(models.base_lm).along(opening, [[5, 6, id]])[0][-1] for id in (7, 8))
     assert found["best"][0][1] >= max(one, other) - 1e-3 and found["worst"][0][1] <= min(one, other) + 1e-3 and found["n"] == 1
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom", "mistral_w8", "qwen3_5"])
+@pytest.mark.parametrize("kind", ["scalar", "vocabulary", "autoregressive", "implicit"])
+def test_a_long_prompt_is_read_once_for_all_answers_to_it(kind, family):
+    model, lm = (tiny_reward(family) if kind == "scalar" else tiny_token_reward(kind, family)), tiny_lm()
+    opening, answers = Opening("", tuple(range(2, 62))), [(5, 6, 7), (5, 9, 4, 8, 1), (3,), (5, 6, 7)]
+    num = 0
+
+    def count(_, positional, named):
+        nonlocal num
+        num += (named["input_ids"] if "input_ids" in named else positional[0]).numel()
+
+    with (model.loaded.model if kind == "scalar" else model.lm.loaded.model).base_model.register_forward_pre_hook(count, with_kwargs=True):
+        found = reading.rewards_of(model.reads(lm), [(opening, ids) for ids in answers])
+    assert num <= 60 + 4 * 5 + 4, "of four answers"
+    for ids, rewards in zip(answers, found, strict=True):
+        assert rewards == pytest.approx(model.reads(lm).along(opening, [ids])[0], abs=1e-4)
+
+
+def test_all_tricks_are_read_behind_one_prompt(models):
+    """Of 12 answers with a trick to two prompts each prompt is read once."""
+    started = []
+
+    class Counted:
+        shares_rows = False
+
+        def __init__(self, reader):
+            self.reader = reader
+
+        def start(self, openings, **kwargs):
+            started.append(len(openings))
+            return self.reader.start(openings, **kwargs)
+
+        def along(self, opening, responses):
+            raise AssertionError("each prompt is longer than its answers")
+
+    long = Reading(tuple(Example(i, prompt * 25, chosen, rejected) for i, (prompt, chosen, rejected) in enumerate(TEXTS[1:], 1)), 2)
+    pairs = reading.Pairs(long, models.base_lm)
+    own, plain = (reading.measured(reader, pairs.read) for reader in (Counted(models.reader("one")), models.reader("one")))
+    assert torch.allclose(own.chosen, plain.chosen, atol=1e-4)
+    assert reading.fooled(Counted(models.reader("one")), pairs, own) == reading.fooled(models.reader("one"), pairs, own)
+    assert started[:2] == [2, 2] and sum(started[2:]) == 12

@@ -63,8 +63,8 @@ def ask(port: int, method: str, path: str, body: object = None, headers: dict[st
 
 
 def until(seen: Callable[[], bool]) -> bool:
-    """Whether this is so within two seconds: files go behind the answer."""
-    return any(seen() or time.sleep(0.02) for _ in range(100))
+    """Whether this is so within ten seconds: files go behind the answer."""
+    return any(seen() or time.sleep(0.02) for _ in range(500))
 
 
 def says(answer: tuple[int, str], status: int, words: str) -> bool:
@@ -206,7 +206,7 @@ def test_a_costly_or_harmful_body_is_refused_before_it_is_read(body: bytes, word
     begun = time.perf_counter()
     with pytest.raises(Refused, match=words) as refused:
         check_json(body)
-    assert refused.value.status == 400 and time.perf_counter() - begun < 1
+    assert refused.value.status == 400 and time.perf_counter() - begun < 5
 
 
 def test_brackets_in_a_text_are_text():

@@ -94,8 +94,25 @@ def rewards_of(reader: Reader, answers: Sequence[tuple[Opening, Ids]]) -> list[l
         for start in range(0, len(numbers), AT_ONCE):
             check_stopped()
             part = numbers[start : start + AT_ONCE]
-            found |= zip(part, reader.along(answers[part[0]][0], [answers[number][1] for number in part]), strict=True)
+            found |= zip(part, _along(reader, answers[part[0]][0], [answers[number][1] for number in part]), strict=True)
     return [found[number] for number in range(len(answers))]
+
+
+def _along(reader: Reader, opening: Opening, responses: Sequence[Ids]) -> list[list[float]]:
+    """As `Reader.along`; a prompt that is longer than the answers is read once for all of them."""
+    longest = max(map(len, responses))
+    if len(responses) == 1 or len(opening.ids) < longest or reader.shares_rows:
+        return reader.along(opening, responses)
+    slots = reader.start([opening] * len(responses), reserve=longest)
+    for slot, ids in enumerate(responses):
+        for token_id in ids:
+            slots.append(slot, token_id)
+    rewards: dict[int, Sequence[float]] = dict.fromkeys(range(len(responses)), ())
+    while asks := {slot: () for slot, ids in enumerate(responses) if len(rewards[slot]) < len(ids)}:
+        for part in slots.in_parts(asks):
+            check_stopped()
+            rewards |= {slot: answer.new for slot, answer in slots.forward(part).items()}
+    return [list(rewards[slot]) for slot in range(len(responses))]
 
 
 def measured(reader: Reader, pairs: Sequence[ReadPair], log_odds: float | None = 1.0) -> Measured:
@@ -117,12 +134,18 @@ def fooled(reader: Reader, pairs: Pairs, own: Measured) -> dict[str, Figures]:
         for r, n in ((own.chosen, own.chosen_lengths), (own.rejected, own.rejected_lengths))
     )
     spread = _spread(own)
+    tricked = [
+        (name, pair, tokens)
+        for name, change in TRICKS.items()
+        for pair, tokens in pairs.changed(lambda chosen, rejected, change=change: (chosen, change(rejected)))  # type: ignore[misc]
+    ]
+    rewards: dict[str, list[tuple[ReadPair, float]]] = {name: [] for name in TRICKS}
+    for (name, pair, _), along in zip(tricked, rewards_of(reader, [(pair.opening, tokens.rejected_ids) for _, pair, tokens in tricked]), strict=True):
+        rewards[name].append((pair, along[-1]))
     found = {}
-    for name, change in TRICKS.items():
+    for name, of_pairs in rewards.items():
         changes, lost = [], []
-        changed = pairs.changed(lambda chosen, rejected, change=change: (chosen, change(rejected)))  # type: ignore[misc]
-        rewards = rewards_of(reader, [(pair.opening, tokens.rejected_ids) for pair, tokens in changed])
-        for (pair, _), (*_, reward) in zip(changed, rewards, strict=True):
+        for pair, reward in of_pairs:
             changes.append((reward - rejected[id(pair)]) / spread)
             if chosen[id(pair)] > rejected[id(pair)]:
                 lost.append(reward > chosen[id(pair)])

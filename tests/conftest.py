@@ -47,6 +47,17 @@ def trusted_folders() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def drawn_alike() -> Iterator[None]:
+    """What is drawn without a seed (whose turn it is, which pair is next) is in every run the same."""
+    import numpy as np
+
+    seeded = np.random.default_rng
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "default_rng", lambda seed=17: seeded(seed))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def empty_database() -> Iterator[None]:
     """Hundreds of tests begin with an empty database: it is migrated once (20 ms), then copied with a key of its own. What test_schema does
     to migrations, and every process that is started, goes through them."""

@@ -20,8 +20,8 @@ def shown() -> tuple[compare._Page, StubWorkbench, Comparison]:
     return page, workbench, stored
 
 
-def opened(page: compare._Page, prompt: object, kept: object, **query: str) -> dict:
-    return page._load()(prompt, json.dumps(kept) if isinstance(kept, dict) else kept, SimpleNamespace(query_params=query))
+def opened(page: compare._Page, kept: object, **query: str) -> dict:
+    return page._load()(json.dumps(kept) if isinstance(kept, dict) else kept, SimpleNamespace(query_params=query))
 
 
 def left(workbench: StubWorkbench, **changes) -> dict:
@@ -32,9 +32,12 @@ def left(workbench: StubWorkbench, **changes) -> dict:
 def test_what_was_on_the_page_comes_over_the_comparison_it_was_left_at(shown):
     page, workbench, stored = shown
     beta = json.dumps({"method": "pargs", "reward_model": "partial", "params": {"beta": 7}})
-    found = opened(page, "the service was", left(workbench, comparison=stored.id, temperature=0.5, columns={"C": beta}))
-    assert found[page.prompt] == "the service was" and json.loads(found[page.settings]["value"])["temperature"] == 0.5
-    assert json.loads(found[page.columns.settings["C"]]["value"])["params"] == {"beta": 7.0}
+    kept = left(workbench, comparison=stored.id, temperature=0.5, columns={"C": beta})
+    assert opened(page, kept)[page.prompt] == stored.prompt
+    found = opened(page, kept | {"prompt": True})
+    assert page.prompt not in found, "the browser has put back its own"
+    settings, column = (json.loads(found[part]["value"]) for part in (page.settings, page.columns.settings["C"]))
+    assert settings["temperature"] == 0.5 and settings["restored"] and column["params"] == {"beta": 7.0} and column["restored"]
     assert json.loads(found[page.voting.bar])["comparison"] == stored.id and found[page.columns.views["A"]].startswith('{"comparison"')
 
 
@@ -47,13 +50,13 @@ def test_what_was_on_the_page_comes_over_the_comparison_it_was_left_at(shown):
 )  # fmt: skip
 def test_what_was_kept_and_cannot_be_read_is_left_out(shown, kept):
     page, _, _ = shown
-    found = opened(page, "x\0", kept)
+    found = opened(page, kept)
     assert found[page.models] == "models ready · cpu" and page.prompt not in found and page.voting.bar not in found
 
 
 def test_a_column_that_is_not_known_any_more_leaves_the_others(shown):
     page, workbench, _ = shown
-    found = opened(page, "", left(workbench, columns={"B": '{"method": "gone"}', "A": '{"method": "base"}'}))
+    found = opened(page, left(workbench, columns={"B": '{"method": "gone"}', "A": '{"method": "base"}'}))
     assert "value" in found[page.columns.settings["A"]] and "value" not in found[page.columns.settings["B"]]
 
 

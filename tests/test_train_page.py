@@ -307,13 +307,13 @@ def test_compare_opens_with_what_a_training_made_beside_its_parent(workbench, fo
     child = workbench.library.catalog.add(shutil.copytree(folders["full"], workbench.settings.models_dir / "f"), "reward_model")
     config = {"name": child.name, "base": folders["partial"], "base_lm": "tiny", "parent": "p"}
     workbench.store.jobs.add(Job("job-1", config, state="succeeded", reward_model=child.name))
-    found = compare_page._load()("", "{}", SimpleNamespace(query_params={"lineup": "job-1"}))
+    found = compare_page._load()("{}", SimpleNamespace(query_params={"lineup": "job-1"}))
     specs = [json.loads(found[compare_page.columns.settings[c]]["value"]) for c in "ABC"]
     assert [(s["method"], s["reward_model"]) for s in specs] == [("base", None), ("pargs", "p"), ("args", "f")]  # by what each was taught
     assert json.loads(found[compare_page.settings]["value"])["columns"] == 3 and "f next to" in found[compare_page.status]
     workbench.store.jobs.add(Job("job-2", config, state="failed"))
     for wrong in ("job-2", "gone", "../x"):
-        found = compare_page._load()("", "{}", SimpleNamespace(query_params={"lineup": wrong}))
+        found = compare_page._load()("{}", SimpleNamespace(query_params={"lineup": wrong}))
         assert compare_page.columns.views["A"] not in found and compare_page.settings in found
 
 

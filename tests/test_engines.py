@@ -137,7 +137,8 @@ def test_after_ctrl_c_or_a_kill_there_are_complete_shards_and_no_process_is_left
     command += ["--observe", folders["judge"], "--max-new-tokens", "30", "--run", "base", "--engine", "pool", "--workers", "2"]
     env = os.environ | {"RGTG_DATA_DIR": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"}
     out = tmp_path / "out"
-    process = subprocess.Popen([*command, "--out", str(out)], env=env, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background has it ignored
+    process = subprocess.Popen([*command, "--out", str(out)], env=env, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, preexec_fn=heard)
     request.addfinalizer(process.kill)
     _wait_for(lambda: list((out / SHARDS).glob("*.jsonl")) or process.poll() is not None, 200)
     family = psutil.Process(process.pid).children(recursive=True)

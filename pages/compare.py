@@ -123,7 +123,7 @@ class _Page:
         generated = gr.on(starts, self._generate(), inputs, outputs, trigger_mode="multiple", **generate_options)
         generated.success(None, None, None, js=ENDED)
         generated.failure(None, None, None, js=REFUSED)
-        self.stop.click(self._stop(), None, self.status, **options)
+        self.stop.click(self._stop(), None, self.status, trigger_mode="multiple", **options)
         self.inspector.branch(self._branch(), self.colour, outputs, trigger_mode="multiple", **options)
         self.by_hand.wire(self.workbench, self._extend, outputs, **options)
         self.voting.wire(**options)

@@ -12,7 +12,7 @@ from rgtg.evaluation.examine import reading
 from rgtg.evaluation.examine.figures import by_fraction, consistency_gap, distance, length_bias, rank_correlation, turning
 from rgtg.evaluation.examine.report import _correlation, examine, markdown
 from rgtg.preferences.formats import Example, Labelled, Reading
-from rgtg.rewards.base import Opening
+from rgtg.rewards.base import IdReader, Opening
 from rgtg.runs import Models
 from rgtg.training.held_out import Measured
 
@@ -145,8 +145,6 @@ def test_the_same_two_answers_in_both_orders_show_where_evidence_counts(models):
     class Ends:
         """Its reward is the last token's id."""
 
-        shares_rows = True  # it reads nothing
-
         def along(self, opening, responses):
             return [[float(id) for id in ids] for ids in responses]
 
@@ -196,26 +194,27 @@ def test_a_long_prompt_is_read_once_for_all_answers_to_it(kind, family):
         assert rewards == pytest.approx(model.reads(lm).along(opening, [ids])[0], abs=1e-4)
 
 
-def test_all_tricks_are_read_behind_one_prompt(models):
+def test_all_tricks_are_read_behind_one_prompt(models, monkeypatch):
     """Of 12 answers with a trick to two prompts each prompt is read once."""
     started = []
 
-    class Counted:
-        shares_rows = False
-
-        def __init__(self, reader):
-            self.reader = reader
-
-        def start(self, openings, **kwargs):
+    class Counted(IdReader):
+        def start(self, openings, *args, **kwargs):
             started.append(len(openings))
-            return self.reader.start(openings, **kwargs)
+            return super().start(openings, *args, **kwargs)
 
         def along(self, opening, responses):
             raise AssertionError("each prompt is longer than its answers")
 
     long = Reading(tuple(Example(i, prompt * 25, chosen, rejected) for i, (prompt, chosen, rejected) in enumerate(TEXTS[1:], 1)), 2)
     pairs = reading.Pairs(long, models.base_lm)
-    own, plain = (reading.measured(reader, pairs.read) for reader in (Counted(models.reader("one")), models.reader("one")))
+    counted = Counted(models.reader("one").model, models.base_lm)
+    own, plain = (reading.measured(reader, pairs.read) for reader in (counted, models.reader("one")))
     assert torch.allclose(own.chosen, plain.chosen, atol=1e-4)
-    assert reading.fooled(Counted(models.reader("one")), pairs, own) == reading.fooled(models.reader("one"), pairs, own)
+    assert reading.fooled(counted, pairs, own) == reading.fooled(models.reader("one"), pairs, own)
     assert started[:2] == [2, 2] and sum(started[2:]) == 12
+    monkeypatch.setattr(reading, "POSITIONS", 250)  # of two answers
+    del started[:]
+    assert torch.allclose(reading.measured(counted, pairs.read).chosen, plain.chosen, atol=1e-4) and started == [2, 2]
+    reading.fooled(counted, pairs, own)
+    assert max(started) < 6 and sum(started[2:]) <= 12

@@ -32,11 +32,13 @@ rgtg.field = (spec, value, id, changed) => {
   });
   return input;
 };
-// What a page that was left had in it comes with the server's first answer, marked so; it does not replace what was changed by then.
-rgtg.received = (props, changes) => {
+// What a page that was left had in it comes with the server's first answer, marked so; `merged` says what of it stands beside what was
+// changed by then.
+rgtg.received = (props, merged) => {
   const { restored, ...sent } = JSON.parse(props.value || "{}");
   if (!restored) return sent;
-  const kept = { ...sent, ...changes };
+  rgtg.tell("restored");
+  const kept = merged(sent);
   props.value = JSON.stringify(kept);
   return kept;
 };
@@ -46,7 +48,7 @@ rgtg.labelled = (spec, input) => rgtg.el("label", { class: "field " + (spec.kind
 rgtg.settings = (element, props, watch) => {
   const { el } = rgtg;
   const root = element.querySelector(".drawn");
-  let value = {}, inputs = {}, drawn = "";
+  let value = {}, inputs = {}, drawn = "", started = false;
   const changed = {}; // since the page opened
   const put = (changes) => {
     Object.assign(changed, changes);
@@ -69,10 +71,13 @@ rgtg.settings = (element, props, watch) => {
     }));
   }
   function fill() {
-    const next = rgtg.received(props, changed);
+    const next = rgtg.received(props, (sent) => ({ ...sent, ...changed })), before = value;
     if (JSON.stringify(next) === JSON.stringify(value)) return;
     value = next;
+    if (started) Object.assign(changed, next);
+    started = true;
     for (const [name, input] of Object.entries(inputs)) {
+      if (JSON.stringify(value[name]) === JSON.stringify(before[name])) continue; // it may be half typed
       if (input.type === "checkbox") input.checked = !!value[name];
       else input.value = value[name] ?? "";
       input.removeAttribute("aria-invalid");
@@ -96,11 +101,10 @@ rgtg.columnSettings = (element, props, watch) => {
   const root = element.querySelector(".drawn");
   const id = (name) => `settings-${props.column}-${name}`;
   const NARROW = 400; // px of a column, below which its head takes two lines (Gradio keeps no container query)
-  const changed = {}; // since the page opened
-  let value = null, drawn = "", drawnFor = null; // the base LM
+  let value = null, changed = false, drawn = "", drawnFor = null; // since the page opened; its lists; the base LM
   const method = () => props.methods.find((m) => m.key === value.method) ?? props.methods[0];
   const put = (changes) => {
-    Object.assign(changed, changes);
+    changed = true;
     value = { ...value, ...changes };
     props.value = JSON.stringify(value);
     show();
@@ -149,8 +153,9 @@ rgtg.columnSettings = (element, props, watch) => {
     return picker;
   }
   function draw(force) {
-    const next = rgtg.received(props, changed);
-    if (!force && value && JSON.stringify(next) === JSON.stringify(value)) return;
+    const next = rgtg.received(props, (sent) => (changed ? value : sent)), isOther = value && JSON.stringify(next) !== JSON.stringify(value);
+    if (!force && value && !isOther) return;
+    changed ||= isOther;
     value = next;
     drawnFor = lm();
     root.replaceChildren(el("span", { class: "letter", "data-column": props.column, text: props.column }));

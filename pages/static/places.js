@@ -1,34 +1,48 @@
 // Where a person is. A start puts the focus on the answers, where keys vote; the address follows the comparison, and Back goes to the one
 // before; what is on the page is kept for who comes back to it from another one.
 rgtg.starting = (() => {
-  let from = null, waiting = false, stopping = false;
+  let from = null, open = 0, heard = true, stopping = 0; // starts that have not ended; until when Stop is still to be pressed, in ms
+  const yet = () => open > 0 && !heard;
   const answers = () => document.getElementById("columns");
   function start(fresh = true) {
     const home = answers();
     if (!home) return;
-    waiting = fresh;
-    stopping = false;
+    if (fresh) {
+      open += 1;
+      heard = false;
+    }
+    stopping = 0;
     from = document.activeElement;
     for (const [name, value] of Object.entries({ tabindex: "-1", role: "group", "aria-label": "Answers" })) home.setAttribute(name, value);
     home.focus({ preventScroll: true });
   }
   function ended(failed) {
-    waiting = stopping = false;
+    open = failed ? 0 : Math.max(0, open - 1);
     if (failed && document.activeElement === answers() && from?.isConnected) from.focus({ preventScroll: true });
   }
   document.addEventListener("click", (event) => { if (event.target.closest?.("#generate, #run-again, .opening")) start(); });
   document.addEventListener("change", (event) => { if (event.target.id === "openings-more") start(); });
-  document.addEventListener("click", (event) => { if (waiting && event.target.closest?.("#stop")) stopping = true; });
+  document.addEventListener("click", (event) => { if (yet() && event.target.closest?.("#stop")) stopping = Infinity; });
   document.addEventListener("rgtg:comparison", () => {
-    waiting = false;
-    if (stopping) setTimeout(() => { if (rgtg.running()) document.getElementById("stop").click(); }, 100); // there was nothing to stop when it was pressed
-    stopping = false;
+    heard = true;
+    if (!stopping) return;
+    stopping = performance.now() + 2000;
+    stopSoon();
   });
-  return { start, ended, yet: () => waiting };
+  // there was nothing to stop when it was pressed; the columns are drawn with a later frame
+  function stopSoon() {
+    if (performance.now() > stopping) return;
+    if (!rgtg.running()) return void setTimeout(stopSoon, 50);
+    stopping = 0;
+    document.getElementById("stop").click();
+  }
+  return { start, ended, yet };
 })();
 
 rgtg.asked = () => new URL(location.href).searchParams.get("comparison") ?? "";
 // JSON of what was on the page, if it was left at what the address names, or the address names nothing; its prompt is put back at once
+rgtg.restoring = null; // the draft that is on its way to the page
+document.addEventListener("rgtg:restored", () => { rgtg.restoring = null; });
 rgtg.draft = () => {
   let prompt = "", draft = {};
   try { [prompt, draft] = JSON.parse(sessionStorage.getItem("rgtg-draft") || '["", {}]'); } catch { /* nothing was kept */ }
@@ -43,13 +57,15 @@ rgtg.draft = () => {
     box.value = prompt;
     box.dispatchEvent(new Event("input", { bubbles: true }));
   }
-  return JSON.stringify({ ...draft, prompt: !!prompt });
+  if (draft.settings) rgtg.restoring = draft;
+  return JSON.stringify({ ...draft, prompt: !!box?.value });
 };
 
 rgtg.address = (element, props, trigger) => {
   let shown = "";
   rgtg.hear(element, "comparison", ({ comparison }) => {
     shown = comparison;
+    if (shown) rgtg.restoring = null;
     if (!shown || shown === rgtg.asked()) return;
     const address = new URL(location.href);
     address.searchParams.delete("lineup");
@@ -76,6 +92,6 @@ rgtg.address = (element, props, trigger) => {
   addEventListener("pagehide", () => {
     const columns = Object.fromEntries(Object.entries(rgtg.currentColumns ?? {}).map(([letter, value]) => [letter, JSON.stringify(value())]));
     const draft = { comparison: shown, settings: JSON.stringify(rgtg.currentSettings?.() ?? {}), columns };
-    try { sessionStorage.setItem("rgtg-draft", JSON.stringify([document.querySelector("#prompt textarea")?.value ?? "", draft])); } catch { /* then it is not kept */ }
+    try { sessionStorage.setItem("rgtg-draft", JSON.stringify([document.querySelector("#prompt textarea")?.value ?? "", rgtg.restoring ?? draft])); } catch { /* then it is not kept */ }
   });
 };

@@ -78,3 +78,47 @@ def test_stop_that_overtakes_generate_stops_it(visit, slow_engine, workbench, ke
     person.page.evaluate("letGo()")
     person.wait_status("stopped at")
     assert all(t.stop_reason == "stopped" and len(t.steps) < 300 for t in workbench.comparison(person.comparison_id()).traces)
+
+
+def test_stop_also_stops_what_was_on_its_way_while_another_ran(visit, slow_engine, workbench):
+    person = visit(script=HELD)
+    heard(person)
+    person.generate(end="", max_new_tokens=900)
+    person.page.wait_for_function("document.querySelectorAll('#view-A .tok').length > 5")
+    first = person.comparison_id()
+    person.page.evaluate("holdNext()")
+    person.page.locator("#generate").click()
+    person.page.locator("#stop").click()
+    person.wait_status("stopped at")
+    person.page.evaluate("letGo()")
+    person.page.wait_for_function("first => new URL(location.href).searchParams.get('comparison') !== first", arg=first)
+    person.wait_status("stopped at")
+    both = [workbench.comparison(name) for name in (first, person.comparison_id())]
+    assert all(t.stop_reason == "stopped" and len(t.steps) < 300 for comparison in both for t in comparison.traces)
+
+
+def test_a_page_that_is_left_before_it_was_restored_is_restored_the_next_time(visit):
+    person = visit(script=HELD)
+    heard(person)
+    person.page.locator(LENGTH).fill("6")
+    person.page.locator(WEIGHT).fill("3.5")
+    for _ in range(2):
+        person.page.reload()
+        person.opened()
+    heard(person)
+    assert [shown(person)[i] for i in (1, 3)] == ["6", "3.5"]
+
+
+def test_a_column_that_was_changed_before_it_was_restored_stays_as_it_is_shown(visit):
+    person = visit(script=HELD)
+    heard(person)
+    page = person.page
+    page.locator("#settings-B-method").select_option("cards")
+    page.locator("#settings-C-beta").fill("3.5")
+    page.reload()
+    person.opened()
+    page.locator("#settings-B-beta").fill("2.5")  # of the method that the page opens with
+    heard(person)
+    assert page.locator("#settings-B-method").input_value() == "args" and page.locator("#settings-B-beta").input_value() == "2.5"
+    assert page.locator("#settings-C-beta").input_value() == "3.5"
+    assert page.evaluate("document.activeElement.id") == "settings-B-beta"

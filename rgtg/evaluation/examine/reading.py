@@ -21,13 +21,13 @@ from rgtg.preferences.batches import Ids, TokenPair
 from rgtg.preferences.formats import Example, Reading
 from rgtg.preferences.tokenization import Encoder
 from rgtg.prompts import decode, transcript
-from rgtg.rewards.base import Opening, Reader, RewardModel
+from rgtg.rewards.base import IdReader, Opening, Reader, RewardModel
 from rgtg.system.stopping import check_stopped
 from rgtg.training.held_out import Measured, share_intervals, wins
 
 LENGTHS = (1, 2, 4, 8, 16, 32)  # of prefixes whose candidates are scored
 MOST_PREFIXES = 200  # of these
-AT_ONCE = 32  # answers that are read together
+AT_ONCE, POSITIONS = 32, 32_768  # answers that are read together, and positions of theirs that are kept
 TRICKS: dict[str, Callable[[str], str]] = {  # what may raise a reward without a better answer
     "opener": lambda text: f"that is a great question . {text}",
     "step by step": lambda text: f"let us think step by step . {text}",
@@ -99,19 +99,23 @@ def rewards_of(reader: Reader, answers: Sequence[tuple[Opening, Ids]]) -> list[l
 
 
 def _along(reader: Reader, opening: Opening, responses: Sequence[Ids]) -> list[list[float]]:
-    """As `Reader.along`; a prompt that is longer than the answers is read once for all of them."""
+    """As `Reader.along`; a prompt that is longer than the answers is read once for all of them, where the reader keeps what it has read."""
     longest = max(map(len, responses))
-    if len(responses) == 1 or len(opening.ids) < longest or reader.shares_rows:
+    if len(opening.ids) < longest or not isinstance(reader, IdReader) or reader.shares_rows:
+        return reader.along(opening, responses)
+    most = max(1, POSITIONS // (len(opening.ids) + longest))
+    if len(responses) > most:
+        return [along for start in range(0, len(responses), most) for along in _along(reader, opening, responses[start : start + most])]
+    if len(responses) == 1:
         return reader.along(opening, responses)
     slots = reader.start([opening] * len(responses), reserve=longest)
     for slot, ids in enumerate(responses):
         for token_id in ids:
             slots.append(slot, token_id)
-    rewards: dict[int, Sequence[float]] = dict.fromkeys(range(len(responses)), ())
-    while asks := {slot: () for slot, ids in enumerate(responses) if len(rewards[slot]) < len(ids)}:
-        for part in slots.in_parts(asks):
-            check_stopped()
-            rewards |= {slot: answer.new for slot, answer in slots.forward(part).items()}
+    rewards: dict[int, Sequence[float]] = {}
+    for part in slots.in_parts(dict.fromkeys(range(len(responses)), ())):
+        check_stopped()
+        rewards |= {slot: answer.new for slot, answer in slots.forward(part).items()}
     return [list(rewards[slot]) for slot in range(len(responses))]
 
 

@@ -1,5 +1,6 @@
 """Laws of reward models that score all next tokens at once, over kinds and families, against a literal reading of the logits."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -53,7 +54,33 @@ def test_the_rewards_of_the_whole_vocabulary_are_those_of_each_token(kind):
 @pytest.mark.parametrize("family", MOST_SLOW)
 @pytest.mark.parametrize("kind", TOKEN_KINDS)
 def test_growing_prefixes_give_what_the_formula_gives(kind, family):
-    model, lengths = tiny_token_reward(kind, family), PROMPT_LENGTHS
+    law_of_growth(tiny_token_reward(kind, family))
+
+
+@pytest.mark.parametrize(
+    "own, reference", [("llama", "reencode"), ("reencode", "llama"), ("llama", "qwen3_5"), ("qwen3_5", "llama"), ("reencode", "qwen3_5")]
+)
+def test_a_model_and_its_reference_are_cached_each_in_its_own_way(own, reference):
+    lms = [tiny_token_reward("implicit", "llama" if name == "reencode" else name, seed).lm for name, seed in ((own, 5), (reference, 7))]
+    lms = [
+        replace(lm, backbone=replace(lm.backbone, strategy="reencode")) if name == "reencode" else lm
+        for lm, name in zip(lms, (own, reference), strict=True)
+    ]
+    model = TOKEN_KINDS["implicit"](*lms)
+    law_of_growth(model)
+    prefixes = model.start([TEXTS[0][:3]] * 2)  # equal prompts are read at once by what keeps them
+    for slot in (0, 1):
+        for token in (7, 9, 11):
+            prefixes.append(slot, token)
+    for answer in prefixes.forward({0: (), 1: ()}).values():
+        assert list(answer.new) == pytest.approx([literal(model, [*TEXTS[0][:3], 7, 9, 11][:n], 3) for n in (4, 5, 6)], abs=1e-4)
+    prefixes.truncate(0, 2)
+    prefixes.append(0, 12)
+    assert list(prefixes.forward({0: ()})[0].new) == pytest.approx([literal(model, [*TEXTS[0][:3], 7, 9, 12], 3)], abs=1e-4)
+
+
+def law_of_growth(model) -> None:
+    lengths = PROMPT_LENGTHS
     texts = [list(t) for t in TEXTS]
     prefixes = model.start([t[:n] for t, n in zip(texts, lengths, strict=True)], [t[n:] for t, n in zip(texts, lengths, strict=True)])
 

@@ -28,7 +28,7 @@ class TokenPrefixes(RewardPrefixes):
         self._rewards: list[list[float]] = [[] for _ in prompt_lengths]  # of the prefixes of each response, as far as known
         self._next: dict[int, Tensor] = {}  # (vocabulary,): `TokenRewardModel.values` behind the tokens fed so far
         self._candidates: dict[int, tuple[Sequence[int], Sequence[float] | Tensor]] = {}
-        if read := [slot for slot in range(len(self._rewards)) if prefixes.rows.is_fed(slot)]:  # equal texts were encoded once at the start
+        if read := [slot for slot in range(len(self._rewards)) if self._is_fed(slot)]:  # equal texts were encoded once at the start
             values = reward_model.values(*self._logits([both.forward(read) for both in self._both]))
             self._next = dict(zip(read, values, strict=True))
             for slot in read:
@@ -66,7 +66,7 @@ class TokenPrefixes(RewardPrefixes):
         del self._rewards[slot][num_tokens:]
         for prefixes in self._both:
             prefixes.truncate(slot, num_tokens)
-        if slot not in self._next and all(prefixes.rows.is_fed(slot) for prefixes in self._both):  # a recurrent model has kept its state there
+        if slot not in self._next and self._is_fed(slot):  # a recurrent model has kept its state there
             self._next[slot] = self.reward_model.values(*self._logits([both.forward([slot]) for both in self._both]))[0]
 
     def in_parts(self, asks: Mapping[int, Sequence[int]]) -> list[Mapping[int, Sequence[int]]]:
@@ -161,6 +161,10 @@ class TokenPrefixes(RewardPrefixes):
 
     def _num_unknown(self, slot: int) -> int:
         return len(self._text(slot)) - self._prompt_lengths[slot] - len(self._rewards[slot])
+
+    def _is_fed(self, slot: int) -> bool:
+        """Whether one of the networks has read all of a slot: the other one has to, or they would go on from different tokens."""
+        return any(prefixes.rows.is_fed(slot) for prefixes in self._both)
 
     def _text(self, slot: int) -> list[int]:
         return self.prefixes.rows.texts[slot]

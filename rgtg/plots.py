@@ -26,8 +26,7 @@ OWN_GUIDE = "own guide"  # in place of the name of a reward model: the guide of 
 
 def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, str] | None = None) -> go.Figure:
     """Reward of every prefix, one line per trace. `measure` is the name of a reward model, "" is `default_measure`; with OWN_GUIDE each
-    reward model has its own axis. `titles` are method names by column. The customdata of a point is (column, token index, reward as text);
-    the meta of the layout names the `traces` that it was drawn of.
+    reward model has its own axis. `titles` are method names by column. The customdata of a point is (column, token index, reward as text).
 
     Where a run holds the statistics of a reward over base samples, the offset of each length is removed, and axis and points say so."""
     measure = measure or default_measure(traces)
@@ -35,7 +34,6 @@ def reward_curve(traces: Sequence[Trace], measure: str = "", titles: dict[str, s
     models = list(dict.fromkeys(name for _, name, _ in lines.values()))
     offsets = {name: means for t in traces for name, means, _ in t.run.standards if name in models}
     figure = go.Figure(layout=_layout(f"reward ({_plain(models[0])})" if len(models) == 1 else "reward"))
-    figure.update_layout(meta={"traces": [t.id for t in traces]})
     axes = {name: f"y{number if number > 1 else ''}" for number, name in enumerate(models, 1)}
     for column, (trace, name, points) in lines.items():
         _add_line(figure, trace, points, (titles or {}).get(column, trace.run.method), name, axes[name], offsets.get(name, ()))

@@ -44,7 +44,6 @@ def test_a_named_reward_model_is_drawn_for_every_column():
     figure = reward_curve(traces, "judge")
     assert [list(line.y) for line in figure.data] == [[0.25], [0.5]]
     assert figure.layout.yaxis.title.text == "reward (judge)"
-    assert figure.layout.meta == {"traces": [one.id for one in traces]}
 
 
 def test_offsets_between_lengths_are_removed_where_a_run_knows_them_and_the_plot_says_so():

@@ -187,10 +187,9 @@ rgtg.inspector = (element, trigger) => {
 rgtg.curveBridge = (id) => {
   function attach() {
     const plot = document.querySelector(`#${id} .js-plotly-plot`);
-    compare();
     if (!plot || plot.rgtg || !plot.on) return;
     plot.rgtg = true;
-    plot.on("plotly_afterplot", compare);
+    stale(false);
     plot.on("plotly_click", (event) => {
       const point = event.points?.[0];
       if (point?.customdata && !rgtg.running()) rgtg.select(String(point.customdata[0]), Number(point.customdata[1]), "curve");
@@ -205,12 +204,11 @@ rgtg.curveBridge = (id) => {
     window.Plotly.relayout(plot, { shapes: line ? [line] : [] });
   }
   // while another answer grows, the curve of the one before steps back
-  function compare() {
-    const home = document.getElementById(id), drawn = home?.querySelector(".js-plotly-plot")?.layout?.meta?.traces ?? [];
-    const lacks = Object.values(rgtg.views).some(({ head }) => head && head.branch === undefined && !drawn.includes(head.trace));
-    home?.parentElement.classList.toggle("stale", lacks);
-  }
-  document.addEventListener("rgtg:column", compare);
+  const stale = (yes) => document.getElementById(id)?.parentElement.classList.toggle("stale", yes);
+  document.addEventListener("rgtg:column", (event) => {
+    const head = rgtg.views[event.detail.column]?.head;
+    if (head && head.branch === undefined) stale(true);
+  });
   const start = () => {
     const home = document.getElementById(id);
     if (!home) return setTimeout(start, 200);

@@ -297,22 +297,3 @@ def test_six_columns_scroll_within_their_strip_with_names_in_full_and_the_sixth_
     another.opened()
     another.page.wait_for_function("document.querySelectorAll('#view-F .tok').length > 0")
     assert another.page.locator("#settings-columns").input_value() == "6"
-
-
-def test_the_curve_steps_back_only_while_it_is_of_other_answers(visit, slow_engine):
-    """Whether it is drawn before or after the columns, which a frame decides."""
-    person = visit()
-    faded = "document.querySelector('#reward-curve').parentElement.classList.contains('stale')"
-    whole = f"document.querySelectorAll('#reward-curve .scatterlayer .trace').length && !{faded}"
-    person.generate(max_new_tokens=4)
-    person.page.wait_for_function(whole)
-    person.generate(end="", max_new_tokens=40)
-    person.page.wait_for_function(f"rgtg.running() && {faded}")
-    person.wait_status("done")
-    person.page.wait_for_function(whole)
-    person.page.reload()
-    person.opened()
-    person.page.wait_for_function(f"rgtg.views.C.steps.length === 40 && {whole}")
-    for column in "ABC":
-        person.page.evaluate("column => rgtg.tell('column', { column })", column)  # as a column says that is drawn after the curve
-    assert not person.page.evaluate(faded)

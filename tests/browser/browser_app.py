@@ -155,6 +155,7 @@ class Visitor:
         for name, value in settings.items():
             self.set(name, value)
         self.page.locator("#prompt textarea").fill(prompt)
+        self.page.wait_for_selector("#reward-curve .js-plotly-plot", state="attached")  # a curve that comes before Plotly is loaded may not be drawn
         before = self.page.evaluate("rgtg.views.A.head?.trace ?? ''")
         self.page.locator("#generate").click()
         self.page.wait_for_function("before => (rgtg.views.A.head?.trace ?? '') !== before", arg=before)

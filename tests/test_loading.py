@@ -250,7 +250,7 @@ def test_a_config_of_absurd_size_is_refused_before_anything_is_built(lm, key):
     started = time.monotonic()
     with pytest.raises(ModelRefused, match=rf"`{key}` is 1,000,000,000, but the weights"):
         load_causal_lm(str(lm), device="cpu")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 1
 
 
 def _edit(folder: Path, **changes: int) -> None:

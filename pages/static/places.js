@@ -40,9 +40,9 @@ rgtg.starting = (() => {
 })();
 
 rgtg.asked = () => new URL(location.href).searchParams.get("comparison") ?? "";
-// JSON of what was on the page, if it was left at what the address names, or the address names nothing; its prompt is put back at once
 rgtg.restoring = null; // the draft that is on its way to the page
 document.addEventListener("rgtg:restored", () => { rgtg.restoring = null; });
+// JSON of what was on the page, if it was left at what the address names, or the address names nothing; its prompt is put back at once
 rgtg.draft = () => {
   let prompt = "", draft = {};
   try { [prompt, draft] = JSON.parse(sessionStorage.getItem("rgtg-draft") || '["", {}]'); } catch { /* nothing was kept */ }
